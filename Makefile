@@ -1,0 +1,29 @@
+# Every target sets up .venv by itself, and again when the files that describe it have changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test lint bench clean
+
+run: $(READY)  ## train, measure and compare the four variants of the demonstration
+	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
+
+test: $(READY)  ## all tests; set GAN_BENCH_DATA to the folder of MNIST for those that need it
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)  ## ruff, mypy --strict, and who may import whom
+	$(BIN)/ruff check gan_bench tests benchmarks analysis
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## how fast it is
+	$(BIN)/python benchmarks/tracking.py
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	touch $@
+
+clean:  ## remove the environment; runs and data stay
+	rm -rf $(VENV)

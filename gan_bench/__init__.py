@@ -1,0 +1,1 @@
+"""Compare GAN variants over fixed seeds, honestly, tracked in MLflow."""

@@ -1,0 +1,210 @@
+"""The command line: parse, call, print. What a command does not need, it does not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+                  help="Compare GAN variants over fixed seeds, tracked in MLflow.")
+
+File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
+Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
+                                    help="Folder of what runs leave behind.")]
+DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA",
+                                        help="Folder of the data sets.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",
+                                        help="Override a value of the file; may be repeated.")]
+Uri = Annotated[str | None, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
+                                         help="MLflow's store. [default: mlflow.db in the root]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
+ROOT, DATA = Path("mlruns"), Path("data")
+
+
+@app.command()
+def run(
+    experiment: File,
+    settings: Set = [],  # noqa: B006
+    root: Root = ROOT,
+    data: DataRoot = DATA,
+    slots: Annotated[int | None, typer.Option(
+        min=1, help="Runs at once. [default: one per core, or per GPU]")] = None,
+    tracking_uri: Uri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train, measure and track every run that is not finished yet.
+
+    Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run.
+    """
+    from rich.console import Console
+
+    from gan_bench.compare.tables import summarise, summary_table
+    from gan_bench.execute import Settings, execute
+    from gan_bench.experiment import load_experiment
+    from gan_bench.outcome import DONE
+    from gan_bench.progress import JsonLines, LiveTable, PlainLines, as_json as to_json
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    spec = load_experiment(experiment, data, settings)
+    reporter = (JsonLines() if as_json else
+                LiveTable(console) if console.is_terminal else PlainLines(console))
+    command = " ".join(["gan-bench run", shlex.quote(str(experiment)),
+                        *(f"--set {shlex.quote(s)}" for s in settings)])
+    runs = execute(spec, Settings(root, data, slots, tracking_uri, command), reporter)
+    failed = [r for r in runs if r.state not in DONE]
+    rows = summarise(runs, spec.baseline)
+    if as_json:
+        print(json.dumps({"event": "end", "failed": len(failed),
+                          "runs": [to_json(r) for r in runs]}))
+    else:
+        console.print(summary_table(rows, spec.baseline))
+        for r in runs:
+            if r.state != "FINISHED":
+                console.print(f"{r.state} {r.spec.variant} seed {r.spec.seed} ({r.spec.id}): "
+                              f"{r.why}", markup=False, highlight=False, soft_wrap=True)
+        here = "" if root == ROOT else f" --root {shlex.quote(str(root))}"
+        console.print(f"{len(runs) - len(failed)} of {len(runs)} runs are done. Look at them: "
+                      f"gan-bench ui{here}", markup=False, highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    experiment: File,
+    settings: Set = [],  # noqa: B006
+    root: Root = ROOT,
+    data: DataRoot = DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Show the runs, their ids and states, and what differs between variants; train nothing."""
+    from gan_bench.experiment import differences, load_experiment
+    from gan_bench.outcome import state_of
+
+    spec = load_experiment(experiment, data, settings)
+    states = [state_of(r, root) for r in spec.runs]
+    if as_json:
+        for r, (state, step) in zip(spec.runs, states, strict=True):
+            print(json.dumps({"id": r.id, "variant": r.variant, "seed": r.seed, "state": state,
+                              "step": step, "steps": r.steps}))
+        return
+    first = spec.runs[0]
+    lines = [f"{spec.name}: {spec.question}", ""] if spec.question else [spec.name, ""]
+    size = "×".join(map(str, first.data.shape))
+    lines += [f"dataset   {first.dataset}, {first.data.train:,} training and "
+              f"{first.data.test:,} held-out examples of {size}",
+              f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
+              f"{len(spec.runs)}, baseline {spec.baseline}",
+              f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} samples",
+              ""]
+    table = differences(spec.runs)
+    if table:
+        lines += ["what differs between variants", *_columns(
+            [["", *spec.variants],
+             *([key, *(row[v] for v in spec.variants)] for key, row in table.items())]), ""]
+    lines += _columns([["id", "variant", "seed", "state", "step"],
+                       *([r.id, r.variant, str(r.seed), state, f"{step}/{r.steps}"]
+                         for r, (state, step) in zip(spec.runs, states, strict=True))])
+    print("\n".join(lines))
+
+
+@app.command(name="list")
+def list_names(
+    kind: Annotated[str | None, typer.Argument(
+        help="One of datasets, models, losses, optimizers, extractors, metrics.")] = None,
+) -> None:
+    """Show every registered name with its arguments and what it is."""
+    from gan_bench import registry
+    from gan_bench.errors import UserError
+    from gan_bench.registry import Registry, nearest
+
+    kinds: dict[str, Registry[Any]] = {
+        "datasets": registry.DATASETS, "models": registry.MODELS, "losses": registry.LOSSES,
+        "optimizers": registry.OPTIMIZERS, "extractors": registry.EXTRACTORS,
+        "metrics": registry.METRICS}
+    if kind is not None and kind not in kinds:
+        raise UserError(f"no kind is called {kind!r}; {nearest(kind, list(kinds))}")
+    for name in [kind] if kind else list(kinds):
+        rows = []
+        for entry in kinds[name]:
+            arguments = ", ".join(
+                field if value.is_required() else f"{field}={value.default}"
+                for field, value in entry.schema.model_fields.items())
+            better = entry.facts.get("better")
+            facts = f" ({better} is better)" if better else ""
+            rows.append([f"  {entry.name}", entry.summary + facts, f"[{arguments}]"
+                         if arguments else ""])
+        print(name, *_columns(rows), *(f"  plug-in {k} failed: {v}" for k, v in
+                                       kinds[name].failed_plugins.items()), "", sep="\n")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of experiment files."""
+    from gan_bench.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+
+
+@app.command()
+def sample(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .png (a grid), or a .npz (all).")],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of images.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+    root: Root = ROOT,
+) -> None:
+    """Write samples of a trained generator: a picture, or an array `images` in a .npz."""
+    from gan_bench.sample import write_samples
+
+    write_samples(root, run, out, n, seed)
+    print(f"{out}: {n} samples")
+
+
+@app.command()
+def ui(
+    root: Root = ROOT,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    tracking_uri: Uri = None,
+) -> None:
+    """Open MLflow's page on the store of the root, on 127.0.0.1."""
+    from gan_bench.mirror import ui_command
+
+    argv, environment = ui_command(root, tracking_uri, port)
+    print(f"http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    os.execvpe(argv[0], argv, {**os.environ, **environment})
+
+
+def main() -> NoReturn:
+    """Run the program: a user's error is one line and status 2, never a traceback."""
+    from gan_bench.errors import UserError
+
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        print(error if "\n" in str(error) else f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print("stopped; the same command goes on with what is not finished", file=sys.stderr)
+        sys.exit(143 if stop.args else 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(0)
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    """Return rows of text with their columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows]
+
+
+if __name__ == "__main__":
+    main()

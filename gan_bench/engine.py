@@ -1,0 +1,178 @@
+"""One G+D update: losses, optimizers, weight average. Nothing here waits for the device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from gan_bench import rng
+from gan_bench.losses import Loss
+from gan_bench.models import build_networks
+from gan_bench.optimizers import build_optimizer, rate
+from gan_bench.registry import LOSSES
+from gan_bench.spec import RunSpec
+
+STOCHASTIC = (nn.Dropout, nn.Dropout2d)
+
+
+class Engine:
+    """The networks of a run, their optimizers, and the step that trains them.
+
+    Attributes:
+        generator: G, in training mode.
+        discriminator: D, in training mode.
+        ema: The running average of G's weights, or None where the run has none.
+        first_bad: int64 scalar on the device: the first step with a non-finite loss, 0 if none.
+    """
+
+    def __init__(self, spec: RunSpec, device: str) -> None:
+        networks = build_networks(spec.model, spec.data.shape, spec.seed, device)
+        self.spec = spec
+        self.device = device
+        self.generator, self.discriminator = networks.generator, networks.discriminator
+        self.ema = copy.deepcopy(self.generator).requires_grad_(False) if spec.ema else None
+        self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
+        self._loss: Loss = LOSSES.build(spec.loss)
+        self._optimizers = {
+            network: build_optimizer(part, network.parameters())
+            for network, part in ((self.generator, spec.g_optimizer),
+                                  (self.discriminator, spec.d_optimizer))
+        }
+        self._draws = torch.Generator(device)
+        self._latent_dim = int(spec.model.args["latent_dim"])
+        self._has_dropout = any(isinstance(layer, STOCHASTIC) for network in self._optimizers
+                                for layer in network.modules())
+
+    @property
+    def measured(self) -> nn.Module:
+        """The generator that is sampled and scored: the weight average where there is one."""
+        return self.ema if self.ema is not None else self.generator
+
+    def step(self, step: int, real: list[Tensor], observe: bool = False) -> dict[str, Tensor]:
+        """Update D `d_steps` times and G once, in the run's order.
+
+        Args:
+            step: The number of the step, from 1; all random numbers depend on it.
+            real: One batch in [-1, 1] for each update of D, `(N, C, H, W)` or `(N, D)` float32.
+            observe: Whether to compute what is logged.
+
+        Returns:
+            If observed, scalars on the device: both losses and D's terms, D's mean probabilities
+            and accuracies on real and fake, and the gradient norms of both networks; of the last
+            D update, where there are several. Otherwise nothing.
+        """
+        self._begin(step)
+        seen: dict[str, Tensor] = {}
+        d_first = self.spec.order == "d_first"
+        n = real[0].shape[0]
+        # Drawn in one fixed order, whatever the order of the updates: G's batch, then D's.
+        latents = self._latents(n)
+        fake = self.generator(latents) if self.spec.share_fakes else None
+        if not d_first:
+            fake = self._step_generator(latents, fake, step, seen, observe)
+        for i, batch in enumerate(real):
+            if self.spec.share_fakes and fake is not None:
+                d_fake = fake.detach()
+            else:
+                with torch.no_grad():
+                    d_fake = self.generator(self._latents(n))
+            self._step_discriminator(batch, d_fake, step, seen, observe and i == len(real) - 1)
+        if d_first:
+            self._step_generator(latents, fake, step, seen, observe)
+        if self.ema is not None:
+            self._average()
+        return seen
+
+    def _begin(self, step: int) -> None:
+        self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
+        if self._has_dropout:  # layers draw from the global state: the one way to reach them
+            torch.manual_seed(rng.derive(self.spec.seed, "dropout", step))
+        for network, part in ((self.generator, self.spec.g_optimizer),
+                              (self.discriminator, self.spec.d_optimizer)):
+            for group in self._optimizers[network].param_groups:
+                group["lr"] = rate(part, step, self.spec.steps)
+
+    def _latents(self, n: int) -> Tensor:
+        return torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
+
+    def _step_discriminator(self, real: Tensor, fake: Tensor, step: int, seen: dict[str, Tensor],
+                            observe: bool) -> None:
+        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        real_term, fake_term = self._loss.discriminator(real_logits, fake_logits)
+        loss = real_term + fake_term
+        if self.spec.d_loss_reduction == "mean":
+            loss = loss / 2
+        self._update(self.discriminator, loss, step)
+        if observe:
+            seen["train/d_loss"] = loss.detach()
+            seen["train/d_loss_real"] = real_term.detach()
+            seen["train/d_loss_fake"] = fake_term.detach()
+            seen["train/d_real"] = real_logits.detach().sigmoid().mean()
+            seen["train/d_fake"] = fake_logits.detach().sigmoid().mean()
+            seen["train/d_accuracy_real"] = (real_logits > 0).float().mean()
+            seen["train/d_accuracy_fake"] = (fake_logits < 0).float().mean()
+            seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
+
+    def _step_generator(self, latents: Tensor, fake: Tensor | None, step: int,
+                        seen: dict[str, Tensor], observe: bool) -> Tensor:
+        with _frozen(self.discriminator):
+            if fake is None:
+                fake = self.generator(latents)
+            loss = self._loss.generator(self.discriminator(fake))
+            self._update(self.generator, loss, step)
+        if observe:
+            seen["train/g_loss"] = loss.detach()
+            seen["train/g_grad_norm"] = _grad_norm(self.generator)
+        return fake
+
+    def _update(self, network: nn.Module, loss: Tensor, step: int) -> None:
+        optimizer = self._optimizers[network]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        bad = ~loss.detach().isfinite() & (self.first_bad == 0)
+        self.first_bad += bad * step
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Average the parameters, copy the buffers (batch-norm statistics)."""
+        assert self.ema is not None and self.spec.ema is not None
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()),
+                             1 - self.spec.ema)
+        for average, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
+            average.copy_(buffer)
+
+    @torch.no_grad()
+    def sample(self, latents: Tensor) -> Tensor:
+        """Return what the measured generator makes of `latents` in eval mode, on the CPU.
+
+        Nothing of the training state changes: batch norm uses its running statistics.
+        """
+        generator = self.measured
+        was_training = generator.training
+        generator.eval()
+        made: Tensor = generator(latents.to(self.device)).cpu()
+        generator.train(was_training)
+        return made
+
+
+def _grad_norm(network: nn.Module) -> Tensor:
+    grads = [p.grad for p in network.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(grads)
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Spare the gradients of `network`'s parameters, which G's step has no use for."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)

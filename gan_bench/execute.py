@@ -1,0 +1,277 @@
+"""The launcher: a process per run on slots, their journals followed and mirrored into MLflow."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Protocol
+
+from gan_bench import worker
+from gan_bench.errors import UserError, one_line
+from gan_bench.outcome import DONE, Progress, progress_of
+from gan_bench.spec import ExperimentSpec
+
+POLL = 0.2  # seconds between two looks at the journals
+MIRROR_EVERY = 5.0  # seconds between two rounds of the mirror
+
+
+class Reporter(Protocol):
+    """What shows the launcher's progress to somebody: gan_bench.progress has three."""
+
+    def say(self, line: str) -> None:
+        """Tell what goes on before and between the runs."""
+
+    def begin(self, runs: list[Progress]) -> None:
+        """All is prepared; these are the runs, finished ones among them."""
+
+    def changed(self, run: Progress) -> None:
+        """A run has started, gone on or ended."""
+
+    def close(self) -> None:
+        """The last run has ended, or the launcher was told to stop."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how an experiment is executed.
+
+    Attributes:
+        root: What the runs leave behind.
+        data_root: Where data sets lie.
+        slots: How many runs at once; None: as many as cores (over a run's threads), or GPUs.
+        tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
+        command: How to repeat it, for the notes in MLflow.
+    """
+
+    root: Path
+    data_root: Path
+    slots: int | None
+    tracking_uri: str | None
+    command: str
+
+
+def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) -> list[Progress]:
+    """Train what is not yet trained, mirror what is not yet mirrored, and return how all ended.
+
+    Raises:
+        UserError: Something makes the whole experiment impossible; nothing has been trained.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the workers have been stopped.
+    """
+    make_root(settings.root)
+    with _lock(settings.root / "runs" / experiment.name), _terminable():
+        runs = [progress_of(run, settings.root) for run in experiment.runs]
+        waiting = [run for run in runs if run.state not in DONE]
+        mirror = _Mirroring(settings, runs)
+        if waiting:
+            gpus = _prepare(experiment, settings, reporter)
+            reporter.begin(runs)
+            try:
+                _train_all(waiting, settings, gpus, reporter, mirror)
+            finally:
+                reporter.close()
+        mirror.finish(reporter.say)
+        return runs
+
+
+def make_root(root: Path) -> None:
+    """Make the root folder.
+
+    Raises:
+        UserError: It cannot be made or written to.
+    """
+    try:
+        (root / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--root {root}: cannot be made: {error.strerror}") from None
+    if not os.access(root / "runs", os.W_OK):
+        raise UserError(f"--root {root}: is not writable; give another with --root")
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the experiment's lock: two launchers would train the same runs."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(f"{folder.name} is being run already, by process "
+                            f"{file.read().strip()}; wait for it or stop it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that both ways of stopping are one."""
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _context(threads: int) -> multiprocessing.context.ForkServerContext:
+    os.environ.update(worker.environment(threads))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(worker.PRELOAD)
+    return context
+
+
+def _prepare(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) -> int:
+    """Do the preparations in a process of their own; return the number of GPUs to use.
+
+    Raises:
+        UserError: They failed.
+    """
+    context = _context(experiment.runs[0].compute.threads)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=worker.prepare, args=(
+        experiment, settings.root, settings.data_root, sender))
+    process.start()
+    sender.close()
+    try:
+        while True:
+            kind, value = receiver.recv()
+            if kind == "say":
+                reporter.say(value)
+            elif kind == "ready":
+                return int(value)
+            elif kind == "error":
+                raise UserError(value)
+            else:
+                raise RuntimeError(value)
+    except EOFError:
+        process.join()
+        raise UserError(f"the preparations died with exit status {process.exitcode}; "
+                        f"out of memory?") from None
+    finally:
+        process.kill()
+        process.join()
+
+
+def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter: Reporter,
+               mirror: _Mirroring) -> None:
+    """Keep the slots busy until every run has ended."""
+    threads = waiting[0].spec.compute.threads
+    slots = settings.slots or gpus or max(1, len(os.sched_getaffinity(0)) // threads)
+    context = _context(threads)
+    queue = list(reversed(waiting))
+    running: dict[int, tuple[ForkServerProcess, Progress]] = {}
+    try:
+        while queue or running:
+            for slot in range(slots):
+                if queue and slot not in running:
+                    run = queue.pop()
+                    (run.folder / "journal.jsonl").unlink(missing_ok=True)
+                    process = context.Process(target=worker.train, args=(
+                        run.spec, settings.root, settings.data_root, slot % gpus if gpus else None))
+                    process.start()
+                    run.state = "RUNNING"
+                    running[slot] = (process, run)
+                    reporter.changed(run)
+            wait([process.sentinel for process, _ in running.values()], timeout=POLL)
+            for slot, (process, run) in list(running.items()):
+                ended = process.exitcode is not None
+                if run.follow() or ended:
+                    if ended:
+                        _settle(run, process.exitcode)
+                        del running[slot]
+                    mirror.wanted(run)
+                    reporter.changed(run)
+    finally:
+        for process, _ in running.values():
+            process.kill()
+        for process, run in running.values():
+            process.join()
+            run.follow()
+            _settle(run, process.exitcode)
+            mirror.wanted(run)
+
+
+def _settle(run: Progress, exitcode: int | None) -> None:
+    """Give a run whose process is gone the state that is true."""
+    if run.state == "RUNNING":
+        run.state = "KILLED"
+        run.why = (f"its process ended by signal {-exitcode} ({signal.Signals(-exitcode).name})"
+                   if exitcode and exitcode < 0 else
+                   f"its process ended with status {exitcode}; see {worker.LOG} in its folder")
+
+
+class _Mirroring:
+    """Brings journals into MLflow from a thread, so that MLflow's pace is nobody else's."""
+
+    def __init__(self, settings: Settings, runs: list[Progress]) -> None:
+        from gan_bench import mirror
+
+        self._settings = settings
+        uri = mirror.resolve_uri(settings.root, settings.tracking_uri)
+        self._dirty = {run.spec.id: run for run in runs
+                       if run.state in DONE and not mirror.mirrored(run.folder, uri)}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._failure = ""
+        self._thread: threading.Thread | None = None
+        self._store: mirror.Store | None = None
+        if self._dirty or any(run.state not in DONE for run in runs):
+            # Opened before any training: a store of another version is refused now.
+            self._store = mirror.open_store(settings.root, settings.tracking_uri)
+            self._thread = threading.Thread(target=self._loop, daemon=True)
+            self._thread.start()
+
+    def wanted(self, run: Progress) -> None:
+        """Note that `run` has something to be mirrored."""
+        with self._lock:
+            self._dirty[run.spec.id] = run
+
+    def finish(self, say: Callable[[str], None]) -> None:
+        """Mirror the rest.
+
+        Raises:
+            UserError: MLflow has not got everything; the journals have.
+        """
+        if self._thread is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        if self._failure:
+            raise UserError(f"MLflow has not got everything ({self._failure}); nothing is lost: "
+                            f"run the same command again to bring the rest there")
+
+    def _loop(self) -> None:
+        from gan_bench.mirror import Mirror
+
+        assert self._store is not None
+        mirror = Mirror(self._store, self._settings.command)
+        while True:
+            last_round = self._stop.is_set()
+            with self._lock:
+                batch, self._dirty = list(self._dirty.values()), {}
+            for run in batch:
+                try:
+                    mirror.sync(run.folder)
+                    if run.state == "KILLED":
+                        mirror.end(run.folder, run.state, run.why)
+                    self._failure = ""
+                except Exception as error:
+                    self._failure = one_line(error)
+                    self.wanted(run)
+            if last_round:
+                return
+            self._stop.wait(MIRROR_EVERY)

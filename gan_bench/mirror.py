@@ -1,0 +1,314 @@
+"""Replays the journals of runs into MLflow: may lag, may be restarted, never loses, never doubles.
+
+The journal is the truth and MLflow a view of it. All that goes there is a function of the run's
+folder alone, times included, so that replaying a record changes nothing: a metric's primary key is
+(key, timestamp, step, run, value), and pictures have names of our own. A cursor file in the run's
+folder says how far the replay got; if it is lost, the replay begins again.
+
+This is the one module that imports mlflow (3.17), and only inside functions: the import takes over
+a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_bench import cursor as cursors
+from gan_bench import journal, labels
+from gan_bench.cursor import Cursor, mirrored
+from gan_bench.errors import UserError
+from gan_bench.journal import Record
+from gan_bench.store import (
+    check_sqlite,
+    environment,
+    is_server,
+    reason,
+    resolve_uri,
+    sqlite_path,
+    ui_command,
+    without_password,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["Mirror", "MirrorError", "Store", "mirrored", "open_store", "resolve_uri", "ui_command"]
+
+# Divergence is a result of the experiment, not a failure of the program.
+_MLFLOW_STATUS = {"FINISHED": "FINISHED", "DIVERGED": "FINISHED", "KILLED": "KILLED"}
+
+
+
+class MirrorError(UserError):
+    """MLflow did not take what it was given. Nothing is lost: a later `sync` goes on from there."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store that has been found usable.
+
+    Attributes:
+        uri: Its address, with the password if it has one.
+        artifacts: The folder for artifacts; None for a server, which keeps them itself.
+        client: MLflow's client for it.
+    """
+
+    uri: str
+    artifacts: Path | None
+    client: MlflowClient
+
+
+def open_store(root: Path, uri: str | None = None) -> Store:
+    """Open the store, creating `<root>/mlflow.db` if that is the one and it is not there.
+
+    Args:
+        root: Where runs leave what they make; made if needed.
+        uri: MLflow's tracking address; None: `MLFLOW_TRACKING_URI`, else `<root>/mlflow.db`.
+
+    Raises:
+        UserError: The root cannot be written, the database is from another MLflow, or the server
+            does not answer.
+    """
+    uri = resolve_uri(root, uri)
+    os.environ.update(environment())
+    database = sqlite_path(uri)
+    try:
+        for folder in {root, database.parent if database else root}:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        if database:
+            _create_sqlite(database, root)
+    except OSError as error:
+        raise UserError(f"cannot write to {error.filename or root}: {error.strerror}; "
+                        f"choose another --root") from None
+    if database:
+        check_sqlite(database, root)
+
+    from mlflow import MlflowClient
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # a server, or whatever database driver is behind the address
+        raise UserError(f"MLflow cannot use {without_password(uri)}: {reason(error)}; give another "
+                        f"--tracking-uri or MLFLOW_TRACKING_URI, or neither") from error
+    return Store(uri, None if is_server(uri) else root.absolute() / "artifacts", client)
+
+
+class Mirror:
+    """Keeps MLflow up with the journals. One thread at a time.
+
+    Args:
+        store: Where to.
+        command: The command line that repeats the study, for the note of each run.
+        question: What the study asks, for the note.
+        differs: By variant, what it differs in from the baseline, for the note.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        command: str = "",
+        *,
+        question: str = "",
+        differs: Mapping[str, str] | None = None,
+    ) -> None:
+        self.store = store
+        self._client = store.client
+        self._question = question
+        self._command = command
+        self._differs = differs or {}
+        self._experiments: dict[str, str] = {}
+        self._checked: set[str] = set()
+
+    def open_experiment(self, name: str) -> str:
+        """Return MLflow's id of the experiment, which is made if needed.
+
+        Raises:
+            MirrorError: It was deleted in MLflow, or MLflow fails.
+        """
+        if name in self._experiments:
+            return self._experiments[name]
+        home = self.store.artifacts
+        with _errors(self.store.uri):
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                self._client.create_experiment(name, (home / name).as_uri() if home else None)
+                found = self._client.get_experiment_by_name(name)
+        assert found is not None, "it was there or has just been made"
+        if found.lifecycle_stage != "active":
+            raise MirrorError(f"the experiment {name!r} was deleted in MLflow: restore it with "
+                              f"`mlflow experiments restore -x {found.experiment_id}`, "
+                              f"or rename the experiment")
+        self._experiments[name] = str(found.experiment_id)
+        return self._experiments[name]
+
+    def sync(self, folder: Path) -> bool:
+        """Replay what is new in the run's journal; True when it is mirrored whole, end included.
+
+        Raises:
+            MirrorError: MLflow fails; call again later.
+        """
+        attempt = cursors.attempt(folder)
+        if not attempt:
+            return False
+        with _errors(self.store.uri):
+            cursor = self._cursor(folder, attempt)
+            records, offset = journal.read(folder, cursor.offset)
+            if records:
+                self._replay(folder, cursor.mlflow_run_id, records)
+                cursors.write(folder, replace(cursor, offset=offset))
+        last = records[-1] if records else journal.last(folder)
+        return last is not None and last["kind"] == "end"
+
+    def end(self, folder: Path, status: str, why: str) -> None:
+        """Say how a run ended that could not say so itself, e.g. KILLED.
+
+        Raises:
+            MirrorError: MLflow fails; call again later.
+        """
+        self.sync(folder)
+        last = journal.last(folder)
+        with _errors(self.store.uri):
+            cursor = self._cursor(folder, cursors.attempt(folder))
+            cursors.write(folder, cursor)
+            self._end(folder, cursor.mlflow_run_id, status, why, last["t"] if last else None)
+
+    def _cursor(self, folder: Path, attempt: int) -> Cursor:
+        """Return the folder's cursor if it is of this store and attempt, else one at the start."""
+        uri = without_password(self.store.uri)
+        cursor = cursors.read(folder)
+        if (
+            cursor is None
+            or (cursor.uri, cursor.attempt) != (uri, attempt)
+            or not (cursor.mlflow_run_id in self._checked or self._is_active(cursor.mlflow_run_id))
+        ):
+            cursor = Cursor(uri, self._find_or_create(folder, attempt), 0, attempt)
+        self._checked.add(cursor.mlflow_run_id)
+        return cursor
+
+    def _is_active(self, mlflow_run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(mlflow_run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _find_or_create(self, folder: Path, attempt: int) -> str:
+        """Return the MLflow run of this attempt; those of earlier attempts are deleted."""
+        spec = _spec(folder)
+        experiment = self.open_experiment(spec["experiment"])
+        mine = f"tags.run_id = '{folder.name}'"
+        for run in self._client.search_runs([experiment], filter_string=mine):
+            if run.info.start_time == attempt:
+                return str(run.info.run_id)
+            self._client.delete_run(run.info.run_id)
+        note = labels.note(folder.name, spec, self._question,
+                           self._differs.get(spec["variant"], ""), self._command)
+        tags = {**labels.identity(folder.name, spec), "mlflow.note.content": note}
+        run = self._client.create_run(experiment, attempt or None, tags, labels.name(spec))
+        return str(run.info.run_id)
+
+    def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [
+            Metric(key, value, record["t"], record["step"])
+            for record in records if record["kind"] in ("metrics", "system")
+            for key, value in record["values"].items()
+        ]
+        images = [record for record in records if record["kind"] == "image"]
+        tags = {"mlflow.loggedImages": "True"} if images else {}
+        params: dict[str, str] = {}
+        for record in records:
+            if record["kind"] == "start":
+                params = labels.params(_spec(folder))
+                tags |= labels.circumstances(record["facts"])
+                self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
+            elif record["kind"] == "protocol":
+                tags |= labels.protocol(record["protocol"])
+        # One call: the client cuts it into batches of 1,000, MLflow's largest.
+        self._client.log_batch(mlflow_run_id, metrics,
+                               [Param(k, v) for k, v in params.items()],
+                               [RunTag(k, v) for k, v in tags.items()])
+        if images:
+            self._log_images(folder, mlflow_run_id, images)
+        if records[-1]["kind"] == "end":
+            end = records[-1]
+            self._end(folder, mlflow_run_id, end["status"], end["why"], end["t"])
+
+    def _log_dataset(self, mlflow_run_id: str, facts: Mapping[str, Any]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        profile = {"train": facts["train"], "test": facts["test"]}
+        dataset = Dataset(facts["name"], facts["fingerprint"][:36], "gan_bench",
+                          json.dumps({"name": facts["name"]}), profile=json.dumps(profile))
+        context = InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(mlflow_run_id, [DatasetInput(dataset, [context])])
+
+    def _log_images(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            for record in records:
+                picture = folder / record["file"]
+                if picture.exists():  # it may have been deleted since, to save space
+                    for name in labels.picture(folder.name, record):
+                        shutil.copyfile(picture, Path(temporary, name))
+            self._client.log_artifacts(mlflow_run_id, temporary, "images")
+
+    def _end(self, folder: Path, mlflow_run_id: str, status: str, why: str, t: int | None) -> None:
+        from mlflow.entities import RunTag
+
+        for name in ("spec.json", journal.FILE, "final.safetensors"):
+            if (folder / name).exists():
+                self._client.log_artifact(mlflow_run_id, str(folder / name))
+        tags = {"status": status, "why": why} if why else {"status": status}
+        self._client.log_batch(mlflow_run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self._client.set_terminated(mlflow_run_id, _MLFLOW_STATUS.get(status, "FAILED"), t)
+
+
+def _spec(folder: Path) -> dict[str, Any]:
+    # Not read_spec: a run must be mirrored even if a plug-in that it used has gone since.
+    spec: dict[str, Any] = json.loads((folder / "spec.json").read_text())
+    return spec
+
+
+def _create_sqlite(database: Path, root: Path) -> None:
+    """Create MLflow's database, whole or not at all; if somebody else does, theirs is kept.
+
+    Opening a fresh file from several processes at once breaks MLflow's migrations, and dying in
+    the middle leaves a file that no MLflow opens. So it is made under another name.
+    """
+    if database.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as temporary:
+        fresh = Path(temporary, database.name)
+        artifacts = (root.absolute() / "artifacts").as_uri()
+        store = SqlAlchemyStore(f"sqlite:///{fresh}", artifacts)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        with suppress(FileExistsError):
+            os.link(fresh, database)
+
+
+@contextmanager
+def _errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises into a MirrorError."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise MirrorError(f"MLflow at {without_password(uri)} failed: {reason(error)}") from error

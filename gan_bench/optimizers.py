@@ -1,0 +1,78 @@
+"""Optimizers and their learning-rate schedules.
+
+A registered factory takes the parameters and the optimizer's arguments. The schedule is an
+argument of every one of them, and `rate` gives its value at a step from the step alone, so that a
+resumed run needs no scheduler state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from gan_bench.registry import OPTIMIZERS, Part
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+@OPTIMIZERS.register("adam")
+def adam(
+    parameters: Any, *, lr: Rate = 2e-4, betas: Betas = [0.5, 0.999],  # noqa: B006
+    eps: Rate = 1e-8, weight_decay: NonNegative = 0.0, schedule: Schedule = "constant",
+) -> torch.optim.Optimizer:
+    """Adam; the defaults are those of Radford et al. 2015: lr 2e-4, β₁ 0.5."""
+    import torch
+
+    return torch.optim.Adam(parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps,
+                            weight_decay=weight_decay, fused=True)
+
+
+@OPTIMIZERS.register("sgd")
+def sgd(
+    parameters: Any, *, lr: Rate = 0.01, momentum: Fraction = 0.0, weight_decay: NonNegative = 0.0,
+    schedule: Schedule = "constant",
+) -> torch.optim.Optimizer:
+    """Stochastic gradient descent, with momentum on request."""
+    import torch
+
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay,
+                           fused=True)
+
+
+@OPTIMIZERS.register("rmsprop")
+def rmsprop(
+    parameters: Any, *, lr: Rate = 5e-5, alpha: Fraction = 0.99, eps: Rate = 1e-8,
+    schedule: Schedule = "constant",
+) -> torch.optim.Optimizer:
+    """RMSprop; the default lr is that of Arjovsky et al. 2017 (WGAN), algorithm 1."""
+    import torch
+
+    return torch.optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps)
+
+
+def build_optimizer(part: Part, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimizer that `part` describes, over `parameters`."""
+    optimizer: torch.optim.Optimizer = OPTIMIZERS.build(part, list(parameters))
+    return optimizer
+
+
+def rate(part: Part, step: int, steps: int) -> float:
+    """Return the learning rate of `part` at `step` of `steps`, counted from 1.
+
+    `linear` and `cosine` start at `lr` and reach 0 after the last step.
+    """
+    lr, schedule, progress = part.args["lr"], part.args["schedule"], (step - 1) / steps
+    factors = {"constant": 1.0, "linear": 1 - progress,
+               "cosine": (1 + math.cos(math.pi * progress)) / 2}
+    return float(lr * factors[schedule])

@@ -1,0 +1,91 @@
+"""How runs stand and how they ended, read from their journals. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from gan_bench import journal
+from gan_bench.spec import RunSpec
+
+Status = Literal["FINISHED", "DIVERGED", "FAILED", "KILLED"]
+State = Literal["WAITING", "RUNNING", "FINISHED", "DIVERGED", "FAILED", "KILLED"]
+DONE = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run: The run's id.
+        status: FINISHED; DIVERGED (a result, not a failure); FAILED (the program raised);
+            KILLED (its process died without a word).
+        why: The reason, in a line; empty for FINISHED.
+    """
+
+    run: str
+    status: Status
+    why: str = ""
+
+
+@dataclass
+class Progress:
+    """What a run's journal says so far.
+
+    Attributes:
+        spec: The run.
+        state: WAITING and RUNNING besides the ways in which a run ends.
+        why: The reason of an end that is no FINISHED.
+        step: The last step in the journal.
+        values: The latest value of every loss, score and measurement, by name.
+        scores: The scores of the last measurement (`eval/…`), the prefix left off.
+    """
+
+    spec: RunSpec
+    folder: Path
+    state: State = "WAITING"
+    why: str = ""
+    step: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    offset: int = 0
+
+    def follow(self) -> bool:
+        """Take in what the journal has gained; return whether there was anything."""
+        records, self.offset = journal.read(self.folder, self.offset)
+        for record in records:
+            self.step = record["step"]
+            if record["kind"] in ("metrics", "system"):
+                self.values.update(record["values"])
+                self.scores.update({k.removeprefix("eval/"): v for k, v in record["values"].items()
+                                    if k.startswith("eval/")})
+            elif record["kind"] == "end":
+                self.state, self.why = record["status"], record["why"]
+        return bool(records)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended; a run that is not over counts as KILLED."""
+        if self.state in ("WAITING", "RUNNING"):
+            return Outcome(self.spec.id, "KILLED", self.why)
+        return Outcome(self.spec.id, self.state, self.why)
+
+
+def progress_of(run: RunSpec, root: Path) -> Progress:
+    """Return a run's progress under `root`; WAITING unless it ended in a result."""
+    progress = Progress(run, run.folder(root))
+    progress.follow()
+    return progress if progress.state in DONE else Progress(run, run.folder(root))
+
+
+def state_of(run: RunSpec, root: Path) -> tuple[str, int]:
+    """Return (state, last step) of a run from the end of its journal alone.
+
+    A run that began and did not end is KILLED, or still running under another launcher.
+    """
+    record = journal.last(run.folder(root))
+    if record is None:
+        return "WAITING", 0
+    return (record["status"] if record["kind"] == "end" else "KILLED"), record["step"]

@@ -1,0 +1,50 @@
+"""Pictures of samples: a grid of images, or the points of a 2-D data set."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
+MIN_SIDE = 448  # pixels; small images are enlarged, for a browser would blur them
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Quantise images in [-1, 1] to 256 levels; exact for what came from uint8."""
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def sample_picture(samples: Tensor) -> bytes:
+    """Return a PNG of images `(N, C, H, W)` in [-1, 1] as a square grid, or of points `(N, 2)`."""
+    return _points(samples) if samples.dim() == 2 else _grid(samples)
+
+
+def _grid(samples: Tensor) -> bytes:
+    columns = int(np.ceil(np.sqrt(len(samples))))
+    grid = make_grid(to_uint8(samples), nrow=columns, padding=2, pad_value=128)
+    picture = Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
+    factor = max(1, MIN_SIDE // picture.width)
+    return _png(picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST))
+
+
+def _points(samples: Tensor) -> bytes:
+    """Each point as a dot of 3×3 pixels; points outside ±PLOT_RANGE lie on the border."""
+    canvas = np.full((PLOT_SIDE, PLOT_SIDE), 255, dtype=np.uint8)
+    scaled = (samples[:, :2].numpy() / PLOT_RANGE + 1) / 2 * (PLOT_SIDE - 1)
+    x, y = np.clip(np.nan_to_num(scaled), 1, PLOT_SIDE - 2).round().astype(int).T
+    for dx in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            canvas[PLOT_SIDE - 1 - (y + dy), x + dx] = 0
+    picture = Image.fromarray(canvas)
+    return _png(picture.resize((2 * PLOT_SIDE, 2 * PLOT_SIDE), Image.Resampling.NEAREST))
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

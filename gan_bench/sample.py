@@ -1,0 +1,98 @@
+"""Samples of a finished run, from its final weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from gan_bench import rng
+from gan_bench.errors import UserError
+from gan_bench.pictures import sample_picture, to_uint8
+from gan_bench.registry import MODELS
+from gan_bench.run import WEIGHTS
+from gan_bench.spec import RunSpec, read_spec
+
+BATCH = 256
+
+
+def find_run(root: Path, run: str) -> Path:
+    """Return the folder of the run whose id begins with `run`.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    found = sorted(f for f in root.glob("runs/*/*") if f.is_dir() and f.name.startswith(run))
+    if not run or not found:
+        raise UserError(f"no run's id begins with {run!r} under {root}; `gan-bench plan` shows ids")
+    if len(found) > 1:
+        some = ", ".join(f"{f.parent.name}/{f.name}" for f in found[:4])
+        raise UserError(f"{len(found)} runs' ids begin with {run!r}: {some}; give more of the id")
+    return found[0]
+
+
+def load_generator(folder: Path) -> tuple[RunSpec, nn.Module]:
+    """Return a run's specification and its trained generator, in eval mode on the CPU.
+
+    The generator is the weight average where the run has one: what its scores were measured on.
+
+    Raises:
+        UserError: The run has no final weights, or they are damaged.
+    """
+    spec = read_spec(folder)
+    if not (folder / WEIGHTS).exists():
+        raise UserError(f"{folder}: has no {WEIGHTS}; the run is not finished")
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS}: cannot be read: {error}") from None
+    prefix = "ema." if spec.ema else "generator."
+    with torch.device("meta"):
+        generator: nn.Module = MODELS.build(spec.model, spec.data.shape).generator
+    generator.to_empty(device="cpu")
+    generator.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items()
+                               if k.startswith(prefix)})
+    return spec, generator.eval()
+
+
+@torch.no_grad()
+def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
+    """Return n samples from latents of the stream `sample`, in [-1, 1] (vectors: unbounded)."""
+    latents = torch.randn(n, int(spec.model.args["latent_dim"]),
+                          generator=rng.generator(seed, "sample"))
+    return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)])
+
+
+def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
+    """Write n samples of a run to a .png grid, or to a .npz.
+
+    The .npz holds `images`, uint8 (n, H, W, C) as other tools expect them, or `vectors`, float32
+    (n, D).
+
+    Raises:
+        UserError: No such run, not finished, another kind of file, or it cannot be written.
+    """
+    if out.suffix not in (".png", ".npz"):
+        raise UserError(f"{out}: the name must end in .png or .npz")
+    samples = draw(*load_generator(find_run(root, run)), n, seed)
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            if out.suffix == ".png":
+                file.write(sample_picture(samples))
+            else:
+                np.savez(file, **_arrays(samples))
+        temporary.replace(out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _arrays(samples: Tensor) -> dict[str, Any]:
+    if samples.dim() == 2:
+        return {"vectors": samples.numpy()}
+    return {"images": to_uint8(samples).permute(0, 2, 3, 1).numpy()}

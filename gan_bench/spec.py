@@ -1,0 +1,221 @@
+"""What a run is: the specification, its checks, and the id that stands for all of it.
+
+Frozen, closed models: an unknown key is an error. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+)
+
+from gan_bench import registry
+from gan_bench.facts import DataFacts
+from gan_bench.registry import Part, PartError, Registry
+
+Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
+Loss = Annotated[Part, BeforeValidator(registry.LOSSES.parse), WithJsonSchema({"kind": "LOSSES"})]
+Optimizer = Annotated[Part, BeforeValidator(registry.OPTIMIZERS.parse),
+                      WithJsonSchema({"kind": "OPTIMIZERS"})]
+Data = Annotated[Part, BeforeValidator(registry.DATASETS.parse),
+                 WithJsonSchema({"kind": "DATASETS"})]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Closed(BaseModel):
+    """A frozen model that takes no unknown key and turns no string into a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class EvaluateSpec(Closed):
+    """How often a run is measured, on how many samples, and by which metrics."""
+
+    every: Positive | None = Field(
+        None, description="measure every so many G steps; null: at the end only")
+    samples: Annotated[int, Field(ge=2)] = Field(
+        2000, description="number of generated samples per measurement")
+    metrics: list[str] = Field(
+        ["d_accuracy", "nearest_train_mse"], description="names of `gan-bench list metrics`")
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            registry.METRICS[name]
+        if len(set(names)) < len(names):
+            raise ValueError("a metric is named twice")
+        return names
+
+
+class ComputeSpec(Closed):
+    """What the numbers are computed with."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: cuda where there is one")
+    threads: Positive = Field(
+        1, description="CPU threads of a run; a run's numbers depend on it, so it is part of the id")
+    deterministic: bool = Field(
+        True, description="only algorithms that give the same bits every time")
+
+
+class RunSettings(Closed):
+    """The keys of a run that `base`, `variants` and `matrix` may set."""
+
+    model: Model
+    loss: Loss = Field("non_saturating", validate_default=True)
+    g_optimizer: Optimizer = Field("adam", validate_default=True)
+    d_optimizer: Optimizer = Field("adam", validate_default=True)
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    steps: Positive | None = Field(None, description="number of G steps; or give `epochs`")
+    epochs: Positive | None = Field(
+        None, description="passes of D over the training set, last partial batches dropped")
+    order: Literal["d_first", "g_first"] = Field(
+        "d_first", description="whose update comes first within a step")
+    share_fakes: bool = Field(
+        False, description="whether D's step uses the G step's fake batch, or a fresh one")
+    d_loss_reduction: Literal["mean", "sum"] = Field(
+        "mean", description="mean or sum of D's real and fake term")
+    d_steps: Positive = Field(1, description="D updates per G update")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="decay of G's weight average, which is then what is measured; null: none")
+    log_every: Positive = 50
+    sample_every: Positive | None = Field(
+        None, description="save a sample grid every so many steps; null: at the end only")
+
+
+class RunSpec(RunSettings):
+    """One run, complete: nothing that can change a number is left to a default elsewhere."""
+
+    experiment: str
+    variant: str
+    seed: Seed
+    dataset: Data
+    data: DataFacts
+    steps: Positive
+    epochs: None = None
+    evaluate: EvaluateSpec
+    compute: ComputeSpec
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 of the canonical JSON of all that can change a number: 12 hex digits.
+
+        Names are left out, for they change none; so is the device, which `auto` may choose anew
+        (it is recorded in the journal), and the facts that follow from the digest.
+        """
+        settings = {**self._settings, "seed": self.seed}
+        text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        settings = self.model_dump(
+            mode="json", exclude={"experiment": True, "variant": True, "seed": True, "epochs": True,
+                                  "data": True, "compute": {"device"}})
+        # Where a folder lies changes no number; what is in it does.
+        settings["dataset"]["args"].pop("path", None)
+        settings["digest"] = self.data.digest
+        return settings
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """Return the same variant under another seed; `seed` has been checked."""
+        copy = self.model_copy(update={"seed": seed})
+        copy.__dict__.pop("id", None)
+        copy.__dict__["_settings"] = self._settings
+        return copy
+
+    def folder(self, root: Path) -> Path:
+        """Return where the run leaves what it makes: `<root>/runs/<experiment>/<id>`."""
+        return root / "runs" / self.experiment / self.id
+
+    def write(self, root: Path) -> Path:
+        """Make the run's folder, write `spec.json` there, and return the folder."""
+        folder = self.folder(root)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spec.json").write_text(self.model_dump_json(indent=1) + "\n")
+        return folder
+
+
+def read_spec(folder: Path) -> RunSpec:
+    """Read a run's `spec.json` back."""
+    values = json.loads((folder / "spec.json").read_text())
+    data = values.pop("data")
+    facts = DataFacts(**{**data, "shape": tuple(data["shape"])})
+    for key, value in values.items():
+        if isinstance(value, dict) and set(value) == {"name", "args"}:
+            values[key] = Part(**value)
+    return RunSpec(**values, data=facts)
+
+
+class ExperimentSpec(Closed):
+    """A study: a question, and the runs that answer it, ordered by variant, then seed."""
+
+    name: str
+    question: str
+    baseline: str
+    runs: tuple[RunSpec, ...]
+
+    @property
+    def variants(self) -> list[str]:
+        """The names of the variants, in the file's order."""
+        return list(dict.fromkeys(run.variant for run in self.runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in the file's order."""
+        return list(dict.fromkeys(run.seed for run in self.runs))
+
+
+def data_facts(dataset: Part, data_root: Path) -> DataFacts:
+    """Return the facts of a data set, read from its registration or from its folder's listing.
+
+    Raises:
+        UserError: A folder or archive is not there, or is empty.
+    """
+    describe: Callable[..., DataFacts] = registry.DATASETS[dataset.name].facts["describe"]
+    return describe(data_root, **dataset.args)
+
+
+def why_not(settings: RunSettings, data: DataFacts, metrics: list[str]) -> list[tuple[str, str]]:
+    """Return what cannot go together in a run, as (key, reason); nothing if all is well."""
+    problems: list[tuple[str, str]] = []
+    if (settings.steps is None) == (settings.epochs is None):
+        problems.append(("steps" if settings.steps else "", "give either `steps` or `epochs`"))
+    if settings.batch_size > data.train:
+        problems.append(("batch_size", f"{settings.batch_size:,} is more than the {data.train:,} "
+                                       f"training examples; choose a smaller batch"))
+    refuse = registry.MODELS[settings.model.name].facts["refuses"]
+    reason = refuse(data.shape, **settings.model.args)
+    if reason:
+        problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
+                                  f"{reason}"))
+    for name in metrics:
+        reason = registry.METRICS[name].facts["refuses"](data)
+        if reason:
+            problems.append(("metrics", f"{name} {reason}"))
+    return problems
+
+
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """Return `1×28×28 images` or `2-vectors`."""
+    return "×".join(map(str, shape)) + " images" if len(shape) == 3 else f"{shape[0]}-vectors"
+
+
+__all__ = [
+    "ComputeSpec", "EvaluateSpec", "ExperimentSpec", "Part", "PartError", "Registry", "RunSettings",
+    "RunSpec", "data_facts", "describe_shape", "read_spec", "why_not",
+]

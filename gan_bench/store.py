@@ -1,0 +1,165 @@
+"""Which MLflow store a study goes to, and whether it can be used: all of it without MLflow itself.
+
+Importing MLflow takes over a second of CPU time, and letting it open a database of another version
+may migrate that database in place; so what can be known beforehand is found out here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import sys
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gan_bench.errors import UserError, one_line
+
+
+def environment() -> dict[str, str]:
+    """Return the variables to set before MLflow is imported.
+
+    By default MLflow reports to its makers, logs each migration, prints a line per ended run, and
+    tries a server that is down for minutes before it says so; the user's own choice of how long to
+    try is left as it is.
+    """
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    return {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_CONFIGURE_LOGGING": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        **{name: os.environ.get(name, value) for name, value in patience.items()},
+    }
+
+
+def resolve_uri(root: Path, uri: str | None = None) -> str:
+    """Return the store's address: `uri`, else `MLFLOW_TRACKING_URI`, else `<root>/mlflow.db`.
+
+    Raises:
+        UserError: It is a folder; MLflow's plain file store is closed to new data since MLflow 3.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
+        raise UserError(f"cannot track runs in {uri!r}: give --tracking-uri (or "
+                        f"MLFLOW_TRACKING_URI) an http(s) address or a database such as "
+                        f"sqlite:///mlflow.db")
+    return uri.rstrip("/")
+
+
+def without_password(uri: str) -> str:
+    """Return the address as it may be shown and stored."""
+    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", uri)
+
+
+def reason(error: BaseException) -> str:
+    """Return what the system said, if that is what failed, else the error's first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return without_password(one_line(error))[:200]
+
+
+def is_server(uri: str) -> bool:
+    """Whether the address is that of a server, which keeps the artifacts itself."""
+    return urlsplit(uri).scheme in ("http", "https", "databricks", "") or uri == "databricks"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of an SQLite store; None for every other store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def has_run(database: Path, mlflow_run_id: str) -> bool:
+    """Whether the SQLite store holds the run, be it deleted in MLflow's page or not."""
+    if not database.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            query = "select 1 from runs where run_uuid = ?"
+            return connection.execute(query, [mlflow_run_id]).fetchone() is not None
+    except sqlite3.Error:  # what is wrong with the file, open_store will say
+        return False
+
+
+def check_sqlite(database: Path, root: Path) -> None:
+    """Check that this MLflow can write to the database, and switch it to write-ahead logging.
+
+    Raises:
+        UserError: It is read-only, locked, no MLflow database, from a newer or an older MLflow, or
+            its artifacts are elsewhere because `root` was moved.
+    """
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("begin immediate")  # fails on a file that cannot be written
+            (version,) = connection.execute("select version_num from alembic_version").fetchone()
+            experiments = connection.execute(
+                "select name, artifact_location from experiments where experiment_id != 0"
+            ).fetchall()
+            connection.rollback()
+            _check_version(database, version)
+            connection.execute("pragma journal_mode = wal")
+    except (sqlite3.Error, TypeError) as error:  # TypeError: no row, a migration was interrupted
+        raise UserError(f"cannot use {database} as MLflow's database ({error}); move the file "
+                        f"away, or name another with --tracking-uri") from error
+    if database.parent == root.absolute():
+        _check_artifacts(database, dict(experiments))
+
+
+def _check_version(database: Path, found: str) -> None:
+    from alembic.script import ScriptDirectory
+
+    mlflow = find_spec("mlflow")
+    if mlflow is None or mlflow.origin is None:
+        raise UserError("MLflow is not installed: `pip install mlflow`")
+    scripts = ScriptDirectory(str(Path(mlflow.origin).parent / "store" / "db_migrations"))
+    head = scripts.get_current_head()
+    if found == head:
+        return
+    if found in {script.revision for script in scripts.walk_revisions()}:
+        raise UserError(f"{database} is from an older MLflow (schema {found}, here {head}): back "
+                        f"it up, then run `mlflow db upgrade sqlite:///{database}`")
+    raise UserError(f"{database} is from a newer MLflow (schema {found}, here {head}): upgrade "
+                    f"with `pip install --upgrade mlflow`, or choose another --root")
+
+
+def _check_artifacts(database: Path, locations: dict[str, str]) -> None:
+    """MLflow stores absolute addresses: after a move it would write to the old place."""
+    home = (database.parent / "artifacts").as_uri()
+    for name, location in locations.items():
+        if location.startswith("file:") and not location.startswith(home):
+            raise UserError(f"{database.parent} was moved: the artifacts of {name!r} belong to "
+                            f"{location}; move it back, or delete {database.name} and run the "
+                            f"experiment again, which fills a new one from the runs' journals")
+
+
+def ui_command(root: Path, uri: str | None, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves MLflow's page on 127.0.0.1, and what its environment needs.
+
+    With one worker and without MLflow's job runner it is 2 processes and 0.4 GB (15 and 2.3 GB by
+    default, MLflow 3.17). It has no authentication, hence the loopback address.
+
+    Raises:
+        UserError: There is no database yet, or it cannot be used, or the store is a server, which
+            has a page of its own.
+    """
+    uri = resolve_uri(root, uri)
+    if is_server(uri):
+        raise UserError(f"the store is a server with its own page: open {without_password(uri)}")
+    database = sqlite_path(uri)
+    if database:
+        if not database.exists():
+            raise UserError(f"there is no {database} yet: run an experiment first, or give --root")
+        check_sqlite(database, root)
+    artifacts = (root.absolute() / "artifacts").as_uri()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+               "--workers", "1", "--uvicorn-opts", "--log-level warning", "--no-serve-artifacts", "--default-artifact-root", artifacts]
+    # The address goes by the environment, for it may hold a password.
+    return command, {**environment(), "MLFLOW_BACKEND_STORE_URI": uri,
+                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -1,0 +1,116 @@
+"""The loop: batch → step → journal; every now and then measure and sample."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from gan_bench import rng
+from gan_bench.data import Dataset
+from gan_bench.engine import Engine
+from gan_bench.journal import Journal
+from gan_bench.outcome import Status
+from gan_bench.pictures import sample_picture
+
+Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
+GRID = 64  # samples in a grid
+
+
+class Batches:
+    """Batches of real data, gathered on the device from the resident tensor.
+
+    Every epoch is one permutation, which depends on the seed and the epoch alone; a last, partial
+    batch is dropped.
+    """
+
+    def __init__(self, images: Tensor, batch_size: int, seed: int) -> None:
+        self._images, self._size, self._seed = images, batch_size, seed
+        self._per_epoch = len(images) // batch_size
+        self._epoch = -1
+        self._order = torch.empty(0)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return batch number `index`, from 0: float32 in [-1, 1], or vectors as they are."""
+        epoch, place = divmod(index, self._per_epoch)
+        if epoch != self._epoch:
+            draws = rng.generator(self._seed, "data", epoch)
+            order = torch.randperm(len(self._images), generator=draws)
+            self._epoch, self._order = epoch, order.to(self._images.device)
+        batch = self._images[self._order[place * self._size : (place + 1) * self._size]]
+        return to_float(batch)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Map uint8 images to float32 in [-1, 1]; return float vectors unchanged."""
+    return images.to(torch.float32) / 127.5 - 1 if images.dtype == torch.uint8 else images
+
+
+def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
+          ) -> tuple[Status, str]:
+    """Train a run from its first step to its last.
+
+    Returns:
+        (status, why): FINISHED, or DIVERGED with the step of the first non-finite loss.
+    """
+    spec = engine.spec
+    batches = Batches(data.train.images, spec.batch_size, spec.seed)
+    latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
+                          generator=rng.generator(spec.seed, "grid"))
+    clock = _Clock(spec.batch_size)
+    for step in range(1, spec.steps + 1):
+        last = step == spec.steps
+        logging = last or due(step, spec.log_every)
+        sampling = last or due(step, spec.sample_every)
+        measuring = last or due(step, spec.evaluate.every)
+        first = (step - 1) * spec.d_steps
+        seen = engine.step(step, [batches[first + i] for i in range(spec.d_steps)], logging)
+        if logging:
+            values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
+            journal.metrics(step, values)
+            journal.system(step, clock.lap(step, engine.device))
+        if (logging or sampling or measuring) and (bad := int(engine.first_bad)):
+            return "DIVERGED", f"a loss was not finite at step {bad}"
+        with clock.paused():
+            try:
+                if measuring:
+                    journal.metrics(step, evaluate(engine.measured, engine.discriminator))
+            except FloatingPointError as error:
+                return "DIVERGED", f"{error}, at step {step}"
+            if sampling:
+                journal.image(step, "samples", sample_picture(engine.sample(latents)))
+    return "FINISHED", ""
+
+
+def due(step: int, every: int | None) -> bool:
+    """Return whether something that happens every so many steps happens at this one."""
+    return every is not None and step % every == 0
+
+
+class _Clock:
+    """The speed of training between two laps, measuring and sampling not counted."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._since, self._from_step, self._out = time.perf_counter(), 0, 0.0
+
+    def lap(self, step: int, device: str) -> dict[str, float]:
+        now = time.perf_counter()
+        steps_per_s = (step - self._from_step) / max(now - self._since - self._out, 1e-9)
+        self._since, self._from_step, self._out = now, step, 0.0
+        if device.startswith("cuda"):
+            peak = torch.cuda.max_memory_allocated(device)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"system/steps_per_s": steps_per_s, "system/peak_memory_mb": peak / 1e6,
+                "system/images_per_s": steps_per_s * self._batch_size}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._out += time.perf_counter() - start

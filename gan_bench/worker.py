@@ -1,0 +1,75 @@
+"""What goes on in the processes that the launcher starts: one for the preparations, one a run.
+
+They are forked from a server process that has imported torch once and done nothing else, so a run
+costs no import, shares no state with another, and can die alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from gan_bench.errors import UserError
+from gan_bench.spec import ExperimentSpec, RunSpec
+
+LOG = "log.txt"
+PRELOAD = ["gan_bench.run"]  # what the server imports before it forks
+PR_SET_PDEATHSIG = 1
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the variables that must be set before numpy and CUDA are loaded.
+
+    BLAS sums in another order with another number of threads; cuBLAS is deterministic with a fixed
+    workspace only.
+    """
+    count = str(threads)
+    return {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count,
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
+def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, answer: Connection) -> None:
+    """Run `gan_bench.run.prepare`; send ("say", line)…, then ("ready", GPUs) or ("error", line)."""
+    _belong_to_launcher()
+    from gan_bench import run
+
+    try:
+        run.prepare(experiment, root, data_root, lambda line: answer.send(("say", line)))
+        answer.send(("ready", run.devices(experiment.runs[0])))
+    except (UserError, OSError) as error:
+        answer.send(("error", str(error)))
+    except Exception:
+        answer.send(("bug", traceback.format_exc()))
+
+
+def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None) -> None:
+    """Run one run, its output in `log.txt` of its folder; exit status 1 if it raised."""
+    _belong_to_launcher()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    log = os.open(spec.write(root) / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    from gan_bench import run
+
+    try:
+        run.run_one(spec, root, data_root)
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _belong_to_launcher() -> None:
+    """Die with the launcher, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
