@@ -30,6 +30,7 @@ from gan_bench.store import (
     check_sqlite,
     environment,
     is_server,
+    page,
     reason,
     resolve_uri,
     sqlite_path,
@@ -40,7 +41,8 @@ from gan_bench.store import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Mirror", "MirrorError", "Store", "mirrored", "open_store", "resolve_uri", "ui_command"]
+__all__ = ["Mirror", "MirrorError", "Store", "mirrored", "open_store", "page", "resolve_uri",
+           "ui_command"]
 
 # Divergence is a result of the experiment, not a failure of the program.
 _MLFLOW_STATUS = {"FINISHED": "FINISHED", "DIVERGED": "FINISHED", "KILLED": "KILLED"}

@@ -88,16 +88,14 @@ def read(path: Path) -> Source:
         raise SpecError([f"{_mark(path, error)}: {error.problem}; keep one of the two"]) from None
     except MarkedYAMLError as error:
         raise SpecError([f"{_mark(path, error)}: not valid YAML: {error.problem}"]) from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise SpecError([f"{path}:1:1: nested too deeply to be an experiment"]) from None
+    except (YAMLError, ValueError) as error:
         raise SpecError([f"{path}:1:1: not valid YAML: {_first_line(error)}"]) from None
     if not isinstance(loaded, CommentedMap):
         raise SpecError([f"{path}:1:1: an experiment is a mapping (`name: …`, `base: …`), and "
                          f"this file holds {'nothing' if loaded is None else repr(loaded)[:40]}"])
-    try:
-        data, places = _plain(loaded, str(path))
-    except RecursionError:
-        raise SpecError([f"{path}:1:1: nested too deeply, or an alias that holds itself"]) from None
-    return Source(str(path), data, places)
+    return Source(str(path), *_plain(loaded, str(path)))
 
 
 def _plain(root: object, file: str) -> tuple[Any, dict[Where, str]]:

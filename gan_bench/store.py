@@ -163,3 +163,9 @@ def ui_command(root: Path, uri: str | None, port: int) -> tuple[list[str], dict[
     # The address goes by the environment, for it may hold a password.
     return command, {**environment(), "MLFLOW_BACKEND_STORE_URI": uri,
                      "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def page(port: int) -> str:
+    """Return the address of the page that `ui_command` serves, in MLflow's view for training runs.
+    """
+    return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"

@@ -1,0 +1,25 @@
+"""What tests share: real data, where there is any."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The data root that GAN_BENCH_DATA names; without it the test is skipped."""
+    folder = os.environ.get("GAN_BENCH_DATA")
+    if not folder:
+        pytest.skip("GAN_BENCH_DATA names no data root")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def mnist_root(data_root: Path) -> Path:
+    """A data root that holds MNIST; without one the test is skipped."""
+    if not (data_root / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+        pytest.skip(f"no MNIST in {data_root}, which GAN_BENCH_DATA names")
+    return data_root

@@ -1,0 +1,242 @@
+"""From YAML to runs: expansion, ids, and every error at its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gan_bench.errors import SpecError
+from gan_bench.experiment import differences, load_experiment
+from gan_bench.spec import ExperimentSpec, read_spec
+
+SMALL = """\
+name: small
+dataset: {name: digits, image_size: 16}
+seeds: [3, 5]
+base:
+  model: mlp
+  batch_size: 64
+  steps: 10
+"""
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> ExperimentSpec:
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
+    return load_experiment(file, tmp_path, list(overrides))
+
+
+def errors(tmp_path: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path, text, *overrides)
+    return [line.replace(f"{tmp_path}/", "") for line in caught.value.lines]
+
+
+def test_without_variants_there_is_one_called_base(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL)
+    assert [(run.variant, run.seed) for run in spec.runs] == [("base", 3), ("base", 5)]
+    assert spec.baseline == "base"
+
+
+def test_matrix_is_a_cross_product_less_exclude_plus_include(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + """
+matrix:
+  model: [mlp, {name: dcgan, width: 8}, {name: dcgan, width: 16}]
+  loss: [saturating, non_saturating]
+  exclude: [{model: mlp, loss: saturating}]
+  include: [{model: mlp_conv, g_optimizer.lr: 0.5}]
+""")
+    assert spec.variants == [
+        "mlp-non_saturating", "dcgan-width=8-saturating", "dcgan-width=8-non_saturating",
+        "dcgan-width=16-saturating", "dcgan-width=16-non_saturating", "mlp_conv-lr=0.5"]
+    last = spec.runs[-1]
+    assert last.g_optimizer.args["lr"] == 0.5
+    assert last.d_optimizer.args["lr"] == 2e-4
+
+
+def test_variants_and_matrix_are_crossed(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + """
+variants:
+  plain:
+  wide: {model: {width: 256}}
+matrix: {loss: [saturating, non_saturating]}
+""")
+    assert spec.variants == ["plain-saturating", "plain-non_saturating", "wide-saturating",
+                             "wide-non_saturating"]
+    assert [run.model.args["width"] for run in spec.runs[::2]] == [128, 128, 256, 256]
+
+
+def test_optimizer_stands_for_both_and_a_later_layer_wins(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + """
+  optimizer: {name: sgd, lr: 0.1, momentum: 0.5}
+variants:
+  a: {d_optimizer: {lr: 0.2}}
+  b: {optimizer: rmsprop}
+""")
+    a, b = spec.runs[0], spec.runs[2]
+    assert (a.g_optimizer.args["lr"], a.d_optimizer.args["lr"]) == (0.1, 0.2)
+    assert a.d_optimizer.args["momentum"] == 0.5
+    assert (b.g_optimizer.name, b.d_optimizer.name) == ("rmsprop", "rmsprop")
+
+
+def test_epochs_become_steps_of_g(tmp_path: Path) -> None:
+    # 1,438 images make 22 batches of 64; with two D steps a step, an epoch is 11 steps.
+    assert load(tmp_path, SMALL.replace("steps: 10", "epochs: 3")).runs[0].steps == 66
+    text = SMALL.replace("steps: 10", "epochs: 3\n  d_steps: 2")
+    assert load(tmp_path, text).runs[0].steps == 33
+
+
+def test_set_overrides_and_is_validated(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL, "base.model.width=64", "seeds=[7]", "base.steps=2_0")
+    assert (spec.runs[0].model.args["width"], spec.runs[0].steps) == (64, 20)
+    assert spec.seeds == [7]
+    assert errors(tmp_path, SMALL, "base.steps=many") == [
+        "--set base.steps=many: base.steps: Input should be a valid integer, not 'many'"]
+    assert errors(tmp_path, SMALL, "base.steps") == ["--set base.steps: write it as a.b=value"]
+
+
+def test_exponents_are_numbers(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + "  optimizer: {name: adam, lr: 2e-3}\n")
+    assert spec.runs[0].g_optimizer.args["lr"] == 0.002
+
+
+@pytest.mark.parametrize("change", [
+    "base.batch_size=32", "base.loss=saturating", "base.model.width=64", "seeds=[4]",
+    "dataset.image_size=28", "base.steps=11", "base.ema=0.9", "base.order=g_first",
+    "base.share_fakes=true", "base.d_loss_reduction=sum", "base.d_steps=2",
+    "base.optimizer={lr: 1e-3}", "base.g_optimizer={schedule: cosine}", "evaluate.samples=100",
+    "compute.threads=2", "compute.deterministic=false", "base.log_every=1",
+])
+def test_id_changes_with_all_that_can_change_a_number(tmp_path: Path, change: str) -> None:
+    before, after = load(tmp_path, SMALL), load(tmp_path, SMALL, change)
+    assert before.runs[0].id != after.runs[0].id
+
+
+@pytest.mark.parametrize("change", [
+    "name=other", "question=why", "base.model=mlp", "base.model={name: mlp, width: 128}",
+    "compute.device=cpu", "base.loss=non_saturating", "variants={other: {}}", "base.ema=null",
+])
+def test_id_stays_with_what_cannot(tmp_path: Path, change: str) -> None:
+    before, after = load(tmp_path, SMALL), load(tmp_path, SMALL, change)
+    assert [run.id for run in before.runs] == [run.id for run in after.runs]
+
+
+def test_id_is_the_same_today_and_tomorrow(tmp_path: Path) -> None:
+    """A change of this value means that finished runs of users are no longer found."""
+    assert load(tmp_path, SMALL).runs[0].id == "aa6ab522e6b0"
+
+
+def test_spec_survives_being_written_and_read(tmp_path: Path) -> None:
+    run = load(tmp_path, SMALL, "base.ema=0.99").runs[1]
+    again = read_spec(run.write(tmp_path))
+    assert again == run
+    assert again.id == run.id
+
+
+def test_every_error_of_a_file_at_once_with_its_place(tmp_path: Path) -> None:
+    found = errors(tmp_path, """\
+name: x
+dataset: {name: digitss}
+seeds: [0]
+base:
+  model: {name: mlp, widht: 3}
+  stps: 5
+  batch_size: "64"
+variants:
+  a: {loss: saturatin}
+  b: {model: {width: 64}, g_optimizer: {lr: fast}}
+evaluate: {metrics: [fidd]}
+""")
+    assert sorted(line.split(" ")[0] for line in found) == sorted([
+        "x.yaml:2:1:", "x.yaml:5:22:", "x.yaml:6:3:", "x.yaml:7:3:", "x.yaml:9:7:",
+        "x.yaml:10:41:", "x.yaml:11:12:"])
+    text = "\n".join(found)
+    for hint in ("did you mean 'digits'", "did you mean 'width'", "did you mean 'steps'",
+                 "valid integer, not '64'", "did you mean 'saturating'", "not 'fast'",
+                 "did you mean 'fid'"):
+        assert hint in text
+
+
+@pytest.mark.parametrize(("change", "line"), [
+    ("base.batch_size=2000", "2,000 is more than the 1,438 training examples"),
+    ("dataset.image_size=18", "mlp_conv"),
+    ("base.epochs=3", "either `steps` or `epochs`"),
+    ("base.steps=null", "either `steps` or `epochs`"),
+    ("matrix={loss: []}", "an axis without values"),
+    ("matrix={loss: [saturating], exclude: [{loss: saturating}]}", "no run"),
+    ("matrix={loss: [saturating, saturating]}", "two variants are called"),
+    ("variants={a: {}, b: {loss: non_saturating}}", "are the same run"),
+    ("baseline=bse", "did you mean 'base'"),
+    ("seeds=[1, 1]", "1 is given twice"),
+    ("seeds=[]", "at least 1 item"),
+    ("seeds=[-1]", "greater than or equal to 0"),
+    ("name=../up", "String should match pattern"),
+    ("evaluate.metrics=[high_quality]", "high_quality"),
+    ("base.model=3", "a model is a name"),
+    ("base.ema=.nan", "finite"),
+    ("nonsense=1", "unknown key"),
+])
+def test_what_cannot_work_is_refused(tmp_path: Path, change: str, line: str) -> None:
+    text = SMALL.replace("model: mlp", "model: dcgan") if "18" in change else SMALL
+    line = line.replace("mlp_conv", "dcgan cannot make 1×18×18 images")
+    assert line in "\n".join(errors(tmp_path, text, change))
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ("name: a\nname: b\n", "x.yaml:2:1: found duplicate key"),
+    ("name: [a\n", "x.yaml:2:1: not valid YAML"),
+    ("", "an experiment is a mapping"),
+    ("- a\n", "an experiment is a mapping"),
+    ("a: " + "[" * 3000, "nested too deeply"),
+    ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+        f"{c}: &{c} [{','.join(['*' + p] * 10)}]\n" for p, c in zip("abcdef", "bcdefg", strict=True)
+    ), "more than 100,000 values"),
+])
+def test_broken_files_are_named(tmp_path: Path, text: str, line: str) -> None:
+    assert line in "\n".join(errors(tmp_path, text))
+
+
+def test_missing_file_names_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "there.yaml").write_text(SMALL)
+    with pytest.raises(SpecError, match=r"no such file.*there\.yaml"):
+        load_experiment(tmp_path / "their.yaml", tmp_path)
+
+
+def test_differences_are_those_between_variants_only(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + "variants: {a: {}, b: {loss: saturating, ema: 0.9}}\n")
+    assert differences(spec.runs) == {
+        "loss": {"a": "non_saturating", "b": "saturating"}, "ema": {"a": "None", "b": "0.9"}}
+
+
+@pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("experiments/*.yaml")),
+                         ids=lambda file: file.stem)
+def test_shipped_experiments_are_valid_and_known_to_the_schema(file: Path, tmp_path: Path) -> None:
+    spec = load_experiment(file, tmp_path)
+    assert spec.question
+    assert spec.name == file.stem
+    assert len(spec.runs) == len(spec.variants) * len(spec.seeds) >= 10
+
+
+def test_schema_file_is_what_the_program_prints() -> None:
+    from gan_bench.schema import json_schema
+
+    file = Path(__file__).parents[1] / "experiments" / "schema.json"
+    assert json.loads(file.read_text()) == json_schema()
+
+
+def test_schema_accepts_the_shipped_files_and_refuses_what_the_program_refuses() -> None:
+    import jsonschema
+    from ruamel.yaml import YAML
+
+    from gan_bench.schema import json_schema
+
+    check = jsonschema.Draft202012Validator(json_schema())
+    for file in Path(__file__).parents[1].glob("experiments/*.yaml"):
+        assert list(check.iter_errors(YAML(typ="safe").load(file))) == []
+    good = YAML(typ="safe").load(SMALL)
+    assert not list(check.iter_errors(good))
+    for key, value in (("model", "mlpp"), ("stps", 3), ("steps", "x"), ("loss", {"name": "x"}),
+                       ("model", {"name": "mlp", "widht": 3}), ("optimizer", {"rate": 1})):
+        assert list(check.iter_errors({**good, "base": {**good["base"], key: value}})), key
