@@ -30,7 +30,7 @@ ROOT, DATA = Path("mlruns"), Path("data")
 @app.command()
 def run(
     experiment: File,
-    settings: Set = [],  # noqa: B006
+    settings: Set = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     slots: Annotated[int | None, typer.Option(
@@ -48,7 +48,8 @@ def run(
     from gan_bench.execute import Settings, execute
     from gan_bench.experiment import load_experiment
     from gan_bench.outcome import DONE
-    from gan_bench.progress import JsonLines, LiveTable, PlainLines, as_json as to_json
+    from gan_bench.progress import JsonLines, LiveTable, PlainLines
+    from gan_bench.progress import as_json as to_json
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     spec = load_experiment(experiment, data, settings)
@@ -78,7 +79,7 @@ def run(
 @app.command()
 def plan(
     experiment: File,
-    settings: Set = [],  # noqa: B006
+    settings: Set = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     as_json: AsJson = False,
@@ -101,7 +102,8 @@ def plan(
               f"{first.data.test:,} held-out examples of {size}",
               f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
               f"{len(spec.runs)}, baseline {spec.baseline}",
-              f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} samples",
+              f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} "
+              f"samples",
               ""]
     table = differences(spec.runs)
     if table:
@@ -174,25 +176,25 @@ def ui(
     tracking_uri: Uri = None,
 ) -> None:
     """Open MLflow's page on the store of the root, on 127.0.0.1."""
-    from gan_bench.mirror import ui_command
+    from gan_bench.mirror import page, ui_command
 
     argv, environment = ui_command(root, tracking_uri, port)
-    print(f"http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    print(f"{page(port)} (Ctrl-C ends it)", flush=True)
     os.execvpe(argv[0], argv, {**os.environ, **environment})
 
 
 def main() -> NoReturn:
     """Run the program: a user's error is one line and status 2, never a traceback."""
-    from gan_bench.errors import UserError
+    from gan_bench.errors import Stopped, UserError
 
     try:
         app(standalone_mode=True)
     except UserError as error:
         print(error if "\n" in str(error) else f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt as stop:
+    except Stopped as stop:
         print("stopped; the same command goes on with what is not finished", file=sys.stderr)
-        sys.exit(143 if stop.args else 130)
+        sys.exit(stop.status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -140,7 +140,8 @@ class Engine:
     @torch.no_grad()
     def _average(self) -> None:
         """Average the parameters, copy the buffers (batch-norm statistics)."""
-        assert self.ema is not None and self.spec.ema is not None
+        assert self.ema is not None
+        assert self.spec.ema is not None
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()),
                              1 - self.spec.ema)
         for average, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):

@@ -16,6 +16,14 @@ class SpecError(UserError):
         self.lines = lines
 
 
+class Stopped(Exception):
+    """The user stopped the program; `status` is what a shell expects: 130 or 143."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 def one_line(error: BaseException) -> str:
     """Return an exception's type and the first line of its message."""
     text = str(error).strip().splitlines()

@@ -7,17 +7,17 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
 from gan_bench import worker
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import Stopped, UserError, one_line
+from gan_bench.experiment import differences
 from gan_bench.outcome import DONE, Progress, progress_of
 from gan_bench.spec import ExperimentSpec
 
@@ -65,21 +65,24 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
 
     Raises:
         UserError: Something makes the whole experiment impossible; nothing has been trained.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the workers have been stopped.
+        Stopped: Ctrl-C or SIGTERM; the workers are gone.
     """
     make_root(settings.root)
     with _lock(settings.root / "runs" / experiment.name), _terminable():
         runs = [progress_of(run, settings.root) for run in experiment.runs]
         waiting = [run for run in runs if run.state not in DONE]
-        mirror = _Mirroring(settings, runs)
         if waiting:
-            gpus = _prepare(experiment, settings, reporter)
+            with _preparations(experiment, settings) as answers:
+                mirror = _Mirroring(experiment, settings, runs)  # imports mlflow meanwhile
+                gpus = _await(answers, reporter)
             reporter.begin(runs)
             try:
                 _train_all(waiting, settings, gpus, reporter, mirror)
             finally:
                 reporter.close()
-        mirror.finish(reporter.say)
+        else:
+            mirror = _Mirroring(experiment, settings, runs)
+        mirror.finish()
         return runs
 
 
@@ -116,13 +119,15 @@ def _lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt, so that both ways of stopping are one."""
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt("SIGTERM")
+    """Let SIGTERM stop the program as Ctrl-C does, in order; both end in `Stopped`."""
+    def stop(*_: object) -> None:
+        raise Stopped(143)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except KeyboardInterrupt:
+        raise Stopped(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -134,12 +139,9 @@ def _context(threads: int) -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def _prepare(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) -> int:
-    """Do the preparations in a process of their own; return the number of GPUs to use.
-
-    Raises:
-        UserError: They failed.
-    """
+@contextmanager
+def _preparations(experiment: ExperimentSpec, settings: Settings) -> Iterator[Connection]:
+    """Do the preparations in a process of their own, which answers over the connection."""
     context = _context(experiment.runs[0].compute.threads)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=worker.prepare, args=(
@@ -147,23 +149,31 @@ def _prepare(experiment: ExperimentSpec, settings: Settings, reporter: Reporter)
     process.start()
     sender.close()
     try:
-        while True:
-            kind, value = receiver.recv()
-            if kind == "say":
-                reporter.say(value)
-            elif kind == "ready":
-                return int(value)
-            elif kind == "error":
-                raise UserError(value)
-            else:
-                raise RuntimeError(value)
-    except EOFError:
-        process.join()
-        raise UserError(f"the preparations died with exit status {process.exitcode}; "
-                        f"out of memory?") from None
+        yield receiver
     finally:
         process.kill()
         process.join()
+
+
+def _await(answers: Connection, reporter: Reporter) -> int:
+    """Pass on what the preparations say; return the number of GPUs to use.
+
+    Raises:
+        UserError: They failed.
+    """
+    while True:
+        try:
+            kind, value = answers.recv()
+        except EOFError:
+            raise UserError("the preparations were killed, perhaps for want of memory") from None
+        if kind == "say":
+            reporter.say(value)
+        elif kind == "ready":
+            return int(value)
+        elif kind == "error":
+            raise UserError(value)
+        else:
+            raise RuntimeError(value)
 
 
 def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter: Reporter,
@@ -217,10 +227,10 @@ def _settle(run: Progress, exitcode: int | None) -> None:
 class _Mirroring:
     """Brings journals into MLflow from a thread, so that MLflow's pace is nobody else's."""
 
-    def __init__(self, settings: Settings, runs: list[Progress]) -> None:
+    def __init__(self, experiment: ExperimentSpec, settings: Settings, runs: list[Progress],
+                 ) -> None:
         from gan_bench import mirror
 
-        self._settings = settings
         uri = mirror.resolve_uri(settings.root, settings.tracking_uri)
         self._dirty = {run.spec.id: run for run in runs
                        if run.state in DONE and not mirror.mirrored(run.folder, uri)}
@@ -228,10 +238,12 @@ class _Mirroring:
         self._stop = threading.Event()
         self._failure = ""
         self._thread: threading.Thread | None = None
-        self._store: mirror.Store | None = None
         if self._dirty or any(run.state not in DONE for run in runs):
             # Opened before any training: a store of another version is refused now.
-            self._store = mirror.open_store(settings.root, settings.tracking_uri)
+            store = mirror.open_store(settings.root, settings.tracking_uri)
+            self._mirror = mirror.Mirror(store, settings.command, question=experiment.question,
+                                         differs=_what_differs(experiment))
+            self._mirror.open_experiment(experiment.name)
             self._thread = threading.Thread(target=self._loop, daemon=True)
             self._thread.start()
 
@@ -240,7 +252,7 @@ class _Mirroring:
         with self._lock:
             self._dirty[run.spec.id] = run
 
-    def finish(self, say: Callable[[str], None]) -> None:
+    def finish(self) -> None:
         """Mirror the rest.
 
         Raises:
@@ -255,19 +267,15 @@ class _Mirroring:
                             f"run the same command again to bring the rest there")
 
     def _loop(self) -> None:
-        from gan_bench.mirror import Mirror
-
-        assert self._store is not None
-        mirror = Mirror(self._store, self._settings.command)
         while True:
             last_round = self._stop.is_set()
             with self._lock:
                 batch, self._dirty = list(self._dirty.values()), {}
             for run in batch:
                 try:
-                    mirror.sync(run.folder)
+                    self._mirror.sync(run.folder)
                     if run.state == "KILLED":
-                        mirror.end(run.folder, run.state, run.why)
+                        self._mirror.end(run.folder, run.state, run.why)
                     self._failure = ""
                 except Exception as error:
                     self._failure = one_line(error)
@@ -275,3 +283,11 @@ class _Mirroring:
             if last_round:
                 return
             self._stop.wait(MIRROR_EVERY)
+
+
+def _what_differs(experiment: ExperimentSpec) -> dict[str, str]:
+    """Return for each variant in what it differs from the baseline, in words."""
+    table = differences(experiment.runs)
+    return {variant: ", ".join(
+        f"{key} {row[variant]} for {row[experiment.baseline]}" for key, row in table.items()
+        if row[variant] != row[experiment.baseline]) for variant in experiment.variants}

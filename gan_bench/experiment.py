@@ -233,7 +233,8 @@ def _variants(file: ExperimentFile, errors: _Errors) -> Iterator[Variant]:
     for index, entry in enumerate(include):
         variant = base.copy()
         for axis, value in entry.items():
-            _apply_axis(variant, axis, value, _labels(axis, [value])[0], ("matrix", "include", index))
+            label = _labels(axis, [value])[0]
+            _apply_axis(variant, axis, value, label, ("matrix", "include", index))
         made += 1
         yield variant
     if not made and not errors.lines:

@@ -28,7 +28,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 @OPTIMIZERS.register("adam")
 def adam(
-    parameters: Any, *, lr: Rate = 2e-4, betas: Betas = [0.5, 0.999],  # noqa: B006
+    parameters: Any, *, lr: Rate = 2e-4, betas: Betas = [0.5, 0.999],
     eps: Rate = 1e-8, weight_decay: NonNegative = 0.0, schedule: Schedule = "constant",
 ) -> torch.optim.Optimizer:
     """Adam; the defaults are those of Radford et al. 2015: lr 2e-4, β₁ 0.5."""

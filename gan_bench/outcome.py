@@ -65,13 +65,6 @@ class Progress:
                 self.state, self.why = record["status"], record["why"]
         return bool(records)
 
-    @property
-    def outcome(self) -> Outcome:
-        """How it ended; a run that is not over counts as KILLED."""
-        if self.state in ("WAITING", "RUNNING"):
-            return Outcome(self.spec.id, "KILLED", self.why)
-        return Outcome(self.spec.id, self.state, self.why)
-
 
 def progress_of(run: RunSpec, root: Path) -> Progress:
     """Return a run's progress under `root`; WAITING unless it ended in a result."""

@@ -1,4 +1,4 @@
-"""Pictures of samples: a grid of images, or the points of a 2-D data set."""
+"""Between bytes and floats, and pictures of samples: a grid of images, or points of 2-D data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
+NEAREST = Image.Resampling.NEAREST
 MIN_SIDE = 448  # pixels; small images are enlarged, for a browser would blur them
 
 
 def to_uint8(images: Tensor) -> Tensor:
     """Quantise images in [-1, 1] to 256 levels; exact for what came from uint8."""
     return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Map uint8 images to float32 in [-1, 1]; return float vectors unchanged."""
+    return images.to(torch.float32) / 127.5 - 1 if images.dtype == torch.uint8 else images
 
 
 def sample_picture(samples: Tensor) -> bytes:
@@ -29,7 +35,7 @@ def _grid(samples: Tensor) -> bytes:
     grid = make_grid(to_uint8(samples), nrow=columns, padding=2, pad_value=128)
     picture = Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
     factor = max(1, MIN_SIDE // picture.width)
-    return _png(picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST))
+    return _png(picture.resize((picture.width * factor, picture.height * factor), NEAREST))
 
 
 def _points(samples: Tensor) -> bytes:
@@ -41,7 +47,7 @@ def _points(samples: Tensor) -> bytes:
         for dy in (-1, 0, 1):
             canvas[PLOT_SIDE - 1 - (y + dy), x + dx] = 0
     picture = Image.fromarray(canvas)
-    return _png(picture.resize((2 * PLOT_SIDE, 2 * PLOT_SIDE), Image.Resampling.NEAREST))
+    return _png(picture.resize((2 * PLOT_SIDE, 2 * PLOT_SIDE), NEAREST))
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -81,8 +81,8 @@ class Entry(Generic[T]):
                                                             for p in parameters}})
         names = inspect.unwrap(self.factory).__globals__
         hints = get_type_hints(holder, globalns=names, include_extras=True)
-        fields: dict[str, Any] = {p.name: (hints[p.name], ... if p.default is p.empty else p.default)
-                                  for p in parameters}
+        fields: dict[str, Any] = {
+            p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in parameters}
         config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
         return create_model(f"{self.name}_arguments", __config__=config, **fields)
 

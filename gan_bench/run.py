@@ -49,7 +49,7 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
             MODELS.build(run.model, run.data.shape)
     cache = cache_of(root)
     datasets.prepare(first.dataset, data_root, cache, say)
-    data = datasets.load(first.dataset, data_root, cache, device)
+    data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)
     evaluate.prepare(first.evaluate.metrics, data, cache, say)
 
 
@@ -76,7 +76,7 @@ def _run(spec: RunSpec, folder: Path, data_root: Path, cache: Path, record: Jour
          ) -> tuple[Status, str]:
     device = resolve_device(spec)
     set_up_torch(spec)
-    data = datasets.load(spec.dataset, data_root, cache, device)
+    data = datasets.load(spec.dataset, data_root, cache, device, facts=spec.data)
     record.start(facts(spec, data, device))
     evaluator = evaluate.Evaluator(spec, data, cache, device)
     record.protocol(evaluator.protocol)

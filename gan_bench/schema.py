@@ -28,8 +28,8 @@ def json_schema() -> dict[str, Any]:
     properties["matrix"] = {
         "type": "object", "description": properties["matrix"]["description"],
         "properties": {
-            **{key: {"type": "array", "minItems": 1, "items": {"$ref": f"#/$defs/Run/properties/{key}"}}
-               for key in keys},
+            **{key: {"type": "array", "minItems": 1,
+                     "items": {"$ref": f"#/$defs/Run/properties/{key}"}} for key in keys},
             **{key: {"type": "array", "items": {"type": "object"}} for key in AXES_BESIDE}},
         "additionalProperties": {"type": "array", "minItems": 1}}
     definitions["EvaluateSpec"]["properties"]["metrics"]["items"] = {

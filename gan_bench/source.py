@@ -114,7 +114,7 @@ def _plain(root: object, file: str) -> tuple[Any, dict[Where, str]]:
                     raise SpecError([f"{file}:{line}:{column}: the key {key!r} is no string; "
                                      f"put it in quotes"])
                 line, column = _of_key(node, key)
-                places[*where, key] = f"{file}:{line}:{column}"
+                places[(*where, key)] = f"{file}:{line}:{column}"
                 result[str(key)] = convert(value, (*where, key))
             return result
         if isinstance(node, Sequence) and not isinstance(node, str):
@@ -122,7 +122,7 @@ def _plain(root: object, file: str) -> tuple[Any, dict[Where, str]]:
             for index, value in enumerate(node):
                 if isinstance(node, CommentedSeq):
                     line, column = node.lc.item(index)
-                    places[*where, index] = f"{file}:{line + 1}:{column + 1}"
+                    places[(*where, index)] = f"{file}:{line + 1}:{column + 1}"
                 items.append(convert(value, (*where, index)))
             return items
         if isinstance(node, bool) or node is None:

@@ -67,7 +67,7 @@ class ComputeSpec(Closed):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda where there is one")
     threads: Positive = Field(
-        1, description="CPU threads of a run; a run's numbers depend on it, so it is part of the id")
+        1, description="CPU threads of a run; its numbers depend on it, so it is part of the id")
     deterministic: bool = Field(
         True, description="only algorithms that give the same bits every time")
 

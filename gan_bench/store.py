@@ -159,7 +159,8 @@ def ui_command(root: Path, uri: str | None, port: int) -> tuple[list[str], dict[
         check_sqlite(database, root)
     artifacts = (root.absolute() / "artifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-               "--workers", "1", "--uvicorn-opts", "--log-level warning", "--no-serve-artifacts", "--default-artifact-root", artifacts]
+               "--workers", "1", "--uvicorn-opts", "--log-level warning",
+               "--no-serve-artifacts", "--default-artifact-root", artifacts]
     # The address goes by the environment, for it may hold a password.
     return command, {**environment(), "MLFLOW_BACKEND_STORE_URI": uri,
                      "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

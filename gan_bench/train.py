@@ -15,7 +15,7 @@ from gan_bench.data import Dataset
 from gan_bench.engine import Engine
 from gan_bench.journal import Journal
 from gan_bench.outcome import Status
-from gan_bench.pictures import sample_picture
+from gan_bench.pictures import sample_picture, to_float
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid
@@ -43,11 +43,6 @@ class Batches:
             self._epoch, self._order = epoch, order.to(self._images.device)
         batch = self._images[self._order[place * self._size : (place + 1) * self._size]]
         return to_float(batch)
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Map uint8 images to float32 in [-1, 1]; return float vectors unchanged."""
-    return images.to(torch.float32) / 127.5 - 1 if images.dtype == torch.uint8 else images
 
 
 def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,

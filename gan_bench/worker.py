@@ -6,20 +6,20 @@ costs no import, shares no state with another, and can die alone.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 import traceback
-from multiprocessing.connection import Connection
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Thread
 
 from gan_bench.errors import UserError
 from gan_bench.spec import ExperimentSpec, RunSpec
 
 LOG = "log.txt"
 PRELOAD = ["gan_bench.run"]  # what the server imports before it forks
-PR_SET_PDEATHSIG = 1
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -61,15 +61,21 @@ def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None) -> None:
         run.run_one(spec, root, data_root)
     except Exception:
         traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+        sys.exit(1)
 
 
 def _belong_to_launcher() -> None:
-    """Die with the launcher, and leave Ctrl-C to it."""
+    """Leave Ctrl-C to the launcher, and die with it.
+
+    The kernel's own way (PR_SET_PDEATHSIG) would wait for the fork server, which in its turn lives
+    as long as any of its children.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
+    launcher = parent_process()
+    assert launcher is not None, "called in a process that the launcher started"
+    Thread(target=_die_with, args=(launcher.sentinel,), daemon=True).start()
+
+
+def _die_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -13,8 +13,9 @@ from torch import nn
 from gan_bench import data, journal
 from gan_bench.engine import Engine
 from gan_bench.journal import Journal, Record
+from gan_bench.pictures import to_float, to_uint8
 from gan_bench.spec import RunSpec
-from gan_bench.train import Batches, due, to_float, train
+from gan_bench.train import Batches, due, train
 
 
 def test_every_epoch_is_a_permutation_without_its_partial_batch() -> None:
@@ -32,8 +33,6 @@ def test_every_epoch_is_a_permutation_without_its_partial_batch() -> None:
 
 
 def test_bytes_become_the_range_from_minus_one_to_one() -> None:
-    from gan_bench.pictures import to_uint8
-
     levels = torch.arange(256, dtype=torch.uint8)
     floats = to_float(levels)
     assert (floats.min(), floats.max()) == (-1, 1)
@@ -63,8 +62,9 @@ def test_what_is_recorded_when(tmp_path: Path) -> None:
     spec = a_run(tmp_path, "base.steps=7")
     _, ended, records = run(spec, tmp_path / "run")
     assert ended == ("FINISHED", "")
-    steps = {kind: [r["step"] for r in records if r["kind"] == kind
-                    and "eval/x" not in r.get("values", {})] for kind in ("metrics", "system", "image")}
+    steps = {kind: [r["step"] for r in records
+                    if r["kind"] == kind and "eval/x" not in r.get("values", {})]
+             for kind in ("metrics", "system", "image")}
     assert steps == {"metrics": [2, 4, 6, 7], "system": [2, 4, 6, 7], "image": [3, 6, 7]}
     assert [r["step"] for r in records if "eval/x" in r.get("values", {})] == [3, 6, 7]
     assert set(records[0]["values"]) == {

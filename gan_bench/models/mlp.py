@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gan_bench.models.base import Count, Eps, Init, Networks, Rate, Shape, size_of
@@ -29,7 +30,7 @@ def mlp(
 
     widths = [width, 2 * width, 4 * width, 8 * width]
     layers: list[nn.Module] = [nn.Linear(latent_dim, widths[0]), nn.LeakyReLU(0.2)]
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.BatchNorm1d(after, eps=bn_eps), nn.LeakyReLU(0.2)]
     discriminator = nn.Sequential(
         nn.Flatten(),

@@ -1,0 +1,45 @@
+"""What a decoder returns, and the types that every decoder shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Say = Callable[[str], None]  # tells the user what goes on, one line at a time
+ImageSize = Annotated[int, Field(ge=8, le=256, description="height and width in pixels")]
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """One split of a data set, in memory.
+
+    Attributes:
+        images: `(N, C, H, W)` uint8, or `(N, D)` float32.
+        labels: `(N,)` int64, or None.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Both splits of a decoded data set."""
+
+    train: ArraySplit
+    test: ArraySplit
+
+
+def hold_out(images: NDArray[Any], labels: NDArray[np.int64], every: int) -> Arrays:
+    """Split off the last of each `every` examples, in their order, as the test split."""
+    import numpy as np
+
+    held = np.arange(len(images)) % every == every - 1
+    return Arrays(ArraySplit(images[~held], labels[~held]), ArraySplit(images[held], labels[held]))

@@ -1,0 +1,180 @@
+"""Feature extractors, and what they make of images.
+
+An extractor is a decorated function in a module of this package that returns an `Extractor`:
+
+    @EXTRACTORS.register("classifier")
+    def classifier(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gan_bench.facts import DataFacts
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+Say = Callable[[str], None]
+BLOCK = 4096  # rows of a matrix that are centred at a time
+
+
+def fit_gaussian(values: NDArray[np.float64]) -> Gaussian:
+    """Return the Gaussian with the mean and the covariance (ddof 1) of `values`, (N, D), N ≥ 2."""
+    import numpy as np
+
+    samples, width = values.shape
+    mean = values.mean(axis=0)
+    if samples <= width:  # the centred samples are a root of the covariance as they are
+        return Gaussian(mean, (values - mean).T / np.sqrt(samples - 1))
+    eigenvalues, vectors = np.linalg.eigh(covariance(values, mean))
+    return Gaussian(mean, vectors * np.sqrt(eigenvalues.clip(min=0)))
+
+
+def covariance(values: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the covariance (D, D) of `values` (N, D), ddof 1, without a centred copy of them."""
+    import numpy as np
+
+    total = np.zeros((values.shape[1], values.shape[1]))
+    for start in range(0, len(values), BLOCK):
+        centred = values[start : start + BLOCK] - mean
+        total += centred.T @ centred
+    return total / (len(values) - 1)
+
+
+@contextmanager
+def plain_float32() -> Iterator[None]:
+    """Compute float32 as float32 (no TF32) with repeatable algorithms; settings are restored."""
+    import torch
+
+    matmul = torch.backends.cuda.matmul
+    allowed = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True,
+                                        allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = allowed
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution.
+
+    Attributes:
+        mean: (D,).
+        factor: (D, R), a root of the covariance: `factor @ factor.T` is the covariance.
+    """
+
+    mean: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a set of examples looks like to a metric.
+
+    Attributes:
+        values: (N, D) float64. Only the view `pixels` keeps images as the uint8 they are, since a
+            training set in float64 would take eight times the memory.
+        logits: (N, K) float64 class scores before the softmax; None where there are none.
+        extractor: What made them, its weights included; features of two extractors do not compare.
+    """
+
+    values: NDArray[Any]
+    logits: NDArray[np.float64] | None
+    extractor: str
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """The Gaussian fitted to the values; kept, since every comparison needs the reference's."""
+        return fit_gaussian(self.values)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network in eval mode that turns uint8 images (N, C, H, W) into (values, logits).
+
+    Attributes:
+        name: Its name in the registry.
+        weights: The first 12 hex digits of the sha256 of its weights' file.
+        network: (n, C, H, W) uint8 on `device` → float32 (n, D) values and (n, K) logits.
+        device: Where it runs.
+        batch_size: Images at a time; fixed, since float32 results vary with it in the last digit.
+    """
+
+    name: str
+    weights: str
+    network: torch.nn.Module
+    device: str
+    batch_size: int
+
+    @property
+    def id(self) -> str:
+        """The name and the weights."""
+        return f"{self.name}-{self.weights}"
+
+    def __call__(self, images: torch.Tensor) -> Features:
+        """Return the features of uint8 images (N, C, H, W), N ≥ 1.
+
+        Raises:
+            FloatingPointError: A feature is not finite.
+        """
+        import numpy as np
+        import torch
+
+        assert not any(module.training for module in self.network.modules())
+        values: list[NDArray[np.float64]] = []
+        logits: list[NDArray[np.float64]] = []
+        with torch.no_grad(), plain_float32():
+            for batch in torch.split(images, self.batch_size):
+                for rows, out in zip((values, logits), self.network(batch.to(self.device)),
+                                     strict=True):
+                    rows.append(out.cpu().numpy().astype(np.float64))
+        features = Features(np.concatenate(values), np.concatenate(logits), self.id)
+        if not np.isfinite(features.values).all():
+            raise FloatingPointError(f"{self.id} made features that are not finite")
+        return features
+
+
+class LabelledImages(Protocol):
+    """One split of a data set, as an extractor sees it."""
+
+    @property
+    def images(self) -> torch.Tensor:
+        """(N, C, H, W) uint8."""
+
+    @property
+    def labels(self) -> torch.Tensor | None:
+        """(N,) int64, or None."""
+
+
+class LabelledData(Protocol):
+    """A data set, as an extractor sees it: `gan_bench.data.Dataset` is one."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry."""
+
+    @property
+    def facts(self) -> DataFacts:
+        """Shape, sizes and gate."""
+
+    @property
+    def train(self) -> LabelledImages:
+        """The training split."""
+
+    @property
+    def test(self) -> LabelledImages:
+        """The held-out split."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the content."""

@@ -1,0 +1,49 @@
+"""The Inception score, and the same of any other classifier, which is not to bear that name."""
+
+from __future__ import annotations
+
+from gan_bench.errors import UserError
+from gan_bench.features import Features
+from gan_bench.metrics import refuses_unlabelled, refuses_vectors
+from gan_bench.registry import METRICS
+
+SPLITS = 10  # those of Salimans et al. and of every published table
+
+
+@METRICS.register("is", better="higher", extractor="inception", reference=None,
+                  refuses=refuses_vectors, protocol={"splits": SPLITS})
+def inception_score(real: Features | None, fake: Features) -> float:
+    """Inception score (Salimans et al. 2016, section 4), the mean over 10 splits."""
+    return class_score(fake, SPLITS)
+
+
+@METRICS.register("classifier_score", better="higher", extractor="classifier", reference=None,
+                  refuses=refuses_unlabelled, protocol={"splits": 1})
+def classifier_score(real: Features | None, fake: Features) -> float:
+    """The Inception score's formula on the embedded classifier: from 1 to the number of classes."""
+    return class_score(fake, 1)
+
+
+def class_score(fake: Features, splits: int) -> float:
+    """Return the mean over splits of exp E KL(p(y|x) ‖ p(y)), the samples left in their order.
+
+    Args:
+        fake: With logits (N, K), N ≥ `splits`.
+        splits: Number of consecutive parts of as near the same size as can be.
+
+    Raises:
+        UserError: Fewer samples than splits.
+    """
+    import numpy as np
+    from scipy.special import logsumexp
+
+    assert fake.logits is not None
+    if len(fake.logits) < splits:
+        raise UserError(f"a score over {splits} splits needs {splits} samples, and there are "
+                        f"{len(fake.logits)}; raise evaluate.samples")
+    log_p = fake.logits - logsumexp(fake.logits, axis=1, keepdims=True)
+    scores = []
+    for part in np.array_split(log_p, splits):
+        marginal = logsumexp(part, axis=0) - np.log(len(part))
+        scores.append(np.exp((np.exp(part) * (part - marginal)).sum(axis=1).mean()))
+    return float(np.mean(scores))

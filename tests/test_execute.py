@@ -1,0 +1,253 @@
+"""The launcher, as a user starts it: a command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from runs import write_experiment
+
+from gan_bench import journal
+from gan_bench.experiment import load_experiment
+
+GAN_BENCH = [sys.executable, "-m", "gan_bench.cli"]
+
+
+def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240,
+              ) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
+    return subprocess.run([*GAN_BENCH, *map(str, arguments)], capture_output=True, text=True,
+                          check=False, timeout=timeout, env={**environment, **(env or {})})
+
+
+def run(tmp_path: Path, root: str, *more: object, env: dict[str, str] | None = None,
+        ) -> subprocess.CompletedProcess[str]:
+    return gan_bench("run", write_experiment(tmp_path), "--root", tmp_path / root, *more, env=env)
+
+
+def leavings(root: Path) -> dict[str, tuple[list[journal.Record], bytes]]:
+    return {folder.name: (journal.repeatable(journal.read(folder)[0]),
+                          (folder / "final.safetensors").read_bytes())
+            for folder in (root / "runs" / "tiny").iterdir() if folder.is_dir()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the experiment has been run, with two slots, into `root`."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run(folder, "root", "--slots", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return folder
+
+
+def test_every_run_leaves_its_record_and_its_weights(finished: Path) -> None:
+    left = leavings(finished / "root")
+    spec = load_experiment(finished / "tiny.yaml", finished)
+    assert set(left) == {run.id for run in spec.runs}
+    for records, _ in left.values():
+        assert (records[0]["kind"], records[-1]["status"]) == ("start", "FINISHED")
+
+
+def test_another_root_and_another_number_of_slots_give_the_same_bits(finished: Path,
+                                                                     tmp_path: Path) -> None:
+    done = run(tmp_path, "other", "--slots", 1)
+    assert done.returncode == 0, done.stderr
+    assert leavings(tmp_path / "other") == leavings(finished / "root")
+
+
+def test_again_trains_nothing_and_is_quick(finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (finished / "root" / "runs").rglob("*.jsonl")}
+    start = time.monotonic()
+    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root")
+    assert time.monotonic() - start < 10
+    assert done.returncode == 0
+    assert "4 of 4 runs are done" in done.stdout
+    assert "started" not in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_an_unfinished_run_is_finished_and_no_other(finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "copy")
+    root = tmp_path / "copy" / "root"
+    (root / "mlflow.db").unlink()  # its artifacts lie where the original's do
+    runs = sorted(p.parent for p in root.glob("runs/tiny/*/journal.jsonl"))
+    torn = (runs[1] / "journal.jsonl").read_bytes()
+    (runs[1] / "journal.jsonl").write_bytes(torn[: len(torn) // 2])
+    done = gan_bench("run", tmp_path / "copy" / "tiny.yaml", "--root", root)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("started") == 1
+    assert leavings(root) == leavings(finished / "root")
+
+
+def test_mlflow_has_every_run_whole(finished: Path) -> None:
+    with sqlite3.connect(finished / "root" / "mlflow.db") as db:
+        runs = db.execute("select run_uuid, status from runs where lifecycle_stage = 'active'"
+                          ).fetchall()
+        assert [status for _, status in runs] == ["FINISHED"] * 4
+        for uuid, _ in runs:
+            tags = dict(db.execute("select key, value from tags where run_uuid = ?", (uuid,)))
+            folder = finished / "root" / "runs" / "tiny" / tags["run_id"]
+            expected = sorted(
+                (key, record["step"], record["t"], value) for record in journal.read(folder)[0]
+                if record["kind"] in ("metrics", "system")
+                for key, value in record["values"].items())
+            assert sorted(db.execute(
+                "select key, step, timestamp, value from metrics where run_uuid = ?", (uuid,)
+            ).fetchall()) == expected
+
+
+def test_the_summary_names_every_variant_and_score(finished: Path) -> None:
+    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root")
+    for word in ("d_accuracy_real", "d_accuracy_fake", "nearest_train_mse", "plain", "saturating",
+                 "baseline", "95% interval"):
+        assert word in done.stdout
+
+
+def test_json_lines_are_json_and_end_with_every_run(finished: Path) -> None:
+    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root", "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[-1]["event"] == "end"
+    assert [r["state"] for r in lines[-1]["runs"]] == ["FINISHED"] * 4
+    assert set(lines[-1]["runs"][0]["scores"]) == {"d_accuracy_real", "d_accuracy_fake",
+                                                    "nearest_train_mse"}
+
+
+def test_plan_shows_states(finished: Path) -> None:
+    done = gan_bench("plan", finished / "tiny.yaml", "--root", finished / "root", "--json")
+    assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["FINISHED"] * 4
+    fresh = gan_bench("plan", finished / "tiny.yaml", "--root", finished / "no")
+    assert fresh.stdout.count("WAITING") == 4
+    assert not (finished / "no").exists()
+
+
+def test_sample_writes_a_picture_or_an_array(finished: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    folder = next((finished / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
+    png, npz = tmp_path / "a.png", tmp_path / "a.npz"
+    for out in (png, npz):
+        done = gan_bench("sample", folder.name[:8], "--root", finished / "root", "-n", 70, "-o",
+                         out)
+        assert done.returncode == 0, done.stderr
+    assert png.read_bytes().startswith(b"\x89PNG")
+    images = np.load(npz)["images"]
+    assert (images.shape, images.dtype) == ((70, 16, 16, 1), np.uint8)
+    assert images.std() > 1
+    unknown = gan_bench("sample", "zzz", "--root", finished / "root", "-o", png)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+
+
+PLUGIN = '''\
+from gan_bench.registry import LOSSES
+from gan_bench.losses import non_saturating
+
+@LOSSES.register("explosive")
+def explosive(*, at: int = 3):
+    """Raises."""
+    inner, calls = non_saturating(), [0]
+    def generator(fake_logits):
+        calls[0] += 1
+        if calls[0] == at:
+            raise RuntimeError("boom at last")
+        return inner.generator(fake_logits)
+    return type(inner)(inner.discriminator, generator)
+
+@LOSSES.register("deadly")
+def deadly():
+    """Kills its process."""
+    import os, signal
+    inner = non_saturating()
+    return type(inner)(inner.discriminator, lambda logits: os.kill(os.getpid(), signal.SIGKILL))
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> dict[str, str]:
+    """An installed package that adds two losses, as another project would."""
+    site = tmp_path / "site"
+    info = site / "explosive-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "explosive.py").write_text(PLUGIN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: explosive\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[gan_bench.losses]\nexplosive = explosive\n")
+    return {"PYTHONPATH": str(site)}
+
+
+def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[str, str]) -> None:
+    done = run(tmp_path, "root", "--set",
+               "variants={good: {}, bad: {loss: explosive}, dead: {loss: deadly}}",
+               "--set", "seeds=[0]", env=plugin)
+    assert done.returncode == 1
+    assert "FAILED bad seed 0" in done.stdout
+    assert "boom at last" in done.stdout
+    assert "KILLED dead seed 0" in done.stdout
+    assert "SIGKILL" in done.stdout
+    assert "1 of 3 runs are done" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
+        status = dict(db.execute(
+            "select t.value, r.status from runs r join tags t on t.run_uuid = r.run_uuid "
+            "where t.key = 'variant'").fetchall())
+    assert status == {"good": "FINISHED", "bad": "FAILED", "dead": "KILLED"}
+    logs = [(p.parent, p.read_text()) for p in tmp_path.glob("root/runs/tiny/*/log.txt")]
+    assert sum("boom at last" in text for _, text in logs) == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_ends_the_workers_and_says_so(tmp_path: Path, number: int, status: int) -> None:
+    process, workers = started(tmp_path)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == status, out + err
+    assert "the same command goes on" in err
+    gone(workers)
+
+
+def test_workers_die_with_the_launcher(tmp_path: Path) -> None:
+    process, workers = started(tmp_path)
+    process.kill()
+    process.wait()
+    gone(workers)
+
+
+def test_a_second_launcher_leaves(tmp_path: Path) -> None:
+    process, workers = started(tmp_path)
+    done = run(tmp_path, "root")
+    process.kill()
+    process.communicate()
+    gone(workers)
+    assert done.returncode == 2
+    assert f"by process {process.pid}" in done.stderr
+
+
+def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Process]]:
+    """Start a long experiment; return it and its processes once two runs are under way."""
+    process = subprocess.Popen(
+        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
+         "base.steps=1000000", "--slots", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True)
+    deadline = time.monotonic() + 60
+    while sum(len(journal.read(p.parent)[0]) > 3
+              for p in tmp_path.glob("root/runs/tiny/*/journal.jsonl")) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def gone(workers: Sequence[psutil.Process]) -> None:
+    assert len(workers) >= 3
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []

@@ -1,0 +1,361 @@
+"""The extractors and the cache, on real digits, and on Inception weights made here."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gan_bench import data as datasets
+from gan_bench.data import Dataset
+from gan_bench.errors import UserError
+from gan_bench.features import Extractor
+from gan_bench.features import classifier as recipe
+from gan_bench.features import inception as inception_module
+from gan_bench.features.cache import publish, reference_features
+from gan_bench.features.classifier import augment, build, classifier
+from gan_bench.features.inception import VARIABLE, inception
+from gan_bench.registry import DATASETS
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def must_not_say(line: str) -> None:
+    raise AssertionError(f"nothing was to be done, and {line!r} was said")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    part = DATASETS.parse({"name": "digits", "image_size": 8})
+    cache = tmp_path_factory.mktemp("data")
+    datasets.prepare(part, cache, cache)
+    return datasets.load(part, cache, cache, "cpu")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def trained(digits: Dataset, cache: Path) -> Extractor:
+    return classifier(digits, cache, "cpu", silent)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "MIN_STEPS", 5)
+    monkeypatch.setattr(recipe, "EPOCHS", 1)
+
+
+def test_the_classifier_passes_its_gate_and_no_miracle(digits: Dataset, trained: Extractor) -> None:
+    reached = recipe.accuracy(trained.network, digits.test)
+    assert digits.facts.gate <= reached < 1
+
+
+def test_features_are_512_finite_and_alive(digits: Dataset, trained: Extractor) -> None:
+    found = trained(digits.test.images)
+    assert found.values.shape == (len(digits.test.images), 512)
+    assert found.logits is not None
+    assert found.logits.shape == (len(digits.test.images), 10)
+    assert found.values.dtype == found.logits.dtype == np.float64
+    assert (found.values.std(axis=0) > 0).mean() > 0.9
+    assert found.extractor == f"classifier-{trained.weights}"
+    other = replace(trained, batch_size=7)(digits.test.images)
+    np.testing.assert_allclose(found.values, other.values, atol=1e-5)
+
+
+def test_a_second_use_reads_what_the_first_has_trained(
+    digits: Dataset, cache: Path, trained: Extractor
+) -> None:
+    again = classifier(digits, cache, "cpu", must_not_say)
+    assert again.weights == trained.weights
+    for one, two in zip(trained.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.usefixtures("quick")
+def test_training_repeats_whatever_the_threads_and_the_random_state(digits: Dataset) -> None:
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            torch.manual_seed(number)
+            before = torch.random.get_rng_state()
+            found.append(recipe.train(digits))
+            assert torch.equal(torch.random.get_rng_state(), before)
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    for one, two in zip(found[0].parameters(), found[1].parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_classifier_under_its_gate_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"digits reaches a test accuracy of 0\.\d+, under the"):
+        classifier(digits, tmp_path, "cpu", silent)
+    easy = replace(digits, facts=replace(digits.facts, gate=0.0))
+    assert classifier(easy, tmp_path, "cpu", must_not_say).name == "classifier"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("damage", ["truncated weights", "no accuracy"])
+def test_a_damaged_classifier_is_named(digits: Dataset, tmp_path: Path, damage: str) -> None:
+    easy = replace(digits, facts=replace(digits.facts, gate=0.0))
+    classifier(easy, tmp_path, "cpu", silent)
+    [folder] = (tmp_path / "extractors").iterdir()
+    if damage == "no accuracy":
+        (folder / recipe.ABOUT).write_text("{}")
+    else:
+        weights = folder / recipe.WEIGHTS
+        weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=rf"{folder.name}: this part of the cache is damaged"):
+        classifier(easy, tmp_path, "cpu", silent)
+
+
+@pytest.mark.parametrize("side", [8, 9, 15, 28, 32, 63, 64, 100, 256])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_network_takes_any_size_and_pools_as_adaptive_pooling(side: int, channels: int) -> None:
+    network = build(channels, side, 5).eval()
+    images = torch.randint(256, (2, channels, side, side), dtype=torch.uint8)
+    with torch.no_grad():
+        values, logits = network(images)
+        layers = network.features
+        convolved = layers[:-2](images.float() / 127.5 - 1)  # type: ignore[index, operator]
+    assert values.shape == (2, 512)
+    assert logits.shape == (2, 5)
+    expected = functional.adaptive_avg_pool2d(convolved, 2).flatten(1)
+    torch.testing.assert_close(values, expected)
+
+
+def test_augmentation_shifts_blurs_and_adds_noise_to_some() -> None:
+    points = torch.zeros(600, 1, 28, 28, dtype=torch.uint8)
+    points[:, :, 14, 10] = 255
+    found = augment(points, torch.Generator().manual_seed(1))
+    again = augment(points, torch.Generator().manual_seed(1))
+    assert torch.equal(found, again)
+    peaks = {divmod(int(i), 28) for i in found.flatten(1).argmax(1)}
+    near = {(y, x) for y in range(12, 17) for x in range(8, 13)}
+    assert near <= peaks  # every shift by up to 2 pixels occurs
+    corner = found[:, 0, 0, 0]  # far from the point: noise alone
+    assert 0.4 < float((corner == 0).float().mean()) < 0.6
+    assert 10 < float(corner.std()) < recipe.NOISE
+    top = found.flatten(1).amax(1)[corner == 0]
+    assert 0.4 < float((top == 255).float().mean()) < 0.6  # not blurred
+    assert 63 < float(top.min()) < 127  # blurred most: a quarter of it is left
+
+
+def test_the_reference_is_computed_once_and_mapped(
+    digits: Dataset, cache: Path, trained: Extractor
+) -> None:
+    said: list[str] = []
+    first = reference_features(trained, digits.test.images, "a/test", cache, said.append)
+    assert len(said) == 1
+    again = reference_features(trained, digits.test.images, "a/test", cache, must_not_say)
+    assert isinstance(again.values, np.memmap)
+    direct = trained(digits.test.images)
+    for found in (first, again):
+        np.testing.assert_array_equal(found.values, direct.values)
+        np.testing.assert_array_equal(found.logits, direct.logits)
+        np.testing.assert_array_equal(found.gaussian.factor, direct.gaussian.factor)
+    reference_features(trained, digits.test.images, "b/test", cache, said.append)
+    reference_features(replace(trained, weights="0"), digits.test.images, "a/test", cache,
+                       said.append)
+    assert len(said) == 3  # other data and other weights are other features
+
+
+def test_a_damaged_reference_is_named(digits: Dataset, tmp_path: Path, trained: Extractor) -> None:
+    reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
+    [folder] = (tmp_path / "features").iterdir()
+    (folder / "factor.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=rf"{folder.name}: .* is damaged .*delete the folder"):
+        reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
+
+
+def test_publishing_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(tmp_path / "entry", fail)
+    assert list(tmp_path.iterdir()) == []
+
+    publish(tmp_path / "entry", lambda folder: (folder / "a").touch())
+    publish(tmp_path / "entry", lambda folder: (folder / "b").touch())  # too late
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+        "entry", "entry/a"]
+
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/entry: cannot be written"):
+        publish(tmp_path / "file" / "entry", silent)  # type: ignore[arg-type]
+
+
+def test_features_that_are_not_finite_are_an_error() -> None:
+    class Broken(nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return images.flatten(1) / 0, images.flatten(1)
+
+    extractor = Extractor("broken", "0", Broken().eval(), "cpu", 10)
+    with pytest.raises(FloatingPointError, match="broken-0 made features that are not finite"):
+        extractor(torch.ones(3, 1, 8, 8, dtype=torch.uint8))
+    extractor.network.train()
+    with pytest.raises(AssertionError):
+        extractor(torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+
+
+@pytest.fixture(scope="module")
+def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the published layout and of random content, scaled so that activations survive."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Random(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, *_: object, **__: object) -> None:
+            pass
+
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    torch.save({}, path)
+    network = Random("random", ["2048"], feature_extractor_weights_path=str(path))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_inception_is_torch_fidelitys(
+    inception_weights: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Scores of 12 real and 10 other images through the whole path, beside calculate_metrics."""
+    from torch_fidelity import calculate_metrics
+
+    from gan_bench.metrics.frechet import frechet_distance
+    from gan_bench.metrics.score import inception_score
+
+    monkeypatch.setenv(VARIABLE, str(inception_weights))
+    said: list[str] = []
+    extractor = inception(digits, tmp_path, "cpu", said.append)
+    digest = hashlib.sha256(inception_weights.read_bytes()).hexdigest()
+    assert extractor.weights == digest[:12]
+    assert "not the published Inception" in said[0]
+    real, fake = digits.test.images[:12], 255 - digits.test.images[12:22]
+    real_features, fake_features = extractor(real), extractor(fake)
+    assert real_features.values.shape == (12, 2048)
+
+    @dataclass
+    class Images(torch.utils.data.Dataset[torch.Tensor]):
+        images: torch.Tensor
+
+        def __len__(self) -> int:
+            return len(self.images)
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            return self.images[index].expand(3, -1, -1)
+
+    theirs = calculate_metrics(
+        input1=Images(fake), input2=Images(real), isc=True, fid=True, cuda=False, cache=False,
+        feature_extractor_weights_path=str(inception_weights), samples_shuffle=False, verbose=False,
+        save_cpu_ram=True, batch_size=50, feature_extractor="inception-v3-compat")
+    # Theirs takes the roots of some 2000 eigenvalues that are 0 but for rounding.
+    assert frechet_distance(real_features, fake_features) == pytest.approx(
+        theirs["frechet_inception_distance"], rel=1e-3)
+    assert inception_score(None, fake_features) == pytest.approx(
+        theirs["inception_score_mean"], rel=1e-6)
+
+
+@pytest.mark.parametrize("content", ["truncated", "a pickle that runs code", "other tensors"])
+def test_a_wrong_file_of_inception_weights_is_named(
+    content: str, digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, ran = tmp_path / "weights.pth", tmp_path / "ran"
+    if content == "a pickle that runs code":
+        torch.save(Touch(ran), path)
+    else:
+        torch.save({"fc.weight": torch.zeros(3)}, path)
+    if content == "truncated":
+        path.write_bytes(path.read_bytes()[:-200])
+    monkeypatch.setenv(VARIABLE, str(path))
+    with pytest.raises(UserError, match=r"weights\.pth: not a file of weights"):
+        inception(digits, tmp_path, "cpu", silent)
+    assert not ran.exists()
+
+
+@dataclass
+class Touch:
+    """Unpickled, makes a file."""
+
+    path: Path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_missing_file_of_inception_weights_is_named(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "none.pth"))
+    with pytest.raises(UserError, match=r"GAN_BENCH_INCEPTION=.*none\.pth: there is no such file"):
+        inception(digits, tmp_path, "cpu", silent)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder served on the loopback in the place of the release page; an empty hub folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        monkeypatch.delenv(VARIABLE, raising=False)
+        monkeypatch.setattr(inception_module, "URL",
+                            f"http://127.0.0.1:{httpd.server_port}/weights.pth")
+        monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+        yield folder
+        httpd.shutdown()
+
+
+def test_the_download(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "hub" / "checkpoints" / "weights.pth"
+    with pytest.raises(UserError, match=r"are not at .* and downloading http.* failed .*404"):
+        inception_module.weights_file(silent)
+    (server / "weights.pth").write_bytes(b"not what was published")
+    with pytest.raises(UserError, match=r"failed \(invalid hash value"):
+        inception_module.weights_file(silent)
+    assert not target.exists()
+    digest = hashlib.sha256(b"not what was published").hexdigest()
+    monkeypatch.setattr(inception_module, "SHA256_START", digest[:8])
+    said: list[str] = []
+    assert inception_module.weights_file(said.append) == target
+    assert said == [f"downloading {inception_module.URL}"]
+    assert inception_module.weights_file(must_not_say) == target
+
+
+@pytest.mark.usefixtures("server")
+def test_a_damaged_download_is_named(digits: Dataset, tmp_path: Path) -> None:
+    target = tmp_path / "hub" / "checkpoints" / "weights.pth"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"half")
+    with pytest.raises(UserError, match=r"weights\.pth: its sha256 starts with .* delete it"):
+        inception(digits, tmp_path, "cpu", silent)

@@ -1,0 +1,221 @@
+"""Closed forms on both sides, and equality with torch-fidelity's own functions."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gan_bench.data.gaussians import modes
+from gan_bench.errors import UserError
+from gan_bench.facts import DataFacts
+from gan_bench.features import Features, covariance, fit_gaussian
+from gan_bench.metrics.discriminator import d_accuracy
+from gan_bench.metrics.frechet import frechet_distance
+from gan_bench.metrics.modes import high_quality, modes_covered
+from gan_bench.metrics.nearest import nearest_train_mse
+from gan_bench.metrics.score import class_score, inception_score
+from gan_bench.registry import EXTRACTORS, METRICS
+
+LABELLED = DataFacts((1, 8, 8), 10, 100, 100, "a")
+UNLABELLED = DataFacts((3, 8, 8), 0, 100, 100, "b")
+POINTS = DataFacts((2,), 0, 100, 100, "c")
+
+
+def features(values: np.ndarray, logits: np.ndarray | None = None) -> Features:
+    return Features(values, logits, "test")
+
+
+def white(samples: int, width: int, seed: int) -> np.ndarray:
+    """Samples whose mean is 0 and whose covariance (ddof 1) is I, exactly."""
+    draws = np.random.default_rng(seed).standard_normal((samples, width))
+    orthonormal, _ = np.linalg.qr(draws - draws.mean(axis=0))
+    return (orthonormal - orthonormal.mean(axis=0)) * math.sqrt(samples - 1)
+
+
+def turn(width: int, seed: int) -> np.ndarray:
+    return np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))[0]
+
+
+@pytest.mark.parametrize("samples", [50, 5000], ids=["one block", "several blocks"])
+def test_covariance_is_numpys(samples: int) -> None:
+    values = np.random.default_rng(0).gamma(2.0, size=(samples, 20)) + 100
+    expected = np.cov(values, rowvar=False)
+    np.testing.assert_allclose(covariance(values, values.mean(axis=0)), expected, rtol=1e-12,
+                               atol=1e-12)
+
+
+@pytest.mark.parametrize(("samples", "width"), [(300, 12), (12, 12), (9, 12)])
+def test_the_factor_is_a_root_of_the_covariance(samples: int, width: int) -> None:
+    values = np.random.default_rng(1).standard_normal((samples, width)) * np.arange(width)
+    factor = fit_gaussian(values).factor
+    assert factor.shape == (width, min(samples, width))
+    np.testing.assert_allclose(factor @ factor.T, np.cov(values, rowvar=False), atol=1e-10)
+
+
+def test_frechet_of_commuting_covariances() -> None:
+    scales = np.array([0.5, 1, 2, 3]), np.array([1, 1, 0, 5.0])
+    shift = np.array([1, -2, 0, 0.5])
+    base = turn(4, 2)
+    real = features(white(60, 4, 3) * scales[0] @ base)
+    fake = features((white(80, 4, 4) * scales[1] + shift) @ base)
+    expected = np.square(shift).sum() + np.square(scales[0] - scales[1]).sum()
+    assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-10)
+    assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize(("real", "fake"), [(30, 20), (30, 300), (300, 20)])
+def test_frechet_with_fewer_samples_than_dimensions(real: int, fake: int) -> None:
+    """Sets that fill the same 5 of 100 dimensions: eigenvalues of 0 must not add their rounding."""
+    plane = turn(100, 5)[:5]
+    near = features(white(real, 5, 6) * 3 @ plane)
+    far = features((white(fake, 5, 7) * 2 + 1) @ plane)
+    assert frechet_distance(near, far) == pytest.approx(5 * 1 + 5 * 1, rel=1e-6)
+    assert frechet_distance(near, near) == pytest.approx(0, abs=1e-10 if real < 100 else 1e-5)
+
+
+def test_frechet_of_a_set_with_itself_symmetry_and_rotation() -> None:
+    draws = np.random.default_rng(8)
+    one = draws.standard_normal((500, 16)) * np.linspace(0.1, 3, 16)
+    two = draws.gamma(2.0, size=(400, 16))
+    assert frechet_distance(features(one), features(one)) == pytest.approx(0, abs=1e-10)
+    there = frechet_distance(features(one), features(two))
+    assert there > 1
+    assert frechet_distance(features(two), features(one)) == pytest.approx(there, rel=1e-10)
+    base = turn(16, 9)
+    assert frechet_distance(features(one @ base), features(two @ base)) == pytest.approx(there)
+
+
+def test_frechet_floor_of_finite_samples() -> None:
+    """N(0, I) in 64 dimensions against itself at 1000 samples: about 2.21, and not 0."""
+    draws = np.random.default_rng(10)
+    found = [frechet_distance(features(draws.standard_normal((1000, 64))),
+                              features(draws.standard_normal((1000, 64)))) for _ in range(5)]
+    assert 2.11 < np.mean(found) < 2.31
+
+
+def test_frechet_is_torch_fidelitys() -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    draws = np.random.default_rng(11)
+    real = draws.gamma(1.0, size=(300, 40)) @ draws.standard_normal((40, 40))
+    fake = draws.gamma(1.3, size=(200, 40)) @ draws.standard_normal((40, 40))
+    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(torch.from_numpy(v))
+                                        for v in (real, fake)), verbose=False)
+    assert frechet_distance(features(real), features(fake)) == pytest.approx(
+        theirs["frechet_inception_distance"], rel=1e-6)
+
+
+def test_features_of_two_extractors_do_not_compare() -> None:
+    values = white(20, 3, 12)
+    with pytest.raises(ValueError, match="one-1 do not compare with one-2"):
+        frechet_distance(Features(values, None, "one-1"), Features(values, None, "one-2"))
+
+
+def test_class_score_closed_forms() -> None:
+    values = np.zeros((1000, 1))
+    balanced = np.where(np.eye(10)[np.arange(1000) % 10], 0.0, -1e4)
+    assert class_score(features(values, balanced), 1) == pytest.approx(10, rel=1e-12)
+    assert class_score(features(values, np.ones((1000, 10))), 1) == pytest.approx(1, rel=1e-12)
+    unsure = np.log(np.array([[0.9, 0.1], [0.1, 0.9]] * 500)) + 7  # the softmax drops the 7
+    assert class_score(features(values, unsure), 1) == pytest.approx(1.44493481, rel=1e-8)
+
+
+def test_inception_score_is_torch_fidelitys() -> None:
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    logits = np.random.default_rng(13).standard_normal((500, 30)) * 4
+    theirs = isc_features_to_metric(torch.from_numpy(logits), splits=10, shuffle=False)
+    ours = inception_score(None, features(np.zeros((500, 1)), logits))
+    assert ours == pytest.approx(theirs["inception_score_mean"], rel=1e-9)
+
+
+def test_a_score_needs_a_sample_per_split() -> None:
+    few = features(np.zeros((9, 1)), np.zeros((9, 3)))
+    with pytest.raises(UserError, match=r"10 splits needs 10 samples, and there are 9"):
+        inception_score(None, few)
+
+
+def test_d_accuracy_counts_each_side_and_0_on_neither() -> None:
+    real = features(np.array([[2.0], [0.0], [-1.0], [3.0], [0.1]]))
+    fake = features(np.array([[-2.0], [0.0], [1.0], [5.0]]))
+    assert d_accuracy(real, fake) == {"d_accuracy_real": 0.6, "d_accuracy_fake": 0.25}
+
+
+def test_nearest_train_mse_closed_forms() -> None:
+    black = np.zeros((3, 16), dtype=np.uint8)
+    white_images = np.full((2, 16), 255, dtype=np.uint8)
+    assert nearest_train_mse(features(black), features(white_images)) == 4.0
+    assert nearest_train_mse(features(black), features(black[:1])) == 0.0
+    both = np.concatenate([black, white_images])
+    one_pixel = white_images.copy()
+    one_pixel[:, 0] = 0
+    assert nearest_train_mse(features(both), features(one_pixel)) == pytest.approx(4 / 16)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "vectors far from the origin"])
+def test_nearest_train_mse_is_that_of_all_pairs(kind: str) -> None:
+    draws = np.random.default_rng(14)
+    if kind == "uint8":
+        real = draws.integers(0, 256, (5000, 12), dtype=np.uint8)
+        fake = draws.integers(0, 256, (1500, 12), dtype=np.uint8)
+        scale = 127.5
+    else:  # uncentred, float32 would see these all in one place
+        real, fake = (draws.standard_normal((n, 3)) + 3000 for n in (5000, 1500))
+        scale = 1.0
+    gaps = np.stack([np.square((real.astype(float) - row) / scale).mean(axis=1).min()
+                     for row in fake.astype(float)])
+    assert nearest_train_mse(features(real), features(fake)) == pytest.approx(gaps.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ring", "grid"])
+def test_a_perfect_sampler_of_modes(kind: str) -> None:
+    centres, sigma = modes(kind)  # type: ignore[arg-type]
+    draws = np.random.default_rng(15)
+    chosen = np.array(centres)[draws.integers(len(centres), size=40_000)]
+    fake = features((chosen + sigma * draws.standard_normal((40_000, 2))) / sigma)
+    real = features(np.array(centres) / sigma)
+    assert high_quality(real, fake) == pytest.approx(0.98889, abs=0.002)
+    assert modes_covered(real, fake) == len(centres)
+
+
+def test_samples_out_of_reach_cover_nothing() -> None:
+    real = features(np.array([[0.0, 0.0], [100.0, 0.0], [200.0, 0.0]]))
+    fake = features(np.array([[0.0, 2.999], [0.0, 3.001], [102.0, 2.3], [103.0, 0.0]]))
+    assert high_quality(real, fake) == 0.5
+    assert modes_covered(real, fake) == 2
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_every_metric_states_its_facts(name: str) -> None:
+    entry = METRICS[name]
+    views = {"pixels", "discriminator", "coordinates", *EXTRACTORS.names()}
+    assert entry.facts["better"] in ("lower", "higher", None)
+    assert entry.facts["extractor"] in views
+    assert entry.facts["reference"] in ("train", "test", "modes", None)
+    assert entry.summary
+    for data in (LABELLED, UNLABELLED, POINTS):
+        reason = entry.facts["refuses"](data)
+        assert reason is None or reason.startswith("needs ")
+
+
+def test_what_is_refused() -> None:
+    def takes(data: DataFacts) -> set[str]:
+        return {entry.name for entry in METRICS if not entry.facts["refuses"](data)}
+
+    always = {"d_accuracy", "nearest_train_mse"}
+    assert takes(LABELLED) == always | {"fd_classifier", "classifier_score", "fid", "is"}
+    assert takes(UNLABELLED) == always | {"fid", "is"}
+    assert takes(POINTS) == always | {"high_quality", "modes_covered"}
+
+
+def test_the_names_are_known_without_heavy_imports() -> None:
+    code = ("import sys; from gan_bench.registry import METRICS, EXTRACTORS; METRICS.names(); "
+            "[m.schema for m in METRICS]; EXTRACTORS.names(); [e.schema for e in EXTRACTORS]; "
+            "print(sorted({'torch', 'numpy', 'scipy', 'PIL'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

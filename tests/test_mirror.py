@@ -1,0 +1,431 @@
+"""What is in a journal is in MLflow: all of it, once, whatever happens on the way.
+
+Against real stores: an SQLite file, and an `mlflow server` in a process of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gan_bench import cursor, journal
+from gan_bench.facts import DataFacts
+from gan_bench.journal import Journal
+from gan_bench.mirror import Mirror, MirrorError, Store, mirrored, open_store, ui_command
+from gan_bench.registry import DATASETS, MODELS
+from gan_bench.spec import ComputeSpec, EvaluateSpec, RunSpec
+from gan_bench.store import sqlite_path
+
+FACTS = {
+    "versions": {"torch": "2.15.0", "gan_bench": "0.1.0", "python": "3.11.2"},
+    "device": "cpu", "device_name": "some CPU", "precision": "float32", "git_commit": "ab" * 20,
+    "threads": 1,
+    "dataset": {"name": "digits", "fingerprint": "f" * 64, "train": 1438, "test": 359},
+}
+PROTOCOL = {
+    "eval/fd_classifier": {"extractor": "classifier", "weights": "0a1b", "generated": 2000},
+    "eval/d_accuracy": {"generated": 2000},
+}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A real database."""
+    root = tmp_path_factory.mktemp("store")
+    return open_store(root, f"sqlite:///{root / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def server(local: Store) -> Iterator[Store]:
+    """A real MLflow server on the same database: the one that `gan-bench ui` starts."""
+    database = sqlite_path(local.uri)
+    assert database is not None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command, environment = ui_command(database.parent, local.uri, port)
+    process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=database.parent,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, "the server died"
+            time.sleep(0.1)
+        yield open_store(database.parent, f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture(params=["local", "server"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Both kinds of store."""
+    found: Store = request.getfixturevalue(request.param)
+    return found
+
+
+def new_run(root: Path, seed: int = 3) -> Path:
+    """Return the folder of a new run, its specification written."""
+    spec = RunSpec(
+        experiment=f"study-{root.name}", variant="narrow", seed=seed, model=MODELS.parse("mlp"),
+        dataset=DATASETS.parse("digits"), data=DataFacts((1, 8, 8), 10, 1438, 359, "digest"),
+        steps=20, evaluate=EvaluateSpec(metrics=["d_accuracy"]), compute=ComputeSpec())
+    return spec.write(root)
+
+
+def write_journal(folder: Path, between: Callable[[], object] = lambda: None,
+                  status: str = "FINISHED", why: str = "") -> None:
+    """Write a run's journal, calling `between` after every record."""
+    book = Journal(folder)
+    for write in (
+        lambda: book.start(FACTS),
+        lambda: book.protocol(PROTOCOL),
+        lambda: book.metrics(10, {"train/d_loss": 1.25, "train/g_loss": 0.1}),
+        lambda: book.system(10, {"system/images_per_s": 1e4}),
+        lambda: book.image(10, "samples", picture(10)),
+        lambda: book.metrics(20, {"train/d_loss": 1.0, "train/g_loss": 0.3}),
+        lambda: book.metrics(20, {"eval/fd_classifier": 41.5}),
+        lambda: book.image(20, "samples", picture(20)),
+        lambda: (folder / "final.safetensors").write_bytes(b"weights"),
+        lambda: book.end(status, why),
+    ):
+        write()
+        between()
+
+
+def picture(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (32, 32), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def runs_of(store: Store, folder: Path) -> list[Any]:
+    name = json.loads((folder / "spec.json").read_text())["experiment"]
+    experiment = store.client.get_experiment_by_name(name)
+    return list(store.client.search_runs([experiment.experiment_id])) if experiment else []
+
+
+def artifacts(store: Store, run_id: str, path: str | None = None) -> list[str]:
+    found: list[str] = []
+    for item in store.client.list_artifacts(run_id, path):
+        found += artifacts(store, run_id, item.path) if item.is_dir else [item.path]
+    return sorted(found)
+
+
+def content(store: Store, folder: Path) -> dict[str, Any]:
+    """Return all that MLflow holds of a run, its own ids left out."""
+    (run,) = runs_of(store, folder)
+    return {
+        "params": run.data.params,
+        "tags": run.data.tags,
+        "metrics": {key: [(m.step, m.timestamp, repr(m.value)) for m in
+                          store.client.get_metric_history(run.info.run_id, key)]
+                    for key in sorted(run.data.metrics)},
+        "artifacts": artifacts(store, run.info.run_id),
+        "datasets": [(d.dataset.name, d.dataset.digest, d.dataset.profile,
+                      [(t.key, t.value) for t in d.tags]) for d in run.inputs.dataset_inputs],
+        "info": (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time),
+    }
+
+
+def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    assert Mirror(store, "gan-bench run x.yaml", question="Why?").sync(folder) is True
+
+    records, _ = journal.read(folder)
+    held = content(store, folder)
+    assert held["metrics"] == {
+        "eval/fd_classifier": [(20, records[6]["t"], "41.5")],
+        "system/images_per_s": [(10, records[3]["t"], "10000.0")],
+        "train/d_loss": [(10, records[2]["t"], "1.25"), (20, records[5]["t"], "1.0")],
+        "train/g_loss": [(10, records[2]["t"], "0.1"), (20, records[5]["t"], "0.3")],
+    }
+    assert held["info"] == ("narrow seed 3", "FINISHED", records[0]["t"], records[-1]["t"])
+    assert held["params"]["seed"] == "3"
+    assert held["params"]["model"] == "mlp"
+    assert held["params"]["evaluate.metrics"] == '["d_accuracy"]'
+    assert held["params"]["g_optimizer"] == "adam"
+    assert held["params"]["ema"] == "null"
+    tags = held["tags"]
+    assert {k: tags[k] for k in ("variant", "seed", "run_id", "status", "extractor",
+                                 "extractor_hash", "torch_version", "gan_bench_version", "device",
+                                 "precision", "threads", "git_commit")} == {
+        "variant": "narrow", "seed": "3", "run_id": folder.name, "status": "FINISHED",
+        "extractor": "classifier", "extractor_hash": "0a1b", "torch_version": "2.15.0",
+        "gan_bench_version": "0.1.0", "device": "cpu", "precision": "float32", "threads": "1",
+        "git_commit": "ab" * 20}
+    assert json.loads(tags["protocol.eval/fd_classifier"]) == PROTOCOL["eval/fd_classifier"]
+    for part in ("narrow", "seed 3", "Why?", "gan-bench run x.yaml", folder.name):
+        assert part in tags["mlflow.note.content"]
+    assert held["datasets"] == [("digits", "f" * 36, '{"train": 1438, "test": 359}',
+                                 [("mlflow.data.context", "training")])]
+    assert [a for a in held["artifacts"] if not a.startswith("images/")] == [
+        "final.safetensors", "journal.jsonl", "spec.json"]
+
+
+def test_artifacts_are_the_files_themselves(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    Mirror(store).sync(folder)
+    (run,) = runs_of(store, folder)
+    for name in ("spec.json", "journal.jsonl", "final.safetensors"):
+        got = store.client.download_artifacts(run.info.run_id, name, str(tmp_path / ".."))
+        assert Path(got).read_bytes() == (folder / name).read_bytes()
+
+
+def test_syncing_after_every_record_gives_what_syncing_once_gives(
+        store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    mirror = Mirror(store)
+    whole: list[bool] = []
+    write_journal(folder, between=lambda: whole.append(mirror.sync(folder)))
+    assert whole == [False] * 9 + [True]
+    often = content(store, folder)
+    store.client.delete_run(cursor_of(folder).mlflow_run_id)
+    assert Mirror(store).sync(folder) is True
+    assert content(store, folder) == often
+
+
+def cursor_of(folder: Path) -> cursor.Cursor:
+    found = cursor.read(folder)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("lost", ["cursor", "last write", "nonsense"])
+def test_a_replay_doubles_nothing(store: Store, tmp_path: Path, lost: str) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    Mirror(store).sync(folder)
+    before, held = cursor_of(folder), content(store, folder)
+    assert sum(a.startswith("images/") for a in held["artifacts"]) == 4
+    if lost == "cursor":
+        (folder / cursor.FILE).unlink()
+    elif lost == "nonsense":
+        (folder / cursor.FILE).write_text("{")
+    else:  # died after telling MLflow and before writing the cursor
+        middle = (folder / journal.FILE).read_bytes().index(b'{"t"', before.offset // 2)
+        cursor.write(folder, replace(before, offset=middle))
+    assert Mirror(store).sync(folder) is True
+    assert content(store, folder) == held
+    assert cursor_of(folder) == before
+
+
+def test_a_torn_line_is_waited_for(local: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    whole = (folder / journal.FILE).read_bytes()
+    (folder / journal.FILE).write_bytes(whole[:whole.index(b"\n")])
+    assert Mirror(local).sync(folder) is False
+    assert runs_of(local, folder) == []
+    (folder / journal.FILE).write_bytes(whole[:-5])
+    assert Mirror(local).sync(folder) is False
+    assert content(local, folder)["info"][1] == "RUNNING"
+    (folder / journal.FILE).write_bytes(whole)
+    assert Mirror(local).sync(folder) is True
+    assert content(local, folder)["info"][1] == "FINISHED"
+
+
+def test_a_journal_begun_anew_replaces_the_run(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    mirror = Mirror(store)
+    write_journal(folder, status="FAILED", why="out of memory")
+    mirror.sync(folder)
+    (old,) = runs_of(store, folder)
+    assert (old.info.status, old.data.tags["why"]) == ("FAILED", "out of memory")
+    time.sleep(0.002)
+    write_journal(folder)
+    assert mirror.sync(folder) is True
+    (new,) = runs_of(store, folder)
+    assert new.info.run_id != old.info.run_id
+    assert "why" not in new.data.tags
+    assert len(store.client.get_metric_history(new.info.run_id, "train/d_loss")) == 2
+
+
+def test_many_metrics_pass_the_limits_of_a_batch(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    book = Journal(folder)
+    book.start(FACTS)
+    for step in range(1, 251):
+        book.metrics(step, {f"train/m{i}": float(step * i) for i in range(10)})
+    book.end("FINISHED")
+    Mirror(store).sync(folder)
+    metrics = content(store, folder)["metrics"]
+    assert [len(rows) for rows in metrics.values()] == [250] * 10
+    assert [float(value) for _, _, value in metrics["train/m7"]] == [
+        7.0 * step for step in range(1, 251)]
+
+
+def test_non_finite_values_are_kept_as_far_as_sql_can(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    book = Journal(folder)
+    book.start(FACTS)
+    book.metrics(1, {"train/a": math.nan, "train/b": math.inf, "train/c": -math.inf})
+    book.end("DIVERGED", "train/a is nan")
+    for _ in range(2):
+        Mirror(store).sync(folder)
+        (folder / cursor.FILE).unlink()
+    held = content(store, folder)
+    values = {key: [value for _, _, value in rows] for key, rows in held["metrics"].items()}
+    largest = repr(sys.float_info.max)  # what MLflow's SQL store writes for an infinity
+    assert values == {"train/a": ["nan"], "train/b": [largest], "train/c": [f"-{largest}"]}
+    assert held["info"][1] == "FINISHED"
+    assert held["tags"]["status"] == "DIVERGED"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_killed_run_is_said_to_be_killed(store: Store, tmp_path: Path, begun: bool) -> None:
+    folder = new_run(tmp_path)
+    mirror = Mirror(store)
+    if begun:
+        Journal(folder).start(FACTS)
+        assert mirror.sync(folder) is False
+        assert content(store, folder)["tags"]["status"] == "RUNNING"
+    mirror.end(folder, "KILLED", "signal 9")
+    mirror.end(folder, "KILLED", "signal 9")
+    held = content(store, folder)
+    assert (held["info"][1], held["tags"]["status"], held["tags"]["why"]) == (
+        "KILLED", "KILLED", "signal 9")
+    time.sleep(0.002)
+    write_journal(folder)
+    assert mirror.sync(folder) is True
+    assert content(store, folder)["info"][1] == "FINISHED"
+
+
+def test_pictures_are_named_as_mlflow_names_them(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    Mirror(store).sync(folder)
+    (run,) = runs_of(store, folder)
+    assert run.data.tags["mlflow.loggedImages"] == "True"
+    records = [r for r in journal.read(folder)[0] if r["kind"] == "image"]
+    ours = artifacts(store, run.info.run_id, "images")
+    for record in records:
+        store.client.log_image(run.info.run_id, Image.new("L", (32, 32)), key=record["name"],
+                               step=record["step"], timestamp=record["t"])
+    theirs = sorted(set(artifacts(store, run.info.run_id, "images")) - set(ours))
+    assert len(ours) == len(theirs) == 4
+    # The same but for the uuid, and for the format of the thumbnail.
+    uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+    assert [uuid.sub("", name) for name in ours] == [
+        uuid.sub("", name).replace(".webp", ".png") for name in theirs]
+
+
+def test_the_page_serves_the_pictures(server: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    Mirror(server).sync(folder)
+    (run,) = runs_of(server, folder)
+    got = set()
+    for path in artifacts(server, run.info.run_id, "images"):
+        query = urllib.parse.urlencode({"path": path, "run_uuid": run.info.run_id})
+        with urllib.request.urlopen(f"{server.uri}/get-artifact?{query}") as answer:
+            got.add(answer.read())
+    assert got == {picture(10), picture(20)}
+    with urllib.request.urlopen(server.uri) as answer:
+        assert b"MLflow" in answer.read()
+
+
+def test_deleted_pictures_do_not_hold_up_the_numbers(local: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    (folder / "samples" / "samples-0000010.png").unlink()
+    assert Mirror(local).sync(folder) is True
+    held = content(local, folder)
+    assert len(held["metrics"]["train/d_loss"]) == 2
+    assert [a for a in held["artifacts"] if "step+10+" in a] == []
+    assert len([a for a in held["artifacts"] if "step+20+" in a]) == 2
+
+
+def test_a_run_deleted_in_mlflow_comes_back_when_it_goes_on(local: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    Journal(folder).start(FACTS)
+    Mirror(local).sync(folder)
+    local.client.delete_run(cursor_of(folder).mlflow_run_id)
+    assert runs_of(local, folder) == []
+    Mirror(local).sync(folder)
+    assert len(runs_of(local, folder)) == 1
+
+
+def test_a_deleted_experiment_is_one_clear_line(local: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    name = json.loads((folder / "spec.json").read_text())["experiment"]
+    local.client.delete_experiment(Mirror(local).open_experiment(name))
+    with pytest.raises(MirrorError, match=r"was deleted in MLflow: restore it with `mlflow exp"):
+        Mirror(local).sync(folder)
+
+
+def test_a_server_gone_loses_nothing(local: Store, tmp_path: Path,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    from mlflow import MlflowClient
+
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    gone = Store("http://127.0.0.1:9", None, MlflowClient("http://127.0.0.1:9"))
+    with pytest.raises(MirrorError, match=r"^MLflow at http://127.0.0.1:9 failed: Connection ref"):
+        Mirror(gone).sync(folder)
+    assert not mirrored(folder, gone.uri)
+    assert Mirror(local).sync(folder) is True
+
+
+def test_a_mirror_works_in_another_thread(local: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(Mirror(local).sync(folder)))
+    thread.start()
+    thread.join()
+    assert answers == [True]
+    assert len(runs_of(local, folder)) == 1
+
+
+def test_mirrored_says_so_only_when_all_is_there(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    assert not mirrored(folder, store.uri)
+    write_journal(folder)
+    assert not mirrored(folder, store.uri)
+    Mirror(store).sync(folder)
+    assert mirrored(folder, store.uri)
+    assert not mirrored(folder, "sqlite:////elsewhere.db")
+    assert not mirrored(folder, "http://elsewhere:5000")
+    with (folder / journal.FILE).open("ab") as file:
+        file.write(b"{}\n")
+    assert not mirrored(folder, store.uri)
+    time.sleep(0.002)
+    write_journal(folder)
+    assert not mirrored(folder, store.uri)
+
+
+def test_a_run_that_the_store_has_lost_is_made_again(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    Mirror(store).sync(folder)
+    known, held = cursor_of(folder), content(store, folder)
+    store.client.delete_run(known.mlflow_run_id)
+    cursor.write(folder, replace(known, mlflow_run_id="0" * 32))
+    assert mirrored(folder, store.uri) == (sqlite_path(store.uri) is None)
+    assert Mirror(store).sync(folder) is True
+    assert content(store, folder) == held
+    assert mirrored(folder, store.uri)

@@ -1,0 +1,182 @@
+"""The store is right before any training: created whole, or refused in one clear line."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gan_bench.errors import UserError
+from gan_bench.mirror import Mirror, open_store
+from gan_bench.store import (
+    check_sqlite,
+    environment,
+    has_run,
+    is_server,
+    resolve_uri,
+    sqlite_path,
+    ui_command,
+    without_password,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A new MLflow database."""
+    root = tmp_path_factory.mktemp("fresh")
+    open_store(root, f"sqlite:///{root / 'mlflow.db'}")
+    with closing(sqlite3.connect(root / "mlflow.db")) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    return (root / "mlflow.db").read_bytes()
+
+
+def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    default = f"sqlite:///{tmp_path / 'root' / 'mlflow.db'}"
+    assert resolve_uri(Path("root")) == default
+    assert resolve_uri(tmp_path / "root") == default
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://team:5000/")
+    assert resolve_uri(Path("root")) == "http://team:5000"
+    assert resolve_uri(Path("root"), "sqlite:///mine.db") == f"sqlite:///{tmp_path / 'mine.db'}"
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns"])
+def test_a_folder_is_no_store(uri: str) -> None:
+    with pytest.raises(UserError, match=r"^cannot track runs in .*: give --tracking-uri"):
+        resolve_uri(Path("root"), uri)
+
+
+def test_addresses() -> None:
+    assert without_password("postgresql://me:secret@db:5432/x") == "postgresql://me:***@db:5432/x"
+    assert without_password("http://127.0.0.1:5000/a@b:c") == "http://127.0.0.1:5000/a@b:c"
+    assert [is_server(u) for u in ("http://a", "https://a", "databricks")] == [True] * 3
+    assert [is_server(u) for u in ("sqlite:////a.db", "postgresql://a/b")] == [False] * 2
+    assert sqlite_path("sqlite:////a/b.db") == Path("/a/b.db")
+    assert sqlite_path("http://a") is None
+
+
+def test_a_new_root_gets_a_database(tmp_path: Path) -> None:
+    root = tmp_path / "new" / "root"
+    store = open_store(root)
+    assert store.uri == f"sqlite:///{root / 'mlflow.db'}"
+    home = (root / "artifacts").as_uri()
+    assert [e.artifact_location.startswith(home) for e in
+            store.client.search_experiments()] == [True]
+    experiment = store.client.get_experiment(Mirror(store).open_experiment("a study"))
+    assert experiment.artifact_location == (root / "artifacts" / "a study").as_uri()
+    with closing(sqlite3.connect(root / "mlflow.db")) as connection:
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    assert {p.name.removesuffix("-wal").removesuffix("-shm") for p in root.iterdir()} == {
+        "mlflow.db"}
+    open_store(root)
+
+
+def test_launchers_that_start_at_once_share_one_database(tmp_path: Path) -> None:
+    script = ("import sys, pathlib; from gan_bench.mirror import *; "
+              "open_store(pathlib.Path(sys.argv[1]))")
+    processes = [subprocess.Popen([sys.executable, "-c", script, tmp_path],
+                                  stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(p.communicate()[1], p.returncode) for p in processes] == [("", 0)] * 2
+    check_sqlite(tmp_path / "mlflow.db", tmp_path)
+    assert list(tmp_path.glob(".*")) == []
+
+
+def revise(version: str) -> Callable[[sqlite3.Connection], object]:
+    return lambda c: c.execute("update alembic_version set version_num = ?", [version])
+
+
+def moved(connection: sqlite3.Connection) -> object:
+    return connection.execute(
+        "insert into experiments (experiment_id, name, artifact_location, lifecycle_stage) "
+        "values (7, 'study', 'file:///old/place/artifacts/study', 'active')")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (revise("ffffffffffff"), r"is from a newer MLflow .*upgrade with `pip install --upgrade mlf"),
+    (revise("451aebb31d03"), r"is from an older MLflow .*run `mlflow db upgrade sqlite:////.*`$"),
+    (lambda c: c.execute("delete from alembic_version"), r"^cannot use .*mlflow.db as MLflow's"),
+    (lambda c: c.execute("drop table alembic_version"), r"no such table: alembic_version"),
+    (moved, r"was moved: the artifacts of 'study' belong to file:///old/place.*; move it back"),
+])
+def test_a_database_that_cannot_be_used_is_refused_and_left_alone(
+        fresh: bytes, tmp_path: Path, change: Callable[[sqlite3.Connection], object],
+        message: str) -> None:
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(fresh)
+    open_store(tmp_path)  # it is good before the change
+    with closing(sqlite3.connect(database)) as connection, connection:
+        change(connection)
+    before = dump(database)
+    with pytest.raises(UserError, match=message) as error:
+        open_store(tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+    with pytest.raises(UserError, match=message):
+        ui_command(tmp_path, None, 5000)
+    assert dump(database) == before
+
+
+def dump(database: Path) -> list[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("not a database, and somebody's file\n" * 100)
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(UserError, match=r"as MLflow's database \(file is not a database\); move"):
+        open_store(tmp_path)
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^cannot write to .*file.*: .*; choose another --root$"):
+        open_store(tmp_path / "file" / "root")
+
+
+def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment():
+        monkeypatch.setenv(name, environment()[name])
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"^MLflow cannot use http://me:\*\*\*@127.0.0.1:9: "
+                                        r"Connection refused; give another --tracking-uri"):
+        open_store(tmp_path, "http://me:secret@127.0.0.1:9")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_the_page_is_bound_to_this_machine(fresh: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^there is no .*mlflow.db yet: run an experiment first"):
+        ui_command(tmp_path, None, 5000)
+    assert not (tmp_path / "mlflow.db").exists()
+    (tmp_path / "mlflow.db").write_bytes(fresh)
+    command, variables = ui_command(tmp_path, None, 5123)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--port") + 1] == "5123"
+    assert variables["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_a_server_has_its_own_page(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"open http://me:\*\*\*@team:5000$"):
+        ui_command(tmp_path, "http://me:secret@team:5000", 5000)
+
+
+def test_light_commands_do_not_import_mlflow(fresh: bytes, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(fresh)
+    script = ("import sys, pathlib; from gan_bench import mirror; r = pathlib.Path(sys.argv[1]); "
+              "assert not mirror.mirrored(r, mirror.resolve_uri(r, None)); "
+              "assert not {'mlflow', 'torch', 'numpy', 'alembic'} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+    assert not has_run(tmp_path / "mlflow.db", "0" * 32)
+    assert not has_run(tmp_path / "none.db", "0" * 32)
+    assert not (tmp_path / "none.db").exists()
