@@ -50,11 +50,11 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the tags that a journal's protocol record gives: one per metric, and the extractor."""
     tags = {f"protocol.{metric}": json.dumps(value, sort_keys=True)
             for metric, value in protocols.items()}
-    used = sorted({(p["extractor"], p["weights"]) for p in protocols.values()
-                   if p.get("extractor")})
+    # What has no weights (pixels, D's logits) is a view of the samples and no extractor.
+    used = sorted({(p["extractor"], p["weights"]) for p in protocols.values() if p["weights"]})
     if used:
         tags["extractor"] = ", ".join(extractor for extractor, _ in used)
-        tags["extractor_hash"] = ", ".join(str(weights) for _, weights in used)
+        tags["extractor_hash"] = ", ".join(weights for _, weights in used)
     return tags
 
 

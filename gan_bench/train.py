@@ -57,6 +57,8 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
     latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
                           generator=rng.generator(spec.seed, "grid"))
     clock = _Clock(spec.batch_size)
+    with clock.paused():  # where it starts from: MLflow's slider begins at step 0
+        journal.image(0, "samples", sample_picture(engine.sample(latents)))
     for step in range(1, spec.steps + 1):
         last = step == spec.steps
         logging = last or due(step, spec.log_every)

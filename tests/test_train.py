@@ -65,9 +65,9 @@ def test_what_is_recorded_when(tmp_path: Path) -> None:
     steps = {kind: [r["step"] for r in records
                     if r["kind"] == kind and "eval/x" not in r.get("values", {})]
              for kind in ("metrics", "system", "image")}
-    assert steps == {"metrics": [2, 4, 6, 7], "system": [2, 4, 6, 7], "image": [3, 6, 7]}
+    assert steps == {"metrics": [2, 4, 6, 7], "system": [2, 4, 6, 7], "image": [0, 3, 6, 7]}
     assert [r["step"] for r in records if "eval/x" in r.get("values", {})] == [3, 6, 7]
-    assert set(records[0]["values"]) == {
+    assert set(records[1]["values"]) == {
         "train/d_loss", "train/d_loss_real", "train/d_loss_fake", "train/g_loss", "train/d_real",
         "train/d_fake", "train/d_accuracy_real", "train/d_accuracy_fake", "train/d_grad_norm",
         "train/g_grad_norm"}
