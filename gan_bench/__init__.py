@@ -1,1 +1,47 @@
-"""Compare GAN variants over fixed seeds, honestly, tracked in MLflow."""
+"""Compare GAN variants over fixed seeds, honestly, tracked in MLflow.
+
+From Python: read an experiment, train a run of it in this process, draw from its generator.
+
+    spec = gan_bench.load_experiment(Path("experiments/dcgan_vs_mlp.yaml"), data_root=Path("data"))
+    gan_bench.prepare(spec, root=Path("mlruns"), data_root=Path("data"), say=print)
+    outcome = gan_bench.run_one(spec.runs[0], root=Path("mlruns"), data_root=Path("data"))
+
+Names are imported at their first use, so that `import gan_bench` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gan_bench.errors import SpecError, UserError
+    from gan_bench.experiment import load_experiment
+    from gan_bench.outcome import Outcome
+    from gan_bench.registry import DATASETS, LOSSES, METRICS, MODELS, OPTIMIZERS, Part
+    from gan_bench.run import prepare, run_one
+    from gan_bench.sample import draw, load_generator
+    from gan_bench.spec import ExperimentSpec, RunSpec
+
+_HOMES = {
+    "SpecError": "errors", "UserError": "errors",
+    "load_experiment": "experiment",
+    "Outcome": "outcome",
+    "DATASETS": "registry", "LOSSES": "registry", "METRICS": "registry", "MODELS": "registry",
+    "OPTIMIZERS": "registry", "Part": "registry",
+    "prepare": "run", "run_one": "run",
+    "draw": "sample", "load_generator": "sample",
+    "ExperimentSpec": "spec", "RunSpec": "spec",
+}
+
+__all__ = [
+    "DATASETS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "ExperimentSpec", "Outcome", "Part",
+    "RunSpec", "SpecError", "UserError", "draw", "load_experiment", "load_generator", "prepare",
+    "run_one",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gan_bench' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gan_bench.{_HOMES[name]}"), name)

@@ -51,7 +51,8 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     tags = {f"protocol.{metric}": json.dumps(value, sort_keys=True)
             for metric, value in protocols.items()}
     # What has no weights (pixels, D's logits) is a view of the samples and no extractor.
-    used = sorted({(p["extractor"], p["weights"]) for p in protocols.values() if p["weights"]})
+    used = sorted({(p["extractor"], p["weights"]) for p in protocols.values()
+                   if p.get("weights")})
     if used:
         tags["extractor"] = ", ".join(extractor for extractor, _ in used)
         tags["extractor_hash"] = ", ".join(weights for _, weights in used)
