@@ -40,7 +40,8 @@ def run(
 ) -> None:
     """Train, measure and track every run that is not finished yet.
 
-    Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run.
+    Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
+    trained, but MLflow has not got everything.
     """
     from rich.console import Console
 
@@ -57,11 +58,11 @@ def run(
                 LiveTable(console) if console.is_terminal else PlainLines(console))
     command = " ".join(["gan-bench run", shlex.quote(str(experiment)),
                         *(f"--set {shlex.quote(s)}" for s in settings)])
-    runs = execute(spec, Settings(root, data, slots, tracking_uri, command), reporter)
+    runs, missing = execute(spec, Settings(root, data, slots, tracking_uri, command), reporter)
     failed = [r for r in runs if r.state not in DONE]
     rows = summarise(runs, spec.baseline)
     if as_json:
-        print(json.dumps({"event": "end", "failed": len(failed),
+        print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": missing,
                           "runs": [to_json(r) for r in runs]}))
     else:
         console.print(summary_table(rows, spec.baseline))
@@ -72,8 +73,11 @@ def run(
         here = "" if root == ROOT else f" --root {shlex.quote(str(root))}"
         console.print(f"{len(runs) - len(failed)} of {len(runs)} runs are done. Look at them: "
                       f"gan-bench ui{here}", markup=False, highlight=False)
-    if failed:
-        raise typer.Exit(1)
+    if missing:
+        print(f"MLflow has not got everything: {missing}\nNothing is lost: run the same command "
+              f"again to bring the rest there.", file=sys.stderr)
+    if failed or missing:
+        raise typer.Exit(1 if failed else 3)
 
 
 @app.command()

@@ -60,8 +60,12 @@ class Settings:
     command: str
 
 
-def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) -> list[Progress]:
-    """Train what is not yet trained, mirror what is not yet mirrored, and return how all ended.
+def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter,
+            ) -> tuple[list[Progress], str]:
+    """Train what is not yet trained, and mirror what is not yet mirrored.
+
+    Returns:
+        How each run ended, and why MLflow has not got everything; empty if it has.
 
     Raises:
         UserError: Something makes the whole experiment impossible; nothing has been trained.
@@ -80,10 +84,10 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
                 _train_all(waiting, settings, gpus, reporter, mirror)
             finally:
                 reporter.close()
+                missing = mirror.finish()
         else:
-            mirror = _Mirroring(experiment, settings, runs)
-        mirror.finish()
-        return runs
+            missing = _Mirroring(experiment, settings, runs).finish()
+        return runs, missing
 
 
 def make_root(root: Path) -> None:
@@ -252,19 +256,12 @@ class _Mirroring:
         with self._lock:
             self._dirty[run.spec.id] = run
 
-    def finish(self) -> None:
-        """Mirror the rest.
-
-        Raises:
-            UserError: MLflow has not got everything; the journals have.
-        """
-        if self._thread is None:
-            return
-        self._stop.set()
-        self._thread.join()
-        if self._failure:
-            raise UserError(f"MLflow has not got everything ({self._failure}); nothing is lost: "
-                            f"run the same command again to bring the rest there")
+    def finish(self) -> str:
+        """Mirror the rest; return why MLflow has not got everything, or nothing."""
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+        return self._failure
 
     def _loop(self) -> None:
         while True:

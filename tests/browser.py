@@ -1,4 +1,4 @@
-"""A real browser for tests and screenshots: headless Chromium, driven over its DevTools pipe."""
+"""MLflow's page as a user sees it: `gan-bench ui`, and a real Chromium driven over its pipe."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -23,6 +28,10 @@ FLAGS = [
     # Nothing but this machine: what a page fetches from elsewhere would make its look vary.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-pipe",
 ]
+
+
+class ScriptError(RuntimeError):
+    """JavaScript threw in the page."""
 
 
 class Browser:
@@ -41,15 +50,14 @@ class Browser:
         if chromium is None:
             raise FileNotFoundError("no `chromium` on the PATH")
         self._profile = tempfile.mkdtemp(prefix="gan-bench-chromium-")
-        theirs_in, self._out = os.pipe()
-        self._in, theirs_out = os.pipe()
         self._process = subprocess.Popen(  # Chromium reads file 3 and writes file 4
-            ["sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", chromium, *FLAGS,
+            ["sh", "-c", 'exec "$@" 3<&0 4>&1 < /dev/null > /dev/null', "sh", chromium, *FLAGS,
              f"--user-data-dir={self._profile}", f"--window-size={size[0]},{size[1]}"],
-            pass_fds=(theirs_in, theirs_out), start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        os.close(theirs_in)
-        os.close(theirs_out)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._out, self._in = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer = bytearray()
         self._sent = 0
         self._session: str | None = None
@@ -74,13 +82,11 @@ class Browser:
 
     def close(self) -> None:
         """End Chromium and all its processes, and remove its profile."""
-        os.close(self._out)
-        os.close(self._in)
         try:
-            self._process.wait(timeout=5)
+            self._process.communicate(timeout=5)  # closes the pipe
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._process.communicate()
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def call(self, method: str, *, seconds: float = 30, **params: Any) -> dict[str, Any]:
@@ -124,12 +130,16 @@ class Browser:
         self.call("Page.navigate", url=url)
 
     def js(self, expression: str) -> Any:
-        """Evaluate JavaScript in the page and return its value; promises are awaited."""
+        """Evaluate JavaScript in the page and return its value; promises are awaited.
+
+        Raises:
+            ScriptError: It threw.
+        """
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True,
                            awaitPromise=True)
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]
-            raise RuntimeError(details.get("exception", {}).get("description", details["text"]))
+            raise ScriptError(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
 
     def text(self) -> str:
@@ -140,21 +150,26 @@ class Browser:
              until: Callable[[Any], object] = bool) -> Any:
         """Evaluate JavaScript until its value satisfies `until`, and return the value.
 
+        While it throws, e.g. because an element is not there yet, it is tried again.
+
         Raises:
             TimeoutError: It did not in time; the message quotes what the page shows.
         """
         deadline = time.monotonic() + seconds
         while True:
-            value = self.js(expression)
-            if until(value):
-                return value
+            try:
+                value = self.js(expression)
+                if until(value):
+                    return value
+            except ScriptError as error:
+                value = error
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{expression!r} stayed {value!r} on a page that shows:\n"
                                    f"{self.text()[:2000]}")
             time.sleep(0.25)
 
     def press(self, key: str, code: int) -> None:
-        """Press a key on what has the focus, e.g. `press("End", 35)`."""
+        """Press a key on what has the focus, e.g. `press("ArrowRight", 39)`."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
                       windowsVirtualKeyCode=code)
@@ -163,3 +178,48 @@ class Browser:
         """Write what the page shows as a PNG."""
         shot = self.call("Page.captureScreenshot", format="png")
         file.write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextmanager
+def gan_bench_ui(root: Path, seconds: float = 60) -> Iterator[str]:
+    """Run `gan-bench ui` on a free port, and yield the address of its server.
+
+    Raises:
+        RuntimeError: It ended, or did not answer in time; the message holds what it printed.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gan_bench.cli", "ui", "--root", root, "--port", str(port)],
+            stdout=log, stderr=log, start_new_session=True, env=environment)
+        try:
+            deadline = time.monotonic() + seconds
+            while not _answers(f"http://127.0.0.1:{port}/health"):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise RuntimeError(f"`gan-bench ui` does not answer: {log.read().decode()}")
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            with suppress(ProcessLookupError):  # it leads its workers' group
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def experiment_page(address: str, name: str) -> str:
+    """Return the address of an experiment's runs, in MLflow's view for training runs."""
+    url = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(name)}"
+    with urlopen(url, timeout=30) as answer:
+        number = json.load(answer)["experiment"]["experiment_id"]
+    return f"{address}/#/experiments/{number}/runs?workflowType=machine_learning"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

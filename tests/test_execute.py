@@ -213,6 +213,9 @@ def test_stopping_ends_the_workers_and_says_so(tmp_path: Path, number: int, stat
     assert process.returncode == status, out + err
     assert "the same command goes on" in err
     gone(workers)
+    with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
+        assert db.execute("select status, count(*) from runs group by status").fetchall() == [
+            ("KILLED", 2)]
 
 
 def test_workers_die_with_the_launcher(tmp_path: Path) -> None:
@@ -251,3 +254,53 @@ def gone(workers: Sequence[psutil.Process]) -> None:
     assert len(workers) >= 3
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_server_that_dies_loses_nothing(tmp_path: Path) -> None:
+    """Training goes on, the status is 3, and the same command completes MLflow's record."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{tmp_path}/server.db",
+            "--artifacts-destination", str(tmp_path / "served")]
+    uri = f"http://127.0.0.1:{port}"
+
+    def serve() -> subprocess.Popen[bytes]:
+        server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                  start_new_session=True)
+        deadline = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        return server
+
+    server = serve()
+    more = ["--tracking-uri", uri, "--set", "seeds=[0]", "--set", "base.steps=400", "--json"]
+    process = subprocess.Popen([*GAN_BENCH, "run", write_experiment(tmp_path), "--root",
+                                tmp_path / "root", *more], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "run":
+            break
+    os.killpg(server.pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 3, err
+    assert "the same command" in err
+    end = json.loads(out.splitlines()[-1])
+    assert [r["state"] for r in end["runs"]] == ["FINISHED"] * 2
+    assert uri in end["not_in_mlflow"]
+    server = serve()
+    try:
+        assert run(tmp_path, "root", *more).returncode == 0
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+    with sqlite3.connect(tmp_path / "server.db") as db:
+        counts = db.execute("select status, count(*) from runs where lifecycle_stage = 'active' "
+                            "group by status").fetchall()
+        logged = db.execute("select count(*) from metrics where key = 'train/d_loss'").fetchone()
+    assert counts == [("FINISHED", 2)]
+    assert logged == (2 * 200,)
