@@ -78,7 +78,9 @@ def charts(page: str, out: Path) -> None:
         ],
         "compareRunSections": [
             {"uuid": name, "name": name, "display": True, "isReordered": False, "deleted": False,
-             "isGenerated": False} for name in ("losses", "samples")],
+             "isGenerated": False, "columns": columns, "cardHeight": height}
+            for name, columns, height in (("losses", 3, 340), ("samples", 1, 420))],
+        "isAccordionReordered": True,  # else the other metrics' sections come first
     }
     with Browser((1500, 1200), remember(page, state)) as browser:
         browser.open(f"{page}&compareRunsMode=CHART")

@@ -124,6 +124,23 @@ def test_json_lines_are_json_and_end_with_every_run(finished: Path) -> None:
                                                     "nearest_train_mse"}
 
 
+def test_the_analysis_script_reads_the_same_scores_from_mlflow(finished: Path) -> None:
+    script = Path(__file__).parents[1] / "analysis" / "compare_runs.py"
+    done = subprocess.run(
+        [sys.executable, script, "tiny", f"sqlite:///{finished / 'root' / 'mlflow.db'}"],
+        capture_output=True, text=True, check=False, cwd=finished)
+    assert done.returncode == 0, done.stderr
+    scores = [record["values"]["eval/nearest_train_mse"]
+              for folder in (finished / "root" / "runs" / "tiny").iterdir() if folder.is_dir()
+              and (folder / "spec.json").read_text().count('"variant": "plain"')
+              for record in journal.read(folder)[0]
+              if record["step"] == 6 and "eval/nearest_train_mse" in record.get("values", {})]
+    assert len(scores) == 2
+    block = done.stdout[done.stdout.rindex("\nplain"):]
+    row = next(line.split() for line in block.splitlines() if "nearest_train_mse" in line)
+    assert [row[-5], row[-2], row[-1]] == ["2", *(f"{s:.4g}" for s in sorted(scores))]
+
+
 def test_plan_shows_states(finished: Path) -> None:
     done = gan_bench("plan", finished / "tiny.yaml", "--root", finished / "root", "--json")
     assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["FINISHED"] * 4
@@ -209,7 +226,7 @@ def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[s
 def test_stopping_ends_the_workers_and_says_so(tmp_path: Path, number: int, status: int) -> None:
     process, workers = started(tmp_path)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
     assert "the same command goes on" in err
     gone(workers)
@@ -241,7 +258,7 @@ def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Proc
         [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
          "base.steps=1000000", "--slots", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while sum(len(journal.read(p.parent)[0]) > 3
               for p in tmp_path.glob("root/runs/tiny/*/journal.jsonl")) < 2:
         assert process.poll() is None, process.communicate()
@@ -252,7 +269,7 @@ def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Proc
 
 def gone(workers: Sequence[psutil.Process]) -> None:
     assert len(workers) >= 3
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
@@ -271,7 +288,7 @@ def test_a_server_that_dies_loses_nothing(tmp_path: Path) -> None:
     def serve() -> subprocess.Popen[bytes]:
         server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                   start_new_session=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while socket.socket().connect_ex(("127.0.0.1", port)):
             assert time.monotonic() < deadline
             time.sleep(0.2)

@@ -1,0 +1,136 @@
+"""What only a GPU can show: that it repeats itself to the bit, computes what a CPU computes, and
+that training never waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from runs import a_run
+from torch import Tensor
+
+from gan_bench import journal
+from gan_bench.data import load, prepare
+from gan_bench.engine import Engine
+from gan_bench.registry import OPTIMIZERS
+from gan_bench.run import WEIGHTS, cache_of, run_one, set_up_torch
+from gan_bench.spec import RunSpec
+from gan_bench.worker import environment
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+]
+
+MLP = "base.model={name: mlp, width: 16}"
+DCGAN = "base.model={name: dcgan, width: 8}"
+UPSAMPLE = "base.model={name: dcgan_upsample, width: 16}"
+# Its dropout would draw other numbers on another device.
+UPSAMPLE_WITHOUT_DROPOUT = "base.model={name: dcgan_upsample, width: 16, dropout: 0.0}"
+CONV = "base.model={name: mlp_conv, width: 16}"
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the launcher sets for a run's process; torch is left as it was."""
+    for name, value in environment(threads=1).items():
+        monkeypatch.setenv(name, value)
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+              matmul.allow_tf32, convolution.allow_tf32)
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+    torch.set_num_threads(before[0])
+    torch.use_deterministic_algorithms(before[1])
+    matmul.allow_tf32, convolution.allow_tf32 = before[2:]
+
+
+def a_gpu_run(folder: Path, *overrides: str) -> RunSpec:
+    return a_run(folder, "compute.device=cuda", *overrides)
+
+
+def batch(seed: int) -> Tensor:
+    return torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.mark.parametrize("model", [MLP, UPSAMPLE])
+def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
+    spec = a_gpu_run(tmp_path, model, "base.steps=30", "base.ema=0.9")
+    left = []
+    for root in (tmp_path / "a", tmp_path / "b"):
+        prepare(spec.dataset, tmp_path, cache_of(root))
+        assert run_one(spec, root, tmp_path).status == "FINISHED"
+        folder = spec.folder(root)
+        records = journal.read(folder)[0]
+        assert records[0]["facts"]["device"] == "cuda"
+        left.append((journal.repeatable(records), (folder / WEIGHTS).read_bytes(),
+                     [p.read_bytes() for p in sorted((folder / "samples").iterdir())]))
+    assert left[0] == left[1]
+
+
+def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
+    spec = a_gpu_run(tmp_path)
+    prepare(spec.dataset, tmp_path, cache_of(tmp_path))
+    for run in (spec, spec.with_seed(1)):
+        run_one(run, tmp_path, tmp_path)
+    first, second = (journal.repeatable(journal.read(run.folder(tmp_path))[0])
+                     for run in (spec, spec.with_seed(1)))
+    assert first != second
+
+
+@pytest.mark.parametrize("order", ["d_first", "g_first"])
+@pytest.mark.parametrize("model", [MLP, DCGAN, UPSAMPLE_WITHOUT_DROPOUT, CONV])
+def test_first_step_is_that_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                       model: str, order: str) -> None:
+    spec = a_run(tmp_path, model, f"base.order={order}")
+    set_up_torch(spec)
+    on_cpu, on_gpu = Engine(spec, "cpu"), Engine(spec, "cuda")
+    drawn = torch.Generator().manual_seed(0)
+    latents = [torch.randn(32, 100, generator=drawn) for _ in range(2)]
+    seen = []
+    for engine in (on_cpu, on_gpu):
+        # A generator on the GPU draws other numbers than one on the CPU from the same seed.
+        given = iter([x.to(engine.device) for x in latents])
+        monkeypatch.setattr(engine, "_latents", lambda n, given=given: next(given))
+        made = engine.step(1, [batch(1).to(engine.device)], observe=True)
+        assert all(value.device.type == engine.device for value in made.values())
+        seen.append({name: float(value) for name, value in made.items()})
+    losses = [name for name in seen[0] if "loss" in name]
+    assert len(losses) == 4
+    for name in losses:
+        assert seen[1][name] == pytest.approx(seen[0][name], abs=1e-4), name
+
+
+@pytest.mark.parametrize("optimizer", [entry.name for entry in OPTIMIZERS])
+@pytest.mark.parametrize("model", [MLP, DCGAN, UPSAMPLE, CONV])
+def test_a_step_never_waits_for_the_gpu(tmp_path: Path, model: str, optimizer: str) -> None:
+    spec = a_gpu_run(tmp_path, model, f"base.optimizer={optimizer}", "base.ema=0.9")
+    set_up_torch(spec)
+    engine, real = Engine(spec, "cuda"), batch(1).cuda()
+    for step in (1, 2):  # the first ones allocate, load kernels and create the optimizers' state
+        engine.step(step, [real], observe=True)
+    torch.cuda.set_sync_debug_mode("error")
+    with pytest.raises(RuntimeError, match="synchroniz"):  # that the mode sees what it should
+        real.sum().item()
+    for step in range(3, 8):
+        engine.step(step, [real], observe=step % 2 == 0)
+    torch.cuda.set_sync_debug_mode("default")
+    assert int(engine.first_bad) == 0
+
+
+def test_batches_are_gathered_without_waiting(tmp_path: Path) -> None:
+    from gan_bench.train import Batches
+
+    spec = a_gpu_run(tmp_path)
+    prepare(spec.dataset, tmp_path, tmp_path)
+    data = load(spec.dataset, tmp_path, tmp_path, "cuda")
+    batches = Batches(data.train.images, 32, seed=0)
+    first = batches[0]  # draws the epoch's order, which has to be copied to the GPU
+    torch.cuda.set_sync_debug_mode("error")
+    second = batches[1]
+    torch.cuda.set_sync_debug_mode("default")
+    on_cpu = Batches(data.train.images.cpu(), 32, seed=0)
+    assert torch.equal(first.cpu(), on_cpu[0])
+    assert torch.equal(second.cpu(), on_cpu[1])
