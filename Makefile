@@ -13,7 +13,7 @@ test: $(READY)  ## all tests; set GAN_BENCH_DATA to the folder of MNIST for thos
 	$(BIN)/python -m pytest -n 2
 
 lint: $(READY)  ## ruff, mypy --strict, and who may import whom
-	$(BIN)/ruff check gan_bench tests benchmarks analysis
+	$(BIN)/ruff check gan_bench tests benchmarks analysis docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -25,6 +25,7 @@ from browser import Browser, experiment_page, gan_bench_ui  # noqa: E402
 
 EXPERIMENT = "dcgan_vs_mlp"
 VARIANTS = ["mlp-saturating", "mlp-non_saturating", "dcgan-saturating", "dcgan-non_saturating"]
+COLOURS = {"mlp": "#de7921", "dcgan": "#077a9d"}
 SEED, STEP = 1, 1000
 
 # Not for a picture: the Assistant's panel and button, and the tools over each Plotly chart.
@@ -36,20 +37,36 @@ addEventListener('DOMContentLoaded', () => document.head.insertAdjacentHTML('bef
 """
 
 
-def remember(page: str, state: dict[str, Any]) -> str:
-    """Return JavaScript that arranges the page, as MLflow remembers what its user has arranged."""
+def remember(page: str, state: dict[str, Any], colours: dict[str, str] | None = None) -> str:
+    """Return JavaScript that arranges the page, in MLflow's own memory of a user's arrangements.
+
+    Args:
+        page: The experiment's address.
+        state: What differs from a fresh page.
+        colours: Of runs, by MLflow's id.
+    """
     number = page.split("/experiments/")[1].split("/")[0]
     key = f'MLflowLocalStorage-1.1-ExperimentPage-["{number}"]-ReactComponentState'
-    return f"{TIDY}localStorage.setItem({json.dumps(key)}, {json.dumps(json.dumps(state))});"
+    items = {key: state, "experimentRunColors": colours or {}}
+    return TIDY + "\n".join(
+        f"localStorage.setItem({json.dumps(name)}, {json.dumps(json.dumps(item))});"
+        for name, item in items.items())
+
+
+def runs_of_seed(root: Path) -> dict[str, Path]:
+    """Return the folders of one seed's runs by variant."""
+    specs = {file.parent: json.loads(file.read_text())
+             for file in root.glob(f"runs/{EXPERIMENT}/*/spec.json")}
+    return {spec["variant"]: folder for folder, spec in specs.items() if spec["seed"] == SEED}
 
 
 def runs_table(page: str, out: Path) -> None:
     """Draw the table of all runs, the best first."""
     metrics = ["eval/fd_classifier", "eval/classifier_score", "eval/nearest_train_mse"]
+    columns = {"attributes.`Run Name`": 225, **{f"metrics.`{metric}`": 155 for metric in metrics},
+               "params.`model`": 70, "params.`loss`": 120, "params.`seed`": 60}
     state = {
-        "selectedColumns": [*(f"metrics.`{metric}`" for metric in metrics), "params.`model`",
-                            "params.`loss`", "params.`seed`"],
-        "columnWidths": {"run_name": 260},
+        "selectedColumns": list(columns), "columnOrder": list(columns), "columnWidths": columns,
         "orderByKey": f"metrics.`{metrics[0]}`", "orderByAsc": True,
     }
     with Browser((1500, 960), remember(page, state)) as browser:
@@ -59,16 +76,20 @@ def runs_table(page: str, out: Path) -> None:
         browser.screenshot(out)
 
 
-def charts(page: str, out: Path) -> None:
-    """Draw the losses and distance of one seed's runs, and their last samples."""
+def charts(root: Path, page: str, out: Path) -> None:
+    """Draw the losses, distances and last samples of both networks under the same loss."""
+    folders = runs_of_seed(root)
+    # MLflow draws a run's colour by lot, and two may be alike.
+    colours = {json.loads((folders[f"{model}-non_saturating"] / "mirror.json").read_text())
+               ["mlflow_run_id"]: colour for model, colour in COLOURS.items()}
     line = {"type": "LINE", "runsCountToCompare": 10, "metricSectionId": "losses",
             "deleted": False, "isGenerated": False, "lineSmoothness": 0, "xAxisKey": "step",
             "xAxisScaleType": "linear", "scaleType": "linear", "range": {}, "yAxisKey": "metric",
             "selectedXAxisMetricKey": "", "yAxisExpressions": [], "ignoreOutliers": False,
             "useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
     state = {
-        "searchFilter": f"params.seed = '{SEED}'",
-        "columnWidths": {"run_name": 260},
+        "searchFilter": f"params.seed = '{SEED}' and params.loss = 'non_saturating'",
+        "runListHidden": True,  # the legends name them, and the pictures need the room
         "compareRunCharts": [
             *({**line, "uuid": key, "metricKey": key, "displayName": key}
               for key in ("train/d_loss", "train/g_loss", "eval/fd_classifier")),
@@ -79,13 +100,13 @@ def charts(page: str, out: Path) -> None:
         "compareRunSections": [
             {"uuid": name, "name": name, "display": True, "isReordered": False, "deleted": False,
              "isGenerated": False, "columns": columns, "cardHeight": height}
-            for name, columns, height in (("losses", 3, 340), ("samples", 1, 420))],
+            for name, columns, height in (("losses", 3, 320), ("samples", 1, 590))],
         "isAccordionReordered": True,  # else the other metrics' sections come first
     }
-    with Browser((1500, 1200), remember(page, state)) as browser:
+    with Browser((1500, 1305), remember(page, state, colours)) as browser:
         browser.open(f"{page}&compareRunsMode=CHART")
         browser.wait("document.querySelectorAll('img[src*=get-artifact]').length", 60,
-                     until=lambda count: count >= len(VARIANTS))
+                     until=lambda count: count >= len(colours))
         time.sleep(3)
         browser.screenshot(out)
 
@@ -93,15 +114,11 @@ def charts(page: str, out: Path) -> None:
 def samples(root: Path, out: Path) -> None:
     """Put the last samples of one seed's runs side by side."""
     matplotlib.rcParams["font.size"] = 13
-    pictures = {}
-    for file in root.glob(f"runs/{EXPERIMENT}/*/spec.json"):
-        spec = json.loads(file.read_text())
-        if spec["seed"] == SEED:
-            last = max(file.parent.glob("samples/samples-*.png"))
-            pictures[spec["variant"]] = Image.open(last)
-    figure = Figure(figsize=(15, 4.1), dpi=100, layout="constrained")
+    folders = runs_of_seed(root)
+    figure = Figure(figsize=(15, 4.15), dpi=100, layout="constrained")
     for axes, variant in zip(figure.subplots(1, len(VARIANTS)), VARIANTS, strict=True):
-        axes.imshow(pictures[variant], cmap="gray", interpolation="nearest")
+        last = max(folders[variant].glob("samples/samples-*.png"))
+        axes.imshow(Image.open(last), cmap="gray", interpolation="nearest")
         axes.set_title(variant)
         axes.axis("off")
     figure.savefig(out)
@@ -112,7 +129,7 @@ def main(root: Path) -> None:
     with gan_bench_ui(root) as address:
         page = experiment_page(address, EXPERIMENT)
         runs_table(page, HERE / "mlflow-runs.png")
-        charts(page, HERE / "mlflow-charts.png")
+        charts(root, page, HERE / "mlflow-charts.png")
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ class Browser:
         """Return the text that the page shows."""
         return str(self.js("document.body ? document.body.innerText : ''"))
 
-    def wait(self, expression: str, seconds: float = 30,
+    def wait(self, expression: str, seconds: float = 60,
              until: Callable[[Any], object] = bool) -> Any:
         """Evaluate JavaScript until its value satisfies `until`, and return the value.
 

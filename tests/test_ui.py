@@ -51,6 +51,14 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def charts(page: str, browser: Browser) -> Browser:
+    """The browser with the experiment's charts, which take long to load."""
+    browser.open(page + "&compareRunsMode=CHART")
+    browser.wait(f"{CARDS}.length")
+    return browser
+
+
 def folders(root: Path) -> dict[str, Path]:
     """The runs' folders by variant."""
     return {json.loads(file.read_text())["variant"]: file.parent
@@ -92,49 +100,47 @@ def test_a_run_page_shows_the_note_and_the_params_and_the_tags(root: Path, page:
     assert "plain" not in tags
 
 
-def test_a_chart_is_drawn_for_every_metric_and_a_line_for_every_run(root: Path, page: str,
-                                                                    browser: Browser) -> None:
+def test_a_chart_is_drawn_for_every_metric_and_a_line_for_every_run(root: Path,
+                                                                    charts: Browser) -> None:
     records, _ = journal.read(folders(root)["plain"])
     metrics = {key for record in records if record["kind"] in ("metrics", "system")
                for key in record["values"]}
     assert "train/g_loss" in metrics
-    browser.open(page + "&compareRunsMode=CHART")
-    titles = browser.wait(f"{CARDS}.map(card => card.querySelector('h4').title)",
-                          until=lambda titles: len(titles) > len(metrics))
+    titles = charts.wait(f"{CARDS}.map(card => card.querySelector('h4').title)",
+                         until=lambda titles: len(titles) > len(metrics))
     assert sorted(titles) == sorted(metrics | {"samples"})
     card = f"{CARDS}.find(card => card.querySelector('h4').title == 'train/g_loss')"
-    lines = browser.wait(
+    lines = charts.wait(
         f"[...{card}.querySelectorAll('.scatterlayer path.js-line')].map(p => p.getAttribute('d'))",
         until=lambda lines: len(lines) >= 2)
     # Logged at steps 2, 4 and 6, hence three points; nearly straight, they may be joined into two.
     assert all(line.count("L") in (1, 2) and "NaN" not in line for line in lines)
     assert len(set(lines)) == 2
-    legend = browser.js(f"{card}.innerText")
+    legend = charts.js(f"{card}.innerText")
     for name in ("plain seed 0", "saturating seed 0"):
         assert f"{name} (train/g_loss)" in legend
 
 
-def test_the_grid_shows_every_runs_samples_at_the_sliders_step(root: Path, page: str,
-                                                               browser: Browser) -> None:
+def test_the_grid_shows_every_runs_samples_at_the_sliders_step(root: Path,
+                                                               charts: Browser) -> None:
     pictures = """[...document.querySelectorAll('img[src*=get-artifact]')]
                   .filter(image => image.naturalWidth > 0)
                   .map(i => [decodeURIComponent(i.src), i.naturalWidth, i.naturalHeight])"""
     size = Image.open(folders(root)["plain"] / "samples" / "samples-0000006.png").size
 
-    browser.open(page + "&compareRunsMode=CHART")
-    first = browser.wait(pictures, until=lambda seen: len(seen) == 2)
+    first = charts.wait(pictures, until=lambda seen: len(seen) == 2)
     assert all("/samples+step+0+" in source for source, *_ in first)
     assert [tuple(shown) for _, *shown in first] == [size, size]
 
     slider = "document.querySelector('[role=slider]')"
-    assert browser.wait(f"{slider} && ['min', 'max'].map(x => {slider}.getAttribute('aria-value' + "
-                        "x))") == ["0", "6"]
+    assert charts.wait(f"{slider} && ['min', 'max'].map(x => {slider}.getAttribute('aria-value' + "
+                       "x))") == ["0", "6"]
     for _ in range(20):  # the page may draw the slider anew and miss a key
-        browser.js(f"{slider}?.focus()")
-        browser.press("ArrowRight", 39)
+        charts.js(f"{slider}?.focus()")
+        charts.press("ArrowRight", 39)
         with suppress(TimeoutError):
-            browser.wait(f"{slider}?.getAttribute('aria-valuenow') == '6'", seconds=1)
+            charts.wait(f"{slider}?.getAttribute('aria-valuenow') == '6'", seconds=1)
             break
-    last = browser.wait(pictures, until=lambda seen: [
+    last = charts.wait(pictures, until=lambda seen: [
         "/samples+step+6+" in source for source, *_ in seen] == [True, True])
     assert [tuple(shown) for _, *shown in last] == [size, size]
