@@ -1,8 +1,7 @@
 """What gan-bench costs beside the training itself, against its targets: `make bench`.
 
-Tracking is counted in CPU-seconds by the processes of real runs of the demonstration themselves.
-Two trainings differ by more than tracking costs, so training with it and without it would compare
-the trainings.
+Tracking is counted in CPU-seconds by the processes of real runs of the demonstration: two trainings
+differ by more than tracking costs, so one with it and one without would compare the trainings.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+import timeit
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +34,18 @@ matrix: {{batch_size: [16, 32, 64, 128, 256], loss: [saturating, non_saturating]
 """
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the table; a target is met when the worst of the values is within it."""
-
-    what: str
-    values: list[float]
-    unit: str
-    target: float
-    detail: str = ""
-
-    def cells(self) -> tuple[str, str, str, str]:
-        low, middle, high = min(self.values), statistics.median(self.values), max(self.values)
-        spread = f" ({low:.2f} to {high:.2f})" if low < high else ""
-        return (self.what, f"{middle:.2f} {self.unit}{spread}", f"≤ {self.target:g} {self.unit}",
-                "MISSED" if high > self.target else "met")
+def row(what: str, values: list[float], unit: str, target: float, why: str = "") -> list[str]:
+    """Return a line of the table; a target is met when the worst of the values is within it."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    spread = f" ({low:.2f} to {high:.2f})" if low < high else ""
+    return [what, f"{middle:.2f} {unit}{spread}", f"≤ {target:g} {unit}",
+            "MISSED" if high > target else "met", why]
 
 
 def cpu() -> float:
     """CPU-seconds of this process and of the children that it has waited for (git)."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
 
 
 def count_in_worker() -> None:
@@ -114,22 +103,21 @@ def launch() -> None:
         train_all(*args)
 
     execute._train_all = noted
-    file = Path(os.environ[COSTS], "launcher.json")
-    atexit.register(lambda: file.write_text(json.dumps([*counts, cpu()])))
+    atexit.register(lambda: Path(os.environ[COSTS], "launcher.json").write_text(
+        json.dumps([*counts, cpu()])))
     cli.main()
 
 
 def tracked(root: Path, *overrides: str) -> tuple[dict[str, float], float]:
     """Run the demonstration in a fresh root; return the CPU-seconds of a run, and the wall time.
 
-    All that the launcher does counts as tracking; what it does before the training ("starting":
-    imports, a new database) is shared by the demonstration's 20 runs.
+    All that the launcher does counts as tracking. What it does before any training ("starting":
+    imports, a new database) is shared by the 20 runs of the whole demonstration.
     """
     root.mkdir()
-    start = time.perf_counter()
-    subprocess.run([sys.executable, __file__, "run", DEMO, "--root", root, *overrides],
-                   check=True, stdout=subprocess.DEVNULL, env={**os.environ, COSTS: str(root)})
-    wall = time.perf_counter() - start
+    environment = {**os.environ, COSTS: str(root)}
+    command = [sys.executable, __file__, "run", DEMO, "--root", root, *overrides]
+    wall = timeit.timeit(lambda: subprocess.check_output(command, env=environment), number=1)
     before, total = json.loads((root / "launcher.json").read_text())
     runs = [json.loads(file.read_text()) for file in root.glob("run-*.json")]
     mean = {part: statistics.mean(run[part] for run in runs) for part in runs[0]}
@@ -138,22 +126,19 @@ def tracked(root: Path, *overrides: str) -> tuple[dict[str, float], float]:
     return mean, wall
 
 
-def tracking(what: str, means: list[dict[str, float]]) -> Line:
-    """Return tracking's share of all the other CPU time of the runs."""
+def share(what: str, means: list[dict[str, float]]) -> list[str]:
+    """Return the line about tracking's share of all the other CPU time of the runs."""
     shares = [100 * sum(mean[part] for part in TRACKING) / mean["others"] for mean in means]
     parts = ", ".join(f"{part} {statistics.median(mean[part] for mean in means):.3f}"
                       for part in (*TRACKING, "others", "of these steps", "and measuring"))
-    return Line(f"tracking, {what}", shares, "%", 2, f"CPU-seconds of a run: {parts}")
+    print(f"{what}, CPU-seconds of a run: {parts}")
+    return row(f"{what}: tracking", shares, "%", 2, parts)
 
 
 def wall_times(*arguments: object, times: int) -> list[float]:
     """Return the wall times of a whole process; a first one, with cold caches, is not counted."""
-    taken = []
-    for _ in range(times + 1):
-        start = time.perf_counter()
-        subprocess.run([GAN_BENCH, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
-        taken.append(time.perf_counter() - start)
-    return taken[1:]
+    command = [GAN_BENCH, *map(str, arguments)]
+    return timeit.repeat(lambda: subprocess.check_output(command), number=1, repeat=times + 1)[1:]
 
 
 def print_growth(source: str, root: Path) -> None:
@@ -164,60 +149,50 @@ def print_growth(source: str, root: Path) -> None:
     from gan_bench import data
     from gan_bench.registry import DATASETS
 
-    mnist = DATASETS.parse({"name": "mnist", "image_size": 32})
-    data.prepare(mnist, Path(source), root)
+    part = DATASETS.parse({"name": "mnist", "image_size": 32})
+    data.prepare(part, Path(source), root)
     torch.zeros(1000)[::512].max()
     before = psutil.Process().memory_info().rss
-    loaded = data.load(mnist, Path(source), root, "cpu")
-    for split in (loaded.train, loaded.test):
-        for tensor in (split.images, split.labels):
-            assert tensor is not None
-            tensor.reshape(-1)[::512].max()  # reads every page
+    mnist = data.load(part, Path(source), root, "cpu")
+    for tensor in (mnist.train.images, mnist.train.labels, mnist.test.images, mnist.test.labels):
+        tensor.reshape(-1)[::512].max()  # reads every page
     print((psutil.Process().memory_info().rss - before) / 1e6)
 
 
 def main() -> None:
     """Measure all, print the table, and what is missed."""
-    load, mnist = os.getloadavg()[0], os.environ.get("GAN_BENCH_DATA", "")
-    print(f"{os.cpu_count()} cores, load average {load:.2f}" + (
-        ": something else is running, and wall times come out too long" if load > 0.5 else ""))
+    load, source = os.getloadavg()[0], os.environ.get("GAN_BENCH_DATA", "")
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # what is measured is the database in the root
+    print(f"load average {load:.2f}{': too busy, all times come out too long' * (load > 0.5)}")
+    studies = {"one seed of the demo": (("--set", "seeds=[0]"), 3), "the whole demo": ((), 1)}
     with tempfile.TemporaryDirectory() as name:
-        folder, small = Path(name), ("--set", "seeds=[0]")
-        (folder / "grid.yaml").write_text(GRID)
-        lines = [Line("gan-bench --help", wall_times("--help", times=7), "s", 0.5),
-                 Line("plan of 10,000 runs, 1,000 variants",
-                      wall_times("plan", folder / "grid.yaml", times=5), "s", 3)]
-        if Path(mnist, "MNIST").exists():
-            probe = [sys.executable, __file__, "memory", mnist, name]
-            grown = [float(subprocess.check_output(probe)) for _ in range(4)]
-            # The first one decoded the data, which leaves memory behind.
-            lines.append(Line("MNIST at 32 pixels, in a run's memory", grown[1:], "MB", 300))
+        folder, grid = Path(name), Path(name, "grid.yaml")
+        grid.write_text(GRID)
+        rows = [row("gan-bench --help", wall_times("--help", times=7), "s", 0.5),
+                row("plan of 10,000 runs (1,000 × 10)", wall_times("plan", grid, times=5), "s", 3)]
+        if Path(source, "MNIST").exists():
+            probe = [sys.executable, __file__, "memory", source, name]
+            subprocess.check_output(probe)  # decodes the data, which leaves memory behind
+            grown = [float(subprocess.check_output(probe)) for _ in range(3)]
+            rows.append(row("MNIST at 32 pixels, in a run's memory", grown, "MB", 300))
         else:
             print("memory: skipped, GAN_BENCH_DATA names no folder with MNIST")
-        means = [tracked(folder / f"{i}", *small)[0] for i in range(3)]
-        again = wall_times("run", DEMO, "--root", folder / "0", *small, times=3)
-        lines += [tracking("one seed of the demo, 4 runs", means),
-                  Line("one seed of the demo, again when finished", again, "s", 10)]
-        if "--full" in sys.argv:
-            mean, wall = tracked(folder / "full")
-            again = wall_times("run", DEMO, "--root", folder / "full", times=3)
-            lines += [tracking("the whole demo, 20 runs", [mean]),
-                      Line("the whole demo, from an empty root", [wall], "s", 300),
-                      Line("the whole demo, again when finished", again, "s", 10)]
-    rows = [("what", "median (range)", "target", ""), *(line.cells() for line in lines)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-    print(*(f"{line.what}: {line.detail}" for line in lines if line.detail), sep="\n")
-    missed = [f"- {line.what}: {max(line.values):.2f} {line.unit} at worst; {line.detail}"
-              for line in lines if "MISSED" in line.cells()]
-    print("missed:", *(missed or ["nothing"]), sep="\n" if missed else " ")
+        for what, (overrides, times) in list(studies.items())[: 2 if "--full" in sys.argv else 1]:
+            ran = [tracked(folder / f"{what} {i}", *overrides) for i in range(times)]
+            rows.append(share(what, [mean for mean, _ in ran]))
+            if not overrides:
+                rows.append(row(f"{what}: wall time", [wall for _, wall in ran], "s", 300))
+            again = wall_times("run", DEMO, "--root", folder / f"{what} 0", *overrides, times=3)
+            rows.append(row(f"{what}: again when finished", again, "s", 10))
+    for line in [["what", "median (range)", "target", ""], *rows]:
+        print(f"{line[0]:40}{line[1]:32}{line[2]:12}{line[3]}")
+    missed = [f"{line[0]}: {line[1]}; {line[4] or f'load {load:.2f}'}" for line in rows
+              if line[3] == "MISSED"]
+    print("missed:", *(missed or ["nothing"]), sep="\n- " if missed else " ")
 
 
-if __name__ == "__mp_main__" and COSTS in os.environ:
-    count_in_worker()  # in a process that the fork server of `launch` made
-elif __name__ == "__main__" and COSTS in os.environ:
-    launch()
+if COSTS in os.environ:  # the launcher of a measured run, or a process that its fork server made
+    {"__main__": launch, "__mp_main__": count_in_worker}[__name__]()
 elif __name__ == "__main__" and sys.argv[1:2] == ["memory"]:
     print_growth(sys.argv[2], Path(sys.argv[3]))
 elif __name__ == "__main__":

@@ -91,6 +91,7 @@ def plan(
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
     from gan_bench.experiment import differences, load_experiment
     from gan_bench.outcome import state_of
+    from gan_bench.spec import describe_shape
 
     spec = load_experiment(experiment, data, settings)
     states = [state_of(r, root) for r in spec.runs]
@@ -101,9 +102,8 @@ def plan(
         return
     first = spec.runs[0]
     lines = [f"{spec.name}: {spec.question}", ""] if spec.question else [spec.name, ""]
-    size = "×".join(map(str, first.data.shape))
-    lines += [f"dataset   {first.dataset}, {first.data.train:,} training and "
-              f"{first.data.test:,} held-out examples of {size}",
+    lines += [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
+              f"{first.data.train:,} for training and {first.data.test:,} held out",
               f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
               f"{len(spec.runs)}, baseline {spec.baseline}",
               f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} "
@@ -111,9 +111,9 @@ def plan(
               ""]
     table = differences(spec.runs)
     if table:
+        # A line a variant: a grid has more of them than settings that differ.
         lines += ["what differs between variants", *_columns(
-            [["", *spec.variants],
-             *([key, *(row[v] for v in spec.variants)] for key, row in table.items())]), ""]
+            [["", *table], *([v, *(row[v] for row in table.values())] for v in spec.variants)]), ""]
     lines += _columns([["id", "variant", "seed", "state", "step"],
                        *([r.id, r.variant, str(r.seed), state, f"{step}/{r.steps}"]
                          for r, (state, step) in zip(spec.runs, states, strict=True))])

@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
-from gan_bench import worker
+from gan_bench import journal, worker
 from gan_bench.errors import Stopped, UserError, one_line
 from gan_bench.experiment import differences
 from gan_bench.outcome import DONE, Progress, progress_of
@@ -75,6 +75,8 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter,
     with _lock(settings.root / "runs" / experiment.name), _terminable():
         runs = [progress_of(run, settings.root) for run in experiment.runs]
         waiting = [run for run in runs if run.state not in DONE]
+        for run in waiting:
+            _clear(run.folder)
         if waiting:
             with _preparations(experiment, settings) as answers:
                 mirror = _Mirroring(experiment, settings, runs)  # imports mlflow meanwhile
@@ -104,11 +106,28 @@ def make_root(root: Path) -> None:
         raise UserError(f"--root {root}: is not writable; give another with --root")
 
 
+def _clear(folder: Path) -> None:
+    """Make a run's folder ready for a new attempt: an earlier one's journal is not its own.
+
+    Raises:
+        UserError: Something else lies where the folder belongs.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        (folder / journal.FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used: {error.strerror}; move it away") from None
+
+
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Hold the experiment's lock: two launchers would train the same runs."""
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used: {error.strerror}; move it away") from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -193,7 +212,6 @@ def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter:
             for slot in range(slots):
                 if queue and slot not in running:
                     run = queue.pop()
-                    (run.folder / "journal.jsonl").unlink(missing_ok=True)
                     process = context.Process(target=worker.train, args=(
                         run.spec, settings.root, settings.data_root, slot % gpus if gpus else None))
                     process.start()

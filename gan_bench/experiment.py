@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from gan_bench.errors import SpecError, UserError
 from gan_bench.facts import DataFacts
+from gan_bench.grid import Variant, expand
 from gan_bench.registry import Part, PartError, nearest
 from gan_bench.source import Source, Where, read
 from gan_bench.spec import (
@@ -28,8 +27,6 @@ from gan_bench.spec import (
 
 # A name becomes a folder, an MLflow experiment and a file name; it never becomes a path.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
-PARTS = ("model", "loss", "g_optimizer", "d_optimizer")
-AXES_BESIDE = ("include", "exclude")
 
 
 class ExperimentFile(Closed):
@@ -45,66 +42,10 @@ class ExperimentFile(Closed):
     base: dict[str, Any] = Field({}, description="what all variants share")
     variants: dict[Name, dict[str, Any] | None] = Field(
         {}, description="named overrides of `base`; crossed with `matrix` where both are given")
-    matrix: dict[str, list[Any]] = Field(
-        {}, description="axes, whose cross product are the variants; with include and exclude")
+    matrix: dict[str, list[Any]] | None = Field(
+        None, description="axes, whose cross product are the variants; with include and exclude")
     evaluate: EvaluateSpec = EvaluateSpec()  # type: ignore[call-arg]
     compute: ComputeSpec = ComputeSpec()  # type: ignore[call-arg]
-
-
-class Variant:
-    """A variant under construction: its settings, and where in the file each came from."""
-
-    def __init__(self) -> None:
-        self.labels: list[str] = []
-        self.settings: dict[str, Any] = {}
-        self.origin: dict[Where, Where] = {}
-
-    def copy(self) -> Variant:
-        """Return one that can be overlaid without changing this."""
-        other = Variant()
-        other.labels = list(self.labels)
-        other.settings = {k: dict(v) if isinstance(v, dict) else v
-                          for k, v in self.settings.items()}
-        other.origin = dict(self.origin)
-        return other
-
-    def overlay(self, layer: Mapping[str, Any], where: Where) -> None:
-        """Let the values of `layer`, which stands at `where`, replace those below it.
-
-        `optimizer` stands for both networks' optimizers. A part given by name, or as a mapping
-        with `name`, replaces the part; a mapping without `name` changes its arguments.
-        """
-        if "optimizer" in layer:
-            for key in ("g_optimizer", "d_optimizer"):
-                self._set(key, layer["optimizer"], (*where, "optimizer"))
-        for key, value in layer.items():
-            if key != "optimizer":
-                self._set(key, value, (*where, key))
-
-    def _set(self, key: str, value: Any, where: Where) -> None:
-        if key in PARTS and isinstance(value, dict) and "name" not in value:
-            below = self.settings.get(key, RunSettings.model_fields[key].default)
-            value = {**({"name": below} if isinstance(below, str) else
-                        below if isinstance(below, dict) else {}), **value}
-        elif key in PARTS and isinstance(value, str):
-            value = {"name": value}
-        if isinstance(value, dict):
-            for argument in layer_keys(value, self.settings.get(key)):
-                self.origin[key, argument] = (*where, argument)
-        self.settings[key] = value
-        self.origin[key,] = where
-
-    def where(self, path: Where) -> Where:
-        """Return the path in the file of what stands at `path` in the settings."""
-        for end in range(len(path), 0, -1):
-            if path[:end] in self.origin:
-                return self.origin[path[:end]]
-        return ("base",)
-
-
-def layer_keys(value: Mapping[str, Any], below: object) -> list[str]:
-    """Return the keys of `value` that `below` has not got in the same form."""
-    return [k for k in value if not isinstance(below, dict) or below.get(k) != value[k]]
 
 
 def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = None,
@@ -127,13 +68,18 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
         file = ExperimentFile.model_validate(source.data)
     except ValidationError as error:
         errors.add_all(error, ExperimentFile, lambda where: where)
-        _look_further(source.data, error, errors)
+        if not {found["loc"][:1] for found in error.errors()} & {("base",), ("variants",),
+                                                                 ("matrix",)}:
+            _look_further(source.data, errors)
         raise errors.raised() from None
     try:
         data = data_facts(file.dataset, data_root)
     except UserError as error:
-        raise SpecError([f"{source.place(('dataset',))}: dataset: {error}"]) from None
-    firsts = [run for variant in _variants(file, errors)
+        errors.add(("dataset",), str(error))
+        _look_further(source.data, errors)
+        raise errors.raised() from None
+    variants = expand(file.base, file.variants, file.matrix, errors.add)
+    firsts = [run for variant in variants
               if (run := _first_run(file, data, variant, errors)) is not None]
     baseline = _check_names(file, firsts, errors)
     if errors.lines:
@@ -143,12 +89,10 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
                           runs=runs)
 
 
-def _look_further(data: dict[str, Any], error: ValidationError, errors: _Errors) -> None:
-    """Note what is wrong with the variants too, where the top level allows to make them."""
-    if {found["loc"][0] for found in error.errors()} & {"base", "variants", "matrix"}:
-        return
-    keys = {key: data[key] for key in ("base", "variants", "matrix") if key in data}
-    for variant in _variants(ExperimentFile.model_construct(**keys), errors):
+def _look_further(data: dict[str, Any], errors: _Errors) -> None:
+    """Note what is wrong with the variants too, though the file cannot be used as it is."""
+    for variant in expand(data.get("base", {}), data.get("variants", {}), data.get("matrix"),
+                          errors.add):
         _settings(variant, errors)
 
 
@@ -173,15 +117,18 @@ class _Errors:
             message = f"{found['msg']}, not {found['input']!r:.60}"
             if found["type"] == "extra_forbidden":
                 known = list(_at(model, where[:-1]).model_fields)
+                known += ["optimizer"] if model is RunSettings else []
                 message = f"unknown key; {nearest(str(where[-1]), known)}"
             elif found["type"] == "missing":
                 message = f"the key {str(where[-1])!r} is missing"
                 where = where[:-1]
             elif cause is not None:
                 message = str(cause)
-                if isinstance(cause, PartError) and cause.argument:
-                    where = (*where, cause.argument)
-            self.add(origin(where), message)
+            if isinstance(cause, PartError):
+                for problem, argument in cause.problems:
+                    self.add(origin((*where, argument) if argument else where), problem)
+            else:
+                self.add(origin(where), message)
 
     def raised(self) -> SpecError:
         return SpecError(self.lines)
@@ -194,74 +141,6 @@ def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:
         if field and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             model = field.annotation
     return model
-
-
-def _variants(file: ExperimentFile, errors: _Errors) -> Iterator[Variant]:
-    """Yield the variants: `variants` × `matrix`, less `exclude`, and `include`."""
-    base = Variant()
-    base.overlay(file.base, ("base",))
-    axes = {k: v for k, v in file.matrix.items() if k not in AXES_BESIDE}
-    include, exclude = (file.matrix.get(key, []) for key in AXES_BESIDE)
-    for axis, values in axes.items():
-        if not values:
-            errors.add(("matrix", axis), "an axis without values makes no run")
-    for key, entries in (("include", include), ("exclude", exclude)):
-        for index, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not entry:
-                errors.add(("matrix", key, index),
-                           f"an entry is a mapping of axes to values, not {entry!r}")
-                return
-    for index, entry in enumerate(exclude):
-        for axis, value in entry.items():
-            if axis not in axes or value not in axes[axis]:
-                errors.add(("matrix", "exclude", index),
-                           f"{axis}: {value!r} is on no axis, so it excludes nothing")
-    labels = {axis: _labels(axis, values) for axis, values in axes.items()}
-    made = 0
-    for name, settings in (file.variants or {"": None}).items():
-        for cell in itertools.product(*(range(len(values)) for values in axes.values())):
-            chosen = {axis: axes[axis][i] for axis, i in zip(axes, cell, strict=True)}
-            if any(all(chosen.get(k) == v for k, v in entry.items()) for entry in exclude):
-                continue
-            variant = base.copy()
-            variant.labels += [name] if name else []
-            variant.overlay(settings or {}, ("variants", name))
-            for (axis, value), i in zip(chosen.items(), cell, strict=True):
-                _apply_axis(variant, axis, value, labels[axis][i], ("matrix", axis, i))
-            made += 1
-            yield variant
-    for index, entry in enumerate(include):
-        variant = base.copy()
-        for axis, value in entry.items():
-            label = _labels(axis, [value])[0]
-            _apply_axis(variant, axis, value, label, ("matrix", "include", index))
-        made += 1
-        yield variant
-    if not made and not errors.lines:
-        errors.add(("matrix",), "nothing is left of it after `exclude`: no run")
-
-
-def _apply_axis(variant: Variant, axis: str, value: Any, label: str, where: Where) -> None:
-    """Set what an axis (`loss`, or `g_optimizer.lr`) sets, and add to the variant's name."""
-    key, _, argument = axis.partition(".")
-    variant.overlay({key: {argument: value} if argument else value}, where[:-1])
-    for path in [p for p, w in variant.origin.items() if w[: len(where)] == (*where[:-1], key)]:
-        variant.origin[path] = where
-    variant.labels.append(label)
-
-
-def _labels(axis: str, values: list[Any]) -> list[str]:
-    """Return what each value of an axis adds to a variant's name: the shortest that tells them
-    apart."""
-    short = [value["name"] if isinstance(value, dict) and "name" in value else
-             value if isinstance(value, str) else f"{axis.rpartition('.')[2]}={value}"
-             for value in values]
-    return [_long_label(value) if short.count(label) > 1 and isinstance(value, dict) else str(label)
-            for label, value in zip(short, values, strict=True)]
-
-
-def _long_label(value: Mapping[str, Any]) -> str:
-    return "-".join([str(value["name"]), *(f"{k}={v}" for k, v in value.items() if k != "name")])
 
 
 def _settings(variant: Variant, errors: _Errors) -> RunSettings | None:
@@ -279,7 +158,7 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
     settings = _settings(variant, errors)
     if settings is None:
         return None
-    problems = why_not(settings, data, file.evaluate.metrics)
+    problems = why_not(settings, data, file.evaluate)
     for key, reason in problems:
         errors.add(("evaluate", "metrics") if key == "metrics" else variant.where((key,)), reason)
     if problems:

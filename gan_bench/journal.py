@@ -24,6 +24,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_bench.errors import UserError
+
 FILE = "journal.jsonl"
 Record = dict[str, Any]
 
@@ -82,15 +84,18 @@ def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
     """Return the complete records from byte `offset` on, and the offset after the last of them.
 
     A torn last line, as a killed process leaves it, is not a record yet. No journal: no records.
+
+    Raises:
+        UserError: A line is no record.
     """
     try:
         with (folder / FILE).open("rb") as file:
             file.seek(offset)
             data = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return [], 0
     complete = data[: data.rfind(b"\n") + 1]
-    return [_decode(line) for line in complete.splitlines()], offset + len(complete)
+    return [_decode(line, folder) for line in complete.splitlines()], offset + len(complete)
 
 
 def last(folder: Path) -> Record | None:
@@ -100,10 +105,10 @@ def last(folder: Path) -> Record | None:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 65536))
             data = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     lines = data[: data.rfind(b"\n") + 1].splitlines()
-    return _decode(lines[-1]) if lines else None
+    return _decode(lines[-1], folder) if lines else None
 
 
 def repeatable(records: list[Record]) -> list[Record]:
@@ -119,8 +124,12 @@ def _encode(values: Mapping[str, float]) -> dict[str, float | str]:
     return {k: float(v) if math.isfinite(v) else str(float(v)) for k, v in values.items()}
 
 
-def _decode(line: bytes) -> Record:
-    record: Record = json.loads(line)
+def _decode(line: bytes, folder: Path) -> Record:
+    try:
+        record: Record = json.loads(line)
+    except ValueError:
+        raise UserError(f"{folder / FILE}: is damaged (a line of it is no record); delete the "
+                        f"folder {folder}, and the run is made again") from None
     if "values" in record:
         record["values"] = {k: _NON_FINITE.get(v, v) if isinstance(v, str) else v
                             for k, v in record["values"].items()}

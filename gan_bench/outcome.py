@@ -11,6 +11,7 @@ from gan_bench.spec import RunSpec
 
 Status = Literal["FINISHED", "DIVERGED", "FAILED", "KILLED"]
 State = Literal["WAITING", "RUNNING", "FINISHED", "DIVERGED", "FAILED", "KILLED"]
+WEIGHTS = "final.safetensors"
 DONE = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
 
 
@@ -67,10 +68,11 @@ class Progress:
 
 
 def progress_of(run: RunSpec, root: Path) -> Progress:
-    """Return a run's progress under `root`; WAITING unless it ended in a result."""
+    """Return a run's progress under `root`; WAITING unless it ended in a result that is there."""
     progress = Progress(run, run.folder(root))
     progress.follow()
-    return progress if progress.state in DONE else Progress(run, run.folder(root))
+    there = progress.state in DONE and (progress.folder / WEIGHTS).exists()
+    return progress if there else Progress(run, run.folder(root))
 
 
 def state_of(run: RunSpec, root: Path) -> tuple[str, int]:

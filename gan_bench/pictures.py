@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
 NEAREST = Image.Resampling.NEAREST
-MIN_SIDE = 448  # pixels; small images are enlarged, for a browser would blur them
+SIDE = 448  # pixels, about: small images are enlarged, for a browser would blur them
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def _grid(samples: Tensor) -> bytes:
     columns = int(np.ceil(np.sqrt(len(samples))))
     grid = make_grid(to_uint8(samples), nrow=columns, padding=2, pad_value=128)
     picture = Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
-    factor = max(1, MIN_SIDE // picture.width)
+    factor = max(1, round(SIDE / picture.width))
     return _png(picture.resize((picture.width * factor, picture.height * factor), NEAREST))
 
 

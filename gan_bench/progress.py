@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from gan_bench.outcome import Progress
@@ -63,7 +64,7 @@ class PlainLines:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, runs: list[Progress]) -> None:
-        self._pace = Pace(runs)
+        self._pace, self._last = Pace(runs), time.monotonic()
 
     def changed(self, run: Progress) -> None:
         if self._shown.get(run.spec.id) != run.state:
@@ -137,8 +138,8 @@ class LiveTable:
             values, rate = run.values, run.values.get("system/steps_per_s", math.nan)
             left = (run.spec.steps - run.step) / rate if run.state == "RUNNING" else math.nan
             table.add_row(
-                run.spec.variant, str(run.spec.seed), run.state, f"{run.step}/{run.spec.steps}",
-                number(rate), number(values.get("train/d_loss", math.nan)),
+                escape(run.spec.variant), str(run.spec.seed), run.state,
+                f"{run.step}/{run.spec.steps}", number(rate), number(values.get("train/d_loss", math.nan)),
                 number(values.get("train/g_loss", math.nan)), score(run),
                 duration(left) if run.state == "RUNNING" else "",
                 style=STYLES.get(run.state))

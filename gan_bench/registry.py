@@ -23,6 +23,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from gan_bench.errors import UserError
 
@@ -31,14 +32,17 @@ P = ParamSpec("P")
 
 
 class PartError(UserError, ValueError):
-    """A name or an argument that a registry does not know; `argument` is None for the name.
+    """Names or arguments that a registry does not know, or values that it does not take.
 
     A ValueError too, so that pydantic reports it among a file's other errors.
+
+    Attributes:
+        problems: (message, argument) for each; the argument is None where it is about the name.
     """
 
-    def __init__(self, message: str, argument: str | None = None) -> None:
-        super().__init__(message)
-        self.argument = argument
+    def __init__(self, *problems: tuple[str, str | None]) -> None:
+        super().__init__("; ".join(message for message, _ in problems))
+        self.problems = problems
 
 
 class Part(BaseModel):
@@ -139,7 +143,7 @@ class Registry(Generic[T]):
         if name not in self._entries:
             hint = nearest(name, list(self._entries))
             failed = "".join(f" (plug-in {k} failed: {v})" for k, v in self.failed_plugins.items())
-            raise PartError(f"no {self.kind} is called {name!r}; {hint}{failed}")
+            raise PartError((f"no {self.kind} is called {name!r}; {hint}{failed}", None))
         return self._entries[name]
 
     def names(self) -> list[str]:
@@ -157,27 +161,27 @@ class Registry(Generic[T]):
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise PartError(
+            raise PartError((
                 f"a {self.kind} is a name, or a mapping with `name` and arguments, "
-                f"not {value!r}; known: {', '.join(self.names())}"
-            )
+                f"not {value!r:.60}; known: {', '.join(self.names())}", None))
         entry = self[value["name"]]
         args = {k: v for k, v in value.items() if k != "name"}
         try:
             checked = entry.schema.model_validate(args)
         except ValidationError as error:
-            first = error.errors()[0]
-            argument = str(first["loc"][0]) if first["loc"] else None
-            known = list(entry.schema.model_fields)
-            if first["type"] == "extra_forbidden":
-                takes = nearest(str(argument), known) if known else "it takes none"
-                raise PartError(f"{self.kind} {entry.name!r} has no argument {argument!r}; {takes}",
-                                argument) from None
-            if first["type"] == "missing":
-                raise PartError(f"{self.kind} {entry.name!r} needs the argument {argument!r}",
-                                None) from None
-            raise PartError(f"{first['msg']}, not {first['input']!r}", argument) from None
+            raise PartError(*(self._problem(entry, found) for found in error.errors())) from None
         return Part(name=entry.name, args=checked.model_dump(mode="json"))
+
+    def _problem(self, entry: Entry[T], found: ErrorDetails) -> tuple[str, str | None]:
+        """Return what pydantic found wrong with an argument in words, and which it was."""
+        argument = str(found["loc"][0]) if found["loc"] else None
+        known = list(entry.schema.model_fields)
+        if found["type"] == "extra_forbidden":
+            takes = nearest(str(argument), known) if known else "it takes none"
+            return f"{self.kind} {entry.name!r} has no argument {argument!r}; {takes}", argument
+        if found["type"] == "missing":
+            return f"{self.kind} {entry.name!r} needs the argument {argument!r}", None
+        return f"{found['msg']}, not {found['input']!r:.60}", argument
 
     def build(self, part: Part, *args: object) -> T:
         """Call the factory of `part` with `args` and the part's own arguments."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -18,12 +19,10 @@ from gan_bench import evaluate
 from gan_bench.engine import Engine
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import Journal
-from gan_bench.outcome import Outcome, Status
+from gan_bench.outcome import WEIGHTS, Outcome, Status
 from gan_bench.registry import MODELS
 from gan_bench.spec import ExperimentSpec, RunSpec
 from gan_bench.train import train
-
-WEIGHTS = "final.safetensors"
 
 
 def cache_of(root: Path) -> Path:
@@ -140,6 +139,8 @@ def save_weights(engine: Engine, folder: Path) -> None:
         tensors |= {f"ema.{k}": v for k, v in engine.ema.state_dict().items()}
     temporary = folder / (WEIGHTS + ".tmp")
     save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())  # before the journal says that the run is finished
     temporary.replace(folder / WEIGHTS)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.errors import UserError
+from gan_bench.outcome import WEIGHTS
 from gan_bench.pictures import sample_picture, to_uint8
 from gan_bench.registry import MODELS
-from gan_bench.run import WEIGHTS
 from gan_bench.spec import RunSpec, read_spec
 
 BATCH = 256
@@ -24,13 +24,15 @@ BATCH = 256
 def find_run(root: Path, run: str) -> Path:
     """Return the folder of the run whose id begins with `run`.
 
+    The same run under two experiments has one id, and is the same to the bit.
+
     Raises:
-        UserError: There is none, or more than one.
+        UserError: There is none, or more than one id that begins so.
     """
     found = sorted(f for f in root.glob("runs/*/*") if f.is_dir() and f.name.startswith(run))
     if not run or not found:
         raise UserError(f"no run's id begins with {run!r} under {root}; `gan-bench plan` shows ids")
-    if len(found) > 1:
+    if len({f.name for f in found}) > 1:
         some = ", ".join(f"{f.parent.name}/{f.name}" for f in found[:4])
         raise UserError(f"{len(found)} runs' ids begin with {run!r}: {some}; give more of the id")
     return found[0]
@@ -46,7 +48,7 @@ def load_generator(folder: Path) -> tuple[RunSpec, nn.Module]:
     """
     spec = read_spec(folder)
     if not (folder / WEIGHTS).exists():
-        raise UserError(f"{folder}: has no {WEIGHTS}; the run is not finished")
+        raise UserError(f"{folder}: has no {WEIGHTS}; `gan-bench run` its experiment to finish it")
     try:
         tensors = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
@@ -89,6 +91,7 @@ def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
                 np.savez(file, **_arrays(samples))
         temporary.replace(out)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise UserError(f"{out}: cannot be written: {error.strerror}") from None
 
 

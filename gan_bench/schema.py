@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gan_bench import registry
-from gan_bench.experiment import AXES_BESIDE, PARTS, ExperimentFile
+from gan_bench.experiment import ExperimentFile
+from gan_bench.grid import AXES_BESIDE, PARTS
 from gan_bench.registry import Registry
 from gan_bench.spec import RunSettings
 

@@ -50,14 +50,19 @@ class Source:
         keys = path.strip().split(".")
         if not separator or not all(keys):
             raise SpecError([f"--set {setting}: write it as a.b=value"])
-        place = f"--set {setting}"
+        place = f"--set {setting:.200}"
         try:
             value, _ = _plain(YAML(typ="rt", pure=True).load(text), place)
-        except YAMLError as error:
+        except MarkedYAMLError as error:
+            raise SpecError([f"{place}: the value is no YAML: {error.problem}"]) from None
+        except (YAMLError, ValueError, RecursionError) as error:
             raise SpecError([f"{place}: the value is no YAML: {_first_line(error)}"]) from None
         node = self.data
-        for key in keys[:-1]:
+        for depth, key in enumerate(keys[:-1], start=1):
             below = node.get(key)
+            if isinstance(below, list):
+                raise SpecError([f"{place}: {'.'.join(keys[:depth])} is a list; set it as a whole"])
+            self._places.setdefault(tuple(keys[:depth]), place)
             if isinstance(below, str):  # base.model.width=64 where the file says `model: mlp`
                 below = {"name": below}
             if not isinstance(below, dict):

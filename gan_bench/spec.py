@@ -190,11 +190,14 @@ def data_facts(dataset: Part, data_root: Path) -> DataFacts:
     return describe(data_root, **dataset.args)
 
 
-def why_not(settings: RunSettings, data: DataFacts, metrics: list[str]) -> list[tuple[str, str]]:
+def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
+            ) -> list[tuple[str, str]]:
     """Return what cannot go together in a run, as (key, reason); nothing if all is well."""
     problems: list[tuple[str, str]] = []
     if (settings.steps is None) == (settings.epochs is None):
-        problems.append(("steps" if settings.steps else "", "give either `steps` or `epochs`"))
+        both = settings.steps is not None
+        problems.append(("epochs" if both else "", "give either `steps` or `epochs`" + (
+            "; `--set base.steps=null` takes the steps out" if both else "")))
     if settings.batch_size > data.train:
         problems.append(("batch_size", f"{settings.batch_size:,} is more than the {data.train:,} "
                                        f"training examples; choose a smaller batch"))
@@ -203,8 +206,11 @@ def why_not(settings: RunSettings, data: DataFacts, metrics: list[str]) -> list[
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
-    for name in metrics:
+    for name in evaluate.metrics:
         reason = registry.METRICS[name].facts["refuses"](data)
+        least = registry.METRICS[name].facts.get("least", 2)
+        if evaluate.samples < least:
+            reason = f"needs at least {least} samples, not {evaluate.samples}"
         if reason:
             problems.append(("metrics", f"{name} {reason}"))
     return problems

@@ -13,7 +13,7 @@ import sys
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gan_bench.errors import UserError, one_line
 
@@ -131,9 +131,10 @@ def _check_version(database: Path, found: str) -> None:
 
 def _check_artifacts(database: Path, locations: dict[str, str]) -> None:
     """MLflow stores absolute addresses: after a move it would write to the old place."""
-    home = (database.parent / "artifacts").as_uri()
+    home = (database.parent / "artifacts").resolve()
     for name, location in locations.items():
-        if location.startswith("file:") and not location.startswith(home):
+        if location.startswith("file:") and home not in Path(
+                unquote(urlsplit(location).path)).resolve().parents:
             raise UserError(f"{database.parent} was moved: the artifacts of {name!r} belong to "
                             f"{location}; move it back, or delete {database.name} and run the "
                             f"experiment again, which fills a new one from the runs' journals")

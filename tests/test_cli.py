@@ -13,6 +13,8 @@ import pytest
 from runs import DIGITS, write_experiment
 from test_execute import gan_bench
 
+from gan_bench.experiment import load_experiment
+
 FOLDER = DIGITS.replace("{name: digits, image_size: 16}",
                         "{name: image_folder, path: pictures, image_size: 16}")
 
@@ -97,6 +99,16 @@ def test_read_only_root(tmp_path: Path) -> None:
         root.mkdir(mode=0o500)
     refused(gan_bench("run", write_experiment(tmp_path), "--root", root), "--root", "cannot be made"
             if os.geteuid() == 0 else "not writable")
+
+
+@pytest.mark.parametrize("place", ["runs/tiny", "runs/tiny/{id}"])
+def test_a_file_where_a_folder_belongs(tmp_path: Path, place: str) -> None:
+    spec = load_experiment(write_experiment(tmp_path), tmp_path)
+    path = tmp_path / "root" / place.format(id=spec.runs[0].id)
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    done = gan_bench("run", tmp_path / "tiny.yaml", "--root", tmp_path / "root")
+    refused(done, str(path), "move it away")
 
 
 def test_database_of_a_newer_mlflow(tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gan_bench import journal
+from gan_bench.errors import UserError
 from gan_bench.journal import Journal
 
 
@@ -53,6 +56,13 @@ def test_a_torn_last_line_is_no_record_until_it_is_whole(tmp_path: Path) -> None
     assert journal.last(tmp_path) == records[0]
     path.write_bytes(whole + whole)
     assert len(journal.read(tmp_path, offset)[0]) == 1
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / journal.FILE).write_bytes(b"\0\0\0\n")
+    for read in (journal.read, journal.last):
+        with pytest.raises(UserError, match=r"journal\.jsonl: is damaged.*delete the folder"):
+            read(tmp_path)
 
 
 def test_no_journal_is_no_record(tmp_path: Path) -> None:

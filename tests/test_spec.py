@@ -166,7 +166,22 @@ evaluate: {metrics: [fidd]}
     ("base.steps=null", "either `steps` or `epochs`"),
     ("matrix={loss: []}", "an axis without values"),
     ("matrix={loss: [saturating], exclude: [{loss: saturating}]}", "no run"),
-    ("matrix={loss: [saturating, saturating]}", "two variants are called"),
+    ("matrix={loss: [saturating, saturating]}", "'saturating' is on this axis twice"),
+    ("matrix={}", "matrix: is empty"),
+    ("matrix={nope: [1]}", "no such axis"),
+    ("matrix={batch_size: [2, 3], include: [3], exclude: [{loss: x}]}", "loss: 'x' is on no axis"),
+    ("matrix={include: [3]}", "is a mapping of axes to values, not 3"),
+    (f"matrix={{log_every: {list(range(1, 400))}, batch_size: {list(range(2, 400))}}}",
+     "158,802 variants (log_every 399 × batch_size 398) are more than 100,000"),
+    ("base.optimiser=adam", "did you mean 'optimizer'"),
+    ("base.modle.width=64", "--set base.modle.width=64: base.modle: unknown key"),
+    ("seeds.0=5", "seeds is a list; set it as a whole"),
+    ("base.steps=2020-99-99", "the value is no YAML"),
+    ("base.steps=" + "9" * 5000, "the value is no YAML"),
+    ("base.steps=" + "[" * 1500, "the value is no YAML"),
+    ("evaluate={metrics: [is], samples: 9}", "is needs at least 10 samples, not 9"),
+    ("dataset={name: image_folder, path: 'a\\0b', image_size: 8}", "a relative path is looked up"),
+    (f"dataset={{name: image_folder, path: {'a' * 5000}, image_size: 8}}", "is looked up"),
     ("variants={a: {}, b: {loss: non_saturating}}", "are the same run"),
     ("baseline=bse", "did you mean 'base'"),
     ("seeds=[1, 1]", "1 is given twice"),
@@ -196,6 +211,24 @@ def test_what_cannot_work_is_refused(tmp_path: Path, change: str, line: str) -> 
 ])
 def test_broken_files_are_named(tmp_path: Path, text: str, line: str) -> None:
     assert line in "\n".join(errors(tmp_path, text))
+
+
+def test_all_the_errors_of_a_part_and_of_a_file_whose_data_is_missing(tmp_path: Path) -> None:
+    found = errors(tmp_path, SMALL.replace("{name: digits,", "{name: image_folder, path: no,")
+                   .replace("model: mlp", "model: {name: mlp, width: 0, bn_eps: x}"))
+    assert len(found) == 3
+    for words in ("dataset: ", "base.model.width: ", "base.model.bn_eps: "):
+        assert words in "\n".join(found)
+
+
+def test_include_alone_makes_only_its_entries(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + "matrix: {include: [{loss: saturating}, {model: {width: 32}}]}")
+    assert spec.variants == ["saturating", "width=32"]
+
+
+def test_axes_whose_names_end_alike_are_told_apart(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + "matrix: {g_optimizer.lr: [1e-3], d_optimizer.lr: [1e-4]}")
+    assert spec.variants == ["g_optimizer.lr=0.001-d_optimizer.lr=0.0001"]
 
 
 def test_missing_file_names_its_neighbours(tmp_path: Path) -> None:

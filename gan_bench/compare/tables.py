@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 
 from gan_bench.compare.stats import Estimate, Verdict, difference, mean_of, verdict
@@ -61,7 +62,8 @@ def summary_table(rows: list[Row], baseline: str) -> Table:
     """Return the rows as a table for the terminal, best variant of each score first."""
     better = directions()
     table = Table(box=None, pad_edge=False, title_justify="left")
-    for heading in ("score", "variant", "mean [95% interval]", "n", f"against {baseline}", ""):
+    against = f"against {escape(baseline)}"
+    for heading in ("score", "variant", "mean [95% interval]", "n", against, ""):
         table.add_column(heading, justify="right" if heading == "n" else "left", no_wrap=True)
     for metric in dict.fromkeys(row.metric for row in rows):
         way = better.get(metric)
@@ -72,9 +74,9 @@ def summary_table(rows: list[Row], baseline: str) -> Table:
         arrow = {"lower": " ↓", "higher": " ↑"}.get(way or "", "")
         for i, row in enumerate(block):
             table.add_row(
-                metric + arrow if i == 0 else "", row.variant, _interval(row.mean),
+                metric + arrow if i == 0 else "", escape(row.variant), escape(_interval(row.mean)),
                 str(len(row.values)) + (f" of {len(row.values) + row.lost}" if row.lost else ""),
-                "baseline" if row.gap is None else _interval(row.gap, signed=True),
+                "baseline" if row.gap is None else escape(_interval(row.gap, signed=True)),
                 row.verdict or "", end_section=i == len(block) - 1,
                 style={"better": "green", "worse": "red"}.get(row.verdict or ""))
     return table

@@ -25,13 +25,14 @@ def sizes(path: Path) -> dict[str, int]:
     Raises:
         UserError: `path` is not there, is no folder and no archive, or is broken.
     """
-    if path.is_dir():
-        return _folder_sizes(path)
     try:
+        if path.is_dir():
+            return _folder_sizes(path)
         stat = path.stat()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; a relative path is looked up "
-                        "in the data root") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        name = str(path) if str(path).isprintable() else repr(str(path))
+        raise UserError(f"{name:.400}: {getattr(error, 'strerror', None) or error}; a relative "
+                        "path is looked up in the data root") from error
     if not path.name.lower().endswith(TAR + ZIP):
         raise UserError(f"{path}: is neither a folder nor a {', '.join(TAR + ZIP)} file")
     return _archive_sizes(path, stat.st_size, stat.st_mtime_ns)

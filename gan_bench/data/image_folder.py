@@ -73,10 +73,10 @@ def arrange(found: Mapping[str, int], path: Path) -> Arrangement:
     ends = zip(min(parents), max(parents), strict=False)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
     parts = {name: whole[name][shared:] for name in images}
-    tops = {inner[0] for inner in parts.values() if len(inner) > 1}
+    tops = {inner[0].lower() for inner in parts.values() if len(inner) > 1}
     if {"train", "test"} <= tops:
-        train = [name for name in images if parts[name][0] == "train"]
-        test = [name for name in images if parts[name][0] == "test"]
+        train = [name for name in images if parts[name][0].lower() == "train"]
+        test = [name for name in images if parts[name][0].lower() == "test"]
         folders = {name: parts[name][1:-1] for name in train + test}
     elif len(images) >= HELD_OUT:
         train = [name for i, name in enumerate(images) if i % HELD_OUT != HELD_OUT - 1]

@@ -11,7 +11,7 @@ SPLITS = 10  # those of Salimans et al. and of every published table
 
 
 @METRICS.register("is", better="higher", extractor="inception", reference=None,
-                  refuses=refuses_vectors, protocol={"splits": SPLITS})
+                  refuses=refuses_vectors, least=SPLITS, protocol={"splits": SPLITS})
 def inception_score(real: Features | None, fake: Features) -> float:
     """Inception score (Salimans et al. 2016, section 4), the mean over 10 splits."""
     return class_score(fake, SPLITS)
