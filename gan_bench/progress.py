@@ -139,7 +139,8 @@ class LiveTable:
             left = (run.spec.steps - run.step) / rate if run.state == "RUNNING" else math.nan
             table.add_row(
                 escape(run.spec.variant), str(run.spec.seed), run.state,
-                f"{run.step}/{run.spec.steps}", number(rate), number(values.get("train/d_loss", math.nan)),
+                f"{run.step}/{run.spec.steps}", number(rate),
+                number(values.get("train/d_loss", math.nan)),
                 number(values.get("train/g_loss", math.nan)), score(run),
                 duration(left) if run.state == "RUNNING" else "",
                 style=STYLES.get(run.state))
