@@ -18,7 +18,7 @@ lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## how fast it is
-	$(BIN)/python benchmarks/tracking.py
+	$(BIN)/python benchmarks/overhead.py
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

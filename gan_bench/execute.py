@@ -21,7 +21,7 @@ from gan_bench.experiment import differences
 from gan_bench.outcome import DONE, Progress, progress_of
 from gan_bench.spec import ExperimentSpec
 
-POLL = 0.2  # seconds between two looks at the journals
+POLL = 0.5  # seconds between two looks at the journals
 MIRROR_EVERY = 5.0  # seconds between two rounds of the mirror
 
 

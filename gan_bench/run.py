@@ -89,6 +89,8 @@ def set_up_torch(spec: RunSpec) -> None:
     """Make torch's arithmetic what the run's specification says, and nothing else."""
     torch.set_num_threads(spec.compute.threads)
     torch.use_deterministic_algorithms(spec.compute.deterministic)
+    if spec.compute.deterministic:  # cuBLAS repeats its sums with a fixed workspace only
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # It would fill new tensors with NaN to expose reads of them; the steps make none, and pay.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

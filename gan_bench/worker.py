@@ -50,8 +50,9 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, answer: Con
 def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None) -> None:
     """Run one run, its output in `log.txt` of its folder; exit status 1 if it raised."""
     _belong_to_launcher()
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    if gpu is not None:  # the user may have left only some of them to us
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
     log = os.open(spec.write(root) / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)

@@ -51,7 +51,7 @@ def build_networks(part: Part, shape: Shape, seed: int, device: str) -> Networks
     with torch.random.fork_rng(devices=[]):
         for name in ("generator", "discriminator"):
             module: nn.Module = getattr(networks, name).to_empty(device="cpu")
-            torch.manual_seed(derive(seed, f"init/{name}"))
+            torch.default_generator.manual_seed(derive(seed, f"init/{name}"))
             _initialise(module, networks.init)
             module.to(device)
     return networks
