@@ -24,7 +24,10 @@ Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",
 Uri = Annotated[str | None, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
                                          help="MLflow's store. [default: mlflow.db in the root]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
+ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
 ROOT, DATA = Path("mlruns"), Path("data")
+extractor = typer.Typer(no_args_is_help=True, help="The feature extractors that are trained here.")
+app.add_typer(extractor, name="extractor")
 
 
 @app.command()
@@ -108,6 +111,8 @@ def plan(
               f"{len(spec.runs)}, baseline {spec.baseline}",
               f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} "
               f"samples",
+              *([f"final     {', '.join(final.metrics)} on {final.samples:,} samples"]
+                if (final := first.evaluate.final) else []),
               ""]
     table = differences(spec.runs)
     if table:
@@ -174,6 +179,76 @@ def sample(
 
 
 @app.command()
+def evaluate(
+    source: Annotated[str, typer.Argument(
+        metavar="SOURCE", help="A run's id or how it begins, its folder or final.safetensors; or "
+        "images of whatever origin: a folder, .zip, .tar, .npz or .npy.")],
+    data_set: Annotated[str | None, typer.Option(
+        help="What to measure against: a name, or {name: …, …}. [default: the run's own]")] = None,
+    image_size: ImageSize = None,
+    experiment: Annotated[Path | None, typer.Option(
+        help="Take data set, metrics and number of samples from this file.")] = None,
+    metrics: Annotated[str | None, typer.Option(
+        metavar="A,B", help="Names of `gan-bench list metrics`. [default: the run's own, or the "
+        "usual ones]")] = None,
+    samples: Annotated[int | None, typer.Option(
+        min=2, help="How many. [default: as the run says, or all images]")] = None,
+    split: Annotated[str | None, typer.Option(
+        help="train or test: the real images in metrics of features. [default: train]")] = None,
+    resize: Annotated[bool, typer.Option(
+        "--resize", help="Resample images of another size; the protocol then says so.")] = False,
+    log: Annotated[bool, typer.Option(
+        "--log", help="Add the scores to the run's journal and to MLflow.")] = False,
+    root: Root = ROOT,
+    data: DataRoot = DATA,
+    tracking_uri: Uri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a run, or images of any origin, against a data set; say how it was measured."""
+    from gan_bench.errors import UserError
+    from gan_bench.experiment import load_experiment
+    from gan_bench.metrics import asks_d
+
+    if split not in (None, "train", "test"):
+        raise UserError(f"--split is train or test, not {split!r}")
+    if data_set and experiment:
+        raise UserError("give --data-set or --experiment, not both")
+    part = _data_set(data_set, image_size)
+    names = [name.strip() for name in metrics.split(",")] if metrics else None
+    if experiment:
+        first = load_experiment(experiment, data, []).runs[0]
+        part, own = first.dataset, first.evaluate.final or first.evaluate
+        names, samples = names or [n for n in own.metrics if not asks_d(n)], samples or own.samples
+
+    from gan_bench import score
+
+    wanted = score.Wanted(part, names, samples, split, resize)  # type: ignore[arg-type]
+    report, folder = score.evaluate(source, wanted, root, data, _to_stderr)
+    if log:
+        if folder is None:
+            raise UserError(f"--log adds to a run, and {source} is none")
+        score.log_scores(report, folder, root, tracking_uri)
+    print(score.as_json(report) if as_json else score.as_text(report))
+
+
+@extractor.command()
+def train(
+    data_set: Annotated[str, typer.Argument(metavar="DATASET", help="A name, or {name: …, …}.")],
+    image_size: ImageSize = None,
+    out: Annotated[Path | None, typer.Option(
+        help="Keep the weights, in a folder of their own below this one.")] = None,
+    root: Root = ROOT,
+    data: DataRoot = DATA,
+) -> None:
+    """Train a data set's classifier by the recipe; compare the bits with those that ship."""
+    from gan_bench.retrain import retrain
+
+    part = _data_set(data_set, image_size)
+    assert part is not None
+    print(retrain(part, out, root, data, _to_stderr))
+
+
+@app.command()
 def ui(
     root: Root = ROOT,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
@@ -203,6 +278,27 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     sys.exit(0)
+
+
+def _data_set(text: str | None, image_size: int | None) -> Any:
+    """Return the Part of DATASETS that a name or a YAML mapping stands for."""
+    from gan_bench.errors import UserError
+    from gan_bench.registry import DATASETS
+    from gan_bench.source import parse
+
+    if text is None:
+        if image_size is not None:
+            raise UserError("--image-size belongs to --data-set; give both")
+        return None
+    value = parse(text, f"data set {text!r}")
+    if image_size is not None:
+        value = {**(value if isinstance(value, dict) else {"name": value}),
+                 "image_size": image_size}
+    return DATASETS.parse(value)
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _columns(rows: list[list[str]]) -> list[str]:

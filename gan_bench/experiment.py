@@ -160,7 +160,8 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
         return None
     problems = why_not(settings, data, file.evaluate)
     for key, reason in problems:
-        errors.add(("evaluate", "metrics") if key == "metrics" else variant.where((key,)), reason)
+        section, _, own = key.partition(".")
+        errors.add((section, own) if own else variant.where((key,)), reason)
     if problems:
         return None
     steps = settings.steps

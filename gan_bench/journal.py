@@ -80,6 +80,37 @@ class Journal:
         os.write(self._fd, (json.dumps(record, allow_nan=False) + "\n").encode())
 
 
+def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
+    """Add what was measured of a run after its end; return whether any of it is new.
+
+    What the journal has a value for keeps it, so that adding something again changes nothing.
+
+    The records carry the run's last step. The end is repeated as it was, time included, so that the
+    last line still says how and when the run ended. All lines are one write: whole or not at all.
+
+    Args:
+        folder: A run whose journal has its end.
+        protocol: As for `Journal.protocol`; full names.
+        values: As for `Journal.metrics`; the same names.
+    """
+    records, _ = read(folder)
+    end = records[-1]
+    if end["kind"] != "end":
+        raise ValueError(f"{folder}: the run has not ended")
+    known = {name for record in records for name in record.get("values", ())}
+    values = {name: value for name, value in values.items() if name not in known}
+    if not values:
+        return False
+    now, step = time.time_ns() // 1_000_000, end["step"]
+    lines = [{"t": now, "kind": "protocol", "step": step, "protocol": dict(protocol)},
+             {"t": now, "kind": "metrics", "step": step, "values": _encode(values)}, end]
+    with (folder / FILE).open("ab") as file:
+        file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    return True
+
+
 def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
     """Return the complete records from byte `offset` on, and the offset after the last of them.
 

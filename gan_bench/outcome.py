@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gan_bench import journal
 from gan_bench.spec import RunSpec
@@ -12,6 +12,8 @@ from gan_bench.spec import RunSpec
 Status = Literal["FINISHED", "DIVERGED", "FAILED", "KILLED"]
 State = Literal["WAITING", "RUNNING", "FINISHED", "DIVERGED", "FAILED", "KILLED"]
 WEIGHTS = "final.safetensors"
+# What the names of scores begin with: during training, and of another measurement at its end.
+DURING, FINAL = PREFIXES = ("eval/", "final/")
 DONE = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
 
 
@@ -41,7 +43,10 @@ class Progress:
         why: The reason of an end that is no FINISHED.
         step: The last step in the journal.
         values: The latest value of every loss, score and measurement, by name.
-        scores: The scores of the last measurement (`eval/…`), the prefix left off.
+        scores: The scores of the last measurement, the prefix left off: those of the final one
+            (`final/…`) alone once there is one, and otherwise those during training (`eval/…`).
+        protocols: How each of `scores` was measured, by the same names.
+        announced: How each score of the journal is measured, by its full name.
     """
 
     spec: RunSpec
@@ -51,6 +56,8 @@ class Progress:
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+    announced: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     offset: int = 0
 
     def follow(self) -> bool:
@@ -60,8 +67,15 @@ class Progress:
             self.step = record["step"]
             if record["kind"] in ("metrics", "system"):
                 self.values.update(record["values"])
-                self.scores.update({k.removeprefix("eval/"): v for k, v in record["values"].items()
-                                    if k.startswith("eval/")})
+                for prefix in PREFIXES:
+                    scores = {k.removeprefix(prefix): v for k, v in record["values"].items()
+                              if k.startswith(prefix)}
+                    if scores and prefix == FINAL:
+                        self.scores.clear()  # one name never stands for two protocols
+                    self.scores.update(scores)
+                    self.protocols.update({k: self.announced.get(prefix + k, {}) for k in scores})
+            elif record["kind"] == "protocol":
+                self.announced.update(record["protocol"])
             elif record["kind"] == "end":
                 self.state, self.why = record["status"], record["why"]
         return bool(records)

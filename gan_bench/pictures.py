@@ -27,12 +27,18 @@ def to_float(images: Tensor) -> Tensor:
 
 def sample_picture(samples: Tensor) -> bytes:
     """Return a PNG of images `(N, C, H, W)` in [-1, 1] as a square grid, or of points `(N, 2)`."""
-    return _points(samples) if samples.dim() == 2 else _grid(samples)
+    if samples.dim() == 2:
+        return _points(samples)
+    return _grid(to_uint8(samples), columns=int(np.ceil(np.sqrt(len(samples)))), padding=2)
 
 
-def _grid(samples: Tensor) -> bytes:
-    columns = int(np.ceil(np.sqrt(len(samples))))
-    grid = make_grid(to_uint8(samples), nrow=columns, padding=2, pad_value=128)
+def pair_picture(samples: Tensor, neighbours: Tensor) -> bytes:
+    """Return a PNG of uint8 images `(N, C, H, W)`, each with its neighbour on its right."""
+    return _grid(torch.cat([samples, neighbours], dim=3), columns=4, padding=6)
+
+
+def _grid(images: Tensor, columns: int, padding: int) -> bytes:
+    grid = make_grid(images, nrow=columns, padding=padding, pad_value=128)
     picture = Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
     factor = max(1, round(SIDE / picture.width))
     return _png(picture.resize((picture.width * factor, picture.height * factor), NEAREST))

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from gan_bench.outcome import Progress
+from gan_bench.outcome import PREFIXES, Progress
 
 ROWS = 24  # of the live table: what runs and what ended last; the rest is counted
 HEARTBEAT = 30.0  # seconds between two plain lines about the whole
@@ -155,7 +155,7 @@ def as_json(run: Progress) -> dict[str, Any]:
     return {"id": run.spec.id, "variant": run.spec.variant, "seed": run.spec.seed,
             "state": run.state, "why": run.why, "step": run.step, "steps": run.spec.steps,
             "scores": safe(run.scores),
-            "values": safe({k: v for k, v in run.values.items() if not k.startswith("eval/")})}
+            "values": safe({k: v for k, v in run.values.items() if not k.startswith(PREFIXES)})}
 
 
 def score(run: Progress) -> str:

@@ -49,7 +49,7 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
     cache = cache_of(root)
     datasets.prepare(first.dataset, data_root, cache, say)
     data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)
-    evaluate.prepare(first.evaluate.metrics, data, cache, say)
+    evaluate.prepare(first.evaluate.all_metrics, data, cache, say)
 
 
 def run_one(spec: RunSpec, root: Path, data_root: Path) -> Outcome:
@@ -78,9 +78,12 @@ def _run(spec: RunSpec, folder: Path, data_root: Path, cache: Path, record: Jour
     data = datasets.load(spec.dataset, data_root, cache, device, facts=spec.data)
     record.start(facts(spec, data, device))
     evaluator = evaluate.Evaluator(spec, data, cache, device)
-    record.protocol(evaluator.protocol)
+    final = None
+    if spec.evaluate.final:
+        final = evaluate.Evaluator(spec, data, cache, device, spec.evaluate.final)
+    record.protocol(evaluator.protocol | (final.protocol if final else {}))
     engine = Engine(spec, device)
-    status, why = train(engine, data, evaluator, record)
+    status, why = train(engine, data, evaluator, record, final)
     save_weights(engine, folder)
     return status, why
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gan_bench import rng
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, one_line
 from gan_bench.outcome import WEIGHTS
 from gan_bench.pictures import sample_picture, to_uint8
 from gan_bench.registry import MODELS
@@ -38,27 +38,35 @@ def find_run(root: Path, run: str) -> Path:
     return found[0]
 
 
-def load_generator(folder: Path) -> tuple[RunSpec, nn.Module]:
+def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Module]:
     """Return a run's specification and its trained generator, in eval mode on the CPU.
 
     The generator is the weight average where the run has one: what its scores were measured on.
 
+    Args:
+        folder: Holds the run's `spec.json` and its weights.
+        weights: The name of the file of weights there.
+
     Raises:
-        UserError: The run has no final weights, or they are damaged.
+        UserError: The run has no such weights, or they are damaged, or not of this specification.
     """
-    spec = read_spec(folder)
-    if not (folder / WEIGHTS).exists():
-        raise UserError(f"{folder}: has no {WEIGHTS}; `gan-bench run` its experiment to finish it")
     try:
-        tensors = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read: {error}") from None
+        spec = read_spec(folder)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{folder / 'spec.json'}: cannot be read as a run's specification: "
+                        f"{one_line(error)}") from None
+    if not (folder / weights).exists():
+        raise UserError(f"{folder}: has no {weights}; `gan-bench run` its experiment to finish it")
     prefix = "ema." if spec.ema else "generator."
     with torch.device("meta"):
         generator: nn.Module = MODELS.build(spec.model, spec.data.shape).generator
     generator.to_empty(device="cpu")
-    generator.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items()
-                               if k.startswith(prefix)})
+    try:
+        tensors = load_file(folder / weights)
+        generator.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items()
+                                   if k.startswith(prefix)})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UserError(f"{folder / weights}: cannot be read: {one_line(error)}") from None
     return spec, generator.eval()
 
 

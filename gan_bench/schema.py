@@ -33,8 +33,9 @@ def json_schema() -> dict[str, Any]:
                      "items": {"$ref": f"#/$defs/Run/properties/{key}"}} for key in keys},
             **{key: {"type": "array", "items": {"type": "object"}} for key in AXES_BESIDE}},
         "additionalProperties": {"type": "array", "minItems": 1}}
-    definitions["EvaluateSpec"]["properties"]["metrics"]["items"] = {
-        "enum": registry.METRICS.names()}
+    measured = definitions["EvaluateSpec"]["properties"]
+    for names in measured["metrics"], measured["final_metrics"]["anyOf"][0]:
+        names["items"] = {"enum": registry.METRICS.names()}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "gan-bench experiment", "type": "object", "properties": properties,
             "required": schema["required"], "additionalProperties": False, "$defs": definitions}

@@ -51,12 +51,7 @@ class Source:
         if not separator or not all(keys):
             raise SpecError([f"--set {setting}: write it as a.b=value"])
         place = f"--set {setting:.200}"
-        try:
-            value, _ = _plain(YAML(typ="rt", pure=True).load(text), place)
-        except MarkedYAMLError as error:
-            raise SpecError([f"{place}: the value is no YAML: {error.problem}"]) from None
-        except (YAMLError, ValueError, RecursionError) as error:
-            raise SpecError([f"{place}: the value is no YAML: {_first_line(error)}"]) from None
+        value = parse(text, place)
         node = self.data
         for depth, key in enumerate(keys[:-1], start=1):
             below = node.get(key)
@@ -73,6 +68,24 @@ class Source:
         where = tuple(keys)
         self._places = {k: v for k, v in self._places.items() if k[: len(where)] != where}
         self._places[where] = place
+
+
+def parse(text: str, place: str) -> Any:
+    """Return one value of the command line, written as YAML, as plain data.
+
+    Args:
+        text: The value.
+        place: Where it stands, for messages: `--set a.b=…`.
+
+    Raises:
+        SpecError: It is no YAML.
+    """
+    try:
+        return _plain(YAML(typ="rt", pure=True).load(text), place)[0]
+    except MarkedYAMLError as error:
+        raise SpecError([f"{place}: the value is no YAML: {error.problem}"]) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise SpecError([f"{place}: the value is no YAML: {_first_line(error)}"]) from None
 
 
 def read(path: Path) -> Source:

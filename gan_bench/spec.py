@@ -50,15 +50,34 @@ class EvaluateSpec(Closed):
         2000, description="number of generated samples per measurement")
     metrics: list[str] = Field(
         ["d_accuracy", "nearest_train_mse"], description="names of `gan-bench list metrics`")
+    final_samples: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="generated samples after the last step; null: as many as `samples`")
+    final_metrics: list[str] | None = Field(
+        None, description="metrics after the last step; null: the same as `metrics`")
 
-    @field_validator("metrics")
+    @field_validator("metrics", "final_metrics")
     @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
+    def _known(cls, names: list[str] | None) -> list[str] | None:
+        for name in names or []:
             registry.METRICS[name]
-        if len(set(names)) < len(names):
+        if len(set(names or [])) < len(names or []):
             raise ValueError("a metric is named twice")
         return names
+
+    @property
+    def final(self) -> EvaluateSpec | None:
+        """The measurement after the last step, if it is another than those during training."""
+        samples = self.final_samples or self.samples
+        metrics = self.metrics if self.final_metrics is None else self.final_metrics
+        if (samples, metrics) == (self.samples, self.metrics):
+            return None
+        return self.model_copy(update={"samples": samples, "metrics": metrics,
+                                       "final_samples": None, "final_metrics": None})
+
+    @property
+    def all_metrics(self) -> list[str]:
+        """The names of the metrics during training and after it."""
+        return list(dict.fromkeys([*self.metrics, *(self.final_metrics or [])]))
 
 
 class ComputeSpec(Closed):
@@ -129,6 +148,9 @@ class RunSpec(RunSettings):
         # Where a folder lies changes no number; what is in it does.
         settings["dataset"]["args"].pop("path", None)
         settings["digest"] = self.data.digest
+        for key in ("final_samples", "final_metrics"):
+            if settings["evaluate"][key] is None:  # younger than the ids of runs without them
+                del settings["evaluate"][key]
         return settings
 
     def with_seed(self, seed: int) -> RunSpec:
@@ -192,7 +214,10 @@ def data_facts(dataset: Part, data_root: Path) -> DataFacts:
 
 def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
             ) -> list[tuple[str, str]]:
-    """Return what cannot go together in a run, as (key, reason); nothing if all is well."""
+    """Return what cannot go together in a run, as (key, reason); nothing if all is well.
+
+    The key is one of the run's settings, or `evaluate.` and one of the measurement's.
+    """
     problems: list[tuple[str, str]] = []
     if (settings.steps is None) == (settings.epochs is None):
         both = settings.steps is not None
@@ -206,13 +231,25 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
+    problems += _unmeasurable(evaluate, data, "")
+    if evaluate.final is not None:
+        problems += _unmeasurable(evaluate.final, data, "final_")
+    return problems
+
+
+def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, prefix: str) -> list[tuple[str, str]]:
+    """What keeps metrics from being measured; `prefix` begins the names of the keys."""
+    problems = []
     for name in evaluate.metrics:
-        reason = registry.METRICS[name].facts["refuses"](data)
-        least = registry.METRICS[name].facts.get("least", 2)
-        if evaluate.samples < least:
-            reason = f"needs at least {least} samples, not {evaluate.samples}"
+        facts = registry.METRICS[name].facts
+        reason, least = facts["refuses"](data), facts.get("least", 2)
+        if not reason and facts["reference"] == "train" and data.train < least:
+            reason = f"needs {least:,} training examples, and there are {data.train:,}"
         if reason:
-            problems.append(("metrics", f"{name} {reason}"))
+            problems.append((f"evaluate.{prefix}metrics", f"{name} {reason}"))
+        elif evaluate.samples < least:
+            problems.append((f"evaluate.{prefix}samples",
+                             f"{name} needs at least {least:,} samples, not {evaluate.samples:,}"))
     return problems
 
 

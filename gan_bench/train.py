@@ -13,12 +13,16 @@ from torch import Tensor
 from gan_bench import rng
 from gan_bench.data import Dataset
 from gan_bench.engine import Engine
+from gan_bench.evaluate import nearest_picture
 from gan_bench.journal import Journal
 from gan_bench.outcome import Status
 from gan_bench.pictures import sample_picture, to_float
+from gan_bench.registry import METRICS
+from gan_bench.spec import RunSpec
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid
+PAIRS = 32  # of them, beside their nearest training images
 
 
 class Batches:
@@ -46,8 +50,12 @@ class Batches:
 
 
 def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
-          ) -> tuple[Status, str]:
+          final: Evaluate | None = None) -> tuple[Status, str]:
     """Train a run from its first step to its last.
+
+    Args:
+        evaluate: Measures every so many steps and, unless there is a `final`, at the last.
+        final: Measures at the last step.
 
     Returns:
         (status, why): FINISHED, or DIVERGED with the step of the first non-finite loss.
@@ -63,29 +71,40 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
         last = step == spec.steps
         logging = last or due(step, spec.log_every)
         sampling = last or due(step, spec.sample_every)
-        measuring = last or due(step, spec.evaluate.every)
+        measures = [evaluate] if due(step, spec.evaluate.every) or (last and not final) else []
+        if last and final:
+            measures.append(final)
         first = (step - 1) * spec.d_steps
         seen = engine.step(step, [batches[first + i] for i in range(spec.d_steps)], logging)
         if logging:
             values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
             journal.metrics(step, values)
             journal.system(step, clock.lap(step, engine.device))
-        if (logging or sampling or measuring) and (bad := int(engine.first_bad)):
+        if (logging or sampling or measures) and (bad := int(engine.first_bad)):
             return "DIVERGED", f"a loss was not finite at step {bad}"
         with clock.paused():
             try:
-                if measuring:
-                    journal.metrics(step, evaluate(engine.measured, engine.discriminator))
+                for measure in measures:
+                    journal.metrics(step, measure(engine.measured, engine.discriminator))
             except FloatingPointError as error:
                 return "DIVERGED", f"{error}, at step {step}"
             if sampling:
                 journal.image(step, "samples", sample_picture(engine.sample(latents)))
+            if last and _shows_nearest(spec):
+                pairs = nearest_picture(engine.sample(latents)[:PAIRS], data)
+                journal.image(step, "nearest", pairs)
     return "FINISHED", ""
 
 
 def due(step: int, every: int | None) -> bool:
     """Return whether something that happens every so many steps happens at this one."""
     return every is not None and step % every == 0
+
+
+def _shows_nearest(spec: RunSpec) -> bool:
+    """Whether a metric of the run asks for samples beside their nearest training images."""
+    return spec.data.is_image and any(METRICS[name].facts.get("picture") == "nearest"
+                                      for name in spec.evaluate.all_metrics)
 
 
 class _Clock:

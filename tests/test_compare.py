@@ -60,7 +60,9 @@ def test_verdict(gap: Estimate, lower: bool, expected: str) -> None:
 def ended(tmp_path: Path, variant: str, state: str, score: float | None) -> Progress:
     run = a_run(tmp_path).model_copy(update={"variant": variant})
     scores = {} if score is None else {"fd_classifier": score}
-    return Progress(run, tmp_path, state=state, scores=scores)  # type: ignore[arg-type]
+    protocols = {name: {"extractor": "classifier"} for name in scores}
+    return Progress(run, tmp_path, state=state, scores=scores,  # type: ignore[arg-type]
+                    protocols=protocols)
 
 
 def test_table_ranks_counts_what_is_lost_and_says_no_more_than_it_knows(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_plan_needs_no_heavy_module() -> None:
         "print(DATASETS.names(), heavy)")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ("['cifar10', 'digits', 'fashion_mnist', 'gaussians', "
-                                  "'image_folder', 'kmnist', 'mnist'] set()")
+                                  "'image_folder', 'kmnist', 'mnist', 'stacked_mnist'] set()")
 
 
 @pytest.mark.parametrize("size", [7, 257, 16.0, "16"])

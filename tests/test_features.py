@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,18 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
 from gan_bench import data as datasets
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
-from gan_bench.features import Extractor
+from gan_bench.features import Extractor, hash_of
 from gan_bench.features import classifier as recipe
 from gan_bench.features import inception as inception_module
 from gan_bench.features.cache import publish, reference_features
 from gan_bench.features.classifier import augment, build, classifier
+from gan_bench.features.dinov2 import VARIABLE as DINOV2
+from gan_bench.features.dinov2 import dinov2
 from gan_bench.features.inception import VARIABLE, inception
+from gan_bench.features.random_weights import random
 from gan_bench.registry import DATASETS
 
 
@@ -49,8 +55,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(digits: Dataset, cache: Path) -> Extractor:
-    return classifier(digits, cache, "cpu", silent)
+def unshipped(digits: Dataset) -> Dataset:
+    """Data that no weights ship for, by its fingerprint."""
+    return replace(digits, fingerprint="of other data")
+
+
+@pytest.fixture(scope="module")
+def trained(unshipped: Dataset, cache: Path) -> Extractor:
+    return classifier(unshipped, cache, "cpu", silent)
 
 
 @pytest.fixture
@@ -77,9 +89,9 @@ def test_features_are_512_finite_and_alive(digits: Dataset, trained: Extractor) 
 
 
 def test_a_second_use_reads_what_the_first_has_trained(
-    digits: Dataset, cache: Path, trained: Extractor
+    unshipped: Dataset, cache: Path, trained: Extractor
 ) -> None:
-    again = classifier(digits, cache, "cpu", must_not_say)
+    again = classifier(unshipped, cache, "cpu", must_not_say)
     assert again.weights == trained.weights
     for one, two in zip(trained.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(one, two)
@@ -104,26 +116,166 @@ def test_training_repeats_whatever_the_threads_and_the_random_state(digits: Data
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_classifier_under_its_gate_is_refused(digits: Dataset, tmp_path: Path) -> None:
+def test_a_classifier_under_its_gate_is_refused(unshipped: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"digits reaches a test accuracy of 0\.\d+, under the"):
-        classifier(digits, tmp_path, "cpu", silent)
-    easy = replace(digits, facts=replace(digits.facts, gate=0.0))
+        classifier(unshipped, tmp_path, "cpu", silent)
+    easy = replace(unshipped, facts=replace(unshipped.facts, gate=0.0))
     assert classifier(easy, tmp_path, "cpu", must_not_say).name == "classifier"
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("damage", ["truncated weights", "no accuracy"])
-def test_a_damaged_classifier_is_named(digits: Dataset, tmp_path: Path, damage: str) -> None:
-    easy = replace(digits, facts=replace(digits.facts, gate=0.0))
+@pytest.mark.parametrize("damage", ["truncated weights", "other weights", "no accuracy"])
+def test_a_damaged_classifier_is_named(unshipped: Dataset, tmp_path: Path, damage: str) -> None:
+    easy = replace(unshipped, facts=replace(unshipped.facts, gate=0.0))
     classifier(easy, tmp_path, "cpu", silent)
     [folder] = (tmp_path / "extractors").iterdir()
     if damage == "no accuracy":
         (folder / recipe.ABOUT).write_text("{}")
+    elif damage == "other weights":
+        other = recipe.build(1, 8, 10).state_dict()
+        save_file({name: tensor.contiguous() for name, tensor in other.items()},
+                  folder / recipe.WEIGHTS)
     else:
         weights = folder / recipe.WEIGHTS
         weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match=rf"{folder.name}: this part of the cache is damaged"):
         classifier(easy, tmp_path, "cpu", silent)
+
+
+@pytest.mark.parametrize("dataset", [
+    {"name": name, "image_size": side} for name, sides in (("digits", (8, 16, 28, 32)),
+                                                           ("mnist", (28, 32))) for side in sides])
+def test_weights_ship_for_digits_and_mnist_and_pass_the_gate(
+    dataset: dict[str, object], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    root = request.getfixturevalue("mnist_root") if dataset["name"] == "mnist" else tmp_path
+    part = DATASETS.parse(dataset)
+    datasets.prepare(part, root, tmp_path / "cache")
+    data = datasets.load(part, root, tmp_path / "cache", "cpu")
+    home = recipe.shipped(data)
+    assert home is not None
+    assert (home / recipe.WEIGHTS).stat().st_size < 3e6
+    extractor = classifier(data, tmp_path, "cpu", must_not_say)
+    content = (home / recipe.WEIGHTS).read_bytes()
+    assert extractor.weights == hashlib.sha256(content).hexdigest()[:12]
+    reached = recipe.accuracy(extractor.network, data.test)
+    about = json.loads((home / recipe.ABOUT).read_text())
+    assert reached == pytest.approx(about["accuracy"], abs=0.005)
+    assert data.facts.gate <= reached < 1
+    assert not (tmp_path / "extractors").exists()
+
+
+def test_shipped_weights_are_for_their_own_data_and_recipe(
+    digits: Dataset, unshipped: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert recipe.shipped(digits) is not None
+    assert recipe.shipped(unshipped) is None
+    monkeypatch.setattr(recipe, "RECIPE", "2")
+    assert recipe.shipped(digits) is None
+
+
+def test_the_recipe_makes_what_ships(digits: Dataset, trained: Extractor, tmp_path: Path) -> None:
+    """The same bits on the processor that made them; elsewhere, the same judgement."""
+    ships = classifier(digits, tmp_path, "cpu", must_not_say)
+    ours, theirs = trained(digits.test.images).logits, ships(digits.test.images).logits
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.argmax(1) == theirs.argmax(1)).mean() > 0.97
+
+
+def test_damaged_weights_that_ship_are_named(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(recipe.SHIPPED, tmp_path / "weights")
+    monkeypatch.setattr(recipe, "SHIPPED", tmp_path / "weights")
+    weights = tmp_path / "weights" / recipe.entry_name(digits) / recipe.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"which ship with gan-bench, are damaged .*it anew"):
+        classifier(digits, tmp_path, "cpu", silent)
+    weights.unlink()
+    with pytest.raises(UserError, match="which ship with gan-bench, are damaged"):
+        classifier(digits, tmp_path, "cpu", silent)
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 15), (1, 28), (3, 64), (3, 100)])
+def test_random_weights_are_fixed_and_keep_the_scale(
+    digits: Dataset, tmp_path: Path, channels: int, side: int
+) -> None:
+    data = replace(digits, facts=replace(digits.facts, shape=(channels, side, side)))
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    one, two = (random(data, tmp_path, "cpu", must_not_say) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert one.weights == two.weights
+    draws = torch.Generator().manual_seed(0)
+    patches = torch.randint(256, (20, channels, 4, 4), generator=draws, dtype=torch.uint8)
+    images = functional.interpolate(patches, (side, side))  # finer noise would average out
+    found = one(images)
+    assert found.values.shape == (20, 512)
+    assert found.logits is None
+    np.testing.assert_array_equal(found.values, two(images).values)
+    assert 0.1 < found.values.std() < 2
+    assert (found.values.std(axis=0) > 0).mean() > 0.9
+    with torch.no_grad():
+        next(one.network.parameters()).flatten()[0] += 1e-6
+    assert hash_of(one.network) != one.weights
+
+
+def test_random_features_without_logits_are_cached_too(digits: Dataset, tmp_path: Path) -> None:
+    extractor = random(digits, tmp_path, "cpu", silent)
+    first = reference_features(extractor, digits.test.images, "a/test", tmp_path, silent)
+    again = reference_features(extractor, digits.test.images, "a/test", tmp_path, must_not_say)
+    assert first.logits is again.logits is None
+    np.testing.assert_array_equal(again.values, extractor(digits.test.images).values)
+
+
+HUBCONF = """\
+import torch
+
+def dinov2_vitl14():
+    torch.manual_seed(7)
+    class Backbone(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = torch.nn.Conv2d(3, 8, 14, stride=14)
+        def forward(self, images):
+            assert images.shape[1:] == (3, 224, 224)
+            return self.patches(images).mean(dim=(2, 3))
+    return Backbone()
+"""
+
+
+def test_dinov2_from_a_local_clone(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in of the repository's layout: the way there and the scaling, not DINOv2 itself."""
+    monkeypatch.setenv(DINOV2, str(tmp_path))
+    with pytest.raises(UserError, match=r"GAN_BENCH_DINOV2=.*: there is no hubconf\.py; name a cl"):
+        dinov2(digits, tmp_path, "cpu", silent)
+    (tmp_path / "hubconf.py").write_text(HUBCONF)
+    before = torch.random.get_rng_state()
+    extractor = dinov2(digits, tmp_path, "cpu", silent)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert extractor.weights == hash_of(extractor.network)
+    levels = torch.tensor([0, 100, 255], dtype=torch.uint8)
+    found = extractor(levels[:, None, None, None].expand(3, 1, 8, 8)).values
+    assert extractor(torch.zeros(1, 3, 30, 30, dtype=torch.uint8)).logits is None
+    patches = extractor.network.backbone.patches  # type: ignore[union-attr]
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    for row, level in zip(found, levels, strict=True):
+        plain = ((level / 255 - mean) / deviation)[None, :, None, None].expand(1, 3, 14, 14)
+        expected = patches(plain).flatten().detach().numpy()  # type: ignore[operator]
+        np.testing.assert_allclose(row, expected, atol=1e-4)
+
+
+def test_dinov2_out_of_reach_is_named(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DINOV2, raising=False)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    with pytest.raises(UserError, match=r"dinov2 is not to be had \(.*\); put a clone of"):
+        dinov2(digits, tmp_path, "cpu", silent)
 
 
 @pytest.mark.parametrize("side", [8, 9, 15, 28, 32, 63, 64, 100, 256])
@@ -241,10 +393,12 @@ def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_inception_is_torch_fidelitys(
     inception_weights: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Scores of 12 real and 10 other images through the whole path, beside calculate_metrics."""
+    """Scores of 20 real and 20 other images through the whole path, beside calculate_metrics."""
     from torch_fidelity import calculate_metrics
 
     from gan_bench.metrics.frechet import frechet_distance
+    from gan_bench.metrics.kernel import kernel_distance
+    from gan_bench.metrics.neighbours import precision, recall
     from gan_bench.metrics.score import inception_score
 
     monkeypatch.setenv(VARIABLE, str(inception_weights))
@@ -253,9 +407,9 @@ def test_inception_is_torch_fidelitys(
     digest = hashlib.sha256(inception_weights.read_bytes()).hexdigest()
     assert extractor.weights == digest[:12]
     assert "not the published Inception" in said[0]
-    real, fake = digits.test.images[:12], 255 - digits.test.images[12:22]
+    real, fake = digits.test.images[:20], digits.test.images[20:40].flip(3)
     real_features, fake_features = extractor(real), extractor(fake)
-    assert real_features.values.shape == (12, 2048)
+    assert real_features.values.shape == (20, 2048)
 
     @dataclass
     class Images(torch.utils.data.Dataset[torch.Tensor]):
@@ -268,14 +422,26 @@ def test_inception_is_torch_fidelitys(
             return self.images[index].expand(3, -1, -1)
 
     theirs = calculate_metrics(
-        input1=Images(fake), input2=Images(real), isc=True, fid=True, cuda=False, cache=False,
+        input1=Images(fake), input2=Images(real), isc=True, fid=True, kid=True, prc=True,
+        kid_subsets=1, kid_subset_size=20, prc_neighborhood=3, cuda=False, cache=False,
         feature_extractor_weights_path=str(inception_weights), samples_shuffle=False, verbose=False,
         save_cpu_ram=True, batch_size=50, feature_extractor="inception-v3-compat")
     # Theirs takes the roots of some 2000 eigenvalues that are 0 but for rounding.
     assert frechet_distance(real_features, fake_features) == pytest.approx(
         theirs["frechet_inception_distance"], rel=1e-3)
-    assert inception_score(None, fake_features) == pytest.approx(
-        theirs["inception_score_mean"], rel=1e-6)
+    # Random weights have no opinion: the score is 1 and a few millionths, and these are compared.
+    assert inception_score(None, fake_features) - 1 == pytest.approx(
+        theirs["inception_score_mean"] - 1, rel=1e-3)
+    assert theirs["inception_score_mean"] > 1
+    # Theirs subtracts kernel values of about 1 in float32; the tests of metrics give it float64.
+    assert kernel_distance(real_features, fake_features) == pytest.approx(
+        theirs["kernel_inception_distance_mean"], abs=1e-6)
+    assert theirs["kernel_inception_distance_mean"] > 1e-5
+    # Counts of 20, and theirs are float32.
+    assert round(20 * theirs["precision"]) == 20 * precision(real_features, fake_features)
+    assert round(20 * theirs["recall"]) == 20 * recall(real_features, fake_features)
+    assert 0 < theirs["precision"] < 1  # a test of 0 or of 1 would prove little
+    assert 0 < theirs["recall"] < 1
 
 
 @pytest.mark.parametrize("content", ["truncated", "a pickle that runs code", "other tensors"])

@@ -196,7 +196,7 @@ def test_every_metric_states_its_facts(name: str) -> None:
     views = {"pixels", "discriminator", "coordinates", *EXTRACTORS.names()}
     assert entry.facts["better"] in ("lower", "higher", None)
     assert entry.facts["extractor"] in views
-    assert entry.facts["reference"] in ("train", "test", "modes", None)
+    assert entry.facts["reference"] in ("train", "test", "modes", "frequencies", None)
     assert entry.summary
     for data in (LABELLED, UNLABELLED, POINTS):
         reason = entry.facts["refuses"](data)
@@ -207,10 +207,13 @@ def test_what_is_refused() -> None:
     def takes(data: DataFacts) -> set[str]:
         return {entry.name for entry in METRICS if not entry.facts["refuses"](data)}
 
-    always = {"d_accuracy", "nearest_train_mse"}
-    assert takes(LABELLED) == always | {"fd_classifier", "classifier_score", "fid", "is"}
-    assert takes(UNLABELLED) == always | {"fid", "is"}
-    assert takes(POINTS) == always | {"high_quality", "modes_covered"}
+    anything = {"d_accuracy", "d_gap", "nearest_train_mse", "fid", "is", "fd_classifier",
+                "high_quality", "precision_inception", "kd_classifier_spread", "fid_inf"}
+    always = {"d_accuracy", "d_gap", "nearest_train_mse"}
+    images = always | {"fid", "is", "precision_inception", "fid_inf"}
+    assert takes(LABELLED) & anything == images | {"fd_classifier", "kd_classifier_spread"}
+    assert takes(UNLABELLED) & anything == images
+    assert takes(POINTS) & anything == always | {"high_quality"}
 
 
 def test_the_names_are_known_without_heavy_imports() -> None:

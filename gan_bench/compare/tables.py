@@ -10,6 +10,7 @@ from rich.table import Table
 
 from gan_bench.compare.stats import Estimate, Verdict, difference, mean_of, verdict
 from gan_bench.outcome import Progress
+from gan_bench.protocol import refusal
 from gan_bench.registry import METRICS
 
 
@@ -21,6 +22,8 @@ class Row:
         values: The final scores of the seeds that finished, in the order of the seeds.
         gap: The difference from the baseline's mean; None for the baseline itself.
         lost: How many runs have no score: diverged, failed or killed.
+        refused: Why there is no mean and no comparison: the runs behind it, the baseline's
+            included, were not all measured alike. Empty where they were.
     """
 
     variant: str
@@ -30,12 +33,13 @@ class Row:
     gap: Estimate | None
     verdict: Verdict | None
     lost: int
+    refused: str = ""
 
 
 def directions() -> dict[str, str | None]:
     """Return for every score that a metric may log which way is better: lower, higher or None."""
     return {name: entry.facts["better"] for entry in METRICS
-            for name in entry.facts.get("scores", (entry.name,))}
+            for name in entry.facts.get("returns", (entry.name,))}
 
 
 def summarise(runs: list[Progress], baseline: str) -> list[Row]:
@@ -45,10 +49,15 @@ def summarise(runs: list[Progress], baseline: str) -> list[Row]:
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     rows = []
     for metric in metrics:
-        values = {v: [run.scores[metric] for run in runs if run.spec.variant == v
+        scored = {v: [run for run in runs if run.spec.variant == v
                       and run.state == "FINISHED" and metric in run.scores] for v in variants}
+        values = {v: [run.scores[metric] for run in scored[v]] for v in variants}
         for v in variants:
             total = sum(run.spec.variant == v for run in runs)
+            if refused := _clash(metric, [*scored[baseline], *scored[v]]):
+                rows.append(Row(v, metric, values[v], mean_of([]), None, None,
+                                total - len(values[v]), refused))
+                continue
             gap = difference(values[v], values[baseline]) if v != baseline else None
             way = better.get(metric)
             rows.append(Row(
@@ -56,6 +65,16 @@ def summarise(runs: list[Progress], baseline: str) -> list[Row]:
                 verdict(gap, way == "lower") if gap is not None and way else None,
                 total - len(values[v])))
     return rows
+
+
+def _clash(metric: str, runs: list[Progress]) -> str:
+    """Why these runs' scores cannot be put together; empty if they can.
+
+    Raw or averaged weights may differ: that is the variants' own declared setting `ema`.
+    """
+    reasons = (refusal(run.protocols[metric], runs[0].protocols[metric], but=("generator",))
+               for run in runs)
+    return next((reason for reason in reasons if reason), "")
 
 
 def summary_table(rows: list[Row], baseline: str) -> Table:
@@ -76,7 +95,8 @@ def summary_table(rows: list[Row], baseline: str) -> Table:
             table.add_row(
                 metric + arrow if i == 0 else "", escape(row.variant), escape(_interval(row.mean)),
                 str(len(row.values)) + (f" of {len(row.values) + row.lost}" if row.lost else ""),
-                "baseline" if row.gap is None else escape(_interval(row.gap, signed=True)),
+                row.refused or ("baseline" if row.gap is None else
+                                escape(_interval(row.gap, signed=True))),
                 row.verdict or "", end_section=i == len(block) - 1,
                 style={"better": "green", "worse": "red"}.get(row.verdict or ""))
     return table

@@ -17,7 +17,7 @@ from gan_bench.facts import DataFacts
 from gan_bench.registry import DATASETS, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     import torch
     from numpy.typing import NDArray
@@ -56,6 +56,13 @@ class Dataset:
     train: Split
     test: Split
     fingerprint: str
+
+    @property
+    def channel(self) -> Dataset | None:
+        """The grey data set that is the whole of the first channel, if this is a stack of it."""
+        first_channel: Callable[[Dataset], Dataset] | None
+        first_channel = DATASETS[self.name].facts.get("channel")
+        return first_channel(self) if first_channel else None
 
 
 def prepare(dataset: Part, data_root: Path, cache: Path, say: Say = lambda line: None) -> None:
@@ -161,12 +168,12 @@ def _check(dataset: Part, arrays: Arrays, facts: DataFacts) -> None:
                             "if its files changed meanwhile, run again")
 
 
-def fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
+def fingerprint(arrays: Arrays) -> str:
     """Return the sha256 of names, shapes, types and values: 16 hex digits."""
     import numpy as np
 
     digest = hashlib.sha256()
-    for name, array in arrays.items():
+    for name, array in _named(arrays).items():
         digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
@@ -181,7 +188,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
     try:
         for name, array in named.items():
             np.save(temporary / f"{name}.npy", array)
-        meta = {"fingerprint": fingerprint(named),
+        meta = {"fingerprint": fingerprint(arrays),
                 "sizes": {name: (temporary / f"{name}.npy").stat().st_size for name in named}}
         (temporary / META).write_text(json.dumps(meta, indent=1) + "\n")
         if _damage(folder):

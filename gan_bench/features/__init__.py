@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gan_bench.errors import UserError
 from gan_bench.facts import DataFacts
 
 if TYPE_CHECKING:
@@ -33,19 +34,37 @@ def fit_gaussian(values: NDArray[np.float64]) -> Gaussian:
     mean = values.mean(axis=0)
     if samples <= width:  # the centred samples are a root of the covariance as they are
         return Gaussian(mean, (values - mean).T / np.sqrt(samples - 1))
-    eigenvalues, vectors = np.linalg.eigh(covariance(values, mean))
-    return Gaussian(mean, vectors * np.sqrt(eigenvalues.clip(min=0)))
+    spread = covariance(values, mean)
+    try:  # a triangular root takes less time to make, and a third of it to use
+        triangular: NDArray[Any] = np.linalg.cholesky(spread)
+        return Gaussian(mean, triangular)
+    except np.linalg.LinAlgError:  # not of full rank: it has a root, but not that one
+        eigenvalues, vectors = np.linalg.eigh(spread)
+        return Gaussian(mean, vectors * np.sqrt(eigenvalues.clip(min=0)))
 
 
-def covariance(values: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the covariance (D, D) of `values` (N, D), ddof 1, without a centred copy of them."""
+def covariance(values: NDArray[np.float64], mean: NDArray[np.float64],
+               rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    """Return the covariance (D, D) of `values` (N, D), ddof 1, without a centred copy of them.
+
+    Args:
+        mean: (D,), theirs.
+        rows: Which of them; by default all.
+    """
     import numpy as np
 
     total = np.zeros((values.shape[1], values.shape[1]))
-    for start in range(0, len(values), BLOCK):
-        centred = values[start : start + BLOCK] - mean
+    count = len(values if rows is None else rows)
+    for start in range(0, count, BLOCK):
+        part = slice(start, start + BLOCK)
+        centred = values[part if rows is None else rows[part]] - mean
         total += centred.T @ centred
-    return total / (len(values) - 1)
+    return total / (count - 1)
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """Return `count` ≤ `total` of the indices below `total`, evenly spread, ascending."""
+    return [i * total // count for i in range(count)]
 
 
 @contextmanager
@@ -62,6 +81,14 @@ def plain_float32() -> Iterator[None]:
             yield
     finally:
         matmul.allow_tf32 = allowed
+
+
+class FeatureError(UserError, ValueError):
+    """Features that a metric cannot be computed from."""
+
+
+class NonFiniteFeatures(FeatureError, FloatingPointError):
+    """Features of generated samples with a NaN or an infinity: in training, the run diverged."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +113,26 @@ class Features:
             training set in float64 would take eight times the memory.
         logits: (N, K) float64 class scores before the softmax; None where there are none.
         extractor: What made them, its weights included; features of two extractors do not compare.
+        kept: What metrics have derived from them and will need again, by whatever key.
     """
 
     values: NDArray[Any]
     logits: NDArray[np.float64] | None
     extractor: str
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def gaussian(self) -> Gaussian:
         """The Gaussian fitted to the values; kept, since every comparison needs the reference's."""
         return fit_gaussian(self.values)
+
+    def spread(self, count: int) -> Features:
+        """Return at most `count` of the examples, evenly spread: a file's parts may differ."""
+        if len(self.values) <= count:
+            return self
+        rows = evenly(len(self.values), count)
+        return Features(self.values[rows], None if self.logits is None else self.logits[rows],
+                        self.extractor)
 
 
 @dataclass(frozen=True)
@@ -104,8 +141,10 @@ class Extractor:
 
     Attributes:
         name: Its name in the registry.
-        weights: The first 12 hex digits of the sha256 of its weights' file.
-        network: (n, C, H, W) uint8 on `device` → float32 (n, D) values and (n, K) logits.
+        weights: The first 12 hex digits of the sha256 of its weights' file (of the weights
+            themselves, where there is no such file).
+        network: (n, C, H, W) uint8 on `device` → float32 (n, D) values and (n, K) logits, or None
+            in the place of the logits, always.
         device: Where it runs.
         batch_size: Images at a time; fixed, since float32 results vary with it in the last digit.
     """
@@ -137,11 +176,26 @@ class Extractor:
             for batch in torch.split(images, self.batch_size):
                 for rows, out in zip((values, logits), self.network(batch.to(self.device)),
                                      strict=True):
-                    rows.append(out.cpu().numpy().astype(np.float64))
-        features = Features(np.concatenate(values), np.concatenate(logits), self.id)
+                    if out is not None:
+                        rows.append(out.cpu().numpy().astype(np.float64))
+        features = Features(np.concatenate(values), np.concatenate(logits) if logits else None,
+                            self.id)
         if not np.isfinite(features.values).all():
             raise FloatingPointError(f"{self.id} made features that are not finite")
         return features
+
+
+def hash_of(network: torch.nn.Module) -> str:
+    """Return the first 12 hex digits of the sha256 of a network's weights: names, shapes, values.
+    """
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()[:12]
 
 
 class LabelledImages(Protocol):
@@ -178,3 +232,7 @@ class LabelledData(Protocol):
     @property
     def fingerprint(self) -> str:
         """Changes with the content."""
+
+    @property
+    def channel(self) -> LabelledData | None:
+        """The grey data set that is the whole of the first channel, if this is a stack of it."""

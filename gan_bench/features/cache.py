@@ -13,7 +13,9 @@ from gan_bench.errors import UserError
 from gan_bench.features import Extractor, Features, Gaussian, Say
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 FORMAT = "1"
 
@@ -78,9 +80,9 @@ def reference_features(extractor: Extractor, images: torch.Tensor, source: str, 
 def _write(features: Features, folder: Path) -> None:
     import numpy as np
 
-    assert features.logits is not None
     np.save(folder / "values.npy", features.values)
-    np.save(folder / "logits.npy", features.logits)
+    if features.logits is not None:
+        np.save(folder / "logits.npy", features.logits)
     np.save(folder / "mean.npy", features.gaussian.mean)
     np.save(folder / "factor.npy", features.gaussian.factor)
 
@@ -88,9 +90,13 @@ def _write(features: Features, folder: Path) -> None:
 def _read(folder: Path, extractor: str) -> Features:
     import numpy as np
 
+    def mapped(name: str) -> NDArray[np.float64]:
+        array: NDArray[np.float64] = np.load(folder / f"{name}.npy", mmap_mode="r")
+        return array
+
     try:
-        values, logits, mean, factor = (np.load(folder / f"{name}.npy", mmap_mode="r")
-                                        for name in ("values", "logits", "mean", "factor"))
+        values, mean, factor = mapped("values"), mapped("mean"), mapped("factor")
+        logits = mapped("logits") if (folder / "logits.npy").exists() else None
     except (OSError, ValueError, EOFError) as error:
         raise damaged(folder, error) from None
     features = Features(values, logits, extractor)

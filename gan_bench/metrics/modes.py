@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gan_bench.facts import DataFacts
 from gan_bench.features import Features
+from gan_bench.metrics import check_finite
 from gan_bench.registry import METRICS
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def _hits(real: Features, fake: Features) -> NDArray[np.bool_]:
     """(N, M): whether sample n lies within reach of mode m."""
     import numpy as np
 
+    check_finite(fake.values, "the samples")
     gaps = fake.values[:, None, :] - real.values[None, :, :]
     hits: NDArray[np.bool_] = np.square(gaps).sum(axis=2) <= REACH**2
     return hits

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gan_bench.errors import UserError
-from gan_bench.features import Features
+from gan_bench.features import FeatureError, Features, NonFiniteFeatures
 from gan_bench.metrics import refuses_unlabelled, refuses_vectors
 from gan_bench.registry import METRICS
 
@@ -32,18 +31,23 @@ def class_score(fake: Features, splits: int) -> float:
         splits: Number of consecutive parts of as near the same size as can be.
 
     Raises:
-        UserError: Fewer samples than splits.
+        FeatureError: Fewer samples than splits.
+        NonFiniteFeatures: A logit is not finite.
     """
     import numpy as np
     from scipy.special import logsumexp
 
     assert fake.logits is not None
     if len(fake.logits) < splits:
-        raise UserError(f"a score over {splits} splits needs {splits} samples, and there are "
+        raise FeatureError(f"a score over {splits} splits needs {splits} samples, and there are "
                         f"{len(fake.logits)}; raise evaluate.samples")
+    if not np.isfinite(fake.logits).all():
+        raise NonFiniteFeatures(f"a logit of {fake.extractor} is not finite; check the images and "
+                                f"the extractor's weights")
     log_p = fake.logits - logsumexp(fake.logits, axis=1, keepdims=True)
     scores = []
-    for part in np.array_split(log_p, splits):
+    cuts = [i * len(log_p) // splits for i in range(1, splits)]  # where torch-fidelity cuts
+    for part in np.split(log_p, cuts):
         marginal = logsumexp(part, axis=0) - np.log(len(part))
         scores.append(np.exp((np.exp(part) * (part - marginal)).sum(axis=1).mean()))
     return float(np.mean(scores))

@@ -1,0 +1,49 @@
+"""Which scores may be compared: those that were measured in the same way.
+
+A protocol is what `evaluate.Evaluator` records beside each score: the extractor and the hash of its
+weights, how many generated and real examples, which split, raw or averaged weights of G, how the
+samples were quantised, which latents. FID moves by 10% with things that no table shows; so two
+scores of different protocols are not set side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+Protocol = Mapping[str, Any]
+
+
+def differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),
+                ) -> dict[str, tuple[Any, Any]]:
+    """Return what differs between two protocols: key → (value in `a`, value in `b`).
+
+    A key that one of them does not have counts as None there.
+
+    Args:
+        a: One protocol.
+        b: The other.
+        but: Keys that are allowed to differ.
+    """
+    keys = [key for key in {**a, **b} if key not in but]
+    return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}
+
+
+def refusal(a: Protocol, b: Protocol, *, but: Collection[str] = ()) -> str:
+    """Return why scores of these protocols cannot be compared, in words; empty if they can."""
+    parts = [f"{key} {_text(one)} against {_text(other)}"
+             for key, (one, other) in differences(a, b, but=but).items()]
+    return f"not measured alike: {', '.join(parts)}" if parts else ""
+
+
+def digest(protocol: Protocol) -> str:
+    """Return 8 hex digits that stand for a protocol."""
+    import hashlib
+    import json
+
+    text = json.dumps(protocol, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _text(value: object) -> str:
+    return "nothing" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

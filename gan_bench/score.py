@@ -1,0 +1,255 @@
+"""What `gan-bench evaluate` does: any samples, against any data set, by any metrics.
+
+The samples are those of a finished run, or images that something else generated. Every score comes
+with its protocol, and a run's scores stand beside those in its journal only where both were
+measured alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gan_bench import data as datasets
+from gan_bench import journal, rng
+from gan_bench.compare.tables import directions
+from gan_bench.data import Dataset
+from gan_bench.errors import UserError
+from gan_bench.evaluate import STREAM, Scorer, generate, latents, provenance, undisturbed
+from gan_bench.images import ARRAYS, read_images
+from gan_bench.metrics import asks_d
+from gan_bench.outcome import Progress
+from gan_bench.protocol import digest, refusal
+from gan_bench.registry import EXTRACTORS, METRICS, Entry
+from gan_bench.run import cache_of, resolve_device, set_up_torch
+from gan_bench.sample import find_run, load_generator
+from gan_bench.spec import Part, RunSpec, data_facts, describe_shape
+
+Say = Callable[[str], None]
+# Measured by default, as far as they apply: what needs no download and no discriminator.
+USUAL = ("fd_classifier", "kd_classifier", "precision_classifier", "recall_classifier",
+         "classifier_score", "fd_random", "nearest_train_mse", "high_quality", "modes_covered")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for; None: what the source itself says, or the usual.
+
+    Attributes:
+        data_set: What to measure against.
+        metrics: Names of metrics.
+        samples: How many to generate, or to take of those given.
+        split: Which split of the data set stands for the real images in metrics of features.
+        resize: Whether images of another size are resampled.
+    """
+
+    data_set: Part | None = None
+    metrics: list[str] | None = None
+    samples: int | None = None
+    split: Literal["train", "test"] | None = None
+    resize: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores, and how they were measured.
+
+    Attributes:
+        source: What was measured.
+        scores: By name.
+        protocols: By the same names.
+        journalled: What the run's journal has of them, where it was measured alike.
+        not_alike: Why other scores of the journal are not set beside these, by name.
+    """
+
+    source: str
+    scores: dict[str, float]
+    protocols: dict[str, dict[str, Any]]
+    journalled: dict[str, float] = field(default_factory=dict)
+    not_alike: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate(source: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
+             ) -> tuple[Report, Path | None]:
+    """Measure a source; return the report, and the run's folder if it is one.
+
+    Args:
+        source: A path: a run's folder, a file of weights with `spec.json` beside it, or images as
+            `images.read_images` takes them; or a run's id, or how it begins.
+        wanted: What to measure.
+        root: Where runs and the cache are.
+        data_root: Where data sets are.
+        say: Is told what takes long.
+
+    Raises:
+        UserError: There is no such source; it is not finished, not readable, too small, or of
+            another shape than the data set; a metric does not apply.
+    """
+    path = Path(source)
+    if not path.exists():
+        if path.suffix or len(path.parts) > 1:
+            raise UserError(f"{path}: there is no such file or folder")
+        path = find_run(root, source)
+    if path.suffix == ".safetensors":
+        return _of_run(path.parent, path.name, wanted, root, data_root, say), path.parent
+    if (path / "spec.json").exists():
+        return _of_run(path, "final.safetensors", wanted, root, data_root, say), path
+    if path.is_file() and path.suffix in (".pt", ".pth", ".ckpt"):
+        raise UserError(f"{path}: weights are read from a run's final.safetensors alone; of "
+                        f"another program's generator, give images (a folder, {', '.join(ARRAYS)})")
+    return _of_images(path, wanted, root, data_root, say), None
+
+
+def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | None) -> bool:
+    """Add the scores to the run's journal and mirror it into MLflow; return whether any is new.
+
+    A name is `evaluate-<digest of the protocol>/<score>`, so it never stands for two protocols, and
+    logging the same again changes nothing, here or there.
+
+    Raises:
+        UserError: The run has not ended, or MLflow fails (the journal has the scores then, and
+            logging again goes on from there).
+    """
+    from gan_bench.mirror import Mirror, open_store
+
+    last = journal.last(folder)
+    if last is None or last["kind"] != "end":
+        raise UserError(f"{folder}: --log adds to a finished run, and its journal has no end")
+    names = {name: f"evaluate-{digest(report.protocols[name])}/{name}" for name in report.scores}
+    new = journal.amend(folder, {names[k]: v for k, v in report.protocols.items()},
+                        {names[k]: v for k, v in report.scores.items()})
+    Mirror(open_store(root, tracking_uri)).sync(folder)
+    return new
+
+
+def protocol_lines(protocols: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the protocols as text: a line for each that differs, after the names it holds for."""
+    groups: dict[str, list[str]] = {}
+    for name, protocol in protocols.items():
+        text = ", ".join(f"{key} {value:,}" if type(value) is int else f"{key} {value}"
+                         for key, value in protocol.items() if value is not None)
+        groups.setdefault(text, []).append(name)
+    return [f"{', '.join(names)}: {text}" for text, names in groups.items()]
+
+
+def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
+            ) -> Report:
+    spec, generator = load_generator(folder, weights)
+    device = resolve_device(spec)
+    set_up_torch(spec)  # and so the bits are those of the run's own measurement
+    own = spec.evaluate.final or spec.evaluate
+    names = wanted.metrics or [n for n in own.metrics if not asks_d(n)]
+    count = wanted.samples or own.samples
+    scorer = _scorer(wanted.data_set or spec.dataset, names, count, wanted.split, root, data_root,
+                     device, say, spec.data.shape)
+    generator.to(device)
+    with undisturbed(generator, seed=rng.derive(spec.seed, STREAM, 1)):
+        samples = generate(generator, latents(spec, count), device)
+    report = Report(f"{spec.experiment}/{spec.id}, {spec.variant} seed {spec.seed}",
+                    *_scores(scorer, samples, provenance(spec)))
+    return _beside_journal(report, spec, folder)
+
+
+def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say) -> Report:
+    if wanted.data_set is None:
+        raise UserError(f"{path}: which data set is it to be measured against? give --data-set or "
+                        f"--experiment")
+    facts = data_facts(wanted.data_set, data_root)
+    given = read_images(path, facts.shape, wanted.samples, wanted.resize)
+    names = wanted.metrics or [
+        entry.name for entry in map(METRICS.__getitem__, USUAL) if not entry.facts["refuses"](facts)
+        and not (entry.facts["extractor"] == "random" and facts.classes)]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    scorer = _scorer(wanted.data_set, names, len(given.samples), wanted.split, root, data_root,
+                     device, say, facts.shape)
+    how: dict[str, object] = {"generator": "given", "quantisation": given.quantisation,
+                              "latents": None}
+    if given.resized:
+        how["resized"] = given.resized
+    return Report(str(path), *_scores(scorer, given.samples.to(device), how))
+
+
+def _scorer(data_set: Part, names: Sequence[str], count: int, split: str | None, root: Path,
+            data_root: Path, device: str, say: Say, shape: tuple[int, ...]) -> Scorer:
+    """Prepare the data and what the metrics need; refuse first what cannot be measured."""
+    facts = data_facts(data_set, data_root)
+    if facts.shape != shape:
+        raise UserError(f"the run makes {describe_shape(shape)}, and {data_set} holds "
+                        f"{describe_shape(facts.shape)}; name another --data-set")
+    entries = [_against(METRICS[name], split) for name in names]
+    for entry in entries:
+        if asks_d(entry.name):
+            raise UserError(f"{entry.name} asks the discriminator in training, and there is none "
+                            f"here; leave it out of --metrics")
+        if reason := entry.facts["refuses"](facts):
+            raise UserError(f"{entry.name} {reason}")
+    cache = cache_of(root)
+    datasets.prepare(data_set, data_root, cache, say)
+    data: Dataset = datasets.load(data_set, data_root, cache, device, facts=facts)
+    return Scorer(entries, count, data_set, data, cache, say)
+
+
+def _against(entry: Entry[Any], split: str | None) -> Entry[Any]:
+    """The metric with another split for its reference, if it is one that compares features."""
+    if split in (None, entry.facts["reference"]) or entry.facts["reference"] is None:
+        return entry
+    if entry.facts["reference"] != "train" or entry.facts["extractor"] not in EXTRACTORS.names():
+        raise UserError(f"{entry.name} is about {entry.facts['reference']} alone; leave it out of "
+                        f"--metrics, or leave out --split")
+    return replace(entry, facts={**entry.facts, "reference": split})
+
+
+def _scores(scorer: Scorer, samples: Tensor, how: dict[str, object],
+            ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    try:
+        return scorer(samples), scorer.protocol(**how)
+    except FloatingPointError as error:
+        raise UserError(str(error)) from None
+
+
+def _beside_journal(report: Report, spec: RunSpec, folder: Path) -> Report:
+    """The report with what the run's own journal says of the same scores."""
+    run = Progress(spec, folder)
+    run.follow()
+    reasons = {name: refusal(report.protocols[name], run.protocols[name])
+               for name in report.scores if name in run.scores}
+    return replace(report,
+                   journalled={n: run.scores[n] for n, why in reasons.items() if not why},
+                   not_alike={n: why for n, why in reasons.items() if why})
+
+
+def as_json(report: Report) -> str:
+    """Return the report as one JSON object."""
+    return json.dumps({"source": report.source, "scores": report.scores,
+                       "protocols": report.protocols, "journalled": report.journalled,
+                       "not_alike": report.not_alike})
+
+
+def as_text(report: Report) -> str:
+    """Return the report for a terminal: a table of the scores, the protocols below it."""
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.table import Table
+
+    better = directions()
+    arrows = {"lower": " ↓", "higher": " ↑"}
+    table = Table(box=None, pad_edge=False, title=report.source, title_justify="left")
+    for heading in ("score", "value", *(["in the journal"] if report.journalled else [])):
+        table.add_column(heading, justify="left" if heading == "score" else "right")
+    for name, value in report.scores.items():
+        known = report.journalled.get(name)
+        table.add_row(name + arrows.get(better.get(name) or "", ""), f"{value:.6g}",
+                      *([] if known is None else [f"{known:.6g}"]))
+    console = Console(file=StringIO(), width=120)
+    console.print(table)
+    lines = [f"  {line}" for line in protocol_lines(report.protocols)]
+    lines += [f"  {name} in the run's journal: {why}" for name, why in report.not_alike.items()]
+    assert isinstance(console.file, StringIO)
+    return "\n".join([console.file.getvalue(), "how it was measured", *lines])

@@ -1,0 +1,285 @@
+"""`gan-bench evaluate` and `extractor train`: scores of runs and of foreign images."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from runs import DIGITS, a_run
+from test_execute import gan_bench
+from test_images import save_pngs
+from torch import Tensor
+
+from gan_bench import data as datasets
+from gan_bench import journal
+from gan_bench.compare.tables import summarise
+from gan_bench.data import Dataset
+from gan_bench.errors import UserError
+from gan_bench.evaluate import Scorer
+from gan_bench.experiment import load_experiment
+from gan_bench.features.classifier import classifier
+from gan_bench.metrics.frechet import frechet_distance
+from gan_bench.outcome import Progress, progress_of, state_of
+from gan_bench.protocol import differences, digest, refusal
+from gan_bench.registry import DATASETS, METRICS
+from gan_bench.run import prepare, run_one
+from gan_bench.score import Report, Wanted, evaluate, log_scores
+from gan_bench.spec import RunSpec
+
+DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})
+SCORED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]",
+                        "metrics: [fd_classifier, classifier_score, d_accuracy, nearest_train_mse]")
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def scores_of(source: Path | str, root: Path, **wanted: Any) -> Report:
+    wanted.setdefault("data_set", DIGITS_16)
+    return evaluate(str(source), Wanted(**wanted), root, root, silent)[0]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with one finished run, as the launcher would leave it but for MLflow."""
+    folder = tmp_path_factory.mktemp("root")
+    (folder / "file").mkdir()
+    spec = load(folder)
+    prepare(load_experiment(folder / "file" / "tiny.yaml", folder), folder, folder, silent)
+    run_one(spec, folder, folder)
+    return folder
+
+
+def load(root: Path) -> RunSpec:
+    return a_run(root / "file", text=SCORED)
+
+
+@pytest.fixture(scope="module")
+def digits(root: Path) -> Dataset:
+    return datasets.load(DIGITS_16, root, root / "cache", "cpu")
+
+
+def test_a_run_scores_as_in_its_journal_to_the_bit(root: Path) -> None:
+    spec = load(root)
+    report, folder = evaluate(spec.id[:6], Wanted(), root, root, silent)
+    assert folder == spec.folder(root)
+    own = progress_of(spec, root).scores
+    asked = {"fd_classifier", "classifier_score", "nearest_train_mse"}
+    assert set(report.scores) == asked  # D's view is left out
+    assert report.scores == {name: own[name] for name in asked} == report.journalled
+    assert report.not_alike == {}
+    for source in (folder, folder / "final.safetensors"):
+        assert evaluate(str(source), Wanted(), root, root, silent)[0].scores == report.scores
+
+
+def test_what_was_measured_otherwise_is_not_set_beside(root: Path) -> None:
+    spec = load(root)
+    report, _ = evaluate(spec.id, Wanted(samples=60), root, root, silent)
+    assert report.journalled == {}
+    assert report.not_alike["fd_classifier"] == "not measured alike: generated 60 against 50"
+    report, _ = evaluate(spec.id, Wanted(metrics=["fd_classifier"], split="test"), root, root,
+                         silent)
+    assert report.not_alike["fd_classifier"] == (
+        "not measured alike: real 359 against 1,438, split test against train")
+
+
+def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
+    from mlflow import MlflowClient
+
+    spec = load(root)
+    report, folder = evaluate(spec.id, Wanted(samples=60), root, root, silent)
+    assert folder is not None
+    before, _ = journal.read(folder)
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    assert log_scores(report, folder, root, uri)
+    after, _ = journal.read(folder)
+    assert after[: len(before)] == before
+    assert [r["kind"] for r in after[len(before):]] == ["protocol", "metrics", "end"]
+    assert after[-1] == before[-1]
+    assert state_of(spec, root) == ("FINISHED", spec.steps)
+    assert progress_of(spec, root).scores["nearest_train_mse"] != report.scores["nearest_train_mse"]
+
+    assert not log_scores(report, folder, root, uri)
+    assert journal.read(folder)[0] == after
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    [run] = client.search_runs([experiment.experiment_id])
+    name = f"evaluate-{digest(report.protocols['fd_classifier'])}/fd_classifier"
+    [row] = client.get_metric_history(run.info.run_id, name)
+    assert (row.value, row.step) == (report.scores["fd_classifier"], spec.steps)
+    assert json.loads(run.data.tags[f"protocol.{name}"]) == report.protocols["fd_classifier"]
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time == before[-1]["t"]
+
+
+def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: Path) -> None:
+    images = digits.test.images
+    path = save_pngs(tmp_path / "a", images.numpy())
+    report = scores_of(path, root)
+    extractor = classifier(digits, root / "cache", "cpu", silent)
+    by_hand = frechet_distance(extractor(digits.train.images), extractor(images))
+    assert report.scores["fd_classifier"] == pytest.approx(by_hand, rel=1e-9)
+    protocol = report.protocols["fd_classifier"]
+    assert protocol["weights"] == extractor.weights
+    assert (protocol["generated"], protocol["real"], protocol["split"]) == (359, 1438, "train")
+    assert (protocol["generator"], protocol["latents"]) == ("given", None)
+    assert "resized" not in protocol
+    assert "fd_random" not in report.scores  # there are labels
+
+    itself = scores_of(path, root, metrics=["fd_classifier"], split="test")
+    assert itself.scores["fd_classifier"] == pytest.approx(0, abs=1e-4)
+    np.savez(tmp_path / "b.npz", images.numpy()[:, 0] / np.float32(255))
+    assert scores_of(tmp_path / "b.npz", root).scores == pytest.approx(report.scores, rel=1e-9)
+    small = scores_of(path, root, data_set=DATASETS.parse({"name": "digits", "image_size": 8}),
+                      metrics=["nearest_train_mse"], resize=True)
+    assert small.protocols["nearest_train_mse"]["resized"].endswith("from 16×16")
+
+
+@pytest.mark.parametrize(("source", "wanted", "words"), [
+    ("{a}", {"data_set": None}, "which data set .*--data-set"),
+    ("{a}", {"data_set": DATASETS.parse("digits")}, "is 16×16 pixels.* 8×8; .*--resize"),
+    ("{a}", {"samples": 400}, "holds 359 examples, and 400 are needed"),
+    ("{a}", {"metrics": ["d_accuracy"]}, "d_accuracy asks the discriminator"),
+    ("{a}", {"metrics": ["high_quality"]}, "high_quality needs known modes"),
+    ("{a}", {"metrics": ["fd_clasifier"]}, "did you mean 'fd_classifier'"),
+    ("{a}", {"metrics": ["nearest_train_mse"], "split": "test"}, "is about train alone"),
+    ("{a}/none", {}, "there is no such file"),
+    ("zzzz", {}, "no run's id begins with 'zzzz'"),
+    ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, and digits holds"),
+    ("{run}/journal.jsonl", {}, "neither a folder nor one of"),
+    ("{empty}", {}, "has no final.safetensors; `gan-bench run` its experiment"),
+    ("{torn}", {}, "final.safetensors: cannot be read"),
+    ("{nospec}/final.safetensors", {}, "spec.json: cannot be read as a run's specification"),
+])
+def test_what_cannot_be_measured_is_named(
+    root: Path, digits: Dataset, tmp_path: Path, source: str, wanted: dict[str, Any], words: str,
+) -> None:
+    save_pngs(tmp_path / "a", digits.test.images.numpy())
+    run = load(root).folder(root)
+    for name in ("empty", "torn", "nospec"):
+        (tmp_path / name).mkdir()
+        if name != "nospec":
+            (tmp_path / name / "spec.json").write_text((run / "spec.json").read_text())
+        if name != "empty":
+            content = (run / "final.safetensors").read_bytes()[:5000]
+            (tmp_path / name / "final.safetensors").write_bytes(content)
+    where = {name: tmp_path / name for name in ("a", "empty", "torn", "nospec")} | {"run": run}
+    with pytest.raises(UserError, match=words):
+        scores_of(source.format(**where), root, **wanted)
+
+
+def test_mnist_test_against_train_from_pngs(mnist_root: Path, tmp_path: Path) -> None:
+    """What a user does with a peer's model: the command, on a folder of PNGs."""
+    part = DATASETS.parse("mnist")
+    datasets.prepare(part, mnist_root, tmp_path / "cache")
+    mnist = datasets.load(part, mnist_root, tmp_path / "cache", "cpu")
+    save_pngs(tmp_path / "pngs", mnist.test.images[::5].numpy())
+    metrics = ["fd_classifier", "classifier_score"]
+    command = ["evaluate", tmp_path / "pngs", "--data-set", "mnist", "--metrics", ",".join(metrics),
+               "--root", tmp_path, "--data", mnist_root]
+    done = gan_bench(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "training" not in done.stderr  # the weights ship
+    found = json.loads(done.stdout)
+    protocol = found["protocols"]["fd_classifier"]
+    assert (protocol["generated"], protocol["real"]) == (2000, 60_000)
+
+    def scores(images: Tensor) -> dict[str, float]:
+        scorer = Scorer([METRICS[m] for m in metrics], len(images), part, mnist, tmp_path / "cache")
+        return scorer(images)
+
+    test = mnist.test.images[::5]
+    assert found["scores"] == pytest.approx(scores(test), rel=1e-6)
+    draws = torch.Generator().manual_seed(0)
+    blurs = [torch.nn.functional.avg_pool2d(test.float(), size, 1, size // 2).to(torch.uint8)
+             for size in (3, 5)]
+    noisy = [(test + sigma * torch.randn(test.shape, generator=draws)).clamp(0, 255)
+             .to(torch.uint8) for sigma in (25, 100)]
+    ones = mnist.test.images[mnist.test.labels == 1]
+    distance = {name: scores(images)["fd_classifier"] for name, images in {
+        "test": test, "blur 3": blurs[0], "blur 5": blurs[1], "noise 25": noisy[0],
+        "noise 100": noisy[1], "ones": ones}.items()}
+    assert 0 < 5 * distance["test"] < min(distance["blur 3"], distance["noise 25"])
+    assert distance["blur 3"] < distance["blur 5"]
+    assert distance["noise 25"] < distance["noise 100"]
+    assert max(distance["blur 3"], distance["noise 25"]) < distance["ones"]
+    assert scores(ones)["classifier_score"] < 1.5 < 9 < scores(test)["classifier_score"] < 10
+
+    table = gan_bench(*command)
+    for words in ("fd_classifier ↓", f"{distance['test']:.3g}", "how it was measured",
+                  "generated 2,000", "real 60,000", f"weights {protocol['weights']}"):
+        assert words in table.stdout
+
+
+def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
+    save_pngs(tmp_path / "a", np.zeros((3, 1, 9, 9), np.uint8))
+    for arguments, words in (
+        (["evaluate", tmp_path / "a", "--data-set", "digits"], "is 9×9 pixels"),
+        (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "no YAML"),
+        (["evaluate", tmp_path / "a", "--data-set", "digits", "--split", "all"], "train or test"),
+        (["extractor", "train", "gaussians"], "needs images"),
+    ):
+        done = gan_bench(*arguments, "--root", tmp_path / "root")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_the_recipe_remade(tmp_path: Path) -> None:
+    """On the processor that made the shipped weights, the same bits; elsewhere, as good."""
+    done = gan_bench("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the bits" in done.stdout.replace("same bits", "the bits").replace("other b", "the b")
+    [folder] = (tmp_path / "out").iterdir()
+    about = json.loads((folder / "about.json").read_text())
+    assert f"sha256 {about['sha256'][:12]}" in done.stdout
+    assert 0.95 < about["accuracy"] < 1
+    assert not (tmp_path / "cache" / "extractors").exists()
+    again = gan_bench("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+
+def test_differences_of_protocols() -> None:
+    one: dict[str, Any] = {"extractor": "inception", "generated": 50_000, "split": "train"}
+    assert differences(one, dict(one)) == {}
+    assert refusal(one, dict(one)) == ""
+    other = {**one, "generated": 10_000, "resized": "bilinear"}
+    assert differences(one, other) == {"generated": (50_000, 10_000), "resized": (None, "bilinear")}
+    assert refusal(one, other) == ("not measured alike: generated 50,000 against 10,000, "
+                                   "resized nothing against bilinear")
+    assert refusal(one, other, but=("generated", "resized")) == ""
+    assert digest(one) == digest(dict(reversed(one.items()))) != digest(other)
+
+
+def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
+    spec = a_run(tmp_path)
+    runs = []
+    for variant, seed, weights, generator in (("a", 0, "1", "raw"), ("a", 1, "1", "raw"),
+                                              ("b", 0, "1", "ema"), ("b", 1, "1", "ema"),
+                                              ("c", 0, "1", "raw"), ("c", 1, "2", "raw")):
+        folder = tmp_path / f"{variant}{seed}"
+        folder.mkdir()
+        record = journal.Journal(folder)
+        record.protocol({"eval/fd_classifier": {"weights": weights, "generator": generator}})
+        record.metrics(1, {"eval/fd_classifier": 10 + seed + ord(variant)})
+        record.end("FINISHED")
+        copy = spec.model_copy(update={"variant": variant, "seed": seed})
+        runs.append(Progress(copy, folder))
+        runs[-1].follow()
+    plain, averaged, mixed = summarise(runs, "a")
+    assert (plain.refused, averaged.refused) == ("", "")  # `ema` is the variants' own setting
+    assert averaged.gap is not None
+    assert averaged.gap.value == 1
+    assert mixed.refused == "not measured alike: weights 2 against 1"
+    assert math.isnan(mixed.mean.value)
+    assert (mixed.gap, mixed.verdict) == (None, None)
+    baseline_mixed = summarise(runs, "c")
+    assert all(row.refused and row.gap is None for row in baseline_mixed)
