@@ -19,6 +19,7 @@ lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 
 bench: $(READY)  ## how fast it is
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/evaluation.py
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
