@@ -108,9 +108,9 @@ class LiveTable:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._table)
         self._runs: list[Progress] = []
         self._pace = Pace([])
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._table)
 
     def say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False)

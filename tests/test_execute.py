@@ -142,6 +142,32 @@ def test_the_analysis_script_reads_the_same_scores_from_mlflow(finished: Path) -
     assert [row[-5], row[-2], row[-1]] == ["2", *(f"{s:.4g}" for s in sorted(scores))]
 
 
+def test_on_a_terminal_a_table_is_drawn_in_place(tmp_path: Path) -> None:
+    """Under a pseudo-terminal: a live table while it trains, the summary after it, status 0."""
+    import pty
+
+    argv = [*GAN_BENCH, "run", str(write_experiment(tmp_path)), "--root", str(tmp_path / "root"),
+            "--set", "seeds=[0]", "--set", "base.steps=200"]
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover
+        os.execve(argv[0], argv, {**os.environ, "TERM": "xterm", "COLUMNS": "140", "LINES": "40"})
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal closes with the process
+        while chunk := os.read(terminal, 65536):
+            shown += chunk
+    _, status = os.waitpid(pid, 0)
+    text = shown.decode()
+    assert os.waitstatus_to_exitcode(status) == 0, text
+    assert "Traceback" not in text
+    for heading in ("variant", "seed", "state", "step", "steps/s", "D loss", "G loss",
+                    "last score", "left"):
+        assert heading in text
+    assert "200/200" in text
+    assert "RUNNING" in text
+    assert "2 of 2 ended" in text
+    assert text.index("2 of 2 ended") < text.index("95% interval")
+
+
 def test_plan_shows_states(finished: Path) -> None:
     done = gan_bench("plan", finished / "tiny.yaml", "--root", finished / "root", "--json")
     assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["FINISHED"] * 4
