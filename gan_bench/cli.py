@@ -39,16 +39,27 @@ def run(
     slots: Annotated[int | None, typer.Option(
         min=1, help="Runs at once. [default: one per core, or per GPU]")] = None,
     tracking_uri: Uri = None,
+    retries: Annotated[int, typer.Option(
+        min=0, help="How often a run whose process was killed is taken up again.")] = 2,
+    checkpoint_every: Annotated[float | None, typer.Option(
+        min=0, metavar="SECONDS", help="Time between checkpoints. [default: 30, or as much more as "
+        "keeps their cost below 1 %]")] = None,
+    allow_drift: Annotated[bool, typer.Option(
+        "--allow-drift", help="Go on from checkpoints of another version or device; it is "
+        "recorded.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, measure and track every run that is not finished yet.
+    """Train, measure and track every run that is not finished yet, from where it was.
+
+    Ctrl-C lets each run write a checkpoint; the same command goes on from there, to the same bits.
 
     Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
-    trained, but MLflow has not got everything.
+    trained, but MLflow has not got everything; 130 and 143 stopped.
     """
     from rich.console import Console
 
     from gan_bench.compare.tables import summarise, summary_table
+    from gan_bench.errors import Stopped
     from gan_bench.execute import Settings, execute
     from gan_bench.experiment import load_experiment
     from gan_bench.outcome import DONE
@@ -61,24 +72,26 @@ def run(
                 LiveTable(console) if console.is_terminal else PlainLines(console))
     command = " ".join(["gan-bench run", shlex.quote(str(experiment)),
                         *(f"--set {shlex.quote(s)}" for s in settings)])
-    runs, missing = execute(spec, Settings(root, data, slots, tracking_uri, command), reporter)
+    ended = execute(spec, Settings(root, data, slots, tracking_uri, command, retries,
+                                   checkpoint_every, allow_drift), reporter)
+    runs, missing = ended.runs, ended.missing
     failed = [r for r in runs if r.state not in DONE]
-    rows = summarise(runs, spec.baseline)
     if as_json:
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": missing,
                           "runs": [to_json(r) for r in runs]}))
     else:
-        console.print(summary_table(rows, spec.baseline))
+        console.print(summary_table(summarise(runs, spec.baseline), spec.baseline))
         for r in runs:
-            if r.state != "FINISHED":
+            if r.state not in ("FINISHED", "WAITING"):
                 console.print(f"{r.state} {r.spec.variant} seed {r.spec.seed} ({r.spec.id}): "
                               f"{r.why}", markup=False, highlight=False, soft_wrap=True)
-        here = "" if root == ROOT else f" --root {shlex.quote(str(root))}"
         console.print(f"{len(runs) - len(failed)} of {len(runs)} runs are done. Look at them: "
-                      f"gan-bench ui{here}", markup=False, highlight=False)
+                      f"gan-bench ui{_root(root)}", markup=False, highlight=False)
     if missing:
-        print(f"MLflow has not got everything: {missing}\nNothing is lost: run the same command "
-              f"again to bring the rest there.", file=sys.stderr)
+        print(f"MLflow has not got everything: {missing}\nNothing is lost: gan-bench sync"
+              f"{_root(root)}{_store(tracking_uri)} brings the rest there.", file=sys.stderr)
+    if ended.stopped:
+        raise Stopped(ended.stopped)
     if failed or missing:
         raise typer.Exit(1 if failed else 3)
 
@@ -92,37 +105,34 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
-    from gan_bench.experiment import differences, load_experiment
-    from gan_bench.outcome import state_of
-    from gan_bench.spec import describe_shape
+    from gan_bench import plan as plans
+    from gan_bench.experiment import load_experiment
 
     spec = load_experiment(experiment, data, settings)
-    states = [state_of(r, root) for r in spec.runs]
     if as_json:
-        for r, (state, step) in zip(spec.runs, states, strict=True):
-            print(json.dumps({"id": r.id, "variant": r.variant, "seed": r.seed, "state": state,
-                              "step": step, "steps": r.steps}))
-        return
-    first = spec.runs[0]
-    lines = [f"{spec.name}: {spec.question}", ""] if spec.question else [spec.name, ""]
-    lines += [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
-              f"{first.data.train:,} for training and {first.data.test:,} held out",
-              f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
-              f"{len(spec.runs)}, baseline {spec.baseline}",
-              f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} "
-              f"samples",
-              *([f"final     {', '.join(final.metrics)} on {final.samples:,} samples"]
-                if (final := first.evaluate.final) else []),
-              ""]
-    table = differences(spec.runs)
-    if table:
-        # A line a variant: a grid has more of them than settings that differ.
-        lines += ["what differs between variants", *_columns(
-            [["", *table], *([v, *(row[v] for row in table.values())] for v in spec.variants)]), ""]
-    lines += _columns([["id", "variant", "seed", "state", "step"],
-                       *([r.id, r.variant, str(r.seed), state, f"{step}/{r.steps}"]
-                         for r, (state, step) in zip(spec.runs, states, strict=True))])
-    print("\n".join(lines))
+        print("\n".join(json.dumps(record) for record in plans.as_json(spec, root)))
+    else:
+        print(plans.as_text(spec, root))
+
+
+@app.command()
+def sync(
+    root: Root = ROOT,
+    tracking_uri: Annotated[str | None, typer.Option(
+        "--to", "--tracking-uri", envvar="MLFLOW_TRACKING_URI",
+        help="MLflow's store. [default: mlflow.db in the root]")] = None,
+) -> None:
+    """Bring every run of the root into MLflow: what a dead server has missed, or all into another.
+
+    Exit status: 0 all is there; 2 nothing could be done; 3 something is still missing.
+    """
+    from gan_bench.sync import sync as bring
+
+    done = bring(root, tracking_uri, _to_stderr)
+    print(f"{done.runs} runs, {done.brought} brought up to date")
+    if done.missing:
+        print("\n".join(done.missing), file=sys.stderr)
+        raise typer.Exit(3)
 
 
 @app.command(name="list")
@@ -133,6 +143,7 @@ def list_names(
     """Show every registered name with its arguments and what it is."""
     from gan_bench import registry
     from gan_bench.errors import UserError
+    from gan_bench.plan import columns
     from gan_bench.registry import Registry, nearest
 
     kinds: dict[str, Registry[Any]] = {
@@ -151,7 +162,7 @@ def list_names(
             facts = f" ({better} is better)" if better else ""
             rows.append([f"  {entry.name}", entry.summary + facts, f"[{arguments}]"
                          if arguments else ""])
-        print(name, *_columns(rows), *(f"  plug-in {k} failed: {v}" for k, v in
+        print(name, *columns(rows), *(f"  plug-in {k} failed: {v}" for k, v in
                                        kinds[name].failed_plugins.items()), "", sep="\n")
 
 
@@ -301,11 +312,13 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _columns(rows: list[list[str]]) -> list[str]:
-    """Return rows of text with their columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows]
+def _root(root: Path) -> str:
+    """The option that names the root, where it is not the usual one."""
+    return "" if root == ROOT else f" --root {shlex.quote(str(root))}"
+
+
+def _store(uri: str | None) -> str:
+    return "" if uri is None else f" --to {shlex.quote(uri)}"
 
 
 if __name__ == "__main__":

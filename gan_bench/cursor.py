@@ -1,13 +1,14 @@
-"""The cursor file of a run: how far its journal is in an MLflow store. No MLflow here."""
+"""The cursor file of a run: how far its journal is in each MLflow store. No MLflow here."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from gan_bench import journal
+from gan_bench.atomic import replacing
 from gan_bench.store import has_run, sqlite_path, without_password
 
 FILE = "mirror.json"
@@ -21,7 +22,8 @@ class Cursor:
         uri: The store, without password.
         mlflow_run_id: MLflow's own id of the run.
         offset: Bytes of the journal that have been replayed.
-        attempt: Time of the journal's start record: another one is another journal. 0 if none.
+        attempt: Time of the record since which the journal's lines have been valid: of its start,
+            or of a later record that has declared earlier ones void.
     """
 
     uri: str
@@ -30,29 +32,19 @@ class Cursor:
     attempt: int
 
 
-def read(folder: Path) -> Cursor | None:
-    """Return the run's cursor; None if there is none that can be read, so that it is made anew."""
+def read(folder: Path, uri: str) -> Cursor | None:
+    """Return the run's cursor in a store; None if there is none that can be read: it is remade."""
     try:
-        return Cursor(**json.loads((folder / FILE).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        return Cursor(**_all(folder)[without_password(uri)])
+    except (KeyError, TypeError):
         return None
 
 
 def write(folder: Path, cursor: Cursor) -> None:
-    """Write the run's cursor, whole or not at all."""
-    temporary = folder / f".{FILE}"
-    temporary.write_text(json.dumps(asdict(cursor)) + "\n")
-    os.replace(temporary, folder / FILE)
-
-
-def attempt(folder: Path) -> int:
-    """Return the time of the journal's start record in ms since 1970; 0 while there is none."""
-    try:
-        with (folder / journal.FILE).open("rb") as file:
-            line = file.readline()
-    except FileNotFoundError:
-        return 0
-    return int(json.loads(line)["t"]) if line.endswith(b"\n") else 0
+    """Write the run's cursor in its store, whole or not at all, beside those in other stores."""
+    known = {**_all(folder), cursor.uri: asdict(cursor)}
+    with replacing(folder / FILE) as temporary:
+        temporary.write_text(json.dumps(known, indent=1) + "\n")
 
 
 def mirrored(folder: Path, uri: str) -> bool:
@@ -60,11 +52,19 @@ def mirrored(folder: Path, uri: str) -> bool:
 
     A server is taken at the cursor's word; an SQLite file is asked whether it holds the run.
     """
-    cursor, start = read(folder), attempt(folder)
-    if cursor is None or not start:
+    cursor, start = read(folder, uri), journal.first(folder)
+    if cursor is None or start is None:
         return False
     size = (folder / journal.FILE).stat().st_size
-    if (cursor.uri, cursor.attempt, cursor.offset) != (without_password(uri), start, size):
+    if cursor.offset != size or cursor.attempt < start["t"]:
         return False
     database = sqlite_path(uri)
     return database is None or has_run(database, cursor.mlflow_run_id)
+
+
+def _all(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,34 @@ class Engine:
         if self.ema is not None:
             self._average()
         return seen
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a step leaves behind: networks, average, optimizers, first bad step.
+
+        The tensors are the engine's own: the next step changes them.
+        """
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        return {
+            **{name: network.state_dict() for name, network in networks.items()},
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            **{f"{name}_optimizer": self._optimizers[network].state_dict()
+               for name, network in networks.items()},
+            "first_bad": int(self.first_bad),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` has returned, to the bit.
+
+        Raises:
+            RuntimeError, ValueError: It is of other networks or optimizers.
+        """
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        for name, network in networks.items():
+            network.load_state_dict(state[name])
+            self._optimizers[network].load_state_dict(state[f"{name}_optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.first_bad.fill_(state["first_bad"])
 
     def _begin(self, step: int) -> None:
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import signal
-import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Protocol
 
 from gan_bench import journal, worker
-from gan_bench.errors import Stopped, UserError, one_line
+from gan_bench.errors import Stopped, UserError
 from gan_bench.experiment import differences
-from gan_bench.outcome import DONE, Progress, progress_of
+from gan_bench.mirroring import Mirroring
+from gan_bench.outcome import DONE, LOG, Progress, progress_of
+from gan_bench.root import locked, make_folder, make_root, write_about
 from gan_bench.spec import ExperimentSpec
 
 POLL = 0.5  # seconds between two looks at the journals
-MIRROR_EVERY = 5.0  # seconds between two rounds of the mirror
+GRACE = 6.0  # seconds for the runs' checkpoints, when the user stops it
+LAST_WORDS = 2.5  # seconds for MLflow to hear of it
 
 
 class Reporter(Protocol):
@@ -51,6 +54,9 @@ class Settings:
         slots: How many runs at once; None: as many as cores (over a run's threads), or GPUs.
         tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
         command: How to repeat it, for the notes in MLflow.
+        retries: How often a run whose process was killed is taken up again from its checkpoint.
+        checkpoint_every: Seconds between two checkpoints of a run; None: as `run_one`.
+        allow_drift: Whether to go on from checkpoints of another version or device.
     """
 
     root: Path
@@ -58,101 +64,72 @@ class Settings:
     slots: int | None
     tracking_uri: str | None
     command: str
+    retries: int = 2
+    checkpoint_every: float | None = None
+    allow_drift: bool = False
 
 
-def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter,
-            ) -> tuple[list[Progress], str]:
+@dataclass(frozen=True)
+class Ended:
+    """How an experiment ended.
+
+    Attributes:
+        runs: How each run did.
+        missing: Why MLflow has not got everything; empty if it has.
+        stopped: The status to end with, 130 or 143, if the user stopped it.
+    """
+
+    runs: list[Progress]
+    missing: str
+    stopped: int | None = None
+
+
+def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) -> Ended:
     """Train what is not yet trained, and mirror what is not yet mirrored.
-
-    Returns:
-        How each run ended, and why MLflow has not got everything; empty if it has.
 
     Raises:
         UserError: Something makes the whole experiment impossible; nothing has been trained.
-        Stopped: Ctrl-C or SIGTERM; the workers are gone.
+        Stopped: Ctrl-C or SIGTERM, before there was anything to train.
     """
     make_root(settings.root)
-    with _lock(settings.root / "runs" / experiment.name), _terminable():
+    home = settings.root / "runs" / experiment.name
+    with locked(home), _terminable():
         runs = [progress_of(run, settings.root) for run in experiment.runs]
         waiting = [run for run in runs if run.state not in DONE]
         for run in waiting:
-            _clear(run.folder)
-        if waiting:
-            with _preparations(experiment, settings) as answers:
-                mirror = _Mirroring(experiment, settings, runs)  # imports mlflow meanwhile
-                gpus = _await(answers, reporter)
-            reporter.begin(runs)
-            try:
-                _train_all(waiting, settings, gpus, reporter, mirror)
-            finally:
-                reporter.close()
-                missing = mirror.finish()
-        else:
-            missing = _Mirroring(experiment, settings, runs).finish()
-        return runs, missing
-
-
-def make_root(root: Path) -> None:
-    """Make the root folder.
-
-    Raises:
-        UserError: It cannot be made or written to.
-    """
-    try:
-        (root / "runs").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--root {root}: cannot be made: {error.strerror}") from None
-    if not os.access(root / "runs", os.W_OK):
-        raise UserError(f"--root {root}: is not writable; give another with --root")
-
-
-def _clear(folder: Path) -> None:
-    """Make a run's folder ready for a new attempt: an earlier one's journal is not its own.
-
-    Raises:
-        UserError: Something else lies where the folder belongs.
-    """
-    try:
-        folder.mkdir(exist_ok=True)
-        (folder / journal.FILE).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be used: {error.strerror}; move it away") from None
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the experiment's lock: two launchers would train the same runs."""
-    try:
-        folder.mkdir(exist_ok=True)
-        lock = (folder / "lock").open("a+")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be used: {error.strerror}; move it away") from None
-    with lock as file:
+            make_folder(run.folder)
+        write_about(home, {"question": experiment.question, "command": settings.command,
+                           "differs": _what_differs(experiment)})
+        if not waiting:
+            return Ended(runs, Mirroring(settings.root, settings.tracking_uri, home, False,
+                                         reporter.say).finish())
+        with _preparations(experiment, settings) as answers:  # mlflow is imported meanwhile
+            mirror = Mirroring(settings.root, settings.tracking_uri, home, True, reporter.say)
+            gpus = _await(answers, reporter)
+        reporter.begin(runs)
+        stopped = None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise UserError(f"{folder.name} is being run already, by process "
-                            f"{file.read().strip()}; wait for it or stop it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            _train_all(waiting, settings, gpus, reporter, mirror)
+        except Stopped as stop:
+            stopped = stop.status
+        finally:
+            reporter.close()
+            missing = mirror.finish(None if stopped is None else LAST_WORDS)
+        return Ended(runs, missing, stopped)
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM stop the program as Ctrl-C does, in order; both end in `Stopped`."""
-    def stop(*_: object) -> None:
-        raise Stopped(143)
+    """Let Ctrl-C and SIGTERM alike end in `Stopped`, each time that they come."""
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except KeyboardInterrupt:
-        raise Stopped(130) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _context(threads: int) -> multiprocessing.context.ForkServerContext:
@@ -168,7 +145,7 @@ def _preparations(experiment: ExperimentSpec, settings: Settings) -> Iterator[Co
     context = _context(experiment.runs[0].compute.threads)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=worker.prepare, args=(
-        experiment, settings.root, settings.data_root, sender))
+        experiment, settings.root, settings.data_root, settings.allow_drift, sender))
     process.start()
     sender.close()
     try:
@@ -200,104 +177,103 @@ def _await(answers: Connection, reporter: Reporter) -> int:
 
 
 def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter: Reporter,
-               mirror: _Mirroring) -> None:
-    """Keep the slots busy until every run has ended."""
+               mirror: Mirroring) -> None:
+    """Keep the slots busy until every run has ended.
+
+    Raises:
+        Stopped: The user stopped it; every run has written a checkpoint, unless it took too long or
+            the user did not want to wait.
+    """
     threads = waiting[0].spec.compute.threads
     slots = settings.slots or gpus or max(1, len(os.sched_getaffinity(0)) // threads)
     context = _context(threads)
     queue = list(reversed(waiting))
-    running: dict[int, tuple[ForkServerProcess, Progress]] = {}
+    running: dict[int, _Worker] = {}
+    killed: Counter[str] = Counter()
     try:
         while queue or running:
             for slot in range(slots):
                 if queue and slot not in running:
-                    run = queue.pop()
-                    process = context.Process(target=worker.train, args=(
-                        run.spec, settings.root, settings.data_root, slot % gpus if gpus else None))
-                    process.start()
-                    run.state = "RUNNING"
-                    running[slot] = (process, run)
+                    running[slot] = _Worker(context, queue.pop(), settings,
+                                            slot % gpus if gpus else None)
+                    reporter.changed(running[slot].run)
+            wait([worker.process.sentinel for worker in running.values()], timeout=POLL)
+            for slot, worker in list(running.items()):
+                if not worker.follow(reporter, mirror):
+                    continue
+                del running[slot]
+                run = worker.run
+                if worker.killed and killed[run.spec.id] < settings.retries:
+                    killed[run.spec.id] += 1
+                    reporter.say(f"{run.spec.id} {run.spec.variant} seed {run.spec.seed}: {run.why}"
+                                 f"; taken up again ({killed[run.spec.id]} of {settings.retries})")
+                    queue.append(run)
+                else:
                     reporter.changed(run)
-            wait([process.sentinel for process, _ in running.values()], timeout=POLL)
-            for slot, (process, run) in list(running.items()):
-                ended = process.exitcode is not None
-                if run.follow() or ended:
-                    if ended:
-                        _settle(run, process.exitcode)
-                        del running[slot]
-                    mirror.wanted(run)
-                    reporter.changed(run)
+    except Stopped:
+        reporter.say("stopping: each run writes a checkpoint; once more to stop at once")
+        for worker in running.values():
+            worker.process.terminate()
+        deadline = time.monotonic() + GRACE
+        for worker in running.values():
+            worker.process.join(max(0, deadline - time.monotonic()))
+        raise
     finally:
-        for process, _ in running.values():
-            process.kill()
-        for process, run in running.values():
-            process.join()
-            run.follow()
-            _settle(run, process.exitcode)
-            mirror.wanted(run)
+        for worker in running.values():
+            worker.process.kill()
+        for worker in running.values():
+            worker.process.join()
+            worker.follow(reporter, mirror)
 
 
-def _settle(run: Progress, exitcode: int | None) -> None:
-    """Give a run whose process is gone the state that is true."""
-    if run.state == "RUNNING":
-        run.state = "KILLED"
-        run.why = (f"its process ended by signal {-exitcode} ({signal.Signals(-exitcode).name})"
-                   if exitcode and exitcode < 0 else
-                   f"its process ended with status {exitcode}; see {worker.LOG} in its folder")
+class _Worker:
+    """A process that trains a run, and the connection for its last words."""
 
+    def __init__(self, context: multiprocessing.context.ForkServerContext, run: Progress,
+                 settings: Settings, gpu: int | None) -> None:
+        self.run, self.killed = run, False
+        self._last_words, sender = context.Pipe(duplex=False)
+        self.process: ForkServerProcess = context.Process(target=worker.train, args=(
+            run.spec, settings.root, settings.data_root, gpu, settings.checkpoint_every,
+            settings.allow_drift, sender))
+        run.follow()  # what earlier attempts have left
+        run.state, run.why = "RUNNING", ""
+        run.notes.clear()
+        self.process.start()
+        sender.close()
 
-class _Mirroring:
-    """Brings journals into MLflow from a thread, so that MLflow's pace is nobody else's."""
+    def follow(self, reporter: Reporter, mirror: Mirroring) -> bool:
+        """Take in what the run has recorded; return whether its process has ended."""
+        ended = self.process.exitcode is not None
+        if self.run.follow():
+            reporter.changed(self.run)
+            mirror.wanted(self.run.folder)
+        for note in self.run.notes:
+            reporter.say(f"{self.run.spec.id} {self.run.spec.variant} seed {self.run.spec.seed} "
+                         f"{note}")
+        self.run.notes.clear()
+        if ended and self.run.state == "RUNNING":
+            self._settle()
+            mirror.wanted(self.run.folder)
+        return ended
 
-    def __init__(self, experiment: ExperimentSpec, settings: Settings, runs: list[Progress],
-                 ) -> None:
-        from gan_bench import mirror
-
-        uri = mirror.resolve_uri(settings.root, settings.tracking_uri)
-        self._dirty = {run.spec.id: run for run in runs
-                       if run.state in DONE and not mirror.mirrored(run.folder, uri)}
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._failure = ""
-        self._thread: threading.Thread | None = None
-        if self._dirty or any(run.state not in DONE for run in runs):
-            # Opened before any training: a store of another version is refused now.
-            store = mirror.open_store(settings.root, settings.tracking_uri)
-            self._mirror = mirror.Mirror(store, settings.command, question=experiment.question,
-                                         differs=_what_differs(experiment))
-            self._mirror.open_experiment(experiment.name)
-            self._thread = threading.Thread(target=self._loop, daemon=True)
-            self._thread.start()
-
-    def wanted(self, run: Progress) -> None:
-        """Note that `run` has something to be mirrored."""
-        with self._lock:
-            self._dirty[run.spec.id] = run
-
-    def finish(self) -> str:
-        """Mirror the rest; return why MLflow has not got everything, or nothing."""
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-        return self._failure
-
-    def _loop(self) -> None:
-        while True:
-            last_round = self._stop.is_set()
-            with self._lock:
-                batch, self._dirty = list(self._dirty.values()), {}
-            for run in batch:
-                try:
-                    self._mirror.sync(run.folder)
-                    if run.state == "KILLED":
-                        self._mirror.end(run.folder, run.state, run.why)
-                    self._failure = ""
-                except Exception as error:
-                    self._failure = one_line(error)
-                    self.wanted(run)
-            if last_round:
-                return
-            self._stop.wait(MIRROR_EVERY)
+    def _settle(self) -> None:
+        """Give a run whose process has not recorded its end the state that is true."""
+        code, run = self.process.exitcode, self.run
+        assert code is not None, "it has ended"
+        try:
+            words = self._last_words.recv()
+        except EOFError:
+            words = ""
+        self.killed = code < 0
+        if self.killed:
+            run.state = "KILLED"
+            run.why = f"its process ended by signal {-code} ({signal.Signals(-code).name})"
+        else:
+            run.state = "FAILED"
+            run.why = words or f"its process ended with status {code}; see {LOG} in its folder"
+        with suppress(OSError):  # a full disk: the launcher says it, and the next one settles it
+            journal.settle(run.folder, run.state, run.why)
 
 
 def _what_differs(experiment: ExperimentSpec) -> dict[str, str]:

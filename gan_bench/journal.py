@@ -4,29 +4,38 @@ One JSON object a line, `{"t": ms since 1970, "kind": ..., "step": ..., ...}`:
 
 | kind | further fields | what |
 |---|---|---|
-| `start` | `facts` | the first line: versions, device, data fingerprint, git commit |
+| `start` | `facts` | versions, device, data fingerprint, git commit; all lines before it are void |
 | `protocol` | `protocol` | how the scores that follow are measured, by metric |
 | `metrics` | `values` | losses and scores: the same in every repetition of the run |
 | `system` | `values` | images/s, memory: measurements, different every time |
 | `image` | `name`, `file` | a picture under the run's folder, written before this line |
-| `end` | `status`, `why` | the last line: FINISHED, DIVERGED or FAILED |
+| `end` | `status`, `why` | FINISHED or DIVERGED: the last line; FAILED or KILLED: of this attempt |
+| `resume` | `note`, `drift`, `void` | a new attempt goes on after `step` |
 
-The time is stored here, once, so that replaying a journal into MLflow twice gives the same rows.
+A resumed run makes again what came after its checkpoint. Nothing is cut off for that: what it makes
+is compared with the lines that are there, which keep their times, and so a replay into MLflow gives
+the same rows however often the run was killed. Only where it cannot be the same to the bit (another
+version of torch, say) does its `resume` line declare the later lines of earlier attempts void.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_bench.atomic import replacing, sync
 from gan_bench.errors import UserError
 
 FILE = "journal.jsonl"
+FINAL = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
+PATIENCE = 10.0  # seconds for the process of a launcher that has died to be gone too
 Record = dict[str, Any]
 
 # JSON has no NaN or infinity, and a diverged loss is worth recording as what it was.
@@ -34,19 +43,34 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 class Journal:
-    """Appends records to `<folder>/journal.jsonl`; an earlier attempt's journal is replaced.
+    """Appends records to `<folder>/journal.jsonl`, after those that are there.
 
     A record is on its way to the disk when the call returns: it survives a SIGKILL of the process.
+    The file is locked while it is open, so `is_open` tells the living from the dead.
+
+    Raises:
+        UserError: Another process has it open.
+        OSError: It cannot be written, here and in every method: the disk is full, for example.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        self._fd = os.open(folder / FILE, flags, 0o644)
+        self._fd = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _lock(self._fd, folder)
+            content = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+            # The beginning of a line that a killed process, or a full disk, did not let end.
+            os.ftruncate(self._fd, content.rfind(b"\n") + 1)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._to_repeat: deque[tuple[Record, int]] = deque()  # each with the position of its end
+        self._repeated = 0  # the position up to which all is made again
+        self._pictures: list[Path] = []  # written, and perhaps not on the disk itself yet
         self._step = 0
 
     def start(self, facts: Mapping[str, Any]) -> None:
-        """Write the first record: what this attempt runs on."""
+        """Write the first record: what this attempt runs on. All before it is void."""
         self._write("start", 0, facts=dict(facts))
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
@@ -65,19 +89,104 @@ class Journal:
         """Write the picture to `samples/`, then record it."""
         file = Path("samples") / f"{name}-{step:07d}.png"
         (self.folder / file).parent.mkdir(exist_ok=True)
-        (self.folder / file).write_bytes(png)
+        with replacing(self.folder / file) as temporary:
+            temporary.write_bytes(png)
+        self._pictures.append(self.folder / file)
         self._write("image", step, name=name, file=str(file))
+
+    def repeat(self, position: int) -> bool:
+        """Expect the records after byte `position` once more; return whether they can be.
+
+        They cannot where a later attempt has declared some of them void.
+        """
+        tail = _tail(self.folder, position)
+        if any(voids(record) for record, _ in (tail if position else tail[1:])):
+            return False
+        self._to_repeat = deque((record, end) for record, end in tail if not of_attempt(record))
+        self._repeated = position
+        return True
+
+    def resume(self, step: int, note: str, drift: Mapping[str, Any], void: bool) -> None:
+        """Record that this attempt goes on after `step`.
+
+        Args:
+            note: What there is to say of it, e.g. that a checkpoint was damaged.
+            drift: What has changed since the checkpoint, `{name: [before, now]}`.
+            void: Whether what earlier attempts recorded of later steps no longer counts.
+        """
+        self._append("resume", step, note=note, drift=dict(drift), void=void)
 
     def end(self, status: str, why: str = "") -> None:
         """Write the last record, at the last step recorded, to the disk itself; close the file."""
-        self._write("end", self._step, status=status, why=why)
+        if status in FINAL:
+            self._write("end", self._step, status=status, why=why)
+        else:
+            self._append("end", self._step, status=status, why=why)
+        self.flush()
+        self.close()
+
+    def flush(self) -> int:
+        """Wait until all is on the disk itself; return the position after the last record."""
+        for picture in self._pictures:
+            sync(picture)
+        self._pictures.clear()
         os.fsync(self._fd)
+        return self.position
+
+    @property
+    def position(self) -> int:
+        """The number of bytes up to the last record that has been made, or made again."""
+        return self._repeated if self._to_repeat else os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        """Close the file and let go of its lock."""
         os.close(self._fd)
 
     def _write(self, kind: str, step: int, **fields: Any) -> None:
+        """Append a record, unless it is there from an earlier attempt: then compare."""
+        if not self._to_repeat:
+            self._append(kind, step, **fields)
+            return
+        known, self._repeated = self._to_repeat.popleft()
+        if difference := _difference(known, {"kind": kind, "step": step, **fields}):
+            raise UserError(
+                f"the run does not repeat itself: {difference}; code, data or machine must have "
+                f"changed: delete {self.folder} to begin it again, or go on with --allow-drift")
+        self._step = step
+
+    def _append(self, kind: str, step: int, **fields: Any) -> None:
         self._step = step
         record = {"t": time.time_ns() // 1_000_000, "kind": kind, "step": step, **fields}
-        os.write(self._fd, (json.dumps(record, allow_nan=False) + "\n").encode())
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        while line:  # a disk that is nearly full takes a part, and then none
+            line = line[os.write(self._fd, line) :]
+
+
+def settle(folder: Path, status: str, why: str) -> bool:
+    """Record how a run ended whose process did not say; return whether there was need.
+
+    Raises:
+        UserError: A process has the journal open: the run lives.
+    """
+    record = last(folder)
+    if record is None or record["kind"] == "end":
+        return False
+    book = Journal(folder)
+    book._step = record["step"]
+    book.end(status, why)
+    return True
+
+
+def is_open(folder: Path) -> bool:
+    """Whether a process is writing the journal."""
+    try:
+        with (folder / FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return False
 
 
 def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
@@ -119,14 +228,8 @@ def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
     Raises:
         UserError: A line is no record.
     """
-    try:
-        with (folder / FILE).open("rb") as file:
-            file.seek(offset)
-            data = file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return [], 0
-    complete = data[: data.rfind(b"\n") + 1]
-    return [_decode(line, folder) for line in complete.splitlines()], offset + len(complete)
+    tail = _tail(folder, offset)
+    return [_decode(record) for record, _ in tail], tail[-1][1] if tail else offset
 
 
 def last(folder: Path) -> Record | None:
@@ -139,28 +242,114 @@ def last(folder: Path) -> Record | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     lines = data[: data.rfind(b"\n") + 1].splitlines()
-    return _decode(lines[-1], folder) if lines else None
+    return _decode(_parse(lines[-1], folder)) if lines else None
 
 
-def repeatable(records: list[Record]) -> list[Record]:
+def first(folder: Path) -> Record | None:
+    """Return the first record; None when there is none that is whole."""
+    try:
+        with (folder / FILE).open("rb") as file:
+            line = file.readline()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _parse(line, folder) if line.endswith(b"\n") else None
+
+
+def valid(records: Iterable[Record]) -> list[Record]:
+    """Leave out what later records have declared void, and the ends of attempts but the last."""
+    kept: list[Record] = []
+    for record in records:
+        if record["kind"] == "start":
+            kept.clear()
+        elif voids(record):
+            kept = [known for known in kept if known["step"] <= record["step"]]
+        if kept and kept[-1]["kind"] == "end" and kept[-1]["status"] not in FINAL:
+            kept.pop()
+        kept.append(record)
+    return kept
+
+
+def voids(record: Record) -> bool:
+    """Whether a record declares records before it void."""
+    return bool(record["kind"] == "start" or (record["kind"] == "resume" and record["void"]))
+
+
+def of_attempt(record: Record) -> bool:
+    """Whether a record tells of one attempt, and is no part of what every repetition makes."""
+    return bool(record["kind"] == "resume"
+                or (record["kind"] == "end" and record["status"] not in FINAL))
+
+
+def repeatable(records: Iterable[Record]) -> list[Record]:
     """Return what must be equal in a repetition of the run: all but times and measurements."""
-    return [
-        {k: v for k, v in record.items() if k != "t"}
-        for record in records
-        if record["kind"] != "system"
-    ]
+    return [{k: v for k, v in record.items() if k != "t"} for record in valid(records)
+            if record["kind"] != "system" and not of_attempt(record)]
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Take the file for this process alone."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserError(f"{folder} is being written by another process; wait for it or "
+                                f"stop it") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
+    """The complete records from byte `offset` on as they are, each with the position of its end."""
+    try:
+        with (folder / FILE).open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    records = []
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        offset += len(line)
+        records.append((_parse(line, folder), offset))
+    return records
+
+
+def _difference(known: Record, made: Record) -> str:
+    """In what a record differs from the one that an earlier attempt made, in words."""
+    what = f"at step {made['step']}"
+    if (known["kind"], known["step"]) != (made["kind"], made["step"]):
+        return (f"{what} there is a record of {made['kind']}, where there was one of "
+                f"{known['kind']} at step {known['step']}")
+    if made["kind"] in ("start", "system"):  # of the circumstances, which may be others
+        return ""
+    for key in sorted((known.keys() | made.keys()) - {"t"}):
+        before, now = known.get(key), made.get(key)
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            key = next(k for k in {**before, **now} if before.get(k) != now.get(k))
+            before, now = before.get(key), now.get(key)
+        return f"{what} {key} is {now}, and was {before}"
+    return ""
 
 
 def _encode(values: Mapping[str, float]) -> dict[str, float | str]:
     return {k: float(v) if math.isfinite(v) else str(float(v)) for k, v in values.items()}
 
 
-def _decode(line: bytes, folder: Path) -> Record:
+def _parse(line: bytes, folder: Path) -> Record:
     try:
         record: Record = json.loads(line)
-    except ValueError:
+        record["kind"], record["step"]
+    except (ValueError, TypeError, KeyError):
         raise UserError(f"{folder / FILE}: is damaged (a line of it is no record); delete the "
                         f"folder {folder}, and the run is made again") from None
+    return record
+
+
+def _decode(record: Record) -> Record:
     if "values" in record:
         record["values"] = {k: _NON_FINITE.get(v, v) if isinstance(v, str) else v
                             for k, v in record["values"].items()}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
+from gan_bench.drift import in_words
 from gan_bench.journal import Record
 
 
@@ -37,13 +39,24 @@ def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
 
 def circumstances(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags that a journal's start record gives; what is None is left out."""
-    tags = {f"{program}_version": version for program, version in facts["versions"].items()}
+    tags = {f"{program}_version": str(version) for program, version in facts["versions"].items()}
     for key in ("device", "device_name", "precision", "threads", "git_commit"):
         if facts.get(key) is not None:
             tags[key] = str(facts[key])
     if "git_commit" in tags:
         tags["mlflow.source.git.commit"] = tags["git_commit"]
     return tags
+
+
+def resumed(record: Record) -> dict[str, str]:
+    """Return the tags of a run that goes on after an interruption."""
+    drift = {"drift": in_words(record["drift"])} if record["drift"] else {}
+    return {"status": "RUNNING", "why": "", "resumed_after_step": str(record["step"]), **drift}
+
+
+def when(t: int) -> str:
+    """Return a record's time, in ms since 1970, as people write it."""
+    return datetime.fromtimestamp(t / 1000, timezone.utc).isoformat(timespec="seconds")
 
 
 def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

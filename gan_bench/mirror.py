@@ -25,7 +25,9 @@ from gan_bench import cursor as cursors
 from gan_bench import journal, labels
 from gan_bench.cursor import Cursor, mirrored
 from gan_bench.errors import UserError
-from gan_bench.journal import Record
+from gan_bench.journal import Record, valid, voids
+from gan_bench.outcome import LOG, WEIGHTS
+from gan_bench.root import read_about
 from gan_bench.store import (
     check_sqlite,
     environment,
@@ -111,24 +113,11 @@ class Mirror:
 
     Args:
         store: Where to.
-        command: The command line that repeats the study, for the note of each run.
-        question: What the study asks, for the note.
-        differs: By variant, what it differs in from the baseline, for the note.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        command: str = "",
-        *,
-        question: str = "",
-        differs: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self._client = store.client
-        self._question = question
-        self._command = command
-        self._differs = differs or {}
         self._experiments: dict[str, str] = {}
         self._checked: set[str] = set()
 
@@ -160,43 +149,32 @@ class Mirror:
         Raises:
             MirrorError: MLflow fails; call again later.
         """
-        attempt = cursors.attempt(folder)
-        if not attempt:
+        began = journal.first(folder)
+        if began is None:
             return False
         with _errors(self.store.uri):
-            cursor = self._cursor(folder, attempt)
-            records, offset = journal.read(folder, cursor.offset)
+            cursor = self._cursor(folder, began["t"])
+            records, offset = journal.read(folder, cursor.offset if cursor else 0)
+            if cursor is None or any(voids(r) and r["t"] > cursor.attempt for r in records):
+                records, offset = journal.read(folder)
+                attempt = next((r["t"] for r in reversed(records) if voids(r)), began["t"])
+                run_id = self._find_or_create(folder, attempt)
+                cursor = Cursor(without_password(self.store.uri), run_id, 0, attempt)
+                records = valid(records)
+            self._checked.add(cursor.mlflow_run_id)
             if records:
                 self._replay(folder, cursor.mlflow_run_id, records)
                 cursors.write(folder, replace(cursor, offset=offset))
         last = records[-1] if records else journal.last(folder)
         return last is not None and last["kind"] == "end"
 
-    def end(self, folder: Path, status: str, why: str) -> None:
-        """Say how a run ended that could not say so itself, e.g. KILLED.
-
-        Raises:
-            MirrorError: MLflow fails; call again later.
-        """
-        self.sync(folder)
-        last = journal.last(folder)
-        with _errors(self.store.uri):
-            cursor = self._cursor(folder, cursors.attempt(folder))
-            cursors.write(folder, cursor)
-            self._end(folder, cursor.mlflow_run_id, status, why, last["t"] if last else None)
-
-    def _cursor(self, folder: Path, attempt: int) -> Cursor:
-        """Return the folder's cursor if it is of this store and attempt, else one at the start."""
-        uri = without_password(self.store.uri)
-        cursor = cursors.read(folder)
-        if (
-            cursor is None
-            or (cursor.uri, cursor.attempt) != (uri, attempt)
-            or not (cursor.mlflow_run_id in self._checked or self._is_active(cursor.mlflow_run_id))
-        ):
-            cursor = Cursor(uri, self._find_or_create(folder, attempt), 0, attempt)
-        self._checked.add(cursor.mlflow_run_id)
-        return cursor
+    def _cursor(self, folder: Path, began: int) -> Cursor | None:
+        """Return the cursor if it is of this journal, and the store still has its run."""
+        cursor = cursors.read(folder, self.store.uri)
+        if cursor is None or cursor.attempt < began:
+            return None
+        known = cursor.mlflow_run_id in self._checked or self._is_active(cursor.mlflow_run_id)
+        return cursor if known else None
 
     def _is_active(self, mlflow_run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -217,10 +195,12 @@ class Mirror:
             if run.info.start_time == attempt:
                 return str(run.info.run_id)
             self._client.delete_run(run.info.run_id)
-        note = labels.note(folder.name, spec, self._question,
-                           self._differs.get(spec["variant"], ""), self._command)
+        about = read_about(folder.parent)
+        note = labels.note(folder.name, spec, about.get("question", ""),
+                           about.get("differs", {}).get(spec["variant"], ""),
+                           about.get("command", ""))
         tags = {**labels.identity(folder.name, spec), "mlflow.note.content": note}
-        run = self._client.create_run(experiment, attempt or None, tags, labels.name(spec))
+        run = self._client.create_run(experiment, attempt, tags, labels.name(spec))
         return str(run.info.run_id)
 
     def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
@@ -241,15 +221,20 @@ class Mirror:
                 self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
             elif record["kind"] == "protocol":
                 tags |= labels.protocol(record["protocol"])
+            elif record["kind"] == "resume":
+                tags |= labels.resumed(record)
+        tags["heartbeat"] = labels.when(records[-1]["t"])
         # One call: the client cuts it into batches of 1,000, MLflow's largest.
         self._client.log_batch(mlflow_run_id, metrics,
                                [Param(k, v) for k, v in params.items()],
                                [RunTag(k, v) for k, v in tags.items()])
         if images:
             self._log_images(folder, mlflow_run_id, images)
-        if records[-1]["kind"] == "end":
-            end = records[-1]
-            self._end(folder, mlflow_run_id, end["status"], end["why"], end["t"])
+        state = next((r for r in reversed(records) if r["kind"] in ("resume", "end")), None)
+        if state and state["kind"] == "end":
+            self._end(folder, mlflow_run_id, state["status"], state["why"], state["t"])
+        elif state:
+            self._client.update_run(mlflow_run_id, "RUNNING")
 
     def _log_dataset(self, mlflow_run_id: str, facts: Mapping[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -269,10 +254,11 @@ class Mirror:
                         shutil.copyfile(picture, Path(temporary, name))
             self._client.log_artifacts(mlflow_run_id, temporary, "images")
 
-    def _end(self, folder: Path, mlflow_run_id: str, status: str, why: str, t: int | None) -> None:
+    def _end(self, folder: Path, mlflow_run_id: str, status: str, why: str, t: int) -> None:
         from mlflow.entities import RunTag
 
-        for name in ("spec.json", journal.FILE, "final.safetensors"):
+        log = () if status in journal.FINAL else (LOG,)  # the traceback, if it left one
+        for name in ("spec.json", journal.FILE, WEIGHTS, *log):
             if (folder / name).exists():
                 self._client.log_artifact(mlflow_run_id, str(folder / name))
         tags = {"status": status, "why": why} if why else {"status": status}

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gan_bench import journal
+from gan_bench.drift import in_words
 from gan_bench.spec import RunSpec
 
 Status = Literal["FINISHED", "DIVERGED", "FAILED", "KILLED"]
 State = Literal["WAITING", "RUNNING", "FINISHED", "DIVERGED", "FAILED", "KILLED"]
-WEIGHTS = "final.safetensors"
+WEIGHTS, LOG = "final.safetensors", "log.txt"
 # What the names of scores begin with: during training, and of another measurement at its end.
 DURING, FINAL = PREFIXES = ("eval/", "final/")
-DONE = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
+DONE = journal.FINAL
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Progress:
             (`final/…`) alone once there is one, and otherwise those during training (`eval/…`).
         protocols: How each of `scores` was measured, by the same names.
         announced: How each score of the journal is measured, by its full name.
+        notes: A line for each time that the run went on after an interruption.
     """
 
     spec: RunSpec
@@ -58,6 +60,7 @@ class Progress:
     scores: dict[str, float] = field(default_factory=dict)
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     announced: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    notes: list[str] = field(default_factory=list, repr=False)
     offset: int = 0
 
     def follow(self) -> bool:
@@ -76,6 +79,12 @@ class Progress:
                     self.protocols.update({k: self.announced.get(prefix + k, {}) for k in scores})
             elif record["kind"] == "protocol":
                 self.announced.update(record["protocol"])
+            elif record["kind"] == "start":
+                self.values, self.scores, self.protocols = {}, {}, {}
+                self.state, self.why = "RUNNING", ""
+            elif record["kind"] == "resume":
+                self.state, self.why = "RUNNING", ""
+                self.notes.append(_resumed(record))
             elif record["kind"] == "end":
                 self.state, self.why = record["status"], record["why"]
         return bool(records)
@@ -92,9 +101,20 @@ def progress_of(run: RunSpec, root: Path) -> Progress:
 def state_of(run: RunSpec, root: Path) -> tuple[str, int]:
     """Return (state, last step) of a run from the end of its journal alone.
 
-    A run that began and did not end is KILLED, or still running under another launcher.
+    A journal without an end is of a RUNNING run while a process has it open, and of a KILLED one
+    otherwise.
     """
-    record = journal.last(run.folder(root))
+    folder = run.folder(root)
+    record = journal.last(folder)
+    if journal.is_open(folder):
+        return "RUNNING", record["step"] if record else 0
     if record is None:
         return "WAITING", 0
     return (record["status"] if record["kind"] == "end" else "KILLED"), record["step"]
+
+
+def _resumed(record: journal.Record) -> str:
+    """Say how a run went on, in a line."""
+    where = f"goes on after step {record['step']}" if record["step"] else "begins again"
+    changed = f", though changed since: {in_words(record['drift'])}" if record["drift"] else ""
+    return where + changed + (f" ({record['note']})" if record["note"] else "")

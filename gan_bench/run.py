@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import errno
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,18 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from gan_bench import checkpoint, evaluate, journal
 from gan_bench import data as datasets
-from gan_bench import evaluate
+from gan_bench.atomic import replacing
+from gan_bench.checkpoint import Checkpoint
+from gan_bench.drift import in_words, since, versions
 from gan_bench.engine import Engine
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import Journal
-from gan_bench.outcome import WEIGHTS, Outcome, Status
+from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
 from gan_bench.registry import MODELS
 from gan_bench.spec import ExperimentSpec, RunSpec
-from gan_bench.train import train
+from gan_bench.train import peak_memory, train
 
 
 def cache_of(root: Path) -> Path:
@@ -31,18 +36,21 @@ def cache_of(root: Path) -> Path:
 
 
 def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callable[[str], None],
-            ) -> None:
+            allow_drift: bool = False) -> None:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
 
     Downloads and decodes the data, trains or fetches the feature extractors, computes the
     reference features, and builds every variant's networks without weights.
 
     Raises:
-        UserError: The data or an extractor is not to be had, or the device is not there.
+        UserError: The data or an extractor is not to be had, the device is not there, or a run has
+            a checkpoint from another version or device, and going on from it is not allowed.
     """
     first = experiment.runs[0]
     device = resolve_device(first)
     set_up_torch(first)
+    if not allow_drift:
+        _refuse_drift(experiment, root, circumstances(first, device))
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
             MODELS.build(run.model, run.data.shape)
@@ -52,40 +60,146 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
     evaluate.prepare(first.evaluate.all_metrics, data, cache, say)
 
 
-def run_one(spec: RunSpec, root: Path, data_root: Path) -> Outcome:
-    """Train, measure and record one run from its beginning, in this process.
+def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: float | None = None,
+            allow_drift: bool = False, stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Train, measure and record one run in this process, from its last checkpoint if it has one.
 
-    Leaves `spec.json`, `journal.jsonl`, `samples/` and `final.safetensors` in the run's folder.
+    Leaves `spec.json`, `journal.jsonl`, `samples/` and `final.safetensors` in the run's folder, to
+    the bit what a run leaves that was never interrupted. An interrupted one leaves checkpoints.
+
+    Args:
+        checkpoint_every: Seconds between two checkpoints; None: 30, or as many more as keep their
+            cost below 1 % of the time.
+        allow_drift: Whether to go on from a checkpoint that another version of torch, or another
+            device, has made; the journal then says so.
+        stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
+            KILLED.
 
     Raises:
-        UserError: The data or an extractor is not prepared.
+        UserError: The data or an extractor is not prepared, memory does not suffice, a checkpoint
+            is of another version, or the run does not repeat what its journal holds.
     """
     folder = spec.write(root)
     record = Journal(folder)
     try:
-        status, why = _run(spec, folder, data_root, cache_of(root), record)
-    except BaseException as error:
-        record.end("FAILED", one_line(error))
+        status, why = _run(spec, folder, data_root, cache_of(root), record,
+                           Keeping(checkpoint_every, allow_drift, stop))
+    except Interrupted:
+        status, why = "KILLED", "stopped by the user"
+    except KeyboardInterrupt:
+        record.end("KILLED", "stopped by the user")
         raise
+    except BaseException as error:
+        explained = _explained(error, spec)
+        try:
+            record.end("FAILED", str(explained) if isinstance(explained, UserError)
+                       else one_line(explained))
+        except OSError:  # a full disk, of which the caller hears through the exception
+            record.close()
+        if explained is error:
+            raise
+        raise explained from error
     record.end(status, why)
+    if status in DONE:
+        checkpoint.remove(folder)
     return Outcome(spec.id, status, why)
 
 
+class Interrupted(Exception):
+    """The run was asked to stop, and has written its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How a run is kept from being lost: `run_one`'s arguments of the same names."""
+
+    every: float | None
+    allow_drift: bool
+    stop: Callable[[], bool]
+
+
 def _run(spec: RunSpec, folder: Path, data_root: Path, cache: Path, record: Journal,
-         ) -> tuple[Status, str]:
+         keeping: Keeping) -> tuple[Status, str]:
     device = resolve_device(spec)
     set_up_torch(spec)
     data = datasets.load(spec.dataset, data_root, cache, device, facts=spec.data)
-    record.start(facts(spec, data, device))
+    here = facts(spec, data, device)
     evaluator = evaluate.Evaluator(spec, data, cache, device)
     final = None
     if spec.evaluate.final:
         final = evaluate.Evaluator(spec, data, cache, device, spec.evaluate.final)
-    record.protocol(evaluator.protocol | (final.protocol if final else {}))
     engine = Engine(spec, device)
-    status, why = train(engine, data, evaluator, record, final)
+    start = _resume(spec, folder, record, engine, here, keeping.allow_drift)
+    if start == 0:
+        record.start(here)
+        record.protocol(evaluator.protocol | (final.protocol if final else {}))
+    cadence = checkpoint.Cadence(keeping.every)
+
+    def after_step(step: int) -> None:
+        stop = keeping.stop()
+        if stop or cadence.due():
+            begin = time.perf_counter()
+            checkpoint.write(folder, Checkpoint(step, record.flush(), here, engine.state()))
+            cadence.taken(time.perf_counter() - begin)
+        if stop:
+            raise Interrupted
+
+    status, why = train(engine, data, evaluator, record, final, start=start, after_step=after_step)
     save_weights(engine, folder)
     return status, why
+
+
+def _resume(spec: RunSpec, folder: Path, record: Journal, engine: Engine, here: dict[str, Any],
+            allow_drift: bool) -> int:
+    """Put engine and journal where an earlier attempt can be gone on from; return that step.
+
+    Raises:
+        UserError: The checkpoint was made elsewhere, and that is not allowed.
+    """
+    began = journal.first(folder)
+    if began is None:
+        return 0
+    found, problems = checkpoint.newest(folder, record.position)
+    drift = since(found.facts if found else began.get("facts", {}), here)
+    if found and drift and not allow_drift:
+        raise UserError(drifted(folder, drift))
+    step, position = (found.step, found.position) if found else (0, 0)
+    # With other software no step repeats to the bit, and without deterministic algorithms none
+    # can be relied on to.
+    alike = not drift and not allow_drift and spec.compute.deterministic
+    again = alike and record.repeat(position)
+    if found is None:
+        checkpoint.remove(folder)
+    else:
+        try:
+            engine.load(found.engine)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(f"{folder}: its checkpoint does not fit its networks any more "
+                            f"({one_line(error)}); their code must have changed: delete the folder "
+                            f"to begin the run again") from None
+    record.resume(step, "; ".join(problems), drift, void=not again)
+    return step
+
+
+def drifted(folder: Path, drift: dict[str, list[Any]]) -> str:
+    """Say that a checkpoint was made under other circumstances, and what to do."""
+    return (f"{folder.name} was begun with {in_words(drift)}, so it cannot be finished to the bit: "
+            f"go on from its checkpoint with --allow-drift, which is recorded, or delete {folder} "
+            f"to begin it again")
+
+
+def _explained(error: BaseException, spec: RunSpec) -> BaseException:
+    """Return what went wrong in terms of what the user can change, where it is known."""
+    text = str(error)
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
+            isinstance(error, RuntimeError) and "t allocate memory" in text):
+        return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
+                         f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
+                         f"batch_size, or fewer runs at once (--slots)")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"the disk is full ({error.strerror}): make room, and the same command "
+                         f"goes on from the last checkpoint")
+    return error
 
 
 def set_up_torch(spec: RunSpec) -> None:
@@ -124,16 +238,37 @@ def devices(spec: RunSpec) -> int:
 def facts(spec: RunSpec, data: datasets.Dataset, device: str) -> dict[str, Any]:
     """Return what a run ran on: the first record of its journal."""
     return {
-        "versions": {"gan_bench": importlib.metadata.version("gan_bench"),
-                     "torch": torch.__version__, "python": platform.python_version()},
-        "device": device,
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
-        "precision": "float32",
-        "threads": spec.compute.threads,
+        **circumstances(spec, device),
         "git_commit": _git_commit(),
         "dataset": {"name": data.name, "fingerprint": data.fingerprint,
                     "train": data.facts.train, "test": data.facts.test},
     }
+
+
+def circumstances(spec: RunSpec, device: str) -> dict[str, Any]:
+    """Return what a run's numbers depend on besides its specification and its data."""
+    return {
+        "versions": {**versions(), "python": platform.python_version()},
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
+        "precision": "float32",
+        "threads": spec.compute.threads,
+    }
+
+
+def _refuse_drift(experiment: ExperimentSpec, root: Path, here: dict[str, Any]) -> None:
+    """Refuse to go on from checkpoints that were made under other circumstances."""
+    drifts = []
+    for run in experiment.runs:
+        began = journal.first(folder := run.folder(root))
+        if began is None or not since(began.get("facts", {}), here):
+            continue
+        found, _ = checkpoint.newest(folder, (folder / journal.FILE).stat().st_size)
+        if found and (drift := since(found.facts, here)):
+            drifts.append(drifted(folder, drift))
+    if drifts:
+        more = f" (and {len(drifts) - 1} more runs)" if len(drifts) > 1 else ""
+        raise UserError(drifts[0] + more)
 
 
 def save_weights(engine: Engine, folder: Path) -> None:
@@ -142,11 +277,9 @@ def save_weights(engine: Engine, folder: Path) -> None:
     tensors |= {f"discriminator.{k}": v for k, v in engine.discriminator.state_dict().items()}
     if engine.ema is not None:
         tensors |= {f"ema.{k}": v for k, v in engine.ema.state_dict().items()}
-    temporary = folder / (WEIGHTS + ".tmp")
-    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())  # before the journal says that the run is finished
-    temporary.replace(folder / WEIGHTS)
+    # On the disk itself before the journal says that the run is finished.
+    with replacing(folder / WEIGHTS, durable=True) as temporary:
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
 
 
 @lru_cache

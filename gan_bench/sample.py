@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gan_bench import rng
+from gan_bench.atomic import replacing
 from gan_bench.errors import UserError, one_line
 from gan_bench.outcome import WEIGHTS
 from gan_bench.pictures import sample_picture, to_uint8
@@ -90,16 +91,13 @@ def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
     if out.suffix not in (".png", ".npz"):
         raise UserError(f"{out}: the name must end in .png or .npz")
     samples = draw(*load_generator(find_run(root, run)), n, seed)
-    temporary = out.with_name(f".{out.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with replacing(out) as temporary, temporary.open("wb") as file:
             if out.suffix == ".png":
                 file.write(sample_picture(samples))
             else:
                 np.savez(file, **_arrays(samples))
-        temporary.replace(out)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{out}: cannot be written: {error.strerror}") from None
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from gan_bench import registry
+from gan_bench.atomic import replacing
 from gan_bench.facts import DataFacts
 from gan_bench.registry import Part, PartError, Registry
 
@@ -168,7 +169,8 @@ class RunSpec(RunSettings):
         """Make the run's folder, write `spec.json` there, and return the folder."""
         folder = self.folder(root)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "spec.json").write_text(self.model_dump_json(indent=1) + "\n")
+        with replacing(folder / "spec.json") as temporary:
+            temporary.write_text(self.model_dump_json(indent=1) + "\n")
         return folder
 
 

@@ -50,12 +50,16 @@ class Batches:
 
 
 def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
-          final: Evaluate | None = None) -> tuple[Status, str]:
-    """Train a run from its first step to its last.
+          final: Evaluate | None = None, *, start: int = 0,
+          after_step: Callable[[int], None] = lambda step: None) -> tuple[Status, str]:
+    """Train a run to its last step.
 
     Args:
         evaluate: Measures every so many steps and, unless there is a `final`, at the last.
         final: Measures at the last step.
+        start: The step after which the engine stands; 0: at the beginning.
+        after_step: Is called with the step's number when it is done with all its records, but for
+            the last; what it raises ends the training.
 
     Returns:
         (status, why): FINISHED, or DIVERGED with the step of the first non-finite loss.
@@ -64,10 +68,11 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
     batches = Batches(data.train.images, spec.batch_size, spec.seed)
     latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
                           generator=rng.generator(spec.seed, "grid"))
-    clock = _Clock(spec.batch_size)
-    with clock.paused():  # where it starts from: MLflow's slider begins at step 0
-        journal.image(0, "samples", sample_picture(engine.sample(latents)))
-    for step in range(1, spec.steps + 1):
+    clock = _Clock(spec.batch_size, start)
+    if start == 0:
+        with clock.paused():  # where it starts from: MLflow's slider begins at step 0
+            journal.image(0, "samples", sample_picture(engine.sample(latents)))
+    for step in range(start + 1, spec.steps + 1):
         last = step == spec.steps
         logging = last or due(step, spec.log_every)
         sampling = last or due(step, spec.sample_every)
@@ -93,6 +98,8 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
             if last and _shows_nearest(spec):
                 pairs = nearest_picture(engine.sample(latents)[:PAIRS], data)
                 journal.image(step, "nearest", pairs)
+            if not last:
+                after_step(step)
     return "FINISHED", ""
 
 
@@ -107,22 +114,27 @@ def _shows_nearest(spec: RunSpec) -> bool:
                                       for name in spec.evaluate.all_metrics)
 
 
+def peak_memory(device: str) -> int:
+    """Return the most bytes that this process has held: of the GPU's memory, or of the machine's.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 class _Clock:
     """The speed of training between two laps, measuring and sampling not counted."""
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, step: int) -> None:
         self._batch_size = batch_size
-        self._since, self._from_step, self._out = time.perf_counter(), 0, 0.0
+        self._since, self._from_step, self._out = time.perf_counter(), step, 0.0
 
     def lap(self, step: int, device: str) -> dict[str, float]:
         now = time.perf_counter()
         steps_per_s = (step - self._from_step) / max(now - self._since - self._out, 1e-9)
         self._since, self._from_step, self._out = now, step, 0.0
-        if device.startswith("cuda"):
-            peak = torch.cuda.max_memory_allocated(device)
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"system/steps_per_s": steps_per_s, "system/peak_memory_mb": peak / 1e6,
+        return {"system/steps_per_s": steps_per_s,
+                "system/peak_memory_mb": peak_memory(device) / 1e6,
                 "system/images_per_s": steps_per_s * self._batch_size}
 
     @contextmanager

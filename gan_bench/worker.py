@@ -13,12 +13,12 @@ import traceback
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, one_line
+from gan_bench.outcome import LOG
 from gan_bench.spec import ExperimentSpec, RunSpec
 
-LOG = "log.txt"
 PRELOAD = ["gan_bench.run"]  # what the server imports before it forks
 
 
@@ -33,13 +33,15 @@ def environment(threads: int) -> dict[str, str]:
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
-def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, answer: Connection) -> None:
+def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, allow_drift: bool,
+            answer: Connection) -> None:
     """Run `gan_bench.run.prepare`; send ("say", line)…, then ("ready", GPUs) or ("error", line)."""
     _belong_to_launcher()
     from gan_bench import run
 
     try:
-        run.prepare(experiment, root, data_root, lambda line: answer.send(("say", line)))
+        run.prepare(experiment, root, data_root, lambda line: answer.send(("say", line)),
+                    allow_drift)
         answer.send(("ready", run.devices(experiment.runs[0])))
     except (UserError, OSError) as error:
         answer.send(("error", str(error)))
@@ -47,20 +49,30 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, answer: Con
         answer.send(("bug", traceback.format_exc()))
 
 
-def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None) -> None:
-    """Run one run, its output in `log.txt` of its folder; exit status 1 if it raised."""
+def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None,
+          checkpoint_every: float | None, allow_drift: bool, last_words: Connection) -> None:
+    """Run one run, its output in `log.txt` of its folder; exit status 1 if it raised.
+
+    SIGTERM makes it write a checkpoint and end. What it died of is sent to `last_words` too, since
+    a full disk takes neither a log nor a record.
+    """
     _belong_to_launcher()
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     if gpu is not None:  # the user may have left only some of them to us
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
-    log = os.open(spec.write(root) / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    from gan_bench import run
-
     try:
-        run.run_one(spec, root, data_root)
-    except Exception:
+        log = os.open(spec.write(root) / LOG,
+                      os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        from gan_bench import run
+
+        run.run_one(spec, root, data_root, checkpoint_every=checkpoint_every,
+                    allow_drift=allow_drift, stop=stop.is_set)
+    except Exception as error:
+        last_words.send(str(error) if isinstance(error, UserError) else one_line(error))
         traceback.print_exc()
         sys.exit(1)
 

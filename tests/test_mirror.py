@@ -30,6 +30,7 @@ from gan_bench.facts import DataFacts
 from gan_bench.journal import Journal
 from gan_bench.mirror import Mirror, MirrorError, Store, mirrored, open_store, ui_command
 from gan_bench.registry import DATASETS, MODELS
+from gan_bench.root import write_about
 from gan_bench.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.store import sqlite_path
 
@@ -149,8 +150,10 @@ def content(store: Store, folder: Path) -> dict[str, Any]:
 
 def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
     folder = new_run(tmp_path)
+    write_about(folder.parent, {"question": "Why?", "command": "gan-bench run x.yaml",
+                                "differs": {"narrow": "width 16 for 64"}})
     write_journal(folder)
-    assert Mirror(store, "gan-bench run x.yaml", question="Why?").sync(folder) is True
+    assert Mirror(store).sync(folder) is True
 
     records, _ = journal.read(folder)
     held = content(store, folder)
@@ -175,7 +178,8 @@ def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
         "gan_bench_version": "0.1.0", "device": "cpu", "precision": "float32", "threads": "1",
         "git_commit": "ab" * 20}
     assert json.loads(tags["protocol.eval/fd_classifier"]) == PROTOCOL["eval/fd_classifier"]
-    for part in ("narrow", "seed 3", "Why?", "gan-bench run x.yaml", folder.name):
+    for part in ("narrow", "seed 3", "Why?", "gan-bench run x.yaml", folder.name,
+                 "width 16 for 64"):
         assert part in tags["mlflow.note.content"]
     assert held["datasets"] == [("digits", "f" * 36, '{"train": 1438, "test": 359}',
                                  [("mlflow.data.context", "training")])]
@@ -201,13 +205,13 @@ def test_syncing_after_every_record_gives_what_syncing_once_gives(
     write_journal(folder, between=lambda: whole.append(mirror.sync(folder)))
     assert whole == [False] * 9 + [True]
     often = content(store, folder)
-    store.client.delete_run(cursor_of(folder).mlflow_run_id)
+    store.client.delete_run(cursor_of(store, folder).mlflow_run_id)
     assert Mirror(store).sync(folder) is True
     assert content(store, folder) == often
 
 
-def cursor_of(folder: Path) -> cursor.Cursor:
-    found = cursor.read(folder)
+def cursor_of(store: Store, folder: Path) -> cursor.Cursor:
+    found = cursor.read(folder, store.uri)
     assert found is not None
     return found
 
@@ -217,7 +221,7 @@ def test_a_replay_doubles_nothing(store: Store, tmp_path: Path, lost: str) -> No
     folder = new_run(tmp_path)
     write_journal(folder)
     Mirror(store).sync(folder)
-    before, held = cursor_of(folder), content(store, folder)
+    before, held = cursor_of(store, folder), content(store, folder)
     assert sum(a.startswith("images/") for a in held["artifacts"]) == 4
     if lost == "cursor":
         (folder / cursor.FILE).unlink()
@@ -228,7 +232,7 @@ def test_a_replay_doubles_nothing(store: Store, tmp_path: Path, lost: str) -> No
         cursor.write(folder, replace(before, offset=middle))
     assert Mirror(store).sync(folder) is True
     assert content(store, folder) == held
-    assert cursor_of(folder) == before
+    assert cursor_of(store, folder) == before
 
 
 def test_a_torn_line_is_waited_for(local: Store, tmp_path: Path) -> None:
@@ -293,23 +297,67 @@ def test_non_finite_values_are_kept_as_far_as_sql_can(store: Store, tmp_path: Pa
     assert held["tags"]["status"] == "DIVERGED"
 
 
-@pytest.mark.parametrize("begun", [True, False])
-def test_a_killed_run_is_said_to_be_killed(store: Store, tmp_path: Path, begun: bool) -> None:
+def test_a_killed_run_is_said_to_be_killed_and_to_run_again(store: Store, tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     mirror = Mirror(store)
-    if begun:
-        Journal(folder).start(FACTS)
-        assert mirror.sync(folder) is False
-        assert content(store, folder)["tags"]["status"] == "RUNNING"
-    mirror.end(folder, "KILLED", "signal 9")
-    mirror.end(folder, "KILLED", "signal 9")
+    book = Journal(folder)
+    book.start(FACTS)
+    assert mirror.sync(folder) is False
+    assert content(store, folder)["tags"]["status"] == "RUNNING"
+    book.close()
+    assert journal.settle(folder, "KILLED", "signal 9")
+    assert not journal.settle(folder, "KILLED", "signal 9")
+    assert mirror.sync(folder) is True
     held = content(store, folder)
     assert (held["info"][1], held["tags"]["status"], held["tags"]["why"]) == (
         "KILLED", "KILLED", "signal 9")
-    time.sleep(0.002)
-    write_journal(folder)
+    book = Journal(folder)
+    book.resume(10, "", {}, void=False)
+    assert mirror.sync(folder) is False
+    held = content(store, folder)
+    assert (held["info"][1], held["tags"]["status"], held["tags"]["why"]) == (
+        "RUNNING", "RUNNING", "")
+    assert held["tags"]["resumed_after_step"] == "10"
+    book.end("FINISHED")
     assert mirror.sync(folder) is True
     assert content(store, folder)["info"][1] == "FINISHED"
+
+
+def test_what_a_resume_declares_void_is_not_in_mlflow(store: Store, tmp_path: Path) -> None:
+    """The run is made again there, without the rows that no longer count."""
+    folder = new_run(tmp_path)
+    mirror = Mirror(store)
+    book = Journal(folder)
+    book.start(FACTS)
+    for step, loss in ((1, 0.1), (2, 0.2), (3, 0.3)):
+        book.metrics(step, {"train/d_loss": loss})
+    mirror.sync(folder)
+    (old,) = runs_of(store, folder)
+    time.sleep(0.002)
+    book.resume(1, "", {"torch": ["2.14.0", "2.15.0"]}, void=True)
+    book.metrics(2, {"train/d_loss": 0.25})
+    book.end("FINISHED")
+    assert mirror.sync(folder) is True
+    held = content(store, folder)
+    (new,) = runs_of(store, folder)
+    assert new.info.run_id != old.info.run_id
+    assert [(step, value) for step, _, value in held["metrics"]["train/d_loss"]] == [
+        (1, "0.1"), (2, "0.25")]
+    assert held["tags"]["drift"] == "torch 2.14.0 and now 2.15.0"
+    (folder / cursor.FILE).unlink()
+    assert Mirror(store).sync(folder) is True
+    assert content(store, folder) == held
+
+
+def test_a_run_is_in_two_stores_at_once(local: Store, tmp_path: Path) -> None:
+    other = open_store(tmp_path / "other", f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}")
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    for store in (local, other, local):
+        assert Mirror(store).sync(folder) is True
+        assert mirrored(folder, store.uri)
+    assert mirrored(folder, other.uri)
+    assert {**content(local, folder), "artifacts": 0} == {**content(other, folder), "artifacts": 0}
 
 
 def test_pictures_are_named_as_mlflow_names_them(store: Store, tmp_path: Path) -> None:
@@ -361,7 +409,7 @@ def test_a_run_deleted_in_mlflow_comes_back_when_it_goes_on(local: Store, tmp_pa
     folder = new_run(tmp_path)
     Journal(folder).start(FACTS)
     Mirror(local).sync(folder)
-    local.client.delete_run(cursor_of(folder).mlflow_run_id)
+    local.client.delete_run(cursor_of(local, folder).mlflow_run_id)
     assert runs_of(local, folder) == []
     Mirror(local).sync(folder)
     assert len(runs_of(local, folder)) == 1
@@ -422,7 +470,7 @@ def test_a_run_that_the_store_has_lost_is_made_again(store: Store, tmp_path: Pat
     folder = new_run(tmp_path)
     write_journal(folder)
     Mirror(store).sync(folder)
-    known, held = cursor_of(folder), content(store, folder)
+    known, held = cursor_of(store, folder), content(store, folder)
     store.client.delete_run(known.mlflow_run_id)
     cursor.write(folder, replace(known, mlflow_run_id="0" * 32))
     assert mirrored(folder, store.uri) == (sqlite_path(store.uri) is None)

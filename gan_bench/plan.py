@@ -1,0 +1,76 @@
+"""What `gan-bench plan` shows: the runs of an experiment, and where they stand. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gan_bench import journal
+from gan_bench.drift import in_words, since, versions
+from gan_bench.experiment import differences
+from gan_bench.outcome import state_of
+from gan_bench.root import run_folders
+from gan_bench.spec import ExperimentSpec, describe_shape
+
+
+def as_json(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
+    """Return a record for each run: id, variant, seed, state, step, steps, made_by."""
+    records: list[dict[str, object]] = []
+    for run in spec.runs:
+        state, step = state_of(run, root)
+        records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
+                        "step": step, "steps": run.steps,
+                        "made_by": _other_version(run.folder(root))})
+    return records
+
+
+def as_text(spec: ExperimentSpec, root: Path) -> str:
+    """Return the plan for people: the question, the data, the differences, and every run."""
+    first = spec.runs[0]
+    lines = [f"{spec.name}: {spec.question}", ""] if spec.question else [spec.name, ""]
+    lines += [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
+              f"{first.data.train:,} for training and {first.data.test:,} held out",
+              f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
+              f"{len(spec.runs)}, baseline {spec.baseline}",
+              f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} "
+              f"samples",
+              *([f"final     {', '.join(final.metrics)} on {final.samples:,} samples"]
+                if (final := first.evaluate.final) else []),
+              ""]
+    table = differences(spec.runs)
+    if table:
+        # A line a variant: a grid has more of them than settings that differ.
+        lines += ["what differs between variants", *columns(
+            [["", *table], *([v, *(row[v] for row in table.values())] for v in spec.variants)]), ""]
+    records = as_json(spec, root)
+    lines += columns([["id", "variant", "seed", "state", "step"],
+                      *([str(r["id"]), str(r["variant"]), str(r["seed"]), str(r["state"]),
+                         f"{r['step']}/{r['steps']}"] for r in records)])
+    others = [f"  {r['id']}: {r['made_by']}" for r in records if r["made_by"]]
+    if others:
+        lines += ["", "made or begun by another version", *others]
+    old = _old(spec, root)
+    if old:
+        lines += ["", f"{len(old)} older runs of {spec.name}, of specifications that are not in "
+                  f"this file (any more)", *(f"  {name}" for name in old)]
+    return "\n".join(lines)
+
+
+def columns(rows: list[list[str]]) -> list[str]:
+    """Return rows of text with their columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows]
+
+
+def _other_version(folder: Path) -> str | None:
+    """By what a run was made, if not by these versions; None for one that has not begun too."""
+    began = journal.first(folder)
+    changed = since(began.get("facts", {}), {"versions": versions()}) if began else {}
+    return in_words(changed) or None
+
+
+def _old(spec: ExperimentSpec, root: Path) -> list[str]:
+    """The ids of runs under the experiment's name that this file does not describe."""
+    ours = {run.id for run in spec.runs}
+    folders = run_folders(root / "runs" / spec.name)
+    return [folder.name for folder in folders if folder.name not in ours]

@@ -1,0 +1,91 @@
+"""The root folder, where runs leave what they make: its layout, and who may write to it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gan_bench import journal
+from gan_bench.atomic import replacing
+from gan_bench.errors import UserError
+
+ABOUT = "about.json"  # of an experiment: what its runs' notes in MLflow say of it
+
+
+def make_root(root: Path) -> None:
+    """Make the root folder.
+
+    Raises:
+        UserError: It cannot be made or written to.
+    """
+    try:
+        (root / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--root {root}: cannot be made: {error.strerror}") from None
+    if not os.access(root / "runs", os.W_OK):
+        raise UserError(f"--root {root}: is not writable; give another with --root")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of an experiment or of a run.
+
+    Raises:
+        UserError: Something else lies where it belongs.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used: {error.strerror}; move it away") from None
+
+
+@contextmanager
+def locked(experiment: Path) -> Iterator[None]:
+    """Hold the lock of an experiment's folder, and put right what a dead launcher left behind.
+
+    Raises:
+        UserError: Another process holds it: two launchers would train the same runs. Or the folder
+            cannot be used.
+    """
+    make_folder(experiment)
+    with (experiment / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(f"{experiment.name} is being run already, by process "
+                            f"{file.read().strip()}; wait for it or stop it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for folder in run_folders(experiment):
+            journal.settle(folder, "KILLED", "its process died without a word")
+        yield
+
+
+def run_folders(experiment: Path) -> list[Path]:
+    """Return the folders of an experiment's runs that have begun, the file's own or older ones."""
+    return sorted(file.parent for file in experiment.glob(f"*/{journal.FILE}"))
+
+
+def write_about(experiment: Path, about: Mapping[str, Any]) -> None:
+    """Keep what MLflow's notes say of an experiment: `question`, `differs`, `command`.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with replacing(experiment / ABOUT) as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def read_about(experiment: Path) -> dict[str, Any]:
+    """Return what `write_about` has kept; nothing where it has not."""
+    try:
+        about: dict[str, Any] = json.loads((experiment / ABOUT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return about
