@@ -162,9 +162,10 @@ def _disturb(launcher: subprocess.Popen[bytes], root: Path, mode: str, kills: in
     """Kill until there have been enough; return whether the experiment has ended, in order."""
     while True:
         aim = draws.choice(("any", "any", "checkpoint" if mode != "launcher" else "mlflow"))
-        moment = time.monotonic() + draws.uniform(0, 1.0)
-        victim = next((worker for worker in _workers(launcher, root)
-                       if figures.kills < kills and _is_time(aim, moment, worker, root)), None)
+        delay, seen = draws.uniform(0, 1.0), dict[int, float]()  # since when each is known
+        victim = next(
+            (worker for worker in _workers(launcher, root) if figures.kills < kills and _is_time(
+                aim, seen.setdefault(worker, time.monotonic()) + delay, worker, root)), None)
         if victim is None:
             status = launcher.wait(PATIENCE)
             text = root.with_suffix(".txt").read_text()
@@ -204,11 +205,12 @@ def _workers(launcher: subprocess.Popen[bytes], root: Path) -> Iterator[int]:
     known: list[int] = []
     while launcher.poll() is None:
         assert time.monotonic() < deadline, root.with_suffix(".txt").read_text()
-        if not known or not psutil.pid_exists(known[0]):
-            known = _training(launcher, root)
-        if known:
+        if known and psutil.pid_exists(known[0]):
             yield known[0]
-        time.sleep(0.0005)
+            time.sleep(0.001)
+        else:  # looking for it is work, and the machine has better things to do
+            time.sleep(0.05)
+            known = _training(launcher, root)
 
 
 def _training(launcher: subprocess.Popen[bytes], root: Path) -> list[int]:

@@ -1,0 +1,303 @@
+"""Checkpoints, and runs that go on from them: the same bits, or a clear refusal."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from runs import a_run
+
+from gan_bench import checkpoint, drift, journal
+from gan_bench.checkpoint import BEFORE, FILE, Cadence, Checkpoint
+from gan_bench.errors import UserError
+from gan_bench.outcome import WEIGHTS, Outcome, Progress, state_of
+from gan_bench.run import prepare, run_one
+from gan_bench.spec import ExperimentSpec, RunSpec
+
+SMALL = Checkpoint(7, 123, {"device": "cpu"}, {"w": torch.arange(3.0), "nested": {"n": [1, None]}})
+STEPS = ("base.steps=12", "evaluate.every=4", "base.sample_every=3")
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    """A `stop` that says so when it has been asked so many times."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= steps
+
+
+def train(spec: RunSpec, root: Path, steps: int | None = None, **more: object) -> Outcome:
+    """Train a run; if `steps` is given, stop it after so many."""
+    stop = stop_after(steps) if steps else lambda: False
+    return run_one(spec, root, root, stop=stop, **more)  # type: ignore[arg-type]
+
+
+def ready(folder: Path, *overrides: str) -> RunSpec:
+    """Return a run, all that it needs prepared in the folder."""
+    spec = a_run(folder, *STEPS, *overrides)
+    prepare(ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,)), folder,
+            folder, lambda line: None)
+    return spec
+
+
+def left(folder: Path) -> dict[str, object]:
+    """What a run leaves that must be equal to the bit."""
+    records = journal.read(folder)[0]
+    return {"records": journal.repeatable(records),
+            "measurements": [r["step"] for r in records if r["kind"] == "system"],
+            "weights": (folder / WEIGHTS).read_bytes(),
+            "files": {str(f.relative_to(folder)): f.read_bytes() if f.suffix == ".png" else b""
+                      for f in sorted(folder.rglob("*"))}}
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> dict[str, object]:
+    """What the run leaves that nobody stops."""
+    folder = tmp_path / "undisturbed"
+    folder.mkdir()
+    spec = ready(folder)
+    assert train(spec, folder).status == "FINISHED"
+    return left(spec.folder(folder))
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, SMALL)
+    found = checkpoint.read(tmp_path / FILE)
+    assert (found.step, found.position, found.facts) == (7, 123, {"device": "cpu"})
+    assert torch.equal(found.engine["w"], torch.arange(3.0))
+    assert found.engine["nested"] == {"n": [1, None]}
+    assert torch.load(tmp_path / FILE, weights_only=True)["step"] == 7  # as anyone would read it
+    assert sorted(os.listdir(tmp_path)) == [FILE]
+
+
+def test_the_one_before_is_kept_and_no_more(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        checkpoint.write(tmp_path, replace(SMALL, step=step))
+    assert [checkpoint.read(tmp_path / name).step for name in (FILE, BEFORE)] == [3, 2]
+    assert sorted(os.listdir(tmp_path)) == [BEFORE, FILE]
+    checkpoint.remove(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def damage(file: Path, how: str) -> None:
+    """Do to a file what disks and people do."""
+    content = bytearray(file.read_bytes())
+    if how == "empty":
+        content.clear()
+    elif how == "truncated":
+        del content[len(content) // 2 :]
+    elif how == "bit":
+        content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["empty", "truncated", "bit"])
+def test_a_damaged_file_is_not_used(tmp_path: Path, how: str) -> None:
+    checkpoint.write(tmp_path, replace(SMALL, step=1))
+    checkpoint.write(tmp_path, replace(SMALL, step=2))
+    damage(tmp_path / FILE, how)
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged"):
+        checkpoint.read(tmp_path / FILE)
+    found, problems = checkpoint.newest(tmp_path, 123)
+    assert found is not None
+    assert found.step == 1
+    assert len(problems) == 1
+    assert "checkpoint.pt is damaged" in problems[0]
+    damage(tmp_path / BEFORE, how)
+    found, problems = checkpoint.newest(tmp_path, 123)
+    assert (found, len(problems)) == (None, 2)
+
+
+def test_one_that_knows_more_than_the_journal_is_not_used(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, replace(SMALL, position=100))
+    checkpoint.write(tmp_path, replace(SMALL, position=124))
+    found, problems = checkpoint.newest(tmp_path, 123)
+    assert found is not None
+    assert (found.position, len(problems)) == (100, 1)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    """A file with the right checksum whose pickle would run a command."""
+    import hashlib
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.system, (f"touch {tmp_path}/run",)
+
+    content = pickle.dumps(Evil())
+    (tmp_path / FILE).write_bytes(content + hashlib.sha256(content).digest())
+    with pytest.raises(UserError, match="no checkpoint of this version"):
+        checkpoint.read(tmp_path / FILE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_cost_at_most_one_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+    cadence = Cadence()
+    for now, due in ((29.9, False), (30.0, True)):
+        clock[0] = now
+        assert cadence.due() is due
+    cadence.taken(0.2)  # 30 s are enough for that
+    for now, due in ((59.9, False), (60.0, True)):
+        clock[0] = now
+        assert cadence.due() is due
+    cadence.taken(2.0)
+    for now, due in ((259.9, False), (260.0, True)):
+        clock[0] = now
+        assert cadence.due() is due
+    often = Cadence(0.5)
+    often.taken(100.0)
+    clock[0] += 0.5
+    assert often.due()
+
+
+@pytest.mark.parametrize("overrides", [
+    (),
+    ("base.ema=0.9", "base.d_steps=2", "base.order=g_first", "base.share_fakes=true"),
+    ("base.model={name: dcgan, width: 8}",),
+    ("base.model={name: dcgan_upsample, width: 8}", "base.d_optimizer=rmsprop"),
+    ("base.g_optimizer={name: sgd, momentum: 0.9}",
+     "base.d_optimizer={name: adam, weight_decay: 0.1, schedule: cosine}"),
+], ids=["plain", "ema, two D steps, G first, shared", "batch norm", "dropout, rmsprop", "sgd"])
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    """Stopped twice, at steps on and off the cadence of the records."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+        spec = ready(folder, *overrides)
+    assert train(spec, whole).status == "FINISHED"
+    for steps in (4, 3):
+        outcome = train(spec, parts, steps)
+        assert (outcome.status, outcome.why) == ("KILLED", "stopped by the user")
+    assert state_of(spec, parts) == ("KILLED", 6)
+    assert checkpoint.read(spec.folder(parts) / FILE).step == 7
+    assert train(spec, parts).status == "FINISHED"
+    assert left(spec.folder(parts)) == left(spec.folder(whole))
+    resumes = [r["step"] for r in journal.read(spec.folder(parts))[0] if r["kind"] == "resume"]
+    assert resumes == [4, 7]
+
+
+def test_what_was_recorded_after_the_checkpoint_is_not_recorded_again(
+        tmp_path: Path, undisturbed: dict[str, object]) -> None:
+    """Killed at step 9 with a checkpoint of step 4: the lines in between keep their times."""
+    spec = ready(tmp_path)
+    train(spec, tmp_path, 4)
+    folder = spec.folder(tmp_path)
+    saved = (folder / FILE).read_bytes()
+    train(spec, tmp_path, 5)
+    (folder / FILE).write_bytes(saved)
+    before = (folder / journal.FILE).read_bytes()
+    (folder / journal.FILE).write_bytes(before + b'{"t": 1, "kind": "metr')  # torn
+    train(spec, tmp_path)
+    assert (folder / journal.FILE).read_bytes().startswith(before)
+    assert left(folder) == undisturbed
+
+
+@pytest.mark.parametrize("how", ["empty", "truncated", "bit"])
+def test_a_damaged_checkpoint_costs_time_and_no_bit(
+        tmp_path: Path, undisturbed: dict[str, object], how: str) -> None:
+    spec = ready(tmp_path)
+    folder = spec.folder(tmp_path)
+    train(spec, tmp_path, 4, checkpoint_every=0)
+    damage(folder / FILE, how)
+    train(spec, tmp_path, 2, checkpoint_every=0)  # from step 3 to 5
+    progress = Progress(spec, folder)
+    progress.follow()
+    assert "goes on after step 3" in progress.notes[0]
+    assert "checkpoint.pt is damaged" in progress.notes[0]
+    for name in (FILE, BEFORE):
+        damage(folder / name, how)
+    assert train(spec, tmp_path).status == "FINISHED"
+    progress.follow()
+    assert progress.notes[1].startswith("begins again (")
+    assert progress.notes[1].count("is damaged") == 2
+    assert left(folder) == undisturbed
+
+
+def test_another_torch_is_refused_or_recorded(tmp_path: Path) -> None:
+    spec = ready(tmp_path)
+    folder = spec.folder(tmp_path)
+    train(spec, tmp_path, 4)
+    found = checkpoint.read(folder / FILE)
+    versions = {**found.facts["versions"], "torch": "0.0.1"}
+    checkpoint.write(folder, replace(found, facts={**found.facts, "versions": versions}))
+    here = drift.versions()["torch"]
+    with pytest.raises(UserError, match=r"torch 0\.0\.1 and now \d.*--allow-drift.*or delete"):
+        train(spec, tmp_path)
+    outcome = train(spec, tmp_path, 20, allow_drift=True)
+    assert outcome.status == "FINISHED"
+    records = journal.read(folder)[0]
+    (resume,) = [r for r in records if r["kind"] == "resume"]
+    assert (resume["drift"], resume["void"]) == ({"torch": ["0.0.1", here]}, True)
+    steps = [r["step"] for r in journal.valid(records) if r["kind"] == "metrics"]
+    assert steps == sorted(steps)
+    assert [r["step"] for r in journal.valid(records) if "train/d_loss" in r.get("values", ())] == [
+        2, 4, 6, 8, 10, 12]
+
+
+def test_the_launcher_hears_of_drift_before_anything_is_trained(tmp_path: Path) -> None:
+    spec = ready(tmp_path)
+    folder = spec.folder(tmp_path)
+    train(spec, tmp_path, 4)
+    found = checkpoint.read(folder / FILE)
+    checkpoint.write(folder, replace(found, facts={**found.facts, "device_name": "another"}))
+    text = (folder / journal.FILE).read_text()
+    name = json.dumps(found.facts["device_name"])
+    (folder / journal.FILE).write_text(text.replace(name, '"another"'.ljust(len(name)), 1))
+    with pytest.raises(UserError, match="device_name another and now"):
+        ready(tmp_path)
+    experiment = ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,))
+    prepare(experiment, tmp_path, tmp_path, lambda line: None, allow_drift=True)
+
+
+def test_a_run_that_does_not_repeat_itself_is_refused(tmp_path: Path) -> None:
+    """As if the code had been changed between two attempts."""
+    spec = ready(tmp_path)
+    folder = spec.folder(tmp_path)
+    train(spec, tmp_path, 4)
+    saved = (folder / FILE).read_bytes()
+    train(spec, tmp_path, 4)
+    (folder / FILE).write_bytes(saved)
+    lines = (folder / journal.FILE).read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if '"step": 6' in line and "train/d_loss" in line)
+    record = json.loads(lines[at])
+    record["values"]["train/g_loss"] += 1e-9
+    lines[at] = json.dumps(record)
+    (folder / journal.FILE).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=r"does not repeat itself: at step 6 train/g_loss is"):
+        train(spec, tmp_path)
+    assert state_of(spec, tmp_path)[0] == "FAILED"
+    assert train(spec, tmp_path, allow_drift=True).status == "FINISHED"
+
+
+def test_finished_twice_is_finished_once(tmp_path: Path, undisturbed: dict[str, object]) -> None:
+    """Killed between the journal's end and the deletion of checkpoints, or without its weights."""
+    spec = ready(tmp_path)
+    folder = spec.folder(tmp_path)
+    train(spec, tmp_path, 4)
+    saved = (folder / FILE).read_bytes()
+    train(spec, tmp_path)
+    (folder / FILE).write_bytes(saved)
+    (folder / WEIGHTS).unlink()
+    assert train(spec, tmp_path).status == "FINISHED"
+    assert left(folder) == undisturbed
+
+
+def test_two_processes_do_not_write_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                            ) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 0.2)
+    spec = ready(tmp_path)
+    book = journal.Journal(spec.write(tmp_path))
+    assert journal.is_open(spec.folder(tmp_path))
+    assert state_of(spec, tmp_path) == ("RUNNING", 0)
+    with pytest.raises(UserError, match="is being written by another process"):
+        train(spec, tmp_path)
+    book.close()
+    assert not journal.is_open(spec.folder(tmp_path))
+    assert train(spec, tmp_path).status == "FINISHED"
