@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint bench clean
+.PHONY: run test faults lint bench clean
 
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
 
 test: $(READY)  ## all tests; set GAN_BENCH_DATA to the folder of MNIST for those that need it
 	$(BIN)/python -m pytest -n 2
+
+faults: $(READY)  ## 200 SIGKILLs at random moments: nothing may be lost or doubled
+	$(BIN)/python tests/faults.py --kills 200
 
 lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 	$(BIN)/ruff check gan_bench tests benchmarks analysis docs

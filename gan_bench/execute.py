@@ -224,6 +224,7 @@ def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter:
         for worker in running.values():
             worker.process.join()
             worker.follow(reporter, mirror)
+            reporter.changed(worker.run)
 
 
 class _Worker:

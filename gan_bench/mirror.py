@@ -12,6 +12,7 @@ a second.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -99,6 +100,8 @@ def open_store(root: Path, uri: str | None = None) -> Store:
 
     from mlflow import MlflowClient
 
+    # It logs the traceback of each error that it raises as well; ours is one line, said once.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     try:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)

@@ -195,7 +195,7 @@ def _explained(error: BaseException, spec: RunSpec) -> BaseException:
             isinstance(error, RuntimeError) and "t allocate memory" in text):
         return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
                          f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
-                         f"batch_size, or fewer runs at once (--slots)")
+                         f"batch_size or model, or fewer runs at once (--slots)")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"the disk is full ({error.strerror}): make room, and the same command "
                          f"goes on from the last checkpoint")

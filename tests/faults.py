@@ -152,9 +152,9 @@ def _launch(folder: Path, name: str) -> subprocess.Popen[bytes]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
     with (folder / f"{name}.txt").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "gan_bench.cli", "run", folder / "storm.yaml", "--root",
-             folder / name, "--slots", "1", "--retries", "1000000", "--checkpoint-every", "0.1"],
-            stdout=output, stderr=output, env=environment)
+            [sys.executable, "-m", "gan_bench.cli", "run", "storm.yaml", "--root", name,
+             "--slots", "1", "--retries", "1000000", "--checkpoint-every", "0.1"],
+            cwd=folder, stdout=output, stderr=output, env=environment)
 
 
 def _disturb(launcher: subprocess.Popen[bytes], root: Path, mode: str, kills: int,

@@ -238,6 +238,8 @@ def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[s
     assert "boom at last" in done.stdout
     assert "KILLED dead seed 0" in done.stdout
     assert "SIGKILL" in done.stdout
+    assert "taken up again (2 of 2)" in done.stdout
+    assert "taken up again (3" not in done.stdout
     assert "1 of 3 runs are done" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
@@ -245,21 +247,46 @@ def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[s
             "select t.value, r.status from runs r join tags t on t.run_uuid = r.run_uuid "
             "where t.key = 'variant'").fetchall())
     assert status == {"good": "FINISHED", "bad": "FAILED", "dead": "KILLED"}
+    artifacts = [p.read_text() for p in tmp_path.glob("root/artifacts/tiny/*/artifacts/log.txt")]
+    assert sum("boom at last" in text and "Traceback" in text for text in artifacts) == 1
     logs = [(p.parent, p.read_text()) for p in tmp_path.glob("root/runs/tiny/*/log.txt")]
     assert sum("boom at last" in text for _, text in logs) == 1
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopping_ends_the_workers_and_says_so(tmp_path: Path, number: int, status: int) -> None:
+def test_stopping_writes_checkpoints_ends_the_workers_and_says_so(
+        tmp_path: Path, number: int, status: int) -> None:
     process, workers = started(tmp_path)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
     assert "the same command goes on" in err
+    assert "0 of 4 runs are done" in out
+    assert out.count("stopped by the user") == 4  # a line when it happens, and under the table
     gone(workers)
+    for file in tmp_path.glob("root/runs/tiny/*/journal.jsonl"):
+        assert (file.parent / "checkpoint.pt").exists()
     with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
         assert db.execute("select status, count(*) from runs group by status").fetchall() == [
             ("KILLED", 2)]
+
+
+def test_stopping_twice_stops_at_once(tmp_path: Path) -> None:
+    process, workers = started(tmp_path)
+    training = [w for w in workers if any(f.path.endswith(journal.FILE) for f in w.open_files())]
+    assert len(training) == 2
+    for worker in training:
+        worker.suspend()  # so that it cannot write its checkpoint
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("stopping"):
+            break
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, out + err
+    assert out.count("SIGKILL") == 4
+    gone(workers)
 
 
 def test_workers_die_with_the_launcher(tmp_path: Path) -> None:
