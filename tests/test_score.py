@@ -20,7 +20,6 @@ from gan_bench import journal
 from gan_bench.compare.tables import summarise
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
-from gan_bench.evaluate import Scorer
 from gan_bench.experiment import load_experiment
 from gan_bench.features.classifier import classifier
 from gan_bench.metrics.frechet import frechet_distance
@@ -29,6 +28,7 @@ from gan_bench.protocol import differences, digest, refusal
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.run import prepare, run_one
 from gan_bench.score import Report, Wanted, evaluate, log_scores
+from gan_bench.scorer import Scorer
 from gan_bench.spec import RunSpec
 
 DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})

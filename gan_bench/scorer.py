@@ -1,0 +1,204 @@
+"""The Scorer: samples once, features once per extractor, then every metric that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from gan_bench.data import Dataset
+from gan_bench.data.gaussians import modes
+from gan_bench.errors import UserError
+from gan_bench.features import Extractor, Features, Say
+from gan_bench.features.cache import reference_features
+from gan_bench.registry import EXTRACTORS, Entry, Part
+
+BATCH = 250  # samples that G makes, and images that D judges, at a time
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def extractors_of(entries: Sequence[Entry[Any]], data: Dataset, cache: Path, say: Say,
+                  ) -> dict[str, Extractor]:
+    """Return the registered extractors that the metrics need, by name."""
+    needed = {entry.facts["extractor"] for entry in entries} & set(EXTRACTORS.names())
+    device = str(data.train.images.device)
+    return {name: EXTRACTORS[name].factory(data, cache, device, say) for name in sorted(needed)}
+
+
+def references_of(entries: Sequence[Entry[Any]], extractors: dict[str, Extractor], data: Dataset,
+                  cache: Path, say: Say) -> dict[tuple[str, str], Features]:
+    """Return the features of real images that the metrics need, by extractor and split."""
+    needed = {(entry.facts["extractor"], entry.facts["reference"]) for entry in entries}
+    return {(name, split): reference_features(extractors[name], getattr(data, split).images,
+                                              f"{data.fingerprint}/{split}", cache, say)
+            for name, split in sorted(needed, key=str)
+            if name in extractors and split in ("train", "test")}
+
+
+def _scores(entry: Entry[Any]) -> tuple[str, ...]:
+    """The names of a metric's scores."""
+    return tuple(entry.facts.get("returns", (entry.name,)))
+
+
+def _frequencies(data: Dataset) -> Features:
+    """The share of each class among the training labels, (K, 1)."""
+    assert data.train.labels is not None
+    counts = torch.bincount(data.train.labels.cpu(), minlength=data.facts.classes).numpy()
+    return Features(counts[:, None] / counts.sum(), None, "labels")
+
+
+def _pixels(images: Tensor) -> Features:
+    return Features(images.flatten(1).cpu().numpy(), None, "pixels")
+
+
+def _logits(discriminator: nn.Module | None, images: Tensor) -> Features:
+    """D's logits (N, 1) of uint8 images or of vectors."""
+    assert discriminator is not None, "the caller leaves out the metrics that ask D"
+    logits = []
+    for batch in torch.split(images, BATCH):
+        scaled = batch.float() / 127.5 - 1 if batch.dtype == torch.uint8 else batch
+        logits.append(discriminator(scaled).float().reshape(-1, 1))
+    return Features(torch.cat(logits).cpu().numpy().astype(np.float64), None, "discriminator")
+
+
+def _spread(images: Tensor, count: int) -> Tensor:
+    """At most `count` of the images, evenly spread: a part of a test set may be easier than all."""
+    if len(images) <= count:
+        return images
+    return images[torch.arange(count, device=images.device) * len(images) // count]
+
+
+class Scorer:
+    """Measures samples, whatever made them: features once per extractor, then every metric.
+
+    Args:
+        metrics: Entries of METRICS that do not refuse the data.
+        count: Number of samples.
+        dataset: The part that the data set was made from.
+        data: The data set.
+        cache: Where trained extractors and reference features are kept.
+        say: Is told what takes long.
+
+    Raises:
+        UserError: As `prepare`.
+    """
+
+    def __init__(self, metrics: Sequence[Entry[Any]], count: int, dataset: Part, data: Dataset,
+                 cache: Path, say: Say = _silent) -> None:
+        self._metrics, self._count, self._data = metrics, count, data
+        self._extractors = extractors_of(self._metrics, data, cache, say)
+        self._references = references_of(self._metrics, self._extractors, data, cache, say)
+        self._sigma = 1.0
+        for entry in self._metrics:
+            match entry.facts["extractor"], entry.facts["reference"]:
+                case "pixels" as view, split:
+                    self._references[view, split] = _pixels(getattr(data, split).images)
+                case "coordinates" as view, split:
+                    centres, self._sigma = modes(dataset.args["kind"])
+                    self._references[view, split] = self._coordinates(np.array(centres))
+                case view, "frequencies" as split:
+                    self._references[view, split] = _frequencies(data)
+        self._check_counts()
+        self._matched = {key: self._references[key].spread(count) for key in
+                         {(entry.facts["extractor"], entry.facts["reference"])
+                          for entry in metrics if entry.facts.get("matched")}}
+        # As many real examples as samples: those of either split that D judges, or held-out ones.
+        self._real = {split: _spread(getattr(data, split).images, count)
+                      for split in ("train", "test")}
+        # Kept, since their distances to the training images are too; D's view of them changes.
+        self._held_out = {view: self._view(view, self._real["test"], None)
+                          for view in {entry.facts["extractor"] for entry in metrics
+                                       if entry.facts.get("held_out")} - {"discriminator"}}
+
+    def __call__(self, samples: Tensor, discriminator: nn.Module | None = None) -> dict[str, float]:
+        """Return the scores of `count` samples by name.
+
+        Args:
+            samples: uint8 (count, C, H, W), or float32 (count, D).
+            discriminator: In eval mode; for the metrics that ask it.
+
+        Raises:
+            FloatingPointError: An extractor made something that is not finite.
+        """
+        # BLAS has threads of its own, and its sums too depend on how many.
+        with torch.no_grad(), threadpool_limits(torch.get_num_threads(), user_api="blas"):
+            fakes: dict[str, Features] = {}
+            results: dict[str, float] = {}
+            for entry in self._metrics:
+                view, reference = entry.facts["extractor"], entry.facts["reference"]
+                if view not in fakes:
+                    fakes[view] = self._view(view, samples, discriminator)
+                real = self._reference(entry)
+                if view == "discriminator":
+                    real = _logits(discriminator, self._real[reference])
+                more = []
+                if entry.facts.get("held_out"):
+                    more.append(self._held_out.get(view) or _logits(discriminator,
+                                                                    self._real["test"]))
+                score = entry.factory(real, fakes[view], *more)
+                results |= score if isinstance(score, dict) else {entry.name: score}
+        return results
+
+    def protocol(self, **how: object) -> dict[str, dict[str, object]]:
+        """Return how each score is measured, by its name; `how` says where the samples are from."""
+        return {name: {**self._measured_by(entry), **how, **entry.facts.get("protocol", {})}
+                for entry in self._metrics for name in _scores(entry)}
+
+    def _check_counts(self) -> None:
+        """Refuse before training what the number of samples does not allow."""
+        for entry in self._metrics:
+            least = entry.facts.get("least", 2)
+            if per_feature := entry.facts.get("least_per_feature"):
+                real = self._references[entry.facts["extractor"], entry.facts["reference"]]
+                least = per_feature * real.values.shape[1]
+            if self._count < least:
+                raise UserError(f"{entry.name} needs at least {least:,} samples, and there are "
+                                f"{self._count:,}; give more, or leave it out")
+
+    def _reference(self, entry: Entry[Any]) -> Features | None:
+        """The real examples that a metric compares with; None where D makes them or none are."""
+        known = self._matched if entry.facts.get("matched") else self._references
+        return known.get((entry.facts["extractor"], entry.facts["reference"]))
+
+    def _view(self, view: str, samples: Tensor, discriminator: nn.Module | None) -> Features:
+        """The samples as the metrics of one view or extractor see them."""
+        match view:
+            case "pixels":
+                return _pixels(samples)
+            case "discriminator":
+                return _logits(discriminator, samples)
+            case "coordinates":
+                return self._coordinates(samples.cpu().numpy())
+        return self._extractors[view](samples)
+
+    def _coordinates(self, points: np.ndarray[Any, Any]) -> Features:
+        return Features(points.astype(np.float64) / self._sigma, None, "coordinates")
+
+    def _measured_by(self, entry: Entry[Any]) -> dict[str, object]:
+        view, reference = entry.facts["extractor"], entry.facts["reference"]
+        real = self._reference(entry)
+        extractor = self._extractors.get(view)
+        held_out = {"held_out": len(self._real["test"])} if entry.facts.get("held_out") else {}
+        match view, reference:
+            case "discriminator", split:
+                count = len(self._real[split])
+            case _, "frequencies":
+                count = self._data.facts.train
+            case _:
+                count = len(real.values) if real else 0
+        return {
+            "extractor": view,
+            "weights": extractor.weights if extractor else None,
+            "generated": self._count,
+            "real": count,
+            "split": "train" if reference == "frequencies" else reference,
+            **held_out,
+        }
