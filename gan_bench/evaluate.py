@@ -109,7 +109,8 @@ class Evaluator:
 
     Attributes:
         protocol: How each score is measured, by its name: extractor and the hash of its weights,
-            numbers of generated and real examples, split, weights of G, quantisation, latents.
+            data set, numbers of generated and real examples, split, weights of G, quantisation,
+            latents.
             The same for all seeds of a variant.
     """
 

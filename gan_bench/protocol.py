@@ -1,9 +1,9 @@
 """Which scores may be compared: those that were measured in the same way.
 
 A protocol is what `scorer.Scorer` records beside each score: the extractor and the hash of its
-weights, how many generated and real examples, which split, raw or averaged weights of G, how the
-samples were quantised, which latents. FID moves by 10% with things that no table shows; so two
-scores of different protocols are not set side by side.
+weights, how many generated examples, which real ones and how many, raw or averaged weights of G,
+how the samples were quantised, which latents. FID moves by 10% with things that no table shows; so
+two scores of different protocols are not set side by side.
 """
 
 from __future__ import annotations

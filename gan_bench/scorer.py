@@ -198,6 +198,7 @@ class Scorer:
             "extractor": view,
             "weights": extractor.weights if extractor else None,
             "generated": self._count,
+            "data": f"{self._data.name} {self._data.fingerprint}" if reference else None,
             "real": count,
             "split": "train" if reference == "frequencies" else reference,
             **held_out,

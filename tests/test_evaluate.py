@@ -244,12 +244,13 @@ def test_the_protocol_says_how_each_score_is_measured(
     assert isinstance(weights, str)
     assert len(weights) == 12
     assert frechet == {
-        "extractor": "classifier", "generated": 300, "real": 1438, "split": "train",
+        "extractor": "classifier", "generated": 300, "data": f"digits {digits.fingerprint}",
+        "real": 1438, "split": "train",
         "generator": "raw", "quantisation": "uint8(x * 127.5 + 128)",
         "latents": "the run's seed, stream evaluation"}
     frechet["weights"] = weights
     score = evaluator.protocol["eval/classifier_score"]
-    assert (score["real"], score["split"], score["splits"]) == (0, None, 1)
+    assert (score["data"], score["real"], score["split"], score["splits"]) == (None, 0, None, 1)
     held_out = evaluator.protocol["eval/d_accuracy_real"]
     assert (held_out["real"], held_out["split"], held_out["weights"]) == (300, "test", None)
     assert evaluator.protocol["eval/nearest_train_mse"]["real"] == 1438

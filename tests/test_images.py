@@ -24,7 +24,7 @@ TINTED = np.concatenate([LEVELS, LEVELS[::-1] // 2, 255 - LEVELS], axis=1)
 
 
 def save_pngs(folder: Path, images: NDArray[np.uint8]) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for i, image in enumerate(images):
         pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{i:03}.png")

@@ -89,6 +89,27 @@ def test_what_was_measured_otherwise_is_not_set_beside(root: Path) -> None:
         "not measured alike: real 359 against 1,438, split test against train")
 
 
+def test_a_score_against_other_data_is_another(
+    root: Path, digits: Dataset, tmp_path: Path,
+) -> None:
+    """Extractors of fixed weights have one hash for all data, and pixels have none."""
+    images = digits.test.images[:40]
+    save_pngs(tmp_path / "data" / "train" / "0", images.numpy())
+    save_pngs(tmp_path / "data" / "test" / "0", images.numpy())
+    other = DATASETS.parse({"name": "image_folder", "path": str(tmp_path / "data"),
+                            "image_size": 16, "channels": 1})
+    metrics = ["fd_random", "nearest_train_mse"]
+    run = load(root).id
+    own, _ = evaluate(run, Wanted(metrics=metrics, samples=40), root, root, silent)
+    foreign, _ = evaluate(run, Wanted(other, metrics, 40), root, root, silent)
+    for name in metrics:
+        assert own.scores[name] != foreign.scores[name]
+        found = differences(own.protocols[name], foreign.protocols[name])
+        assert found["data"] == (f"digits {digits.fingerprint}", foreign.protocols[name]["data"])
+        assert foreign.protocols[name]["data"].startswith("image_folder ")
+    assert "against digits " in foreign.not_alike["nearest_train_mse"]
+
+
 def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     from mlflow import MlflowClient
 
