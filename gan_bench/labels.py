@@ -10,6 +10,7 @@ from typing import Any
 
 from gan_bench.drift import in_words
 from gan_bench.journal import Record
+from gan_bench.outcome import DURING, FINAL
 
 
 def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -60,12 +61,16 @@ def when(t: int) -> str:
 
 
 def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the tags that a journal's protocol record gives: one per metric, and the extractor."""
+    """Return the tags that a journal's protocol record gives: one per metric, and the extractor.
+
+    The extractor is that of the run's own scores: what `gan-bench evaluate --log` adds later says
+    in its own tags what it was measured by.
+    """
     tags = {f"protocol.{metric}": json.dumps(value, sort_keys=True)
             for metric, value in protocols.items()}
     # What has no weights (pixels, D's logits) is a view of the samples and no extractor.
-    used = sorted({(p["extractor"], p["weights"]) for p in protocols.values()
-                   if p.get("weights")})
+    used = sorted({(p["extractor"], p["weights"]) for metric, p in protocols.items()
+                   if p.get("weights") and metric.startswith((DURING, FINAL))})
     if used:
         tags["extractor"] = ", ".join(extractor for extractor, _ in used)
         tags["extractor_hash"] = ", ".join(weights for _, weights in used)

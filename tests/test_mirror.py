@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gan_bench import cursor, journal
+from gan_bench import cursor, journal, labels
 from gan_bench.facts import DataFacts
 from gan_bench.journal import Journal
 from gan_bench.mirror import Mirror, MirrorError, Store, mirrored, open_store, ui_command
@@ -146,6 +146,13 @@ def content(store: Store, folder: Path) -> dict[str, Any]:
                       [(t.key, t.value) for t in d.tags]) for d in run.inputs.dataset_inputs],
         "info": (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time),
     }
+
+
+def test_what_evaluate_adds_is_not_the_runs_own_extractor() -> None:
+    own = labels.protocol(PROTOCOL)
+    assert (own["extractor"], own["extractor_hash"]) == ("classifier", "0a1b")
+    added = labels.protocol({"evaluate-1/fd_random": {"extractor": "random", "weights": "77"}})
+    assert added == {"protocol.evaluate-1/fd_random": '{"extractor": "random", "weights": "77"}'}
 
 
 def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
