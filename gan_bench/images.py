@@ -2,7 +2,8 @@
 
 Nothing is converted in silence. Another size is refused unless resizing is asked for; colour
 counts as grey only where the three channels are equal; floats must lie in -1..1 or 0..1, for a
-batch stretched by its own minimum and maximum is another batch.
+batch stretched by its own minimum and maximum is another batch. 16 bits, transparency and further
+frames are refused.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,12 @@ from torch import Tensor
 
 from gan_bench.data.files import TAR, ZIP, contents, sizes
 from gan_bench.data.image_folder import SUFFIXES, is_image
-from gan_bench.data.pixels import resize, square
-from gan_bench.errors import UserError
+from gan_bench.data.pixels import is_deep, resize, square
+from gan_bench.errors import UserError, one_line
 from gan_bench.pictures import to_uint8
 
 ARRAYS = (".npz", ".npy")
+OVERSHOOT = 0.1  # how far below 0 a filter may push images that are meant to lie in 0..1
 NAMES = ("images", "vectors", "arr_0")  # what arrays in a .npz are called, the likeliest first
 Shape = tuple[int, ...]
 
@@ -44,6 +47,11 @@ class Given:
     samples: Tensor
     quantisation: str | None
     resized: str | None = None
+
+
+class _Refused(ValueError):
+    """What is wrong with an image and what to do, as the end of a line that starts with its name.
+    """
 
 
 def read_images(path: Path, shape: Shape, count: int | None, resizing: bool) -> Given:
@@ -86,11 +94,14 @@ def _from_files(path: Path, shape: Shape, count: int | None, resizing: bool) -> 
                 if image.size != (shape[2], shape[1]):
                     others.add(image.size)
                     if not resizing:
-                        raise ValueError(_wrong_size(image.height, image.width, shape))
+                        raise _Refused(_wrong_size(image.height, image.width, shape))
                     image = square(image, shape[1])
                 images[rows[name]] = _channels(_array(image)[None], shape[0])[0]
+            except _Refused as error:
+                raise UserError(f"{path}/{name}: {error}") from None
             except Exception as error:  # PIL's decoders raise all sorts of things at broken files
-                raise UserError(f"{path}/{name}: {error or type(error).__name__}") from None
+                raise UserError(f"{path}/{name}: cannot be decoded ({one_line(error)}); save it "
+                                f"anew, or leave it out") from None
     resized = f"bilinear, centred square, from {_listed(others)}" if others else None
     return Given(torch.from_numpy(images), "8 bits, as given", resized)
 
@@ -99,15 +110,22 @@ def _decode(content: bytes) -> Image.Image:
     try:
         opened = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
-        raise ValueError("the content is of no known image format") from None
+        raise _Refused("the content is of no known image format; save it anew, or leave it out"
+                       ) from None
+    if getattr(opened, "n_frames", 1) > 1:
+        raise _Refused("holds several frames; save each as an image of its own")
+    if is_deep(content):  # in colour Pillow drops the lower 8 bits without a word
+        raise _Refused("has 16 bits a channel; save it as 8-bit grey or RGB")
     image: Image.Image = ImageOps.exif_transpose(opened)
-    if image.mode == "P" and "transparency" not in image.info:
+    if "transparency" in image.info:
+        raise _Refused("has transparent pixels; save it without transparency")
+    if image.mode == "P":
         image = image.convert("RGB")
     if image.mode == "1":
         image = image.convert("L")
     if image.mode not in ("L", "RGB"):
-        raise ValueError(f"is of Pillow's mode {image.mode}; save it as 8-bit grey or RGB, without "
-                         f"transparency")
+        raise _Refused(f"is of Pillow's mode {image.mode}; save it as 8-bit grey or RGB, without "
+                       f"transparency")
     return image
 
 
@@ -127,11 +145,17 @@ def _load(path: Path) -> NDArray[Any]:
             if name is None and len(loaded.files) != 1:
                 raise UserError(f"{path}: which array? it holds {', '.join(loaded.files) or 'none'}"
                                 f"; call the right one `images`")
-            array: NDArray[Any] = loaded[name or loaded.files[0]]
+            array = loaded[name or loaded.files[0]]
+            if not isinstance(array, np.ndarray):  # numpy gives a file of another kind as it is
+                raise ValueError(f"what it calls {name or loaded.files[0]} is no array")
             return array
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{path}: cannot be read as an array: {why}") from None
+    except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError,
+            zipfile.BadZipFile, zlib.error) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if "allow_pickle" in why:  # which is no advice for a file that somebody else made
+            why = "it is no array of numbers"
+        raise UserError(f"{path}: cannot be read as an array: {why}; save it anew, with numpy.save "
+                        f"or numpy.savez") from None
 
 
 def _from_array(array: NDArray[Any], path: Path, shape: Shape, count: int | None,
@@ -164,9 +188,12 @@ def _vectors(array: NDArray[Any], shape: Shape) -> Given:
     if array.shape[1:] != shape or array.dtype.kind != "f":
         raise ValueError(f"holds {array.dtype} of the shape {array.shape}; expected floats of "
                          f"(N, {shape[0]})")
-    if not np.isfinite(array).all():
-        raise ValueError("holds values that are not finite")
-    return Given(torch.from_numpy(array.astype(np.float32)), None)
+    with np.errstate(over="ignore"):
+        points = array.astype(np.float32)
+    if not np.isfinite(points).all():
+        raise ValueError("holds values that are not finite, or too large for float32; check what "
+                         "made them")
+    return Given(torch.from_numpy(points), None)
 
 
 def _levels(array: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
@@ -178,9 +205,14 @@ def _levels(array: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
     expected = "expected uint8 in 0..255, or floats in -1..1 or in 0..1"
     if array.dtype.kind != "f":
         raise ValueError(f"holds {array.dtype}; {expected}")
-    low, high = float(array.min()), float(array.max())
+    # By way of text: the shortest that tells a float32 from its neighbours.
+    low, high = float(str(array.min())), float(str(array.max()))
     if not -1 <= low <= high <= 1:  # NaN fails this too
-        raise ValueError(f"holds floats from {low:g} to {high:g}; {expected}")
+        raise ValueError(f"holds floats from {low:.12g} to {high:.12g}; {expected}")
+    if -OVERSHOOT < low < 0:
+        raise ValueError(f"holds floats from {low:.12g} to {high:.12g}: those in 0..1 have none "
+                         f"below 0, and those in -1..1 have darker ones; clip them to 0..1, or "
+                         f"give uint8")
     floats = torch.from_numpy(array.astype(np.float32))
     if low < 0:
         return to_uint8(floats).numpy(), "uint8(x * 127.5 + 128)"
@@ -194,9 +226,9 @@ def _channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     if channels == 1 and (images == images[:, :1]).all():
         return images[:, :1]
     kinds = {1: "grey", 3: "colour"}
-    raise ValueError(f"is {kinds[images.shape[1]]}, and the data set's images are "
-                     f"{kinds[channels]}; convert one to the other yourself, or name another "
-                     f"--data-set")
+    raise _Refused(f"is {kinds[images.shape[1]]}, and the data set's images are "
+                   f"{kinds[channels]}; convert one to the other yourself, or name another "
+                   f"--data-set")
 
 
 def _wrong_size(height: int, width: int, shape: Shape) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from gan_bench.data.pixels import decode
 from gan_bench.errors import UserError
 from gan_bench.images import read_images
 from gan_bench.pictures import to_float
@@ -111,6 +114,8 @@ def test_another_size_is_refused_unless_asked_for(tmp_path: Path, as_array: bool
 @pytest.mark.parametrize(("array", "words"), [
     (LEVELS.astype(np.float32), r"floats from 0 to 255; expected uint8"),
     (LEVELS.astype(np.float32) / 255 * 2.2 - 1.1, r"floats from -1\.1 to 1\.1; expected"),
+    (LEVELS / 255 - 0.001, r"floats from -0\.001 to 0\.999: .*clip them to 0\.\.1"),
+    (LEVELS / 255 * (1 + 2e-7), r"floats from 0 to 1\.0000002; expected"),
     (np.full((2, 1, 16, 16), np.nan), "floats from nan"),
     (LEVELS.astype(np.int64), "holds int64; expected uint8"),
     (LEVELS // 128, "0 and 1 alone"),
@@ -135,7 +140,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:45])
     refused(folder, r"a/001\.png: ")
     Image.fromarray(np.zeros((16, 16), np.uint16)).save(folder / "001.png")
-    refused(folder, r"a/001\.png: is of Pillow's mode I;16")
+    refused(folder, r"a/001\.png: has 16 bits a channel")
     Image.new("RGBA", (16, 16)).save(folder / "001.png")
     refused(folder, r"a/001\.png: is of Pillow's mode RGBA; .* without transparency")
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and no more")
@@ -143,9 +148,54 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", one=LEVELS, two=LEVELS)
     refused(tmp_path / "b.npz", r"b\.npz: which array\? it holds one, two")
     np.savez(tmp_path / "c.npz", np.array([{}], dtype=object))
-    refused(tmp_path / "c.npz", r"c\.npz: cannot be read as an array: .*allow_pickle")
+    refused(tmp_path / "c.npz", r"c\.npz: cannot be read as an array: it is no array of numbers; "
+                                r"save it anew")
+    (tmp_path / "d.npy").write_bytes(b"x" * 100)
+    refused(tmp_path / "d.npy", r"d\.npy: cannot be read as an array: it is no array of numbers; ")
+    with zipfile.ZipFile(tmp_path / "e.npz", "w") as archive:
+        archive.writestr("notes.txt", "hello")
+    refused(tmp_path / "e.npz", r"e\.npz: .* what it calls notes\.txt is no array")
+    with (tmp_path / "f.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 1, 1000, 1000)})
+    refused(tmp_path / "f.npy", r"f\.npy: cannot be read as an array: .*; save it anew")
     (tmp_path / "a.txt").write_text("")
     refused(tmp_path / "a.txt", r"a\.txt: neither a folder nor one of")
+
+
+def deep_png(colour_type: int, channels: int) -> bytes:
+    """A PNG of 16 bits a channel, 16×16; Pillow writes none in colour."""
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (struct.pack(">I", len(content)) + kind + content
+                + struct.pack(">I", zlib.crc32(kind + content)))
+
+    rows = (b"\0" + bytes(range(32)) * channels) * 16
+    return (b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, colour_type, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def test_what_pillow_would_drop_in_silence_is_refused(tmp_path: Path) -> None:
+    folder = save_pngs(tmp_path / "a", TINTED)
+
+    def refused(words: str) -> None:
+        with pytest.raises(UserError, match=rf"a/001\.png: {words}"):
+            read_images(folder, COLOUR, None, False)
+
+    (folder / "001.png").write_bytes(deep_png(2, 3))
+    assert Image.open(folder / "001.png").mode == "RGB"
+    refused("has 16 bits a channel")
+    with pytest.raises(ValueError, match="more than 8 bits a channel"):
+        decode(deep_png(2, 3), 3, 16)
+    grey = Image.fromarray(LEVELS[0, 0])
+    grey.save(folder / "001.png", transparency=0)
+    refused("has transparent pixels")
+    grey.convert("P").save(folder / "001.png", transparency=0)
+    refused("has transparent pixels")
+    grey.save(folder / "001.png", save_all=True, append_images=[Image.fromarray(LEVELS[1, 0])])
+    refused("holds several frames")
+    (folder / "001.png").write_bytes(b"")
+    refused("the content is of no known image format; save it anew")
 
 
 def test_vectors(tmp_path: Path) -> None:
@@ -155,7 +205,7 @@ def test_vectors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(given.samples.numpy(), points.astype(np.float32))
     assert given.quantisation is None
     for bad, words in ((points[:, :1], r"expected floats of \(N, 2\)"),
-                       (points + np.inf, "not finite")):
+                       (points + np.inf, "not finite"), (points * 1e300, "too large for")):
         np.savez(tmp_path / "b.npz", bad)
         with pytest.raises(UserError, match=words):
             read_images(tmp_path / "b.npz", (2,), None, False)

@@ -72,9 +72,15 @@ def decode(data: bytes, channels: Literal[1, 3], size: int) -> NDArray[np.uint8]
         raise ValueError("the content is of no known image format") from None
     with opened:
         image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith(("I", "F")):
+        if image.mode.startswith(("I", "F")) or is_deep(data):
             raise ValueError(f"more than 8 bits a channel (mode {image.mode}); convert it to 8")
         return _channels_first(square(image.convert("L" if channels == 1 else "RGB"), size))
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether an encoded image is a PNG of 16 bits a channel: Pillow reads one in colour as 8."""
+    depth = data[24:25]  # after the signature: length and name of the header, width, height
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and depth == b"\x10"
 
 
 def _channels_first(image: Image.Image) -> NDArray[Any]:
