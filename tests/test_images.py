@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tarfile
 import zipfile
@@ -161,6 +162,12 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     refused(tmp_path / "f.npy", r"f\.npy: cannot be read as an array: .*; save it anew")
     (tmp_path / "a.txt").write_text("")
     refused(tmp_path / "a.txt", r"a\.txt: neither a folder nor one of")
+
+
+def test_a_named_pipe_is_no_image(tmp_path: Path) -> None:
+    folder = save_pngs(tmp_path / "a", LEVELS)
+    os.mkfifo(folder / "pipe.png")
+    np.testing.assert_array_equal(read_images(folder, GREY, None, False).samples.numpy(), LEVELS)
 
 
 def deep_png(colour_type: int, channels: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -28,14 +29,14 @@ def sizes(path: Path) -> dict[str, int]:
     try:
         if path.is_dir():
             return _folder_sizes(path)
-        stat = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         name = str(path) if str(path).isprintable() else repr(str(path))
         raise UserError(f"{name:.400}: {getattr(error, 'strerror', None) or error}; a relative "
                         "path is looked up in the data root") from error
     if not path.name.lower().endswith(TAR + ZIP):
         raise UserError(f"{path}: is neither a folder nor a {', '.join(TAR + ZIP)} file")
-    return _archive_sizes(path, stat.st_size, stat.st_mtime_ns)
+    return _archive_sizes(path, status.st_size, status.st_mtime_ns)
 
 
 def contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
@@ -65,7 +66,9 @@ def _folder_sizes(path: Path) -> dict[str, int]:
             seen.update(real.values())
             for name in files:
                 file = os.path.join(folder, name)
-                found[os.path.relpath(file, path).replace(os.sep, "/")] = os.stat(file).st_size
+                status = os.stat(file)
+                if stat.S_ISREG(status.st_mode):  # reading a named pipe would wait for ever
+                    found[os.path.relpath(file, path).replace(os.sep, "/")] = status.st_size
     return found
 
 
