@@ -332,6 +332,9 @@ def test_the_reference_is_computed_once_and_mapped(
 def test_a_damaged_reference_is_named(digits: Dataset, tmp_path: Path, trained: Extractor) -> None:
     reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
     [folder] = (tmp_path / "features").iterdir()
+    np.save(folder / "values.npy", np.load(folder / "values.npy")[:9])
+    with pytest.raises(UserError, match=r"damaged \(it holds 9 features of 359 images\); delete"):
+        reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
     (folder / "factor.npy").write_bytes(b"")
     with pytest.raises(UserError, match=rf"{folder.name}: .* is damaged .*delete the folder"):
         reference_features(trained, digits.test.images, "a/test", tmp_path, silent)

@@ -74,7 +74,7 @@ def reference_features(extractor: Extractor, images: torch.Tensor, source: str, 
         say(f"computing the {extractor.name} features of {len(images):,} real images, once")
         features = extractor(images)
         publish(folder, lambda temporary: _write(features, temporary))
-    return _read(folder, extractor.id)
+    return _read(folder, extractor.id, len(images))
 
 
 def _write(features: Features, folder: Path) -> None:
@@ -87,7 +87,7 @@ def _write(features: Features, folder: Path) -> None:
     np.save(folder / "factor.npy", features.gaussian.factor)
 
 
-def _read(folder: Path, extractor: str) -> Features:
+def _read(folder: Path, extractor: str, count: int) -> Features:
     import numpy as np
 
     def mapped(name: str) -> NDArray[np.float64]:
@@ -97,6 +97,8 @@ def _read(folder: Path, extractor: str) -> Features:
     try:
         values, mean, factor = mapped("values"), mapped("mean"), mapped("factor")
         logits = mapped("logits") if (folder / "logits.npy").exists() else None
+        if len(values) != count:
+            raise ValueError(f"it holds {len(values):,} features of {count:,} images")
     except (OSError, ValueError, EOFError) as error:
         raise damaged(folder, error) from None
     features = Features(values, logits, extractor)
