@@ -203,7 +203,7 @@ def evaluate(
         metavar="A,B", help="Names of `gan-bench list metrics`. [default: the run's own, or the "
         "usual ones]")] = None,
     samples: Annotated[int | None, typer.Option(
-        min=2, help="How many. [default: as the run says, or all images]")] = None,
+        min=2, max=1_000_000, help="How many. [default: as the run says, or all images]")] = None,
     split: Annotated[str | None, typer.Option(
         help="train or test: the real images in metrics of features. [default: train]")] = None,
     resize: Annotated[bool, typer.Option(
@@ -225,7 +225,9 @@ def evaluate(
     if data_set and experiment:
         raise UserError("give --data-set or --experiment, not both")
     part = _data_set(data_set, image_size)
-    names = [name.strip() for name in metrics.split(",")] if metrics else None
+    names = [name.strip() for name in metrics.split(",")] if metrics is not None else None
+    if names and not all(names):
+        raise UserError(f"--metrics {metrics!r} has an empty name; write it as A,B")
     if experiment:
         first = load_experiment(experiment, data, []).runs[0]
         part, own = first.dataset, first.evaluate.final or first.evaluate
@@ -233,11 +235,9 @@ def evaluate(
 
     from gan_bench import score
 
-    wanted = score.Wanted(part, names, samples, split, resize)  # type: ignore[arg-type]
+    wanted = score.Wanted(part, names, samples, split, resize, log)  # type: ignore[arg-type]
     report, folder = score.evaluate(source, wanted, root, data, _to_stderr)
-    if log:
-        if folder is None:
-            raise UserError(f"--log adds to a run, and {source} is none")
+    if folder and log:
         score.log_scores(report, folder, root, tracking_uri)
     print(score.as_json(report) if as_json else score.as_text(report))
 
@@ -294,7 +294,7 @@ def main() -> NoReturn:
 def _data_set(text: str | None, image_size: int | None) -> Any:
     """Return the Part of DATASETS that a name or a YAML mapping stands for."""
     from gan_bench.errors import UserError
-    from gan_bench.registry import DATASETS
+    from gan_bench.registry import DATASETS, PartError
     from gan_bench.source import parse
 
     if text is None:
@@ -305,7 +305,11 @@ def _data_set(text: str | None, image_size: int | None) -> Any:
     if image_size is not None:
         value = {**(value if isinstance(value, dict) else {"name": value}),
                  "image_size": image_size}
-    return DATASETS.parse(value)
+    try:
+        return DATASETS.parse(value)
+    except PartError as error:
+        raise UserError("; ".join(f"data set {text!r}: " + (f"{key}: " if key else "") + message
+                                  for message, key in error.problems)) from None
 
 
 def _to_stderr(line: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -53,21 +54,34 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
     """
     try:
         spec = read_spec(folder)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{folder / 'spec.json'}: cannot be read as a run's specification: "
-                        f"{one_line(error)}") from None
+        with torch.device("meta"):
+            generator: nn.Module = MODELS.build(spec.model, spec.data.shape).generator
+    except UserError:  # a model that nobody knows here
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        why = one_line(error)
+        if isinstance(error, ValidationError):  # whose first line only counts what follows it
+            why = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+                            for found in error.errors()[:3])
+        raise UserError(f"{folder / 'spec.json'}: cannot be read as a run's specification: {why}; "
+                        f"`gan-bench run` its experiment in another root to "
+                        f"make it anew") from None
     if not (folder / weights).exists():
         raise UserError(f"{folder}: has no {weights}; `gan-bench run` its experiment to finish it")
     prefix = "ema." if spec.ema else "generator."
-    with torch.device("meta"):
-        generator: nn.Module = MODELS.build(spec.model, spec.data.shape).generator
     generator.to_empty(device="cpu")
     try:
         tensors = load_file(folder / weights)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / weights}: cannot be read: {one_line(error)}; `gan-bench run` "
+                        f"its experiment in another root to make it anew") from None
+    try:
         generator.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items()
                                    if k.startswith(prefix)})
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"{folder / weights}: cannot be read: {one_line(error)}") from None
+    except RuntimeError as error:  # the first line of it says no more than that
+        why = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"{folder / weights}: these are not the weights of the generator that "
+                        f"spec.json tells of: {why}") from None
     return spec, generator.eval()
 
 

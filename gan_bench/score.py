@@ -8,6 +8,7 @@ measured alike.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from gan_bench.errors import UserError
 from gan_bench.evaluate import STREAM, generate, latents, provenance, undisturbed
 from gan_bench.images import ARRAYS, read_images
 from gan_bench.metrics import asks_d
-from gan_bench.outcome import Progress
+from gan_bench.outcome import WEIGHTS, Progress
 from gan_bench.protocol import digest, refusal
 from gan_bench.registry import EXTRACTORS, METRICS, Entry
 from gan_bench.run import cache_of, resolve_device, set_up_torch
@@ -48,6 +49,7 @@ class Wanted:
         samples: How many to generate, or to take of those given.
         split: Which split of the data set stands for the real images in metrics of features.
         resize: Whether images of another size are resampled.
+        log: Whether the scores are to be added to a run, so that anything else is refused.
     """
 
     data_set: Part | None = None
@@ -55,6 +57,7 @@ class Wanted:
     samples: int | None = None
     split: Literal["train", "test"] | None = None
     resize: bool = False
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,17 +96,21 @@ def evaluate(source: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
             another shape than the data set; a metric does not apply.
     """
     path = Path(source)
-    if not path.exists():
+    if not source:
+        raise UserError("what is to be measured? give a run's id, or a path of images")
+    if not os.path.exists(path):  # unlike Path's own, this says no to a name that is too long
         if path.suffix or len(path.parts) > 1:
-            raise UserError(f"{path}: there is no such file or folder")
+            raise UserError(f"{source:.400}: there is no such file or folder")
         path = find_run(root, source)
     if path.suffix == ".safetensors":
         return _of_run(path.parent, path.name, wanted, root, data_root, say), path.parent
     if (path / "spec.json").exists():
-        return _of_run(path, "final.safetensors", wanted, root, data_root, say), path
+        return _of_run(path, WEIGHTS, wanted, root, data_root, say), path
     if path.is_file() and path.suffix in (".pt", ".pth", ".ckpt"):
         raise UserError(f"{path}: weights are read from a run's final.safetensors alone; of "
                         f"another program's generator, give images (a folder, {', '.join(ARRAYS)})")
+    if wanted.log:
+        raise UserError(f"--log adds to a run, and {path} is none")
     return _of_images(path, wanted, root, data_root, say), None
 
 
@@ -141,6 +148,8 @@ def protocol_lines(protocols: dict[str, dict[str, Any]]) -> list[str]:
 
 def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
             ) -> Report:
+    if wanted.resize:
+        raise UserError("--resize is about given images; leave it out for a run")
     spec, generator = load_generator(folder, weights)
     device = resolve_device(spec)
     set_up_torch(spec)  # and so the bits are those of the run's own measurement
@@ -150,10 +159,16 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     scorer = _scorer(wanted.data_set or spec.dataset, names, count, wanted.split, root, data_root,
                      device, say, spec.data.shape)
     generator.to(device)
-    with undisturbed(generator, seed=rng.derive(spec.seed, STREAM, 1)):
-        samples = generate(generator, latents(spec, count), device)
+    try:
+        with undisturbed(generator, seed=rng.derive(spec.seed, STREAM, 1)):
+            samples = generate(generator, latents(spec, count), device)
+    except FloatingPointError as error:
+        raise UserError(f"{folder / weights}: {error}; there is nothing to measure") from None
+    how = provenance(spec)
+    if weights != WEIGHTS:  # not those that the journal tells of
+        how["checkpoint"] = weights
     report = Report(f"{spec.experiment}/{spec.id}, {spec.variant} seed {spec.seed}",
-                    *_scores(scorer, samples, provenance(spec)))
+                    *_scores(scorer, samples, how))
     return _beside_journal(report, spec, folder)
 
 
@@ -165,7 +180,8 @@ def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say
     given = read_images(path, facts.shape, wanted.samples, wanted.resize)
     names = wanted.metrics or [
         entry.name for entry in map(METRICS.__getitem__, USUAL) if not entry.facts["refuses"](facts)
-        and not (entry.facts["extractor"] == "random" and facts.classes)]
+        and not (entry.facts["extractor"] == "random" and facts.classes)
+        and (wanted.split is None or _has_split(entry))]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scorer = _scorer(wanted.data_set, names, len(given.samples), wanted.split, root, data_root,
                      device, say, facts.shape)
@@ -196,11 +212,16 @@ def _scorer(data_set: Part, names: Sequence[str], count: int, split: str | None,
     return Scorer(entries, count, data_set, data, cache, say)
 
 
+def _has_split(entry: Entry[Any]) -> bool:
+    """Whether a metric compares features with those of real images, of whichever split."""
+    return entry.facts["extractor"] in EXTRACTORS.names() and entry.facts["reference"] == "train"
+
+
 def _against(entry: Entry[Any], split: str | None) -> Entry[Any]:
     """The metric with another split for its reference, if it is one that compares features."""
     if split in (None, entry.facts["reference"]) or entry.facts["reference"] is None:
         return entry
-    if entry.facts["reference"] != "train" or entry.facts["extractor"] not in EXTRACTORS.names():
+    if not _has_split(entry):
         raise UserError(f"{entry.name} is about {entry.facts['reference']} alone; leave it out of "
                         f"--metrics, or leave out --split")
     return replace(entry, facts={**entry.facts, "reference": split})
@@ -241,7 +262,7 @@ def as_text(report: Report) -> str:
 
     better = directions()
     arrows = {"lower": " ↓", "higher": " ↑"}
-    table = Table(box=None, pad_edge=False, title=report.source, title_justify="left")
+    table = Table(box=None, pad_edge=False)
     for heading in ("score", "value", *(["in the journal"] if report.journalled else [])):
         table.add_column(heading, justify="left" if heading == "score" else "right")
     for name, value in report.scores.items():
@@ -253,4 +274,4 @@ def as_text(report: Report) -> str:
     lines = [f"  {line}" for line in protocol_lines(report.protocols)]
     lines += [f"  {name} in the run's journal: {why}" for name, why in report.not_alike.items()]
     assert isinstance(console.file, StringIO)
-    return "\n".join([console.file.getvalue(), "how it was measured", *lines])
+    return "\n".join([report.source, console.file.getvalue(), "how it was measured", *lines])

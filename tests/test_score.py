@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from runs import DIGITS, a_run
+from safetensors.torch import load as load_st
+from safetensors.torch import save
 from test_execute import gan_bench
 from test_images import save_pngs
 from torch import Tensor
@@ -27,7 +30,7 @@ from gan_bench.outcome import Progress, progress_of, state_of
 from gan_bench.protocol import differences, digest, refusal
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.run import prepare, run_one
-from gan_bench.score import Report, Wanted, evaluate, log_scores
+from gan_bench.score import Report, Wanted, as_text, evaluate, log_scores
 from gan_bench.scorer import Scorer
 from gan_bench.spec import RunSpec
 
@@ -172,6 +175,15 @@ def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: 
     ("{a}", {"metrics": ["fd_clasifier"]}, "did you mean 'fd_classifier'"),
     ("{a}", {"metrics": ["nearest_train_mse"], "split": "test"}, "is about train alone"),
     ("{a}/none", {}, "there is no such file"),
+    ("{a}/" + "x" * 5000, {}, "there is no such file"),
+    ("x" * 5000, {}, "no run's id begins with"),
+    ("", {}, "what is to be measured"),
+    ("{a}", {"log": True}, "--log adds to a run, and .*a is none"),
+    ("{run}", {"resize": True}, "--resize is about given images"),
+    ("{nan}", {}, "final.safetensors: the generator makes samples that are not finite"),
+    ("{other}", {}, r"final.safetensors: these are not the weights .* size mismatch for .*\."),
+    ("{null}", {}, "spec.json: cannot be read as a run's specification: .*anew"),
+    ("{text}", {}, "spec.json: cannot be read as a run's specification: .*latent_dim"),
     ("zzzz", {}, "no run's id begins with 'zzzz'"),
     ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, and digits holds"),
     ("{run}/journal.jsonl", {}, "neither a folder nor one of"),
@@ -184,16 +196,45 @@ def test_what_cannot_be_measured_is_named(
 ) -> None:
     save_pngs(tmp_path / "a", digits.test.images.numpy())
     run = load(root).folder(root)
-    for name in ("empty", "torn", "nospec"):
+    spec, whole = (run / "spec.json").read_text(), (run / "final.safetensors").read_bytes()
+    nans = save({k: v * math.nan if v.is_floating_point() else v
+                 for k, v in load_st(whole).items()})
+    broken = {
+        "empty": (spec, None), "torn": (spec, whole[:5000]), "nospec": (None, whole[:5000]),
+        "nan": (spec, nans), "other": (spec.replace('"width": 16', '"width": 17'), whole),
+        "null": ("null", whole),
+        "text": (re.sub(r'"latent_dim": \d+', '"latent_dim": "x"', spec), whole)}
+    for name, (text, weights) in broken.items():
         (tmp_path / name).mkdir()
-        if name != "nospec":
-            (tmp_path / name / "spec.json").write_text((run / "spec.json").read_text())
-        if name != "empty":
-            content = (run / "final.safetensors").read_bytes()[:5000]
-            (tmp_path / name / "final.safetensors").write_bytes(content)
-    where = {name: tmp_path / name for name in ("a", "empty", "torn", "nospec")} | {"run": run}
+        if text is not None:
+            (tmp_path / name / "spec.json").write_text(text)
+        if weights is not None:
+            (tmp_path / name / "final.safetensors").write_bytes(weights)
+    where = {name: tmp_path / name for name in ("a", *broken)} | {"run": run}
     with pytest.raises(UserError, match=words):
         scores_of(source.format(**where), root, **wanted)
+
+
+def test_other_weights_of_a_run_are_not_those_of_its_journal(root: Path) -> None:
+    folder = load(root).folder(root)
+    for name in ("final", "earlier"):
+        (folder / f"{name}.safetensors").write_bytes((folder / "final.safetensors").read_bytes())
+    report, _ = evaluate(str(folder / "earlier.safetensors"), Wanted(), root, root, silent)
+    assert report.journalled == {}
+    assert report.not_alike["fd_classifier"] == (
+        "not measured alike: checkpoint earlier.safetensors against nothing")
+    (folder / "earlier.safetensors").unlink()
+
+
+def test_the_usual_metrics_with_either_split(root: Path, digits: Dataset, tmp_path: Path) -> None:
+    path = save_pngs(tmp_path / "[/a]", digits.test.images.numpy())  # Rich's markup, too
+    usual = scores_of(path, root)
+    assert "nearest_train_mse" in usual.scores
+    against_test = scores_of(path, root, split="test")
+    assert set(against_test.scores) == {
+        "fd_classifier", "kd_classifier", "precision_classifier", "recall_classifier"}
+    assert {p["split"] for p in against_test.protocols.values()} == {"test"}
+    assert as_text(against_test).startswith(f"{path}\nscore ")
 
 
 def test_mnist_test_against_train_from_pngs(mnist_root: Path, tmp_path: Path) -> None:
@@ -245,6 +286,10 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
         (["evaluate", tmp_path / "a", "--data-set", "digits"], "is 9×9 pixels"),
         (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "no YAML"),
         (["evaluate", tmp_path / "a", "--data-set", "digits", "--split", "all"], "train or test"),
+        (["evaluate", tmp_path / "a", "--data-set", "{name: digits, image_size: x}"],
+         "image_size: Input should be a valid integer, not 'x'"),
+        (["evaluate", tmp_path / "a", "--data-set", "digits", "--metrics", "fd_random,"],
+         "--metrics 'fd_random,' has an empty name"),
         (["extractor", "train", "gaussians"], "needs images"),
     ):
         done = gan_bench(*arguments, "--root", tmp_path / "root")
