@@ -427,7 +427,7 @@ def test_inception_is_torch_fidelitys(
     theirs = calculate_metrics(
         input1=Images(fake), input2=Images(real), isc=True, fid=True, kid=True, prc=True,
         kid_subsets=1, kid_subset_size=20, prc_neighborhood=3, cuda=False, cache=False,
-        feature_extractor_weights_path=str(inception_weights), samples_shuffle=False, verbose=False,
+        feature_extractor_weights_path=str(inception_weights), verbose=False,
         save_cpu_ram=True, batch_size=50, feature_extractor="inception-v3-compat")
     # Theirs takes the roots of some 2000 eigenvalues that are 0 but for rounding.
     assert frechet_distance(real_features, fake_features) == pytest.approx(

@@ -129,9 +129,16 @@ def test_inception_score_is_torch_fidelitys() -> None:
     from torch_fidelity.metric_isc import isc_features_to_metric
 
     logits = np.random.default_rng(13).standard_normal((500, 30)) * 4
-    theirs = isc_features_to_metric(torch.from_numpy(logits), splits=10, shuffle=False)
+    theirs = isc_features_to_metric(torch.from_numpy(logits))  # 10 splits, shuffled
     ours = inception_score(None, features(np.zeros((500, 1)), logits))
     assert ours == pytest.approx(theirs["inception_score_mean"], rel=1e-9)
+
+
+def test_the_inception_score_of_samples_sorted_by_class() -> None:
+    sure = np.where(np.eye(10)[np.arange(5000) // 500], 0.0, -1e4)
+    values = np.zeros((5000, 1))
+    assert class_score(features(values, sure), 1) == pytest.approx(10, rel=1e-12)
+    assert 9.8 < inception_score(None, features(values, sure)) < 10
 
 
 def test_a_score_needs_a_sample_per_split() -> None:

@@ -7,10 +7,12 @@ from gan_bench.metrics import refuses_unlabelled, refuses_vectors
 from gan_bench.registry import METRICS
 
 SPLITS = 10  # those of Salimans et al. and of every published table
+SEED = 2020  # of torch-fidelity's shuffle
 
 
 @METRICS.register("is", better="higher", extractor="inception", reference=None,
-                  refuses=refuses_vectors, least=SPLITS, protocol={"splits": SPLITS})
+                  refuses=refuses_vectors, least=SPLITS,
+                  protocol={"splits": SPLITS, "shuffle": f"seed {SEED}"})
 def inception_score(real: Features | None, fake: Features) -> float:
     """Inception score (Salimans et al. 2016, section 4), the mean over 10 splits."""
     return class_score(fake, SPLITS)
@@ -24,11 +26,14 @@ def classifier_score(real: Features | None, fake: Features) -> float:
 
 
 def class_score(fake: Features, splits: int) -> float:
-    """Return the mean over splits of exp E KL(p(y|x) ‖ p(y)), the samples left in their order.
+    """Return the mean over splits of exp E KL(p(y|x) ‖ p(y)).
+
+    The samples are shuffled before they are split, as torch-fidelity does it: a folder sorted by
+    class has one class in each split otherwise, and a score of 1.
 
     Args:
         fake: With logits (N, K), N ≥ `splits`.
-        splits: Number of consecutive parts of as near the same size as can be.
+        splits: Number of parts of as near the same size as can be.
 
     Raises:
         FeatureError: Fewer samples than splits.
@@ -44,7 +49,10 @@ def class_score(fake: Features, splits: int) -> float:
     if not np.isfinite(fake.logits).all():
         raise NonFiniteFeatures(f"a logit of {fake.extractor} is not finite; check the images and "
                                 f"the extractor's weights")
-    log_p = fake.logits - logsumexp(fake.logits, axis=1, keepdims=True)
+    logits = fake.logits
+    if splits > 1:  # its generator too, for the same splits
+        logits = logits[np.random.RandomState(SEED).permutation(len(logits))]
+    log_p = logits - logsumexp(logits, axis=1, keepdims=True)
     scores = []
     cuts = [i * len(log_p) // splits for i in range(1, splits)]  # where torch-fidelity cuts
     for part in np.split(log_p, cuts):
