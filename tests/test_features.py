@@ -28,7 +28,7 @@ from gan_bench.features.cache import publish, reference_features
 from gan_bench.features.classifier import augment, build, classifier
 from gan_bench.features.dinov2 import VARIABLE as DINOV2
 from gan_bench.features.dinov2 import dinov2
-from gan_bench.features.inception import VARIABLE, inception
+from gan_bench.features.inception import MEANT, VARIABLE, inception
 from gan_bench.features.random_weights import random
 from gan_bench.registry import DATASETS
 
@@ -406,8 +406,15 @@ def test_inception_is_torch_fidelitys(
 
     monkeypatch.setenv(VARIABLE, str(inception_weights))
     said: list[str] = []
-    extractor = inception(digits, tmp_path, "cpu", said.append)
     digest = hashlib.sha256(inception_weights.read_bytes()).hexdigest()
+    for wrong in (None, "", digest[:7], "0" * 8):  # of another content, and not said to be meant
+        if wrong is not None:
+            monkeypatch.setenv(MEANT, wrong)
+        with pytest.raises(UserError, match=rf"starts with {digest[:8]} and not with .*"
+                                            rf"where other .* set {MEANT}={digest[:8]}"):
+            inception(digits, tmp_path, "cpu", silent)
+    monkeypatch.setenv(MEANT, digest[:8])
+    extractor = inception(digits, tmp_path, "cpu", said.append)
     assert extractor.weights == digest[:12]
     assert "not the published Inception" in said[0]
     real, fake = digits.test.images[:20], digits.test.images[20:40].flip(3)
@@ -459,6 +466,9 @@ def test_a_wrong_file_of_inception_weights_is_named(
     if content == "truncated":
         path.write_bytes(path.read_bytes()[:-200])
     monkeypatch.setenv(VARIABLE, str(path))
+    with pytest.raises(UserError, match=r"weights\.pth: its sha256 starts with"):
+        inception(digits, tmp_path, "cpu", silent)
+    monkeypatch.setenv(MEANT, hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(UserError, match=r"weights\.pth: not a file of weights"):
         inception(digits, tmp_path, "cpu", silent)
     assert not ran.exists()

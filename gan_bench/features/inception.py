@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 VARIABLE = "GAN_BENCH_INCEPTION"
+MEANT = "GAN_BENCH_INCEPTION_SHA256"  # how the hash of other weights starts that are meant
 URL = ("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
        "weights-inception-2015-12-05-6726825d.pth")
 SHA256_START = "6726825d"  # by the convention of PyTorch Hub, part of the file's name
@@ -25,7 +26,8 @@ def inception(data: LabelledData, cache: Path, device: str, say: Say) -> Extract
     """Inception-v3 of the published FID and IS: 2048 features, 1008 logits without bias.
 
     The weights are the file that the variable GAN_BENCH_INCEPTION names, or PyTorch Hub's copy of
-    torch-fidelity's, which is downloaded where it is missing. Grey images are repeated to RGB.
+    torch-fidelity's, which is downloaded where it is missing. Any other content is refused, but for
+    that whose hash the variable GAN_BENCH_INCEPTION_SHA256 begins. Grey images are repeated to RGB.
 
     Raises:
         UserError: The weights are neither to hand nor to be had, or the file is not what it should
@@ -33,10 +35,15 @@ def inception(data: LabelledData, cache: Path, device: str, say: Say) -> Extract
     """
     path = weights_file(say)
     digest = _sha256(path)
+    own = VARIABLE in os.environ
+    meant = os.environ.get(MEANT, "") if own else ""
+    accepted = (SHA256_START, meant) if len(meant) >= len(SHA256_START) else (SHA256_START,)
+    if not digest.startswith(accepted):
+        what_to_do = (f"name the file from {URL}; or, where other weights are meant, set "
+                      f"{MEANT}={digest[:8]}" if own else "delete it and run again")
+        raise UserError(f"{path}: its sha256 starts with {digest[:8]} and not with "
+                        f"{' or '.join(accepted)}; {what_to_do}")
     if not digest.startswith(SHA256_START):
-        if VARIABLE not in os.environ:
-            raise UserError(f"{path}: its sha256 starts with {digest[:8]} and not with "
-                            f"{SHA256_START}; delete it and run again")
         say(f"{path} is not the published Inception: its scores compare only with its own")
     return Extractor("inception", digest[:12], _load(path).to(device).eval(), device, batch_size=50)
 
