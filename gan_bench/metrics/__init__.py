@@ -23,7 +23,6 @@ Keyword-only parameters, if it has any, are its arguments. Its facts:
   beside their nearest training images.
 - `refuses`: DataFacts → the reason why such data cannot be measured, as the end of a sentence that
   starts with the metric's name; or None.
-- `least`: the smallest number of samples that it can be measured on; 2 if not given.
 - `returns`: the names of the scores, where the function returns several as a dict.
 - `protocol`: a dict of what else a reader must know of how it is measured.
 """
