@@ -1,8 +1,8 @@
 """Features for images without labels: a network whose weights were drawn, and never trained.
 
 What an untrained convolutional network sees still tells distributions apart where a trained one
-was made for other pictures (Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics", section
-3.3). It needs no labels and no download.
+was made for other pictures (Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics"). It needs
+no labels and no download.
 """
 
 from __future__ import annotations
