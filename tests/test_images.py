@@ -19,7 +19,7 @@ from PIL import Image
 from gan_bench.data.pixels import decode
 from gan_bench.errors import UserError
 from gan_bench.images import read_images
-from gan_bench.pictures import to_float
+from gan_bench.pictures import to_float, to_uint8
 
 GREY, COLOUR = (1, 16, 16), (3, 16, 16)
 LEVELS = np.stack([np.roll(np.arange(256, dtype=np.uint8), 64 * i).reshape(1, 16, 16)
@@ -68,6 +68,13 @@ def test_every_level_arrives(tmp_path: Path, images: NDArray[np.uint8], kind: st
     expected = {"-1..1": "uint8(x * 127.5 + 128)", "0..1": "uint8(x * 255 + 0.5)"}
     assert given.quantisation == expected.get(kind, "8 bits, as given")
     assert given.resized is None
+
+
+@pytest.mark.parametrize("off", [-0.49, 0.49])
+def test_samples_become_the_nearest_level(off: float) -> None:
+    """Cutting off instead makes images darker by half a level."""
+    levels = torch.arange(256)
+    assert torch.equal(to_uint8((levels + off) / 127.5 - 1), levels.to(torch.uint8))
 
 
 def test_any_value_below_0_means_the_scale_of_tanh(tmp_path: Path) -> None:

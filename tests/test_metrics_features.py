@@ -216,6 +216,14 @@ def test_the_edge_belongs_to_the_balls_of_precision_and_not_to_those_of_density(
         assert found == pytest.approx((gaps < radii[:, 5]).sum() / 8)
 
 
+def test_the_edge_belongs_to_the_balls_of_recall() -> None:
+    fake = np.array([[-2.0], [-1], [0], [1], [2], [100], [200], [300]])  # 300's ball reaches to 598
+    for place, share in ((598, 1 / 6), (599, 0)):
+        real = np.array([[place], [10_000.0], [20_000], [30_000], [40_000], [50_000 - place]])
+        assert real.mean() == 25_000  # a whole number, so that every distance is exact
+        assert recall(features(real), features(fake)) == share
+
+
 def test_precision_and_recall_tell_missing_modes_from_bad_samples() -> None:
     draws = np.random.default_rng(4)
     both = np.concatenate([draws.standard_normal((200, 3)), draws.standard_normal((200, 3)) + 50])
