@@ -192,8 +192,8 @@ def sample(
 @app.command()
 def evaluate(
     source: Annotated[str, typer.Argument(
-        metavar="SOURCE", help="A run's id or how it begins, its folder or final.safetensors; or "
-        "images of whatever origin: a folder, .zip, .tar, .npz or .npy.")],
+        metavar="SOURCE", help="A run's id or how it begins, its folder, final.safetensors or "
+        "checkpoint.pt; or images of whatever origin: a folder, .zip, .tar, .npz or .npy.")],
     data_set: Annotated[str | None, typer.Option(
         help="What to measure against: a name, or {name: …, …}. [default: the run's own]")] = None,
     image_size: ImageSize = None,

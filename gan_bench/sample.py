@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gan_bench import rng
+from gan_bench import checkpoint, rng
 from gan_bench.atomic import replacing
 from gan_bench.errors import UserError, one_line
 from gan_bench.outcome import WEIGHTS
@@ -47,7 +47,7 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
 
     Args:
         folder: Holds the run's `spec.json` and its weights.
-        weights: The name of the file of weights there.
+        weights: The name of the file of weights there, or of a checkpoint (`.pt`).
 
     Raises:
         UserError: The run has no such weights, or they are damaged, or not of this specification.
@@ -67,22 +67,32 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
                         f"`gan-bench run` its experiment in another root to "
                         f"make it anew") from None
     if not (folder / weights).exists():
-        raise UserError(f"{folder}: has no {weights}; `gan-bench run` its experiment to finish it")
-    prefix = "ema." if spec.ema else "generator."
+        there = ", or name its checkpoint.pt" if (folder / checkpoint.FILE).exists() else ""
+        raise UserError(f"{folder}: has no {weights}; `gan-bench run` its experiment to finish it"
+                        f"{there}")
     generator.to_empty(device="cpu")
+    tensors = _tensors(folder / weights, "ema" if spec.ema else "generator")
     try:
-        tensors = load_file(folder / weights)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / weights}: cannot be read: {one_line(error)}; `gan-bench run` "
-                        f"its experiment in another root to make it anew") from None
-    try:
-        generator.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items()
-                                   if k.startswith(prefix)})
+        generator.load_state_dict(tensors)
     except RuntimeError as error:  # the first line of it says no more than that
         why = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"{folder / weights}: these are not the weights of the generator that "
                         f"spec.json tells of: {why}") from None
     return spec, generator.eval()
+
+
+def _tensors(file: Path, network: str) -> dict[str, Tensor]:
+    """The tensors of one network from a file of weights or from a checkpoint."""
+    if file.suffix == ".pt":
+        found: dict[str, Tensor] = checkpoint.read(file).engine.get(network) or {}
+        return found
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: cannot be read: {one_line(error)}; `gan-bench run` its "
+                        f"experiment in another root to make it anew") from None
+    prefix = f"{network}."
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gan_bench import data as datasets
-from gan_bench import journal, rng
+from gan_bench import checkpoint, journal, rng
 from gan_bench.compare.tables import directions
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
@@ -84,8 +84,8 @@ def evaluate(source: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
     """Measure a source; return the report, and the run's folder if it is one.
 
     Args:
-        source: A path: a run's folder, a file of weights with `spec.json` beside it, or images as
-            `images.read_images` takes them; or a run's id, or how it begins.
+        source: A path: a run's folder, a file of weights or a checkpoint with `spec.json` beside
+            it, or images as `images.read_images` takes them; or a run's id, or how it begins.
         wanted: What to measure.
         root: Where runs and the cache are.
         data_root: Where data sets are.
@@ -102,13 +102,15 @@ def evaluate(source: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
         if path.suffix or len(path.parts) > 1:
             raise UserError(f"{source:.400}: there is no such file or folder")
         path = find_run(root, source)
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or (
+            path.suffix == ".pt" and (path.parent / "spec.json").exists()):
         return _of_run(path.parent, path.name, wanted, root, data_root, say), path.parent
     if (path / "spec.json").exists():
         return _of_run(path, WEIGHTS, wanted, root, data_root, say), path
     if path.is_file() and path.suffix in (".pt", ".pth", ".ckpt"):
-        raise UserError(f"{path}: weights are read from a run's final.safetensors alone; of "
-                        f"another program's generator, give images (a folder, {', '.join(ARRAYS)})")
+        raise UserError(f"{path}: weights are read from a run's folder alone, beside its "
+                        f"spec.json; of another program's generator, give images (a folder, "
+                        f"{', '.join(ARRAYS)})")
     if wanted.log:
         raise UserError(f"--log adds to a run, and {path} is none")
     return _of_images(path, wanted, root, data_root, say), None
@@ -165,7 +167,9 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     except FloatingPointError as error:
         raise UserError(f"{folder / weights}: {error}; there is nothing to measure") from None
     how = provenance(spec)
-    if weights != WEIGHTS:  # not those that the journal tells of
+    if weights.endswith(".pt"):
+        how["checkpoint"] = f"step {checkpoint.read(folder / weights).step}"
+    elif weights != WEIGHTS:  # not those that the journal tells of
         how["checkpoint"] = weights
     report = Report(f"{spec.experiment}/{spec.id}, {spec.variant} seed {spec.seed}",
                     *_scores(scorer, samples, how))

@@ -19,6 +19,7 @@ from gan_bench.checkpoint import BEFORE, FILE, Cadence, Checkpoint
 from gan_bench.errors import UserError
 from gan_bench.outcome import WEIGHTS, Outcome, Progress, state_of
 from gan_bench.run import prepare, run_one
+from gan_bench.score import Wanted, evaluate
 from gan_bench.spec import ExperimentSpec, RunSpec
 
 SMALL = Checkpoint(7, 123, {"device": "cpu"}, {"w": torch.arange(3.0), "nested": {"n": [1, None]}})
@@ -301,3 +302,20 @@ def test_two_processes_do_not_write_one_run(tmp_path: Path, monkeypatch: pytest.
     book.close()
     assert not journal.is_open(spec.folder(tmp_path))
     assert train(spec, tmp_path).status == "FINISHED"
+
+
+def test_a_checkpoint_scores_as_the_journal_says_of_its_step(tmp_path: Path) -> None:
+    spec = ready(tmp_path, "base.ema=0.9")
+    folder = spec.folder(tmp_path)
+    train(spec, tmp_path, 8)
+    wanted = Wanted(metrics=["nearest_train_mse"])
+    report, _ = evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
+    (known,) = [r["values"]["eval/nearest_train_mse"] for r in journal.read(folder)[0]
+                if r["step"] == 8 and "eval/nearest_train_mse" in r.get("values", {})]
+    assert report.scores["nearest_train_mse"] == known
+    assert report.protocols["nearest_train_mse"]["checkpoint"] == "step 8"
+    with pytest.raises(UserError, match=r"has no final\.safetensors; .* or name its checkpoint\.pt"):
+        evaluate(spec.id, wanted, tmp_path, tmp_path, lambda line: None)
+    damage(folder / FILE, "bit")
+    with pytest.raises(UserError, match="is damaged"):
+        evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
