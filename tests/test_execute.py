@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -323,62 +324,152 @@ def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Proc
     return process, psutil.Process(process.pid).children(recursive=True)
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def gone(workers: Sequence[psutil.Process]) -> None:
     assert len(workers) >= 3
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_a_server_that_dies_loses_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Training goes on, the status is 3, and the same command completes MLflow's record."""
-    import socket
+class Server:
+    """A real MLflow server, which can be killed and started again."""
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{tmp_path}/server.db",
-            "--artifacts-destination", str(tmp_path / "served")]
-    uri = f"http://127.0.0.1:{port}"
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri, self.folder = f"http://127.0.0.1:{self.port}", folder
 
-    def serve() -> subprocess.Popen[bytes]:
-        server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                  start_new_session=True, env={
-                                      **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
-        request.addfinalizer(lambda: kill_group(server))
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1",
+             "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
+             "--artifacts-destination", str(self.folder / "served")],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
         deadline = time.monotonic() + 180
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+        while socket.socket().connect_ex(("127.0.0.1", self.port)):
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        return server
 
-    server = serve()
-    more = ["--tracking-uri", uri, "--set", "seeds=[0]", "--set", "base.steps=400", "--json"]
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def holds(self) -> tuple[list[tuple[str, int]], int]:
+        """Return the number of runs by status, and of rows of one metric."""
+        with sqlite3.connect(self.folder / "server.db") as db:
+            counts = db.execute("select status, count(*) from runs where lifecycle_stage = "
+                                "'active' group by status").fetchall()
+            (rows,) = db.execute("select count(*) from metrics where key = 'train/d_loss'"
+                                 ).fetchone()
+        return counts, rows
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that has been started."""
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+def begun(tmp_path: Path, *more: str) -> subprocess.Popen[str]:
+    """Start an experiment; return its process once a run is under way."""
     process = subprocess.Popen([*GAN_BENCH, "run", write_experiment(tmp_path), "--root",
                                 tmp_path / "root", *more], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if json.loads(line)["event"] == "run":
+        if "RUNNING" in line or "started" in line:
             break
-    kill_group(server)
+    return process
+
+
+def test_a_server_that_dies_loses_nothing(tmp_path: Path, server: Server) -> None:
+    """Training goes on, the status is 3, and `sync` completes MLflow's record."""
+    more = ["--tracking-uri", server.uri, "--set", "seeds=[0]", "--set", "base.steps=400"]
+    process = begun(tmp_path, *more, "--json")
+    server.kill()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 3, err
-    assert f"gan-bench sync --root {tmp_path / 'root'} --to {uri}" in err
+    assert f"gan-bench sync --root {tmp_path / 'root'} --to {server.uri}" in err
     end = json.loads(out.splitlines()[-1])
     assert [r["state"] for r in end["runs"]] == ["FINISHED"] * 2
-    assert uri in end["not_in_mlflow"]
-    serve()
-    assert gan_bench("sync", "--root", tmp_path / "root", "--to", uri).returncode == 0
-    with sqlite3.connect(tmp_path / "server.db") as db:
-        counts = db.execute("select status, count(*) from runs where lifecycle_stage = 'active' "
-                            "group by status").fetchall()
-        logged = db.execute("select count(*) from metrics where key = 'train/d_loss'").fetchone()
-    assert counts == [("FINISHED", 2)]
-    assert logged == (2 * 200,)
+    assert server.uri in end["not_in_mlflow"]
+    early = gan_bench("sync", "--root", tmp_path / "root", "--to", server.uri)
+    assert (early.returncode, early.stderr.count("Traceback")) == (2, 0)
+    server.start()
+    assert gan_bench("sync", "--root", tmp_path / "root", "--to", server.uri).returncode == 0
+    assert server.holds() == ([("FINISHED", 2)], 2 * 200)
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for_and_slows_nothing(
+        tmp_path: Path, server: Server) -> None:
+    process = begun(tmp_path, "--tracking-uri", server.uri, "--set", "seeds=[0]", "--set",
+                    "base.steps=10000", "--set", "base.log_every=50", "--set",
+                    "evaluate.every=2500", "--set", "base.sample_every=2500", "--slots", "2")
+    time.sleep(3)
+    server.kill()
+    time.sleep(3)
+    server.start()
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, out + err
+    assert out.count("MLflow does not take what it is given") == 1
+    assert server.holds() == ([("FINISHED", 2)], 2 * 200)
+
+
+def test_a_server_that_is_not_there_yet_stops_no_training(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    done = run(tmp_path, "root", "--tracking-uri", server.uri, "--set", "seeds=[0]")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "training goes on" in done.stdout
+    assert "2 of 2 runs are done" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_sync_copies_everything_into_another_store(finished: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/other.db"
+    done = gan_bench("sync", "--root", finished / "root", "--to", uri)
+    assert (done.returncode, done.stdout) == (0, "4 runs, 4 brought up to date\n")
+    again = gan_bench("sync", "--root", finished / "root", "--to", uri)
+    assert (again.returncode, again.stdout) == (0, "4 runs, 0 brought up to date\n")
+    rows = []
+    for database in (finished / "root" / "mlflow.db", tmp_path / "other.db"):
+        with sqlite3.connect(database) as db:
+            rows.append(sorted(db.execute(
+                "select t.value, m.key, m.timestamp, m.step, m.value from metrics m join tags t "
+                "on t.run_uuid = m.run_uuid where t.key = 'run_id'").fetchall()))
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 100
+    nothing = gan_bench("sync", "--root", tmp_path / "nothing")
+    assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
+
+
+def test_sync_says_killed_of_what_a_dead_launcher_left(tmp_path: Path) -> None:
+    process, workers = started(tmp_path)
+    process.kill()
+    process.communicate()
+    gone(workers)
+    assert gan_bench("sync", "--root", tmp_path / "root").returncode == 0
+    with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
+        assert db.execute("select status, count(*) from runs group by status").fetchall() == [
+            ("KILLED", 2)]
+    plan = gan_bench("plan", tmp_path / "tiny.yaml", "--root", tmp_path / "root", "--set",
+                     "base.steps=1000000", "--json")
+    assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2
+
+
+def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(finished / "root" / "runs", tmp_path / "runs")
+    file = next(tmp_path.glob("runs/tiny/*/journal.jsonl"))
+    file.write_text(file.read_text().replace('"numerics": 1', '"numerics": 0', 1))
+    done = gan_bench("plan", finished / "tiny.yaml", "--root", tmp_path)
+    assert f"{file.parent.name}: numerics 0 and now 1" in done.stdout
+    assert done.stdout.count("and now") == 1
+    other = gan_bench("plan", finished / "tiny.yaml", "--root", tmp_path, "--set", "base.steps=7")
+    assert "4 older runs of tiny" in other.stdout
+    assert other.stdout.count("WAITING") == 4
