@@ -22,6 +22,7 @@ lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 
 bench: $(READY)  ## how fast it is
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/resume.py
 	$(BIN)/python benchmarks/evaluation.py
 
 $(READY): setup.cfg pyproject.toml constraints.txt

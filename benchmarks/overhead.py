@@ -73,13 +73,13 @@ def count_in_worker() -> None:
         steps[observe].append(cpu() - start)
         return seen
 
-    def counted(spec: Any, root: Path, data_root: Path) -> Any:
-        outcome = run_one(spec, root, data_root)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        outcome = run_one(*args, **kwargs)
         longer = statistics.median(steps[True]) - statistics.median(steps[False])
         spent["observing"] = longer * len(steps[True])
         spent["of these steps"] = sum(steps[False]) + sum(steps[True]) - spent["observing"]
         spent["all"] = cpu()
-        Path(os.environ[COSTS], f"run-{spec.id}.json").write_text(json.dumps(spent))
+        Path(os.environ[COSTS], f"run-{args[0].id}.json").write_text(json.dumps(spent))
         return outcome
 
     for name in ("start", "protocol", "metrics", "system", "image", "end"):
