@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gan_bench import data as datasets
 from gan_bench import checkpoint, journal, rng
+from gan_bench import data as datasets
 from gan_bench.compare.tables import directions
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
