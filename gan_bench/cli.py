@@ -80,7 +80,8 @@ def run(
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": missing,
                           "runs": [to_json(r) for r in runs]}))
     else:
-        console.print(summary_table(summarise(runs, spec.baseline), spec.baseline))
+        if rows := summarise(runs, spec.baseline):
+            console.print(summary_table(rows, spec.baseline))
         for r in runs:
             if r.state not in ("FINISHED", "WAITING"):
                 console.print(f"{r.state} {r.spec.variant} seed {r.spec.seed} ({r.spec.id}): "

@@ -47,8 +47,8 @@ class Pace:
         ended = len(self._runs) - count["WAITING"] - count["RUNNING"]
         bad = [f"{count[s]} {s}" for s in ("DIVERGED", "FAILED", "KILLED") if count[s]]
         named = f" ({', '.join(bad)})" if bad else ""
-        return (f"{ended} of {len(self._runs)} ended{named}, {count['RUNNING']} running, "
-                f"{duration(self.left())} left")
+        left = f", {duration(self.left())} left" if count["RUNNING"] else ""
+        return f"{ended} of {len(self._runs)} ended{named}, {count['RUNNING']} running{left}"
 
 
 class PlainLines:
