@@ -200,6 +200,23 @@ def test_what_was_recorded_after_the_checkpoint_is_not_recorded_again(
     assert left(folder) == undisturbed
 
 
+def test_killed_again_before_it_is_where_it_was(
+        tmp_path: Path, undisturbed: dict[str, object]) -> None:
+    """Records up to step 9, gone on from step 4, stopped at 6: its checkpoint is of step 6."""
+    spec = ready(tmp_path)
+    train(spec, tmp_path, 4)
+    folder = spec.folder(tmp_path)
+    saved = (folder / FILE).read_bytes()
+    train(spec, tmp_path, 5)
+    (folder / FILE).write_bytes(saved)
+    train(spec, tmp_path, 2)
+    found = checkpoint.read(folder / FILE)
+    before = (folder / journal.FILE).read_bytes()[: found.position]
+    assert (found.step, json.loads(before.splitlines()[-1])["step"]) == (6, 6)
+    train(spec, tmp_path)
+    assert left(folder) == undisturbed
+
+
 @pytest.mark.parametrize("how", ["empty", "truncated", "bit"])
 def test_a_damaged_checkpoint_costs_time_and_no_bit(
         tmp_path: Path, undisturbed: dict[str, object], how: str) -> None:
