@@ -9,7 +9,8 @@ One JSON object a line, `{"t": ms since 1970, "kind": ..., "step": ..., ...}`:
 | `metrics` | `values` | losses and scores: the same in every repetition of the run |
 | `system` | `values` | images/s, memory: measurements, different every time |
 | `image` | `name`, `file` | a picture under the run's folder, written before this line |
-| `end` | `status`, `why` | FINISHED or DIVERGED: the last line; FAILED or KILLED: of this attempt |
+| `end` | `status`, `why` | FAILED or KILLED: the end of this attempt |
+| `end` | `status`, `why`, `weights` | FINISHED or DIVERGED: the last line; hash of the weights |
 | `resume` | `note`, `drift`, `void` | a new attempt goes on after `step` |
 
 A resumed run makes again what came after its checkpoint. Nothing is cut off for that: what it makes
@@ -116,10 +117,14 @@ class Journal:
         """
         self._append("resume", step, note=note, drift=dict(drift), void=void)
 
-    def end(self, status: str, why: str = "") -> None:
-        """Write the last record, at the last step recorded, to the disk itself; close the file."""
+    def end(self, status: str, why: str = "", weights: str | None = None) -> None:
+        """Write the last record, at the last step recorded, to the disk itself; close the file.
+
+        Args:
+            weights: The sha256 of the final weights' file, of a FINISHED or DIVERGED run.
+        """
         if status in FINAL:
-            self._write("end", self._step, status=status, why=why)
+            self._write("end", self._step, status=status, why=why, weights=weights)
         else:
             self._append("end", self._step, status=status, why=why)
         self.flush()
@@ -155,11 +160,16 @@ class Journal:
         self._step = step
 
     def _append(self, kind: str, step: int, **fields: Any) -> None:
-        self._step = step
         record = {"t": time.time_ns() // 1_000_000, "kind": kind, "step": step, **fields}
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        while line:  # a disk that is nearly full takes a part, and then none
-            line = line[os.write(self._fd, line) :]
+        size = os.fstat(self._fd).st_size
+        try:
+            while line:  # a disk that is nearly full takes a part, and then none
+                line = line[os.write(self._fd, line) :]
+        except OSError:
+            os.ftruncate(self._fd, size)  # what comes next would be taken for the rest of the line
+            raise
+        self._step = step
 
 
 def settle(folder: Path, status: str, why: str) -> bool:

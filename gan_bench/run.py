@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import platform
 import subprocess
@@ -82,10 +83,12 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
     folder = spec.write(root)
     record = Journal(folder)
     try:
-        status, why = _run(spec, folder, data_root, cache_of(root), record,
-                           Keeping(checkpoint_every, allow_drift, stop))
+        status, why, weights = _run(spec, folder, data_root, cache_of(root), record,
+                                    Keeping(checkpoint_every, allow_drift, stop))
+        record.end(status, why, weights)
     except Interrupted:
         status, why = "KILLED", "stopped by the user"
+        record.end(status, why)
     except KeyboardInterrupt:
         record.end("KILLED", "stopped by the user")
         raise
@@ -99,7 +102,6 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
         if explained is error:
             raise
         raise explained from error
-    record.end(status, why)
     if status in DONE:
         checkpoint.remove(folder)
     return Outcome(spec.id, status, why)
@@ -119,7 +121,7 @@ class Keeping:
 
 
 def _run(spec: RunSpec, folder: Path, data_root: Path, cache: Path, record: Journal,
-         keeping: Keeping) -> tuple[Status, str]:
+         keeping: Keeping) -> tuple[Status, str, str]:
     device = resolve_device(spec)
     set_up_torch(spec)
     data = datasets.load(spec.dataset, data_root, cache, device, facts=spec.data)
@@ -145,8 +147,7 @@ def _run(spec: RunSpec, folder: Path, data_root: Path, cache: Path, record: Jour
             raise Interrupted
 
     status, why = train(engine, data, evaluator, record, final, start=start, after_step=after_step)
-    save_weights(engine, folder)
-    return status, why
+    return status, why, save_weights(engine, folder)
 
 
 def _resume(spec: RunSpec, folder: Path, record: Journal, engine: Engine, here: dict[str, Any],
@@ -271,8 +272,8 @@ def _refuse_drift(experiment: ExperimentSpec, root: Path, here: dict[str, Any]) 
         raise UserError(drifts[0] + more)
 
 
-def save_weights(engine: Engine, folder: Path) -> None:
-    """Write the final weights of all networks to `final.safetensors`."""
+def save_weights(engine: Engine, folder: Path) -> str:
+    """Write the final weights of all networks to `final.safetensors`; return the file's sha256."""
     tensors = {f"generator.{k}": v for k, v in engine.generator.state_dict().items()}
     tensors |= {f"discriminator.{k}": v for k, v in engine.discriminator.state_dict().items()}
     if engine.ema is not None:
@@ -280,6 +281,7 @@ def save_weights(engine: Engine, folder: Path) -> None:
     # On the disk itself before the journal says that the run is finished.
     with replacing(folder / WEIGHTS, durable=True) as temporary:
         save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 @lru_cache

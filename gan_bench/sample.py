@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gan_bench import checkpoint, rng
+from gan_bench import checkpoint, journal, rng
 from gan_bench.atomic import replacing
 from gan_bench.errors import UserError, one_line
 from gan_bench.outcome import WEIGHTS
@@ -70,6 +71,8 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
         there = ", or name its checkpoint.pt" if (folder / checkpoint.FILE).exists() else ""
         raise UserError(f"{folder}: has no {weights}; `gan-bench run` its experiment to finish it"
                         f"{there}")
+    if weights == WEIGHTS:
+        _check_weights(folder)
     generator.to_empty(device="cpu")
     tensors = _tensors(folder / weights, "ema" if spec.ema else "generator")
     try:
@@ -79,6 +82,15 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
         raise UserError(f"{folder / weights}: these are not the weights of the generator that "
                         f"spec.json tells of: {why}") from None
     return spec, generator.eval()
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse final weights that are not those of which the run's journal tells."""
+    end = journal.last(folder)
+    known = end.get("weights") if end else None
+    if known and hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() != known:
+        raise UserError(f"{folder / WEIGHTS}: is not the file that the run ended with (its sha256 "
+                        f"is another); delete it, and `gan-bench run` its experiment to remake it")
 
 
 def _tensors(file: Path, network: str) -> dict[str, Tensor]:

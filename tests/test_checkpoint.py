@@ -336,3 +336,11 @@ def test_a_checkpoint_scores_as_the_journal_says_of_its_step(tmp_path: Path) -> 
     damage(folder / FILE, "bit")
     with pytest.raises(UserError, match="is damaged"):
         evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
+
+
+def test_weights_that_the_run_did_not_end_with_are_not_measured(tmp_path: Path) -> None:
+    spec = ready(tmp_path)
+    train(spec, tmp_path)
+    damage(spec.folder(tmp_path) / WEIGHTS, "bit")
+    with pytest.raises(UserError, match="is not the file that the run ended with"):
+        evaluate(spec.id, Wanted(), tmp_path, tmp_path, lambda line: None)

@@ -77,7 +77,7 @@ def test_repeatable_leaves_out_times_and_measurements_only(tmp_path: Path) -> No
     record.end("FINISHED")
     kept = journal.repeatable(journal.read(tmp_path)[0])
     assert kept == [{"kind": "metrics", "step": 1, "values": {"a": 1.0}},
-                    {"kind": "end", "step": 1, "status": "FINISHED", "why": ""}]
+                    {"kind": "end", "step": 1, "status": "FINISHED", "why": "", "weights": None}]
 
 
 def test_a_record_survives_sigkill(tmp_path: Path) -> None:
@@ -94,3 +94,28 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL
     assert [r["step"] for r in journal.read(tmp_path)[0]] == list(range(100))
+
+
+def test_a_line_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The disk takes 50 bytes of it, as `ulimit -f` does too; the next record has room again."""
+    code = f"""
+import resource
+from pathlib import Path
+from gan_bench import journal
+folder = Path({str(tmp_path)!r})
+record = journal.Journal(folder)
+record.metrics(1, {{"a": 1.0}})
+size = (folder / journal.FILE).stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, resource.RLIM_INFINITY))
+try:
+    record.metrics(2, {{"a" * 100: 2.0}})
+except OSError as error:
+    assert "File too large" in str(error)
+else:
+    raise SystemExit("it found room")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+record.end("FAILED", "no room")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
+    assert [(r["kind"], r["step"]) for r in journal.read(tmp_path)[0]] == [("metrics", 1),
+                                                                           ("end", 1)]
