@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from gan_bench import data as datasets
+from gan_bench import rng
 from gan_bench.errors import UserError
-from gan_bench.features import FeatureError, Features, Gaussian, NonFiniteFeatures, covariance
+from gan_bench.features import FeatureError, Features, Gaussian, NonFiniteFeatures, scatter
 from gan_bench.metrics import pairs as blocks
 from gan_bench.metrics.frechet import (
     frechet_distance,
@@ -264,11 +265,24 @@ def test_extrapolation_removes_most_of_the_bias_of_few_samples() -> None:
     assert frechet_distance_inf(one, again) == frechet_distance_inf(one, features(again.values))
 
 
-def test_covariance_of_some_rows_is_numpys() -> None:
+def test_scatter_of_some_rows_is_numpys() -> None:
     values = np.random.default_rng(7).gamma(2.0, size=(5000, 6)) + 100
     rows = np.arange(0, 5000, 3)
-    np.testing.assert_allclose(covariance(values, values[rows].mean(axis=0), rows),
-                               np.cov(values[rows], rowvar=False), rtol=1e-12, atol=1e-12)
+    found = scatter(values, values[rows].mean(axis=0), rows) / (len(rows) - 1)
+    np.testing.assert_allclose(found, np.cov(values[rows], rowvar=False), rtol=1e-12, atol=1e-12)
+
+
+def test_extrapolation_is_the_plain_one_of_15_drawn_sets() -> None:
+    """The sums of most of the sets are those of all samples less those that were not drawn."""
+    draws = np.random.default_rng(10)
+    one, two = features(draws.gamma(2.0, size=(900, 8)) + 50), draws.gamma(2.1, size=(777, 8)) + 50
+    sizes = np.linspace(77, 777, 15).astype(int)
+    found = []
+    for i, size in enumerate(sizes):
+        order = torch.randperm(777, generator=rng.generator(0, "fd_inf", i)).numpy()
+        found.append(frechet_distance(one, features(two[order[:size]])))
+    expected = np.polyfit(1 / sizes, found, 1)[1]
+    assert frechet_distance_inf(one, features(two)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_one_pass_serves_all_metrics_of_a_pair(random_sets: tuple[Array, Array]) -> None:

@@ -43,23 +43,28 @@ def fit_gaussian(values: NDArray[np.float64]) -> Gaussian:
         return Gaussian(mean, vectors * np.sqrt(eigenvalues.clip(min=0)))
 
 
-def covariance(values: NDArray[np.float64], mean: NDArray[np.float64],
-               rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-    """Return the covariance (D, D) of `values` (N, D), ddof 1, without a centred copy of them.
+def covariance(values: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the covariance (D, D) of `values` (N, D) with the mean (D,), ddof 1."""
+    return scatter(values, mean) / (len(values) - 1)
+
+
+def scatter(values: NDArray[np.float64], centre: NDArray[np.float64],
+            rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    """Return the sum of (x - centre)(x - centre)ᵀ, (D, D), without a centred copy of the values.
 
     Args:
-        mean: (D,), theirs.
-        rows: Which of them; by default all.
+        values: (N, D).
+        centre: (D,).
+        rows: Which of the values; by default all.
     """
     import numpy as np
 
     total = np.zeros((values.shape[1], values.shape[1]))
-    count = len(values if rows is None else rows)
-    for start in range(0, count, BLOCK):
+    for start in range(0, len(values if rows is None else rows), BLOCK):
         part = slice(start, start + BLOCK)
-        centred = values[part if rows is None else rows[part]] - mean
+        centred = values[part if rows is None else rows[part]] - centre
         total += centred.T @ centred
-    return total / (count - 1)
+    return total
 
 
 def evenly(total: int, count: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gan_bench import rng
-from gan_bench.features import FeatureError, Features, Gaussian, covariance
+from gan_bench.features import FeatureError, Features, Gaussian, covariance, scatter
 from gan_bench.metrics import check, on_extractors, once
 
 if TYPE_CHECKING:
@@ -75,29 +75,31 @@ def frechet_distance_inf(real: Features, fake: Features) -> float:
                            f"{samples:,}; generate more")
     smallest = max(samples // LARGEST_OVER_SMALLEST, SMALLEST_PER_FEATURE * width)
     sizes = np.linspace(smallest, samples, SIZES).astype(int)
+    values, mean = fake.values, fake.values.mean(axis=0)
+    whole = scatter(values, mean)
     distances = []
     for i, size in enumerate(sizes):
         order = torch.randperm(samples, generator=rng.generator(0, "fd_inf", i)).numpy()
-        distances.append(distance_from(real.gaussian, fake.values, np.sort(order[:size])))
+        # Of the drawn and the others, whichever are fewer: sums of the two add up to the whole.
+        sign, rows = (1, order[:size]) if 2 * size <= samples else (-1, order[size:])
+        spread = sign * scatter(values, mean, rows) + (whole if sign < 0 else 0)
+        shift = sign * ((np.bincount(rows, minlength=samples) @ values) - len(rows) * mean) / size
+        spread = (spread - size * np.outer(shift, shift)) / (size - 1)
+        distances.append(distance_between(real.gaussian, mean + shift, spread))
     return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 
-def distance_from(real: Gaussian, values: NDArray[Any], rows: NDArray[np.int64] | None = None,
-                  ) -> float:
-    """Return the Fréchet distance of `values` (M, D), or of some of their rows, from a Gaussian."""
+def distance_from(real: Gaussian, values: NDArray[Any]) -> float:
+    """Return the Fréchet distance of `values` (M, D) from a Gaussian."""
     import numpy as np
 
-    samples, width = len(values if rows is None else rows), values.shape[1]
-    if rows is None:
-        mean = values.mean(axis=0)
-    else:  # without a copy of them all
-        mean = np.bincount(rows, minlength=len(values)) @ values / samples
+    samples, width = values.shape
+    mean = values.mean(axis=0)
     if samples > width:
-        return distance_between(real, mean, covariance(values, mean, rows))
+        return distance_between(real, mean, covariance(values, mean))
     # Σ₂ is singular, and the root of an eigenvalue that is 0 up to rounding is not nearly 0: take
     # the singular values of F₂ᵀF₁ instead, whose squares those eigenvalues are.
-    few = values if rows is None else values[rows]
-    root: NDArray[np.float64] = (few - mean) / np.sqrt(samples - 1)
+    root: NDArray[np.float64] = (values - mean) / np.sqrt(samples - 1)
     roots: NDArray[Any] = np.linalg.svd(root @ real.factor, compute_uv=False)
     return _sum(real, mean, np.square(root).sum(), roots)
 
