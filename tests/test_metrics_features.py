@@ -225,6 +225,20 @@ def test_the_edge_belongs_to_the_balls_of_recall() -> None:
         assert recall(features(real), features(fake)) == share
 
 
+@pytest.mark.parametrize(("samples", "width"), [(1001, 24), (1230, 100), (2100, 512)])
+def test_equal_samples_lie_on_the_edge_of_each_others_balls(samples: int, width: int) -> None:
+    """Their distance is 0 up to rounding, and by the same rounding so is the radius."""
+    draws = np.random.default_rng(12)
+    real, fake = draws.gamma(2.0, size=(2, samples, width)) + 3
+    one, two = (draws.choice(samples, 30, replace=False) for _ in range(2))
+    real[one] = fake[two] = real[0]
+    found = pairs(features(real), features(fake))
+    assert found.in_real_ball[two].all()
+    assert found.in_fake_ball[one].all()
+    assert not found.covered[one].any()
+    assert found.covered.any()
+
+
 def test_precision_and_recall_tell_missing_modes_from_bad_samples() -> None:
     draws = np.random.default_rng(4)
     both = np.concatenate([draws.standard_normal((200, 3)), draws.standard_normal((200, 3)) + 50])
@@ -283,6 +297,18 @@ def test_extrapolation_is_the_plain_one_of_15_drawn_sets() -> None:
         found.append(frechet_distance(one, features(two[order[:size]])))
     expected = np.polyfit(1 / sizes, found, 1)[1]
     assert frechet_distance_inf(one, features(two)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("columns", [1, 4, 63, 64, 65, 300, 1024])
+def test_the_nearest_of_a_block_are_those_of_a_sort(columns: int) -> None:
+    """With ties and repeats, in rows and in columns, beside those known before."""
+    draws = np.random.default_rng(11)
+    table = draws.integers(0, 400, (130, columns)).astype(float)
+    known = np.sort(draws.integers(0, 40, (130, 5)).astype(float), axis=1)
+    for distances in table, np.asfortranarray(table):
+        for before in known, np.full((130, 5), np.inf):
+            expected = np.sort(np.concatenate([before, distances], axis=1), axis=1)[:, :5]
+            np.testing.assert_array_equal(blocks._least(before, distances), expected)
 
 
 def test_one_pass_serves_all_metrics_of_a_pair(random_sets: tuple[Array, Array]) -> None:
