@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gan_bench.features import Features
 from gan_bench.metrics import check, check_count, on_extractors
-from gan_bench.metrics.pairs import BALL, WIDE_BALL, pairs
+from gan_bench.metrics.pairs import BALL, WIDE_BALL, Pairs, pairs
 
 
 @on_extractors("precision_{}", better="higher", reference="train", matched=True, least=BALL + 1,
@@ -18,9 +18,7 @@ def precision(real: Features, fake: Features) -> float:
 
     Kynkäänniemi et al. 2019, equations 1 and 2: the edge belongs to the ball.
     """
-    check_count(real, fake, BALL + 1)
-    check(real, fake)
-    return float(pairs(real, fake).in_real_ball.mean())
+    return float(_pairs(real, fake, BALL).in_real_ball.mean())
 
 
 @on_extractors("recall_{}", better="higher", reference="train", matched=True, least=BALL + 1,
@@ -30,9 +28,7 @@ def recall(real: Features, fake: Features) -> float:
 
     Kynkäänniemi et al. 2019, equations 1 and 2: the edge belongs to the ball.
     """
-    check_count(real, fake, BALL + 1)
-    check(real, fake)
-    return float(pairs(real, fake).in_fake_ball.mean())
+    return float(_pairs(real, fake, BALL).in_fake_ball.mean())
 
 
 @on_extractors("density_{}", better="higher", reference="train", matched=True, least=WIDE_BALL + 1,
@@ -42,9 +38,8 @@ def density(real: Features, fake: Features) -> float:
 
     Naeem et al. 2020, equation 4; as in the authors' code, the edge does not belong to the ball.
     """
-    check_count(real, fake, WIDE_BALL + 1)
-    check(real, fake)
-    return pairs(real, fake).in_wide_balls / (WIDE_BALL * len(fake.values))
+    count = _pairs(real, fake, WIDE_BALL).in_wide_balls
+    return count / (WIDE_BALL * len(fake.values))
 
 
 @on_extractors("coverage_{}", better="higher", reference="train", matched=True, least=WIDE_BALL + 1,
@@ -54,6 +49,11 @@ def coverage(real: Features, fake: Features) -> float:
 
     Naeem et al. 2020, equation 5; as in the authors' code, the edge does not belong to the ball.
     """
-    check_count(real, fake, WIDE_BALL + 1)
+    return float(_pairs(real, fake, WIDE_BALL).covered.mean())
+
+
+def _pairs(real: Features, fake: Features, neighbours: int) -> Pairs:
+    """The pairs of two sets in which every sample has so many neighbours."""
+    check_count(real, fake, neighbours + 1)
     check(real, fake)
-    return float(pairs(real, fake).covered.mean())
+    return pairs(real, fake)
