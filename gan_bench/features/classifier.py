@@ -81,13 +81,13 @@ def build(channels: int, side: int, classes: int) -> nn.Module:
 
     def convolution(before: int, after: int) -> list[nn.Module]:
         return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after),
-                nn.ReLU()]
+                nn.ReLU(inplace=True)]
 
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.features = nn.Sequential(
-                nn.AvgPool2d(shrink),
+                nn.AvgPool2d(shrink) if shrink > 1 else nn.Identity(),
                 *convolution(channels, first), nn.MaxPool2d(2),
                 *convolution(first, second), nn.MaxPool2d(2),
                 *convolution(second, third),
