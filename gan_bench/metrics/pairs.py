@@ -66,16 +66,15 @@ def within(values: NDArray[np.float64], centre: NDArray[np.float64], subsets: ND
     side = _Side.of(values, centre, subsets)
     kernel = np.zeros(side.members.shape[1])
     nearest = np.full((len(values), WIDE_BALL), np.inf)
-    for rows, block in side.blocks():
-        for columns, distances, kernels in _tables(side, rows, block, side, rows.start):
-            own = rows == columns
-            if own:  # a sample is no neighbour, and no pair, of itself
-                np.fill_diagonal(distances, np.inf)
-                np.fill_diagonal(kernels, 0)
-            kernel += (1 if own else 2) * side.sums(rows, kernels, side, columns)
-            nearest[rows] = _least(nearest[rows], distances)
-            if not own:
-                nearest[columns] = _least(nearest[columns], distances.T)
+    for rows, columns, distances, kernels in _tables(side, side):
+        own = rows == columns
+        if own:  # a sample is no neighbour, and no pair, of itself
+            np.fill_diagonal(distances, np.inf)
+            np.fill_diagonal(kernels, 0)
+        kernel += (1 if own else 2) * side.sums(rows, kernels, side, columns)
+        nearest[rows] = _least(nearest[rows], distances)
+        if not own:
+            nearest[columns] = _least(nearest[columns], distances.T)
     return Within(values, centre, subsets, kernel / values.shape[1] ** 3, nearest)
 
 
@@ -90,15 +89,13 @@ def between(real: Within, fake: Within) -> Pairs:
     in_real = np.zeros(len(one.values), bool)
     in_fake, covered = np.zeros((2, len(two.values)), bool)
     count = 0
-    for rows, block in one.blocks():
-        ball = fake.nearest[rows, BALL - 1, None]
-        for columns, distances, kernels in _tables(one, rows, block, two, 0):
-            kernel += one.sums(rows, kernels, two, columns)
-            in_real[rows] |= (distances <= real.nearest[columns, BALL - 1]).any(axis=1)
-            in_fake[columns] |= (distances <= ball).any(axis=0)
-            inside = distances < real.nearest[columns, WIDE_BALL - 1]
-            count += int(np.count_nonzero(inside))
-            covered[columns] |= inside.any(axis=0)
+    for rows, columns, distances, kernels in _tables(one, two):
+        kernel += one.sums(rows, kernels, two, columns)
+        in_real[rows] |= (distances <= real.nearest[columns, BALL - 1]).any(axis=1)
+        in_fake[columns] |= (distances <= fake.nearest[rows, BALL - 1, None]).any(axis=0)
+        inside = distances < real.nearest[columns, WIDE_BALL - 1]
+        count += int(np.count_nonzero(inside))
+        covered[columns] |= inside.any(axis=0)
     return Pairs(real, fake, kernel / real.values.shape[1] ** 3, in_real, in_fake, count, covered)
 
 
@@ -195,32 +192,35 @@ class _Side:
         return total
 
 
-def _tables(one: _Side, rows: slice, block: NDArray[np.float64], two: _Side, start: int,
-            ) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
-    """Distances and kernel of one block of rows against the other side's, from `start` on.
+def _tables(one: _Side, two: _Side,
+            ) -> Iterator[tuple[slice, slice, NDArray[np.float64], NDArray[np.float64]]]:
+    """Distances and kernel of all pairs, block by block, with their rows and columns.
 
-    The distances are squared, and half of them; so no factor takes a pass over the table. The
-    kernel is that of Bińkowski et al. 2018, section 4, times D³: (xy + D)³. Both tables are
-    overwritten by those of the next block.
+    Of a side with itself, those blocks alone that are on the diagonal or above. The distances are
+    squared, and half of them; so no factor takes a pass over the table. The kernel is that of
+    Bińkowski et al. 2018, section 4, times D³: (xy + D)³. Both tables are overwritten by those of
+    the next block.
     """
     import numpy as np
 
     room = np.empty((3, BLOCK * BLOCK))
-    for columns, other in two.blocks(start):
-        if one is two and rows == columns:
-            other = block  # a product with itself takes half the time
-        shape = len(block), len(other)
-        distances, kernels, squares = (part[: shape[0] * shape[1]].reshape(shape) for part in room)
-        np.matmul(block, other.T, out=kernels)
-        # In this order the sum is the same, to the last bit, with the sides exchanged. Rounding may
-        # take those of equal samples below 0, the radii around such samples just as much.
-        np.add(one.size[rows, None], two.size[columns], out=distances)
-        distances -= kernels
-        kernels += one.rest[rows, None]
-        kernels += two.rest[columns]
-        np.multiply(kernels, kernels, out=squares)
-        kernels *= squares
-        yield columns, distances, kernels
+    for rows, block in one.blocks():
+        for columns, other in two.blocks(rows.start if one is two else 0):
+            if one is two and rows == columns:
+                other = block  # a product with itself takes half the time
+            shape = len(block), len(other)
+            distances, kernels, squares = (part[: shape[0] * shape[1]].reshape(shape)
+                                           for part in room)
+            np.matmul(block, other.T, out=kernels)
+            # In this order the sum is the same, to the last bit, with the sides exchanged. Rounding
+            # may take those of equal samples below 0, the radii around such samples just as much.
+            np.add(one.size[rows, None], two.size[columns], out=distances)
+            distances -= kernels
+            kernels += one.rest[rows, None]
+            kernels += two.rest[columns]
+            np.multiply(kernels, kernels, out=squares)
+            kernels *= squares
+            yield rows, columns, distances, kernels
 
 
 def _least(known: NDArray[np.float64], distances: NDArray[np.float64]) -> NDArray[np.float64]:
