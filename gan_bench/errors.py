@@ -1,19 +1,30 @@
 """What goes wrong through the user's input, as opposed to a defect of the program."""
 
+from __future__ import annotations
+
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
 
 class UserError(Exception):
     """One clear line: what is wrong, where, and what to do.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with status 2. What it quotes may come
+    from anyone's files, so it is made printable: it stays one line, and moves no cursor.
     """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(printable(line))
 
 
 class SpecError(UserError):
     """All the errors of one experiment file, one line each (`file:line:column: path: ...`)."""
 
     def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        self.lines = [printable(line) for line in lines]
+        Exception.__init__(self, "\n".join(self.lines))
 
 
 class Stopped(Exception):
@@ -28,3 +39,15 @@ def one_line(error: BaseException) -> str:
     """Return an exception's type and the first line of its message."""
     text = str(error).strip().splitlines()
     return type(error).__name__ + (f": {text[0]}" if text else "")
+
+
+def shown(value: object) -> str:
+    """Return a value as a message quotes it: cut short, and without looking at all of it."""
+    return f"{_SHORT.repr(value):.60}"
+
+
+def printable(text: str) -> str:
+    """Return text with escapes in place of line breaks, control characters and lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

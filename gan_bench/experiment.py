@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from gan_bench.errors import SpecError, UserError
+from gan_bench.errors import SpecError, UserError, shown
 from gan_bench.facts import DataFacts
 from gan_bench.grid import Variant, expand
 from gan_bench.registry import Part, PartError, nearest
@@ -25,6 +26,8 @@ from gan_bench.spec import (
     why_not,
 )
 
+MAX_RUNS = 100_000
+MAX_ERRORS = 100  # nobody reads more of them at once
 # A name becomes a folder, an MLflow experiment and a file name; it never becomes a path.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
@@ -78,8 +81,7 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
         errors.add(("dataset",), str(error))
         _look_further(source.data, errors)
         raise errors.raised() from None
-    variants = expand(file.base, file.variants, file.matrix, errors.add)
-    firsts = [run for variant in variants
+    firsts = [run for variant in _until_enough(file.base, file.variants, file.matrix, errors)
               if (run := _first_run(file, data, variant, errors)) is not None]
     baseline = _check_names(file, firsts, errors)
     if errors.lines:
@@ -91,9 +93,18 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
 
 def _look_further(data: dict[str, Any], errors: _Errors) -> None:
     """Note what is wrong with the variants too, though the file cannot be used as it is."""
-    for variant in expand(data.get("base", {}), data.get("variants", {}), data.get("matrix"),
-                          errors.add):
+    for variant in _until_enough(data.get("base", {}), data.get("variants", {}),
+                                 data.get("matrix"), errors):
         _settings(variant, errors)
+
+
+def _until_enough(base: dict[str, Any], variants: dict[str, Any],
+                  matrix: dict[str, Any] | None, errors: _Errors) -> Iterator[Variant]:
+    """The variants, until so many errors have been found in them that no more are of use."""
+    for variant in expand(base, variants, matrix, errors.add):
+        yield variant
+        if errors.found > 10 * MAX_ERRORS:  # each counted as often as it was found
+            return
 
 
 class _Errors:
@@ -102,19 +113,22 @@ class _Errors:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.lines: list[str] = []
+        self.found = 0
 
     def add(self, where: Where, message: str) -> None:
-        path = ".".join(str(key) for key in where)
+        self.found += 1
+        path = ".".join(f"{key:.60}" if isinstance(key, str) else str(key) for key in where)
         line = f"{self._source.place(where)}: {path + ': ' if path else ''}{message}"
-        if line not in self.lines:
-            self.lines.append(line)
+        if line not in self.lines and len(self.lines) <= MAX_ERRORS:
+            self.lines.append(line if len(self.lines) < MAX_ERRORS else
+                              f"{self._source.file}: there are more errors than these")
 
     def add_all(self, error: ValidationError, model: type[BaseModel], origin: Any) -> None:
         """Add what pydantic found; `origin` maps its path to the path in the file."""
         for found in error.errors():
             where: Where = found["loc"]
             cause = found.get("ctx", {}).get("error")
-            message = f"{found['msg']}, not {found['input']!r:.60}"
+            message = f"{found['msg']}, not {shown(found['input'])}"
             if found["type"] == "extra_forbidden":
                 known = list(_at(model, where[:-1]).model_fields)
                 known += ["optimizer"] if model is RunSettings else []
@@ -178,23 +192,28 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
 
 def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -> str:
     """Check that variants and seeds differ, and return the baseline."""
+    if len(firsts) * len(file.seeds) > MAX_RUNS:
+        errors.add(("seeds",), f"{len(firsts):,} variants × {len(file.seeds):,} seeds are more "
+                               f"than {MAX_RUNS:,} runs")
     by_name: dict[str, RunSpec] = {}
     by_id: dict[str, RunSpec] = {}
     where: Where = ("matrix",) if file.matrix else ("variants",)
     for run in firsts:
         if run.variant in by_name:
-            errors.add(where, f"two variants are called {run.variant!r}")
+            errors.add(where, f"two variants are called {shown(run.variant)}")
         elif run.id in by_id:
             errors.add(where, f"{by_id[run.id].variant!r} and {run.variant!r} are the same run: "
                               f"they differ in nothing but their names")
         by_name[run.variant] = by_id[run.id] = run
+    seen: set[int] = set()
     for index, seed in enumerate(file.seeds):
-        if seed in file.seeds[:index]:
+        if seed in seen:
             errors.add(("seeds", index), f"{seed} is given twice")
+        seen.add(seed)
     if file.baseline is None:
         return firsts[0].variant if firsts else ""
     if firsts and file.baseline not in by_name and not errors.lines:
-        errors.add(("baseline",), f"there is no variant {file.baseline!r}; "
+        errors.add(("baseline",), f"there is no variant {shown(file.baseline)}; "
                                   f"{nearest(file.baseline, list(by_name))}")
     return file.baseline
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
+from gan_bench.errors import shown
 from gan_bench.registry import nearest
 from gan_bench.source import Where
 from gan_bench.spec import RunSettings
@@ -14,7 +16,8 @@ from gan_bench.spec import RunSettings
 PARTS = ("model", "loss", "g_optimizer", "d_optimizer")
 KEYS = (*RunSettings.model_fields, "optimizer")
 AXES_BESIDE = ("include", "exclude")
-MAX_VARIANTS = 100_000  # more is a slip of the pen: five axes of forty values are a hundred million
+MAX_VARIANTS = 20_000  # more is a slip of the pen: five axes of forty values are a hundred million
+MAX_AXES = 64
 
 Note = Callable[[Where, str], None]
 
@@ -91,26 +94,29 @@ def expand(base: Mapping[str, Any], variants: Mapping[str, Any], matrix: Mapping
         return
     shared = Variant()
     shared.overlay(base, ("base",))
-    labels = {axis: _labels(axis, values, list(axes)) for axis, values in axes.items()}
+    labels = {axis: _labels(axis, values, _tails(axes)) for axis, values in axes.items()}
+    keys = {axis: [_comparable(value) for value in values] for axis, values in axes.items()}
+    excluded = _by_axes(exclude)
     made = 0
     # With nothing but `include`, there is no grid that its entries would be added to.
     names = variants or ({"": None} if axes or not include else {})
     for name, settings in names.items():
         for cell in itertools.product(*(range(len(values)) for values in axes.values())):
-            chosen = {axis: axes[axis][i] for axis, i in zip(axes, cell, strict=True)}
-            if any(all(chosen[k] == v for k, v in entry.items()) for entry in exclude):
+            chosen = {axis: keys[axis][i] for axis, i in zip(axes, cell, strict=True)}
+            if any(tuple(chosen[axis] for axis in some) in cells
+                   for some, cells in excluded.items()):
                 continue
             variant = shared.copy()
             variant.labels += [name] if name else []
             variant.overlay(settings or {}, ("variants", name))
-            for (axis, value), i in zip(chosen.items(), cell, strict=True):
-                _apply_axis(variant, axis, value, labels[axis][i], ("matrix", axis, i))
+            for axis, i in zip(axes, cell, strict=True):
+                _apply_axis(variant, axis, axes[axis][i], labels[axis][i], ("matrix", axis, i))
             made += 1
             yield variant
     for index, entry in enumerate(include):
         variant = shared.copy()
         for axis, value in entry.items():
-            label = _labels(axis, [value], list(entry))[0]
+            label = _labels(axis, [value], _tails(entry))[0]
             _apply_axis(variant, axis, value, label, ("matrix", "include", index))
         made += 1
         yield variant
@@ -130,19 +136,28 @@ def _is_sound(axes: Mapping[str, list[Any]], include: list[Any], exclude: list[A
             problems.append((("matrix", axis), f"no such axis; {nearest(key, list(KEYS))}"))
         if not values:
             problems.append((("matrix", axis), "an axis without values makes no run"))
-        problems += [(("matrix", axis, i), f"{value!r} is on this axis twice")
-                     for i, value in enumerate(values) if value in values[:i]]
+        first: dict[Hashable, int] = {}
+        problems += [(("matrix", axis, i), f"{shown(value)} is on this axis twice")
+                     for i, value in enumerate(values)
+                     if first.setdefault(_comparable(value), i) < i]
+    known = {axis: set(map(_comparable, values)) for axis, values in axes.items()}
     for key, entries in (("include", include), ("exclude", exclude)):
         for index, entry in enumerate(entries):
             where: Where = ("matrix", key, index)
             if not isinstance(entry, dict) or not entry:
-                problems.append((where, f"is a mapping of axes to values, not {entry!r:.60}"))
+                problems.append((where, f"is a mapping of axes to values, not {shown(entry)}"))
+            elif len(entry) > MAX_AXES:
+                problems.append((where, f"has more than {MAX_AXES} axes"))
             elif key == "exclude":
-                problems += [(where, f"{axis}: {value!r} is on no axis, so it excludes nothing")
-                             for axis, value in entry.items() if value not in axes.get(axis, [])]
+                problems += [(where, f"{axis:.60}: {shown(value)} is on no axis, so it excludes "
+                                     f"nothing")
+                             for axis, value in entry.items()
+                             if _comparable(value) not in known.get(axis, ())]
+    if len(axes) > MAX_AXES:
+        problems.append((("matrix",), f"has more than {MAX_AXES} axes"))
     count = times * math.prod(len(values) for values in axes.values())
     if count > MAX_VARIANTS:
-        sizes = " × ".join(f"{axis} {len(values)}" for axis, values in axes.items())
+        sizes = " × ".join(f"{axis:.60} {len(values)}" for axis, values in axes.items())
         problems.append((("matrix",), f"{count:,} variants ({sizes}) are more than "
                                       f"{MAX_VARIANTS:,}"))
     for where, problem in problems:
@@ -159,11 +174,32 @@ def _apply_axis(variant: Variant, axis: str, value: Any, label: str, where: Wher
     variant.labels.append(label)
 
 
-def _labels(axis: str, values: list[Any], axes: list[str]) -> list[str]:
+def _comparable(value: Any) -> Hashable:
+    """Return what is equal, and can be looked up, for equal values of YAML."""
+    if isinstance(value, dict):
+        return frozenset((key, _comparable(below)) for key, below in value.items())
+    return tuple(map(_comparable, value)) if isinstance(value, list) else value
+
+
+def _by_axes(entries: Iterable[Any]) -> dict[tuple[str, ...], set[tuple[Hashable, ...]]]:
+    """Return entries of `exclude` as the values to look for on each combination of axes."""
+    found: dict[tuple[str, ...], set[tuple[Hashable, ...]]] = {}
+    for entry in entries:
+        some = tuple(sorted(entry))
+        found.setdefault(some, set()).add(tuple(_comparable(entry[axis]) for axis in some))
+    return found
+
+
+def _tails(axes: Iterable[str]) -> Counter[str]:
+    """Return how many axes end in each argument: `g_optimizer.lr` in `lr`."""
+    return Counter(axis.rpartition(".")[2] for axis in axes)
+
+
+def _labels(axis: str, values: list[Any], tails: Counter[str]) -> list[str]:
     """Return what each value of an axis adds to a variant's name: the shortest that tells them
     apart."""
     tail = axis.rpartition(".")[2]
-    key = axis if sum(other.rpartition(".")[2] == tail for other in axes) > 1 else tail
+    key = axis if tails[tail] > 1 else tail
 
     def label(value: Any, long: bool) -> str:
         if isinstance(value, dict):
@@ -173,5 +209,6 @@ def _labels(axis: str, values: list[Any], axes: list[str]) -> list[str]:
         return value if isinstance(value, str) and "." not in axis else f"{key}={value}"
 
     short = [label(value, long=False) for value in values]
-    return [label(value, long=True) if short.count(s) > 1 else s
+    often = Counter(short)
+    return [label(value, long=True) if often[s] > 1 else s
             for s, value in zip(short, values, strict=True)]

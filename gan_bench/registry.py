@@ -25,7 +25,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, shown
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -61,7 +61,7 @@ class Part(BaseModel):
 
 def nearest(word: str, known: list[str]) -> str:
     """Return the hint that ends an error about an unknown word: the near ones, or all."""
-    near = get_close_matches(word, known, n=3, cutoff=0.5)
+    near = get_close_matches(word[:60], known, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     return f"known: {', '.join(sorted(known))}"
@@ -143,7 +143,7 @@ class Registry(Generic[T]):
         if name not in self._entries:
             hint = nearest(name, list(self._entries))
             failed = "".join(f" (plug-in {k} failed: {v})" for k, v in self.failed_plugins.items())
-            raise PartError((f"no {self.kind} is called {name!r}; {hint}{failed}", None))
+            raise PartError((f"no {self.kind} is called {shown(name)}; {hint}{failed}", None))
         return self._entries[name]
 
     def names(self) -> list[str]:
@@ -163,7 +163,7 @@ class Registry(Generic[T]):
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise PartError((
                 f"a {self.kind} is a name, or a mapping with `name` and arguments, "
-                f"not {value!r:.60}; known: {', '.join(self.names())}", None))
+                f"not {shown(value)}; known: {', '.join(self.names())}", None))
         entry = self[value["name"]]
         args = {k: v for k, v in value.items() if k != "name"}
         try:
@@ -178,10 +178,11 @@ class Registry(Generic[T]):
         known = list(entry.schema.model_fields)
         if found["type"] == "extra_forbidden":
             takes = nearest(str(argument), known) if known else "it takes none"
-            return f"{self.kind} {entry.name!r} has no argument {argument!r}; {takes}", argument
+            unknown = f"{self.kind} {entry.name!r} has no argument {shown(argument)}"
+            return f"{unknown}; {takes}", argument
         if found["type"] == "missing":
             return f"{self.kind} {entry.name!r} needs the argument {argument!r}", None
-        return f"{found['msg']}, not {found['input']!r:.60}", argument
+        return f"{found['msg']}, not {shown(found['input'])}", argument
 
     def build(self, part: Part, *args: object) -> T:
         """Call the factory of `part` with `args` and the part's own arguments."""

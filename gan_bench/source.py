@@ -1,24 +1,30 @@
 """Reading an experiment file: plain data, and where in the file each of its values stands.
 
 ruamel.yaml and not PyYAML: the latter reads `2e-4` as a string, keeps the last of two equal keys
-in silence, and does not say where anything stood.
+in silence, and does not say where anything stood. Only its parser is used: what a tag would
+construct is never constructed, and aliases are expanded here, where they can be counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from gan_bench.errors import SpecError
+from gan_bench.errors import SpecError, shown
 
 Where = tuple[str | int, ...]  # a path within the file: ("base", "model", "width")
+MAX_BYTES = 200_000  # a large experiment has 3,000
 MAX_VALUES = 100_000  # more than any grid needs; aliases of aliases grow without end
+MAX_DEPTH = 32  # levels; an experiment has seven
+LARGEST = 2**63  # integers beyond are no count of anything
+CORE = "tag:yaml.org,2002:"
 
 
 class Source:
@@ -48,9 +54,9 @@ class Source:
         """
         path, separator, text = setting.partition("=")
         keys = path.strip().split(".")
-        if not separator or not all(keys):
-            raise SpecError([f"--set {setting}: write it as a.b=value"])
         place = f"--set {setting:.200}"
+        if not separator or not all(keys) or len(keys) > MAX_DEPTH:
+            raise SpecError([f"{place}: write it as a.b=value"])
         value = parse(text, place)
         node = self.data
         for depth, key in enumerate(keys[:-1], start=1):
@@ -70,6 +76,14 @@ class Source:
         self._places[where] = place
 
 
+class _Refused(Exception):
+    """What is wrong with a node of a file, and the node."""
+
+    def __init__(self, node: Node, problem: str) -> None:
+        super().__init__(problem)
+        self.mark = node.start_mark
+
+
 def parse(text: str, place: str) -> Any:
     """Return one value of the command line, written as YAML, as plain data.
 
@@ -81,86 +95,153 @@ def parse(text: str, place: str) -> Any:
         SpecError: It is no YAML.
     """
     try:
-        return _plain(YAML(typ="rt", pure=True).load(text), place)[0]
+        return _Plain(text).data
     except MarkedYAMLError as error:
-        raise SpecError([f"{place}: the value is no YAML: {error.problem}"]) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise SpecError([f"{place}: the value is no YAML: {_first_line(error)}"]) from None
+        problem = error.problem
+    except RecursionError:
+        problem = "nested too deeply"
+    except _Refused as error:
+        raise SpecError([f"{place}: {error}"]) from None
+    except (YAMLError, ValueError) as error:
+        problem = _first_line(error)
+    raise SpecError([f"{place}: the value is no YAML: {problem:.300}"])
 
 
 def read(path: Path) -> Source:
     """Read an experiment file.
 
     Raises:
-        SpecError: It is not there, not text, not YAML, has a key twice, or is no mapping.
+        SpecError: It is not there, not text, not YAML, has a key twice, is too large or too deep,
+            holds what no key takes, or is no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise SpecError([f"{path}: has more than {MAX_BYTES:,} bytes: no experiment"])
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise SpecError([f"{path}: there is no such file{_nearby(path)}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL in it
         raise SpecError([f"{path}: cannot be read: {_first_line(error)}"]) from None
     try:
-        loaded = YAML(typ="rt", pure=True).load(text)
-    except DuplicateKeyError as error:
-        raise SpecError([f"{_mark(path, error)}: {error.problem}; keep one of the two"]) from None
+        plain = _Plain(text)
+    except _Refused as error:
+        raise SpecError([f"{path}:{_position(error.mark)}: {error}"]) from None
     except MarkedYAMLError as error:
-        raise SpecError([f"{_mark(path, error)}: not valid YAML: {error.problem}"]) from None
+        mark = _position(error.problem_mark or error.context_mark)
+        raise SpecError([f"{path}:{mark}: not valid YAML: {error.problem:.300}"]) from None
     except RecursionError:
         raise SpecError([f"{path}:1:1: nested too deeply to be an experiment"]) from None
     except (YAMLError, ValueError) as error:
         raise SpecError([f"{path}:1:1: not valid YAML: {_first_line(error)}"]) from None
-    if not isinstance(loaded, CommentedMap):
+    if not isinstance(plain.data, dict):
+        kind = {type(None): "nothing", list: "a list"}.get(type(plain.data), "a single value")
         raise SpecError([f"{path}:1:1: an experiment is a mapping (`name: …`, `base: …`), and "
-                         f"this file holds {'nothing' if loaded is None else repr(loaded)[:40]}"])
-    return Source(str(path), *_plain(loaded, str(path)))
+                         f"this file holds {kind}"])
+    return Source(str(path), plain.data,
+                  {where: f"{path}:{place}" for where, place in plain.places.items()})
 
 
-def _plain(root: object, file: str) -> tuple[Any, dict[Where, str]]:
-    """Return `root` as plain data, and the place of each path in it."""
-    places: dict[Where, str] = {}
+class _Plain:
+    """The content of a YAML text as plain data.
 
-    def convert(node: object, where: Where) -> Any:
-        if len(places) > MAX_VALUES:
-            raise SpecError([f"{file}: more than {MAX_VALUES:,} values, aliases counted at each "
-                             f"use; write a grid as a `matrix`"])
-        if isinstance(node, Mapping):
-            result = {}
-            for key, value in node.items():
-                if not isinstance(key, str):
-                    line, column = _of_key(node, key)
-                    raise SpecError([f"{file}:{line}:{column}: the key {key!r} is no string; "
-                                     f"put it in quotes"])
-                line, column = _of_key(node, key)
-                places[(*where, key)] = f"{file}:{line}:{column}"
-                result[str(key)] = convert(value, (*where, key))
-            return result
-        if isinstance(node, Sequence) and not isinstance(node, str):
+    Attributes:
+        data: Dicts, lists, strings, numbers, booleans and None.
+        places: `line:column` of each path in it.
+
+    Raises:
+        _Refused, YAMLError, ValueError, RecursionError: It is no YAML, or none that is taken here.
+    """
+
+    def __init__(self, text: str) -> None:
+        yaml = YAML(typ="safe", pure=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an anchor that is given twice is valid YAML
+            root = yaml.compose(text)
+        self._scalars = yaml.constructor
+        self.places: dict[Where, str] = {}
+        self._values = 0
+        self.data = None if root is None else self._convert(root, ())
+
+    def _convert(self, node: Node, where: Where) -> Any:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _Refused(node, f"more than {MAX_VALUES:,} values, aliases counted at each use; "
+                                 f"write a grid as a `matrix`")
+        if len(where) > MAX_DEPTH:  # an alias of itself, too
+            raise _Refused(node, "nested too deeply to be an experiment")
+        if isinstance(node, ScalarNode):
+            return self._scalar(node)
+        if isinstance(node, SequenceNode) and node.tag == CORE + "seq":
             items = []
-            for index, value in enumerate(node):
-                if isinstance(node, CommentedSeq):
-                    line, column = node.lc.item(index)
-                    places[(*where, index)] = f"{file}:{line + 1}:{column + 1}"
-                items.append(convert(value, (*where, index)))
+            for index, item in enumerate(node.value):
+                self.places[(*where, index)] = _position(item.start_mark)
+                items.append(self._convert(item, (*where, index)))
             return items
-        if isinstance(node, bool) or node is None:
-            return node
-        for plain in (str, int, float):
-            if isinstance(node, plain):
-                return plain(node)
-        return str(node)  # dates and the like: no key takes one, and the type check will say so
+        if not isinstance(node, MappingNode) or node.tag != CORE + "map":
+            raise _Refused(node, f"the tag {shown(str(node.tag))} is not taken here; leave it out")
+        result: dict[str, Any] = {}
+        for key, key_node, value in self._pairs(node, 0):
+            self.places[(*where, key)] = _position(key_node.start_mark)
+            result[key] = self._convert(value, (*where, key))
+        return result
 
-    return convert(root, ()), places
+    def _pairs(self, node: MappingNode, depth: int) -> Iterator[tuple[str, Node, Node]]:
+        """Yield (key, its node, value) of a mapping, then of those merged into it by `<<`."""
+        if depth > MAX_DEPTH:
+            raise _Refused(node, "nested too deeply to be an experiment")
+        merged: list[Node] = []
+        seen: set[str] = set()
+        for key_node, value in node.value:
+            self._values += 1
+            if key_node.tag == CORE + "merge":
+                merged += value.value if isinstance(value, SequenceNode) else [value]
+                continue
+            key = self._scalar(key_node) if isinstance(key_node, ScalarNode) else None
+            if not isinstance(key, str):
+                text = f"{shown(key_node.value)} " if isinstance(key_node, ScalarNode) else ""
+                raise _Refused(key_node, f"the key {text}is no string; put it in quotes")
+            if key in seen:
+                raise _Refused(key_node, f"found duplicate key {shown(key)}; keep one of the two")
+            seen.add(key)
+            yield key, key_node, value
+        for other in merged:
+            if not isinstance(other, MappingNode):
+                raise _Refused(other, "`<<` merges mappings, and this is none")
+            if self._values > MAX_VALUES:
+                raise _Refused(other, f"more than {MAX_VALUES:,} values, aliases counted at each "
+                                      f"use")
+            for key, key_node, value in self._pairs(other, depth + 1):
+                if key not in seen:
+                    seen.add(key)
+                    yield key, key_node, value
+
+    def _scalar(self, node: ScalarNode) -> str | int | float | bool | None:
+        kind = str(node.tag).removeprefix(CORE)
+        if kind in ("timestamp", "merge", "value"):  # no key takes a date: it is text like another
+            kind = "str"
+        if kind not in ("str", "int", "float", "bool", "null"):
+            raise _Refused(node, f"the tag {shown(str(node.tag))} is not taken here; leave it out")
+        if kind == "str":
+            strange = [c for c in node.value if c not in "\t\n" and category(c) in ("Cc", "Cs")]
+            if strange:
+                raise _Refused(node, f"the character {strange[0]!r} belongs in no text")
+            return str(node.value)
+        value: int | float | bool | None = LARGEST
+        try:
+            if kind != "int" or len(node.value) < 100:  # Python converts no more than 4,300 digits
+                value = getattr(self._scalars, f"construct_yaml_{kind}")(node)
+        except (ValueError, LookupError):  # `!!int x`
+            raise _Refused(node, f"{shown(node.value)} is no {kind}") from None
+        if type(value) is int and not -LARGEST <= value < LARGEST:
+            raise _Refused(node, f"{node.value:.20} is too large a number")
+        return value
 
 
-def _of_key(node: object, key: object) -> tuple[int, int]:
-    position = node.lc.data.get(key) if isinstance(node, CommentedMap) else None
-    return (position[0] + 1, position[1] + 1) if position else (1, 1)
-
-
-def _mark(path: Path, error: MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    return f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}:1:1"
+def _position(mark: Any) -> str:
+    """`line:column` of ruamel's mark, counted from 1."""
+    return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
 
 
 def _first_line(error: Exception) -> str:

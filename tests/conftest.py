@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How many mutated files the suite tries, and `make faults`.
+settings.register_profile("suite", max_examples=600)
+settings.register_profile("faults", max_examples=2_000)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

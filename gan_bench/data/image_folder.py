@@ -103,7 +103,7 @@ def describe(data_root: Path, *, path: str, image_size: int, channels: int) -> D
     Raises:
         UserError: The folder or archive is not there, broken, or has too few images.
     """
-    where = data_root / Path(path).expanduser()
+    where = _where(data_root, path)
     arrangement = arrange(sizes(where), where)
     return DataFacts(
         shape=(channels, image_size, image_size), classes=len(arrangement.classes),
@@ -122,7 +122,7 @@ def image_folder(
     `train/` and `test/` at the top are the splits; without them every tenth image, by name, is
     held out. If every image lies in a folder of its class, there are labels.
     """
-    where = data_root / Path(path).expanduser()
+    where = _where(data_root, path)
     found = sizes(where)
     arrangement = arrange(found, where)
     train, test = len(arrangement.train), len(arrangement.test)
@@ -133,6 +133,13 @@ def image_folder(
     images = _decode(where, arrangement.train + arrangement.test, channels, image_size)
     return Arrays(ArraySplit(images[:train], _labels(arrangement, arrangement.train)),
                   ArraySplit(images[train:], _labels(arrangement, arrangement.test)))
+
+
+def _where(data_root: Path, path: str) -> Path:
+    try:
+        return data_root / Path(path).expanduser()
+    except RuntimeError as error:  # `~nobody`
+        raise UserError(f"{path:.400}: {error}") from None
 
 
 def _labels(arrangement: Arrangement, names: list[str]) -> NDArray[np.int64] | None:
