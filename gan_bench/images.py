@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from gan_bench.data.files import TAR, ZIP, contents, sizes
+from gan_bench.data.files import TAR, ZIP, check_unpacked, contents, sizes
 from gan_bench.data.image_folder import SUFFIXES, is_image
-from gan_bench.data.pixels import is_deep, resize, square
+from gan_bench.data.pixels import FORMATS, is_deep, resize, square
 from gan_bench.errors import UserError, one_line
 from gan_bench.pictures import to_uint8
 
@@ -108,7 +109,7 @@ def _from_files(path: Path, shape: Shape, count: int | None, resizing: bool) -> 
 
 def _decode(content: bytes) -> Image.Image:
     try:
-        opened = Image.open(io.BytesIO(content))
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise _Refused("the content is of no known image format; save it anew, or leave it out"
                        ) from None
@@ -137,6 +138,8 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
 def _load(path: Path) -> NDArray[Any]:
     """The array of a .npy, or that of a .npz that is called one of NAMES, or the only one."""
     try:
+        if path.suffix.lower() == ".npy":
+            _check_fits(path, path.stat().st_size)
         loaded = np.load(path)
         if isinstance(loaded, np.ndarray):
             return loaded
@@ -145,9 +148,14 @@ def _load(path: Path) -> NDArray[Any]:
             if name is None and len(loaded.files) != 1:
                 raise UserError(f"{path}: which array? it holds {', '.join(loaded.files) or 'none'}"
                                 f"; call the right one `images`")
-            array = loaded[name or loaded.files[0]]
+            name = name or loaded.files[0]
+            inside = loaded.zip.namelist()
+            size = loaded.zip.getinfo(name if name in inside else f"{name}.npy").file_size
+            check_unpacked(path, size)
+            _check_fits(path, size)
+            array = loaded[name]
             if not isinstance(array, np.ndarray):  # numpy gives a file of another kind as it is
-                raise ValueError(f"what it calls {name or loaded.files[0]} is no array")
+                raise ValueError(f"what it calls {name} is no array")
             return array
     except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError,
             zipfile.BadZipFile, zlib.error) as error:
@@ -156,6 +164,15 @@ def _load(path: Path) -> NDArray[Any]:
             why = "it is no array of numbers"
         raise UserError(f"{path}: cannot be read as an array: {why}; save it anew, with numpy.save "
                         f"or numpy.savez") from None
+
+
+def _check_fits(path: Path, size: int) -> None:
+    """Refuse what would drive the machine out of memory: read whole, and as much again made of it.
+    """
+    free = psutil.virtual_memory().available
+    if size > free / 2:
+        raise UserError(f"{path}: its array has {size / 1e9:,.1f} GB, and there are "
+                        f"{free / 1e9:,.1f} GB of memory; give fewer images, or image files")
 
 
 def _from_array(array: NDArray[Any], path: Path, shape: Shape, count: int | None,

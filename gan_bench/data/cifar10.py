@@ -15,6 +15,8 @@ from gan_bench.facts import DataFacts
 from gan_bench.registry import DATASETS
 
 SIZE = 32
+HARMLESS = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"), ("_codecs", "encode")}
 MD5 = "c58f30108f718f92721af3b95e74349a"  # of cifar-10-python.tar.gz, published by its authors
 
 
@@ -47,6 +49,16 @@ def cifar10(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Array
                   _split([batches[name] for name in test], image_size))
 
 
+class _Arrays(pickle.Unpickler):
+    """Takes arrays, text and numbers only: a pickle can run code, whatever its md5."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickled array asks for by name."""
+        if (module, name) not in HARMLESS:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+        return super().find_class(module, name)
+
+
 def _unpack(archive: bytes, folder: str) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         members = [m for m in tar if m.isfile() and m.name.startswith(folder)]
@@ -58,8 +70,8 @@ def _split(batches: list[bytes], image_size: int) -> ArraySplit:
 
     from gan_bench.data.pixels import resize
 
-    # A pickle can run code: these have the md5 that their authors published.
-    loaded: list[dict[str, Any]] = [pickle.loads(batch, encoding="latin1") for batch in batches]
+    loaded: list[dict[str, Any]] = [
+        _Arrays(io.BytesIO(batch), encoding="latin1").load() for batch in batches]
     images = np.concatenate([batch["data"] for batch in loaded]).reshape(-1, 3, SIZE, SIZE)
     labels = np.concatenate([np.asarray(batch["labels"], np.int64) for batch in loaded])
     return ArraySplit(resize(images, image_size), labels)

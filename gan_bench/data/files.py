@@ -1,4 +1,7 @@
-"""The files in a folder or in an archive, listed and read alike; nothing is ever extracted."""
+"""The files in a folder or in an archive, listed and read alike; nothing is ever extracted.
+
+Archives come from anywhere: what they say of themselves is checked before anything is unpacked.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,20 @@ import os
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from gzip import GzipFile
+from io import BufferedReader
 from pathlib import Path
 
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, one_line
 
 TAR, ZIP = (".tar", ".tar.gz", ".tgz"), (".zip",)
+MAX_FILE = 100_000_000  # bytes of one image file; 30 megapixels without any compression
+# What an archive may unpack to: so many bytes, or so many times its own; pictures pack 1 to 20
+# times, and a decompression bomb a thousand times.
+FREELY, RATIO = 1_000_000_000, 200
 
 
 def sizes(path: Path) -> dict[str, int]:
@@ -24,7 +32,8 @@ def sizes(path: Path) -> dict[str, int]:
     (in memory, piece by piece); a zip or a plain tar is listed at once.
 
     Raises:
-        UserError: `path` is not there, is no folder and no archive, or is broken.
+        UserError: `path` is not there, is no folder and no archive, is broken, has two files of
+            one name, or would unpack to a multiple of its size.
     """
     try:
         if path.is_dir():
@@ -43,16 +52,36 @@ def contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
     """Yield the name and the content of each file in `wanted`, in the order they are stored.
 
     Raises:
-        UserError: A file or the archive cannot be read.
+        UserError: A file or the archive cannot be read, or a file is larger than an image is.
     """
     if path.is_dir():
         for name in wanted:
             with _named(path / name):
+                _check_size(path / name, (path / name).stat().st_size)
                 data = (path / name).read_bytes()
             yield name, data
     else:
         with _named(path):
             yield from _archive_contents(path, wanted)
+
+
+def check_unpacked(path: Path, unpacked: int) -> None:
+    """Refuse an archive that would unpack to so many bytes, if that is out of all proportion.
+
+    Raises:
+        UserError: It is a decompression bomb.
+    """
+    packed = path.stat().st_size
+    if unpacked > max(FREELY, RATIO * packed):
+        raise UserError(f"{path}: would unpack to {unpacked / 1e9:,.1f} GB or more, over {RATIO} "
+                        f"times its size, as a decompression bomb does; pack the images anew if "
+                        f"they are what they should be")
+
+
+def _check_size(place: object, size: int) -> None:
+    if size > MAX_FILE:
+        raise UserError(f"{place}: has {size:,} bytes, and an image file may have {MAX_FILE:,}; "
+                        f"leave it out")
 
 
 def _folder_sizes(path: Path) -> dict[str, int]:
@@ -81,27 +110,72 @@ def _archive_sizes(path: Path, size: int, modified: int) -> dict[str, int]:
     with _named(path):
         if path.name.lower().endswith(ZIP):
             with zipfile.ZipFile(path) as archive:
-                return {i.filename: i.file_size for i in archive.infolist() if not i.is_dir()}
-        with tarfile.open(path) as tar:
-            return {member.name: member.size for member in _members(tar)}
+                return _listed(path, ((i.filename, i.file_size) for i in archive.infolist()
+                                      if not i.is_dir()))
+        with _open_tar(path) as tar:
+            return _listed(path, ((member.name, member.size) for member in _members(tar)))
+
+
+def _listed(path: Path, files: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Return the sizes by name, refusing bombs as soon as they show."""
+    found: dict[str, int] = {}
+    unpacked = 0
+    for name, size in files:
+        if name in found:
+            raise UserError(f"{path}: holds two files called {name:.400}; make it anew with one")
+        found[name] = size
+        unpacked += size
+        check_unpacked(path, unpacked)
+    return found
 
 
 def _archive_contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     if path.name.lower().endswith(ZIP):
         with zipfile.ZipFile(path) as archive:
             for name in wanted:
+                _check_size(f"{path}, member {name:.400}", archive.getinfo(name).file_size)
                 yield name, archive.read(name)
         return
-    with tarfile.open(path) as tar:
+    with _open_tar(path) as tar:
         for member in _members(tar):
             if member.name in wanted:
+                _check_size(f"{path}, member {member.name:.400}", member.size)
                 stream = tar.extractfile(member)
                 assert stream is not None  # it is a file
                 yield member.name, stream.read()
 
 
+class _Bounded:
+    """A file of which nobody reads very much at once: tarfile takes headers at their word."""
+
+    def __init__(self, file: GzipFile | BufferedReader) -> None:
+        self._file = file
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_FILE:
+            raise tarfile.ReadError(f"something in it claims to have {size:,} bytes")
+        return self._file.read(size)
+
+
+@contextmanager
+def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream = GzipFile(fileobj=file) if packed else file
+        with tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:  # type: ignore[call-overload]
+            yield tar
+
+
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    yield from (member for member in tar if member.isfile())
+    before = -1
+    for member in tar:
+        if member.offset <= before or member.size < 0:  # a negative size leads back, for ever
+            raise tarfile.ReadError(f"damaged at byte {member.offset:,}")
+        before = member.offset
+        if member.isfile():
+            yield member
     # tarfile takes a damaged header, or the end of the file, for the end of the archive.
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
@@ -115,9 +189,14 @@ def _named(path: Path) -> Iterator[None]:
     """Turn what a broken file or archive raises into one line that names it."""
     try:
         yield
+    except UserError:
+        raise
     except OSError as error:
         named = error.filename or path
         raise UserError(f"{named}: cannot be read: {error.strerror or error}") from error
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(f"{path}: is a broken archive: {error}; make it anew, or download it "
                         "again") from error
+    except Exception as error:  # zipfile and tarfile raise all sorts of things at broken files
+        raise UserError(f"{path}: is a broken archive: {one_line(error)}; make it anew, or "
+                        "download it again") from error

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+# Of the files that count as images; Pillow would also start Ghostscript, for PostScript.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
 
 def square(image: Image.Image, size: int) -> Image.Image:
     """Return the largest centred square of `image`, resampled to `size` pixels a side."""
@@ -67,7 +70,7 @@ def decode(data: bytes, channels: Literal[1, 3], size: int) -> NDArray[np.uint8]
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        opened = Image.open(io.BytesIO(data))
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ValueError("the content is of no known image format") from None
     with opened:
