@@ -24,6 +24,8 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
         OSError: It cannot be written; the old file is as it was.
     """
     temporary = file.with_name(f".{file.name}.tmp")
+    if temporary.is_symlink():  # nothing of ours: writing to it would write somewhere else
+        temporary.unlink()
     try:
         yield temporary
         if durable:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,9 +94,15 @@ def read(file: Path) -> Checkpoint:
         raise UserError(f"{file} is damaged: its checksum is not that of its content")
     try:
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return Checkpoint(**values)
-    except (RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        found = Checkpoint(**values)
+    except Exception as error:  # torch raises all sorts of things at what somebody else has made
         raise UserError(f"{file} is no checkpoint of this version: {one_line(error)}") from None
+    if (type(found.step) is not int or type(found.position) is not int
+            or min(found.step, found.position) < 0 or not isinstance(found.facts, dict)
+            or not isinstance(found.facts.get("versions", {}), dict)
+            or not isinstance(found.engine, dict)):
+        raise UserError(f"{file} is no checkpoint of this version: its parts are of other types")
+    return found
 
 
 def newest(folder: Path, journal_bytes: int) -> tuple[Checkpoint | None, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from gan_bench.atomic import replacing
 from gan_bench.store import has_run, sqlite_path, without_password
 
 FILE = "mirror.json"
+RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,13 @@ class Cursor:
 def read(folder: Path, uri: str) -> Cursor | None:
     """Return the run's cursor in a store; None if there is none that can be read: it is remade."""
     try:
-        return Cursor(**_all(folder)[without_password(uri)])
+        cursor = Cursor(**_all(folder)[without_password(uri)])
     except (KeyError, TypeError):
         return None
+    sound = (isinstance(cursor.mlflow_run_id, str) and RUN_ID.fullmatch(cursor.mlflow_run_id)
+             and type(cursor.offset) is int and type(cursor.attempt) is int
+             and journal.begins_line(folder, cursor.offset))
+    return cursor if sound else None
 
 
 def write(folder: Path, cursor: Cursor) -> None:
@@ -65,6 +71,6 @@ def mirrored(folder: Path, uri: str) -> bool:
 def _all(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         found = json.loads((folder / FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_bench import rng
+from gan_bench.errors import one_line
 from gan_bench.losses import Loss
 from gan_bench.models import build_networks
 from gan_bench.optimizers import build_optimizer, rate
@@ -108,6 +109,12 @@ class Engine:
         Raises:
             RuntimeError, ValueError: It is of other networks or optimizers.
         """
+        try:
+            self._load(state)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(f"not the state of an engine: {one_line(error)}") from error
+
+    def _load(self, state: dict[str, Any]) -> None:
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         for name, network in networks.items():
             network.load_state_dict(state[name])

@@ -19,6 +19,10 @@ class UserError(Exception):
         super().__init__(printable(line))
 
 
+class DamagedError(UserError):
+    """A run's files are not as the program left them; other runs can go on."""
+
+
 class SpecError(UserError):
     """All the errors of one experiment file, one line each (`file:line:column: path: ...`)."""
 

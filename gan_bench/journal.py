@@ -21,23 +21,26 @@ version of torch, say) does its `resume` line declare the later lines of earlier
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gan_bench.atomic import replacing, sync
-from gan_bench.errors import UserError
+from gan_bench.errors import DamagedError, UserError
+from gan_bench.records import Record as Record
+from gan_bench.records import parse
 
 FILE = "journal.jsonl"
 FINAL = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
 PATIENCE = 10.0  # seconds for the process of a launcher that has died to be gone too
-Record = dict[str, Any]
 
 # JSON has no NaN or infinity, and a diverged loss is worth recording as what it was.
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -56,7 +59,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._fd = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._fd = _plain(folder, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             _lock(self._fd, folder)
             content = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
@@ -89,7 +92,10 @@ class Journal:
     def image(self, step: int, name: str, png: bytes) -> None:
         """Write the picture to `samples/`, then record it."""
         file = Path("samples") / f"{name}-{step:07d}.png"
-        (self.folder / file).parent.mkdir(exist_ok=True)
+        home = (self.folder / file).parent
+        home.mkdir(exist_ok=True)
+        if home.is_symlink():
+            raise UserError(f"{home}: is a link; remove it: what a run makes stays in its folder")
         with replacing(self.folder / file) as temporary:
             temporary.write_bytes(png)
         self._pictures.append(self.folder / file)
@@ -189,13 +195,14 @@ def settle(folder: Path, status: str, why: str) -> bool:
 
 def is_open(folder: Path) -> bool:
     """Whether a process is writing the journal."""
-    try:
-        with (folder / FILE).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except (FileNotFoundError, NotADirectoryError):
+    file = _opened(folder)
+    if file is None:
         return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
     return False
 
 
@@ -236,7 +243,7 @@ def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
     A torn last line, as a killed process leaves it, is not a record yet. No journal: no records.
 
     Raises:
-        UserError: A line is no record.
+        UserError: A line is no record, or the journal is no plain file.
     """
     tail = _tail(folder, offset)
     return [_decode(record) for record, _ in tail], tail[-1][1] if tail else offset
@@ -244,25 +251,41 @@ def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
 
 def last(folder: Path) -> Record | None:
     """Return the last complete record without reading the rest; None when there is none."""
-    try:
-        with (folder / FILE).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 65536))
-            data = file.read()
-    except (FileNotFoundError, NotADirectoryError):
+    file = _opened(folder)
+    if file is None:
         return None
+    with file:
+        size = file.seek(0, os.SEEK_END)
+        begin = max(0, size - 65536)
+        file.seek(begin)
+        data = file.read()
+        if begin and data[: data.rfind(b"\n") + 1].count(b"\n") < 2:  # one very long line
+            file.seek(0)
+            data = file.read()
     lines = data[: data.rfind(b"\n") + 1].splitlines()
     return _decode(_parse(lines[-1], folder)) if lines else None
 
 
 def first(folder: Path) -> Record | None:
     """Return the first record; None when there is none that is whole."""
-    try:
-        with (folder / FILE).open("rb") as file:
-            line = file.readline()
-    except (FileNotFoundError, NotADirectoryError):
+    file = _opened(folder)
+    if file is None:
         return None
+    with file:
+        line = file.readline()
     return _parse(line, folder) if line.endswith(b"\n") else None
+
+
+def begins_line(folder: Path, offset: int) -> bool:
+    """Whether a line of the journal begins, or the last one ends, at byte `offset`."""
+    file = _opened(folder)
+    if file is None:
+        return offset == 0
+    with file:
+        if not 0 < offset <= os.fstat(file.fileno()).st_size:
+            return offset == 0
+        file.seek(offset - 1)
+        return file.read(1) == b"\n"
 
 
 def valid(records: Iterable[Record]) -> list[Record]:
@@ -296,6 +319,32 @@ def repeatable(records: Iterable[Record]) -> list[Record]:
             if record["kind"] != "system" and not of_attempt(record)]
 
 
+def _opened(folder: Path) -> IO[bytes] | None:
+    """Open the journal for reading; None if there is none."""
+    try:
+        return os.fdopen(_plain(folder, os.O_RDONLY), "rb")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _plain(folder: Path, flags: int) -> int:
+    """Open the journal, if it is a plain file: a link leads elsewhere, a pipe waits for ever."""
+    try:
+        descriptor = os.open(folder / FILE, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
+            raise
+        raise DamagedError(f"{folder / FILE}: cannot be used: {error.strerror}; move {folder} "
+                           f"away, and the run is made again") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedError(f"{folder / FILE}: is no plain file; move {folder} away, and the run "
+                           f"is made again")
+    return descriptor
+
+
 def _lock(descriptor: int, folder: Path) -> None:
     """Take the file for this process alone."""
     deadline = time.monotonic() + PATIENCE
@@ -313,12 +362,12 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 def _tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
     """The complete records from byte `offset` on as they are, each with the position of its end."""
-    try:
-        with (folder / FILE).open("rb") as file:
-            file.seek(offset)
-            data = file.read()
-    except (FileNotFoundError, NotADirectoryError):
+    file = _opened(folder)
+    if file is None:
         return []
+    with file:
+        file.seek(offset)
+        data = file.read()
     records = []
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         offset += len(line)
@@ -351,12 +400,10 @@ def _encode(values: Mapping[str, float]) -> dict[str, float | str]:
 
 def _parse(line: bytes, folder: Path) -> Record:
     try:
-        record: Record = json.loads(line)
-        record["kind"], record["step"]
-    except (ValueError, TypeError, KeyError):
-        raise UserError(f"{folder / FILE}: is damaged (a line of it is no record); delete the "
+        return parse(line)
+    except ValueError:
+        raise DamagedError(f"{folder / FILE}: is damaged (a line of it is no record); delete the "
                         f"folder {folder}, and the run is made again") from None
-    return record
 
 
 def _decode(record: Record) -> Record:

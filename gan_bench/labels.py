@@ -40,7 +40,8 @@ def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
 
 def circumstances(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags that a journal's start record gives; what is None is left out."""
-    tags = {f"{program}_version": str(version) for program, version in facts["versions"].items()}
+    tags = {f"{program}_version": str(version)
+            for program, version in facts.get("versions", {}).items()}
     for key in ("device", "device_name", "precision", "threads", "git_commit"):
         if facts.get(key) is not None:
             tags[key] = str(facts[key])

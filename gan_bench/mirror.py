@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 from gan_bench import cursor as cursors
 from gan_bench import journal, labels
 from gan_bench.cursor import Cursor, mirrored
-from gan_bench.errors import UserError
+from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import Record, valid, voids
 from gan_bench.outcome import LOG, WEIGHTS
 from gan_bench.root import read_about
+from gan_bench.spec import read_values
 from gan_bench.store import (
     check_sqlite,
     environment,
@@ -191,7 +192,7 @@ class Mirror:
 
     def _find_or_create(self, folder: Path, attempt: int) -> str:
         """Return the MLflow run of this attempt; those of earlier attempts are deleted."""
-        spec = _spec(folder)
+        spec = read_values(folder)
         experiment = self.open_experiment(spec["experiment"])
         mine = f"tags.run_id = '{folder.name}'"
         for run in self._client.search_runs([experiment], filter_string=mine):
@@ -219,9 +220,10 @@ class Mirror:
         params: dict[str, str] = {}
         for record in records:
             if record["kind"] == "start":
-                params = labels.params(_spec(folder))
+                params = labels.params(read_values(folder))
                 tags |= labels.circumstances(record["facts"])
-                self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
+                if record["facts"].get("dataset"):
+                    self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
             elif record["kind"] == "protocol":
                 tags |= labels.protocol(record["protocol"])
             elif record["kind"] == "resume":
@@ -251,7 +253,7 @@ class Mirror:
     def _log_images(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             for record in records:
-                picture = folder / record["file"]
+                picture = _within(folder, record["file"])
                 if picture.exists():  # it may have been deleted since, to save space
                     for name in labels.picture(folder.name, record):
                         shutil.copyfile(picture, Path(temporary, name))
@@ -262,17 +264,19 @@ class Mirror:
 
         log = () if status in journal.FINAL else (LOG,)  # the traceback, if it left one
         for name in ("spec.json", journal.FILE, WEIGHTS, *log):
-            if (folder / name).exists():
+            if _within(folder, name).exists():
                 self._client.log_artifact(mlflow_run_id, str(folder / name))
         tags = {"status": status, "why": why} if why else {"status": status}
         self._client.log_batch(mlflow_run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         self._client.set_terminated(mlflow_run_id, _MLFLOW_STATUS.get(status, "FAILED"), t)
 
 
-def _spec(folder: Path) -> dict[str, Any]:
-    # Not read_spec: a run must be mirrored even if a plug-in that it used has gone since.
-    spec: dict[str, Any] = json.loads((folder / "spec.json").read_text())
-    return spec
+def _within(folder: Path, name: str) -> Path:
+    """Return a run's file, unless it is a link to something else, which is nobody's to publish."""
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise DamagedError(f"{file}: is a link out of the run's folder; remove it")
+    return file
 
 
 def _create_sqlite(database: Path, root: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -118,8 +119,11 @@ class Registry(Generic[T]):
         """Register the decorated factory under `name`; `facts` are kept beside it.
 
         Raises:
-            ValueError: The name is taken.
+            ValueError: The name is taken, or cannot be part of a file's name.
         """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+            raise ValueError(f"{shown(name)} is no name for a {self.kind}: a letter or digit, then "
+                             f"letters, digits, `_`, `.` and `-`, 64 in all")
 
         def add(factory: Callable[P, T]) -> Callable[P, T]:
             if name in self._entries:

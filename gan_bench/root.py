@@ -6,13 +6,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gan_bench import journal
 from gan_bench.atomic import replacing
-from gan_bench.errors import UserError
+from gan_bench.errors import DamagedError, UserError
 
 ABOUT = "about.json"  # of an experiment: what its runs' notes in MLflow say of it
 
@@ -35,12 +35,19 @@ def make_folder(folder: Path) -> None:
     """Make the folder of an experiment or of a run.
 
     Raises:
-        UserError: Something else lies where it belongs.
+        UserError: Something else lies where it belongs, or a link to another place.
     """
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be used: {error.strerror}; move it away") from None
+    _refuse_link(folder)
+
+
+def _refuse_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link; move it away: what lies in the root stays in the "
+                        f"root, which may be a link itself")
 
 
 @contextmanager
@@ -52,24 +59,42 @@ def locked(experiment: Path) -> Iterator[None]:
             cannot be used.
     """
     make_folder(experiment)
-    with (experiment / "lock").open("a+") as file:
+    with _lock_file(experiment) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             raise UserError(f"{experiment.name} is being run already, by process "
-                            f"{file.read().strip()}; wait for it or stop it") from None
+                            f"{file.read(20).strip()}; wait for it or stop it") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         for folder in run_folders(experiment):
-            journal.settle(folder, "KILLED", "its process died without a word")
+            with suppress(DamagedError):  # whoever needs that run will say so
+                journal.settle(folder, "KILLED", "its process died without a word")
         yield
 
 
+def _lock_file(experiment: Path) -> IO[str]:
+    try:
+        descriptor = os.open(experiment / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND
+                             | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        raise UserError(f"{experiment / 'lock'}: cannot be used: {error.strerror}; move it away"
+                        ) from None
+    return os.fdopen(descriptor, "a+", errors="replace")
+
+
 def run_folders(experiment: Path) -> list[Path]:
-    """Return the folders of an experiment's runs that have begun, the file's own or older ones."""
-    return sorted(file.parent for file in experiment.glob(f"*/{journal.FILE}"))
+    """Return the folders of an experiment's runs that have begun, the file's own or older ones.
+
+    Raises:
+        UserError: One of them is a link to another place.
+    """
+    found = sorted(file.parent for file in experiment.glob(f"*/{journal.FILE}"))
+    for folder in (experiment, *found):
+        _refuse_link(folder)
+    return found
 
 
 def write_about(experiment: Path, about: Mapping[str, Any]) -> None:
@@ -83,9 +108,16 @@ def write_about(experiment: Path, about: Mapping[str, Any]) -> None:
 
 
 def read_about(experiment: Path) -> dict[str, Any]:
-    """Return what `write_about` has kept; nothing where it has not."""
+    """Return what `write_about` has kept, as far as it is what it should be."""
     try:
-        about: dict[str, Any] = json.loads((experiment / ABOUT).read_text())
-    except (OSError, ValueError):
+        about = json.loads((experiment / ABOUT).read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
-    return about
+    if not isinstance(about, dict):
+        return {}
+    kept: dict[str, Any] = {k: about[k] for k in ("question", "command")
+                            if isinstance(about.get(k), str)}
+    differs = about.get("differs")
+    if isinstance(differs, dict):
+        kept["differs"] = {k: v for k, v in differs.items() if isinstance(v, str)}
+    return kept

@@ -23,6 +23,7 @@ from pydantic import (
 
 from gan_bench import registry
 from gan_bench.atomic import replacing
+from gan_bench.errors import DamagedError, UserError, one_line, shown
 from gan_bench.facts import DataFacts
 from gan_bench.registry import Part, PartError, Registry
 
@@ -137,22 +138,11 @@ class RunSpec(RunSettings):
         Names are left out, for they change none; so is the device, which `auto` may choose anew
         (it is recorded in the journal), and the facts that follow from the digest.
         """
-        settings = {**self._settings, "seed": self.seed}
-        text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _hash(self._settings, self.seed)
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        settings = self.model_dump(
-            mode="json", exclude={"experiment": True, "variant": True, "seed": True, "epochs": True,
-                                  "data": True, "compute": {"device"}})
-        # Where a folder lies changes no number; what is in it does.
-        settings["dataset"]["args"].pop("path", None)
-        settings["digest"] = self.data.digest
-        for key in ("final_samples", "final_metrics"):
-            if settings["evaluate"][key] is None:  # younger than the ids of runs without them
-                del settings["evaluate"][key]
-        return settings
+        return _identifying(self.model_dump(mode="json"))
 
     def with_seed(self, seed: int) -> RunSpec:
         """Return the same variant under another seed; `seed` has been checked."""
@@ -169,9 +159,54 @@ class RunSpec(RunSettings):
         """Make the run's folder, write `spec.json` there, and return the folder."""
         folder = self.folder(root)
         folder.mkdir(parents=True, exist_ok=True)
+        if folder.is_symlink():
+            raise UserError(f"{folder}: is a link; remove it: what a run makes stays in the root")
         with replacing(folder / "spec.json") as temporary:
             temporary.write_text(self.model_dump_json(indent=1) + "\n")
         return folder
+
+
+def _identifying(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a run's plain values can change a number, but for the seed."""
+    names = ("experiment", "variant", "seed", "epochs", "data")
+    settings = {key: value for key, value in values.items() if key not in names}
+    settings["compute"] = {k: v for k, v in values["compute"].items() if k != "device"}
+    # Where a folder lies changes no number; what is in it does.
+    settings["dataset"] = {**values["dataset"], "args": {
+        k: v for k, v in values["dataset"]["args"].items() if k != "path"}}
+    settings["digest"] = values["data"]["digest"]
+    # Younger than the ids of runs without them.
+    settings["evaluate"] = {k: v for k, v in values["evaluate"].items()
+                            if v is not None or k not in ("final_samples", "final_metrics")}
+    return settings
+
+
+def _hash(settings: dict[str, Any], seed: int) -> str:
+    text = json.dumps({**settings, "seed": seed}, sort_keys=True, separators=(",", ":"),
+                      allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def read_values(folder: Path) -> dict[str, Any]:
+    """Return a run's `spec.json` as plain data, also if a plug-in that it names has gone since.
+
+    Raises:
+        DamagedError: It is damaged, or not that of the run and experiment that its folder is named
+            after.
+    """
+    try:
+        values: dict[str, Any] = json.loads((folder / "spec.json").read_text())
+        found = (values["experiment"], _hash(_identifying(values), values["seed"]))
+        if not isinstance(values["variant"], str):
+            raise TypeError("its variant is no string")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{folder / 'spec.json'}: cannot be read ({one_line(error)}); run the "
+                        f"experiment again, which writes it anew, or delete {folder}") from None
+    if found != (folder.parent.name, folder.name):
+        raise DamagedError(f"{folder / 'spec.json'}: is of the run {shown(found[1])} of "
+                        f"{shown(found[0])}, and not of this folder; run the experiment again, "
+                        f"which writes it anew, or delete {folder}")
+    return values
 
 
 def read_spec(folder: Path) -> RunSpec:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gan_bench import journal
 from gan_bench.cursor import mirrored
-from gan_bench.errors import UserError
+from gan_bench.errors import DamagedError, UserError
 from gan_bench.root import locked, run_folders
 from gan_bench.store import resolve_uri
+
+if TYPE_CHECKING:
+    from gan_bench.mirror import Mirror
 
 
 @dataclass
@@ -31,33 +36,46 @@ def sync(root: Path, uri: str | None, say: Callable[[str], None]) -> Synced:
     """Mirror every run under `root` that the store has not got whole.
 
     Runs that a dead launcher left without an end are said to be KILLED. Experiments that are being
-    run are left to their launcher.
+    run are left to their launcher. A damaged run holds up no other.
 
     Raises:
         UserError: There are no runs, or the store cannot be used.
     """
     homes = sorted(path for path in (root / "runs").glob("*") if path.is_dir())
-    if not any(run_folders(home) for home in homes):
+    if not any(any(home.glob(f"*/{journal.FILE}")) for home in homes):
         raise UserError(f"there are no runs under {root}; give --root")
     address, done = resolve_uri(root, uri), Synced()
-    mirror = None
+    mirror: Mirror | None = None
     for home in homes:
         try:
             with locked(home):
-                folders = run_folders(home)
-                done.runs += len(folders)
-                for folder in folders:
-                    if mirrored(folder, address):
+                for folder in run_folders(home):
+                    done.runs += 1
+                    try:
+                        if mirrored(folder, address):
+                            continue
+                        mirror = mirror or _open(root, uri)
+                        mirror.sync(folder)
+                    except DamagedError as error:
+                        done.missing.append(str(error))
                         continue
-                    if mirror is None:  # importing MLflow takes over a second
-                        from gan_bench.mirror import Mirror, open_store
-
-                        mirror = Mirror(open_store(root, uri))
-                    mirror.sync(folder)
                     done.brought += 1
                     say(f"{home.name}/{folder.name}: is there")
+        except _Unusable:
+            raise
         except UserError as error:
-            if mirror is None and "is being run" not in str(error):
-                raise
             done.missing.append(str(error))
     return done
+
+
+class _Unusable(UserError):
+    """The store cannot be used."""
+
+
+def _open(root: Path, uri: str | None) -> Mirror:
+    from gan_bench.mirror import Mirror, open_store  # it takes over a second
+
+    try:
+        return Mirror(open_store(root, uri))
+    except UserError as error:
+        raise _Unusable(str(error)) from None

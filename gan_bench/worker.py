@@ -64,7 +64,7 @@ def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None,
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
     try:
         log = os.open(spec.write(root) / LOG,
-                      os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+                      os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o644)
         for stream in (1, 2):
             os.dup2(log, stream)
         from gan_bench import run

@@ -137,6 +137,49 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("change", [
+    {"step": "7"}, {"step": -1}, {"step": True}, {"position": None}, {"position": 1.5},
+    {"facts": []}, {"facts": {"versions": 3}}, {"engine": [1]}, {"more": 1}, None,
+])
+def test_one_that_somebody_else_has_made_is_not_used(
+        tmp_path: Path, change: dict[str, object] | None) -> None:
+    """Its checksum is right, for anyone can make that."""
+    import hashlib
+    import io
+
+    buffer = io.BytesIO()
+    values = {"step": 7, "position": 0, "facts": {}, "engine": {}}
+    torch.save([1, 2] if change is None else {**values, **change}, buffer)
+    content = buffer.getvalue()
+    (tmp_path / FILE).write_bytes(content + hashlib.sha256(content).digest())
+    found, problems = checkpoint.newest(tmp_path, 123)
+    assert found is None
+    assert len(problems) == 1
+    assert "checkpoint.pt is no checkpoint of this version: " in problems[0]
+
+
+@pytest.mark.parametrize("change", [
+    lambda engine, other: other, lambda engine, other: {},
+    lambda engine, other: {**engine, "generator": [1]},
+    lambda engine, other: {**engine, "discriminator": None},
+    lambda engine, other: {**engine, "generator_optimizer": {"state": 3, "param_groups": []}},
+    lambda engine, other: {**engine, "first_bad": "x"},
+], ids=["wider", "empty", "a list", "none", "optimizer", "first_bad"])
+def test_one_of_other_networks_is_one_line(
+        tmp_path: Path, change: Callable[[object, object], object]) -> None:
+    from gan_bench.engine import Engine
+
+    spec = ready(tmp_path)
+    train(spec, tmp_path, 4)
+    folder = spec.folder(tmp_path)
+    found = checkpoint.read(folder / FILE)
+    other = Engine(a_run(tmp_path, "base.model.width=24"), "cpu").state()
+    checkpoint.write(folder, replace(found, engine=change(found.engine, other)))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"its checkpoint does not fit its networks.*delete") as why:
+        train(spec, tmp_path)
+    assert "\n" not in str(why.value)
+
+
 def test_checkpoints_cost_at_most_one_percent(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gan_bench import journal
-from gan_bench.errors import UserError
+from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import Journal
 
 
@@ -63,6 +65,82 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     for read in (journal.read, journal.last):
         with pytest.raises(UserError, match=r"journal\.jsonl: is damaged.*delete the folder"):
             read(tmp_path)
+
+
+GOOD: list[dict[str, Any]] = [
+    {"t": 1, "kind": "start", "step": 0, "facts": {"versions": {}, "dataset": {
+        "name": "digits", "fingerprint": "f", "train": 1, "test": 1}}},
+    {"t": 1, "kind": "protocol", "step": 0, "protocol": {"a": {"extractor": "x", "weights": "y"}}},
+    {"t": 1, "kind": "metrics", "step": 5, "values": {"a": 1.5, "b": 3, "c": "nan", "d": "-inf"}},
+    {"t": 1, "kind": "image", "step": 5, "name": "samples", "file": "samples/samples-0000005.png"},
+    {"t": 1, "kind": "resume", "step": 5, "note": "", "drift": {"torch": ["1", "2"]}, "void": True},
+    {"t": 1, "kind": "end", "step": 5, "status": "FINISHED", "why": "", "weights": None},
+]
+BAD = [
+    "3", "[]", "null", '"a"', "{}", "[" * 100_000, "9" * 5_000, '{"kind": "end", "step": 3}',
+    "\xff",
+    *(json.dumps({**record, key: value}) for record in GOOD for key, value in (
+        ("t", None), ("t", "1"), ("t", -1), ("t", 1.5), ("t", True), ("t", 10**18), ("step", -1),
+        ("step", "5"), ("step", 10**30), ("kind", "x"), ("kind", []), ("kind", None))),
+    *(json.dumps({**GOOD[i], **change}) for i, change in (
+        (0, {"facts": 3}), (0, {"facts": {"versions": []}}), (0, {"facts": {"dataset": {}}}),
+        (0, {"facts": {"dataset": {**GOOD[0]["facts"]["dataset"], "train": "1"}}}),
+        (1, {"protocol": []}), (1, {"protocol": {"a": 3}}),
+        (1, {"protocol": {"a": {"weights": "x"}}}),
+        (2, {"values": []}), (2, {"values": {"a": "1"}}), (2, {"values": {"a": None}}),
+        (2, {"values": {"a": True}}), (2, {"values": {"a": 10**30}}), (2, {"values": {"a": [1]}}),
+        (3, {"file": "samples/../../../../etc/passwd"}), (3, {"file": "/etc/passwd"}),
+        (3, {"file": "samples/other-0000005.png"}), (3, {"name": 3}), (3, {"file": None}),
+        (3, {"name": "../up", "file": "samples/../up-0000005.png"}),
+        (3, {"name": "n" * 300, "file": f"samples/{'n' * 300}-0000005.png"}),
+        (3, {"name": "", "file": "samples/-0000005.png"}),
+        (3, {"name": ".", "file": "samples/.-0000005.png"}),
+        (3, {"name": "\U0001F600", "file": "samples/\U0001F600-0000005.png"}),
+        (4, {"drift": []}), (4, {"drift": {"a": 3}}), (4, {"drift": {"a": [1]}}), (4, {"void": 1}),
+        (4, {"note": None}), (5, {"status": "GREAT"}), (5, {"why": None}), (5, {"weights": 3}),
+        (5, {"why": "a\0b"}), (5, {"why": "\ud800"}))),
+    json.dumps(GOOD[2]).replace("1.5", "NaN"), json.dumps(GOOD[2]).replace("1.5", "Infinity"),
+]
+
+
+def test_sound_lines_are_read(tmp_path: Path) -> None:
+    (tmp_path / journal.FILE).write_text("".join(json.dumps(line) + "\n" for line in GOOD))
+    assert [record["kind"] for record in journal.read(tmp_path)[0]] == [
+        line["kind"] for line in GOOD]
+
+
+@pytest.mark.parametrize("line", BAD, ids=range(len(BAD)))
+def test_a_line_that_somebody_has_put_there_is_named(tmp_path: Path, line: str) -> None:
+    """Whatever it holds, it is found when it is read, and not by what works with the records."""
+    (tmp_path / journal.FILE).write_bytes(line.encode("latin-1", "replace") + b"\n")
+    for read in (journal.read, journal.last, journal.first):
+        with pytest.raises(DamagedError, match=r"journal\.jsonl: is damaged.*delete the folder"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["link", "folder", "pipe"])
+def test_a_journal_is_a_plain_file(tmp_path: Path, what: str) -> None:
+    file = tmp_path / journal.FILE
+    (tmp_path / "elsewhere").write_text(json.dumps(GOOD[0]) + "\n")
+    if what == "link":
+        file.symlink_to("elsewhere")
+    elif what == "folder":
+        file.mkdir()
+    else:
+        os.mkfifo(file)  # whoever opens one for reading waits for a writer
+    for use in (journal.read, journal.last, journal.first, journal.is_open, Journal):
+        with pytest.raises(DamagedError, match=r"journal\.jsonl: (cannot be used|is no plain)"):
+            use(tmp_path)
+    assert (tmp_path / "elsewhere").read_text() == json.dumps(GOOD[0]) + "\n"
+
+
+def test_the_last_line_may_be_very_long(tmp_path: Path) -> None:
+    record = Journal(tmp_path)
+    record.metrics(1, {"a": 1.0})
+    record.end("FAILED", "x" * 200_000)
+    found = journal.last(tmp_path)
+    assert found is not None
+    assert len(found["why"]) == 200_000
 
 
 def test_no_journal_is_no_record(tmp_path: Path) -> None:

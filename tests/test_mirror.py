@@ -26,6 +26,7 @@ import pytest
 from PIL import Image
 
 from gan_bench import cursor, journal, labels
+from gan_bench.errors import DamagedError
 from gan_bench.facts import DataFacts
 from gan_bench.journal import Journal
 from gan_bench.mirror import Mirror, MirrorError, Store, mirrored, open_store, ui_command
@@ -33,6 +34,7 @@ from gan_bench.registry import DATASETS, MODELS
 from gan_bench.root import write_about
 from gan_bench.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.store import sqlite_path
+from gan_bench.sync import sync as bring
 
 FACTS = {
     "versions": {"torch": "2.15.0", "gan_bench": "0.1.0", "python": "3.11.2"},
@@ -240,6 +242,88 @@ def test_a_replay_doubles_nothing(store: Store, tmp_path: Path, lost: str) -> No
     assert Mirror(store).sync(folder) is True
     assert content(store, folder) == held
     assert cursor_of(store, folder) == before
+
+
+@pytest.mark.parametrize("change", [
+    {"offset": 10**18}, {"offset": 2**70}, {"offset": -1}, {"offset": 7}, {"offset": "12"},
+    {"offset": True}, {"attempt": "x"}, {"attempt": None}, {"mlflow_run_id": 3},
+    {"mlflow_run_id": "../../x"}, {"more": 1}, None,
+])
+def test_a_cursor_that_somebody_has_changed_is_made_anew(
+        local: Store, tmp_path: Path, change: dict[str, object] | None) -> None:
+    """It is a cache: what it says is not believed."""
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    assert Mirror(local).sync(folder)
+    before, sound = content(local, folder), (folder / cursor.FILE).read_text()
+    stores = json.loads(sound)
+    (folder / cursor.FILE).write_text(json.dumps(
+        {uri: {**one, **change} if change else [one] for uri, one in stores.items()}))
+    assert not mirrored(folder, local.uri)
+    assert Mirror(local).sync(folder)
+    assert content(local, folder) == before
+    assert (folder / cursor.FILE).read_text() == sound
+
+
+@pytest.mark.parametrize("about", ["[]", "3", '{"question": 3, "differs": [], "command": {}}',
+                                   '{"differs": {"narrow": 3}}', "[" * 100_000, "\0"])
+def test_what_is_said_of_an_experiment_may_be_anything(local: Store, tmp_path: Path, about: str,
+                                                       ) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    (folder.parent / "about.json").write_text(about)
+    assert Mirror(local).sync(folder)
+    (run,) = runs_of(local, folder)
+    assert run.data.tags["mlflow.note.content"].startswith("**narrow**, seed 3: ")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"seed": 4}, "is of the run .* and not of this folder"),
+    ({"experiment": "../../up"}, r"of '\.\./\.\./up', and not of this folder"),
+    ({"experiment": "/tmp/up"}, "and not of this folder"), ({"model": 3}, "and not of this folder"),
+    ({"compute": []}, "cannot be read"), ({"variant": 3}, "cannot be read"),
+    ({"data": None}, "cannot be read"), ({"dataset": {}}, "cannot be read"), (None, "cannot be r"),
+])
+def test_a_spec_that_is_not_the_runs_own_is_refused(
+        local: Store, tmp_path: Path, change: dict[str, object] | None, words: str) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    values = json.loads((folder / "spec.json").read_text())
+    text = json.dumps({**values, **change}) if change else "[" * 100_000
+    (folder / "spec.json").write_text(text)
+    before = {e.name for e in local.client.search_experiments()}
+    with pytest.raises(DamagedError, match=rf"spec\.json: .*{words}") as why:
+        Mirror(local).sync(folder)
+    assert "\n" not in str(why.value)
+    assert {e.name for e in local.client.search_experiments()} == before
+
+
+@pytest.mark.parametrize("name", ["samples", "samples/samples-0000010.png", "spec.json",
+                                  "final.safetensors"])
+def test_what_lies_outside_the_run_is_not_published(local: Store, tmp_path: Path, name: str,
+                                                    ) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedError, match="is a link out of the run's folder; remove it"):
+        Mirror(local).sync(folder)
+    assert not mirrored(folder, local.uri)
+
+
+def test_a_damaged_run_holds_up_no_other(tmp_path: Path) -> None:
+    folders = [new_run(tmp_path, seed) for seed in (1, 2, 3, 4)]
+    for folder in folders:
+        write_journal(folder)
+    folders[0].joinpath(journal.FILE).write_text("[]\n")
+    folders[1].joinpath("spec.json").write_text("{}")
+    with folders[2].joinpath(journal.FILE).open("a") as file:
+        file.write('{"kind": "metrics"}\n')
+    done = bring(tmp_path, None, lambda line: None)
+    assert (done.runs, done.brought, len(done.missing)) == (4, 1, 3)
+    for folder, line in zip(sorted(folders[:3]), sorted(done.missing), strict=True):
+        assert line.startswith(str(folder))
+    assert [run.data.tags["seed"] for run in runs_of(open_store(tmp_path), folders[3])] == ["4"]
 
 
 def test_a_torn_line_is_waited_for(local: Store, tmp_path: Path) -> None:
