@@ -102,6 +102,7 @@ def check_sqlite(database: Path, root: Path) -> None:
             experiments = connection.execute(
                 "select name, artifact_location from experiments where experiment_id != 0"
             ).fetchall()
+            runs = connection.execute("select run_uuid, artifact_uri from runs").fetchall()
             connection.rollback()
             _check_version(database, version)
             connection.execute("pragma journal_mode = wal")
@@ -110,6 +111,7 @@ def check_sqlite(database: Path, root: Path) -> None:
                         f"away, or name another with --tracking-uri") from error
     if database.parent == root.absolute():
         _check_artifacts(database, dict(experiments))
+        _check_runs(database, runs)
 
 
 def _check_version(database: Path, found: str) -> None:
@@ -138,6 +140,23 @@ def _check_artifacts(database: Path, locations: dict[str, str]) -> None:
             raise UserError(f"{database.parent} was moved: the artifacts of {name!r} belong to "
                             f"{location}; move it back, or delete {database.name} and run the "
                             f"experiment again, which fills a new one from the runs' journals")
+
+
+def _check_runs(database: Path, runs: list[tuple[str, str | None]]) -> None:
+    """Artifacts are written where the database says: it must not lead out of the root."""
+    home = (database.parent / "artifacts").resolve()
+    within: dict[Path, bool] = {}
+    for run, location in runs:
+        if not (location or "").startswith(("file:", "/")):
+            continue
+        path = Path(unquote(urlsplit(str(location)).path))
+        folder = path.parent.parent  # of the experiment: <folder>/<run>/artifacts
+        if folder not in within:
+            within[folder] = folder.resolve().is_relative_to(home)
+        if ".." in path.parts or not within[folder]:
+            raise UserError(f"{database}: the artifacts of its run {run} belong to {location}, out "
+                            f"of {home}; delete {database.name} and run the experiment again, "
+                            f"which fills a new one from the runs' journals")
 
 
 def ui_command(root: Path, uri: str | None, port: int) -> tuple[list[str], dict[str, str]]:
