@@ -130,7 +130,10 @@ class Journal:
             weights: The sha256 of the final weights' file, of a FINISHED or DIVERGED run.
         """
         if status in FINAL:
+            known = self._to_repeat[0][0] if self._to_repeat else None
             self._write("end", self._step, status=status, why=why, weights=weights)
+            if known:  # `resume` came after it, and the last line says how the run ended
+                self._append(**known)
         else:
             self._append("end", self._step, status=status, why=why)
         self.flush()
@@ -289,13 +292,15 @@ def begins_line(folder: Path, offset: int) -> bool:
 
 
 def valid(records: Iterable[Record]) -> list[Record]:
-    """Leave out what later records have declared void, and the ends of attempts but the last."""
+    """Leave out what later records have declared void, and all ends but the last."""
     kept: list[Record] = []
     for record in records:
         if record["kind"] == "start":
             kept.clear()
         elif voids(record):
             kept = [known for known in kept if known["step"] <= record["step"]]
+        elif record["kind"] == "end" and record in kept:
+            kept.remove(record)
         if kept and kept[-1]["kind"] == "end" and kept[-1]["status"] not in FINAL:
             kept.pop()
         kept.append(record)

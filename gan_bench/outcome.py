@@ -102,7 +102,7 @@ def state_of(run: RunSpec, root: Path) -> tuple[str, int]:
     """Return (state, last step) of a run from the end of its journal alone.
 
     A journal without an end is of a RUNNING run while a process has it open, and of a KILLED one
-    otherwise.
+    otherwise. A run whose result is not there is made again: it is WAITING, as in `progress_of`.
     """
     folder = run.folder(root)
     record = journal.last(folder)
@@ -110,7 +110,10 @@ def state_of(run: RunSpec, root: Path) -> tuple[str, int]:
         return "RUNNING", record["step"] if record else 0
     if record is None:
         return "WAITING", 0
-    return (record["status"] if record["kind"] == "end" else "KILLED"), record["step"]
+    state = record["status"] if record["kind"] == "end" else "KILLED"
+    if state in DONE and not (folder / WEIGHTS).exists():
+        return "WAITING", 0
+    return state, record["step"]
 
 
 def _resumed(record: journal.Record) -> str:

@@ -344,10 +344,15 @@ def test_finished_twice_is_finished_once(tmp_path: Path, undisturbed: dict[str, 
     train(spec, tmp_path, 4)
     saved = (folder / FILE).read_bytes()
     train(spec, tmp_path)
+    end = journal.last(folder)
     (folder / FILE).write_bytes(saved)
     (folder / WEIGHTS).unlink()
-    assert train(spec, tmp_path).status == "FINISHED"
-    assert left(folder) == undisturbed
+    assert state_of(spec, tmp_path) == ("WAITING", 0)
+    for _ in range(2):
+        assert train(spec, tmp_path).status == "FINISHED"
+        assert left(folder) == undisturbed
+        assert journal.last(folder) == end  # when it ended first
+        assert state_of(spec, tmp_path) == ("FINISHED", spec.steps)
 
 
 def test_two_processes_do_not_write_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
