@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -136,6 +137,14 @@ def _context(threads: int) -> multiprocessing.context.ForkServerContext:
     os.environ.update(worker.environment(threads))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(worker.PRELOAD)
+    # A terminal sends Ctrl-C to every process, and `timeout` and batch systems SIGTERM: the server
+    # and what it forks are deaf to both from their first moment, and the launcher hears them later.
+    resource_tracker.ensure_running()  # it unblocks them itself
+    signal.pthread_sigmask(signal.SIG_BLOCK, worker.DEAF_TO)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.DEAF_TO)
     return context
 
 

@@ -20,6 +20,7 @@ from gan_bench.outcome import LOG
 from gan_bench.spec import ExperimentSpec, RunSpec
 
 PRELOAD = ["gan_bench.run"]  # what the server imports before it forks
+DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # the server, and what it forks until it says otherwise
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -59,6 +60,7 @@ def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None,
     _belong_to_launcher()
     stop = Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     if gpu is not None:  # the user may have left only some of them to us
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
@@ -78,12 +80,11 @@ def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None,
 
 
 def _belong_to_launcher() -> None:
-    """Leave Ctrl-C to the launcher, and die with it.
+    """Die with the launcher.
 
     The kernel's own way (PR_SET_PDEATHSIG) would wait for the fork server, which in its turn lives
     as long as any of its children.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     launcher = parent_process()
     assert launcher is not None, "called in a process that the launcher started"
     Thread(target=_die_with, args=(launcher.sentinel,), daemon=True).start()

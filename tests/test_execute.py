@@ -259,7 +259,7 @@ def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[s
 def test_stopping_writes_checkpoints_ends_the_workers_and_says_so(
         tmp_path: Path, number: int, status: int) -> None:
     process, workers = started(tmp_path)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal does, and `timeout`
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
     assert "the same command goes on" in err
@@ -271,6 +271,22 @@ def test_stopping_writes_checkpoints_ends_the_workers_and_says_so(
     with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
         assert db.execute("select status, count(*) from runs group by status").fetchall() == [
             ("KILLED", 2)]
+
+
+def test_stopping_while_it_starts_is_a_line(tmp_path: Path) -> None:
+    """The server that forks the workers is importing torch, and is sent the signal too."""
+    process = launched(tmp_path)
+    while not (servers := [p for p in psutil.Process(process.pid).children()
+                           if "forkserver" in " ".join(p.cmdline())]):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert err == "stopped; the same command goes on with what is not finished\n"
+    _, alive = psutil.wait_procs(servers, timeout=60)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_stopping_twice_stops_at_once(tmp_path: Path) -> None:
@@ -308,14 +324,19 @@ def test_a_second_launcher_leaves(tmp_path: Path) -> None:
     assert f"by process {process.pid}" in done.stderr
 
 
-def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Process]]:
-    """Start a long experiment; return it and its processes once two runs are under way."""
-    process = subprocess.Popen(
+def launched(tmp_path: Path) -> subprocess.Popen[str]:
+    """Start a long experiment, in a group of processes of its own."""
+    return subprocess.Popen(
         [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
          "base.steps=1000000", "--slots", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
+        text=True, start_new_session=True,
         # A test suite in the background of a shell runs with Ctrl-C ignored, and hands that on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+
+
+def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Process]]:
+    """Start a long experiment; return it and its processes once two runs are under way."""
+    process = launched(tmp_path)
     deadline = time.monotonic() + 180
     while sum(len(journal.read(p.parent)[0]) > 3
               for p in tmp_path.glob("root/runs/tiny/*/journal.jsonl")) < 2:
