@@ -18,8 +18,9 @@ import torch
 
 from gan_bench.atomic import replacing, sync
 from gan_bench.errors import UserError, one_line
+from gan_bench.root import CHECKPOINTS
 
-FILE, BEFORE = "checkpoint.pt", "checkpoint.before.pt"
+FILE, BEFORE = CHECKPOINTS
 EVERY = 30.0  # seconds between two, unless that would cost more than
 SHARE = 0.01  # of the time
 DIGEST = hashlib.sha256().digest_size
@@ -124,9 +125,3 @@ def newest(folder: Path, journal_bytes: int) -> tuple[Checkpoint | None, list[st
             return found, problems
         problems.append(f"{folder / name} is of a longer journal than the one there")
     return None, problems
-
-
-def remove(folder: Path) -> None:
-    """Delete a run's checkpoints: it has ended, or begins again."""
-    for name in (FILE, BEFORE):
-        (folder / name).unlink(missing_ok=True)

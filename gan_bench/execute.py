@@ -21,7 +21,7 @@ from gan_bench.errors import Stopped, UserError
 from gan_bench.experiment import differences
 from gan_bench.mirroring import Mirroring
 from gan_bench.outcome import DONE, LOG, Progress, progress_of
-from gan_bench.root import locked, make_folder, make_root, write_about
+from gan_bench.root import locked, make_folder, make_root, remove_checkpoints, write_about
 from gan_bench.spec import ExperimentSpec
 
 POLL = 0.5  # seconds between two looks at the journals
@@ -97,8 +97,11 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
     with locked(home), _terminable():
         runs = [progress_of(run, settings.root) for run in experiment.runs]
         waiting = [run for run in runs if run.state not in DONE]
-        for run in waiting:
-            make_folder(run.folder)
+        for run in runs:
+            if run.state in DONE:
+                remove_checkpoints(run.folder)  # its process may have died before it did so
+            else:
+                make_folder(run.folder)
         write_about(home, {"question": experiment.question, "command": settings.command,
                            "differs": _what_differs(experiment)})
         if not waiting:
@@ -115,7 +118,10 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
             stopped = stop.status
         finally:
             reporter.close()
+        try:
             missing = mirror.finish(None if stopped is None else LAST_WORDS)
+        except Stopped as stop:
+            stopped, missing = stop.status, "there was no time for the rest"
         return Ended(runs, missing, stopped)
 
 
@@ -140,12 +146,19 @@ def _context(threads: int) -> multiprocessing.context.ForkServerContext:
     # A terminal sends Ctrl-C to every process, and `timeout` and batch systems SIGTERM: the server
     # and what it forks are deaf to both from their first moment, and the launcher hears them later.
     resource_tracker.ensure_running()  # it unblocks them itself
+    with _signals_wait():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM until the block has ended."""
     signal.pthread_sigmask(signal.SIG_BLOCK, worker.DEAF_TO)
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.DEAF_TO)
-    return context
 
 
 @contextmanager
@@ -203,8 +216,9 @@ def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter:
         while queue or running:
             for slot in range(slots):
                 if queue and slot not in running:
-                    running[slot] = _Worker(context, queue.pop(), settings,
-                                            slot % gpus if gpus else None)
+                    with _signals_wait():  # none is started that is not known of
+                        running[slot] = _Worker(context, queue.pop(), settings,
+                                                slot % gpus if gpus else None)
                     reporter.changed(running[slot].run)
             wait([worker.process.sentinel for worker in running.values()], timeout=POLL)
             for slot, worker in list(running.items()):
@@ -229,6 +243,7 @@ def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter:
         raise
     finally:
         for worker in running.values():
+            worker.let_go = True
             worker.process.kill()
         for worker in running.values():
             worker.process.join()
@@ -241,7 +256,7 @@ class _Worker:
 
     def __init__(self, context: multiprocessing.context.ForkServerContext, run: Progress,
                  settings: Settings, gpu: int | None) -> None:
-        self.run, self.killed = run, False
+        self.run, self.killed, self.let_go = run, False, False
         self._last_words, sender = context.Pipe(duplex=False)
         self.process: ForkServerProcess = context.Process(target=worker.train, args=(
             run.spec, settings.root, settings.data_root, gpu, settings.checkpoint_every,
@@ -278,11 +293,13 @@ class _Worker:
         self.killed = code < 0
         if self.killed:
             run.state = "KILLED"
-            run.why = f"its process ended by signal {-code} ({signal.Signals(-code).name})"
+            run.why = ("stopped by the user, before it could write a checkpoint" if self.let_go else
+                       f"its process ended by signal {-code} ({signal.Signals(-code).name})")
         else:
             run.state = "FAILED"
             run.why = words or f"its process ended with status {code}; see {LOG} in its folder"
-        with suppress(OSError):  # a full disk: the launcher says it, and the next one settles it
+        # A full disk, or a process that outlives its fork server: the next launcher settles it.
+        with suppress(OSError, UserError):
             journal.settle(run.folder, run.state, run.why)
 
 

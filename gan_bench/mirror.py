@@ -159,7 +159,7 @@ class Mirror:
         with _errors(self.store.uri):
             cursor = self._cursor(folder, began["t"])
             records, offset = journal.read(folder, cursor.offset if cursor else 0)
-            if cursor is None or any(voids(r) and r["t"] > cursor.attempt for r in records):
+            if cursor is None or any(map(voids, records)):
                 records, offset = journal.read(folder)
                 attempt = next((r["t"] for r in reversed(records) if voids(r)), began["t"])
                 run_id = self._find_or_create(folder, attempt)

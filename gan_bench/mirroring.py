@@ -47,12 +47,8 @@ class Mirroring:
         self._mirror: Mirror | None = None
         self._thread: threading.Thread | None = None
         if self._dirty or more:
-            try:
+            if not is_server(store):  # which may take its time, and is no reason to stop
                 self._open()
-            except UserError as error:
-                if not is_server(store):
-                    raise
-                self._failed(str(error))
             self._thread = threading.Thread(target=self._loop, daemon=True)
             self._thread.start()
 
@@ -77,6 +73,10 @@ class Mirroring:
 
     def _loop(self) -> None:
         pause = EVERY
+        try:
+            self._open()
+        except Exception as error:
+            self._failed(str(error) if isinstance(error, UserError) else one_line(error))
         while True:
             last = self._stop.is_set()
             failed = self._round(PATIENCE if last else 0.0)
@@ -97,8 +97,7 @@ class Mirroring:
         for i, folder in enumerate(batch):
             begin = time.monotonic()
             try:
-                if self._mirror is None:
-                    self._open()
+                self._open()
                 assert self._mirror is not None
                 self._mirror.sync(folder)
             except Exception as error:
@@ -112,6 +111,8 @@ class Mirroring:
         return failures > 0
 
     def _open(self) -> None:
+        if self._mirror is not None:
+            return
         from gan_bench import mirror
 
         opened = mirror.Mirror(mirror.open_store(self._root, self._uri))

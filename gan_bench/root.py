@@ -14,6 +14,7 @@ from gan_bench import journal
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError, UserError
 
+CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, the one before
 ABOUT = "about.json"  # of an experiment: what its runs' notes in MLflow say of it
 
 
@@ -83,6 +84,12 @@ def _lock_file(experiment: Path) -> IO[str]:
         raise UserError(f"{experiment / 'lock'}: cannot be used: {error.strerror}; move it away"
                         ) from None
     return os.fdopen(descriptor, "a+", errors="replace")
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete a run's checkpoints: it has ended, or begins again."""
+    for name in CHECKPOINTS:
+        (folder / name).unlink(missing_ok=True)
 
 
 def run_folders(experiment: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from gan_bench.errors import UserError, one_line
 from gan_bench.journal import Journal
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
 from gan_bench.registry import MODELS
+from gan_bench.root import remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec
 from gan_bench.train import peak_memory, train
 
@@ -103,7 +104,7 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
             raise
         raise explained from error
     if status in DONE:
-        checkpoint.remove(folder)
+        remove_checkpoints(folder)
     return Outcome(spec.id, status, why)
 
 
@@ -170,7 +171,7 @@ def _resume(spec: RunSpec, folder: Path, record: Journal, engine: Engine, here: 
     alike = not drift and not allow_drift and spec.compute.deterministic
     again = alike and record.repeat(position)
     if found is None:
-        checkpoint.remove(folder)
+        remove_checkpoints(folder)
     else:
         try:
             engine.load(found.engine)

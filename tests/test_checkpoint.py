@@ -18,6 +18,7 @@ from gan_bench import checkpoint, drift, journal
 from gan_bench.checkpoint import BEFORE, FILE, Cadence, Checkpoint
 from gan_bench.errors import UserError
 from gan_bench.outcome import WEIGHTS, Outcome, Progress, state_of
+from gan_bench.root import remove_checkpoints
 from gan_bench.run import prepare, run_one
 from gan_bench.score import Wanted, evaluate
 from gan_bench.spec import ExperimentSpec, RunSpec
@@ -81,7 +82,7 @@ def test_the_one_before_is_kept_and_no_more(tmp_path: Path) -> None:
         checkpoint.write(tmp_path, replace(SMALL, step=step))
     assert [checkpoint.read(tmp_path / name).step for name in (FILE, BEFORE)] == [3, 2]
     assert sorted(os.listdir(tmp_path)) == [BEFORE, FILE]
-    checkpoint.remove(tmp_path)
+    remove_checkpoints(tmp_path)
     assert os.listdir(tmp_path) == []
 
 
