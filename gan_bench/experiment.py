@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 
+from gan_bench import registry
+from gan_bench.amount import AMOUNT_SCHEMA, PERCENT, Amount, parse_amount
 from gan_bench.errors import SpecError, UserError, shown
 from gan_bench.facts import DataFacts
 from gan_bench.grid import Variant, expand
@@ -28,6 +30,29 @@ from gan_bench.spec import (
 
 MAX_RUNS = 100_000
 MAX_ERRORS = 100  # nobody reads more of them at once
+
+
+def _parse_margin(given: object) -> Amount | dict[str, Amount] | None:
+    """Return the margin for all scores, or that of each."""
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        share = parse_amount(given)
+        if not share.relative:  # 0.5 is little for an FID, and half of all there is for a recall
+            raise ValueError(f"a margin for all scores is a percentage of the baseline's mean, "
+                             f"'5%' say; one of {share} belongs to a score: {{NAME: {share}}}")
+        return share
+    known = registry.scores()
+    for name in given:
+        if name not in known:
+            raise ValueError(f"no metric gives a score {name!r}; {nearest(str(name), known)}")
+    return {name: parse_amount(value) for name, value in given.items()}
+
+
+Margin = Annotated[
+    Amount | dict[str, Amount] | None, BeforeValidator(_parse_margin),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": PERCENT}, {"type": "null"},
+                              {"type": "object", "additionalProperties": AMOUNT_SCHEMA}]})]
 # A name becomes a folder, an MLflow experiment and a file name; it never becomes a path.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
@@ -49,6 +74,13 @@ class ExperimentFile(Closed):
         None, description="axes, whose cross product are the variants; with include and exclude")
     evaluate: EvaluateSpec = EvaluateSpec()  # type: ignore[call-arg]
     compute: ComputeSpec = ComputeSpec()  # type: ignore[call-arg]
+    paired: bool = Field(
+        False, description="compare variants seed by seed; worth it only where runs of one seed "
+        "truly share something")
+    margin: Margin = Field(
+        None, description="a difference in mean score that is of no matter, for the verdict "
+        "*equivalent*: a share of the baseline's mean ('5%'), or by score, that or a number")
+
 
 
 def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = None,
@@ -88,7 +120,7 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
         raise errors.raised()
     runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
     return ExperimentSpec(name=file.name, question=file.question.strip(), baseline=baseline,
-                          runs=runs)
+                          runs=runs, paired=file.paired, margin=file.margin)
 
 
 def _look_further(data: dict[str, Any], errors: _Errors) -> None:

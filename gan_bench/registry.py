@@ -214,3 +214,8 @@ LOSSES: Registry[Any] = Registry("loss", "gan_bench.losses")
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "gan_bench.optimizers")
 EXTRACTORS: Registry[Any] = Registry("extractor", "gan_bench.features")
 METRICS: Registry[Any] = Registry("metric", "gan_bench.metrics")
+
+
+def scores() -> list[str]:
+    """Return the names of all scores that metrics give: a metric's own, or its facts' `returns`."""
+    return [name for entry in METRICS for name in entry.facts.get("returns", (entry.name,))]

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from gan_bench import registry
+from gan_bench.amount import Amount
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError, UserError, one_line, shown
 from gan_bench.facts import DataFacts
@@ -227,6 +228,12 @@ class ExperimentSpec(Closed):
     question: str
     baseline: str
     runs: tuple[RunSpec, ...]
+    paired: bool = False
+    margin: Amount | dict[str, Amount] | None = None
+
+    def margin_of(self, score: str) -> Amount | None:
+        """The largest difference in a score that is declared to be of no matter, if one is."""
+        return self.margin.get(score) if isinstance(self.margin, dict) else self.margin
 
     @property
     def variants(self) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gan_bench.amount import Amount
 from gan_bench.errors import SpecError
 from gan_bench.experiment import differences, load_experiment
 from gan_bench.spec import ExperimentSpec, read_spec
@@ -273,3 +274,27 @@ def test_schema_accepts_the_shipped_files_and_refuses_what_the_program_refuses()
     for key, value in (("model", "mlpp"), ("stps", 3), ("steps", "x"), ("loss", {"name": "x"}),
                        ("model", {"name": "mlp", "widht": 3}), ("optimizer", {"rate": 1})):
         assert list(check.iter_errors({**good, "base": {**good["base"], key: value}})), key
+
+
+def test_how_runs_are_compared_is_no_part_of_what_they_are(tmp_path: Path) -> None:
+    plain = load(tmp_path, SMALL)
+    told = load(tmp_path, SMALL + "paired: true\nmargin: {fd_classifier: 5%, d_gap: 0.25}\n")
+    assert [run.id for run in told.runs] == [run.id for run in plain.runs]
+    assert (plain.paired, plain.margin_of("fd_classifier")) == (False, None)
+    assert told.paired
+    assert told.margin_of("fd_classifier") == Amount(0.05, relative=True)
+    assert told.margin_of("d_gap") == Amount(0.25)
+    assert told.margin_of("fid") is None
+    assert load(tmp_path, SMALL, "margin=2.5%").margin_of("fid") == Amount(0.025, relative=True)
+
+
+@pytest.mark.parametrize(("margin", "message"), [
+    ("{fd_clasifier: 5%}", "did you mean 'fd_classifier'"), ("{fid: 0}", "above 0"),
+    ("{fid: -3%}", "above 0"), ("{fid: 5 percent}", "not '5 percent'"), ("{fid: true}", "above 0"),
+    ("{fid: .nan}", "above 0"), ("[5%]", "not \"['5%']\""),
+    ("0.5", "one of 0.5 belongs to a score: {NAME: 0.5}")])
+def test_a_margin_that_means_nothing_is_refused(tmp_path: Path, margin: str, message: str) -> None:
+    found = errors(tmp_path, SMALL + f"margin: {margin}\n")
+    assert len(found) == 1
+    assert found[0].startswith("x.yaml:8:")
+    assert message in found[0]

@@ -19,6 +19,7 @@ Keyword-only parameters, if it has any, are its arguments. Its facts:
 - `matched`: True where `real` is to be no more examples than there are samples, evenly spread.
 - `least`: the least number of samples and of real examples; 2 where it is not given.
 - `least_per_feature`: the least number of samples for each feature of the extractor.
+- `range`: the least and the greatest score that there can be, where there is a bound.
 - `picture`: `"nearest"` where the end of a run that names the metric is to show generated images
   beside their nearest training images.
 - `refuses`: DataFacts → the reason why such data cannot be measured, as the end of a sentence that

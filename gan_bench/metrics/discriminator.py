@@ -10,7 +10,8 @@ LOGITS = "the discriminator's logits"
 
 
 @METRICS.register("d_accuracy", better=None, extractor="discriminator", reference="test",
-                  refuses=refuses_nothing, returns=("d_accuracy_real", "d_accuracy_fake"))
+                  refuses=refuses_nothing, range=(0, 1),
+                  returns=("d_accuracy_real", "d_accuracy_fake"))
 def d_accuracy(real: Features, fake: Features) -> dict[str, float]:
     """D's accuracy on held-out real and on generated images: logits above and below 0.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from gan_bench import rng
@@ -17,7 +18,7 @@ LARGEST_OVER_SMALLEST = 10  # there too: 50,000 samples, and 5,000, which is 2.4
 SMALLEST_PER_FEATURE, LEAST_PER_FEATURE = 2, 4  # below, the bias is no longer in proportion to 1/N
 
 
-@on_extractors("fd_{}", inception="fid", better="lower", reference="train")
+@on_extractors("fd_{}", inception="fid", better="lower", range=(0, math.inf), reference="train")
 @once
 def frechet_distance(real: Features, fake: Features) -> float:
     """Fréchet distance of Gaussians fitted to features (FID on Inception, Heusel et al. 2017).
@@ -36,7 +37,8 @@ def frechet_distance(real: Features, fake: Features) -> float:
     return distance_from(real.gaussian, fake.values)
 
 
-@on_extractors("fd_{}_norm", inception="fid_norm", better="lower", reference="train")
+@on_extractors("fd_{}_norm", inception="fid_norm", better="lower", range=(0, math.inf),
+               reference="train")
 def frechet_distance_norm(real: Features, fake: Features) -> float:
     """Fréchet distance over the trace of the real covariance: free of the features' scale.
 

@@ -27,7 +27,7 @@ def refuses_other_than_points(data: DataFacts) -> str | None:
 
 
 @METRICS.register("high_quality", better="higher", extractor="coordinates", reference="modes",
-                  refuses=refuses_other_than_points)
+                  range=(0, 1), refuses=refuses_other_than_points)
 def high_quality(real: Features, fake: Features) -> float:
     """Share of samples within 3 standard deviations of a mode; a perfect fit has .98889."""
     return float(_hits(real, fake).any(axis=1).mean())

@@ -11,8 +11,8 @@ from gan_bench.metrics import check, check_count, on_extractors
 from gan_bench.metrics.pairs import BALL, WIDE_BALL, Pairs, pairs
 
 
-@on_extractors("precision_{}", better="higher", reference="train", matched=True, least=BALL + 1,
-               protocol={"neighbours": BALL})
+@on_extractors("precision_{}", better="higher", range=(0, 1), reference="train",
+               matched=True, least=BALL + 1, protocol={"neighbours": BALL})
 def precision(real: Features, fake: Features) -> float:
     """Share of generated samples within a ball (k = 3) of a real one.
 
@@ -21,8 +21,8 @@ def precision(real: Features, fake: Features) -> float:
     return float(_pairs(real, fake, BALL).in_real_ball.mean())
 
 
-@on_extractors("recall_{}", better="higher", reference="train", matched=True, least=BALL + 1,
-               protocol={"neighbours": BALL})
+@on_extractors("recall_{}", better="higher", range=(0, 1), reference="train",
+               matched=True, least=BALL + 1, protocol={"neighbours": BALL})
 def recall(real: Features, fake: Features) -> float:
     """Share of real samples within a ball (k = 3) of a generated one.
 
@@ -42,8 +42,8 @@ def density(real: Features, fake: Features) -> float:
     return count / (WIDE_BALL * len(fake.values))
 
 
-@on_extractors("coverage_{}", better="higher", reference="train", matched=True, least=WIDE_BALL + 1,
-               protocol={"neighbours": WIDE_BALL})
+@on_extractors("coverage_{}", better="higher", range=(0, 1), reference="train",
+               matched=True, least=WIDE_BALL + 1, protocol={"neighbours": WIDE_BALL})
 def coverage(real: Features, fake: Features) -> float:
     """Share of real balls (k = 5) with a generated sample in them.
 
