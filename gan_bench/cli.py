@@ -80,7 +80,7 @@ def run(
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": missing,
                           "runs": [to_json(r) for r in runs]}))
     else:
-        if rows := summarise(runs, spec.baseline):
+        if rows := summarise(runs, spec.baseline, spec):
             console.print(summary_table(rows, spec.baseline))
         for r in runs:
             if r.state not in ("FINISHED", "WAITING"):

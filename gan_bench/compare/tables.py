@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
 from rich.table import Table
 
-from gan_bench.compare.stats import Estimate, Verdict, difference, mean_of, verdict
+from gan_bench.compare.pairs import Comparison, Verdict, compare
+from gan_bench.compare.stats import ANYTHING, Better, Estimate, Scores, Summary, describe
 from gan_bench.outcome import Progress
 from gan_bench.protocol import refusal
 from gan_bench.registry import METRICS
+from gan_bench.spec import ExperimentSpec
+
+OUT_OF_BOUNDS = "*"
 
 
 @dataclass(frozen=True)
@@ -19,51 +24,87 @@ class Row:
     """One variant under one score.
 
     Attributes:
-        values: The final scores of the seeds that finished, in the order of the seeds.
-        gap: The difference from the baseline's mean; None for the baseline itself.
-        lost: How many runs have no score: diverged, failed or killed.
+        summary: Of the runs that finished or diverged; empty where `refused`.
+        comparison: With the baseline; None for the baseline itself, and where `refused`.
+        absent: How many runs are no result: failed, killed, not finished, or without this score.
         refused: Why there is no mean and no comparison: the runs behind it, the baseline's
             included, were not all measured alike. Empty where they were.
     """
 
     variant: str
     metric: str
-    values: list[float]
-    mean: Estimate
-    gap: Estimate | None
-    verdict: Verdict | None
-    lost: int
+    summary: Summary
+    comparison: Comparison | None
+    absent: int
     refused: str = ""
 
+    @property
+    def mean(self) -> Estimate:
+        """The mean over the runs that have a score."""
+        return self.summary.mean
 
-def directions() -> dict[str, str | None]:
+    @property
+    def gap(self) -> Estimate | None:
+        """The difference from the baseline's mean, where there is a comparison."""
+        return self.comparison.difference if self.comparison else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict, where there is a comparison and a direction is better."""
+        return self.comparison.verdict if self.comparison else None
+
+
+def directions() -> dict[str, Better]:
     """Return for every score that a metric may log which way is better: lower, higher or None."""
     return {name: entry.facts["better"] for entry in METRICS
             for name in entry.facts.get("returns", (entry.name,))}
 
 
-def summarise(runs: list[Progress], baseline: str) -> list[Row]:
-    """Return a row for every score and variant, in the order of the runs."""
-    better = directions()
-    variants = list(dict.fromkeys(run.spec.variant for run in runs))
+def ranges() -> dict[str, tuple[float, float]]:
+    """Return for every score that has bounds the least and the greatest that there can be."""
+    return {name: entry.facts["range"] for entry in METRICS if "range" in entry.facts
+            for name in entry.facts.get("returns", (entry.name,))}
+
+
+def final_scores(runs: Sequence[Progress], metric: str) -> dict[str, dict[int, float]]:
+    """Return each variant's final scores by seed: NaN for runs that diverged.
+
+    Runs that are no result, or have not got the score, are not in it.
+    """
+    scores: dict[str, dict[int, float]] = {run.spec.variant: {} for run in runs}
+    for run in runs:
+        if run.state == "DIVERGED":  # what it last scored is no final score
+            scores[run.spec.variant][run.spec.seed] = math.nan
+        elif run.state == "FINISHED" and metric in run.scores:
+            scores[run.spec.variant][run.spec.seed] = run.scores[metric]
+    return scores
+
+
+def summarise(runs: Sequence[Progress], baseline: str, spec: ExperimentSpec | None = None,
+              ) -> list[Row]:
+    """Return a row for every score and variant, in the order of the runs.
+
+    Args:
+        baseline: The variant that the others are compared with.
+        spec: Says whether runs are compared by seed, and within what margin they are equivalent.
+    """
+    better, bounds = directions(), ranges()
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     rows = []
     for metric in metrics:
-        scored = {v: [run for run in runs if run.spec.variant == v
-                      and run.state == "FINISHED" and metric in run.scores] for v in variants}
-        values = {v: [run.scores[metric] for run in scored[v]] for v in variants}
-        for v in variants:
+        scores = final_scores(runs, metric)
+        refused = {v: _clash(metric, [run for run in runs if run.spec.variant in (v, baseline)
+                                      and run.spec.seed in scores[run.spec.variant]])
+                   for v in scores}
+        alike: dict[str, Scores] = {v: own for v, own in scores.items() if not refused[v]}
+        found = compare(alike, better.get(metric), baseline, spec.paired if spec else False,
+                        spec.margin_of(metric) if spec else None) if baseline in alike else []
+        compared = {one.variant: one for one in found}
+        for v, own in scores.items():
             total = sum(run.spec.variant == v for run in runs)
-            if refused := _clash(metric, [*scored[baseline], *scored[v]]):
-                rows.append(Row(v, metric, values[v], mean_of([]), None, None,
-                                total - len(values[v]), refused))
-                continue
-            gap = difference(values[v], values[baseline]) if v != baseline else None
-            way = better.get(metric)
-            rows.append(Row(
-                v, metric, values[v], mean_of(values[v]), gap,
-                verdict(gap, way == "lower") if gap is not None and way else None,
-                total - len(values[v])))
+            rows.append(Row(v, metric, describe({} if refused[v] else own, better.get(metric),
+                                                bounds.get(metric, ANYTHING)),
+                            compared.get(v), total - len(own), refused[v]))
     return rows
 
 
@@ -72,18 +113,22 @@ def _clash(metric: str, runs: list[Progress]) -> str:
 
     Raw or averaged weights may differ: that is the variants' own declared setting `ema`.
     """
-    reasons = (refusal(run.protocols[metric], runs[0].protocols[metric], but=("generator",))
-               for run in runs)
+    known = [run.protocols[metric] for run in runs
+             if run.state == "FINISHED" and metric in run.protocols]
+    reasons = (refusal(protocol, known[0], but=("generator",)) for protocol in known)
     return next((reason for reason in reasons if reason), "")
 
 
 def summary_table(rows: list[Row], baseline: str) -> Table:
     """Return the rows as a table for the terminal, best variant of each score first."""
     better = directions()
-    table = Table(box=None, pad_edge=False, title_justify="left")
+    table = Table(box=None, pad_edge=False, title_justify="left", caption_justify="left",
+                  caption="\n".join(map(escape, notes(rows, baseline))))
     against = f"against {escape(baseline)}"
-    for heading in ("score", "variant", "mean [95% interval]", "n", against, ""):
-        table.add_column(heading, justify="right" if heading == "n" else "left", no_wrap=True)
+    for heading in ("score", "variant", "mean [95% interval]", "n", against, "p", ""):
+        # On a narrow terminal lines are broken: a number cut short would be another number.
+        table.add_column(heading, justify="right" if heading in ("n", "p") else "left",
+                         no_wrap=heading in ("n", "p", ""), overflow="fold")
     for metric in dict.fromkeys(row.metric for row in rows):
         way = better.get(metric)
         sign = -1 if way == "higher" else 1 if way == "lower" else 0
@@ -92,14 +137,45 @@ def summary_table(rows: list[Row], baseline: str) -> Table:
                    else sign * row.mean.value)
         arrow = {"lower": " ↓", "higher": " ↑"}.get(way or "", "")
         for i, row in enumerate(block):
+            one, n = row.comparison, row.summary.n - row.summary.diverged
+            total = row.summary.n + row.absent
             table.add_row(
                 metric + arrow if i == 0 else "", escape(row.variant), escape(_interval(row.mean)),
-                str(len(row.values)) + (f" of {len(row.values) + row.lost}" if row.lost else ""),
-                row.refused or ("baseline" if row.gap is None else
-                                escape(_interval(row.gap, signed=True))),
+                f"{n} of {total}" if n < total else str(n),
+                row.refused or (escape(_interval(one.difference, signed=True)) if one else
+                                "baseline" if row.variant == baseline else ""),
+                "" if one is None or math.isnan(one.p_adjusted) else f"{one.p_adjusted:.2g}",
                 row.verdict or "", end_section=i == len(block) - 1,
                 style={"better": "green", "worse": "red"}.get(row.verdict or ""))
     return table
+
+
+def notes(rows: list[Row], baseline: str) -> list[str]:
+    """Return what the table's numbers cannot say for themselves, in lines."""
+    lines = []
+    found = [row.comparison for row in rows if row.comparison]
+    tested = [one for one in found if one.permutation and not math.isnan(one.p)]
+    if tested:
+        family = max(one.family for one in tested)
+        reach = max(one.permutation.smallest for one in tested if one.permutation)
+        lines.append(
+            f"p: of no difference from {baseline}, by a "
+            f"{'paired' if tested[0].paired else 'Welch'} t-test"
+            + (f", by Holm over {family} comparisons a score" if family > 1 else "")
+            + f"; with so few runs an exact test reaches no p below {reach:.2g}")
+    for variant in dict.fromkeys(row.variant for row in rows):
+        own = [row for row in rows if row.variant == variant]
+        lost, n = max((row.summary.diverged, row.summary.n) for row in own)
+        if lost:
+            lines.append(f"{variant}: {lost} of {n} runs diverged; means are over the others, and "
+                         f"verdicts by an exact test of ranks, these last")
+        if absent := max(row.absent for row in own):
+            lines.append(f"{variant}: {absent} runs are no result (yet): not finished, or failed, "
+                         f"or without a score")
+    if any(OUT_OF_BOUNDS in _interval(row.mean) for row in rows):
+        lines.append(f"{OUT_OF_BOUNDS} The interval reaches beyond what the score can be: so near "
+                     f"a bound a t-interval is rough")
+    return lines
 
 
 def _interval(estimate: Estimate, signed: bool = False) -> str:
@@ -109,5 +185,6 @@ def _interval(estimate: Estimate, signed: bool = False) -> str:
     if math.isnan(estimate.value):
         return "–"
     if math.isnan(estimate.low):
-        return f"{show(estimate.value)} [one seed: no interval]"
-    return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]"
+        return f"{show(estimate.value)} [{estimate.note.split('; ')[-1]}]"
+    mark = OUT_OF_BOUNDS if "beyond" in estimate.note else ""
+    return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]{mark}"
