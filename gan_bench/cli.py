@@ -117,6 +117,27 @@ def plan(
 
 
 @app.command()
+def power(
+    experiment: File,
+    difference: Annotated[str, typer.Option(
+        help="What is to be found: a share of the baseline's mean, 5%, or in a score's units.")],
+    score: Annotated[str | None, typer.Option(
+        help="The score. [default: all of which a direction is better]")] = None,
+    settings: Set = [],
+    root: Root = ROOT,
+    data: DataRoot = DATA,
+) -> None:
+    """Say how many seeds it takes to find a difference, from how much the runs so far scatter."""
+    from rich.console import Console
+
+    from gan_bench.compare.power import report
+    from gan_bench.experiment import load_experiment
+
+    table = report(load_experiment(experiment, data, settings), root, difference, score)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@app.command()
 def sync(
     root: Root = ROOT,
     tracking_uri: Annotated[str | None, typer.Option(

@@ -1,0 +1,116 @@
+"""How many seeds it takes, against statsmodels and simulation; and the command that says it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import write_experiment
+from scipy import stats
+from statsmodels.stats.power import TTestIndPower, TTestPower
+
+from gan_bench.amount import Amount
+from gan_bench.compare.power import found, needs, power_of, report, seeds_needed
+from gan_bench.errors import UserError
+from gan_bench.experiment import load_experiment
+from gan_bench.outcome import Progress
+from gan_bench.spec import ExperimentSpec
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10, 100])
+@pytest.mark.parametrize("effect", [0.1, 1.0, 2.0, 3.1])
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_power_is_statsmodels_power(seeds: int, effect: float, alpha: float) -> None:
+    paired = TTestPower().power(effect, seeds, alpha)
+    if not math.isnan(paired):  # as it is far out, where theirs loses its way
+        assert power_of(seeds, effect, alpha, paired=True) == pytest.approx(paired)
+    pooled = TTestIndPower().power(effect, seeds, alpha)
+    edge = stats.t.ppf(1 - alpha / 2, 2 * seeds - 2)
+    if not math.isnan(pooled):
+        assert found(edge, 2 * seeds - 2, effect * math.sqrt(seeds / 2)) == pytest.approx(pooled)
+        assert power_of(seeds, effect, alpha) <= pooled + 1e-9
+        if seeds == 100:
+            assert power_of(seeds, effect, alpha) == pytest.approx(pooled, abs=1e-3)
+
+
+@pytest.mark.parametrize(("seeds", "effect"), [(2, 5.0), (3, 3.5), (5, 2.1), (10, 1.33)])
+def test_power_is_how_often_welchs_test_finds_it(seeds: int, effect: float) -> None:
+    rng = np.random.default_rng(seeds)
+    a, b = rng.normal(effect, 1, (40_000, seeds)), rng.normal(0, 1, (40_000, seeds))
+    share = (stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue <= 0.05).mean()
+    assert power_of(seeds, effect) == pytest.approx(share, abs=0.01)
+    assert power_of(seeds, 0) <= 0.055
+
+
+def test_seeds_needed_are_the_least_that_do() -> None:
+    for difference, sd, paired in ((1.0, 1.0, False), (0.2, 1.0, False), (3.0, 1.0, True)):
+        n = seeds_needed(difference, sd, paired=paired)
+        assert n is not None
+        assert power_of(n, difference / sd, paired=paired) >= 0.8
+        assert power_of(n - 1, difference / sd, paired=paired) < 0.8
+    assert seeds_needed(1.0, 1.0) == 17  # as statsmodels' 16.7, rounded up
+    assert seeds_needed(-1.0, 1.0) == 17
+    assert (seeds_needed(1.0, 0.0), seeds_needed(1e-9, 1.0)) == (2, None)
+
+
+def study(tmp_path: Path, scores: dict[str, list[float]], paired: bool = False,
+          ) -> tuple[ExperimentSpec, list[Progress]]:
+    spec = load_experiment(write_experiment(tmp_path), tmp_path, [
+        "seeds=[0,1,2,3]", f"paired={str(paired).lower()}"])
+    runs = [Progress(run, tmp_path, state="FINISHED" if math.isfinite(score) else "DIVERGED",
+                     scores={"fd_classifier": score})
+            for run in spec.runs for score in [scores[run.variant][run.seed]]]
+    return spec, runs
+
+
+def test_sd_is_pooled_over_both_and_a_percentage_is_of_the_baselines_mean(tmp_path: Path) -> None:
+    scores = {"plain": [9.0, 10.0, 11.0, 10.0], "saturating": [20.0, 26.0, 23.0, 23.0]}
+    spec, runs = study(tmp_path, scores)
+    [got] = needs(spec, runs, Amount(0.2, relative=True))
+    sd = math.sqrt((np.var(scores["plain"], ddof=1) + np.var(scores["saturating"], ddof=1)) / 2)
+    assert (got.difference, got.sd) == pytest.approx((2, sd))
+    assert got.seeds == seeds_needed(2, sd)
+    assert got.low is not None
+    assert got.high is not None
+    assert got.low < got.seeds < got.high
+    assert got.high == seeds_needed(2, sd * math.sqrt(6 / stats.chi2.ppf(0.1, 6)))
+    spec, runs = study(tmp_path, scores, paired=True)
+    [by_seed] = needs(spec, runs, Amount(2.0), "fd_classifier")
+    assert by_seed.sd == pytest.approx(np.std(np.subtract(*scores.values()), ddof=1))
+    assert by_seed.seeds == seeds_needed(2, by_seed.sd, paired=True)
+
+
+@pytest.mark.parametrize(("plain", "note"), [
+    ([9.0, 10.0, 11.0, math.nan], "1 diverged runs are left out"),
+    ([math.nan] * 4, "not known: it has no finite score"), ([-1.0, 1.0, 1.0, -1.0], "is 0")])
+def test_what_is_left_out_or_not_known_is_said(tmp_path: Path, plain: list[float], note: str,
+                                               ) -> None:
+    spec, runs = study(tmp_path, {"plain": plain, "saturating": [20.0, 26.0, 23.0, 23.0]})
+    [got] = needs(spec, runs, Amount(0.2, relative=True))
+    assert note in got.note
+    assert (got.seeds is None) == ("left out" not in got.note or "known" in got.note)
+
+
+def test_scores_that_do_not_scatter_tell_nothing(tmp_path: Path) -> None:
+    spec, runs = study(tmp_path, {"plain": [8.0] * 4, "saturating": [7.0] * 4})
+    [got] = needs(spec, runs, Amount(0.2, relative=True))
+    assert got.seeds is None
+    assert "all runs so far score the same" in got.note
+
+
+@pytest.mark.parametrize(("difference", "score", "message"), [
+    ("5%", None, "has no finished run to learn"), ("x", None, "--difference: an amount is"),
+    ("0", None, "above 0"), ("2", None, "belongs to one score; name it with --score")])
+def test_bad_input_is_one_line(tmp_path: Path, difference: str, score: str | None, message: str,
+                               ) -> None:
+    spec = load_experiment(write_experiment(tmp_path), tmp_path, [])
+    with pytest.raises(UserError, match=message):
+        report(spec, tmp_path, difference, score)
+
+
+def test_an_unknown_score_is_named_with_its_neighbours(tmp_path: Path) -> None:
+    spec, runs = study(tmp_path, {"plain": [1.0] * 4, "saturating": [2.0] * 4})
+    with pytest.raises(UserError, match="no run has the score 'fd_clasifier'; did you mean"):
+        needs(spec, runs, Amount(0.2, relative=True), "fd_clasifier")
