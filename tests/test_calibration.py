@@ -86,6 +86,23 @@ def test_neither_are_equals_some_of_whose_runs_diverge(scatter: str, n: int) -> 
     assert got.claims >= (0.005 if n == 3 else 0.015)
 
 
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_a_variant_that_loses_its_worst_runs_gains_nothing_by_it(share: float, n: int) -> None:
+    """The same scores, but the worst of the one variant's runs diverge instead."""
+    rng = np.random.default_rng(n)
+    better = of_survivors = 0
+    for _ in range(COMPARISONS):
+        a, b = rng.normal(size=n), rng.normal(size=n)
+        a[a > stats.norm.ppf(1 - share)] = math.nan
+        [got] = compare({"b": dict(enumerate(b)), "a": dict(enumerate(a))}, "lower", "b")
+        better += got.verdict == "better"
+        of_survivors += got.difference.high < 0
+    assert better / COMPARISONS <= 0.032  # 2.5%, and two standard errors
+    if n == 10 and share >= 0.3:  # what a test of survivors would have said
+        assert of_survivors / COMPARISONS >= 0.1
+
+
 def test_nor_are_equals_with_unequal_numbers_of_runs() -> None:
     assert 0.015 <= simulate("log-normal", 3, 10).claims <= 0.06
 

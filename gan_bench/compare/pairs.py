@@ -8,6 +8,10 @@ are, and decides nothing: a variant that loses its worst seeds would be rewarded
 Whether a run diverged is asked of both variants' runs together, not of which of the two it was. So
 if the two are the same, each test keeps its 5% given that it was the one asked, and so do both
 together. (A test chosen by whether the *shares* differ would not: that depends on who is who.)
+A variant that is as good, but for its worst runs that diverge (10, 30, 50%; normal scores; 3, 5 and
+10 runs), was called *better* in at most 2.4% of 2,000 simulated studies a case, where a test of
+survivors said so in up to 36%. It is more among those studies in which, by chance, none of its runs
+diverged: what was not seen cannot count against it.
 
 Where the scores of each variant are all the same, a t-test has no spread to judge by; there too the
 permutation test decides. With 3 runs each it can reach no p below 0.1. Where one variant has fewer
