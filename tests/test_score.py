@@ -334,7 +334,8 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
         folder = tmp_path / f"{variant}{seed}"
         folder.mkdir()
         record = journal.Journal(folder)
-        record.protocol({"eval/fd_classifier": {"weights": weights, "generator": generator}})
+        record.protocol({"eval/fd_classifier": {"extractor": "classifier", "weights": weights,
+                                                "generator": generator}})
         record.metrics(1, {"eval/fd_classifier": 10 + seed + ord(variant)})
         record.end("FINISHED")
         copy = spec.model_copy(update={"variant": variant, "seed": seed})
