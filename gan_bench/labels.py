@@ -71,7 +71,8 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
             for metric, value in protocols.items()}
     # What has no weights (pixels, D's logits) is a view of the samples and no extractor.
     used = sorted({(p["extractor"], p["weights"]) for metric, p in protocols.items()
-                   if p.get("weights") and metric.startswith((DURING, FINAL))})
+                   if p.get("weights") and p.get("extractor")
+                   and metric.startswith((DURING, FINAL))})
     if used:
         tags["extractor"] = ", ".join(extractor for extractor, _ in used)
         tags["extractor_hash"] = ", ".join(weights for _, weights in used)

@@ -67,8 +67,8 @@ def _is_start(record: Record) -> bool:
 def _is_protocol(record: Record) -> bool:
     protocols = record.get("protocol")
     return isinstance(protocols, dict) and all(
-        isinstance(one, dict) and (not one.get("weights") or all(
-            isinstance(one.get(key), str) for key in ("extractor", "weights")))
+        isinstance(one, dict) and all(isinstance(one.get(key), (str, type(None)))
+                                      for key in ("extractor", "weights"))
         for one in protocols.values())
 
 

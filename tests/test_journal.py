@@ -86,7 +86,7 @@ BAD = [
         (0, {"facts": 3}), (0, {"facts": {"versions": []}}), (0, {"facts": {"dataset": {}}}),
         (0, {"facts": {"dataset": {**GOOD[0]["facts"]["dataset"], "train": "1"}}}),
         (1, {"protocol": []}), (1, {"protocol": {"a": 3}}),
-        (1, {"protocol": {"a": {"weights": "x"}}}),
+        (1, {"protocol": {"a": {"weights": 3}}}), (1, {"protocol": {"a": {"extractor": []}}}),
         (2, {"values": []}), (2, {"values": {"a": "1"}}), (2, {"values": {"a": None}}),
         (2, {"values": {"a": True}}), (2, {"values": {"a": 10**30}}), (2, {"values": {"a": [1]}}),
         (3, {"file": "samples/../../../../etc/passwd"}), (3, {"file": "/etc/passwd"}),
