@@ -45,7 +45,7 @@ def _parse_margin(given: object) -> Amount | dict[str, Amount] | None:
     known = registry.scores()
     for name in given:
         if name not in known:
-            raise ValueError(f"no metric gives a score {name!r}; {nearest(str(name), known)}")
+            raise ValueError(f"no metric gives a score {shown(name)}; {nearest(str(name), known)}")
     return {name: parse_amount(value) for name, value in given.items()}
 
 

@@ -65,6 +65,8 @@ evaluate:
   final_samples: 30
   final_metrics: [nearest_train_mse]
 compute: {device: cpu, threads: 1, deterministic: false}
+paired: true
+margin: {nearest_train_mse: 5%, d_accuracy_real: 0.01}
 """
 SECONDS = 20  # for one file; each takes milliseconds
 MEGABYTES = 300  # that 2,000 files may add to what the process holds
@@ -106,7 +108,8 @@ NASTY = [Raw(text) for text in (
     "[" * 20 + "1" + "]" * 20, "[" * 90 + "1" + "]" * 90, "- " * 3000, "? " * 500, "[[], {}]", "[]",
     "{}", "|\n  text\n", ">-\n  text\n", "# comment", "%YAML 1.1", "--- x", "...", "\t", "@", "`",
     "{name: mlp}", "{name: 3}", "{name: }", "{name: {name: mlp}}", "{name: nope, a: 1}", "[1, 1]",
-    "[&a 1, *a]", "[" + "1, " * 3000 + "]", "{" + "".join(f"k{i}: {i}, " for i in range(500)) + "}",
+    "[&a 1, *a]", "5%", "-5%", "1e999%", "nan%", "{nope: 1}",
+    "{fid: []}", "[" + "1, " * 3000 + "]", "{" + "".join(f"k{i}: {i}, " for i in range(500)) + "}",
     "saturating", "mlp", "digits", "gaussians", "fd_classifier", "include", "exclude", "optimizer",
     "{name: gaussians, samples: 1}", "{name: digits, image_size: 8}", "{name: mnist, image_size: 9}"
 )]
