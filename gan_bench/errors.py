@@ -40,7 +40,10 @@ class Stopped(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's type and the first line of its message."""
+    """Return an exception's type and the first line of its message; a UserError is one line as is.
+    """
+    if isinstance(error, UserError):
+        return str(error)
     text = str(error).strip().splitlines()
     return type(error).__name__ + (f": {text[0]}" if text else "")
 

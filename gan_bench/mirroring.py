@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.cursor import mirrored
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import one_line
 from gan_bench.root import run_folders
 from gan_bench.store import is_server, resolve_uri
 
@@ -76,7 +76,7 @@ class Mirroring:
         try:
             self._open()
         except Exception as error:
-            self._failed(str(error) if isinstance(error, UserError) else one_line(error))
+            self._failed(one_line(error))
         while True:
             last = self._stop.is_set()
             failed = self._round(PATIENCE if last else 0.0)
@@ -101,7 +101,7 @@ class Mirroring:
                 assert self._mirror is not None
                 self._mirror.sync(folder)
             except Exception as error:
-                self._failed(str(error) if isinstance(error, UserError) else one_line(error))
+                self._failed(one_line(error))
                 failures, lost = failures + 1, lost + time.monotonic() - begin
                 self.wanted(folder)
                 if lost > patience:

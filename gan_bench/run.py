@@ -96,8 +96,7 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
     except BaseException as error:
         explained = _explained(error, spec)
         try:
-            record.end("FAILED", str(explained) if isinstance(explained, UserError)
-                       else one_line(explained))
+            record.end("FAILED", one_line(explained))
         except OSError:  # a full disk, of which the caller hears through the exception
             record.close()
         if explained is error:

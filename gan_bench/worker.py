@@ -74,7 +74,7 @@ def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None,
         run.run_one(spec, root, data_root, checkpoint_every=checkpoint_every,
                     allow_drift=allow_drift, stop=stop.is_set)
     except Exception as error:
-        last_words.send(str(error) if isinstance(error, UserError) else one_line(error))
+        last_words.send(one_line(error))
         traceback.print_exc()
         sys.exit(1)
 
