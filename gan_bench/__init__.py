@@ -1,10 +1,11 @@
 """Compare GAN variants over fixed seeds, honestly, tracked in MLflow.
 
-From Python: read an experiment, train a run of it in this process, draw from its generator.
+From Python: read an experiment, train a run of it in this process, read back what was tracked.
 
     spec = gan_bench.load_experiment(Path("experiments/dcgan_vs_mlp.yaml"), data_root=Path("data"))
     gan_bench.prepare(spec, root=Path("mlruns"), data_root=Path("data"), say=print)
     outcome = gan_bench.run_one(spec.runs[0], root=Path("mlruns"), data_root=Path("data"))
+    results = gan_bench.load_results("dcgan_vs_mlp")  # two frames of pandas, from MLflow
 
 Names are imported at their first use, so that `import gan_bench` costs nothing.
 """
@@ -15,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gan_bench.compare.results import Results, load_results
     from gan_bench.errors import SpecError, UserError
     from gan_bench.experiment import load_experiment
     from gan_bench.outcome import Outcome
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from gan_bench.spec import ExperimentSpec, RunSpec
 
 _HOMES = {
+    "Results": "compare.results", "load_results": "compare.results",
     "SpecError": "errors", "UserError": "errors",
     "load_experiment": "experiment",
     "Outcome": "outcome",
@@ -36,8 +39,8 @@ _HOMES = {
 
 __all__ = [
     "DATASETS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "ExperimentSpec", "Outcome", "Part",
-    "RunSpec", "SpecError", "UserError", "draw", "load_experiment", "load_generator", "prepare",
-    "run_one",
+    "Results", "RunSpec", "SpecError", "UserError", "draw", "load_experiment", "load_generator",
+    "load_results", "prepare", "run_one",
 ]
 
 

@@ -58,6 +58,7 @@ def run(
     """
     from rich.console import Console
 
+    from gan_bench.compare.study import Declared, Ended
     from gan_bench.compare.tables import summarise, summary_table
     from gan_bench.errors import Stopped
     from gan_bench.execute import Settings, execute
@@ -80,7 +81,7 @@ def run(
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": missing,
                           "runs": [to_json(r) for r in runs]}))
     else:
-        if rows := summarise(runs, spec.baseline, spec):
+        if rows := summarise([Ended.of(r) for r in runs], Declared.of(spec.declared)):
             console.print(summary_table(rows, spec.baseline))
         for r in runs:
             if r.state not in ("FINISHED", "WAITING"):

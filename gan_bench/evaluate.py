@@ -15,7 +15,7 @@ from gan_bench.data import Dataset
 from gan_bench.errors import UserError
 from gan_bench.features import Say, plain_float32
 from gan_bench.metrics.nearest import nearest
-from gan_bench.outcome import DURING, FINAL
+from gan_bench.outcome import AGAIN, DURING, FINAL
 from gan_bench.pictures import pair_picture, to_uint8
 from gan_bench.registry import METRICS
 from gan_bench.scorer import BATCH, Scorer, extractors_of, references_of
@@ -126,7 +126,7 @@ class Evaluator:
             UserError: As `prepare`, where something was not prepared.
         """
         self._spec, self._device = spec, device
-        self._prefix = FINAL if plan else DURING
+        self._prefix, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
         plan = plan or spec.evaluate
         self._latents = latents(spec, plan.samples)
         metrics = [METRICS[name] for name in plan.metrics]
@@ -144,16 +144,33 @@ class Evaluator:
         Raises:
             FloatingPointError: The generator or an extractor made something that is not finite.
         """
-        with undisturbed(generator, discriminator, seed=rng.derive(self._spec.seed, STREAM, 1)):
-            samples = generate(generator, self._latents, self._device)
-            scores = self._scorer(samples, discriminator)
+        scores = self._measure(generator, discriminator, self._latents)
         return {self._prefix + name: value for name, value in scores.items()}
 
+    def again(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
+        """Return the scores on the run's further sets of latents, as `again/<set>/<name>`.
 
-def latents(spec: RunSpec, count: int) -> Tensor:
-    """Return the latents (count, latent_dim) that a run is measured with."""
+        They tell how much of the scatter between runs comes of the samples alone
+        (`compare.noise`). Otherwise as `__call__`.
+        """
+        scores: dict[str, float] = {}
+        for k in range(1, self._sets):
+            others = latents(self._spec, len(self._latents), k)
+            measured = self._measure(generator, discriminator, others)
+            scores |= {f"{AGAIN}{k}/{name}": value for name, value in measured.items()}
+        return scores
+
+    def _measure(self, generator: nn.Module, discriminator: nn.Module, latents: Tensor,
+                 ) -> dict[str, float]:
+        with undisturbed(generator, discriminator, seed=rng.derive(self._spec.seed, STREAM, 1)):
+            return self._scorer(generate(generator, latents, self._device), discriminator)
+
+
+def latents(spec: RunSpec, count: int, number: int = 0) -> Tensor:
+    """Return the latents (count, latent_dim) that a run is measured with: of its sets, this one."""
+    stream = f"{STREAM}, set {number}" if number else STREAM
     return torch.randn(count, int(spec.model.args["latent_dim"]),
-                       generator=rng.generator(spec.seed, STREAM))
+                       generator=rng.generator(spec.seed, stream))
 
 
 def provenance(spec: RunSpec) -> dict[str, object]:

@@ -102,7 +102,7 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
                 remove_checkpoints(run.folder)  # its process may have died before it did so
             else:
                 make_folder(run.folder)
-        write_about(home, {"question": experiment.question, "command": settings.command,
+        write_about(home, {**experiment.declared, "command": settings.command,
                            "differs": _what_differs(experiment)})
         if not waiting:
             return Ended(runs, Mirroring(settings.root, settings.tracking_uri, home, False,

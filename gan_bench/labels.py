@@ -11,6 +11,18 @@ from typing import Any
 from gan_bench.drift import in_words
 from gan_bench.journal import Record
 from gan_bench.outcome import DURING, FINAL
+from gan_bench.spec import settings_digest
+
+ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
+LONGEST = 5000  # characters of such a tag: MLflow 3.11 takes no more
+
+
+def about(facts: Mapping[str, Any]) -> str:
+    """Return the tag of an experiment; without its variants where they would make it too long."""
+    kept = {k: v for k, v in facts.items() if k != "differs"}
+    text = json.dumps(kept)
+    return text if len(text) <= LONGEST else json.dumps(
+        {k: v for k, v in kept.items() if k not in ("variants", "margin")})[:LONGEST]
 
 
 def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -35,7 +47,8 @@ def name(spec: Mapping[str, Any]) -> str:
 def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags of a run that has not begun."""
     return {"run_id": run_id, "variant": spec["variant"], "seed": str(spec["seed"]),
-            "status": "RUNNING", "mlflow.source.name": "gan-bench"}
+            "settings": settings_digest(spec), "status": "RUNNING",
+            "mlflow.source.name": "gan-bench"}
 
 
 def circumstances(facts: Mapping[str, Any]) -> dict[str, str]:

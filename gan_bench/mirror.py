@@ -125,20 +125,23 @@ class Mirror:
         self._experiments: dict[str, str] = {}
         self._checked: set[str] = set()
 
-    def open_experiment(self, name: str) -> str:
-        """Return MLflow's id of the experiment, which is made if needed.
+    def open_experiment(self, folder: Path) -> str:
+        """Return MLflow's id of the experiment of this folder, which is made if needed.
 
         Raises:
             MirrorError: It was deleted in MLflow, or MLflow fails.
         """
+        name, home = folder.name, self.store.artifacts
         if name in self._experiments:
             return self._experiments[name]
-        home = self.store.artifacts
         with _errors(self.store.uri):
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 self._client.create_experiment(name, (home / name).as_uri() if home else None)
                 found = self._client.get_experiment_by_name(name)
+            tag = labels.about(read_about(folder))
+            if found and found.lifecycle_stage == "active" and found.tags.get(labels.ABOUT) != tag:
+                self._client.set_experiment_tag(found.experiment_id, labels.ABOUT, tag)
         assert found is not None, "it was there or has just been made"
         if found.lifecycle_stage != "active":
             raise MirrorError(f"the experiment {name!r} was deleted in MLflow: restore it with "
@@ -193,7 +196,7 @@ class Mirror:
     def _find_or_create(self, folder: Path, attempt: int) -> str:
         """Return the MLflow run of this attempt; those of earlier attempts are deleted."""
         spec = read_values(folder)
-        experiment = self.open_experiment(spec["experiment"])
+        experiment = self.open_experiment(folder.parent)
         mine = f"tags.run_id = '{folder.name}'"
         for run in self._client.search_runs([experiment], filter_string=mine):
             if run.info.start_time == attempt:

@@ -38,7 +38,7 @@ class Mirroring:
 
     def __init__(self, root: Path, uri: str | None, home: Path, more: bool,
                  say: Callable[[str], None]) -> None:
-        self._root, self._uri, self._name, self._say = root, uri, home.name, say
+        self._root, self._uri, self._home, self._say = root, uri, home, say
         store = resolve_uri(root, uri)
         self._dirty = dict.fromkeys(f for f in run_folders(home) if not mirrored(f, store))
         self._lock = threading.Lock()
@@ -116,7 +116,7 @@ class Mirroring:
         from gan_bench import mirror
 
         opened = mirror.Mirror(mirror.open_store(self._root, self._uri))
-        opened.open_experiment(self._name)
+        opened.open_experiment(self._home)
         self._mirror = opened
 
     def _failed(self, why: str) -> None:

@@ -15,6 +15,7 @@ State = Literal["WAITING", "RUNNING", "FINISHED", "DIVERGED", "FAILED", "KILLED"
 WEIGHTS, LOG = "final.safetensors", "log.txt"
 # What the names of scores begin with: during training, and of another measurement at its end.
 DURING, FINAL = PREFIXES = ("eval/", "final/")
+AGAIN = "again/"  # of the last measurement on other sets of latents, which have numbers from 1
 DONE = journal.FINAL
 
 

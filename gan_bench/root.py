@@ -105,7 +105,11 @@ def run_folders(experiment: Path) -> list[Path]:
 
 
 def write_about(experiment: Path, about: Mapping[str, Any]) -> None:
-    """Keep what MLflow's notes say of an experiment: `question`, `differs`, `command`.
+    """Keep what MLflow, and whoever compares, must know of an experiment beside its runs.
+
+    Args:
+        about: `question`, `command`, `baseline`, `paired`, `margin`, `variants`, and what `differs`
+            from the baseline by variant.
 
     Raises:
         OSError: It cannot be written.
@@ -117,14 +121,23 @@ def write_about(experiment: Path, about: Mapping[str, Any]) -> None:
 def read_about(experiment: Path) -> dict[str, Any]:
     """Return what `write_about` has kept, as far as it is what it should be."""
     try:
-        about = json.loads((experiment / ABOUT).read_text())
+        return checked_about(json.loads((experiment / ABOUT).read_text()))
     except (OSError, ValueError, RecursionError):
         return {}
+
+
+def checked_about(about: object) -> dict[str, Any]:
+    """Return of what is said to be about an experiment what is of the right kind."""
     if not isinstance(about, dict):
         return {}
-    kept: dict[str, Any] = {k: about[k] for k in ("question", "command")
+    kept: dict[str, Any] = {k: about[k] for k in ("question", "command", "baseline")
                             if isinstance(about.get(k), str)}
-    differs = about.get("differs")
-    if isinstance(differs, dict):
-        kept["differs"] = {k: v for k, v in differs.items() if isinstance(v, str)}
+    kept |= {"paired": True} if about.get("paired") is True else {}
+    for key in ("differs", "margin"):
+        if isinstance(about.get(key), dict):
+            kept[key] = {k: v for k, v in about[key].items() if isinstance(v, str)}
+    if isinstance(about.get("margin"), str):
+        kept["margin"] = about["margin"]
+    if isinstance(about.get("variants"), list):
+        kept["variants"] = [name for name in about["variants"] if isinstance(name, str)]
     return kept

@@ -146,7 +146,9 @@ def _run(spec: RunSpec, folder: Path, data_root: Path, cache: Path, record: Jour
         if stop:
             raise Interrupted
 
-    status, why = train(engine, data, evaluator, record, final, start=start, after_step=after_step)
+    again = (final or evaluator).again if spec.evaluate.latent_sets > 1 else None
+    status, why = train(engine, data, evaluator, record, final, again, start=start,
+                        after_step=after_step)
     return status, why, save_weights(engine, folder)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,6 +57,9 @@ class EvaluateSpec(Closed):
         None, description="generated samples after the last step; null: as many as `samples`")
     final_metrics: list[str] | None = Field(
         None, description="metrics after the last step; null: the same as `metrics`")
+    latent_sets: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="on how many sets of latents the measurement after the last step is made; "
+        "the score is that of the first, and the others tell sampling noise from that of seeds")
 
     @field_validator("metrics", "final_metrics")
     @classmethod
@@ -178,13 +181,20 @@ def _identifying(values: dict[str, Any]) -> dict[str, Any]:
     settings["digest"] = values["data"]["digest"]
     # Younger than the ids of runs without them.
     settings["evaluate"] = {k: v for k, v in values["evaluate"].items()
-                            if v is not None or k not in ("final_samples", "final_metrics")}
+                            if (k, v) not in (("final_samples", None), ("final_metrics", None),
+                                              ("latent_sets", 1))}
     return settings
 
 
 def _hash(settings: dict[str, Any], seed: int) -> str:
     text = json.dumps({**settings, "seed": seed}, sort_keys=True, separators=(",", ":"),
                       allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def settings_digest(values: Mapping[str, Any]) -> str:
+    """Return what stands for all of a run's plain values that can change a number, but the seed."""
+    text = json.dumps(_identifying(dict(values)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -234,6 +244,15 @@ class ExperimentSpec(Closed):
     def margin_of(self, score: str) -> Amount | None:
         """The largest difference in a score that is declared to be of no matter, if one is."""
         return self.margin.get(score) if isinstance(self.margin, dict) else self.margin
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """What a comparison of the runs must know besides them, as plain data."""
+        margin = self.margin
+        return {"question": self.question, "baseline": self.baseline, "paired": self.paired,
+                "margin": {name: str(amount) for name, amount in margin.items()}
+                if isinstance(margin, dict) else str(margin) if margin else None,
+                "variants": self.variants}
 
     @property
     def variants(self) -> list[str]:

@@ -50,13 +50,14 @@ class Batches:
 
 
 def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
-          final: Evaluate | None = None, *, start: int = 0,
+          final: Evaluate | None = None, again: Evaluate | None = None, *, start: int = 0,
           after_step: Callable[[int], None] = lambda step: None) -> tuple[Status, str]:
     """Train a run to its last step.
 
     Args:
         evaluate: Measures every so many steps and, unless there is a `final`, at the last.
         final: Measures at the last step.
+        again: Measures after all others at the last step, on other latents.
         start: The step after which the engine stands; 0: at the beginning.
         after_step: Is called with the step's number when it is done with all its records, but for
             the last; what it raises ends the training.
@@ -77,8 +78,8 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
         logging = last or due(step, spec.log_every)
         sampling = last or due(step, spec.sample_every)
         measures = [evaluate] if due(step, spec.evaluate.every) or (last and not final) else []
-        if last and final:
-            measures.append(final)
+        if last:
+            measures += [extra for extra in (final, again) if extra]
         first = (step - 1) * spec.d_steps
         seen = engine.step(step, [batches[first + i] for i in range(spec.d_steps)], logging)
         if logging:

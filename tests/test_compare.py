@@ -4,48 +4,45 @@ from __future__ import annotations
 
 import io
 import math
-from pathlib import Path
 
 from rich.console import Console
-from runs import a_run
 
 from gan_bench.amount import Amount
+from gan_bench.compare.study import Declared, Ended
 from gan_bench.compare.tables import final_scores, notes, summarise, summary_table
-from gan_bench.outcome import Progress
-from gan_bench.spec import ExperimentSpec
+
+BASE = Declared(baseline="base")
 
 
-def ended(tmp_path: Path, variant: str, state: str, score: float | None, seed: int = 0,
-          metric: str = "fd_classifier") -> Progress:
-    run = a_run(tmp_path).model_copy(update={"variant": variant, "seed": seed})
+def ended(variant: str, state: str, score: float | None, seed: int = 0,
+          metric: str = "fd_classifier") -> Ended:
     scores = {} if score is None else {metric: score}
     protocols = {name: {"extractor": "classifier"} for name in scores}
-    return Progress(run, tmp_path, state=state, scores=scores,  # type: ignore[arg-type]
-                    protocols=protocols)
+    return Ended(variant, seed, state, scores, protocols)  # type: ignore[arg-type]
 
 
-def printed(runs: list[Progress], width: int = 140) -> list[str]:
+def printed(runs: list[Ended], width: int = 140) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=width).print(summary_table(summarise(runs, "base"), "base"))
+    Console(file=out, width=width).print(summary_table(summarise(runs, BASE), "base"))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def a_study(tmp_path: Path) -> list[Progress]:
-    runs = [ended(tmp_path, "base", "FINISHED", 10 + i / 9, i) for i in range(6)]
-    runs += [ended(tmp_path, "good", "FINISHED", 1 + i / 9, i) for i in range(6)]
-    runs += [ended(tmp_path, "part", "FINISHED", 1 + i / 9, i) for i in range(3)]
-    runs += [ended(tmp_path, "part", "DIVERGED", 0.5, i) for i in range(3, 6)]
-    runs += [ended(tmp_path, "lone[x]", "FINISHED", 5.0, 0)]
-    return [*runs, ended(tmp_path, "lone[x]", "FAILED", None, 1)]
+def a_study() -> list[Ended]:
+    runs = [ended("base", "FINISHED", 10 + i / 9, i) for i in range(6)]
+    runs += [ended("good", "FINISHED", 1 + i / 9, i) for i in range(6)]
+    runs += [ended("part", "FINISHED", 1 + i / 9, i) for i in range(3)]
+    runs += [ended("part", "DIVERGED", 0.5, i) for i in range(3, 6)]
+    runs += [ended("lone[x]", "FINISHED", 5.0, 0)]
+    return [*runs, ended("lone[x]", "FAILED", None, 1)]
 
 
-def test_a_diverged_run_is_a_result_and_a_failed_one_is_none(tmp_path: Path) -> None:
-    runs = a_study(tmp_path)
+def test_a_diverged_run_is_a_result_and_a_failed_one_is_none() -> None:
+    runs = a_study()
     scores = final_scores(runs, "fd_classifier")
     assert [*scores["part"]] == [0, 1, 2, 3, 4, 5]
     assert all(math.isnan(scores["part"][i]) for i in (3, 4, 5))  # its last score is not final
     assert scores["lone[x]"] == {0: 5.0}
-    rows = {row.variant: row for row in summarise(runs, "base")}
+    rows = {row.variant: row for row in summarise(runs, BASE)}
     assert (rows["part"].summary.n, rows["part"].summary.diverged, rows["part"].absent) == (6, 3, 0)
     assert (rows["lone[x]"].summary.n, rows["lone[x]"].absent) == (1, 1)
     assert (rows["base"].gap, rows["base"].verdict) == (None, None)
@@ -54,8 +51,8 @@ def test_a_diverged_run_is_a_result_and_a_failed_one_is_none(tmp_path: Path) -> 
                         "lone[x]": "inconclusive"}
 
 
-def test_the_table_ranks_counts_what_is_lost_and_says_no_more_than_it_knows(tmp_path: Path) -> None:
-    lines = printed(a_study(tmp_path))
+def test_the_table_ranks_counts_what_is_lost_and_says_no_more_than_it_knows() -> None:
+    lines = printed(a_study())
     order = [line.split()[0] if "fd_c" not in line else line.split()[2] for line in lines[1:5]]
     assert order == ["part", "good", "lone[x]", "base"]
     assert "3 of 6" in lines[1]
@@ -68,27 +65,26 @@ def test_the_table_ranks_counts_what_is_lost_and_says_no_more_than_it_knows(tmp_
     assert "lone[x]: 1 runs are no result" in below
 
 
-def test_numbers_are_whole_where_a_terminal_is_narrow(tmp_path: Path) -> None:
-    text = "\n".join(printed(a_study(tmp_path), width=80))
+def test_numbers_are_whole_where_a_terminal_is_narrow() -> None:
+    text = "\n".join(printed(a_study(), width=80))
     assert "…" not in text
     for whole in ("inconclusive", "better", "3 of 6", "1.278", "-9.267,", "[one seed:"):
         assert whole in text
 
 
-def test_an_interval_beyond_the_bounds_is_marked(tmp_path: Path) -> None:
-    runs = [ended(tmp_path, "base", "FINISHED", x, i, "precision_classifier")
+def test_an_interval_beyond_the_bounds_is_marked() -> None:
+    runs = [ended("base", "FINISHED", x, i, "precision_classifier")
             for i, x in enumerate((0.99, 1.0, 0.95))]
     assert "*" in printed(runs)[1]
-    assert "beyond what the score can be" in " ".join(notes(summarise(runs, "base"), "base"))
+    assert "beyond what the score can be" in " ".join(notes(summarise(runs, BASE), "base"))
 
 
-def test_the_experiments_margin_and_pairing_count(tmp_path: Path) -> None:
-    runs = [ended(tmp_path, "base", "FINISHED", x, i) for i, x in enumerate((10.0, 11.0, 12.0))]
-    runs += [ended(tmp_path, "near", "FINISHED", x, i) for i, x in enumerate((10.1, 11.0, 12.1))]
-    spec = ExperimentSpec(name="x", question="", baseline="base", runs=(), paired=True,
-                          margin=Amount(0.1, relative=True))
-    assert [row.verdict for row in summarise(runs, "base")] == [None, "inconclusive"]
-    paired = summarise(runs, "base", spec)[1]
+def test_the_experiments_margin_and_pairing_count() -> None:
+    runs = [ended("base", "FINISHED", x, i) for i, x in enumerate((10.0, 11.0, 12.0))]
+    runs += [ended("near", "FINISHED", x, i) for i, x in enumerate((10.1, 11.0, 12.1))]
+    declared = Declared(baseline="base", paired=True, margin=Amount(0.1, relative=True))
+    assert [row.verdict for row in summarise(runs, BASE)] == [None, "inconclusive"]
+    paired = summarise(runs, declared)[1]
     assert paired.verdict == "equivalent"
     assert paired.comparison is not None
     assert paired.comparison.paired

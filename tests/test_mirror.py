@@ -509,8 +509,7 @@ def test_a_run_deleted_in_mlflow_comes_back_when_it_goes_on(local: Store, tmp_pa
 def test_a_deleted_experiment_is_one_clear_line(local: Store, tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     write_journal(folder)
-    name = json.loads((folder / "spec.json").read_text())["experiment"]
-    local.client.delete_experiment(Mirror(local).open_experiment(name))
+    local.client.delete_experiment(Mirror(local).open_experiment(folder.parent))
     with pytest.raises(MirrorError, match=r"was deleted in MLflow: restore it with `mlflow exp"):
         Mirror(local).sync(folder)
 

@@ -13,9 +13,9 @@ from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from gan_bench.amount import Amount
 from gan_bench.compare.power import found, needs, power_of, report, seeds_needed
+from gan_bench.compare.study import Ended
 from gan_bench.errors import UserError
 from gan_bench.experiment import load_experiment
-from gan_bench.outcome import Progress
 from gan_bench.spec import ExperimentSpec
 
 
@@ -56,11 +56,11 @@ def test_seeds_needed_are_the_least_that_do() -> None:
 
 
 def study(tmp_path: Path, scores: dict[str, list[float]], paired: bool = False,
-          ) -> tuple[ExperimentSpec, list[Progress]]:
+          ) -> tuple[ExperimentSpec, list[Ended]]:
     spec = load_experiment(write_experiment(tmp_path), tmp_path, [
         "seeds=[0,1,2,3]", f"paired={str(paired).lower()}"])
-    runs = [Progress(run, tmp_path, state="FINISHED" if math.isfinite(score) else "DIVERGED",
-                     scores={"fd_classifier": score})
+    runs = [Ended(run.variant, run.seed, "FINISHED" if math.isfinite(score) else "DIVERGED",
+                  {"fd_classifier": score})
             for run in spec.runs for score in [scores[run.variant][run.seed]]]
     return spec, runs
 

@@ -96,7 +96,7 @@ def test_names_that_differ_in_case_are_two(tmp_path: Path) -> None:
         pytest.skip("a file system that knows no case")
     assert len({folder.resolve() for folder in folders}) == 2
     for name in ("Study", "study"):
-        assert Mirror(open_store(tmp_path)).open_experiment(name)
+        assert Mirror(open_store(tmp_path)).open_experiment(tmp_path / name)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         names = database.execute("select name from experiments where name like 'study'").fetchall()
     assert sorted(names) == [("Study",), ("study",)]
@@ -143,7 +143,7 @@ def test_names_in_mlflow_are_no_paths(tmp_path: Path) -> None:
     store = open_store(root)
     folder = new_run(root)
     write_journal(folder)
-    mine = Mirror(store).open_experiment(folder.parent.name)
+    mine = Mirror(store).open_experiment(folder.parent)
     strange = [name for name in STRANGE if name and "\0" not in name and "\ud800" not in name]
     for name in strange:
         with contextlib.suppress(Exception):  # what MLflow itself does not take

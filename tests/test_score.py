@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gan_bench import data as datasets
 from gan_bench import journal
+from gan_bench.compare.study import Declared, Ended
 from gan_bench.compare.tables import summarise
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
@@ -341,12 +342,13 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
         copy = spec.model_copy(update={"variant": variant, "seed": seed})
         runs.append(Progress(copy, folder))
         runs[-1].follow()
-    plain, averaged, mixed = summarise(runs, "a")
+    ended = [Ended.of(run) for run in runs]
+    plain, averaged, mixed = summarise(ended, Declared(baseline="a"))
     assert (plain.refused, averaged.refused) == ("", "")  # `ema` is the variants' own setting
     assert averaged.gap is not None
     assert averaged.gap.value == 1
     assert mixed.refused == "not measured alike: weights 2 against 1"
     assert math.isnan(mixed.mean.value)
     assert (mixed.gap, mixed.verdict) == (None, None)
-    baseline_mixed = summarise(runs, "c")
+    baseline_mixed = summarise(ended, Declared(baseline="c"))
     assert all(row.refused and row.gap is None for row in baseline_mixed)

@@ -72,7 +72,7 @@ def test_a_new_root_gets_a_database(tmp_path: Path) -> None:
     home = (root / "artifacts").as_uri()
     assert [e.artifact_location.startswith(home) for e in
             store.client.search_experiments()] == [True]
-    experiment = store.client.get_experiment(Mirror(store).open_experiment("a study"))
+    experiment = store.client.get_experiment(Mirror(store).open_experiment(tmp_path / "a study"))
     assert experiment.artifact_location == (root / "artifacts" / "a study").as_uri()
     with closing(sqlite3.connect(root / "mlflow.db")) as connection:
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)

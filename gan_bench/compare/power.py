@@ -16,9 +16,10 @@ from scipy import stats
 from gan_bench.amount import Amount, parse_amount
 from gan_bench.compare.pairs import ALPHA
 from gan_bench.compare.stats import Scores, mean_of, spread, survivors
+from gan_bench.compare.study import Ended
 from gan_bench.compare.tables import directions, final_scores
 from gan_bench.errors import UserError
-from gan_bench.outcome import Progress, progress_of
+from gan_bench.outcome import progress_of
 from gan_bench.registry import nearest
 from gan_bench.spec import ExperimentSpec
 
@@ -110,7 +111,7 @@ def seeds_needed(difference: float, sd: float, alpha: float = ALPHA, power: floa
     return high if high <= MOST else None
 
 
-def needs(spec: ExperimentSpec, runs: Sequence[Progress], difference: Amount,
+def needs(spec: ExperimentSpec, runs: Sequence[Ended], difference: Amount,
           score: str | None = None) -> list[Need]:
     """Return how many seeds each variant's comparison with the baseline would take.
 
@@ -162,7 +163,7 @@ def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None 
     if not wanted.relative and score is None:
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
                         f"give a percentage")
-    runs = [progress_of(run, root) for run in spec.runs]
+    runs = [Ended.of(progress_of(run, root)) for run in spec.runs]
     return as_table(needs(spec, runs, wanted, score), spec, wanted)
 
 

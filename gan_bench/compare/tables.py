@@ -11,10 +11,9 @@ from rich.table import Table
 
 from gan_bench.compare.pairs import Comparison, Verdict, compare
 from gan_bench.compare.stats import ANYTHING, Better, Estimate, Scores, Summary, describe
-from gan_bench.outcome import Progress
+from gan_bench.compare.study import Declared, Ended
 from gan_bench.protocol import refusal
 from gan_bench.registry import METRICS
-from gan_bench.spec import ExperimentSpec
 
 OUT_OF_BOUNDS = "*"
 
@@ -66,55 +65,50 @@ def ranges() -> dict[str, tuple[float, float]]:
             for name in entry.facts.get("returns", (entry.name,))}
 
 
-def final_scores(runs: Sequence[Progress], metric: str) -> dict[str, dict[int, float]]:
+def final_scores(runs: Sequence[Ended], metric: str) -> dict[str, dict[int, float]]:
     """Return each variant's final scores by seed: NaN for runs that diverged.
 
     Runs that are no result, or have not got the score, are not in it.
     """
-    scores: dict[str, dict[int, float]] = {run.spec.variant: {} for run in runs}
+    scores: dict[str, dict[int, float]] = {run.variant: {} for run in runs}
     for run in runs:
-        if run.state == "DIVERGED":  # what it last scored is no final score
-            scores[run.spec.variant][run.spec.seed] = math.nan
-        elif run.state == "FINISHED" and metric in run.scores:
-            scores[run.spec.variant][run.spec.seed] = run.scores[metric]
+        if run.status == "DIVERGED":  # what it last scored is no final score
+            scores[run.variant][run.seed] = math.nan
+        elif run.status == "FINISHED" and metric in run.scores:
+            scores[run.variant][run.seed] = run.scores[metric]
     return scores
 
 
-def summarise(runs: Sequence[Progress], baseline: str, spec: ExperimentSpec | None = None,
-              ) -> list[Row]:
-    """Return a row for every score and variant, in the order of the runs.
-
-    Args:
-        baseline: The variant that the others are compared with.
-        spec: Says whether runs are compared by seed, and within what margin they are equivalent.
-    """
+def summarise(runs: Sequence[Ended], declared: Declared) -> list[Row]:
+    """Return a row for every score and variant, in the order of the runs."""
+    baseline = declared.baseline
     better, bounds = directions(), ranges()
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     rows = []
     for metric in metrics:
         scores = final_scores(runs, metric)
-        refused = {v: _clash(metric, [run for run in runs if run.spec.variant in (v, baseline)
-                                      and run.spec.seed in scores[run.spec.variant]])
+        refused = {v: _clash(metric, [run for run in runs if run.variant in (v, baseline)
+                                      and run.seed in scores[run.variant]])
                    for v in scores}
         alike: dict[str, Scores] = {v: own for v, own in scores.items() if not refused[v]}
-        found = compare(alike, better.get(metric), baseline, spec.paired if spec else False,
-                        spec.margin_of(metric) if spec else None) if baseline in alike else []
+        found = compare(alike, better.get(metric), baseline, declared.paired,
+                        declared.margin_of(metric)) if baseline in alike else []
         compared = {one.variant: one for one in found}
         for v, own in scores.items():
-            total = sum(run.spec.variant == v for run in runs)
+            total = sum(run.variant == v for run in runs)
             rows.append(Row(v, metric, describe({} if refused[v] else own, better.get(metric),
                                                 bounds.get(metric, ANYTHING)),
                             compared.get(v), total - len(own), refused[v]))
     return rows
 
 
-def _clash(metric: str, runs: list[Progress]) -> str:
+def _clash(metric: str, runs: list[Ended]) -> str:
     """Why these runs' scores cannot be put together; empty if they can.
 
     Raw or averaged weights may differ: that is the variants' own declared setting `ema`.
     """
     known = [run.protocols[metric] for run in runs
-             if run.state == "FINISHED" and metric in run.protocols]
+             if run.status == "FINISHED" and metric in run.protocols]
     reasons = (refusal(protocol, known[0], but=("generator",)) for protocol in known)
     return next((reason for reason in reasons if reason), "")
 

@@ -1,0 +1,169 @@
+"""The rows that MLflow holds of an experiment, from a database or from a server.
+
+A database is read by SQL: MLflow's client makes an object of every measurement, and takes minutes
+for what takes seconds so. It is opened for reading alone, so that a report never changes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan_bench.errors import UserError
+from gan_bench.labels import ABOUT
+from gan_bench.registry import nearest
+from gan_bench.root import checked_about
+from gan_bench.store import environment, is_server, reason, sqlite_path, without_password
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+LARGEST = 1.7976931348623157e308  # what MLflow's database holds in the place of infinity
+AT_ONCE = 8  # requests to a server
+
+
+@dataclass
+class StoredRun:
+    """A run as MLflow holds it.
+
+    Attributes:
+        id: MLflow's.
+        started, ended: In ms since 1970; `ended` is None while it is running.
+        tags, params: As text.
+        metrics: The names of its metrics.
+        keys: (n,) index into `metrics`, for each measurement.
+        steps, times, values: (n,) of each; times in ms since 1970. By metric, step and time.
+    """
+
+    id: str
+    started: int
+    ended: int | None
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[str] = field(default_factory=list)
+    keys: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    steps: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    times: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    values: NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
+
+    def measured(self, rows: Iterable[tuple[str, int, int, float]]) -> None:
+        """Take over its measurements: (metric, step, time, value) in order."""
+        names, steps, times, values = list(zip(*rows, strict=True)) or [(), (), (), ()]
+        place = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        self.metrics = list(place)
+        self.keys = np.fromiter((place[name] for name in names), np.int32, len(names))
+        self.steps, self.times = np.array(steps, np.int64), np.array(times, np.int64)
+        found = np.array(values, np.float64)
+        self.values = np.where(np.abs(found) >= LARGEST, np.copysign(np.inf, found), found)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An experiment as MLflow holds it: what it says of itself, and its runs."""
+
+    about: dict[str, Any]
+    runs: list[StoredRun]
+
+
+def read_experiment(uri: str, name: str) -> Stored:
+    """Return what the store holds of an experiment; runs that were deleted there are left out.
+
+    Raises:
+        UserError: There is no such experiment, or the store cannot be read.
+    """
+    os.environ.update(environment())
+    database = sqlite_path(uri)
+    if database is not None and not database.exists():
+        raise UserError(f"there is no {database} yet: run an experiment first, or give --root or "
+                        f"--tracking-uri")
+    try:
+        return _by_client(uri, name) if is_server(uri) else _by_sql(uri, name)
+    except UserError:
+        raise
+    except Exception as error:  # a server, or whatever database driver is behind the address
+        raise UserError(f"cannot read MLflow at {without_password(uri)}: {reason(error)}"
+                        ) from error
+
+
+def _by_sql(uri: str, name: str) -> Stored:
+    import sqlalchemy
+
+    database = sqlite_path(uri)
+    readable = f"sqlite:///file:{database}?mode=ro&uri=true" if database else uri
+    engine = sqlalchemy.create_engine(readable)
+    try:
+        with engine.connect() as connection:
+            return _select(connection, name)
+    finally:
+        engine.dispose()
+
+
+def _select(connection: Connection, name: str) -> Stored:
+    from sqlalchemy import text
+
+    def rows(query: str, **values: object) -> list[Any]:
+        return list(connection.execute(text(query), values))
+
+    active = rows("select name, experiment_id from experiments where lifecycle_stage = 'active'")
+    experiment = _choose(name, dict(map(tuple, active)))
+    of_it = "where experiment_id = :experiment and lifecycle_stage = 'active'"
+    runs = {row[0]: StoredRun(row[0], *row[1:]) for row in rows(
+        f"select run_uuid, start_time, end_time from runs {of_it}", experiment=experiment)}
+    for table in ("tags", "params"):
+        for run, key, value in rows(
+                f"select run_uuid, key, value from {table} where run_uuid in "
+                f"(select run_uuid from runs {of_it})", experiment=experiment):
+            getattr(runs[run], table)[key] = value
+    for run in runs.values():
+        # MLflow's own index begins with the run.
+        run.measured(connection.execute(text(
+            "select key, step, timestamp, case when is_nan then null else value end from metrics "
+            "where run_uuid = :run order by key, step, timestamp"), {"run": run.id}))
+    tags = rows("select value from experiment_tags where experiment_id = :experiment and "
+                "key = :key", experiment=experiment, key=ABOUT)
+    return Stored(_about(tags[0][0] if tags else ""), list(runs.values()))
+
+
+def _by_client(uri: str, name: str) -> Stored:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiments = {e.name: e for e in client.search_experiments()}
+    experiment = experiments[_choose(name, {name: name for name in experiments})]
+    runs, histories, token = [], [], None
+    while token != "":
+        page = client.search_runs([experiment.experiment_id], page_token=token)
+        for found in page:
+            runs.append(StoredRun(found.info.run_id, found.info.start_time, found.info.end_time,
+                                  dict(found.data.tags), dict(found.data.params)))
+            histories.append(sorted(found.data.metrics))
+        token = page.token or ""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = [[pool.submit(client.get_metric_history, run.id, key) for key in keys]
+                   for run, keys in zip(runs, histories, strict=True)]
+        for run, answers in zip(runs, futures, strict=True):
+            run.measured((m.key, m.step, m.timestamp, m.value) for answer in answers
+                         for m in sorted(answer.result(), key=lambda m: (m.step, m.timestamp)))
+    return Stored(_about(experiment.tags.get(ABOUT, "")), runs)
+
+
+def _choose(name: str, known: dict[str, str]) -> str:
+    known.pop("Default", None)  # MLflow's own
+    if name not in known:
+        raise UserError(f"there is no experiment {name!r} in MLflow; "
+                        + (nearest(name, list(known)) if known else "it holds none at all"))
+    return known[name]
+
+
+def _about(text: str) -> dict[str, Any]:
+    try:
+        return checked_about(json.loads(text or "{}"))
+    except (ValueError, RecursionError):
+        return {}
