@@ -383,11 +383,24 @@ def test_long_lines_are_thinned_and_keep_their_spikes() -> None:
     np.testing.assert_allclose(mean.get_ydata(), expected[mean.get_xdata()], rtol=1e-11)
 
 
+def test_panels_of_long_runs_stay_small() -> None:
+    assert len(render(dynamics(study(4, 5, points=1000)), "svg")) < 600_000
+    assert len(render(dynamics(study(7, 5, points=1000)), "svg")) < 1_000_000
+
+
 @pytest.mark.parametrize(("seeds", "pixels"), [(20, False), (21, True)])
 def test_very_many_seeds_are_pixels(seeds: int, pixels: bool) -> None:
     figure = learning_curves(study(2, seeds, train=False), SCORE)
     assert {bool(line.get_rasterized()) for line in drawn(figure, "_run")} == {pixels}
     assert (b"<image" in render(figure, "svg")) == pixels
+    thin = drawn(dynamics(study(2, seeds)), "_run")
+    assert {bool(line.get_rasterized()) for line in thin} == {pixels or len(thin) > 100}
+
+
+def test_no_ink_is_pixels() -> None:
+    thin = drawn(dynamics(study(2, 21)), "_run")
+    assert all(line.get_rasterized() and line.get_color() != INK for line in thin)
+    assert any(line.get_color() == INK for line in drawn(dynamics(study(2, 5)), "_run"))
 
 
 def test_more_than_eight_variants_get_panels_and_the_baseline_in_each() -> None:

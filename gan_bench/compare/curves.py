@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
     from gan_bench.compare.results import Results
 
-POINTS = 500  # that a line is drawn with
+POINTS = 500  # that a line is drawn with; fewer in a panel, which has no more pixels
+IN_PANEL = 160
+GREY = "#808080"  # shows on white and on black
 RASTERISED = 20  # seeds of a variant, beyond which thin lines are pixels and no paths
 RASTERISED_IN_ALL = 100
 STEPS = "training step"
@@ -128,22 +130,22 @@ def _variant(variant: str, status: pd.Series, lines: dict[str, tuple[Values, Val
     return Curves(variant, len(status), len(lost), own, ends, (steps, value, low, high), notes)
 
 
-def thinned(x: Values, y: Values) -> tuple[Values, Values]:
-    """Return no more than `POINTS` points of a line: the ends, and every stretch's extremes.
+def thinned(x: Values, y: Values, points: int = POINTS) -> tuple[Values, Values]:
+    """Return no more than so many points of a line: the ends, and every stretch's extremes.
 
     So a spike of a single step is still there.
     """
-    if len(x) <= POINTS:
+    if len(x) <= points:
         return x, y
     kept = {0, len(x) - 1}
-    for part in np.array_split(np.arange(1, len(x) - 1), POINTS // 2 - 1):
+    for part in np.array_split(np.arange(1, len(x) - 1), points // 2 - 1):
         kept |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
     index = sorted(kept)
     return x[index], y[index]
 
 
 def draw(axes: Axes, own: Curves, style: Style, place: int = 0, band: bool = True,
-         rasterised: bool = False) -> None:
+         rasterised: bool = False, points: int = POINTS) -> None:
     """Draw a variant's runs as thin lines, their mean as a thick one, crosses where they diverged.
 
     Args:
@@ -151,8 +153,10 @@ def draw(axes: Axes, own: Curves, style: Style, place: int = 0, band: bool = Tru
         band: Whether to draw the mean's interval.
     """
     many = len(own.lines) > 10
+    # In pixels, ink would stay what it is when a page changes it.
+    thin = GREY if rasterised and style.colour == INK else style.colour
     for run, (x, y) in own.lines.items():
-        axes.plot(*thinned(x, y), color=style.colour, linewidth=0.6,
+        axes.plot(*thinned(x, y, points), color=thin, linewidth=0.6,
                   alpha=max(0.05, 4 / len(own.lines)) if many else 0.5,
                   marker="." if len(x) == 1 else "", rasterized=rasterised, label=f"_run {run}")
     x, mean, low, high = own.mean
@@ -195,10 +199,9 @@ def learning_curves(results: Results, score: str) -> Figure:
             panels = [figure.subplots()] * len(found)
         else:
             figure, panels = panels_of(title, [own.label for own in found], 1, 1.9, STEPS)
-        dense = any(len(own.lines) > RASTERISED for own in found) or sum(
-            len(own.lines) for own in found) > RASTERISED_IN_ALL
         for i, (own, axes) in enumerate(zip(found, panels, strict=True)):
-            draw(axes, own, looks[own.variant], i if few else 0, rasterised=dense)
+            draw(axes, own, looks[own.variant], i if few else 0, rasterised=_dense(found),
+                 points=POINTS if few else IN_PANEL)
         base = next((own for own in found if own.variant == results.baseline), None)
         notes = [note for own in found for note in own.notes]
         if not few and base and len(base.mean[0]):
@@ -234,6 +237,7 @@ def dynamics(results: Results) -> Figure:
         if not any(own.lines for each in found.values() for own in each):
             return in_words(title, "No run has recorded losses yet.")
         every = found["train/g_loss"]
+        dense = _dense([own for each in found.values() for own in each])
         looks = styles(list(results.runs["variant"].cat.categories))
         figure, panels = panels_of(title, [own.label for own in every], 2, 3.1, STEPS)
         notes = []
@@ -245,7 +249,7 @@ def dynamics(results: Results) -> Figure:
                     look = Style(looks[own.variant].colour, "", DASHED) if by_g else Style(
                         INK, "", "-")
                     draw(axes, found[metric][i], look, band=False,
-                         rasterised=len(found[metric][i].lines) > RASTERISED)
+                         rasterised=dense, points=IN_PANEL)
                 if not any(found[metric][i].lines for metric in metrics):
                     axes.text(0.5, 0.5, "no values", ha="center", transform=axes.transAxes)
             lower.set_ylim(-0.05, 1.05)
@@ -267,6 +271,12 @@ def dynamics(results: Results) -> Figure:
                            "losses of each variant have their own scale. D(x) and D(G(z)): the "
                            "sigmoid of D's output, 0 fake to 1 real.", *notes])
         return figure
+
+
+def _dense(found: list[Curves]) -> bool:
+    """Whether there are so many thin lines that they are better drawn as pixels."""
+    lines = [len(own.lines) for own in found]
+    return max(lines) > RASTERISED or sum(lines) > RASTERISED_IN_ALL
 
 
 def _limits(panels: Sequence[Any], found: list[Curves]) -> list[str]:
