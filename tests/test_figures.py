@@ -308,7 +308,7 @@ def test_means_are_pandas_and_bands_are_scipys() -> None:
         by_step = own.groupby("step")["value"]
         [line] = drawn(figure, f"_mean {variant}")
         assert list(line.get_xdata()) == list(by_step.mean().index)
-        np.testing.assert_allclose(line.get_ydata(), by_step.mean(), rtol=1e-11, atol=0)
+        np.testing.assert_allclose(line.get_ydata(), by_step.mean(), rtol=1e-12, atol=0)
         n = by_step.count().iloc[0]
         assert n == (3 if variant == "variant-1" else 5)
         low, high = stats.t.interval(0.95, n - 1, by_step.mean(), by_step.sem())
@@ -380,7 +380,7 @@ def test_long_lines_are_thinned_and_keep_their_spikes() -> None:
     [mean] = drawn(figure, "_mean")
     expected = long(results).groupby("step")["value"].mean()
     assert len(mean.get_xdata()) == POINTS
-    np.testing.assert_allclose(mean.get_ydata(), expected[mean.get_xdata()], rtol=1e-11)
+    np.testing.assert_allclose(mean.get_ydata(), expected[mean.get_xdata()], rtol=1e-12)
 
 
 def test_panels_of_long_runs_stay_small() -> None:
@@ -586,7 +586,7 @@ def test_dynamics_are_means_over_seeds() -> None:
                 rows = long(results, metric)
                 own = rows[(rows["variant"] == variant) & ~rows["run"].isin(lost)]
                 np.testing.assert_allclose(
-                    line.get_ydata(), own.groupby("step")["value"].mean(), rtol=1e-11)
+                    line.get_ydata(), own.groupby("step")["value"].mean(), rtol=1e-12)
             assert means[0].get_linestyle() != means[1].get_linestyle()
     assert len(drawn(figure, "_diverged")) == 4
     assert {axes.get_ylim() for axes in figure.axes[1::2]} == {(-0.05, 1.05)}
