@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
 NEAREST = Image.Resampling.NEAREST
@@ -38,8 +37,15 @@ def pair_picture(samples: Tensor, neighbours: Tensor) -> bytes:
 
 
 def _grid(images: Tensor, columns: int, padding: int) -> bytes:
-    grid = make_grid(images, nrow=columns, padding=padding, pad_value=128)
-    picture = Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
+    # Not by torchvision, whose import takes as long as torch's own.
+    height, width = images.shape[2] + padding, images.shape[3] + padding
+    rows, columns = -(-len(images) // columns), min(columns, len(images))
+    grid = torch.full((rows * height + padding, columns * width + padding, 3), 128,
+                      dtype=torch.uint8)
+    for i, image in enumerate(images.permute(0, 2, 3, 1)):
+        y, x = i // columns * height + padding, i % columns * width + padding
+        grid[y : y + height - padding, x : x + width - padding] = image
+    picture = Image.fromarray(grid.numpy())
     factor = max(1, round(SIDE / picture.width))
     return _png(picture.resize((picture.width * factor, picture.height * factor), NEAREST))
 

@@ -1,0 +1,32 @@
+"""Pictures of samples, compared with torchvision's."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.utils import make_grid
+
+from gan_bench.pictures import sample_picture, to_float
+
+
+@pytest.mark.parametrize("shape", [(64, 1, 32, 32), (70, 3, 8, 16), (2, 1, 8, 8), (5, 3, 64, 64)])
+def test_a_grid_is_torchvisions_enlarged(shape: tuple[int, int, int, int]) -> None:
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    picture = np.asarray(Image.open(io.BytesIO(sample_picture(to_float(images)))))
+    columns = int(np.ceil(np.sqrt(shape[0])))
+    grid = make_grid(images, nrow=columns, padding=2, pad_value=128).permute(1, 2, 0).numpy()
+    factor = picture.shape[0] // grid.shape[0]
+    assert np.array_equal(picture, grid.repeat(factor, 0).repeat(factor, 1))
+    assert 300 < picture.shape[1] < 600
+
+
+def test_a_run_imports_no_torchvision() -> None:
+    """It would import all of its models, and so take twice as long to start."""
+    script = "import gan_bench.run, sys; assert not {'torchvision', 'mlflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
