@@ -31,8 +31,11 @@ class SpecError(UserError):
         Exception.__init__(self, "\n".join(self.lines))
 
 
-class Stopped(Exception):
-    """The user stopped the program; `status` is what a shell expects: 130 or 143."""
+class Stopped(BaseException):
+    """The user stopped the program; `status` is what a shell expects: 130 or 143.
+
+    As with KeyboardInterrupt, no `except Exception`, of MLflow for example, takes it for an error.
+    """
 
     def __init__(self, status: int) -> None:
         super().__init__(status)

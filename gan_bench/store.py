@@ -115,20 +115,32 @@ def check_sqlite(database: Path, root: Path) -> None:
 
 
 def _check_version(database: Path, found: str) -> None:
-    from alembic.script import ScriptDirectory
-
-    mlflow = find_spec("mlflow")
-    if mlflow is None or mlflow.origin is None:
-        raise UserError("MLflow is not installed: `pip install mlflow`")
-    scripts = ScriptDirectory(str(Path(mlflow.origin).parent / "store" / "db_migrations"))
-    head = scripts.get_current_head()
+    head, older = _schemas()
     if found == head:
         return
-    if found in {script.revision for script in scripts.walk_revisions()}:
+    if found in older:
         raise UserError(f"{database} is from an older MLflow (schema {found}, here {head}): back "
                         f"it up, then run `mlflow db upgrade sqlite:///{database}`")
     raise UserError(f"{database} is from a newer MLflow (schema {found}, here {head}): upgrade "
                     f"with `pip install --upgrade mlflow`, or choose another --root")
+
+
+def _schemas() -> tuple[str, set[str]]:
+    """Return the schema of the installed MLflow, and those before it, as its migrations name them.
+
+    Alembic would import the migrations, and they import all of MLflow.
+    """
+    mlflow = find_spec("mlflow")
+    if mlflow is None or mlflow.origin is None:
+        raise UserError("MLflow is not installed: `pip install mlflow`")
+    known: set[str] = set()
+    older: set[str] = set()
+    for file in Path(mlflow.origin).parent.glob("store/db_migrations/versions/*.py"):
+        for line in re.findall(r"^(?:down_)?revision\b.*=.*$", file.read_text(), re.MULTILINE):
+            names = re.findall(r"[\"']([0-9a-z]+)[\"']", line)
+            (older if line.startswith("down") else known).update(names)
+    (head,) = known - older
+    return head, older
 
 
 def _check_artifacts(database: Path, locations: dict[str, str]) -> None:

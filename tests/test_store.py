@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gan_bench.errors import UserError
+from gan_bench.errors import Stopped, UserError
 from gan_bench.mirror import Mirror, open_store
 from gan_bench.store import (
+    _schemas,
     check_sqlite,
     environment,
     has_run,
@@ -125,6 +126,16 @@ def test_a_database_that_cannot_be_used_is_refused_and_left_alone(
     assert dump(database) == before
 
 
+def test_the_schemas_are_those_that_alembic_finds() -> None:
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    head = scripts.get_current_head()
+    older = {script.revision for script in scripts.walk_revisions()} - {head}
+    assert _schemas() == (head, older)
+
+
 def dump(database: Path) -> list[str]:
     with closing(sqlite3.connect(database)) as connection:
         return list(connection.iterdump())
@@ -154,6 +165,16 @@ def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def test_being_stopped_while_it_opens_is_no_error_of_mlflow(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(client: object, **more: object) -> None:
+        raise Stopped(130)
+
+    monkeypatch.setattr("mlflow.MlflowClient.search_experiments", stop)
+    with pytest.raises(Stopped):
+        open_store(tmp_path, "http://127.0.0.1:9")
+
+
 def test_the_page_is_bound_to_this_machine(fresh: bytes, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^there is no .*mlflow.db yet: run an experiment first"):
         ui_command(tmp_path, None, 5000)
@@ -175,6 +196,7 @@ def test_light_commands_do_not_import_mlflow(fresh: bytes, tmp_path: Path) -> No
     (tmp_path / "mlflow.db").write_bytes(fresh)
     script = ("import sys, pathlib; from gan_bench import mirror; r = pathlib.Path(sys.argv[1]); "
               "assert not mirror.mirrored(r, mirror.resolve_uri(r, None)); "
+              "mirror.check_sqlite(r / 'mlflow.db', r); "
               "assert not {'mlflow', 'torch', 'numpy', 'alembic'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
     assert not has_run(tmp_path / "mlflow.db", "0" * 32)
