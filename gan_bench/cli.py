@@ -58,8 +58,6 @@ def run(
     """
     from rich.console import Console
 
-    from gan_bench.compare.study import Declared, Ended
-    from gan_bench.compare.tables import summarise, summary_table
     from gan_bench.errors import Stopped
     from gan_bench.execute import Settings, execute
     from gan_bench.experiment import load_experiment
@@ -81,6 +79,10 @@ def run(
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": missing,
                           "runs": [to_json(r) for r in runs]}))
     else:
+        # SciPy is for the end
+        from gan_bench.compare.study import Declared, Ended
+        from gan_bench.compare.tables import summarise, summary_table
+
         if rows := summarise([Ended.of(r) for r in runs], Declared.of(spec.declared)):
             console.print(summary_table(rows, spec.baseline))
         for r in runs:

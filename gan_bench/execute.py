@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
@@ -107,13 +107,14 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
         if not waiting:
             return Ended(runs, Mirroring(settings.root, settings.tracking_uri, home, False,
                                          reporter.say).finish())
-        with _preparations(experiment, settings) as answers:  # mlflow is imported meanwhile
-            mirror = Mirroring(settings.root, settings.tracking_uri, home, True, reporter.say)
-            gpus = _await(answers, reporter)
+        # Its server imports torch while MLflow is imported here.
+        context = _context(experiment.runs[0].compute.threads)
+        mirror = Mirroring(settings.root, settings.tracking_uri, home, True, reporter.say)
+        gpus = _prepare(experiment, settings, context, reporter)
         reporter.begin(runs)
         stopped = None
         try:
-            _train_all(waiting, settings, gpus, reporter, mirror)
+            _train_all(waiting, settings, context, gpus, reporter, mirror)
         except Stopped as stop:
             stopped = stop.status
         finally:
@@ -139,7 +140,7 @@ def _terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _context(threads: int) -> multiprocessing.context.ForkServerContext:
+def _context(threads: int) -> ForkServerContext:
     os.environ.update(worker.environment(threads))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(worker.PRELOAD)
@@ -161,45 +162,38 @@ def _signals_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.DEAF_TO)
 
 
-@contextmanager
-def _preparations(experiment: ExperimentSpec, settings: Settings) -> Iterator[Connection]:
-    """Do the preparations in a process of their own, which answers over the connection."""
-    context = _context(experiment.runs[0].compute.threads)
+def _prepare(experiment: ExperimentSpec, settings: Settings, context: ForkServerContext,
+             reporter: Reporter) -> int:
+    """Do the preparations in a process of their own; return the number of GPUs to use.
+
+    Raises:
+        UserError: They failed.
+    """
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=worker.prepare, args=(
         experiment, settings.root, settings.data_root, settings.allow_drift, sender))
     process.start()
     sender.close()
     try:
-        yield receiver
+        while True:
+            kind, value = receiver.recv()
+            if kind == "say":
+                reporter.say(value)
+            elif kind == "ready":
+                return int(value)
+            elif kind == "error":
+                raise UserError(value)
+            else:
+                raise RuntimeError(value)
+    except EOFError:
+        raise UserError("the preparations were killed, perhaps for want of memory") from None
     finally:
         process.kill()
         process.join()
 
 
-def _await(answers: Connection, reporter: Reporter) -> int:
-    """Pass on what the preparations say; return the number of GPUs to use.
-
-    Raises:
-        UserError: They failed.
-    """
-    while True:
-        try:
-            kind, value = answers.recv()
-        except EOFError:
-            raise UserError("the preparations were killed, perhaps for want of memory") from None
-        if kind == "say":
-            reporter.say(value)
-        elif kind == "ready":
-            return int(value)
-        elif kind == "error":
-            raise UserError(value)
-        else:
-            raise RuntimeError(value)
-
-
-def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter: Reporter,
-               mirror: Mirroring) -> None:
+def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerContext, gpus: int,
+               reporter: Reporter, mirror: Mirroring) -> None:
     """Keep the slots busy until every run has ended.
 
     Raises:
@@ -208,7 +202,6 @@ def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter:
     """
     threads = waiting[0].spec.compute.threads
     slots = settings.slots or gpus or max(1, len(os.sched_getaffinity(0)) // threads)
-    context = _context(threads)
     queue = list(reversed(waiting))
     running: dict[int, _Worker] = {}
     killed: Counter[str] = Counter()
@@ -254,7 +247,7 @@ def _train_all(waiting: list[Progress], settings: Settings, gpus: int, reporter:
 class _Worker:
     """A process that trains a run, and the connection for its last words."""
 
-    def __init__(self, context: multiprocessing.context.ForkServerContext, run: Progress,
+    def __init__(self, context: ForkServerContext, run: Progress,
                  settings: Settings, gpu: int | None) -> None:
         self.run, self.killed, self.let_go = run, False, False
         self._last_words, sender = context.Pipe(duplex=False)

@@ -19,7 +19,9 @@ from gan_bench.errors import UserError, one_line
 from gan_bench.outcome import LOG
 from gan_bench.spec import ExperimentSpec, RunSpec
 
-PRELOAD = ["gan_bench.run"]  # what the server imports before it forks
+# What the server imports before it forks: torch's compiler is not used, but whoever makes an
+# optimizer imports it.
+PRELOAD = ["gan_bench.run", "torch._dynamo"]
 DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # the server, and what it forks until it says otherwise
 
 
