@@ -10,6 +10,7 @@ from typing import Any
 
 from gan_bench import journal
 from gan_bench.atomic import replacing
+from gan_bench.errors import DamagedError
 from gan_bench.store import has_run, sqlite_path, without_password
 
 FILE = "mirror.json"
@@ -24,25 +25,30 @@ class Cursor:
         uri: The store, without password.
         mlflow_run_id: MLflow's own id of the run.
         offset: Bytes of the journal that have been replayed.
-        attempt: Time of the record since which the journal's lines have been valid: of its start,
-            or of a later record that has declared earlier ones void.
+        began: Time of the journal's first record. No other journal has the same, wherever the
+            clock has been set; whether it is an earlier or a later time says nothing.
     """
 
     uri: str
     mlflow_run_id: str
     offset: int
-    attempt: int
+    began: int
 
 
 def read(folder: Path, uri: str) -> Cursor | None:
-    """Return the run's cursor in a store; None if there is none that can be read: it is remade."""
+    """Return the run's cursor in a store; None if there is none of its journal: it is remade.
+
+    Raises:
+        DamagedError: The journal is damaged.
+    """
     try:
         cursor = Cursor(**_all(folder)[without_password(uri)])
     except (KeyError, TypeError):
         return None
+    start = journal.first(folder)
     sound = (isinstance(cursor.mlflow_run_id, str) and RUN_ID.fullmatch(cursor.mlflow_run_id)
-             and type(cursor.offset) is int and type(cursor.attempt) is int
-             and journal.begins_line(folder, cursor.offset))
+             and type(cursor.offset) is int and journal.begins_line(folder, cursor.offset)
+             and type(cursor.began) is int and start is not None and cursor.began == start["t"])
     return cursor if sound else None
 
 
@@ -58,11 +64,11 @@ def mirrored(folder: Path, uri: str) -> bool:
 
     A server is taken at the cursor's word; an SQLite file is asked whether it holds the run.
     """
-    cursor, start = read(folder, uri), journal.first(folder)
-    if cursor is None or start is None:
+    try:
+        cursor = read(folder, uri)
+    except DamagedError:  # who brings it there will say so
         return False
-    size = (folder / journal.FILE).stat().st_size
-    if cursor.offset != size or cursor.attempt < start["t"]:
+    if cursor is None or cursor.offset != (folder / journal.FILE).stat().st_size:
         return False
     database = sqlite_path(uri)
     return database is None or has_run(database, cursor.mlflow_run_id)

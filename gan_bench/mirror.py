@@ -160,13 +160,13 @@ class Mirror:
         if began is None:
             return False
         with _errors(self.store.uri):
-            cursor = self._cursor(folder, began["t"])
+            cursor = self._cursor(folder)
             records, offset = journal.read(folder, cursor.offset if cursor else 0)
             if cursor is None or any(map(voids, records)):
                 records, offset = journal.read(folder)
                 attempt = next((r["t"] for r in reversed(records) if voids(r)), began["t"])
                 run_id = self._find_or_create(folder, attempt)
-                cursor = Cursor(without_password(self.store.uri), run_id, 0, attempt)
+                cursor = Cursor(without_password(self.store.uri), run_id, 0, began["t"])
                 records = valid(records)
             self._checked.add(cursor.mlflow_run_id)
             if records:
@@ -175,13 +175,12 @@ class Mirror:
         last = records[-1] if records else journal.last(folder)
         return last is not None and last["kind"] == "end"
 
-    def _cursor(self, folder: Path, began: int) -> Cursor | None:
-        """Return the cursor if it is of this journal, and the store still has its run."""
+    def _cursor(self, folder: Path) -> Cursor | None:
+        """Return the cursor if the store still has its run."""
         cursor = cursors.read(folder, self.store.uri)
-        if cursor is None or cursor.attempt < began:
-            return None
-        known = cursor.mlflow_run_id in self._checked or self._is_active(cursor.mlflow_run_id)
-        return cursor if known else None
+        if cursor is None or cursor.mlflow_run_id in self._checked:
+            return cursor
+        return cursor if self._is_active(cursor.mlflow_run_id) else None
 
     def _is_active(self, mlflow_run_id: str) -> bool:
         from mlflow.exceptions import MlflowException

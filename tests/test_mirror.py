@@ -6,6 +6,7 @@ Against real stores: an SQLite file, and an `mlflow server` in a process of its 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
@@ -246,7 +247,7 @@ def test_a_replay_doubles_nothing(store: Store, tmp_path: Path, lost: str) -> No
 
 @pytest.mark.parametrize("change", [
     {"offset": 10**18}, {"offset": 2**70}, {"offset": -1}, {"offset": 7}, {"offset": "12"},
-    {"offset": True}, {"attempt": "x"}, {"attempt": None}, {"mlflow_run_id": 3},
+    {"offset": True}, {"began": "x"}, {"began": 7}, {"mlflow_run_id": 3},
     {"mlflow_run_id": "../../x"}, {"more": 1}, None,
 ])
 def test_a_cursor_that_somebody_has_changed_is_made_anew(
@@ -355,6 +356,34 @@ def test_a_journal_begun_anew_replaces_the_run(store: Store, tmp_path: Path) -> 
     assert new.info.run_id != old.info.run_id
     assert "why" not in new.data.tags
     assert len(store.client.get_metric_history(new.info.run_id, "train/d_loss")) == 2
+
+
+def test_a_clock_that_was_set_back_loses_and_doubles_nothing(
+        store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set back before a later attempt, and before the whole run is made again in its place."""
+    clock = itertools.count(2 * 10**18, 10**6)
+    monkeypatch.setattr("gan_bench.journal.time.time_ns", lambda: next(clock))
+    folder, mirror = new_run(tmp_path), Mirror(store)
+    write_journal(folder)
+    mirror.sync(folder)
+    rows = [(20, 1.0), (10, 1.25)]
+    for again in ("resumed", "made anew"):
+        clock = itertools.count((18 if again == "resumed" else 16) * 10**17, 10**6)
+        if again == "resumed":
+            book = Journal(folder)
+            book.resume(0, "", {}, void=True)
+            book.close()
+        else:
+            (folder / journal.FILE).unlink()
+        write_journal(folder)
+        for _ in range(2):
+            assert mirror.sync(folder) is True
+            assert mirrored(folder, store.uri)
+        (run,) = runs_of(store, folder)
+        start = journal.valid(journal.read(folder)[0])[0]["t"]
+        history = store.client.get_metric_history(run.info.run_id, "train/d_loss")
+        assert sorted((m.step, m.value) for m in history) == sorted(rows)
+        assert min(m.timestamp for m in history) > start == run.info.start_time
 
 
 def test_many_metrics_pass_the_limits_of_a_batch(store: Store, tmp_path: Path) -> None:
