@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from gan_bench import journal
 from gan_bench.atomic import replacing, sync
 from gan_bench.errors import UserError, one_line
 from gan_bench.root import CHECKPOINTS
@@ -106,11 +107,11 @@ def read(file: Path) -> Checkpoint:
     return found
 
 
-def newest(folder: Path, journal_bytes: int) -> tuple[Checkpoint | None, list[str]]:
+def newest(folder: Path, steps: int) -> tuple[Checkpoint | None, list[str]]:
     """Return a run's newest sound checkpoint, and what is wrong with newer ones, in words.
 
     Args:
-        journal_bytes: The size of its journal: a checkpoint that knows of more is of no use.
+        steps: How many the run takes.
     """
     problems = []
     for name in (FILE, BEFORE):
@@ -121,7 +122,10 @@ def newest(folder: Path, journal_bytes: int) -> tuple[Checkpoint | None, list[st
         except (UserError, OSError) as error:
             problems.append(str(error))
             continue
-        if found.position <= journal_bytes:
+        if found.step >= steps:  # none is written after the last
+            problems.append(f"{folder / name} is of step {found.step} of a run of {steps}")
+        elif not journal.begins_line(folder, found.position):
+            problems.append(f"{folder / name} is of another journal than the one there")
+        else:
             return found, problems
-        problems.append(f"{folder / name} is of a longer journal than the one there")
     return None, problems

@@ -23,7 +23,7 @@ from gan_bench.atomic import replacing
 from gan_bench.checkpoint import Checkpoint
 from gan_bench.drift import in_words, since, versions
 from gan_bench.engine import Engine
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import DamagedError, UserError, one_line
 from gan_bench.journal import Journal
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
 from gan_bench.registry import MODELS
@@ -162,7 +162,7 @@ def _resume(spec: RunSpec, folder: Path, record: Journal, engine: Engine, here: 
     began = journal.first(folder)
     if began is None:
         return 0
-    found, problems = checkpoint.newest(folder, record.position)
+    found, problems = checkpoint.newest(folder, spec.steps)
     drift = since(found.facts if found else began.get("facts", {}), here)
     if found and drift and not allow_drift:
         raise UserError(drifted(folder, drift))
@@ -263,10 +263,14 @@ def _refuse_drift(experiment: ExperimentSpec, root: Path, here: dict[str, Any]) 
     """Refuse to go on from checkpoints that were made under other circumstances."""
     drifts = []
     for run in experiment.runs:
-        began = journal.first(folder := run.folder(root))
+        folder = run.folder(root)
+        try:
+            began = journal.first(folder)
+        except DamagedError:  # the launcher has said so, and leaves the run alone
+            continue
         if began is None or not since(began.get("facts", {}), here):
             continue
-        found, _ = checkpoint.newest(folder, (folder / journal.FILE).stat().st_size)
+        found, _ = checkpoint.newest(folder, run.steps)
         if found and (drift := since(found.facts, here)):
             drifts.append(drifted(folder, drift))
     if drifts:

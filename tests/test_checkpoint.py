@@ -102,25 +102,40 @@ def damage(file: Path, how: str) -> None:
 def test_a_damaged_file_is_not_used(tmp_path: Path, how: str) -> None:
     checkpoint.write(tmp_path, replace(SMALL, step=1))
     checkpoint.write(tmp_path, replace(SMALL, step=2))
+    lines(tmp_path)
     damage(tmp_path / FILE, how)
     with pytest.raises(UserError, match=r"checkpoint\.pt is damaged"):
         checkpoint.read(tmp_path / FILE)
-    found, problems = checkpoint.newest(tmp_path, 123)
+    found, problems = checkpoint.newest(tmp_path, 20)
     assert found is not None
     assert found.step == 1
     assert len(problems) == 1
     assert "checkpoint.pt is damaged" in problems[0]
     damage(tmp_path / BEFORE, how)
-    found, problems = checkpoint.newest(tmp_path, 123)
+    found, problems = checkpoint.newest(tmp_path, 20)
     assert (found, len(problems)) == (None, 2)
 
 
-def test_one_that_knows_more_than_the_journal_is_not_used(tmp_path: Path) -> None:
-    checkpoint.write(tmp_path, replace(SMALL, position=100))
-    checkpoint.write(tmp_path, replace(SMALL, position=124))
-    found, problems = checkpoint.newest(tmp_path, 123)
+def lines(folder: Path) -> None:
+    """Leave two lines of 100 and 23 bytes in the place of a journal."""
+    (folder / journal.FILE).write_bytes(b"a" * 99 + b"\n" + b"b" * 22 + b"\n")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"position": 124}, "is of another journal than the one there"),
+    ({"position": 101}, "is of another journal than the one there"),
+    ({"step": 20}, "is of step 20 of a run of 20"),
+])
+def test_one_that_does_not_fit_its_run_is_not_used(
+        tmp_path: Path, change: dict[str, int], words: str) -> None:
+    """It knows of more than the journal holds, or of half a line, or of more than the run is."""
+    lines(tmp_path)
+    checkpoint.write(tmp_path, replace(SMALL, position=100, step=19))
+    assert checkpoint.newest(tmp_path, 20)[1] == []
+    checkpoint.write(tmp_path, replace(SMALL, **change))  # type: ignore[arg-type]
+    found, problems = checkpoint.newest(tmp_path, 20)
     assert found is not None
-    assert (found.position, len(problems)) == (100, 1)
+    assert (found.position, problems) == (100, [f"{tmp_path / FILE} {words}"])
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
@@ -153,7 +168,7 @@ def test_one_that_somebody_else_has_made_is_not_used(
     torch.save([1, 2] if change is None else {**values, **change}, buffer)
     content = buffer.getvalue()
     (tmp_path / FILE).write_bytes(content + hashlib.sha256(content).digest())
-    found, problems = checkpoint.newest(tmp_path, 123)
+    found, problems = checkpoint.newest(tmp_path, 20)
     assert found is None
     assert len(problems) == 1
     assert "checkpoint.pt is no checkpoint of this version: " in problems[0]
