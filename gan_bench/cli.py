@@ -92,7 +92,7 @@ def run(
         console.print(f"{len(runs) - len(failed)} of {len(runs)} runs are done. Look at them: "
                       f"gan-bench ui{_root(root)}", markup=False, highlight=False)
     if missing:
-        print(f"MLflow has not got everything: {missing}\nNothing is lost: gan-bench sync"
+        print(f"MLflow has not got everything: {missing}\nOnce that is mended, gan-bench sync"
               f"{_root(root)}{_store(tracking_uri)} brings the rest there.", file=sys.stderr)
     if ended.stopped:
         raise Stopped(ended.stopped)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Protocol
 
 from gan_bench import journal, worker
-from gan_bench.errors import Stopped, UserError
+from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.experiment import differences
 from gan_bench.mirroring import Mirroring
 from gan_bench.outcome import DONE, LOG, Progress, progress_of
 from gan_bench.root import locked, make_folder, make_root, remove_checkpoints, write_about
-from gan_bench.spec import ExperimentSpec
+from gan_bench.spec import ExperimentSpec, RunSpec
 
 POLL = 0.5  # seconds between two looks at the journals
 GRACE = 6.0  # seconds for the runs' checkpoints, when the user stops it
@@ -95,8 +95,8 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
     make_root(settings.root)
     home = settings.root / "runs" / experiment.name
     with locked(home), _terminable():
-        runs = [progress_of(run, settings.root) for run in experiment.runs]
-        waiting = [run for run in runs if run.state not in DONE]
+        runs = [_progress(run, settings.root) for run in experiment.runs]
+        waiting = [run for run in runs if run.state == "WAITING"]
         for run in runs:
             if run.state in DONE:
                 remove_checkpoints(run.folder)  # its process may have died before it did so
@@ -124,6 +124,14 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
         except Stopped as stop:
             stopped, missing = stop.status, "there was no time for the rest"
         return Ended(runs, missing, stopped)
+
+
+def _progress(run: RunSpec, root: Path) -> Progress:
+    """Return a run's progress; a damaged one has FAILED and is left alone, and others go on."""
+    try:
+        return progress_of(run, root)
+    except DamagedError as error:
+        return Progress(run, run.folder(root), "FAILED", str(error))
 
 
 @contextmanager

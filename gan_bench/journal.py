@@ -263,10 +263,12 @@ def last(folder: Path) -> Record | None:
         file.seek(begin)
         data = file.read()
         if begin and data[: data.rfind(b"\n") + 1].count(b"\n") < 2:  # one very long line
-            file.seek(0)
+            begin = file.seek(0)
             data = file.read()
-    lines = data[: data.rfind(b"\n") + 1].splitlines()
-    return _decode(_parse(lines[-1], folder)) if lines else None
+    lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+    if not lines:
+        return None
+    return _decode(_parse(lines[-1], folder, begin + sum(map(len, lines[:-1]))))
 
 
 def first(folder: Path) -> Record | None:
@@ -276,7 +278,7 @@ def first(folder: Path) -> Record | None:
         return None
     with file:
         line = file.readline()
-    return _parse(line, folder) if line.endswith(b"\n") else None
+    return _parse(line, folder, 0) if line.endswith(b"\n") else None
 
 
 def begins_line(folder: Path, offset: int) -> bool:
@@ -375,8 +377,9 @@ def _tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
         data = file.read()
     records = []
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        record = _parse(line, folder, offset)
         offset += len(line)
-        records.append((_parse(line, folder), offset))
+        records.append((record, offset))
     return records
 
 
@@ -403,12 +406,14 @@ def _encode(values: Mapping[str, float]) -> dict[str, float | str]:
     return {k: float(v) if math.isfinite(v) else str(float(v)) for k, v in values.items()}
 
 
-def _parse(line: bytes, folder: Path) -> Record:
+def _parse(line: bytes, folder: Path, offset: int) -> Record:
     try:
         return parse(line)
     except ValueError:
-        raise DamagedError(f"{folder / FILE}: is damaged (a line of it is no record); delete the "
-                        f"folder {folder}, and the run is made again") from None
+        file = folder / FILE
+        number = file.read_bytes()[:offset].count(b"\n") + 1
+        raise DamagedError(f"{file}: line {number} is damaged: it is no record; delete the folder "
+                           f"{folder}, and the run is made again") from None
 
 
 def _decode(record: Record) -> Record:

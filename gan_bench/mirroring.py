@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.cursor import mirrored
-from gan_bench.errors import one_line
+from gan_bench.errors import DamagedError, one_line
 from gan_bench.root import run_folders
 from gan_bench.store import is_server, resolve_uri
 
@@ -44,6 +44,7 @@ class Mirroring:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure = ""
+        self._damaged: dict[Path, str] = {}  # nothing is to be had of these until that is mended
         self._mirror: Mirror | None = None
         self._thread: threading.Thread | None = None
         if self._dirty or more:
@@ -69,7 +70,7 @@ class Mirroring:
         self._thread.join(timeout)
         if self._thread.is_alive():
             return self._failure or "there was no time for the rest"
-        return self._failure if self._dirty else ""
+        return "; ".join([*self._damaged.values(), *([self._failure] if self._dirty else [])])
 
     def _loop(self) -> None:
         pause = EVERY
@@ -99,7 +100,10 @@ class Mirroring:
             try:
                 self._open()
                 assert self._mirror is not None
+                self._damaged.pop(folder, None)
                 self._mirror.sync(folder)
+            except DamagedError as error:
+                self._damaged[folder] = str(error)
             except Exception as error:
                 self._failed(one_line(error))
                 failures, lost = failures + 1, lost + time.monotonic() - begin

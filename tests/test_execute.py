@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -79,8 +80,6 @@ def test_again_trains_nothing_and_is_quick(finished: Path) -> None:
 
 
 def test_an_unfinished_run_is_finished_and_no_other(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(finished, tmp_path / "copy")
     root = tmp_path / "copy" / "root"
     (root / "mlflow.db").unlink()  # its artifacts lie where the original's do
@@ -92,6 +91,39 @@ def test_an_unfinished_run_is_finished_and_no_other(finished: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("started") == 2
     assert leavings(root) == leavings(finished / "root")
+
+
+def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
+    """A line in the middle of one journal; an older run of which nothing can be read."""
+    shutil.copytree(finished, tmp_path / "copy")
+    root = tmp_path / "copy" / "root"
+    (root / "mlflow.db").unlink()
+    damaged, torn, *_ = sorted(root.glob("runs/tiny/*/journal.jsonl"))
+    lines = damaged.read_bytes().splitlines(keepends=True)
+    damaged.write_bytes(b"".join([*lines[:6], b"\0" * 20 + b"\n", *lines[7:]]))
+    torn.write_bytes(torn.read_bytes()[:-200])
+    older = root / "runs" / "tiny" / ("0" * 12) / "journal.jsonl"
+    older.parent.mkdir()
+    for first, number in (("", 7), ("[]\n", 1)):
+        damaged.write_text(first + damaged.read_text())
+        older.write_text("[]\n")
+        before = damaged.read_bytes()
+        done = gan_bench("run", tmp_path / "copy" / "tiny.yaml", "--root", root)
+        assert done.returncode == 1, done.stderr
+        assert "3 of 4 runs are done" in done.stdout
+        words = f"({damaged.parent.name}): {damaged}: line {number} is damaged"
+        assert words in done.stdout
+        assert "MLflow does not take" not in done.stdout
+        assert "MLflow has not got everything: " in done.stderr
+        assert f"{damaged}: line {number} is damaged" in done.stderr
+        assert f"{older}: line 1 is damaged" in done.stderr
+        assert damaged.read_bytes() == before
+        with sqlite3.connect(root / "mlflow.db") as db:
+            assert db.execute("select count(*) from runs where status = 'FINISHED'"
+                              ).fetchone() == (3,)
+    expected = leavings(finished / "root")[torn.parent.name]
+    assert (journal.repeatable(journal.read(torn.parent)[0]),
+            (torn.parent / "final.safetensors").read_bytes()) == expected
 
 
 def test_mlflow_has_every_run_whole(finished: Path) -> None:
@@ -484,8 +516,6 @@ def test_sync_says_killed_of_what_a_dead_launcher_left(tmp_path: Path) -> None:
 
 
 def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(finished / "root" / "runs", tmp_path / "runs")
     file = next(tmp_path.glob("runs/tiny/*/journal.jsonl"))
     file.write_text(file.read_text().replace('"numerics": 1', '"numerics": 0', 1))

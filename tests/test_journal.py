@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gan_bench import journal
-from gan_bench.errors import DamagedError, UserError
+from gan_bench.errors import DamagedError
 from gan_bench.journal import Journal
 
 
@@ -61,10 +61,12 @@ def test_a_torn_last_line_is_no_record_until_it_is_whole(tmp_path: Path) -> None
 
 
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / journal.FILE).write_bytes(b"\0\0\0\n")
-    for read in (journal.read, journal.last):
-        with pytest.raises(UserError, match=r"journal\.jsonl: is damaged.*delete the folder"):
+    sound = (json.dumps({"t": 1, "kind": "metrics", "step": 1, "values": {}}) + "\n").encode()
+    (tmp_path / journal.FILE).write_bytes(2 * sound + b"\0\0\0\n")
+    for read in (journal.read, journal.last, lambda folder: journal.read(folder, len(sound))):
+        with pytest.raises(DamagedError, match=r"journal\.jsonl: line 3 is damaged.*delete the f"):
             read(tmp_path)
+    assert journal.first(tmp_path) == json.loads(sound)
 
 
 GOOD: list[dict[str, Any]] = [
@@ -114,7 +116,7 @@ def test_a_line_that_somebody_has_put_there_is_named(tmp_path: Path, line: str) 
     """Whatever it holds, it is found when it is read, and not by what works with the records."""
     (tmp_path / journal.FILE).write_bytes(line.encode("latin-1", "replace") + b"\n")
     for read in (journal.read, journal.last, journal.first):
-        with pytest.raises(DamagedError, match=r"journal\.jsonl: is damaged.*delete the folder"):
+        with pytest.raises(DamagedError, match=r"journal\.jsonl: line 1 is damaged.*delete the f"):
             read(tmp_path)
 
 
