@@ -141,9 +141,10 @@ class Journal:
 
     def flush(self) -> int:
         """Wait until all is on the disk itself; return the position after the last record."""
-        for picture in self._pictures:
-            sync(picture)
-        self._pictures.clear()
+        if self._pictures:
+            for path in (*self._pictures, self._pictures[0].parent, self.folder):
+                sync(path)
+            self._pictures.clear()
         os.fsync(self._fd)
         return self.position
 

@@ -176,6 +176,26 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert [r["step"] for r in journal.read(tmp_path)[0]] == list(range(100))
 
 
+def test_pictures_and_their_names_are_on_the_disk_before_the_journal_is(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    record = Journal(tmp_path)
+    record.image(5, "samples", b"png")
+    assert synced == []  # a checkpoint waits for the disk, and training does not
+    record.flush()
+    assert synced == ["samples/samples-0000005.png", "samples", ".", journal.FILE]
+    record.flush()
+    assert synced[4:] == [journal.FILE]
+    record.close()
+
+
 def test_a_line_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
     """The disk takes 50 bytes of it, as `ulimit -f` does too; the next record has room again."""
     code = f"""
