@@ -50,7 +50,7 @@ def cpu() -> float:
 
 def count_in_worker() -> None:
     """Have a run's process count its CPU time, and how much of it goes into tracking."""
-    from gan_bench import engine, evaluate, journal, run, train
+    from gan_bench import engine, evaluate, recording, run, train
 
     spent: dict[str, float] = defaultdict(float)
     steps: dict[bool, list[float]] = {False: [], True: []}  # by whether the step is observed
@@ -83,7 +83,7 @@ def count_in_worker() -> None:
         return outcome
 
     for name in ("start", "protocol", "metrics", "system", "image", "end"):
-        timed(journal.Journal, name, "journal")
+        timed(recording.Journal, name, "journal")
     timed(run, "facts", "journal")
     timed(train._Clock, "lap", "journal")
     timed(engine.Engine, "sample", "pictures")

@@ -24,7 +24,7 @@ from gan_bench import checkpoint, journal
 from gan_bench.checkpoint import EVERY, Checkpoint
 from gan_bench.engine import Engine
 from gan_bench.experiment import load_experiment
-from gan_bench.journal import Journal
+from gan_bench.recording import Journal
 
 RUNS, TIMES = 200, 9
 MODELS = {

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
-from gan_bench import journal, worker
+from gan_bench import recording, worker
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.experiment import differences
 from gan_bench.mirroring import Mirroring
@@ -301,7 +301,7 @@ class _Worker:
             run.why = words or f"its process ended with status {code}; see {LOG} in its folder"
         # A full disk, or a process that outlives its fork server: the next launcher settles it.
         with suppress(OSError, UserError):
-            journal.settle(run.folder, run.state, run.why)
+            recording.settle(run.folder, run.state, run.why)
 
 
 def _what_differs(experiment: ExperimentSpec) -> dict[str, str]:

@@ -13,188 +13,30 @@ One JSON object a line, `{"t": ms since 1970, "kind": ..., "step": ..., ...}`:
 | `end` | `status`, `why`, `weights` | FINISHED or DIVERGED: the last line; hash of the weights |
 | `resume` | `note`, `drift`, `void` | a new attempt goes on after `step` |
 
-A resumed run makes again what came after its checkpoint. Nothing is cut off for that: what it makes
-is compared with the lines that are there, which keep their times, and so a replay into MLflow gives
-the same rows however often the run was killed. Only where it cannot be the same to the bit (another
-version of torch, say) does its `resume` line declare the later lines of earlier attempts void.
+It is written by gan_bench.recording, and read here: by the launcher while it grows, by the mirror,
+and by whoever wants to know how a run stands. What is no record is damage, and named.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import math
 import os
 import stat
-import time
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from gan_bench.atomic import replacing, sync
-from gan_bench.errors import DamagedError, UserError
+from gan_bench.errors import DamagedError
 from gan_bench.records import Record as Record
 from gan_bench.records import parse
 
 FILE = "journal.jsonl"
 FINAL = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
-PATIENCE = 10.0  # seconds for the process of a launcher that has died to be gone too
 
 # JSON has no NaN or infinity, and a diverged loss is worth recording as what it was.
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-
-class Journal:
-    """Appends records to `<folder>/journal.jsonl`, after those that are there.
-
-    A record is on its way to the disk when the call returns: it survives a SIGKILL of the process.
-    The file is locked while it is open, so `is_open` tells the living from the dead.
-
-    Raises:
-        UserError: Another process has it open.
-        OSError: It cannot be written, here and in every method: the disk is full, for example.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._fd = _plain(folder, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        try:
-            _lock(self._fd, folder)
-            content = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-            # The beginning of a line that a killed process, or a full disk, did not let end.
-            os.ftruncate(self._fd, content.rfind(b"\n") + 1)
-        except BaseException:
-            os.close(self._fd)
-            raise
-        self._to_repeat: deque[tuple[Record, int]] = deque()  # each with the position of its end
-        self._repeated = 0  # the position up to which all is made again
-        self._pictures: list[Path] = []  # written, and perhaps not on the disk itself yet
-        self._step = 0
-
-    def start(self, facts: Mapping[str, Any]) -> None:
-        """Write the first record: what this attempt runs on. All before it is void."""
-        self._write("start", 0, facts=dict(facts))
-
-    def protocol(self, protocol: Mapping[str, Any]) -> None:
-        """Record how each metric is measured."""
-        self._write("protocol", 0, protocol=dict(protocol))
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Record losses or scores at `step`."""
-        self._write("metrics", step, values=_encode(values))
-
-    def system(self, step: int, values: Mapping[str, float]) -> None:
-        """Record measurements of the machine at `step`."""
-        self._write("system", step, values=_encode(values))
-
-    def image(self, step: int, name: str, png: bytes) -> None:
-        """Write the picture to `samples/`, then record it."""
-        file = Path("samples") / f"{name}-{step:07d}.png"
-        home = (self.folder / file).parent
-        home.mkdir(exist_ok=True)
-        if home.is_symlink():
-            raise UserError(f"{home}: is a link; remove it: what a run makes stays in its folder")
-        with replacing(self.folder / file) as temporary:
-            temporary.write_bytes(png)
-        self._pictures.append(self.folder / file)
-        self._write("image", step, name=name, file=str(file))
-
-    def repeat(self, position: int) -> bool:
-        """Expect the records after byte `position` once more; return whether they can be.
-
-        They cannot where a later attempt has declared some of them void.
-        """
-        tail = _tail(self.folder, position)
-        if any(voids(record) for record, _ in (tail if position else tail[1:])):
-            return False
-        self._to_repeat = deque((record, end) for record, end in tail if not of_attempt(record))
-        self._repeated = position
-        return True
-
-    def resume(self, step: int, note: str, drift: Mapping[str, Any], void: bool) -> None:
-        """Record that this attempt goes on after `step`.
-
-        Args:
-            note: What there is to say of it, e.g. that a checkpoint was damaged.
-            drift: What has changed since the checkpoint, `{name: [before, now]}`.
-            void: Whether what earlier attempts recorded of later steps no longer counts.
-        """
-        self._append("resume", step, note=note, drift=dict(drift), void=void)
-
-    def end(self, status: str, why: str = "", weights: str | None = None) -> None:
-        """Write the last record, at the last step recorded, to the disk itself; close the file.
-
-        Args:
-            weights: The sha256 of the final weights' file, of a FINISHED or DIVERGED run.
-        """
-        if status in FINAL:
-            known = self._to_repeat[0][0] if self._to_repeat else None
-            self._write("end", self._step, status=status, why=why, weights=weights)
-            if known:  # `resume` came after it, and the last line says how the run ended
-                self._append(**known)
-        else:
-            self._append("end", self._step, status=status, why=why)
-        self.flush()
-        self.close()
-
-    def flush(self) -> int:
-        """Wait until all is on the disk itself; return the position after the last record."""
-        if self._pictures:
-            for path in (*self._pictures, self._pictures[0].parent, self.folder):
-                sync(path)
-            self._pictures.clear()
-        os.fsync(self._fd)
-        return self.position
-
-    @property
-    def position(self) -> int:
-        """The number of bytes up to the last record that has been made, or made again."""
-        return self._repeated if self._to_repeat else os.fstat(self._fd).st_size
-
-    def close(self) -> None:
-        """Close the file and let go of its lock."""
-        os.close(self._fd)
-
-    def _write(self, kind: str, step: int, **fields: Any) -> None:
-        """Append a record, unless it is there from an earlier attempt: then compare."""
-        if not self._to_repeat:
-            self._append(kind, step, **fields)
-            return
-        known, self._repeated = self._to_repeat.popleft()
-        if difference := _difference(known, {"kind": kind, "step": step, **fields}):
-            raise UserError(
-                f"the run does not repeat itself: {difference}; code, data or machine must have "
-                f"changed: delete {self.folder} to begin it again, or go on with --allow-drift")
-        self._step = step
-
-    def _append(self, kind: str, step: int, **fields: Any) -> None:
-        record = {"t": time.time_ns() // 1_000_000, "kind": kind, "step": step, **fields}
-        line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        size = os.fstat(self._fd).st_size
-        try:
-            while line:  # a disk that is nearly full takes a part, and then none
-                line = line[os.write(self._fd, line) :]
-        except OSError:
-            os.ftruncate(self._fd, size)  # what comes next would be taken for the rest of the line
-            raise
-        self._step = step
-
-
-def settle(folder: Path, status: str, why: str) -> bool:
-    """Record how a run ended whose process did not say; return whether there was need.
-
-    Raises:
-        UserError: A process has the journal open: the run lives.
-    """
-    record = last(folder)
-    if record is None or record["kind"] == "end":
-        return False
-    book = Journal(folder)
-    book._step = record["step"]
-    book.end(status, why)
-    return True
 
 
 def is_open(folder: Path) -> bool:
@@ -210,37 +52,6 @@ def is_open(folder: Path) -> bool:
     return False
 
 
-def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
-    """Add what was measured of a run after its end; return whether any of it is new.
-
-    What the journal has a value for keeps it, so that adding something again changes nothing.
-
-    The records carry the run's last step. The end is repeated as it was, time included, so that the
-    last line still says how and when the run ended. All lines are one write: whole or not at all.
-
-    Args:
-        folder: A run whose journal has its end.
-        protocol: As for `Journal.protocol`; full names.
-        values: As for `Journal.metrics`; the same names.
-    """
-    records, _ = read(folder)
-    end = records[-1]
-    if end["kind"] != "end":
-        raise ValueError(f"{folder}: the run has not ended")
-    known = {name for record in records for name in record.get("values", ())}
-    values = {name: value for name, value in values.items() if name not in known}
-    if not values:
-        return False
-    now, step = time.time_ns() // 1_000_000, end["step"]
-    lines = [{"t": now, "kind": "protocol", "step": step, "protocol": dict(protocol)},
-             {"t": now, "kind": "metrics", "step": step, "values": _encode(values)}, end]
-    with (folder / FILE).open("ab") as file:
-        file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    return True
-
-
 def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
     """Return the complete records from byte `offset` on, and the offset after the last of them.
 
@@ -249,8 +60,8 @@ def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
     Raises:
         UserError: A line is no record, or the journal is no plain file.
     """
-    tail = _tail(folder, offset)
-    return [_decode(record) for record, _ in tail], tail[-1][1] if tail else offset
+    found = tail(folder, offset)
+    return [_decode(record) for record, _ in found], found[-1][1] if found else offset
 
 
 def last(folder: Path) -> Record | None:
@@ -327,16 +138,29 @@ def repeatable(records: Iterable[Record]) -> list[Record]:
             if record["kind"] != "system" and not of_attempt(record)]
 
 
-def _opened(folder: Path) -> IO[bytes] | None:
-    """Open the journal for reading; None if there is none."""
-    try:
-        return os.fdopen(_plain(folder, os.O_RDONLY), "rb")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
+    """Return the records from byte `offset` on as they are, each with the position of its end."""
+    file = _opened(folder)
+    if file is None:
+        return []
+    with file:
+        file.seek(offset)
+        data = file.read()
+    records = []
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        record = _parse(line, folder, offset)
+        offset += len(line)
+        records.append((record, offset))
+    return records
 
 
-def _plain(folder: Path, flags: int) -> int:
-    """Open the journal, if it is a plain file: a link leads elsewhere, a pipe waits for ever."""
+def open_plain(folder: Path, flags: int) -> int:
+    """Open the journal, if it is a plain file: a link leads elsewhere, a pipe waits for ever.
+
+    Raises:
+        DamagedError: It is none.
+        OSError: There is none, or it cannot be opened.
+    """
     try:
         descriptor = os.open(folder / FILE, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except (FileNotFoundError, NotADirectoryError):
@@ -353,58 +177,12 @@ def _plain(folder: Path, flags: int) -> int:
     return descriptor
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    """Take the file for this process alone."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UserError(f"{folder} is being written by another process; wait for it or "
-                                f"stop it") from None
-            time.sleep(0.05)
-        else:
-            return
-
-
-def _tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
-    """The complete records from byte `offset` on as they are, each with the position of its end."""
-    file = _opened(folder)
-    if file is None:
-        return []
-    with file:
-        file.seek(offset)
-        data = file.read()
-    records = []
-    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
-        record = _parse(line, folder, offset)
-        offset += len(line)
-        records.append((record, offset))
-    return records
-
-
-def _difference(known: Record, made: Record) -> str:
-    """In what a record differs from the one that an earlier attempt made, in words."""
-    what = f"at step {made['step']}"
-    if (known["kind"], known["step"]) != (made["kind"], made["step"]):
-        return (f"{what} there is a record of {made['kind']}, where there was one of "
-                f"{known['kind']} at step {known['step']}")
-    if made["kind"] in ("start", "system"):  # of the circumstances, which may be others
-        return ""
-    for key in sorted((known.keys() | made.keys()) - {"t"}):
-        before, now = known.get(key), made.get(key)
-        if before == now:
-            continue
-        if isinstance(before, dict) and isinstance(now, dict):
-            key = next(k for k in {**before, **now} if before.get(k) != now.get(k))
-            before, now = before.get(key), now.get(key)
-        return f"{what} {key} is {now}, and was {before}"
-    return ""
-
-
-def _encode(values: Mapping[str, float]) -> dict[str, float | str]:
-    return {k: float(v) if math.isfinite(v) else str(float(v)) for k, v in values.items()}
+def _opened(folder: Path) -> IO[bytes] | None:
+    """Open the journal for reading; None if there is none."""
+    try:
+        return os.fdopen(open_plain(folder, os.O_RDONLY), "rb")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _parse(line: bytes, folder: Path, offset: int) -> Record:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from gan_bench import journal
+from gan_bench import journal, recording
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError, UserError
 
@@ -72,7 +72,7 @@ def locked(experiment: Path) -> Iterator[None]:
         file.flush()
         for folder in run_folders(experiment):
             with suppress(DamagedError):  # whoever needs that run will say so
-                journal.settle(folder, "KILLED", "its process died without a word")
+                recording.settle(folder, "KILLED", "its process died without a word")
         yield
 
 

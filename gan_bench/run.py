@@ -24,8 +24,8 @@ from gan_bench.checkpoint import Checkpoint
 from gan_bench.drift import in_words, since, versions
 from gan_bench.engine import Engine
 from gan_bench.errors import DamagedError, UserError, one_line
-from gan_bench.journal import Journal
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
+from gan_bench.recording import Journal
 from gan_bench.registry import MODELS
 from gan_bench.root import remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec

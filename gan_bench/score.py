@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gan_bench import checkpoint, journal, rng
+from gan_bench import checkpoint, journal, recording, rng
 from gan_bench import data as datasets
 from gan_bench.compare.tables import directions
 from gan_bench.data import Dataset
@@ -132,7 +132,7 @@ def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | Non
     if last is None or last["kind"] != "end":
         raise UserError(f"{folder}: --log adds to a finished run, and its journal has no end")
     names = {name: f"evaluate-{digest(report.protocols[name])}/{name}" for name in report.scores}
-    new = journal.amend(folder, {names[k]: v for k, v in report.protocols.items()},
+    new = recording.amend(folder, {names[k]: v for k, v in report.protocols.items()},
                         {names[k]: v for k, v in report.scores.items()})
     Mirror(open_store(root, tracking_uri)).sync(folder)
     return new

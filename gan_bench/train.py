@@ -14,9 +14,9 @@ from gan_bench import rng
 from gan_bench.data import Dataset
 from gan_bench.engine import Engine
 from gan_bench.evaluate import nearest_picture
-from gan_bench.journal import Journal
 from gan_bench.outcome import Status
 from gan_bench.pictures import sample_picture, to_float
+from gan_bench.recording import Journal
 from gan_bench.registry import METRICS
 from gan_bench.spec import RunSpec
 

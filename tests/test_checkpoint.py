@@ -14,7 +14,7 @@ import pytest
 import torch
 from runs import a_run
 
-from gan_bench import checkpoint, drift, journal
+from gan_bench import checkpoint, drift, journal, recording
 from gan_bench.checkpoint import BEFORE, FILE, Cadence, Checkpoint
 from gan_bench.errors import UserError
 from gan_bench.outcome import WEIGHTS, Outcome, Progress, state_of
@@ -373,9 +373,9 @@ def test_finished_twice_is_finished_once(tmp_path: Path, undisturbed: dict[str, 
 
 def test_two_processes_do_not_write_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                             ) -> None:
-    monkeypatch.setattr(journal, "PATIENCE", 0.2)
+    monkeypatch.setattr(recording, "PATIENCE", 0.2)
     spec = ready(tmp_path)
-    book = journal.Journal(spec.write(tmp_path))
+    book = recording.Journal(spec.write(tmp_path))
     assert journal.is_open(spec.folder(tmp_path))
     assert state_of(spec, tmp_path) == ("RUNNING", 0)
     with pytest.raises(UserError, match="is being written by another process"):

@@ -15,7 +15,7 @@ import pytest
 
 from gan_bench import journal
 from gan_bench.errors import DamagedError
-from gan_bench.journal import Journal
+from gan_bench.recording import Journal
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_record_survives_sigkill(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from gan_bench.journal import Journal
+from gan_bench.recording import Journal
 record = Journal(Path({str(tmp_path)!r}))
 for step in range(100):
     record.metrics(step, {{"a": float(step)}})
@@ -201,9 +201,9 @@ def test_a_line_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None
     code = f"""
 import resource
 from pathlib import Path
-from gan_bench import journal
+from gan_bench import journal, recording
 folder = Path({str(tmp_path)!r})
-record = journal.Journal(folder)
+record = recording.Journal(folder)
 record.metrics(1, {{"a": 1.0}})
 size = (folder / journal.FILE).stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, resource.RLIM_INFINITY))

@@ -26,11 +26,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gan_bench import cursor, journal, labels
+from gan_bench import cursor, journal, labels, recording
 from gan_bench.errors import DamagedError
 from gan_bench.facts import DataFacts
-from gan_bench.journal import Journal
 from gan_bench.mirror import Mirror, MirrorError, Store, mirrored, open_store, ui_command
+from gan_bench.recording import Journal
 from gan_bench.registry import DATASETS, MODELS
 from gan_bench.root import write_about
 from gan_bench.spec import ComputeSpec, EvaluateSpec, RunSpec
@@ -362,7 +362,7 @@ def test_a_clock_that_was_set_back_loses_and_doubles_nothing(
         store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set back before a later attempt, and before the whole run is made again in its place."""
     clock = itertools.count(2 * 10**18, 10**6)
-    monkeypatch.setattr("gan_bench.journal.time.time_ns", lambda: next(clock))
+    monkeypatch.setattr("gan_bench.recording.time.time_ns", lambda: next(clock))
     folder, mirror = new_run(tmp_path), Mirror(store)
     write_journal(folder)
     mirror.sync(folder)
@@ -425,8 +425,8 @@ def test_a_killed_run_is_said_to_be_killed_and_to_run_again(store: Store, tmp_pa
     assert mirror.sync(folder) is False
     assert content(store, folder)["tags"]["status"] == "RUNNING"
     book.close()
-    assert journal.settle(folder, "KILLED", "signal 9")
-    assert not journal.settle(folder, "KILLED", "signal 9")
+    assert recording.settle(folder, "KILLED", "signal 9")
+    assert not recording.settle(folder, "KILLED", "signal 9")
     assert mirror.sync(folder) is True
     held = content(store, folder)
     assert (held["info"][1], held["tags"]["status"], held["tags"]["why"]) == (

@@ -36,8 +36,8 @@ from gan_bench.data.image_folder import image_folder
 from gan_bench.errors import SpecError, UserError
 from gan_bench.experiment import load_experiment
 from gan_bench.images import read_images
-from gan_bench.journal import Journal
 from gan_bench.mirror import Mirror, open_store
+from gan_bench.recording import Journal
 from gan_bench.registry import Registry
 from gan_bench.root import locked, run_folders
 from gan_bench.sync import sync

@@ -19,7 +19,7 @@ from test_images import save_pngs
 from torch import Tensor
 
 from gan_bench import data as datasets
-from gan_bench import journal
+from gan_bench import journal, recording
 from gan_bench.compare.study import Declared, Ended
 from gan_bench.compare.tables import summarise
 from gan_bench.data import Dataset
@@ -334,7 +334,7 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
                                               ("c", 0, "1", "raw"), ("c", 1, "2", "raw")):
         folder = tmp_path / f"{variant}{seed}"
         folder.mkdir()
-        record = journal.Journal(folder)
+        record = recording.Journal(folder)
         record.protocol({"eval/fd_classifier": {"extractor": "classifier", "weights": weights,
                                                 "generator": generator}})
         record.metrics(1, {"eval/fd_classifier": 10 + seed + ord(variant)})

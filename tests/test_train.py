@@ -12,8 +12,9 @@ from torch import nn
 
 from gan_bench import data, journal
 from gan_bench.engine import Engine
-from gan_bench.journal import Journal, Record
+from gan_bench.journal import Record
 from gan_bench.pictures import to_float, to_uint8
+from gan_bench.recording import Journal
 from gan_bench.spec import RunSpec
 from gan_bench.train import Batches, due, train
 
