@@ -9,7 +9,6 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,8 +83,8 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
     folder = spec.write(root)
     record = Journal(folder)
     try:
-        status, why, weights = _run(spec, folder, data_root, cache_of(root), record,
-                                    Keeping(checkpoint_every, allow_drift, stop))
+        status, why, weights = _run(spec, root, data_root, record, checkpoint_every, allow_drift,
+                                    stop)
         record.end(status, why, weights)
     except Interrupted:
         status, why = "KILLED", "stopped by the user"
@@ -111,18 +110,10 @@ class Interrupted(Exception):
     """The run was asked to stop, and has written its checkpoint."""
 
 
-@dataclass(frozen=True)
-class Keeping:
-    """How a run is kept from being lost: `run_one`'s arguments of the same names."""
-
-    every: float | None
-    allow_drift: bool
-    stop: Callable[[], bool]
-
-
-def _run(spec: RunSpec, folder: Path, data_root: Path, cache: Path, record: Journal,
-         keeping: Keeping) -> tuple[Status, str, str]:
-    device = resolve_device(spec)
+def _run(spec: RunSpec, root: Path, data_root: Path, record: Journal,
+         checkpoint_every: float | None, allow_drift: bool, stop: Callable[[], bool],
+         ) -> tuple[Status, str, str]:
+    device, cache, folder = resolve_device(spec), cache_of(root), record.folder
     set_up_torch(spec)
     data = datasets.load(spec.dataset, data_root, cache, device, facts=spec.data)
     here = facts(spec, data, device)
@@ -131,19 +122,19 @@ def _run(spec: RunSpec, folder: Path, data_root: Path, cache: Path, record: Jour
     if spec.evaluate.final:
         final = evaluate.Evaluator(spec, data, cache, device, spec.evaluate.final)
     engine = Engine(spec, device)
-    start = _resume(spec, folder, record, engine, here, keeping.allow_drift)
+    start = _resume(spec, folder, record, engine, here, allow_drift)
     if start == 0:
         record.start(here)
         record.protocol(evaluator.protocol | (final.protocol if final else {}))
-    cadence = checkpoint.Cadence(keeping.every)
+    cadence = checkpoint.Cadence(checkpoint_every)
 
     def after_step(step: int) -> None:
-        stop = keeping.stop()
-        if stop or cadence.due():
+        stopping = stop()
+        if stopping or cadence.due():
             begin = time.perf_counter()
             checkpoint.write(folder, Checkpoint(step, record.flush(), here, engine.state()))
             cadence.taken(time.perf_counter() - begin)
-        if stop:
+        if stopping:
             raise Interrupted
 
     again = (final or evaluator).again if spec.evaluate.latent_sets > 1 else None
