@@ -47,6 +47,15 @@ def ready(folder: Path, *overrides: str) -> RunSpec:
     return spec
 
 
+def killed(spec: RunSpec, root: Path, step: int, more: int) -> None:
+    """Leave a run as SIGKILL does so many steps after it has written the checkpoint of `step`."""
+    file = spec.folder(root) / FILE
+    train(spec, root, step)
+    saved = file.read_bytes()
+    train(spec, root, more)
+    file.write_bytes(saved)
+
+
 def left(folder: Path) -> dict[str, object]:
     """What a run leaves that must be equal to the bit."""
     records = journal.read(folder)[0]
@@ -247,11 +256,8 @@ def test_what_was_recorded_after_the_checkpoint_is_not_recorded_again(
         tmp_path: Path, undisturbed: dict[str, object]) -> None:
     """Killed at step 9 with a checkpoint of step 4: the lines in between keep their times."""
     spec = ready(tmp_path)
-    train(spec, tmp_path, 4)
     folder = spec.folder(tmp_path)
-    saved = (folder / FILE).read_bytes()
-    train(spec, tmp_path, 5)
-    (folder / FILE).write_bytes(saved)
+    killed(spec, tmp_path, 4, 5)
     before = (folder / journal.FILE).read_bytes()
     (folder / journal.FILE).write_bytes(before + b'{"t": 1, "kind": "metr')  # torn
     train(spec, tmp_path)
@@ -263,11 +269,8 @@ def test_killed_again_before_it_is_where_it_was(
         tmp_path: Path, undisturbed: dict[str, object]) -> None:
     """Records up to step 9, gone on from step 4, stopped at 6: its checkpoint is of step 6."""
     spec = ready(tmp_path)
-    train(spec, tmp_path, 4)
     folder = spec.folder(tmp_path)
-    saved = (folder / FILE).read_bytes()
-    train(spec, tmp_path, 5)
-    (folder / FILE).write_bytes(saved)
+    killed(spec, tmp_path, 4, 5)
     train(spec, tmp_path, 2)
     found = checkpoint.read(folder / FILE)
     before = (folder / journal.FILE).read_bytes()[: found.position]
@@ -337,10 +340,7 @@ def test_a_run_that_does_not_repeat_itself_is_refused(tmp_path: Path) -> None:
     """As if the code had been changed between two attempts."""
     spec = ready(tmp_path)
     folder = spec.folder(tmp_path)
-    train(spec, tmp_path, 4)
-    saved = (folder / FILE).read_bytes()
-    train(spec, tmp_path, 4)
-    (folder / FILE).write_bytes(saved)
+    killed(spec, tmp_path, 4, 4)
     lines = (folder / journal.FILE).read_text().splitlines()
     at = next(i for i, line in enumerate(lines) if '"step": 6' in line and "train/d_loss" in line)
     record = json.loads(lines[at])
@@ -357,11 +357,8 @@ def test_finished_twice_is_finished_once(tmp_path: Path, undisturbed: dict[str, 
     """Killed between the journal's end and the deletion of checkpoints, or without its weights."""
     spec = ready(tmp_path)
     folder = spec.folder(tmp_path)
-    train(spec, tmp_path, 4)
-    saved = (folder / FILE).read_bytes()
-    train(spec, tmp_path)
+    killed(spec, tmp_path, 4, spec.steps)
     end = journal.last(folder)
-    (folder / FILE).write_bytes(saved)
     (folder / WEIGHTS).unlink()
     assert state_of(spec, tmp_path) == ("WAITING", 0)
     for _ in range(2):

@@ -68,11 +68,9 @@ def test_another_root_and_another_number_of_slots_give_the_same_bits(finished: P
     assert leavings(tmp_path / "other") == leavings(finished / "root")
 
 
-def test_again_trains_nothing_and_is_quick(finished: Path) -> None:
+def test_again_trains_nothing(finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (finished / "root" / "runs").rglob("*.jsonl")}
-    start = time.monotonic()
     done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root")
-    assert time.monotonic() - start < 10
     assert done.returncode == 0
     assert "4 of 4 runs are done" in done.stdout
     assert "started" not in done.stdout
