@@ -91,6 +91,9 @@ def run(
                               f"{r.why}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"{len(runs) - len(failed)} of {len(runs)} runs are done. Look at them: "
                       f"gan-bench ui{_root(root)}", markup=False, highlight=False)
+        console.print(f"Compare them: gan-bench report {spec.name} --open{_root(root)}"
+                      f"{_store(tracking_uri, '--tracking-uri')}", markup=False, highlight=False,
+                      soft_wrap=True)
     if missing:
         print(f"MLflow has not got everything: {missing}\nOnce that is mended, gan-bench sync"
               f"{_root(root)}{_store(tracking_uri)} brings the rest there.", file=sys.stderr)
@@ -138,6 +141,47 @@ def power(
 
     table = report(load_experiment(experiment, data, settings), root, difference, score)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@app.command()
+def report(
+    experiments: Annotated[list[str], typer.Argument(
+        metavar="EXPERIMENT…", help="Names in MLflow, or YAML files.")],
+    out: Annotated[Path | None, typer.Option(
+        metavar="FOLDER", help="[default: reports/EXPERIMENT in the root]")] = None,
+    formats: Annotated[str, typer.Option(
+        "--format", metavar="A,B", help="What to write.")] = "html,csv,tex,md,parquet,figures",
+    metric: Annotated[str | None, typer.Option(
+        help="The score that leads. [default: the first that the experiment lists]")] = None,
+    baseline: Annotated[str | None, typer.Option(
+        help="The variant to compare with. [default: as the experiment declares]")] = None,
+    variants: Annotated[str | None, typer.Option(
+        metavar="A,B", help="These alone. [default: all]")] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    settings: Set = [],
+    root: Root = ROOT,
+    data: DataRoot = DATA,
+    tracking_uri: Uri = None,
+) -> None:
+    """Write what an experiment has shown: a page, and tables and figures beside it.
+
+    Several experiments stand in one report if they were measured alike.
+    """
+    from gan_bench.reporting import Asked, make_report
+
+    asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
+    again = " ".join(["gan-bench report", *map(shlex.quote, experiments), *(
+        f"--{option} {shlex.quote(value)}" for option, value in (
+            *(("set", one) for one in settings), ("metric", metric), ("baseline", baseline),
+            ("variants", variants)) if value is not None)])
+    done = make_report(asked, root, data, tracking_uri, again, _to_stderr)
+    for line in done.lines:
+        print(line)
+    page = done.files[0]
+    if show and page.suffix == ".html":
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
 
 
 @app.command()
@@ -346,8 +390,8 @@ def _root(root: Path) -> str:
     return "" if root == ROOT else f" --root {shlex.quote(str(root))}"
 
 
-def _store(uri: str | None) -> str:
-    return "" if uri is None else f" --to {shlex.quote(uri)}"
+def _store(uri: str | None, option: str = "--to") -> str:
+    return "" if uri is None else f" {option} {shlex.quote(uri)}"
 
 
 if __name__ == "__main__":

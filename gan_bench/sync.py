@@ -32,16 +32,21 @@ class Synced:
     missing: list[str] = field(default_factory=list)
 
 
-def sync(root: Path, uri: str | None, say: Callable[[str], None]) -> Synced:
+def sync(root: Path, uri: str | None, say: Callable[[str], None], only: str | None = None,
+         ) -> Synced:
     """Mirror every run under `root` that the store has not got whole.
 
     Runs that a dead launcher left without an end are said to be KILLED. Experiments that are being
     run are left to their launcher. A damaged run holds up no other.
 
+    Args:
+        only: The experiment that it is about; None: all.
+
     Raises:
         UserError: There are no runs, or the store cannot be used.
     """
-    homes = sorted(path for path in (root / "runs").glob("*") if path.is_dir())
+    homes = sorted(path for path in (root / "runs").glob("*") if path.is_dir()
+                   and only in (None, path.name))
     if not any(any(home.glob(f"*/{journal.FILE}")) for home in homes):
         raise UserError(f"there are no runs under {root}; give --root")
     address, done = resolve_uri(root, uri), Synced()
