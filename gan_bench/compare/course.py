@@ -140,9 +140,9 @@ def _times(own: list[Curve], key: str, threshold: float, better: Better) -> Time
     seen = [one for one in own if len(one.values) and one.status in ("FINISHED", "DIVERGED")]
     if not seen or not np.isfinite(threshold):
         return None
-    times = [getattr(one, key) for one in seen]
+    times: list[Values] = [getattr(one, key) for one in seen]
     return time_to_quality(
-        [first_passing(time, one.values, threshold, better)
+        [first_passing(time.tolist(), one.values.tolist(), threshold, better)
          for time, one in zip(times, seen, strict=True)],
         [float("inf") if one.status == "DIVERGED" else float(time[-1])
          for time, one in zip(times, seen, strict=True)])

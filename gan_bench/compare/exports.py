@@ -105,6 +105,11 @@ def number(value: float, signed: bool = False) -> str:
     return f"{value:+.4g}" if signed else f"{value:.4g}"
 
 
+def chance(p: float) -> str:
+    """Return a p-value to two digits, which are more than it can bear."""
+    return NONE if math.isnan(p) else f"{p:.2g}"
+
+
 def interval(estimate: Estimate, signed: bool = False) -> str:
     """Return an estimate with its interval, or with the reason why there is none."""
     if math.isnan(estimate.value):
@@ -127,7 +132,7 @@ def _verdict(one: Finding, row: Row) -> str:
         return row.refused
     if row.variant == one.results.baseline:
         return "baseline"
-    return row.verdict or "" if row.comparison else ""
+    return row.verdict or ""
 
 
 def _collapsed(one: Finding, row: Row) -> str:
@@ -138,7 +143,7 @@ def _collapsed(one: Finding, row: Row) -> str:
 MEAN = Column("Mean [95% interval]", lambda one, row: interval(row.mean))
 DIFFERENCE = Column("Difference from baseline",
                     _if_compared(lambda c: interval(c.difference, signed=True)))
-P = Column("p (Holm)", _if_compared(lambda c: number(c.p_adjusted)))
+P = Column("p (Holm)", _if_compared(lambda c: chance(c.p_adjusted)))
 CHANCE = Column("P(better) [95% interval]", _if_compared(lambda c: interval(c.improvement)))
 VERDICT = Column("Verdict", _verdict, number=False)
 RUNS = Column("Runs", lambda one, row: str(row.summary.n))
@@ -146,14 +151,14 @@ DIVERGED = Column("Diverged", lambda one, row: str(row.summary.diverged))
 VARIANT = Column("Variant", lambda one, row: row.variant, number=False)
 
 LONG = (
-    VARIANT, RUNS, DIVERGED, Column("Collapsed", _collapsed), MEAN,
-    Column("SD", lambda one, row: number(row.summary.sd)),
+    VARIANT, VERDICT, MEAN, DIFFERENCE, P,
+    Column("Smallest p", _if_compared(lambda c: chance(c.permutation.smallest)
+                                      if c.permutation else NONE)), CHANCE, RUNS, DIVERGED,
+    Column("Collapsed", _collapsed), Column("SD", lambda one, row: number(row.summary.sd)),
     Column("Median", lambda one, row: number(row.summary.median)),
     Column("IQM", lambda one, row: number(row.summary.iqm)),
     Column("Best", lambda one, row: number(row.summary.best)),
-    Column("Worst", lambda one, row: number(row.summary.worst)), DIFFERENCE, P,
-    Column("Smallest p", _if_compared(lambda c: number(c.permutation.smallest)
-                                      if c.permutation else NONE)), CHANCE, VERDICT)
+    Column("Worst", lambda one, row: number(row.summary.worst)))
 SHORT = (VARIANT, RUNS, DIVERGED, MEAN, DIFFERENCE, P, CHANCE, VERDICT)
 
 

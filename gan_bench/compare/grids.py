@@ -201,7 +201,7 @@ def _of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
         f"sqlite:///file:{database}?mode=ro&uri=true" if database else uri)
     try:
         with engine.connect() as connection:
-            homes = dict(connection.execute(sqlalchemy.text(
+            homes: dict[str, str] = dict(connection.execute(sqlalchemy.text(
                 "select run_uuid, artifact_uri from runs")).tuples().all())
     finally:
         engine.dispose()

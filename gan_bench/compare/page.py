@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
 
 from gan_bench.compare.drawing import INK, count
 from gan_bench.compare.exports import LONG, cells, interval, number, title
@@ -75,6 +76,7 @@ def html(content: Content) -> str:
     """Return the page."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
+    environment.filters |= {"name": _breakable, "stacked": _stacked}
     source = files("gan_bench.compare").joinpath("template.html").read_text(encoding="utf-8")
     inlined = _Inlined()
     views = [_view(one, drawings, inlined, i == 0, len(content.shown) > 1)
@@ -91,6 +93,18 @@ def html(content: Content) -> str:
         grids=[_grids(one, shown, number) for number, (one, shown) in enumerate(content.shown)],
         notes=[*content.notes, *(note for one in results for note in one.notes)],
         beside=content.beside, signs=SIGNS)
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that breaks where it is put together, and nowhere else if that is enough."""
+    return Markup(re.sub(r"(&[a-z#0-9]+;|[-_,./=])(?=.)", r"\1<wbr>", str(escape(name))))
+
+
+def _stacked(text: str) -> Markup:
+    """Return an estimate with its interval, or why there is none, on a line below."""
+    value, bracket, rest = text.partition(" [" if " [" in text else " (")
+    return Markup("{}<small>{}</small>").format(value, bracket.strip() + rest) if rest else (
+        escape(text))
 
 
 class _Inlined:

@@ -54,13 +54,15 @@ class StoredRun:
     values: NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
 
     def measured(self, rows: Iterable[tuple[str, int, int, float]]) -> None:
-        """Take over its measurements: (metric, step, time, value) in order."""
+        """Take over its measurements, (metric, step, time, value) each, and put them in order."""
         names, steps, times, values = list(zip(*rows, strict=True)) or [(), (), (), ()]
         place = {name: i for i, name in enumerate(dict.fromkeys(names))}
         self.metrics = list(place)
-        self.keys = np.fromiter((place[name] for name in names), np.int32, len(names))
+        keys = np.fromiter((place[name] for name in names), np.int32, len(names))
         self.steps, self.times = np.array(steps, np.int64), np.array(times, np.int64)
-        found = np.array(values, np.float64)
+        order = np.lexsort((self.times, self.steps, keys))
+        self.keys, self.steps, self.times = keys[order], self.steps[order], self.times[order]
+        found = np.array(values, np.float64)[order]
         self.values = np.where(np.abs(found) >= LARGEST, np.copysign(np.inf, found), found)
 
 
@@ -122,10 +124,12 @@ def _select(connection: Connection, name: str) -> Stored:
                 f"(select run_uuid from runs {of_it})", experiment=experiment):
             getattr(runs[run], table)[key] = value
     for run in runs.values():
-        # MLflow's own index begins with the run.
+        # In the order of MLflow's own index. The driver's tuples, of which there may be millions,
+        # without an object of SQLAlchemy's around each.
         run.measured(connection.execute(text(
             "select key, step, timestamp, case when is_nan then null else value end from metrics "
-            "where run_uuid = :run order by key, step, timestamp"), {"run": run.id}))
+            "where run_uuid = :run order by key, step"), {"run": run.id},
+        ).cursor.fetchall())
     tags = rows("select value from experiment_tags where experiment_id = :experiment and "
                 "key = :key", experiment=experiment, key=ABOUT)
     return Stored(_about(tags[0][0] if tags else ""), list(runs.values()))
@@ -150,7 +154,7 @@ def _by_client(uri: str, name: str) -> Stored:
                    for run, keys in zip(runs, histories, strict=True)]
         for run, answers in zip(runs, futures, strict=True):
             run.measured((m.key, m.step, m.timestamp, m.value) for answer in answers
-                         for m in sorted(answer.result(), key=lambda m: (m.step, m.timestamp)))
+                         for m in answer.result())
     return Stored(_about(experiment.tags.get(ABOUT, "")), runs)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from gan_bench.compare import exports, figures
+from gan_bench.compare import exports
 from gan_bench.compare.exports import title
 from gan_bench.compare.findings import Finding, findings
-from gan_bench.compare.grids import Pictures, pictures, shown
+from gan_bench.compare.grids import pictures, shown
 from gan_bench.compare.page import Content, Drawing, html
+from gan_bench.compare.plates import plates, rendered
 from gan_bench.compare.results import Results
 from gan_bench.errors import UserError
 
@@ -33,26 +31,6 @@ class Written:
 
     files: list[Path]
     lines: list[str]
-
-
-@dataclass(frozen=True)
-class Plate:
-    """A figure to be drawn.
-
-    Attributes:
-        name: Of its files, without ending.
-        about, caption: As on the page.
-        draw: Makes it.
-        view: The place of the score that it is of; None: of no single one.
-        on_page: Whether the page has it; samples are there as grids.
-    """
-
-    name: str
-    about: str
-    draw: Callable[[], Figure]
-    caption: str = ""
-    view: int | None = None
-    on_page: bool = True
 
 
 def write_report(several: Sequence[Results], out: Path, formats: Collection[str],
@@ -119,92 +97,38 @@ def first_of_all(results: Results) -> list[str]:
 def _write(folder: Path, several: Sequence[Results], found: Sequence[Finding],
            formats: Collection[str], command: str, notes: Sequence[str]) -> None:
     """Write all files into an empty folder."""
-    tables = {
-        "csv": (("summary.csv", lambda file: exports.summary_frame(found).to_csv(file, index=False)
-                 ), ("pairs.csv", lambda file: exports.pairs_frame(found).to_csv(
-                     file, index=False))),
-        "tex": (("table.tex", lambda file: file.write_text(exports.as_latex(found))),),
-        "md": (("table.md", lambda file: file.write_text(exports.as_markdown(found))),),
-        "parquet": (("history.parquet", lambda file: exports.write_history(several, file)),)}
-    for kind, makers in tables.items():
-        for name, make in makers if kind in formats else ():
-            make(folder / name)
+    if "csv" in formats:
+        exports.summary_frame(found).to_csv(folder / "summary.csv", index=False)
+        exports.pairs_frame(found).to_csv(folder / "pairs.csv", index=False)
+    if "tex" in formats:
+        (folder / "table.tex").write_text(exports.as_latex(found), encoding="utf-8")
+    if "md" in formats:
+        (folder / "table.md").write_text(exports.as_markdown(found), encoding="utf-8")
+    if "parquet" in formats:
+        exports.write_history(several, folder / "history.parquet")
     if not {"html", "figures"} & set(formats):
         return
+    files = "figures" in formats
     taken = [pictures(results) for results in several]
-    drawings: dict[int | None, list[Drawing]] = {}
-    if "figures" in formats:
+    drawn = [plate for plate in plates(several, found, taken) if plate.on_page or files]
+    made = rendered(drawn, ("svg", "png", "pdf") if files else ("svg",))
+    if files:
         (folder / "figures").mkdir()
-    for plate in plates(several, found, taken):
-        if not plate.on_page and "figures" not in formats:
-            continue
-        figure = plate.draw()
-        svg = figures.render(figure, "svg")
-        if plate.on_page:
-            drawings.setdefault(plate.view, []).append(Drawing(plate.about, svg, plate.caption))
-        if "figures" in formats:
-            (folder / "figures" / f"{plate.name}.svg").write_bytes(svg)
-            for kind in ("png", "pdf"):
-                figures.save(figure, folder / "figures" / f"{plate.name}.{kind}")
+        for plate, contents in zip(drawn, made, strict=True):
+            for kind, content in contents.items():
+                (folder / "figures" / f"{plate.name}.{kind}").write_bytes(content)
     if "html" in formats:
-        beside = sorted(file.name for file in folder.iterdir())
-        page = html(Content(found, [drawings.get(i, []) for i in range(len(found))],
-                            drawings.get(None, []),
-                            [(results, shown(own, len(several))) for results, own in zip(
-                                several, taken, strict=True)], command, beside, notes))
+        drawings: dict[int | None, list[Drawing]] = {}
+        for plate, contents in zip(drawn, made, strict=True):
+            if plate.on_page:
+                drawings.setdefault(plate.view, []).append(
+                    Drawing(plate.about, contents["svg"], plate.caption))
+        page = html(Content(
+            found, [drawings.get(i, []) for i in range(len(found))], drawings.get(None, []),
+            [(results, shown(own, len(several)))
+             for results, own in zip(several, taken, strict=True)],
+            command, sorted(file.name for file in folder.iterdir()), notes))
         (folder / PAGE).write_text(page, encoding="utf-8")
-
-
-def plates(several: Sequence[Results], found: Sequence[Finding], taken: Sequence[Pictures],
-           ) -> Iterator[Plate]:
-    """Yield the figures of a report."""
-    def name(results: Results, what: str) -> str:
-        return _safe(f"{results.experiment}-{what}" if len(several) > 1 else what)
-
-    for i, one in enumerate(found):
-        results, score = one.results, one.score
-        yield Plate(name(results, f"{score}-seeds"), f"Final {score} of every seed, by variant",
-                    lambda r=results, s=score: figures.seed_dots(r, s), view=i)
-        yield Plate(name(results, f"{score}-curves"), f"{score} over training, by variant",
-                    lambda r=results, s=score: figures.learning_curves(r, s), view=i)
-        if one.better and one.pairs:
-            yield Plate(name(results, f"{score}-pairs"),
-                        f"How likely a run of each variant beats one of each other, by {score}",
-                        lambda p=one.pairs, s=score: figures.heat_map(p, s),
-                        _over_all(one), view=i)
-    if len(several) > 1:
-        for score in dict.fromkeys(one.score for one in found if one.better):
-            having = [one.results for one in found if one.score == score]
-            if len(having) > 1:
-                yield Plate(_safe(f"{score}-profiles"),
-                            f"Performance profiles of {score} over the experiments",
-                            lambda h=having, s=score: figures.profiles(h, s))
-    for results, own in zip(several, taken, strict=True):
-        yield Plate(name(results, "dynamics"), "Losses and D's output over training, by variant",
-                    lambda r=results: figures.dynamics(r))
-        if own.raw:
-            yield Plate(name(results, "samples"), "Samples of every variant and seed",
-                        lambda o=own: figures.mosaic(
-                            {v: {seed: by_step[max(by_step)] for seed, by_step in seeds.items()}
-                             for v, seeds in o.raw.items()}), on_page=False)
-        for variant, seeds in own.raw.items():
-            seed = min(seeds)
-            yield Plate(name(results, f"samples-{variant}"), f"Samples of {variant} over training",
-                        lambda p=seeds[seed], v=variant, s=seed: figures.mosaic_over_steps(
-                            p, f"{v}, seed {s}"), on_page=False)
-
-
-def _safe(name: str) -> str:
-    """Return a name as a file can have it."""
-    return re.sub(r"[^\w.=-]", "_", name)[:120]
-
-
-def _over_all(one: Finding) -> str:
-    family, against = (max((c.family for c in pairs), default=0)
-                       for pairs in (one.pairs, one.comparisons))
-    return "" if family <= against else (
-        f"Here Holm's correction is over all {family} pairs, which asks more of each than the "
-        f"{against} against the baseline that the verdicts and the table are about.")
 
 
 def _replace(folder: Path, out: Path) -> list[Path]:

@@ -239,11 +239,8 @@ def final_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
     Those of the final measurement alone once there is one, as one name never stands for two
     protocols.
     """
-    last: dict[str, tuple[int, float]] = {}
-    for key, step, value in zip(run.keys, run.steps, run.values, strict=True):
-        name = run.metrics[key]
-        if name.startswith((DURING, FINAL)) and (name not in last or step >= last[name][0]):
-            last[name] = (int(step), float(value))
+    ends = np.flatnonzero(np.diff(run.keys, append=-1))  # the measurements are in order
+    last = {run.metrics[run.keys[end]]: float(run.values[end]) for end in ends}
     prefix = FINAL if any(name.startswith(FINAL) for name in last) else DURING
-    return {name.removeprefix(prefix): (name, value) for name, (_, value) in last.items()
+    return {name.removeprefix(prefix): (name, value) for name, value in last.items()
             if name.startswith(prefix)}

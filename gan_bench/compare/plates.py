@@ -1,0 +1,150 @@
+"""The figures of a report: which there are, and how they become files, on all cores at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+
+from matplotlib.figure import Figure
+
+from gan_bench.compare import figures
+from gan_bench.compare.findings import Finding
+from gan_bench.compare.grids import Pictures
+from gan_bench.compare.results import Results
+from gan_bench.errors import UserError, one_line
+
+SEQUENCES = 4  # variants whose samples over training get a figure; the page shows all of them
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure to be drawn.
+
+    Attributes:
+        name: Of its files, without ending.
+        about: What it shows, for those who cannot see it.
+        draw: Makes it.
+        caption: What the page says below it.
+        view: The place of the score that it is of; None: of no single one.
+        on_page: Whether the page has it; samples are there as grids.
+        prints: Whether there is a PNG and a PDF of it too.
+    """
+
+    name: str
+    about: str
+    draw: Callable[[], Figure]
+    caption: str = ""
+    view: int | None = None
+    on_page: bool = True
+    prints: bool = True
+
+
+def plates(several: Sequence[Results], found: Sequence[Finding], taken: Sequence[Pictures],
+           ) -> Iterator[Plate]:
+    """Yield the figures of a report.
+
+    Those of the score that leads, and of none, are printed: a PDF takes longer than all else.
+    """
+    def name(results: Results, what: str) -> str:
+        return _safe(f"{results.experiment}-{what}" if len(several) > 1 else what)
+
+    for i, one in enumerate(found):
+        results, score, leads = one.results, one.score, one.score == found[0].score
+        yield Plate(name(results, f"{score}-seeds"), f"Final {score} of every seed, by variant",
+                    partial(figures.seed_dots, results, score), view=i, prints=leads)
+        yield Plate(name(results, f"{score}-curves"), f"{score} over training, by variant",
+                    partial(figures.learning_curves, results, score), view=i, prints=leads)
+        if one.better and one.pairs:
+            yield Plate(name(results, f"{score}-pairs"),
+                        f"How likely a run of each variant beats one of each other, by {score}",
+                        partial(figures.heat_map, one.pairs, score), _over_all(one), i,
+                        prints=leads)
+    for score in dict.fromkeys(one.score for one in found if one.better):
+        having = [one.results for one in found if one.score == score]
+        if len(having) > 1:
+            yield Plate(_safe(f"{score}-profiles"),
+                        f"Performance profiles of {score} over the experiments",
+                        partial(figures.profiles, having, score))
+    for results, own in zip(several, taken, strict=True):
+        yield Plate(name(results, "dynamics"), "Losses and D's output over training, by variant",
+                    partial(figures.dynamics, results))
+        if own.raw:
+            last = {variant: {seed: by_step[max(by_step)] for seed, by_step in seeds.items()}
+                    for variant, seeds in own.raw.items()}
+            yield Plate(name(results, "samples"), "Samples of every variant and seed",
+                        partial(figures.mosaic, last), on_page=False)
+        for variant, seeds in list(own.raw.items())[:SEQUENCES]:
+            seed = min(seeds)
+            yield Plate(name(results, f"samples-{variant}"), f"Samples of {variant} over training",
+                        partial(figures.mosaic_over_steps, seeds[seed], f"{variant}, seed {seed}"),
+                        on_page=False)
+
+
+def rendered(drawn: Sequence[Plate], kinds: Sequence[str]) -> list[dict[str, bytes]]:
+    """Return each figure in every format that it is wanted in, by the format's name.
+
+    Args:
+        kinds: Of those that are printed; the others are SVG alone.
+
+    Raises:
+        UserError: A process was killed.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    if cores == 1 or len(drawn) < 4:
+        return [_render(plate, kinds) for plate in drawn]
+    # Forked, they share the frames with us, which are too large to be sent.
+    context = multiprocessing.get_context("fork")
+    working = []
+    for first in range(cores):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(drawn[first::cores], kinds, sender),
+                                  daemon=True)
+        process.start()
+        sender.close()
+        working.append((process, receiver))
+    made: list[dict[str, bytes]] = [{} for _ in drawn]
+    for first, (process, receiver) in enumerate(working):
+        try:
+            for i in range(first, len(drawn), cores):
+                made[i] = receiver.recv()
+                if "error" in made[i]:
+                    raise RuntimeError(f"{drawn[i].name}: {made[i]['error'].decode()}")
+        except EOFError:
+            raise UserError("a process that draws was killed, perhaps for want of memory") from None
+        process.join()
+    return made
+
+
+def _work(drawn: Sequence[Plate], kinds: Sequence[str], sender: Connection) -> None:
+    for plate in drawn:
+        try:
+            sender.send(_render(plate, kinds))
+        except Exception as error:
+            sender.send({"error": one_line(error).encode()})
+
+
+def _render(plate: Plate, kinds: Sequence[str]) -> dict[str, bytes]:
+    figure = plate.draw()
+    made = {"svg": figures.render(figure, "svg")}
+    figure.set_layout_engine("none")  # everything is in its place now
+    return made | {kind: figures.render(figure, kind)
+                   for kind in kinds if plate.prints and kind not in made}
+
+
+def _safe(name: str) -> str:
+    """Return a name as a file can have it."""
+    return re.sub(r"[^\w.=-]", "_", name)[:120]
+
+
+def _over_all(one: Finding) -> str:
+    family, against = (max((c.family for c in pairs), default=0)
+                       for pairs in (one.pairs, one.comparisons))
+    return "" if family <= against else (
+        f"Here Holm's correction is over all {family} pairs, which asks more of each than the "
+        f"{against} against the baseline that the verdicts and the table are about.")
