@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from studies import make_studies
 
 # How many mutated files the suite tries, and `make faults`.
 settings.register_profile("suite", max_examples=600)
@@ -29,3 +30,9 @@ def mnist_root(data_root: Path) -> Path:
     if not (data_root / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
         pytest.skip(f"no MNIST in {data_root}, which GAN_BENCH_DATA names")
     return data_root
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of two real studies, trained once: `losses` and `more` (tests/studies.py)."""
+    return make_studies(tmp_path_factory.mktemp("studies"))

@@ -1,0 +1,79 @@
+"""Real studies for the tests of the comparison: trained once, and read by all of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+STUDY = """\
+name: {name}
+question: Which loss?
+dataset: {{name: digits, image_size: 16}}
+seeds: [0, 1, 2]
+base: {{model: {{name: mlp, width: 16}}, batch_size: 32, steps: 20, log_every: 5, sample_every: 10}}
+variants: {variants}
+evaluate: {{every: 10, samples: 100, metrics: [fd_random, d_accuracy, classes_covered],
+  latent_sets: {sets}}}
+margin: 5%
+compute: {{device: cpu}}
+"""
+STRICT = {"PYTHONWARNINGS": "error::RuntimeWarning"}  # a division by zero is a traceback
+
+
+def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240,
+              ) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, where a RuntimeWarning is an error."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
+    return subprocess.run([sys.executable, "-m", "gan_bench.cli", *map(str, arguments)],
+                          capture_output=True, text=True, check=False, timeout=timeout,
+                          env={**clean, **STRICT, **(env or {})})
+
+
+def write_study(folder: Path, name: str, variants: str, sets: int = 1) -> Path:
+    """Write an experiment file."""
+    file = folder / f"{name}.yaml"
+    file.write_text(STUDY.format(name=name, variants=variants, sets=sets))
+    return file
+
+
+def make_studies(folder: Path) -> Path:
+    """Train two studies: `losses`, of two variants, and `more`, of one; return their root."""
+    losses = write_study(folder, "losses", "{plain: {}, sat: {loss: saturating}}", sets=3)
+    more = write_study(folder, "more", "{wide: {model: {width: 24}}}")
+    for file in (losses, more):
+        done = gan_bench("run", file, "--root", folder / "root")
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "root"
+
+
+def edited(root: Path, folder: Path, statements: Sequence[str] = ()) -> str:
+    """Return the address of a copy of the root's store, with what SQL has changed of it."""
+    with closing(sqlite3.connect(root / "mlflow.db")) as db:
+        db.execute("pragma wal_checkpoint(truncate)")
+    copy = folder / "copy.db"
+    shutil.copy(root / "mlflow.db", copy)
+    with closing(sqlite3.connect(copy)) as db, db:
+        for statement in statements:
+            assert db.execute(statement).rowcount, statement
+    return f"sqlite:///{copy}"
+
+
+def of_run(variant: str, seed: int, experiment: str = "losses") -> str:
+    """Return an SQL expression for MLflow's id of a run."""
+    return (f"(select r.run_uuid from runs r join tags v on v.run_uuid = r.run_uuid and "
+            f"v.key = 'variant' and v.value = '{variant}' join tags s on s.run_uuid = r.run_uuid "
+            f"and s.key = 'seed' and s.value = '{seed}' join experiments e on e.experiment_id = "
+            f"r.experiment_id and e.name = '{experiment}')")
+
+
+def ended(variant: str, seed: int, status: str, why: str) -> list[str]:
+    """Return SQL that lets a run have ended in another way."""
+    run = of_run(variant, seed)
+    return [f"update tags set value = '{status}' where key = 'status' and run_uuid = {run}",
+            f"insert or replace into tags (key, value, run_uuid) values ('why', '{why}', {run})"]
