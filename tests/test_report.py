@@ -29,6 +29,7 @@ from gan_bench.reporting import Asked, _names, make_report
 from gan_bench.root import locked
 
 ALL = ["history.parquet", "pairs.csv", "report.html", "summary.csv", "table.md", "table.tex"]
+UNKNOWN = "delete from experiment_tags"  # so that nothing but the runs says what variants there are
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +86,12 @@ def test_the_tables_are_those_of_the_runs(studies: Path, whole: Path) -> None:
     table = summary(whole)
     for name, numbers in (("mean", scores.mean()), ("sd", scores.std()), ("median",
                           scores.median()), ("best", scores.min()), ("worst", scores.max())):
-        np.testing.assert_allclose(table[name], numbers, rtol=1e-12)
+        np.testing.assert_allclose(table[name], numbers, rtol=1e-9)
     assert (table["n"] == 3).all()
     assert (table["diverged"] == 0).all()
     assert table["collapsed"].notna().all()
     gap = scores.mean()["sat"] - scores.mean()["plain"]
-    assert table.loc["sat", "difference"] == pytest.approx(gap, rel=1e-12)
+    assert table.loc["sat", "difference"] == pytest.approx(gap, rel=1e-9)
     assert pd.isna(table.loc["plain", "difference"])
     assert (table[["sd_latents", "sd_seeds"]] >= 0).all(axis=None)
     assert summary(whole, "d_accuracy_real")["best"].isna().all()
@@ -108,8 +109,8 @@ def test_best_checkpoint_and_area_are_beside_the_final_score(studies: Path, whol
     table = summary(whole)
     best = curve.min().groupby("variant", observed=True).mean()
     area = curve.mean().groupby("variant", observed=True).mean()  # of two points, as it happens
-    np.testing.assert_allclose(table["best_checkpoint"], best, rtol=1e-12)
-    np.testing.assert_allclose(table["area_under_curve"], area, rtol=1e-12)
+    np.testing.assert_allclose(table["best_checkpoint"], best, rtol=1e-9)
+    np.testing.assert_allclose(table["area_under_curve"], area, rtol=1e-9)
 
 
 def curve(values: list[float], status: str = "FINISHED", variant: str = "a", seed: int = 0,
@@ -150,8 +151,9 @@ def test_tables_for_papers(whole: Path) -> None:
 def test_what_latex_and_markdown_would_take_for_commands(studies: Path, tmp_path: Path) -> None:
     name = r"a_b & 50% $x$ #1 {y} ~ ^ \input{z} | <b>"
     uri = edited(studies, tmp_path, [
-        f"update tags set value = '{name}' where key = 'variant' and value = 'sat'"])
-    found = findings(load_results("losses", uri))
+        f"update tags set value = '{name}' where key = 'variant' and value = 'sat'",
+        UNKNOWN])
+    found = findings(load_results("losses", uri, tmp_path))
     tex, md = as_latex(found), as_markdown(found)
     assert (r"a\_b \& 50\% \$x\$ \#1 \{y\} \textasciitilde{} \textasciicircum{} "
             r"\textbackslash{}input\{z\} | <b>") in tex
@@ -272,8 +274,8 @@ def test_one_seed(studies: Path, tmp_path: Path) -> None:
     table = summary(tmp_path / "out")
     assert table[["mean_low", "sd", "p", "difference_low"]].isna().all(axis=None)
     assert (table["note"].str.contains("one seed: no interval")).all()
-    assert "(one seed: no interval)" not in (tmp_path / "out" / "report.html").read_text()
-    assert "one seed: no interval" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<small>(one seed: no interval)</small>" in page
 
 
 def test_a_metric_that_some_runs_lack(studies: Path, tmp_path: Path) -> None:
@@ -322,11 +324,11 @@ def test_several_experiments(studies: Path, tmp_path: Path) -> None:
     assert (table["holm_over"].dropna() == 2).all()
     assert len(pd.read_csv(tmp_path / "pairs.csv").query("score == 'fd_random'")) == 3
     uri = edited(studies, tmp_path, [
-        "update tags set value = 'plain' where key = 'variant' and value = 'wide'"])
-    report(studies, tmp_path, "losses", "more", uri=uri)
+        "update tags set value = 'plain' where key = 'variant' and value = 'wide'", UNKNOWN])
+    report(tmp_path, tmp_path, "losses", "more", uri=uri)
     assert list(summary(tmp_path).index) == ["losses/plain", "losses/sat", "more/plain"]
     means = summary(tmp_path)["mean"].to_numpy()
-    np.testing.assert_allclose(means, table["mean"], rtol=1e-12)
+    np.testing.assert_allclose(means, table["mean"], rtol=1e-9)
 
 
 def test_experiments_that_were_not_measured_alike(studies: Path, tmp_path: Path) -> None:
@@ -342,8 +344,8 @@ def test_experiments_on_different_data(studies: Path, tmp_path: Path) -> None:
     uri = edited(studies, tmp_path, [
         "update tags set value = replace(value, '\"data\": \"digits', '\"data\": \"letters') where "
         f"key like 'protocol.%' and run_uuid = {of_run('wide', seed, 'more')}" for seed in range(3)
-    ] + ["update tags set value = 'plain' where key = 'variant' and value = 'wide'"])
-    report(studies, tmp_path / "out", "losses", "more", uri=uri, formats="html,csv,figures")
+    ] + ["update tags set value = 'plain' where key = 'variant' and value = 'wide'", UNKNOWN])
+    report(tmp_path, tmp_path / "out", "losses", "more", uri=uri, formats="html,csv,figures")
     table = pd.read_csv(tmp_path / "out" / "summary.csv").query("score == 'fd_random'")
     assert table[["experiment", "variant"]].values.tolist() == [
         ["losses", "plain"], ["losses", "sat"], ["more", "plain"]]
@@ -442,17 +444,16 @@ def test_pictures_within_the_budget() -> None:
     small = shown(Pictures({"a": {0: {1: grid(4)}}}, [0], [1]))
     assert small.notes == ()
     assert (small.width, small.height) == (39, 39)  # 8 × 4 and 7 between them
-    picture = Image.open(BytesIO(small.grids["a"][0][1])).convert("RGB")
-    assert picture.format is None
-    one = grid(64)
+    assert Image.open(BytesIO(small.grids["a"][0][1])).format == "WEBP"
+    one = grid(32)
     many = shown(Pictures({"a": {0: dict.fromkeys(range(30), one)}}, [0], [*range(30)]))
     assert many.notes == ("16 of 64 samples of each grid",)
-    assert many.width == 4 * 64 + 3
+    assert many.width == 4 * 32 + 3
     sizes = [len(content) for content in many.grids["a"][0].values()]
     assert len(sizes) == 30
     assert BUDGET / 2 < sum(sizes) <= BUDGET
-    first = np.asarray(Image.open(BytesIO(one)))[2:66, 2:66]
-    there = np.asarray(Image.open(BytesIO(many.grids["a"][0][0])).convert("RGB"))[:64, :64]
+    first = np.asarray(Image.open(BytesIO(one)))[2:34, 2:34]
+    there = np.asarray(Image.open(BytesIO(many.grids["a"][0][0])).convert("RGB"))[:32, :32]
     np.testing.assert_array_equal(there, first)
 
 
