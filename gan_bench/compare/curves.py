@@ -85,26 +85,26 @@ class Curves:
         return f"{self.variant}\n({count(self.runs, 'run')}{lost})"
 
 
-def curves(results: Results, metric: str, bounds: tuple[float, float] = ANYTHING) -> list[Curves]:
+def curves(results: Results, metric: str, bounds: tuple[float, float] = ANYTHING,
+           points: int = POINTS) -> list[Curves]:
     """Return a metric's curves for each variant, in the experiment's order.
-
-    Means are taken at no more than `POINTS` steps, evenly spread, for no more can be seen.
 
     Args:
         metric: As it is called in the history.
         bounds: The least and the greatest value that there can be.
+        points: Means are taken at no more steps, evenly spread, for no more can be seen.
     """
     rows = results.history.loc[results.history["metric"] == metric, ["run", "step", "value"]]
     rows = rows[np.isfinite(rows["value"])].sort_values("step", kind="stable")
     rows = rows.drop_duplicates(["run", "step"], keep="last")
     lines = {str(run): (own["step"].to_numpy(np.float64), own["value"].to_numpy(np.float64))
              for run, own in rows.groupby("run", observed=True, sort=False)}
-    return [_variant(str(variant), own["status"], lines, bounds)
+    return [_variant(str(variant), own["status"], lines, bounds, points)
             for variant, own in results.runs.groupby("variant", observed=True, sort=True)]
 
 
 def _variant(variant: str, status: pd.Series, lines: dict[str, tuple[Values, Values]],
-             bounds: tuple[float, float]) -> Curves:
+             bounds: tuple[float, float], points: int) -> Curves:
     own = {str(run): lines[str(run)] for run in status.index if str(run) in lines}
     lost = {str(run) for run in status.index[status == "DIVERGED"]}
     whole = [own[run] for run in own if run not in lost]
@@ -120,8 +120,8 @@ def _variant(variant: str, status: pd.Series, lines: dict[str, tuple[Values, Val
         some = str(fewer.min()) if fewer.min() == fewer.max() else f"{fewer.min()} to {fewer.max()}"
         notes.append(f"{variant}: no mean at {len(fewer)} of {count(len(everywhere), 'step')}, "
                      f"where {some} of {count(len(whole), 'run')} have a value")
-    if len(steps) > POINTS:
-        steps = steps[np.linspace(0, len(steps) - 1, POINTS).round().astype(int)]
+    if len(steps) > points:
+        steps = steps[np.linspace(0, len(steps) - 1, points).round().astype(int)]
     at = np.array([y[np.searchsorted(x, steps)] for x, y in whole]).reshape(len(whole), len(steps))
     means = [mean_of(values, bounds, len(lost)) for values in at.T]
     value, low, high = (np.array([getattr(mean, end) for mean in means], dtype=np.float64)
@@ -186,14 +186,15 @@ def learning_curves(results: Results, score: str) -> Figure:
     Args:
         score: Its name, without the `eval/` of the history.
     """
-    found = curves(results, DURING + score, ranges().get(score, ANYTHING))
+    few = len(results.variants) <= TOGETHER
+    points = POINTS if few else IN_PANEL
+    found = curves(results, DURING + score, ranges().get(score, ANYTHING), points)
     title = f"{score} during training · {results.experiment}"
     with settings():
         if not any(own.lines for own in found):
             return in_words(title, f"No run has a finite {score} from during training"
                             + _lost(found) + ".")
         looks = styles(list(results.runs["variant"].cat.categories))
-        few = len(found) <= TOGETHER
         if few:
             figure = new_figure(title, WIDTH, 4.2)
             panels = [figure.subplots()] * len(found)
@@ -201,7 +202,7 @@ def learning_curves(results: Results, score: str) -> Figure:
             figure, panels = panels_of(title, [own.label for own in found], 1, 1.9, STEPS)
         for i, (own, axes) in enumerate(zip(found, panels, strict=True)):
             draw(axes, own, looks[own.variant], i if few else 0, rasterised=_dense(found),
-                 points=POINTS if few else IN_PANEL)
+                 points=points)
         base = next((own for own in found if own.variant == results.baseline), None)
         notes = [note for own in found for note in own.notes]
         if not few and base and len(base.mean[0]):
@@ -231,7 +232,8 @@ def dynamics(results: Results) -> Figure:
     D's are dark and solid, G's in the variant's colour and dashed. Losses have an axis of their
     own for each variant, as they are different functions.
     """
-    found = {metric: curves(results, metric) for metric in (*LOSSES, *OUTPUTS)}
+    found = {metric: curves(results, metric, points=IN_PANEL)
+             for metric in (*LOSSES, *OUTPUTS)}
     title = f"Losses, and D's output · {results.experiment}"
     with settings():
         if not any(own.lines for each in found.values() for own in each):

@@ -131,10 +131,7 @@ def _work(drawn: Sequence[Plate], kinds: Sequence[str], sender: Connection) -> N
 
 def _render(plate: Plate, kinds: Sequence[str]) -> dict[str, bytes]:
     figure = plate.draw()
-    made = {"svg": figures.render(figure, "svg")}
-    figure.set_layout_engine("none")  # everything is in its place now
-    return made | {kind: figures.render(figure, kind)
-                   for kind in kinds if plate.prints and kind not in made}
+    return {kind: figures.render(figure, kind) for kind in kinds if plate.prints or kind == "svg"}
 
 
 def _safe(name: str) -> str:
