@@ -201,8 +201,8 @@ def _of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
         f"sqlite:///file:{database}?mode=ro&uri=true" if database else uri)
     try:
         with engine.connect() as connection:
-            homes = {run: home for run, home in connection.execute(sqlalchemy.text(
-                "select run_uuid, artifact_uri from runs"))}
+            found = connection.execute(sqlalchemy.text("select run_uuid, artifact_uri from runs"))
+            homes = {row[0]: row[1] for row in found}
     finally:
         engine.dispose()
     for run in runs:
