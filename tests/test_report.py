@@ -238,7 +238,7 @@ def test_all_runs_diverged(studies: Path, tmp_path: Path) -> None:
     uri = edited(studies, tmp_path, [
         "update tags set value = 'DIVERGED' where key = 'status'"])
     done = report(studies, tmp_path / "out", uri=uri, formats="html,csv,tex,md,parquet,figures")
-    assert "losses: 6 of 6 runs diverged; they count, and rank last" in done.lines
+    assert "6 of 6 runs diverged; they count, and rank last" in done.lines
     assert "every run diverged: there is no score to compare" in done.lines
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Every run diverged: there is no score to compare." in page
@@ -258,7 +258,7 @@ def test_diverged_failed_and_nan_are_counted_apart(studies: Path, tmp_path: Path
     assert (table["mean"] < 1e6).all()
     assert table.loc["sat", "verdict"] == "inconclusive"
     first = "\n".join(done.lines)
-    assert "1 of 6 runs are no result: 1 FAILED" in first
+    assert "1 of 6 runs have no result: 1 FAILED" in first
     assert "1 of 6 runs diverged" in first
     page = (tmp_path / "out" / "report.html").read_text()
     for words in ("d_loss is NaN at step 7", "out of memory"):

@@ -97,7 +97,7 @@ def html(content: Content) -> str:
 
 def _breakable(name: str) -> Markup:
     """Return a name that breaks where it is put together, and nowhere else if that is enough."""
-    return Markup(re.sub(r"(&[a-z#0-9]+;|[-_,./=])(?=.)", r"\1<wbr>", str(escape(name))))
+    return Markup(re.sub(r"(&[a-z#0-9]+;|[-_/=]|[.,](?!\d))(?=.)", r"\1<wbr>", str(escape(name))))
 
 
 def _stacked(text: str) -> Markup:
@@ -229,7 +229,7 @@ def _experiment(results: Results) -> dict[str, Any]:
     words.append("no margin of equivalence" if not margin else "margin of equivalence " + (
         ", ".join(f"{name} {amount}" for name, amount in margin.items())
         if isinstance(margin, dict) else str(margin)))
-    versions = [(str(version) or "unknown", len(own))
+    versions = [(str(version) or "an unknown version", count(len(own), "run"))
                 for version, own in runs.groupby("version", sort=False)]
     table = [{"variant": str(row["variant"]), "seed": int(row["seed"]), "run": str(run),
               "status": row["status"], "step": f"{int(row['step']):,}",

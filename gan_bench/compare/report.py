@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_bench.compare import exports
+from gan_bench.compare.drawing import count
 from gan_bench.compare.exports import title
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.grids import pictures, shown
@@ -54,7 +55,8 @@ def write_report(several: Sequence[Results], out: Path, formats: Collection[str]
     found = [finding for results in several for finding in findings(results, score)]
     lead = found[0].score if found else None
     found.sort(key=lambda one: one.score != lead)  # of every experiment first
-    notes = [*notes, *(line for results in several for line in first_of_all(results))]
+    notes = [*notes, *(f"{results.experiment}: {line}" if len(several) > 1 else line
+                       for results in several for line in first_of_all(results))]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".report-") as folder:
@@ -74,23 +76,21 @@ def first_of_all(results: Results) -> list[str]:
     runs, lines = results.runs, []
     versions = runs["version"].value_counts()
     if len(versions) > 1:
-        each = "; ".join(f"{version or 'unknown'}: {n} runs" for version, n in versions.items())
-        lines.append(f"{results.experiment}: runs of {len(versions)} program versions are compared "
-                     f"({each})")
+        each = "; ".join(f"{version or 'unknown'}: {count(n, 'run')}"
+                         for version, n in versions.items())
+        lines.append(f"runs of {len(versions)} program versions are compared ({each})")
     states = runs["status"].value_counts()
     open_ends = {state: int(n) for state, n in states.items()
                  if state not in ("FINISHED", "DIVERGED")}
     if open_ends:
-        lines.append(f"{results.experiment}: {sum(open_ends.values())} of {len(runs)} runs are no "
-                     f"result: {', '.join(f'{n} {state}' for state, n in open_ends.items())}")
+        lines.append(f"{sum(open_ends.values())} of {count(len(runs), 'run')} have no result: "
+                     + ", ".join(f"{n} {state}" for state, n in open_ends.items()))
     if lost := int(states.get("DIVERGED", 0)):
-        lines.append(f"{results.experiment}: {lost} of {len(runs)} runs diverged; they count, and "
-                     f"rank last")
+        lines.append(f"{lost} of {count(len(runs), 'run')} diverged; they count, and rank last")
     few = runs.groupby("variant", observed=True)["seed"].nunique()
     if (few == 1).any():
-        lines.append(f"{results.experiment}: one seed of {', '.join(map(str, few.index[few == 1]))}"
-                     f": no intervals and no verdict, for there is nothing to judge the scatter of "
-                     f"seeds by")
+        lines.append(f"one seed of {', '.join(map(str, few.index[few == 1]))}: no intervals and no "
+                     f"verdict, for there is nothing to judge the scatter of seeds by")
     return lines
 
 
