@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gan_bench.errors import SpecError, UserError
     from gan_bench.experiment import load_experiment
     from gan_bench.outcome import Outcome
-    from gan_bench.registry import DATASETS, LOSSES, METRICS, MODELS, OPTIMIZERS, Part
+    from gan_bench.registry import DATASETS, LOSSES, METRICS, MODELS, OPTIMIZERS, PENALTIES, Part
     from gan_bench.run import prepare, run_one
     from gan_bench.sample import draw, load_generator
     from gan_bench.spec import ExperimentSpec, RunSpec
@@ -31,14 +31,15 @@ _HOMES = {
     "load_experiment": "experiment",
     "Outcome": "outcome",
     "DATASETS": "registry", "LOSSES": "registry", "METRICS": "registry", "MODELS": "registry",
-    "OPTIMIZERS": "registry", "Part": "registry",
+    "OPTIMIZERS": "registry", "PENALTIES": "registry", "Part": "registry",
     "prepare": "run", "run_one": "run",
     "draw": "sample", "load_generator": "sample",
     "ExperimentSpec": "spec", "RunSpec": "spec",
 }
 
 __all__ = [
-    "DATASETS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "ExperimentSpec", "Outcome", "Part",
+    "DATASETS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES", "ExperimentSpec",
+    "Outcome", "Part",
     "Results", "RunSpec", "SpecError", "UserError", "draw", "load_experiment", "load_generator",
     "load_results", "prepare", "run_one",
 ]

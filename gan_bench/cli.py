@@ -207,7 +207,8 @@ def sync(
 @app.command(name="list")
 def list_names(
     kind: Annotated[str | None, typer.Argument(
-        help="One of datasets, models, losses, optimizers, extractors, metrics.")] = None,
+        help="One of datasets, models, losses, penalties, optimizers, extractors, "
+        "metrics.")] = None,
 ) -> None:
     """Show every registered name with its arguments and what it is."""
     from gan_bench import registry
@@ -217,6 +218,7 @@ def list_names(
 
     kinds: dict[str, Registry[Any]] = {
         "datasets": registry.DATASETS, "models": registry.MODELS, "losses": registry.LOSSES,
+        "penalties": registry.PENALTIES,
         "optimizers": registry.OPTIMIZERS, "extractors": registry.EXTRACTORS,
         "metrics": registry.METRICS}
     if kind is not None and kind not in kinds:

@@ -15,7 +15,8 @@ from gan_bench.errors import one_line
 from gan_bench.losses import Loss
 from gan_bench.models import build_networks
 from gan_bench.optimizers import build_optimizer, rate
-from gan_bench.registry import LOSSES
+from gan_bench.penalties import Penalty
+from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.spec import RunSpec
 
 STOCHASTIC = (nn.Dropout, nn.Dropout2d)
@@ -33,6 +34,8 @@ class Engine:
 
     def __init__(self, spec: RunSpec, device: str) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, device)
+        self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
+        _constrain(networks.discriminator, self._penalties, spec.seed)
         self.spec = spec
         self.device = device
         self.generator, self.discriminator = networks.generator, networks.discriminator
@@ -44,7 +47,7 @@ class Engine:
             for network, part in ((self.generator, spec.g_optimizer),
                                   (self.discriminator, spec.d_optimizer))
         }
-        self._draws = torch.Generator(device)
+        self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._latent_dim = int(spec.model.args["latent_dim"])
         self._has_dropout = any(isinstance(layer, STOCHASTIC) for network in self._optimizers
                                 for layer in network.modules())
@@ -54,12 +57,19 @@ class Engine:
         """The generator that is sampled and scored: the weight average where there is one."""
         return self.ema if self.ema is not None else self.generator
 
-    def step(self, step: int, real: list[Tensor], observe: bool = False) -> dict[str, Tensor]:
+    @property
+    def needs_real(self) -> bool:
+        """Whether G's loss compares fake with real examples."""
+        return self._loss.needs_real
+
+    def step(self, step: int, real: list[Tensor], observe: bool = False,
+             g_real: Tensor | None = None) -> dict[str, Tensor]:
         """Update D `d_steps` times and G once, in the run's order.
 
         Args:
             step: The number of the step, from 1; all random numbers depend on it.
             real: One batch in [-1, 1] for each update of D, `(N, C, H, W)` or `(N, D)` float32.
+            g_real: One for G's update, if it `needs_real`.
             observe: Whether to compute what is logged.
 
         Returns:
@@ -75,7 +85,7 @@ class Engine:
         latents = self._latents(n)
         fake = self.generator(latents) if self.spec.share_fakes else None
         if not d_first:
-            fake = self._step_generator(latents, fake, step, seen, observe)
+            fake = self._step_generator(latents, fake, g_real, step, seen, observe)
         for i, batch in enumerate(real):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
@@ -84,7 +94,7 @@ class Engine:
                     d_fake = self.generator(self._latents(n))
             self._step_discriminator(batch, d_fake, step, seen, observe and i == len(real) - 1)
         if d_first:
-            self._step_generator(latents, fake, step, seen, observe)
+            self._step_generator(latents, fake, g_real, step, seen, observe)
         if self.ema is not None:
             self._average()
         return seen
@@ -125,6 +135,8 @@ class Engine:
 
     def _begin(self, step: int) -> None:
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
+        if self._penalties:
+            self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
         if self._has_dropout:  # layers draw from the global state: the one way to reach them
             torch.manual_seed(rng.derive(self.spec.seed, "dropout", step))
         for network, part in ((self.generator, self.spec.g_optimizer),
@@ -137,33 +149,52 @@ class Engine:
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, step: int, seen: dict[str, Tensor],
                             observe: bool) -> None:
+        real, fake = self._shown(real, step), self._shown(fake, step)
         real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
-        real_term, fake_term = self._loss.discriminator(real_logits, fake_logits)
-        loss = real_term + fake_term
+        terms = self._loss.discriminator(real_logits, fake_logits)
+        loss = sum(terms[1:], terms[0])
         if self.spec.d_loss_reduction == "mean":
-            loss = loss / 2
-        self._update(self.discriminator, loss, step)
+            loss = loss / len(terms)
+        due = [p.every * p.term(self.discriminator, real, fake, self._penalty_draws)
+               for p in self._penalties if p.term is not None and step % p.every == 0]
+        penalty = sum(due[1:], due[0]) if due else None
+        self._update(self.discriminator, loss if penalty is None else loss + penalty, step)
+        for constraint in self._penalties:
+            if constraint.after is not None:
+                constraint.after(self.discriminator)
         if observe:
             seen["train/d_loss"] = loss.detach()
-            seen["train/d_loss_real"] = real_term.detach()
-            seen["train/d_loss_fake"] = fake_term.detach()
+            if len(terms) == 2:
+                seen["train/d_loss_real"], seen["train/d_loss_fake"] = (t.detach() for t in terms)
+            if penalty is not None:
+                seen["train/d_penalty"] = penalty.detach()
             seen["train/d_real"] = real_logits.detach().sigmoid().mean()
             seen["train/d_fake"] = fake_logits.detach().sigmoid().mean()
             seen["train/d_accuracy_real"] = (real_logits > 0).float().mean()
             seen["train/d_accuracy_fake"] = (fake_logits < 0).float().mean()
             seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
 
-    def _step_generator(self, latents: Tensor, fake: Tensor | None, step: int,
+    def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None, step: int,
                         seen: dict[str, Tensor], observe: bool) -> Tensor:
         with _frozen(self.discriminator):
             if fake is None:
                 fake = self.generator(latents)
-            loss = self._loss.generator(self.discriminator(fake))
+            fake_logits = self.discriminator(self._shown(fake, step))
+            real_logits = None if real is None else self.discriminator(self._shown(real, step))
+            loss = self._loss.generator(fake_logits, real_logits)
             self._update(self.generator, loss, step)
         if observe:
             seen["train/g_loss"] = loss.detach()
             seen["train/g_grad_norm"] = _grad_norm(self.generator)
         return fake
+
+    def _shown(self, examples: Tensor, step: int) -> Tensor:
+        """What D is shown of examples: themselves, or blurred by noise."""
+        for penalty in self._penalties:
+            if penalty.blur is not None:
+                done = (step - 1) / self.spec.steps
+                examples = penalty.blur(examples, self._penalty_draws, done)
+        return examples
 
     def _update(self, network: nn.Module, loss: Tensor, step: int) -> None:
         optimizer = self._optimizers[network]
@@ -195,6 +226,15 @@ class Engine:
         made: Tensor = generator(latents.to(self.device)).cpu()
         generator.train(was_training)
         return made
+
+
+def _constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
+    """Let the constraints on D's layers change them; what they draw depends on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(rng.derive(seed, "init/constraints"))
+        for penalty in penalties:
+            if penalty.build is not None:
+                penalty.build(discriminator)
 
 
 def _grad_norm(network: nn.Module) -> Tensor:

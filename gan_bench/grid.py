@@ -202,6 +202,8 @@ def _labels(axis: str, values: list[Any], tails: Counter[str]) -> list[str]:
     key = axis if tails[tail] > 1 else tail
 
     def label(value: Any, long: bool) -> str:
+        if isinstance(value, list) and axis == "penalties":
+            return "+".join(label(part, long) for part in value) or "unpenalised"
         if isinstance(value, dict):
             named = [str(value["name"])] if "name" in value else []
             rest = [f"{k}={v}" for k, v in value.items() if k != "name"]

@@ -29,7 +29,10 @@ def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return the specification as flat text: `loss`: `lsgan`, `loss.target`: `0.9`."""
     flat: dict[str, str] = {}
     for key, value in spec.items():
-        if isinstance(value, dict) and set(value) == {"name", "args"}:
+        if key == "penalties":
+            flat[key] = "+".join(part["name"] for part in value) or "none"
+            value = {part["name"]: part["args"] for part in value}
+        elif isinstance(value, dict) and set(value) == {"name", "args"}:
             flat[prefix + key] = value["name"]
             value = value["args"]
         if isinstance(value, dict):

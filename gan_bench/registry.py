@@ -211,6 +211,7 @@ class Registry(Generic[T]):
 DATASETS: Registry[Any] = Registry("dataset", "gan_bench.data")
 MODELS: Registry[Any] = Registry("model", "gan_bench.models")
 LOSSES: Registry[Any] = Registry("loss", "gan_bench.losses")
+PENALTIES: Registry[Any] = Registry("penalty", "gan_bench.penalties")
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "gan_bench.optimizers")
 EXTRACTORS: Registry[Any] = Registry("extractor", "gan_bench.features")
 METRICS: Registry[Any] = Registry("metric", "gan_bench.metrics")

@@ -19,6 +19,7 @@ def json_schema() -> dict[str, Any]:
     keys = {**settings["properties"]}
     keys["optimizer"] = {**keys["g_optimizer"], "description": "both networks' optimizer"}
     keys = {key: _resolve(value, key in (*PARTS, "optimizer")) for key, value in keys.items()}
+    keys["penalties"]["items"] = _resolve(keys["penalties"]["items"], False)
     run = {"type": "object", "properties": keys, "additionalProperties": False}
     definitions["Run"] = run
     properties = {key: _resolve(value, False) for key, value in schema["properties"].items()}

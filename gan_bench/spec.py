@@ -30,6 +30,8 @@ from gan_bench.registry import Part, PartError, Registry
 
 Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
 Loss = Annotated[Part, BeforeValidator(registry.LOSSES.parse), WithJsonSchema({"kind": "LOSSES"})]
+Penalty = Annotated[Part, BeforeValidator(registry.PENALTIES.parse),
+                    WithJsonSchema({"kind": "PENALTIES"})]
 Optimizer = Annotated[Part, BeforeValidator(registry.OPTIMIZERS.parse),
                       WithJsonSchema({"kind": "OPTIMIZERS"})]
 Data = Annotated[Part, BeforeValidator(registry.DATASETS.parse),
@@ -102,6 +104,8 @@ class RunSettings(Closed):
 
     model: Model
     loss: Loss = Field("non_saturating", validate_default=True)
+    penalties: list[Penalty] = Field(
+        [], description="what keeps D in bounds: names of `gan-bench list penalties`")
     g_optimizer: Optimizer = Field("adam", validate_default=True)
     d_optimizer: Optimizer = Field("adam", validate_default=True)
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -120,6 +124,14 @@ class RunSettings(Closed):
     log_every: Positive = 50
     sample_every: Positive | None = Field(
         None, description="save a sample grid every so many steps; null: at the end only")
+
+    @field_validator("penalties")
+    @classmethod
+    def _once(cls, penalties: list[Part]) -> list[Part]:
+        names = [penalty.name for penalty in penalties]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"{twice} is named twice")
+        return penalties
 
 
 class RunSpec(RunSettings):
@@ -170,6 +182,13 @@ class RunSpec(RunSettings):
         return folder
 
 
+# Keys that are younger than the ids of runs without them, which their defaults leave as they were.
+_YOUNGER: dict[str, Any] = {
+    "penalties": [], "loss.label_smoothing": 0.0, "model.d_norm": "batch",
+    "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
+}
+
+
 def _identifying(values: dict[str, Any]) -> dict[str, Any]:
     """Return what of a run's plain values can change a number, but for the seed."""
     names = ("experiment", "variant", "seed", "epochs", "data")
@@ -179,10 +198,16 @@ def _identifying(values: dict[str, Any]) -> dict[str, Any]:
     settings["dataset"] = {**values["dataset"], "args": {
         k: v for k, v in values["dataset"]["args"].items() if k != "path"}}
     settings["digest"] = values["data"]["digest"]
-    # Younger than the ids of runs without them.
-    settings["evaluate"] = {k: v for k, v in values["evaluate"].items()
-                            if (k, v) not in (("final_samples", None), ("final_metrics", None),
-                                              ("latent_sets", 1))}
+    for key, default in _YOUNGER.items():
+        section, _, name = key.rpartition(".")
+        below = settings[section] if section else settings
+        args = below.get("args", below)
+        if args.get(name, default) == default:
+            kept = {k: v for k, v in args.items() if k != name}
+            if section:
+                settings[section] = {**below, "args": kept} if args is not below else kept
+            else:
+                settings = kept
     return settings
 
 
@@ -228,6 +253,7 @@ def read_spec(folder: Path) -> RunSpec:
     for key, value in values.items():
         if isinstance(value, dict) and set(value) == {"name", "args"}:
             values[key] = Part(**value)
+    values["penalties"] = [Part(**value) for value in values.get("penalties", [])]
     return RunSpec(**values, data=facts)
 
 
@@ -294,10 +320,21 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
+    if registry.MODELS[settings.model.name].facts.get("mixes", _mixes_nothing)(
+            **settings.model.args):
+        problems += [("penalties", f"{penalty} needs a D that judges every example alone, and that "
+                                   f"of {settings.model} has batch norm: give the model "
+                                   f"`d_norm: none`")
+                     for penalty in settings.penalties
+                     if registry.PENALTIES[penalty.name].facts["on_examples"]]
     problems += _unmeasurable(evaluate, data, "")
     if evaluate.final is not None:
         problems += _unmeasurable(evaluate.final, data, "final_")
     return problems
+
+
+def _mixes_nothing(**_: Any) -> bool:
+    return False
 
 
 def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, prefix: str) -> list[tuple[str, str]]:

@@ -32,8 +32,8 @@ class Batches:
     batch is dropped.
     """
 
-    def __init__(self, images: Tensor, batch_size: int, seed: int) -> None:
-        self._images, self._size, self._seed = images, batch_size, seed
+    def __init__(self, images: Tensor, batch_size: int, seed: int, stream: str = "data") -> None:
+        self._images, self._size, self._seed, self._stream = images, batch_size, seed, stream
         self._per_epoch = len(images) // batch_size
         self._epoch = -1
         self._order = torch.empty(0)
@@ -42,7 +42,7 @@ class Batches:
         """Return batch number `index`, from 0: float32 in [-1, 1], or vectors as they are."""
         epoch, place = divmod(index, self._per_epoch)
         if epoch != self._epoch:
-            draws = rng.generator(self._seed, "data", epoch)
+            draws = rng.generator(self._seed, self._stream, epoch)
             order = torch.randperm(len(self._images), generator=draws)
             self._epoch, self._order = epoch, order.to(self._images.device)
         batch = self._images[self._order[place * self._size : (place + 1) * self._size]]
@@ -67,6 +67,8 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
     """
     spec = engine.spec
     batches = Batches(data.train.images, spec.batch_size, spec.seed)
+    # An order of its own, so that D sees the same batches whatever G's loss asks for.
+    g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
     latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
                           generator=rng.generator(spec.seed, "grid"))
     clock = _Clock(spec.batch_size, start)
@@ -81,7 +83,8 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
         if last:
             measures += [extra for extra in (final, again) if extra]
         first = (step - 1) * spec.d_steps
-        seen = engine.step(step, [batches[first + i] for i in range(spec.d_steps)], logging)
+        seen = engine.step(step, [batches[first + i] for i in range(spec.d_steps)], logging,
+                           g_batches[step - 1] if engine.needs_real else None)
         if logging:
             values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
             journal.metrics(step, values)

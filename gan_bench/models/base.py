@@ -18,6 +18,7 @@ Count = Annotated[int, Field(ge=1, le=4096)]
 Eps = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Init = Literal["default", "normal"]
+Norm = Literal["batch", "none"]
 
 
 @dataclass(frozen=True)

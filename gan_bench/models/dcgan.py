@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.models.base import Count, Eps, Init, Networks, Rate, Shape
+from gan_bench.models.base import Count, Eps, Init, Networks, Norm, Rate, Shape
 from gan_bench.registry import MODELS
 
 if TYPE_CHECKING:
@@ -31,16 +31,22 @@ def _doubles_from_4_or_7(shape: Shape, **_: Any) -> str | None:
     return None
 
 
-@MODELS.register("dcgan", refuses=_doubles_from_4_or_7)
+def _mixes(*, d_norm: str, **_: Any) -> bool:
+    """Whether D mixes the examples of a batch."""
+    return d_norm == "batch"
+
+
+@MODELS.register("dcgan", refuses=_doubles_from_4_or_7, mixes=_mixes)
 def dcgan(
     shape: Shape, *, latent_dim: Count = 100, width: Count = 128, bn_eps: Eps = 1e-5,
-    init: Init = "normal",
+    d_norm: Norm = "batch", init: Init = "normal",
 ) -> Networks:
     """The DCGAN: strided 4×4 convolutions in both networks, batch norm, N(0, 0.02).
 
     Radford et al. 2015, "Unsupervised Representation Learning with Deep Convolutional GANs",
     section 3 and figure 1. `width` is the number of channels at the largest inner resolution;
-    128 gives the figure's 1024 at 4×4 for 64 pixels. No norm on G's output and D's input layer.
+    128 gives the figure's 1024 at 4×4 for 64 pixels. No norm on G's output and D's input layer, nor
+    anywhere in D with `d_norm: none`.
     """
     from torch import nn
 
@@ -62,8 +68,11 @@ def dcgan(
         wide, narrow = most >> (i - 1), most >> i
         generator += block(nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), narrow, nn.ReLU())
         out = width << i
-        discriminator += block(nn.Conv2d(width << (i - 1), out, 4, 2, 1, bias=False), out,
-                               nn.LeakyReLU(0.2))
+        if d_norm == "batch":
+            discriminator += block(nn.Conv2d(width << (i - 1), out, 4, 2, 1, bias=False), out,
+                                   nn.LeakyReLU(0.2))
+        else:  # which had made the bias redundant
+            discriminator += [nn.Conv2d(width << (i - 1), out, 4, 2, 1), nn.LeakyReLU(0.2)]
     generator += [nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()]
     discriminator += [nn.Conv2d(most, 1, first), nn.Flatten(0)]
     return Networks(nn.Sequential(*generator), nn.Sequential(*discriminator), init)
@@ -77,17 +86,18 @@ def _multiple_of_4(shape: Shape, **_: Any) -> str | None:
     return None
 
 
-@MODELS.register("dcgan_upsample", refuses=_multiple_of_4)
+@MODELS.register("dcgan_upsample", refuses=_multiple_of_4, mixes=_mixes)
 def dcgan_upsample(
     shape: Shape, *, latent_dim: Count = 100, width: Count = 64, dropout: Rate = 0.25,
-    bn_eps: Eps = 1e-5, init: Init = "default",
+    bn_eps: Eps = 1e-5, d_norm: Norm = "batch", init: Init = "default",
 ) -> Networks:
     """The DCGAN of the copied scripts: nearest-neighbour upsampling, dropout in D.
 
     G: linear → 2w × (s/4)², batch norm, twice (nearest ×2, conv 3×3, batch norm, LeakyReLU 0.2)
     with 2w then w channels, conv 3×3, tanh. D: conv 3×3 stride 2 with w/4, w/2, w, 2w channels,
-    LeakyReLU 0.2, dropout2d, batch norm on all but the first; linear. The architecture is that of
-    `dcgan.py` in PyTorch-GAN (E. Linder-Norén), which passes 0.8 in the place of `bn_eps`.
+    LeakyReLU 0.2, dropout2d, batch norm on all but the first (or on none: `d_norm`); linear. The
+    architecture is that of `dcgan.py` in PyTorch-GAN (E. Linder-Norén), which passes 0.8 in the
+    place of `bn_eps`.
     """
     from torch import nn
 
@@ -109,7 +119,7 @@ def dcgan_upsample(
     for i in range(4):
         discriminator += [nn.Conv2d(widths[i], widths[i + 1], 3, 2, 1), nn.LeakyReLU(0.2),
                           nn.Dropout2d(dropout)]
-        if i > 0:
+        if i > 0 and d_norm == "batch":
             discriminator.append(nn.BatchNorm2d(widths[i + 1], eps=bn_eps))
     last = 2 * width * (-(-side // 16)) ** 2  # four halvings, each rounded up
     discriminator += [nn.Flatten(), nn.Linear(last, 1), nn.Flatten(0)]

@@ -1,0 +1,182 @@
+"""What keeps D in bounds: gradient penalties, and constraints on its weights or inputs.
+
+A registered factory takes its own arguments and returns a `Penalty`. A run names as many as it
+likes, and each does its part of D's update. Norms of gradients are of single examples, over all of
+an example's values; a D with batch norm mixes the examples of a batch, and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from gan_bench.registry import PENALTIES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Weight = Annotated[float, Field(gt=0)]
+Every = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What a penalty or constraint does; each part may be missing.
+
+    Attributes:
+        term: (D, real, fake, draws) → scalar that is added to D's loss. `real` and `fake` are
+            (N, …) in the range of the data, without gradient; `draws` is the generator of random
+            numbers for this step.
+        every: Add the term at every so many steps only, that many times as large (lazy
+            regularisation, Karras et al. 2020, "Analyzing and improving the image quality of
+            StyleGAN", appendix B).
+        build: Changes D's layers, once, after its weights have been drawn.
+        after: Changes D's weights after each of its updates.
+        blur: (examples, draws, share of the training that is done, 0..1) → what D is shown instead,
+            real or generated.
+    """
+
+    term: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, torch.Generator],
+                   Tensor] | None = None
+    every: int = 1
+    build: Callable[[nn.Module], None] | None = None
+    after: Callable[[nn.Module], None] | None = None
+    blur: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
+
+
+@PENALTIES.register("r1", on_examples=True)
+def r1(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
+    """γ/2 times the mean squared norm of D's gradient at real examples.
+
+    Mescheder et al. 2018, "Which training methods for GANs do actually converge?", equation 9,
+    where γ is 10.
+    """
+    return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, real).mean(), every)
+
+
+@PENALTIES.register("r2", on_examples=True)
+def r2(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
+    """γ/2 times the mean squared norm of D's gradient at generated examples.
+
+    Mescheder et al. 2018, equation 10.
+    """
+    return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, fake).mean(), every)
+
+
+@PENALTIES.register("gradient_penalty", on_examples=True)
+def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: bool = False,
+                     every: Every = 1) -> Penalty:
+    """WGAN-GP: D's gradient norm is to be `target` between real and generated examples.
+
+    Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3 and algorithm 1: at
+    ε x + (1 − ε) G(z), ε uniform in 0..1 and another one for each example. `one_sided` penalises
+    norms above the target alone (section 4 there; Petzka et al. 2018, WGAN-LP).
+    """
+    import torch
+
+    def term(d: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor,
+             draws: torch.Generator) -> Tensor:
+        shape = (len(real), *[1] * (real.dim() - 1))
+        share = torch.rand(shape, generator=draws, device=real.device, dtype=real.dtype)
+        return weight * _distance(d, fake + share * (real - fake), target, one_sided)
+
+    return Penalty(term, every)
+
+
+@PENALTIES.register("dragan", on_examples=True)
+def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
+           noise: Literal["uniform", "gaussian"] = "uniform", every: Every = 1) -> Penalty:
+    """DRAGAN: D's gradient norm is to be `target` around real examples.
+
+    Kodali et al. 2017, "On convergence and stability of GANs". What lies around them differs by
+    source: `uniform` is their published code, x + scale · sd · u with u uniform in 0..1 and sd that
+    of all values of the batch; `gaussian` is the paper, x + δ with δ normal and of standard
+    deviation `scale`. (Codes that also move towards generated examples compute neither.)
+    """
+    import torch
+
+    def term(d: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor,
+             draws: torch.Generator) -> Tensor:
+        draw, size = (torch.rand, real.std()) if noise == "uniform" else (torch.randn, 1.0)
+        moved = real + scale * size * draw(real.shape, generator=draws, device=real.device,
+                                           dtype=real.dtype)
+        return weight * _distance(d, moved, target, one_sided=False)
+
+    return Penalty(term, every)
+
+
+@PENALTIES.register("weight_clip", on_examples=False)
+def weight_clip(*, limit: Weight = 0.01) -> Penalty:
+    """Clip every parameter of D to ±`limit` after each of its updates.
+
+    Arjovsky et al. 2017, "Wasserstein GAN", algorithm 1, where the limit is 0.01.
+    """
+    import torch
+
+    def after(discriminator: nn.Module) -> None:
+        with torch.no_grad():
+            torch._foreach_clamp_min_(list(discriminator.parameters()), -limit)
+            torch._foreach_clamp_max_(list(discriminator.parameters()), limit)
+
+    return Penalty(after=after)
+
+
+@PENALTIES.register("spectral_norm", on_examples=False)
+def spectral_norm(*, iterations: Every = 1) -> Penalty:
+    """Divide the weights of D's linear and convolutional layers by their largest singular value.
+
+    Miyato et al. 2018, "Spectral normalization for generative adversarial networks", algorithm 1,
+    by power iteration: `iterations` of them in each forward pass in training mode.
+    """
+
+    def build(discriminator: nn.Module) -> None:
+        from torch import nn
+
+        for layer in discriminator.modules():
+            if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
+                nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=iterations)
+
+    return Penalty(build=build)
+
+
+@PENALTIES.register("instance_noise", on_examples=False)
+def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=1)] = 1.0,
+                   ) -> Penalty:
+    """Show D all examples with Gaussian noise, which fades linearly.
+
+    Sønderby et al. 2017, "Amortised MAP inference for image super-resolution", section 3.4;
+    Arjovsky and Bottou 2017. From `std` at the start to none after the share `until` of the steps.
+    """
+    import torch
+
+    def blur(examples: Tensor, draws: torch.Generator, done: float) -> Tensor:
+        size = std * max(0.0, 1 - done / until)
+        noise = torch.randn(examples.shape, generator=draws, device=examples.device,
+                            dtype=examples.dtype)
+        return examples + size * noise
+
+    return Penalty(blur=blur)
+
+
+def _squares(discriminator: Callable[[Tensor], Tensor], examples: Tensor) -> Tensor:
+    """The squared norm of D's gradient at each example, (N,), to be differentiated further."""
+    import torch
+
+    at = examples.detach().requires_grad_()
+    # Of the sum, which is each example's own where D does not mix them.
+    (gradient,) = torch.autograd.grad(discriminator(at).sum(), at, create_graph=True)
+    return gradient.flatten(1).square().sum(1)
+
+
+def _distance(discriminator: Callable[[Tensor], Tensor], examples: Tensor, target: float,
+              one_sided: bool) -> Tensor:
+    """The mean squared distance of the gradients' norms from the target."""
+    squares = _squares(discriminator, examples)
+    # The norm's own derivative is infinite at 0, as where all of D's ReLUs are off.
+    tiny = 1e-24 if squares.dtype.itemsize > 4 else 1e-12
+    excess = (squares + tiny).sqrt() - target
+    return (excess.clamp(min=0) if one_sided else excess).square().mean()
