@@ -208,12 +208,13 @@ def sync(
 def list_names(
     kind: Annotated[str | None, typer.Argument(
         help="One of datasets, models, losses, penalties, optimizers, extractors, "
-        "metrics.")] = None,
+        "metrics, recipes.")] = None,
 ) -> None:
     """Show every registered name with its arguments and what it is."""
     from gan_bench import registry
     from gan_bench.errors import UserError
     from gan_bench.plan import columns
+    from gan_bench.recipes import RECIPES
     from gan_bench.registry import Registry, nearest
 
     kinds: dict[str, Registry[Any]] = {
@@ -221,9 +222,12 @@ def list_names(
         "penalties": registry.PENALTIES,
         "optimizers": registry.OPTIMIZERS, "extractors": registry.EXTRACTORS,
         "metrics": registry.METRICS}
-    if kind is not None and kind not in kinds:
-        raise UserError(f"no kind is called {kind!r}; {nearest(kind, list(kinds))}")
-    for name in [kind] if kind else list(kinds):
+    if kind is not None and kind not in (*kinds, "recipes"):
+        raise UserError(f"no kind is called {kind!r}; {nearest(kind, [*kinds, 'recipes'])}")
+    if kind in (None, "recipes"):
+        print("recipes", *columns([[f"  {name}", recipe.source] for name, recipe in
+                                   RECIPES.items()]), "", sep="\n")
+    for name in [kind] if kind in kinds else list(kinds) if kind is None else []:
         rows = []
         for entry in kinds[name]:
             arguments = ", ".join(

@@ -13,6 +13,7 @@ from gan_bench.amount import AMOUNT_SCHEMA, PERCENT, Amount, parse_amount
 from gan_bench.errors import SpecError, UserError, shown
 from gan_bench.facts import DataFacts
 from gan_bench.grid import Variant, expand
+from gan_bench.recipes import RECIPES
 from gan_bench.registry import Part, PartError, nearest
 from gan_bench.source import Source, Where, read
 from gan_bench.spec import (
@@ -113,14 +114,19 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
         errors.add(("dataset",), str(error))
         _look_further(source.data, errors)
         raise errors.raised() from None
-    firsts = [run for variant in _until_enough(file.base, file.variants, file.matrix, errors)
-              if (run := _first_run(file, data, variant, errors)) is not None]
+    recipes: dict[str, str] = {}
+    firsts = []
+    for variant in _until_enough(file.base, file.variants, file.matrix, errors):
+        run = _first_run(file, data, variant, errors)
+        if run is not None:
+            firsts.append(run)
+            recipes |= {run.variant: variant.recipe} if variant.recipe else {}
     baseline = _check_names(file, firsts, errors)
     if errors.lines:
         raise errors.raised()
     runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
     return ExperimentSpec(name=file.name, question=file.question.strip(), baseline=baseline,
-                          runs=runs, paired=file.paired, margin=file.margin)
+                          runs=runs, paired=file.paired, margin=file.margin, recipes=recipes)
 
 
 def _look_further(data: dict[str, Any], errors: _Errors) -> None:
@@ -161,9 +167,12 @@ class _Errors:
             where: Where = found["loc"]
             cause = found.get("ctx", {}).get("error")
             message = f"{found['msg']}, not {shown(found['input'])}"
-            if found["type"] == "extra_forbidden":
+            if found["type"] == "extra_forbidden" and where == ("recipe",):
+                message = (f"no recipe is called {shown(found['input'])}; "
+                           f"{nearest(str(found['input']), list(RECIPES))}")
+            elif found["type"] == "extra_forbidden":
                 known = list(_at(model, where[:-1]).model_fields)
-                known += ["optimizer"] if model is RunSettings else []
+                known += ["optimizer", "recipe"] if model is RunSettings else []
                 message = f"unknown key; {nearest(str(where[-1]), known)}"
             elif found["type"] == "missing":
                 message = f"the key {str(where[-1])!r} is missing"
@@ -259,7 +268,17 @@ def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
     return {key: row for key, row in table.items() if len(set(row.values())) > 1}
 
 
-def _flatten(run: RunSpec) -> dict[str, str]:
+def recipe_of(run: RunSpec, name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what a recipe sets, and the values of those that the experiment has overridden."""
+    variant = Variant()
+    variant.overlay({"recipe": name}, ())
+    given = {key: value for key, value in _flatten(RunSettings.model_validate(
+        {**variant.settings, "steps": 1})).items() if key.partition(".")[0] in variant.settings}
+    ours = _flatten(run)
+    return given, {key: ours.get(key, "·") for key in given if ours.get(key) != given[key]}
+
+
+def _flatten(run: RunSettings) -> dict[str, str]:
     flat: dict[str, str] = {}
     for key in RunSettings.model_fields:
         value = getattr(run, key)

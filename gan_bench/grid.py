@@ -9,12 +9,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gan_bench.errors import shown
+from gan_bench.recipes import RECIPES
 from gan_bench.registry import nearest
 from gan_bench.source import Where
 from gan_bench.spec import RunSettings
 
 PARTS = ("model", "loss", "g_optimizer", "d_optimizer")
-KEYS = (*RunSettings.model_fields, "optimizer")
+KEYS = (*RunSettings.model_fields, "optimizer", "recipe")
 AXES_BESIDE = ("include", "exclude")
 MAX_VARIANTS = 20_000  # more is a slip of the pen: five axes of forty values are a hundred million
 MAX_AXES = 64
@@ -23,9 +24,17 @@ Note = Callable[[Where, str], None]
 
 
 class Variant:
-    """A variant under construction: its settings, and where in the file each came from."""
+    """A variant under construction: its settings, and where in the file each came from.
+
+    Attributes:
+        labels: The parts of its name.
+        settings: What has been set so far, by key.
+        origin: Where in the file each setting stands.
+        recipe: The recipe that it is based on; empty where there is none.
+    """
 
     def __init__(self) -> None:
+        self.recipe = ""
         self.labels: list[str] = []
         self.settings: dict[str, Any] = {}
         self.origin: dict[Where, Where] = {}
@@ -33,6 +42,7 @@ class Variant:
     def copy(self) -> Variant:
         """Return one that can be overlaid without changing this."""
         other = Variant()
+        other.recipe = self.recipe
         other.labels = list(self.labels)
         other.settings = {k: dict(v) if isinstance(v, dict) else v
                           for k, v in self.settings.items()}
@@ -43,8 +53,13 @@ class Variant:
         """Let the values of `layer`, which stands at `where`, replace those below it.
 
         `optimizer` stands for both networks' optimizers. A part given by name, or as a mapping
-        with `name`, replaces the part; a mapping without `name` changes its arguments.
+        with `name`, replaces the part; a mapping without `name` changes its arguments. A recipe's
+        settings come before the layer's own.
         """
+        if layer.get("recipe") in RECIPES:
+            self.recipe = layer["recipe"]
+            self.overlay(RECIPES[self.recipe].settings, (*where, "recipe"))
+            layer = {key: value for key, value in layer.items() if key != "recipe"}
         if "optimizer" in layer:
             for key in ("g_optimizer", "d_optimizer"):
                 self._set(key, layer["optimizer"], (*where, "optimizer"))

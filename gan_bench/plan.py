@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gan_bench import journal
 from gan_bench.drift import in_words, since, versions
-from gan_bench.experiment import differences
+from gan_bench.experiment import differences, recipe_of
 from gan_bench.outcome import state_of
+from gan_bench.recipes import RECIPES
 from gan_bench.root import run_folders
 from gan_bench.spec import ExperimentSpec, describe_shape
 
@@ -38,9 +39,12 @@ def as_text(spec: ExperimentSpec, root: Path) -> str:
               ""]
     table = differences(spec.runs)
     if table:
-        # A line a variant: a grid has more of them than settings that differ.
-        lines += ["what differs between variants", *columns(
-            [["", *table], *([v, *(row[v] for row in table.values())] for v in spec.variants)]), ""]
+        rows = [["", *table], *([v, *(row[v] for row in table.values())] for v in spec.variants)]
+        # A grid has many variants; recipes differ in many settings.
+        rows = rows if len(table) <= len(spec.variants) else [*map(list, zip(*rows, strict=True))]
+        lines += ["what differs between variants", *columns(rows), ""]
+    if spec.recipes:
+        lines += ["recipes", *_recipes(spec), ""]
     records = as_json(spec, root)
     lines += columns([["id", "variant", "seed", "state", "step"],
                       *([str(r["id"]), str(r["variant"]), str(r["seed"]), str(r["state"]),
@@ -53,6 +57,32 @@ def as_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["", f"{len(old)} older runs of {spec.name}, of specifications that are not in "
                   f"this file (any more)", *(f"  {name}" for name in old)]
     return "\n".join(lines)
+
+
+def _recipes(spec: ExperimentSpec) -> list[str]:
+    """What each recipe sets, and what the experiment has instead."""
+    firsts, lines = {run.variant: run for run in reversed(spec.runs)}, []
+    for name in dict.fromkeys(spec.recipes.values()):
+        settings = RECIPES[name].settings
+        variants = [variant for variant, recipe in spec.recipes.items() if recipe == name]
+        lines += [f"  {name}: {RECIPES[name].source}",
+                  f"    sets {', '.join(f'{k} {_shown(v)}' for k, v in settings.items())}"]
+        for variant in variants:
+            given, ours = recipe_of(firsts[variant], name)
+            if ours:
+                lines.append(f"    {variant} overrides " + ", ".join(
+                    f"{key} {value} (for {given[key]})" for key, value in ours.items()))
+    return lines
+
+
+def _shown(value: object) -> str:
+    """A recipe's value: `dcgan (d_norm none)`."""
+    if isinstance(value, list):
+        return "+".join(map(_shown, value))
+    if not isinstance(value, dict):
+        return str(value)
+    rest = ", ".join(f"{k} {v}" for k, v in value.items() if k != "name")
+    return f"{value['name']} ({rest})"
 
 
 def columns(rows: list[list[str]]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from gan_bench import registry
 from gan_bench.experiment import ExperimentFile
 from gan_bench.grid import AXES_BESIDE, PARTS
+from gan_bench.recipes import RECIPES
 from gan_bench.registry import Registry
 from gan_bench.spec import RunSettings
 
@@ -17,6 +18,8 @@ def json_schema() -> dict[str, Any]:
     settings = RunSettings.model_json_schema()
     definitions = {**schema.pop("$defs", {}), **settings.pop("$defs", {})}
     keys = {**settings["properties"]}
+    keys["recipe"] = {"enum": list(RECIPES), "description": "settings of a paper, which the keys "
+                      "beside it override: names of `gan-bench list recipes`"}
     keys["optimizer"] = {**keys["g_optimizer"], "description": "both networks' optimizer"}
     keys = {key: _resolve(value, key in (*PARTS, "optimizer")) for key, value in keys.items()}
     keys["penalties"]["items"] = _resolve(keys["penalties"]["items"], False)

@@ -266,6 +266,7 @@ class ExperimentSpec(Closed):
     runs: tuple[RunSpec, ...]
     paired: bool = False
     margin: Amount | dict[str, Amount] | None = None
+    recipes: dict[str, str] = {}  # by variant, for those that are based on one
 
     def margin_of(self, score: str) -> Amount | None:
         """The largest difference in a score that is declared to be of no matter, if one is."""

@@ -1,0 +1,79 @@
+"""Recipes: the settings of a paper, or of a code that many copy, under one name.
+
+`recipe: wgan_gp2017` in `base`, in a variant or on an axis stands for the keys listed here, as if
+they were written out right before the other keys of the same place, which may override them. A
+recipe says nothing of data set, image size, steps and seeds.
+
+What a paper did and no key here can say is in the recipe's note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings under a name.
+
+    Attributes:
+        source: Where they come from, and what differs from it.
+        settings: Keys of a run, as `base` would have them.
+    """
+
+    source: str
+    settings: Mapping[str, Any]
+
+
+def _adam(lr: float, beta1: float, beta2: float) -> dict[str, Any]:
+    return {"name": "adam", "lr": lr, "betas": [beta1, beta2]}
+
+
+RECIPES: dict[str, Recipe] = {
+    "goodfellow2014": Recipe(
+        "Goodfellow et al. 2014: fully connected, D with dropout, momentum SGD, k = 1. There D had "
+        "maxout units, and rate and momentum changed from epoch to epoch.",
+        {"model": {"name": "mlp_dropout", "dropout": 0.5}, "loss": "non_saturating",
+         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5}, "batch_size": 100,
+         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1}),
+    "dcgan2015": Recipe(
+        "Radford et al. 2015, section 4: DCGAN, Adam 2e-4 with β₁ 0.5, batches of 128, weights "
+        "N(0, 0.02). There latents were uniform.",
+        {"model": "dcgan", "loss": "non_saturating", "optimizer": _adam(2e-4, 0.5, 0.999),
+         "batch_size": 128, "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum",
+         "d_steps": 1}),
+    "wgan2017": Recipe(
+        "Arjovsky et al. 2017, algorithm 1: the critic's weights clipped to ±0.01, RMSProp 5e-5, "
+        "five critic steps, batches of 64.",
+        {"model": "dcgan", "loss": "wgan", "penalties": ["weight_clip"],
+         "optimizer": {"name": "rmsprop", "lr": 5e-5}, "batch_size": 64, "order": "d_first",
+         "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5}),
+    "wgan_gp2017": Recipe(
+        "Gulrajani et al. 2017, algorithm 1 and section 5: gradient penalty 10, five critic steps, "
+        "Adam 1e-4 (0, 0.9), batches of 64, no batch norm in the critic.",
+        {"model": {"name": "dcgan", "d_norm": "none"}, "loss": "wgan",
+         "penalties": ["gradient_penalty"], "optimizer": _adam(1e-4, 0.0, 0.9), "batch_size": 64,
+         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5}),
+    "sngan2018": Recipe(
+        "Miyato et al. 2018: residual networks, spectral norm in D, hinge loss, five D steps, Adam "
+        "2e-4 (0, 0.9), batches of 64, rates falling linearly. There G's batches were of 128.",
+        {"model": "resnet", "loss": "hinge", "penalties": ["spectral_norm"],
+         "optimizer": {**_adam(2e-4, 0.0, 0.9), "schedule": "linear"}, "batch_size": 64,
+         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5}),
+    "r3gan2025": Recipe(
+        "Huang et al. 2024, \"The GAN is dead; long live the GAN!\": relativistic pairing with R1 "
+        "and R2, D first, fresh real examples for G, Adam with β₁ 0, averaged weights. There γ, "
+        "rates and β₂ are scheduled, networks larger, and images augmented.",
+        {"model": "r3", "loss": "relativistic_pairing", "penalties": [
+            {"name": "r1", "gamma": 1.0}, {"name": "r2", "gamma": 1.0}],
+         "optimizer": _adam(2e-4, 0.0, 0.99), "batch_size": 64, "ema": 0.999, "order": "d_first",
+         "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1}),
+    "pytorch_gan_script": Recipe(
+        "The scripts `gan.py` and `dcgan.py` of PyTorch-GAN (E. Linder-Norén): G first, D on the "
+        "same fakes, half the sum of D's terms, and 0.8 where batch norm expects its ε.",
+        {"model": {"name": "mlp", "bn_eps": 0.8}, "loss": "non_saturating",
+         "optimizer": _adam(2e-4, 0.5, 0.999), "batch_size": 64, "order": "g_first",
+         "share_fakes": True, "d_loss_reduction": "mean", "d_steps": 1}),
+}
