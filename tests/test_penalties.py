@@ -127,15 +127,14 @@ def test_the_test_of_gradients_tells_a_missing_graph(monkeypatch: pytest.MonkeyP
         of_weights("r1")
 
 
-def test_where_d_is_flat_the_penalty_has_a_finite_gradient() -> None:
-    for dtype in (torch.float32, torch.float64):
-        weight = torch.zeros(3, dtype=dtype, requires_grad=True)
-        found = term_of("gradient_penalty", lambda x: x @ weight,
-                        *(x.to(dtype) for x in examples()))
-        found.backward()
-        assert found.item() == pytest.approx(10, rel=1e-5)
-        assert weight.grad is not None
-        assert weight.grad.isfinite().all()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_where_d_is_flat_the_penalty_has_a_finite_gradient(dtype: torch.dtype) -> None:
+    weight = torch.zeros(3, dtype=dtype, requires_grad=True)
+    found = term_of("gradient_penalty", lambda x: x @ weight, *(x.to(dtype) for x in examples()))
+    found.backward()
+    assert found.item() == pytest.approx(10, rel=1e-5)
+    assert weight.grad is not None
+    assert weight.grad.isfinite().all()
 
 
 def seen_by_d(name: str, real: Tensor, fake: Tensor, **arguments: object) -> Tensor:
