@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from gan_bench import rng
 from gan_bench.errors import one_line
 from gan_bench.losses import Loss
-from gan_bench.models import build_networks
+from gan_bench.models import build_networks, with_labels
 from gan_bench.optimizers import build_optimizer, rate
 from gan_bench.penalties import Penalty
 from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.spec import RunSpec
 
 STOCHASTIC = (nn.Dropout, nn.Dropout2d)
+Labels = tuple[list[Tensor], Tensor]
 
 
 class Engine:
@@ -33,7 +34,8 @@ class Engine:
     """
 
     def __init__(self, spec: RunSpec, device: str) -> None:
-        networks = build_networks(spec.model, spec.data.shape, spec.seed, device)
+        networks = build_networks(spec.model, spec.data.shape, spec.seed, device, spec.condition,
+                                  spec.data.classes)
         self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
         _constrain(networks.discriminator, self._penalties, spec.seed)
         self.spec = spec
@@ -63,13 +65,16 @@ class Engine:
         return self._loss.needs_real
 
     def step(self, step: int, real: list[Tensor], observe: bool = False,
-             g_real: Tensor | None = None) -> dict[str, Tensor]:
+             g_real: Tensor | None = None, labels: Labels | None = None) -> dict[str, Tensor]:
         """Update D `d_steps` times and G once, in the run's order.
 
         Args:
             step: The number of the step, from 1; all random numbers depend on it.
             real: One batch in [-1, 1] for each update of D, `(N, C, H, W)` or `(N, D)` float32.
             g_real: One for G's update, if it `needs_real`.
+            labels: Of a conditional run, (N,) int64: of each batch of `real`, and for G's update,
+                which are those of `g_real` if there is one. Fakes have the labels of the real
+                examples that they stand beside.
             observe: Whether to compute what is logged.
 
         Returns:
@@ -82,19 +87,22 @@ class Engine:
         d_first = self.spec.order == "d_first"
         n = real[0].shape[0]
         # Drawn in one fixed order, whatever the order of the updates: G's batch, then D's.
-        latents = self._latents(n)
+        of_d: Sequence[Tensor | None] = labels[0] if labels else [None] * len(real)
+        of_g = labels[1] if labels else None
+        latents = self._latents(n, of_g)
         fake = self.generator(latents) if self.spec.share_fakes else None
         if not d_first:
-            fake = self._step_generator(latents, fake, g_real, step, seen, observe)
-        for i, batch in enumerate(real):
+            fake = self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
+        for i, (batch, told) in enumerate(zip(real, of_d, strict=True)):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
-                    d_fake = self.generator(self._latents(n))
-            self._step_discriminator(batch, d_fake, step, seen, observe and i == len(real) - 1)
+                    d_fake = self.generator(self._latents(n, told))
+            self._step_discriminator(batch, d_fake, told, step, seen,
+                                     observe and i == len(real) - 1)
         if d_first:
-            self._step_generator(latents, fake, g_real, step, seen, observe)
+            self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
         if self.ema is not None:
             self._average()
         return seen
@@ -144,18 +152,22 @@ class Engine:
             for group in self._optimizers[network].param_groups:
                 group["lr"] = rate(part, step, self.spec.steps)
 
-    def _latents(self, n: int) -> Tensor:
-        return torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
+    def _latents(self, n: int, labels: Tensor | None) -> Tensor:
+        drawn = torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
+        return with_labels(drawn, labels, self.spec.data.classes)
 
-    def _step_discriminator(self, real: Tensor, fake: Tensor, step: int, seen: dict[str, Tensor],
-                            observe: bool) -> None:
+    def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
+                            seen: dict[str, Tensor], observe: bool) -> None:
+        def judge(examples: Tensor) -> Tensor:
+            return self._judge(examples, labels)
+
         real, fake = self._shown(real, step), self._shown(fake, step)
-        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        real_logits, fake_logits = judge(real), judge(fake)
         terms = self._loss.discriminator(real_logits, fake_logits)
         loss = sum(terms[1:], terms[0])
         if self.spec.d_loss_reduction == "mean":
             loss = loss / len(terms)
-        due = [p.every * p.term(self.discriminator, real, fake, self._penalty_draws)
+        due = [p.every * p.term(judge, real, fake, self._penalty_draws)
                for p in self._penalties if p.term is not None and step % p.every == 0]
         penalty = sum(due[1:], due[0]) if due else None
         self._update(self.discriminator, loss if penalty is None else loss + penalty, step)
@@ -174,19 +186,26 @@ class Engine:
             seen["train/d_accuracy_fake"] = (fake_logits < 0).float().mean()
             seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
 
-    def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None, step: int,
-                        seen: dict[str, Tensor], observe: bool) -> Tensor:
+    def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
+                        labels: Tensor | None, step: int, seen: dict[str, Tensor], observe: bool,
+                        ) -> Tensor:
         with _frozen(self.discriminator):
             if fake is None:
                 fake = self.generator(latents)
-            fake_logits = self.discriminator(self._shown(fake, step))
-            real_logits = None if real is None else self.discriminator(self._shown(real, step))
+            fake_logits = self._judge(self._shown(fake, step), labels)
+            real_logits = (None if real is None else
+                           self._judge(self._shown(real, step), labels))
             loss = self._loss.generator(fake_logits, real_logits)
             self._update(self.generator, loss, step)
         if observe:
             seen["train/g_loss"] = loss.detach()
             seen["train/g_grad_norm"] = _grad_norm(self.generator)
         return fake
+
+    def _judge(self, examples: Tensor, labels: Tensor | None) -> Tensor:
+        logits: Tensor = (self.discriminator(examples) if labels is None else
+                          self.discriminator(examples, labels))
+        return logits
 
     def _shown(self, examples: Tensor, step: int) -> Tensor:
         """What D is shown of examples: themselves, or blurred by noise."""

@@ -15,6 +15,7 @@ from gan_bench.data import Dataset
 from gan_bench.errors import UserError
 from gan_bench.features import Say, plain_float32
 from gan_bench.metrics.nearest import nearest
+from gan_bench.models import with_labels
 from gan_bench.outcome import AGAIN, DURING, FINAL
 from gan_bench.pictures import pair_picture, to_uint8
 from gan_bench.registry import METRICS
@@ -128,7 +129,8 @@ class Evaluator:
         self._spec, self._device = spec, device
         self._prefix, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
         plan = plan or spec.evaluate
-        self._latents = latents(spec, plan.samples)
+        self._train_labels = data.train.labels
+        self._latents = latents(spec, plan.samples, self._train_labels)
         metrics = [METRICS[name] for name in plan.metrics]
         self._scorer = Scorer(metrics, plan.samples, spec.dataset, data, cache)
         self.protocol = {self._prefix + name: protocol
@@ -155,7 +157,7 @@ class Evaluator:
         """
         scores: dict[str, float] = {}
         for k in range(1, self._sets):
-            others = latents(self._spec, len(self._latents), k)
+            others = latents(self._spec, len(self._latents), self._train_labels, k)
             measured = self._measure(generator, discriminator, others)
             scores |= {f"{AGAIN}{k}/{name}": value for name, value in measured.items()}
         return scores
@@ -166,11 +168,20 @@ class Evaluator:
             return self._scorer(generate(generator, latents, self._device), discriminator)
 
 
-def latents(spec: RunSpec, count: int, number: int = 0) -> Tensor:
-    """Return the latents (count, latent_dim) that a run is measured with: of its sets, this one."""
+def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int = 0) -> Tensor:
+    """Return the latents (count, latent_dim) that a run is measured with: of its sets, this one.
+
+    Those of a conditional run hold labels too, drawn from those of the training examples.
+    """
     stream = f"{STREAM}, set {number}" if number else STREAM
-    return torch.randn(count, int(spec.model.args["latent_dim"]),
-                       generator=rng.generator(spec.seed, stream))
+    drawn = torch.randn(count, int(spec.model.args["latent_dim"]),
+                        generator=rng.generator(spec.seed, stream))
+    if spec.condition == "none":
+        return drawn
+    assert train_labels is not None, "refused when planned"
+    chosen = torch.randint(len(train_labels), (count,),
+                           generator=rng.generator(spec.seed, f"{stream}, labels"))
+    return with_labels(drawn, train_labels.cpu()[chosen], spec.data.classes)
 
 
 def provenance(spec: RunSpec) -> dict[str, object]:

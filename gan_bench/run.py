@@ -23,9 +23,9 @@ from gan_bench.checkpoint import Checkpoint
 from gan_bench.drift import in_words, since, versions
 from gan_bench.engine import Engine
 from gan_bench.errors import DamagedError, UserError, one_line
+from gan_bench.models import make_networks
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
 from gan_bench.recording import Journal
-from gan_bench.registry import MODELS
 from gan_bench.root import remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec
 from gan_bench.train import peak_memory, train
@@ -54,7 +54,7 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
         _refuse_drift(experiment, root, circumstances(first, device))
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
-            MODELS.build(run.model, run.data.shape)
+            make_networks(run.model, run.data.shape, run.condition, run.data.classes)
     cache = cache_of(root)
     datasets.prepare(first.dataset, data_root, cache, say)
     data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from gan_bench import checkpoint, journal, rng
 from gan_bench.atomic import replacing
 from gan_bench.errors import UserError, one_line
+from gan_bench.models import make_networks, with_labels
 from gan_bench.outcome import WEIGHTS
 from gan_bench.pictures import sample_picture, to_uint8
-from gan_bench.registry import MODELS
 from gan_bench.spec import RunSpec, read_spec
 
 BATCH = 256
@@ -56,7 +56,8 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
     try:
         spec = read_spec(folder)
         with torch.device("meta"):
-            generator: nn.Module = MODELS.build(spec.model, spec.data.shape).generator
+            generator = make_networks(spec.model, spec.data.shape, spec.condition,
+                                      spec.data.classes).generator
     except UserError:  # a model that nobody knows here
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -109,9 +110,15 @@ def _tensors(file: Path, network: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
-    """Return n samples from latents of the stream `sample`, in [-1, 1] (vectors: unbounded)."""
+    """Return n samples from latents of the stream `sample`, in [-1, 1] (vectors: unbounded).
+
+    Those of a conditional generator go through the classes in turn.
+    """
     latents = torch.randn(n, int(spec.model.args["latent_dim"]),
                           generator=rng.generator(seed, "sample"))
+    if spec.condition != "none":
+        classes = spec.data.classes
+        latents = with_labels(latents, torch.arange(n) % classes, classes)
     return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)])
 
 

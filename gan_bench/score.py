@@ -155,6 +155,9 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     spec, generator = load_generator(folder, weights)
     device = resolve_device(spec)
     set_up_torch(spec)  # and so the bits are those of the run's own measurement
+    if spec.condition != "none" and wanted.data_set not in (None, spec.dataset):
+        raise UserError(f"{folder.name} is conditional, and its labels are those of "
+                        f"{spec.dataset}: leave out --data-set")
     own = spec.evaluate.final or spec.evaluate
     names = wanted.metrics or [n for n in own.metrics if not asks_d(n)]
     count = wanted.samples or own.samples
@@ -163,7 +166,7 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     generator.to(device)
     try:
         with undisturbed(generator, seed=rng.derive(spec.seed, STREAM, 1)):
-            samples = generate(generator, latents(spec, count), device)
+            samples = generate(generator, latents(spec, count, scorer.train_labels), device)
     except FloatingPointError as error:
         raise UserError(f"{folder / weights}: {error}; there is nothing to measure") from None
     how = provenance(spec)

@@ -147,6 +147,11 @@ class Scorer:
                 results |= score if isinstance(score, dict) else {entry.name: score}
         return results
 
+    @property
+    def train_labels(self) -> Tensor | None:
+        """The labels of the training examples, (N,) int64, if there are any."""
+        return self._data.train.labels
+
     def protocol(self, **how: object) -> dict[str, dict[str, object]]:
         """Return how each score is measured, by its name; `how` says where the samples are from."""
         return {name: {**self._measured_by(entry), **how, **entry.facts.get("protocol", {})}

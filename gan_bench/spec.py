@@ -104,6 +104,8 @@ class RunSettings(Closed):
 
     model: Model
     loss: Loss = Field("non_saturating", validate_default=True)
+    condition: Literal["none", "concat", "projection"] = Field(
+        "none", description="how D is told the labels, if it is; G gets them with its latents")
     penalties: list[Penalty] = Field(
         [], description="what keeps D in bounds: names of `gan-bench list penalties`")
     g_optimizer: Optimizer = Field("adam", validate_default=True)
@@ -184,7 +186,7 @@ class RunSpec(RunSettings):
 
 # Keys that are younger than the ids of runs without them, which their defaults leave as they were.
 _YOUNGER: dict[str, Any] = {
-    "penalties": [], "loss.label_smoothing": 0.0, "model.d_norm": "batch",
+    "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
 }
 
@@ -328,9 +330,28 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
                                    f"`d_norm: none`")
                      for penalty in settings.penalties
                      if registry.PENALTIES[penalty.name].facts["on_examples"]]
+    if settings.condition != "none":
+        problems += _unconditional(settings, data, evaluate)
     problems += _unmeasurable(evaluate, data, "")
     if evaluate.final is not None:
         problems += _unmeasurable(evaluate.final, data, "final_")
+    return problems
+
+
+def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
+                   ) -> list[tuple[str, str]]:
+    """What keeps a run from being conditional."""
+    problems = []
+    if data.classes < 2:
+        problems.append(("condition", f"{settings.condition} needs labels, and this data set has "
+                                      f"none; leave it out"))
+    if settings.share_fakes and settings.d_steps > 1:
+        problems.append(("share_fakes", "shared fakes have the labels of one batch, and D sees "
+                                        f"{settings.d_steps} a step: set d_steps: 1"))
+    problems += [("evaluate.metrics", f"{name} asks D about images without labels, and this D is "
+                                      f"conditional; leave it out")
+                 for name in evaluate.all_metrics
+                 if registry.METRICS[name].facts["extractor"] == "discriminator"]
     return problems
 
 

@@ -14,6 +14,7 @@ from gan_bench import rng
 from gan_bench.data import Dataset
 from gan_bench.engine import Engine
 from gan_bench.evaluate import nearest_picture
+from gan_bench.models import with_labels
 from gan_bench.outcome import Status
 from gan_bench.pictures import sample_picture, to_float
 from gan_bench.recording import Journal
@@ -40,13 +41,16 @@ class Batches:
 
     def __getitem__(self, index: int) -> Tensor:
         """Return batch number `index`, from 0: float32 in [-1, 1], or vectors as they are."""
+        return to_float(self._images[self.places(index)])
+
+    def places(self, index: int) -> Tensor:
+        """Return where the examples of batch number `index` stand in the data set, (N,)."""
         epoch, place = divmod(index, self._per_epoch)
         if epoch != self._epoch:
             draws = rng.generator(self._seed, self._stream, epoch)
             order = torch.randperm(len(self._images), generator=draws)
             self._epoch, self._order = epoch, order.to(self._images.device)
-        batch = self._images[self._order[place * self._size : (place + 1) * self._size]]
-        return to_float(batch)
+        return self._order[place * self._size : (place + 1) * self._size]
 
 
 def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
@@ -71,6 +75,10 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
     g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
     latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
                           generator=rng.generator(spec.seed, "grid"))
+    known = data.train.labels if spec.condition != "none" else None
+    if known is not None:  # a grid goes through the classes from its first sample to its last
+        latents = with_labels(latents, torch.arange(GRID) * spec.data.classes // GRID,
+                              spec.data.classes)
     clock = _Clock(spec.batch_size, start)
     if start == 0:
         with clock.paused():  # where it starts from: MLflow's slider begins at step 0
@@ -83,8 +91,14 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
         if last:
             measures += [extra for extra in (final, again) if extra]
         first = (step - 1) * spec.d_steps
-        seen = engine.step(step, [batches[first + i] for i in range(spec.d_steps)], logging,
-                           g_batches[step - 1] if engine.needs_real else None)
+        mine = range(first, first + spec.d_steps)
+        real = [batches[i] for i in mine]
+        g_real = g_batches[step - 1] if engine.needs_real else None
+        labels = None
+        if known is not None:
+            of_d = [known[batches.places(i)] for i in mine]
+            labels = of_d, known[g_batches.places(step - 1)] if engine.needs_real else of_d[0]
+        seen = engine.step(step, real, logging, g_real, labels)
         if logging:
             values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
             journal.metrics(step, values)

@@ -65,7 +65,7 @@ def test_recipes_may_be_an_axis(tmp_path: Path) -> None:
 def test_an_unknown_recipe_is_refused_in_its_place(tmp_path: Path, place: str) -> None:
     value = "{recipe: [wgan_gp]}" if place == "matrix" else "{recipe: wgan_gp, steps: 3}"
     text = HEAD + "base: {model: mlp, steps: 5}\nvariants: {plain: {}}\n" + TAIL
-    with pytest.raises(SpecError, match=r"no recipe is called 'wgan_gp'; did you mean 'wgan_gp2017'"):
+    with pytest.raises(SpecError, match=r"no recipe is called 'wgan_gp'; did you mean"):
         load_experiment(write_experiment(tmp_path, text), tmp_path, [f"{place}={value}"])
 
 

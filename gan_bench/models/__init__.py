@@ -5,6 +5,7 @@ Beside it stands `refuses(shape, **args)`, the reason why this model cannot make
 it needs no torch. Torch is imported within the factories, so that `plan` is quick.
 """
 
-from gan_bench.models.base import Networks, build_networks
+from gan_bench.models.base import Networks
+from gan_bench.models.conditional import build_networks, make_networks, with_labels
 
-__all__ = ["Networks", "build_networks"]
+__all__ = ["Networks", "build_networks", "make_networks", "with_labels"]

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from gan_bench.registry import MODELS, Part
-from gan_bench.rng import derive
-
 if TYPE_CHECKING:
     from torch import nn
 
@@ -38,27 +35,8 @@ class Networks:
     init: Init
 
 
-def build_networks(part: Part, shape: Shape, seed: int, device: str) -> Networks:
-    """Build and initialise the networks of a run.
-
-    The weights are drawn on the CPU from the streams `init/generator` and `init/discriminator` of
-    `seed`, so they are the same on every device, and variants that share a generator start from
-    the same one whatever D they use. The global random state is left as it was.
-    """
-    import torch
-
-    with torch.device("meta"):
-        networks: Networks = MODELS.build(part, shape)
-    with torch.random.fork_rng(devices=[]):
-        for name in ("generator", "discriminator"):
-            module: nn.Module = getattr(networks, name).to_empty(device="cpu")
-            torch.default_generator.manual_seed(derive(seed, f"init/{name}"))
-            _initialise(module, networks.init)
-            module.to(device)
-    return networks
-
-
-def _initialise(module: nn.Module, init: Init) -> None:
+def initialise(module: nn.Module, init: Init) -> None:
+    """Draw all weights from torch's global random state."""
     from torch import nn
 
     weighted = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -69,6 +47,9 @@ def _initialise(module: nn.Module, init: Init) -> None:
                 nn.init.normal_(layer.weight, 0.0 if isinstance(layer, weighted) else 1.0, 0.02)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Embedding):  # so that a label weighs as much as one feature
+            size = 0.02 if init == "normal" else float(layer.embedding_dim) ** -0.5
+            nn.init.normal_(layer.weight, 0.0, size)
 
 
 def size_of(shape: Shape) -> int:
