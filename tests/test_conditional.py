@@ -100,7 +100,8 @@ def test_g_learns_to_make_what_it_is_asked_for(tmp_path: Path, root: Path, digit
     from gan_bench.registry import METRICS
     from gan_bench.scorer import extractors_of
 
-    spec = conditional(tmp_path, "concat", "base.model={name: mlp, width: 32}", "base.batch_size=64")
+    spec = conditional(tmp_path, "concat", "base.model={name: mlp, width: 32}",
+                       "base.batch_size=64")
     engine = trained(spec, digits, 600)
     engine.generator.eval()
     labels = torch.arange(200) % 10
