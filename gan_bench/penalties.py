@@ -125,7 +125,7 @@ def weight_clip(*, limit: Weight = 0.01) -> Penalty:
     return Penalty(after=after)
 
 
-@PENALTIES.register("spectral_norm", on_examples=False)
+@PENALTIES.register("spectral_norm", on_examples=False, divides=True)
 def spectral_norm(*, iterations: Every = 1) -> Penalty:
     """Divide the weights of D's linear and convolutional layers by their largest singular value.
 

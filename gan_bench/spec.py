@@ -323,13 +323,7 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
-    if registry.MODELS[settings.model.name].facts.get("mixes", _mixes_nothing)(
-            **settings.model.args):
-        problems += [("penalties", f"{penalty} needs a D that judges every example alone, and that "
-                                   f"of {settings.model} has batch norm: give the model "
-                                   f"`d_norm: none`")
-                     for penalty in settings.penalties
-                     if registry.PENALTIES[penalty.name].facts["on_examples"]]
+    problems += _unbearable(settings)
     if settings.condition != "none":
         problems += _unconditional(settings, data, evaluate)
     problems += _unmeasurable(evaluate, data, "")
@@ -355,8 +349,22 @@ def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpe
     return problems
 
 
-def _mixes_nothing(**_: Any) -> bool:
-    return False
+def _unbearable(settings: RunSettings) -> list[tuple[str, str]]:
+    """What penalties the model's D cannot carry."""
+    model = registry.MODELS[settings.model.name].facts
+    mixes, zeros = (fact in model and model[fact](**settings.model.args)
+                    for fact in ("mixes", "zeros"))
+    problems = []
+    for penalty in settings.penalties:
+        facts = registry.PENALTIES[penalty.name].facts
+        if mixes and facts["on_examples"]:
+            problems.append(f"{penalty} needs a D that judges every example alone, and that of "
+                            f"{settings.model} has batch norm: give the model `d_norm: none`")
+        if zeros and facts.get("divides", False):
+            problems.append(f"{penalty} divides weights by their norm, and the D of "
+                            f"{settings.model} begins with some that are 0: give the model "
+                            f"`init: default`")
+    return [("penalties", problem) for problem in problems]
 
 
 def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, prefix: str) -> list[tuple[str, str]]:

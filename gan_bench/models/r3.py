@@ -26,7 +26,12 @@ def _doubles_from_4(shape: Shape, **_: Any) -> str | None:
     return None if shape[1] in SIDES else "it is laid out for an image_size of 16, 32 or 64"
 
 
-@MODELS.register("r3", refuses=_doubles_from_4)
+def _zeros(*, init: str, **_: Any) -> bool:
+    """Whether D begins with layers that are 0."""
+    return init in ("fan_in", "xavier")
+
+
+@MODELS.register("r3", refuses=_doubles_from_4, zeros=_zeros)
 def r3(
     shape: Shape, *, latent_dim: Count = 64, width: Count = 32, blocks: Blocks = 1,
     init: Init = "fan_in",
