@@ -55,9 +55,11 @@ def trained(spec: RunSpec, digits: Dataset, steps: int) -> Engine:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("model", [entry.name for entry in MODELS])
-def test_every_family_is_told_the_label(tmp_path: Path, digits: Dataset, model: str, way: str,
-                                        ) -> None:
-    spec = conditional(tmp_path, way, f"base.model={{name: {model}, width: 8}}")
+def test_every_family_is_told_the_label(tmp_path: Path, root: Path, model: str, way: str) -> None:
+    spec = conditional(tmp_path, way, f"base.model={{name: {model}, width: 8}}",
+                       f"dataset.image_size={32 if model == 'resnet' else 16}")
+    datasets.prepare(spec.dataset, root, root / "cache", lambda line: None)
+    digits = datasets.load(spec.dataset, root, root / "cache", "cpu")
     engine = trained(spec, digits, 3)
     engine.generator.eval()
     engine.discriminator.eval()
