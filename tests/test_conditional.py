@@ -144,7 +144,7 @@ def test_labels_to_measure_by_come_as_often_as_in_the_data(tmp_path: Path, digit
 def test_a_grid_goes_through_the_classes(tmp_path: Path, root: Path, digits: Dataset,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     from gan_bench import train as loop
-    from gan_bench.journal import Journal
+    from gan_bench.recording import Journal
 
     spec = conditional(tmp_path, "concat")
     asked: list[Tensor] = []
