@@ -22,7 +22,7 @@ def about(facts: Mapping[str, Any]) -> str:
     kept = {k: v for k, v in facts.items() if k != "differs"}
     text = json.dumps(kept)
     return text if len(text) <= LONGEST else json.dumps(
-        {k: v for k, v in kept.items() if k not in ("variants", "margin")})[:LONGEST]
+        {k: v for k, v in kept.items() if k not in ("variants", "margin", "settings")})[:LONGEST]
 
 
 def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

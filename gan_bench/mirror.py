@@ -86,6 +86,9 @@ def open_store(root: Path, uri: str | None = None) -> Store:
     uri = resolve_uri(root, uri)
     os.environ.update(environment())
     database = sqlite_path(uri)
+    if database and {"?", "%"} & set(str(database)):  # to MLflow it is part of an address
+        raise UserError(f"MLflow cannot keep a database at {database}: choose another --root, or "
+                        f"--tracking-uri, without ? and %")
     try:
         for folder in {root, database.parent if database else root}:
             folder.mkdir(parents=True, exist_ok=True)

@@ -158,6 +158,11 @@ class RunSpec(RunSettings):
         """
         return _hash(self._settings, self.seed)
 
+    @property
+    def settings(self) -> str:
+        """What stands for all that can change a number, but the seed: 12 hex digits."""
+        return _digest(self._settings)
+
     @cached_property
     def _settings(self) -> dict[str, Any]:
         return _identifying(self.model_dump(mode="json"))
@@ -221,7 +226,11 @@ def _hash(settings: dict[str, Any], seed: int) -> str:
 
 def settings_digest(values: Mapping[str, Any]) -> str:
     """Return what stands for all of a run's plain values that can change a number, but the seed."""
-    text = json.dumps(_identifying(dict(values)), sort_keys=True, separators=(",", ":"))
+    return _digest(_identifying(dict(values)))
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -281,7 +290,9 @@ class ExperimentSpec(Closed):
         return {"question": self.question, "baseline": self.baseline, "paired": self.paired,
                 "margin": {name: str(amount) for name, amount in margin.items()}
                 if isinstance(margin, dict) else str(margin) if margin else None,
-                "variants": self.variants}
+                "variants": self.variants,
+                "settings": {run.variant: run.settings for run in self.runs
+                             if run.seed == self.runs[0].seed}}
 
     @property
     def variants(self) -> list[str]:

@@ -104,7 +104,7 @@ def check_sqlite(database: Path, root: Path) -> None:
             ).fetchall()
             runs = connection.execute("select run_uuid, artifact_uri from runs").fetchall()
             connection.rollback()
-            _check_version(database, version)
+            check_version(f"sqlite:///{database}", version)
             connection.execute("pragma journal_mode = wal")
     except (sqlite3.Error, TypeError) as error:  # TypeError: no row, a migration was interrupted
         raise UserError(f"cannot use {database} as MLflow's database ({error}); move the file "
@@ -114,13 +114,24 @@ def check_sqlite(database: Path, root: Path) -> None:
         _check_runs(database, runs)
 
 
-def _check_version(database: Path, found: str) -> None:
+def check_version(uri: str, found: str) -> None:
+    """Check that a database is of this MLflow, without importing it.
+
+    Args:
+        uri: The database.
+        found: Its schema's version, from the table `alembic_version`.
+
+    Raises:
+        UserError: It is from a newer or an older one.
+    """
     head, older = _schemas()
     if found == head:
         return
+    shown = without_password(uri)
+    database = sqlite_path(uri) or shown
     if found in older:
         raise UserError(f"{database} is from an older MLflow (schema {found}, here {head}): back "
-                        f"it up, then run `mlflow db upgrade sqlite:///{database}`")
+                        f"it up, then run `mlflow db upgrade {shown}`")
     raise UserError(f"{database} is from a newer MLflow (schema {found}, here {head}): upgrade "
                     f"with `pip install --upgrade mlflow`, or choose another --root")
 

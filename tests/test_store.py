@@ -82,6 +82,16 @@ def test_a_new_root_gets_a_database(tmp_path: Path) -> None:
     open_store(root)
 
 
+@pytest.mark.parametrize(("name", "good"), [("a#b c", True), ("a?b", False), ("a%41", False)])
+def test_mlflow_cannot_write_everywhere(tmp_path: Path, name: str, good: bool) -> None:
+    if good:
+        open_store(tmp_path / name)
+    else:
+        with pytest.raises(UserError, match=r"^MLflow cannot keep a database at .*without \? and %$"):
+            open_store(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ([name] if good else [])
+
+
 def test_launchers_that_start_at_once_share_one_database(tmp_path: Path) -> None:
     script = ("import sys, pathlib; from gan_bench.mirror import *; "
               "open_store(pathlib.Path(sys.argv[1]))")

@@ -7,10 +7,13 @@ for what takes seconds so. It is opened for reading alone, so that a report neve
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +23,14 @@ from gan_bench.errors import UserError
 from gan_bench.labels import ABOUT
 from gan_bench.registry import nearest
 from gan_bench.root import checked_about
-from gan_bench.store import environment, is_server, reason, sqlite_path, without_password
+from gan_bench.store import (
+    check_version,
+    environment,
+    is_server,
+    reason,
+    sqlite_path,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -82,10 +92,10 @@ def read_experiment(uri: str, name: str) -> Stored:
     """
     os.environ.update(environment())
     database = sqlite_path(uri)
-    if database is not None and not database.exists():
-        raise UserError(f"there is no {database} yet: run an experiment first, or give --root or "
-                        f"--tracking-uri")
     try:
+        if database is not None and not database.exists():
+            raise UserError(f"there is no {database} yet: run an experiment first, or give --root "
+                            f"or --tracking-uri")
         return _by_client(uri, name) if is_server(uri) else _by_sql(uri, name)
     except UserError:
         raise
@@ -98,21 +108,44 @@ def _by_sql(uri: str, name: str) -> Stored:
     import sqlalchemy
 
     database = sqlite_path(uri)
-    readable = f"sqlite:///file:{database}?mode=ro&uri=true" if database else uri
-    engine = sqlalchemy.create_engine(readable)
+    engine = (sqlalchemy.create_engine("sqlite://", creator=lambda: _open(database)) if database
+              else sqlalchemy.create_engine(uri))
     try:
         with engine.connect() as connection:
-            return _select(connection, name)
+            return _select(connection, uri, name)
     finally:
         engine.dispose()
 
 
-def _select(connection: Connection, name: str) -> Stored:
+def _open(database: Path) -> sqlite3.Connection:
+    """Open a database for reading alone, also where nothing can be written beside it."""
+    address = f"{database.as_uri()}?mode=ro"
+    try:
+        connection = sqlite3.connect(address, uri=True)
+        connection.execute("select 1 from sqlite_master")
+    except sqlite3.OperationalError:
+        if os.access(database.parent, os.W_OK, effective_ids=True):
+            raise
+    else:
+        return connection
+    # SQLite makes files beside a database with a write-ahead log even to read it. Where it cannot,
+    # and nothing is left in a log, all is in the file itself.
+    for log in (Path(f"{database}{ending}") for ending in ("-wal", "-journal")):
+        if log.exists() and log.stat().st_size:
+            raise UserError(f"{database}: cannot be read in a folder that cannot be written to, "
+                            f"for {log.name} holds what is not in it yet; copy both to another "
+                            f"folder, and read them there")
+    return sqlite3.connect(f"{address}&immutable=1", uri=True)
+
+
+def _select(connection: Connection, uri: str, name: str) -> Stored:
     from sqlalchemy import text
 
     def rows(query: str, **values: object) -> list[Any]:
         return list(connection.execute(text(query), values))
 
+    for (version,) in rows("select version_num from alembic_version"):
+        check_version(uri, version)
     active = rows("select name, experiment_id from experiments where lifecycle_stage = 'active'")
     experiment = _choose(name, dict(map(tuple, active)))
     of_it = "where experiment_id = :experiment and lifecycle_stage = 'active'"
@@ -122,7 +155,8 @@ def _select(connection: Connection, name: str) -> Stored:
         for run, key, value in rows(
                 f"select run_uuid, key, value from {table} where run_uuid in "
                 f"(select run_uuid from runs {of_it})", experiment=experiment):
-            getattr(runs[run], table)[key] = value
+            if run in runs:  # another may have begun since
+                getattr(runs[run], table)[key] = value
     for run in runs.values():
         # In the order of MLflow's own index. The driver's tuples, of which there may be millions,
         # without an object of SQLAlchemy's around each.
@@ -138,17 +172,18 @@ def _select(connection: Connection, name: str) -> Stored:
 def _by_client(uri: str, name: str) -> Stored:
     from mlflow import MlflowClient
 
+    # It logs each error that it raises as well; ours is one line, said once.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     client = MlflowClient(tracking_uri=uri)
-    experiments = {e.name: e for e in client.search_experiments()}
+    experiments = {e.name: e for e in _all(lambda token: client.search_experiments(
+        page_token=token))}
     experiment = experiments[_choose(name, {name: name for name in experiments})]
-    runs, histories, token = [], [], None
-    while token != "":
-        page = client.search_runs([experiment.experiment_id], page_token=token)
-        for found in page:
-            runs.append(StoredRun(found.info.run_id, found.info.start_time, found.info.end_time,
-                                  dict(found.data.tags), dict(found.data.params)))
-            histories.append(sorted(found.data.metrics))
-        token = page.token or ""
+    runs, histories = [], []
+    for found in _all(lambda token: client.search_runs(
+            [experiment.experiment_id], page_token=token)):
+        runs.append(StoredRun(found.info.run_id, found.info.start_time, found.info.end_time,
+                              dict(found.data.tags), dict(found.data.params)))
+        histories.append(sorted(found.data.metrics))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = [[pool.submit(client.get_metric_history, run.id, key) for key in keys]
                    for run, keys in zip(runs, histories, strict=True)]
@@ -156,6 +191,15 @@ def _by_client(uri: str, name: str) -> Stored:
             run.measured((m.key, m.step, m.timestamp, m.value) for answer in answers
                          for m in answer.result())
     return Stored(_about(experiment.tags.get(ABOUT, "")), runs)
+
+
+def _all(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Yield what every page of an answer holds."""
+    token = None
+    while token != "":
+        page = search(token)
+        yield from page
+        token = page.token or ""
 
 
 def _choose(name: str, known: dict[str, str]) -> str:

@@ -5,8 +5,8 @@
     results.history.query("metric == 'train/g_loss'").pivot_table("value", "step", "variant")
 
 The store may be a database or a server, and the runs finished or not. Of a variant whose settings
-have changed since, only the runs under the newest settings are read: the others answer another
-question. What is left out is said in `notes`.
+have changed, only the runs under those of the last `gan-bench run` are read: the others answer
+another question. What is left out is said in `notes`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
     uri = resolve_uri(root, tracking_uri)
     stored = read_experiment(uri, experiment)
     if declared is None:
-        declared = Declared.of(read_about(root / "runs" / experiment) or stored.about)
+        declared = _declared(read_about(root / "runs" / experiment) or stored.about, experiment)
     chosen, notes = _newest(stored, declared)
     if not chosen:
         raise UserError(f"{experiment} has no runs yet" + (f" ({notes[0]})" if notes else "") +
@@ -153,27 +153,43 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
                    tuple(notes))
 
 
+def _declared(about: dict[str, Any], experiment: str) -> Declared:
+    try:
+        return Declared.of(about)
+    except ValueError as error:
+        raise UserError(f"what is kept of {experiment} has a margin that is none ({error}); "
+                        f"repeat `gan-bench run` of it, which writes it anew") from None
+
+
 def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[str]]:
-    """Return each variant's runs under its newest settings, one per seed, and what is left out."""
-    ours = [run for run in stored.runs if {"run_id", "variant", "seed"} <= run.tags.keys()]
+    """Return each variant's runs under its settings, one per seed, and what is left out."""
+    ours = [run for run in stored.runs if {"run_id", "variant", "seed"} <= run.tags.keys()
+            and run.tags["seed"].isdecimal()]
     notes = []
     if foreign := len(stored.runs) - len(ours):
-        notes.append(f"{foreign} runs of the experiment were not made by gan-bench")
+        notes.append(f"left out: {_count(foreign)} that gan-bench has not made")
     ours.sort(key=lambda run: run.started)
-    newest = {run.tags["variant"]: run.tags.get("settings") for run in ours}
-    current = [run for run in ours if run.tags.get("settings") == newest[run.tags["variant"]]]
+    # The newest, where it is not known which ones the experiment has now.
+    valid = {**{run.tags["variant"]: run.tags.get("settings") for run in ours},
+             **declared.settings}
+    current = [run for run in ours if run.tags.get("settings") == valid[run.tags["variant"]]]
     if old := len(ours) - len(current):
-        notes.append(f"{old} runs are of older settings of their variants")
+        notes.append(f"left out: {_count(old)} under other settings of a variant")
     known = [run for run in current
              if not declared.variants or run.tags["variant"] in declared.variants]
     if gone := len(current) - len(known):
-        notes.append(f"{gone} runs are of variants that the experiment does not have any more")
+        notes.append(f"left out: {_count(gone)} of variants that the experiment does not have any "
+                     f"more")
     # Two machines may have run the same thing; the one that ended well counts, or the newer.
     known.sort(key=lambda run: (run.tags.get("status") in ("FINISHED", "DIVERGED"), run.started))
     single = {run.tags["run_id"]: run for run in known}
     if twice := len(known) - len(single):
-        notes.append(f"{twice} runs are in the store twice")
+        notes.append(f"left out: {_count(twice)} that the store holds twice")
     return list(single.values()), notes
+
+
+def _count(runs: int) -> str:
+    return f"{runs} run{'s' if runs > 1 else ''}"
 
 
 def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFrame:
@@ -209,7 +225,8 @@ def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.Categorical
     for run in runs:
         tags = run.tags
         status = tags.get("status", "RUNNING")
-        end = run.ended or (int(run.times.max()) if len(run.times) else run.started)
+        end = run.ended if status != "RUNNING" else None  # MLflow keeps that of an earlier attempt
+        end = end or (int(run.times.max()) if len(run.times) else run.started)
         row: dict[str, Any] = {
             "run": tags["run_id"], "variant": tags["variant"], "seed": int(tags["seed"]),
             "status": status, "why": tags.get("why", ""),

@@ -62,6 +62,8 @@ class Declared:
         margin: The largest difference that is of no matter: for all scores, by score, or None.
         variants: Their names, in the experiment's order; empty where they are not known.
         command: How to repeat it; may be empty.
+        settings: What stands for each variant's settings, as far as it is known; runs under others
+            answer another question.
     """
 
     question: str = ""
@@ -70,6 +72,7 @@ class Declared:
     margin: Amount | dict[str, Amount] | None = None
     variants: tuple[str, ...] = ()
     command: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Declared:
@@ -83,7 +86,8 @@ class Declared:
                    about.get("paired", False),
                    {name: parse_amount(text) for name, text in margin.items()}
                    if isinstance(margin, dict) else parse_amount(margin) if margin else None,
-                   tuple(about.get("variants", ())), about.get("command", ""))
+                   tuple(about.get("variants", ())), about.get("command", ""),
+                   about.get("settings", {}))
 
     def margin_of(self, score: str) -> Amount | None:
         """The largest difference in a score that is declared to be of no matter, if one is."""
