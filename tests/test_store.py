@@ -87,7 +87,7 @@ def test_mlflow_cannot_write_everywhere(tmp_path: Path, name: str, good: bool) -
     if good:
         open_store(tmp_path / name)
     else:
-        with pytest.raises(UserError, match=r"^MLflow cannot keep a database at .*without \? and %$"):
+        with pytest.raises(UserError, match=r"^MLflow cannot keep a database at .*without"):
             open_store(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ([name] if good else [])
 
