@@ -1,37 +1,61 @@
-"""The final scores of an experiment, variant by variant, in a page of pandas. Copy and change it.
+"""The final scores of an experiment, variant by variant, and in words which did better.
 
     python analysis/compare_runs.py EXPERIMENT [TRACKING_URI]
 
-Reads MLflow, so it works on a team's server as well as on `mlruns/mlflow.db`, the default.
+Reads MLflow, so it works on a team's server as well as on `mlruns/mlflow.db`, the default. This is
+the core of `gan-bench report` in a page of pandas: copy and change it.
 """
+
+from __future__ import annotations
 
 import sys
 
-import mlflow
 import pandas as pd
 
-
-def final_scores(experiment: str, tracking_uri: str) -> pd.DataFrame:
-    """Return one row per run: variant, seed, status, and the last value of every score."""
-    mlflow.set_tracking_uri(tracking_uri)
-    runs = mlflow.search_runs(experiment_names=[experiment])
-    if runs.empty:
-        sys.exit(f"{tracking_uri} holds no run of an experiment called {experiment!r}")
-    scores = {c: c.removeprefix("metrics.eval/") for c in runs if c.startswith("metrics.eval/")}
-    tags = {f"tags.{name}": name for name in ("variant", "seed", "status")}
-    return runs[[*tags, *scores]].rename(columns={**tags, **scores})
+from gan_bench import Results, UserError, load_results
+from gan_bench.compare.tables import OUT_OF_BOUNDS, Row, notes, summarise
 
 
-def compare(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return mean, standard deviation and range over the seeds that finished, by variant."""
-    finished = runs[runs.status == "FINISHED"].drop(columns=["seed", "status"])
-    return finished.groupby("variant").agg(["count", "mean", "std", "min", "max"])
+def statuses(results: Results) -> pd.DataFrame:
+    """Return how many runs of each variant ended how: those that failed are told, not dropped."""
+    return pd.crosstab(results.runs["variant"], results.runs["status"])
+
+
+def table(rows: list[Row]) -> pd.DataFrame:
+    """Return a line for every score and variant: n, mean with its 95% t-interval, spread, ends."""
+    return pd.DataFrame([{
+        "score": row.metric, "variant": row.variant,
+        "n": row.summary.n, "diverged": row.summary.diverged, "absent": row.absent,
+        "mean": row.mean.value, "low": row.mean.low, "high": row.mean.high, "sd": row.summary.sd,
+        "median": row.summary.median, "best": row.summary.best, "worst": row.summary.worst,
+        "": row.refused or (OUT_OF_BOUNDS if "beyond" in row.mean.note else row.mean.note),
+    } for row in rows]).set_index(["score", "variant"])
+
+
+def verdicts(rows: list[Row]) -> list[str]:
+    """Return a sentence for every comparison with the baseline."""
+    return [f"{row.metric}: {row.comparison.sentence}" for row in rows if row.comparison]
+
+
+def main() -> None:
+    """Print the question, how the runs ended, the table, the verdicts, and what to know of them."""
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
+        raise UserError("usage: python analysis/compare_runs.py EXPERIMENT [TRACKING_URI]")
+    results = load_results(*sys.argv[1:])
+    rows = summarise(results.ended(), results.declared)
+    print(results.question or results.experiment, end="\n\n")
+    print(statuses(results).to_string(), end="\n\n")
+    if not rows:
+        raise UserError(f"no run of {results.experiment} has a final score yet: there is nothing "
+                        f"to compare")
+    print(table(rows).to_string(float_format="{:.4g}".format, na_rep="–"), end="\n\n")
+    for line in [*verdicts(rows), *notes(rows, results.baseline), *results.notes]:
+        print(line)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    table = final_scores(sys.argv[1], sys.argv[2] if len(sys.argv) == 3
-                         else "sqlite:///mlruns/mlflow.db")
-    print(table.groupby(["variant", "status"]).size().to_string(), end="\n\n")
-    print(compare(table).stack(level=0, future_stack=True).to_string(float_format="{:.4g}".format))
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

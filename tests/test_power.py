@@ -12,11 +12,10 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from gan_bench.amount import Amount
-from gan_bench.compare.power import found, needs, power_of, report, seeds_needed
-from gan_bench.compare.study import Ended
+from gan_bench.compare.power import detectable, found, needs, power_of, report, seeds_needed
+from gan_bench.compare.study import Declared, Ended
 from gan_bench.errors import UserError
 from gan_bench.experiment import load_experiment
-from gan_bench.spec import ExperimentSpec
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10, 100])
@@ -33,6 +32,15 @@ def test_power_is_statsmodels_power(seeds: int, effect: float, alpha: float) -> 
         assert power_of(seeds, effect, alpha) <= pooled + 1e-9
         if seeds == 100:
             assert power_of(seeds, effect, alpha) == pytest.approx(pooled, abs=1e-3)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10, 50])
+@pytest.mark.parametrize("paired", [True, False])
+def test_what_is_detectable_is_found_so_often(seeds: int, paired: bool) -> None:
+    for alpha in (0.05, 0.01):
+        effect = detectable(seeds, alpha, paired=paired)
+        assert power_of(seeds, effect, alpha, paired) == pytest.approx(0.8)
+        assert detectable(seeds, alpha, 0.9, paired) > effect
 
 
 @pytest.mark.parametrize(("seeds", "effect"), [(2, 5.0), (3, 3.5), (5, 2.1), (10, 1.33)])
@@ -56,13 +64,13 @@ def test_seeds_needed_are_the_least_that_do() -> None:
 
 
 def study(tmp_path: Path, scores: dict[str, list[float]], paired: bool = False,
-          ) -> tuple[ExperimentSpec, list[Ended]]:
+          ) -> tuple[Declared, list[Ended]]:
     spec = load_experiment(write_experiment(tmp_path), tmp_path, [
         "seeds=[0,1,2,3]", f"paired={str(paired).lower()}"])
     runs = [Ended(run.variant, run.seed, "FINISHED" if math.isfinite(score) else "DIVERGED",
                   {"fd_classifier": score})
             for run in spec.runs for score in [scores[run.variant][run.seed]]]
-    return spec, runs
+    return Declared.of(spec.declared), runs
 
 
 def test_sd_is_pooled_over_both_and_a_percentage_is_of_the_baselines_mean(tmp_path: Path) -> None:
@@ -101,7 +109,7 @@ def test_scores_that_do_not_scatter_tell_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("difference", "score", "message"), [
-    ("5%", None, "has no finished run to learn"), ("x", None, "--difference: an amount is"),
+    ("5%", None, "there is no finished run to learn"), ("x", None, "--difference: an amount is"),
     ("0", None, "above 0"), ("2", None, "belongs to one score; name it with --score")])
 def test_bad_input_is_one_line(tmp_path: Path, difference: str, score: str | None, message: str,
                                ) -> None:

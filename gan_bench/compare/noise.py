@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gan_bench.compare.stats import spread
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -47,7 +49,8 @@ def noise(scores: Mapping[int, Sequence[float]]) -> Noise:
     total, runs = int(sizes.sum()), len(groups)
     within = math.nan
     if total > runs:
-        within = float(sum(((x - x.mean()) ** 2).sum() for x in groups) / (total - runs))
+        within = float(sum((len(x) - 1) * spread(x) ** 2 for x in groups if len(x) > 1)
+                       / (total - runs))
     else:
         notes.append("one set of latents a run: no sampling noise to tell apart")
     between = math.nan

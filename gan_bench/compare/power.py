@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
-from scipy import stats
+from scipy import optimize, stats
 
 from gan_bench.amount import Amount, parse_amount
 from gan_bench.compare.pairs import ALPHA
 from gan_bench.compare.stats import Scores, mean_of, spread, survivors
-from gan_bench.compare.study import Ended
+from gan_bench.compare.study import Declared, Ended
 from gan_bench.compare.tables import directions, final_scores
 from gan_bench.errors import UserError
 from gan_bench.outcome import progress_of
@@ -111,14 +111,28 @@ def seeds_needed(difference: float, sd: float, alpha: float = ALPHA, power: floa
     return high if high <= MOST else None
 
 
-def needs(spec: ExperimentSpec, runs: Sequence[Ended], difference: Amount,
+def detectable(seeds: int, alpha: float = ALPHA, power: float = POWER, paired: bool = False,
+               ) -> float:
+    """Return the difference, over its standard deviation, that so many seeds find so often.
+
+    Args:
+        seeds: Of each variant, at least 2.
+    """
+    low, high = 0.0, 1.0
+    while power_of(seeds, high, alpha, paired) < power:
+        low, high = high, 2 * high
+    return float(optimize.brentq(
+        lambda effect: power_of(seeds, effect, alpha, paired) - power, low, high))
+
+
+def needs(declared: Declared, runs: Sequence[Ended], difference: Amount,
           score: str | None = None) -> list[Need]:
     """Return how many seeds each variant's comparison with the baseline would take.
 
     Every comparison is to hold at Holm's strictest step, 5% over the number of comparisons.
 
     Args:
-        spec: The experiment; its `paired` counts.
+        declared: Its baseline, its variants and its `paired` count.
         runs: Its runs, finished or not.
         difference: What is to be found; a percentage is of the baseline's mean.
         score: The score; None: all of which a direction is better.
@@ -129,24 +143,29 @@ def needs(spec: ExperimentSpec, runs: Sequence[Ended], difference: Amount,
     better = directions()
     known = list(dict.fromkeys(name for run in runs for name in run.scores))
     if not known:
-        raise UserError(f"{spec.name} has no finished run to learn the scatter of its scores from; "
-                        f"train a few seeds first: gan-bench run")
+        raise UserError("there is no finished run to learn the scatter of scores from; train a "
+                        "few seeds first: gan-bench run")
     if score is not None and score not in known:
         raise UserError(f"no run has the score {score!r}; {nearest(score, known)}")
-    if len(spec.variants) < 2:
-        raise UserError(f"{spec.name} has one variant; there is nothing to compare it with")
+    if len(declared.variants) < 2:
+        raise UserError("there is one variant, and nothing to compare it with")
     rows = []
     for name in [score] if score else [n for n in known if better.get(n)]:
         scores = final_scores(runs, name)
-        alpha = ALPHA / (len(spec.variants) - 1)
-        for variant in spec.variants:
-            if variant != spec.baseline:
-                rows.append(_need(name, variant, spec.baseline, scores[variant],
-                                  scores[spec.baseline], difference, alpha, spec.paired))
+        alpha = strictest(declared)
+        for variant in declared.variants:
+            if variant != declared.baseline:
+                rows.append(_need(name, variant, declared.baseline, scores[variant],
+                                  scores[declared.baseline], difference, alpha, declared.paired))
     if not rows:
         raise UserError(f"of none of the scores is a direction better: {', '.join(known)}; name "
                         f"one with --score")
     return rows
+
+
+def strictest(declared: Declared) -> float:
+    """Return Holm's strictest level, at which every comparison with the baseline holds."""
+    return ALPHA / max(1, len(declared.variants) - 1)
 
 
 def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
@@ -164,18 +183,19 @@ def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None 
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
                         f"give a percentage")
     runs = [Ended.of(progress_of(run, root)) for run in spec.runs]
-    return as_table(needs(spec, runs, wanted, score), spec, wanted)
+    declared = Declared.of(spec.declared)
+    return as_table(needs(declared, runs, wanted, score), declared, wanted)
 
 
-def as_table(rows: list[Need], spec: ExperimentSpec, difference: Amount) -> Table:
+def as_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
     """Return the rows as a table for the terminal."""
-    many = len(spec.variants) - 1
+    many = len(declared.variants) - 1
     share = f"5% over the {many} comparisons (Holm)" if many > 1 else "5%"
     table = Table(
         box=None, pad_edge=False, title_justify="left", caption_justify="left",
         title=escape(f"Seeds of each variant that find a difference of {difference} from "
-                     f"{spec.baseline} with {POWER:.0%} power, two-sided at {share}"
-                     f"{', paired by seed' if spec.paired else ''}"),
+                     f"{declared.baseline} with {POWER:.0%} power, two-sided at {share}"
+                     f"{', paired by seed' if declared.paired else ''}"),
         caption="from … to: were the true sd at the ends of its 80% interval")
     for heading in ("score", "variant", "difference", "sd over seeds", "seeds", "from … to", ""):
         table.add_column(heading, no_wrap=heading != "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from gan_bench.compare.stats import LEVEL, Better, Estimate
+from gan_bench.compare.stats import LEVEL, ROUNDING, Better, Estimate
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,17 @@ def first_passing(times: Sequence[float], scores: Sequence[float], threshold: fl
                   better: Better) -> float | None:
     """Return the time of the first measurement that is as good as the threshold; None: none is.
 
-    A run may have got there at any time since the measurement before.
+    A run may have got there at any time since the measurement before. Scores that agree to 12
+    digits are one number: the threshold may be the mean or the median of such.
 
     Raises:
         ValueError: Neither direction is better, so no score is good.
     """
     if better is None:
         raise ValueError("a score of which neither direction is better has no quality to reach")
-    passed = (score <= threshold if better == "lower" else score >= threshold for score in scores)
+    near = ROUNDING * abs(threshold)
+    passed = (score <= threshold + near if better == "lower" else score >= threshold - near
+              for score in scores)
     return next((time for time, there in zip(times, passed, strict=True) if there), None)
 
 
