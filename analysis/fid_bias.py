@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from gan_bench import METRICS, UserError, draw, load_generator, load_results
 from gan_bench import data as datasets
+from gan_bench.compare.figures import save
 from gan_bench.compare.stats import t_quantile
 from gan_bench.evaluate import prepare
 from gan_bench.pictures import to_uint8
@@ -100,13 +101,13 @@ def main() -> None:
     print(title, points.groupby("n")["score"].agg(["mean", "min", "max"]).to_string(), sep="\n")
     print(f"N → ∞: {limit:.5g} [{limit - half:.5g}, {limit + half:.5g}]; at N: {slope:+.5g} / N")
     out = options.out or Path(f"fid_bias-{results.experiment}.svg")
-    plot(points, slope, limit, half, title).savefig(out)
+    save(plot(points, slope, limit, half, title), out)
     print(*results.notes, f"figure: {out}", sep="\n")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

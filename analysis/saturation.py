@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gan_bench import Results, UserError, load_results
+from gan_bench.compare.figures import save, styles
 
 METRICS = {"train/g_grad_norm": "norm of G's gradient", "train/d_fake": "D(G(z))"}
 
@@ -44,21 +45,21 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return cells.unstack("metric").reindex(columns=list(METRICS)).rename(columns=METRICS)
 
 
-def draw(rows: pd.DataFrame, experiment: str) -> Figure:
+def draw(rows: pd.DataFrame, results: Results) -> Figure:
     """Return a panel for each metric: thin lines for seeds, thick for their median."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    figure.suptitle(f"The first steps of {experiment}: median of the seeds, and each of them")
-    names = list(rows["variant"].cat.remove_unused_categories().cat.categories)
+    figure.suptitle(f"The first steps of {results.experiment}: median of seeds, and each seed")
+    looks = styles(results.variants)
     for axes, (metric, title) in zip(figure.subplots(1, 2), METRICS.items(), strict=True):
         own = rows[rows["metric"] == metric]
         for (loss, variant), group in own.groupby(["loss", "variant"], observed=True):
-            style = {"color": f"C{names.index(variant)}",
-                     "linestyle": "--" if loss == "saturating" else "-"}
+            style = {"color": looks[variant].colour, "linestyle": looks[variant].line}
             for _, seed in group.groupby("run", observed=True):
                 axes.plot(seed["step"], seed["value"], alpha=0.35, linewidth=0.6, **style)
             median = group.groupby("step")["value"].median()
             axes.plot(median.index, median, linewidth=2, label=f"{variant} ({loss})", **style)
         axes.set(title=title, xlabel="training step", yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
@@ -75,13 +76,13 @@ def main() -> None:
     rows = first_steps(results, options.steps)
     print(table(rows).to_string(), *results.notes, sep="\n")
     out = options.out or Path(f"saturation-{options.experiment}.svg")
-    draw(rows, options.experiment).savefig(out)
+    save(draw(rows, results), out)
     print(f"figure: {out}")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

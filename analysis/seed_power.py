@@ -35,7 +35,7 @@ def differences(results: Results, seeds: list[int]) -> pd.DataFrame:
         lines.append({"score": one.score, "variant": one.variant, "sd": one.sd} | {
             f"n = {n}": f"{effect * one.sd:.3g} ({effect * one.sd / centre:.0%})"
             for n, effect in effects.items() if one.sd > 0 and centre > 0} | {"": one.note})
-    return pd.DataFrame(lines).set_index(["score", "variant"]).fillna("")
+    return pd.DataFrame(lines).set_index(["score", "variant"])
 
 
 def sources(results: Results) -> pd.DataFrame:
@@ -66,10 +66,10 @@ def main() -> None:
     if min(seeds) < 2:
         raise UserError(f"--seeds: numbers from 2 on with commas between, not {options.seeds!r}")
     results = load_results(options.experiment, options.tracking_uri)
+    found, table = differences(results, seeds), sources(results)
     print(f"Detectable difference from {results.baseline}, 80% power, two-sided at "
           f"{strictest(results.declared):.2g}{', paired' * results.declared.paired}")
-    print(differences(results, seeds).to_string(float_format="{:.3g}".format, na_rep="–"))
-    table = sources(results)
+    print(found.to_string(float_format="{:.3g}".format, na_rep="–"))
     print("\nSeed against sampling noise" if len(table) else
           "\nNo run was measured on several sets of latents: set evaluate.latent_sets")
     if len(table):

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import write_experiment
+from runs import DIGITS, write_experiment
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
+from test_execute import gan_bench
 
 from gan_bench.amount import Amount
 from gan_bench.compare.power import detectable, found, needs, power_of, report, seeds_needed
 from gan_bench.compare.study import Declared, Ended
 from gan_bench.errors import UserError
 from gan_bench.experiment import load_experiment
+from gan_bench.outcome import progress_of
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10, 100])
@@ -122,3 +124,38 @@ def test_an_unknown_score_is_named_with_its_neighbours(tmp_path: Path) -> None:
     spec, runs = study(tmp_path, {"plain": [1.0] * 4, "saturating": [2.0] * 4})
     with pytest.raises(UserError, match="no run has the score 'fd_clasifier'; did you mean"):
         needs(spec, runs, Amount(0.2, relative=True), "fd_clasifier")
+
+
+def test_the_command_on_real_runs(tmp_path: Path) -> None:
+    """From no run at all to the seeds that it takes, by the command line alone."""
+    text = DIGITS.replace("[d_accuracy, nearest_train_mse]", "[fd_classifier, d_accuracy]")
+    file = write_experiment(tmp_path, text.replace("[0, 1]", "[0, 1, 2]"))
+    root = tmp_path / "root"
+    ask = ("power", file, "--root", root, "--difference")
+    early = gan_bench(*ask, "5%")
+    assert (early.returncode, early.stdout) == (2, "")
+    assert early.stderr == ("error: there is no finished run to learn the scatter of scores from; "
+                            "train a few seeds first: gan-bench run\n")
+    assert not (root / "runs" / "tiny").exists()
+    done = gan_bench("run", file, "--root", root)
+    assert done.returncode == 0, done.stderr
+    scores: dict[str, list[float]] = {}
+    for run in load_experiment(file, tmp_path, []).runs:
+        scores.setdefault(run.variant, []).append(progress_of(run, root).scores["fd_classifier"])
+    sd = math.sqrt(np.mean([np.var(own, ddof=1) for own in scores.values()]))
+    before = sorted(root.rglob("*"))
+    for difference, gap in (("20%", 0.2 * np.mean(scores["plain"])), ("3", 3.0)):
+        asked = gan_bench(*ask, difference, "--score", "fd_classifier")
+        assert (asked.returncode, asked.stderr) == (0, "")
+        [line] = [line for line in asked.stdout.splitlines() if line.startswith("fd_classifier")]
+        assert line.split()[1:5] == [
+            "saturating", f"{gap:.4g}", f"{sd:.4g}", f"{seeds_needed(gap, sd):,}"]
+    assert "d_accuracy" not in gan_bench(*ask, "5%").stdout
+    for wrong, message in ((("much",), "--difference: an amount is a number above 0"),
+                           (("3",), "a difference of 3 belongs to one score; name it with --score"),
+                           (("5%", "--score", "fd_clasifier"), "did you mean 'fd_classifier'?")):
+        bad = gan_bench(*ask, *wrong)
+        assert (bad.returncode, bad.stdout) == (2, "")
+        assert message in bad.stderr
+        assert len(bad.stderr.splitlines()) == 1
+    assert sorted(root.rglob("*")) == before

@@ -439,7 +439,9 @@ def test_the_first_passing_is_a_measurement_at_least_as_good() -> None:
     assert first_passing(steps, scores, 4.5, "lower") == 40
     assert first_passing(steps, scores, 3.0, "lower") is None
     assert first_passing(steps, scores, 5.0 * (1 - 1e-13), "lower") == 30
-    assert first_passing(steps, scores, 5.0 * (1 - 1e-11), "lower") == 40
+    assert first_passing(steps, scores, 5.0 * (1 - 2e-11), "lower") == 40
+    median = describe({0: 220.8114391234567, 1: 1.0, 2: 900.0}, "lower").median
+    assert first_passing([1], [220.8114391234567], median, "lower") == 1
     assert first_passing(steps, scores, 5.0, "higher") == 10
     with pytest.raises(ValueError, match="no quality to reach"):
         first_passing(steps, scores, 5.0, None)

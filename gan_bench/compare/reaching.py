@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from gan_bench.compare.stats import LEVEL, ROUNDING, Better, Estimate
+from gan_bench.compare.stats import LEVEL, Better, Estimate
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,20 @@ def first_passing(times: Sequence[float], scores: Sequence[float], threshold: fl
     """Return the time of the first measurement that is as good as the threshold; None: none is.
 
     A run may have got there at any time since the measurement before. Scores that agree to 12
-    digits are one number: the threshold may be the mean or the median of such.
+    digits are one number, as in `stats`, whose median may be the threshold.
 
     Raises:
         ValueError: Neither direction is better, so no score is good.
     """
     if better is None:
         raise ValueError("a score of which neither direction is better has no quality to reach")
-    near = ROUNDING * abs(threshold)
-    passed = (score <= threshold + near if better == "lower" else score >= threshold - near
-              for score in scores)
+    edge, rounded = _rounded(threshold), map(_rounded, scores)
+    passed = (score <= edge if better == "lower" else score >= edge for score in rounded)
     return next((time for time, there in zip(times, passed, strict=True) if there), None)
+
+
+def _rounded(score: float) -> float:
+    return float(f"{score:.12g}")
 
 
 def time_to_quality(reached: Sequence[float | None], watched: Sequence[float]) -> TimeToQuality:
