@@ -19,7 +19,8 @@ from gan_bench.compare.grids import Pictures
 from gan_bench.compare.results import Results
 from gan_bench.errors import UserError, one_line
 
-SEQUENCES = 4  # variants whose samples over training get a figure; the page shows all of them
+SEQUENCES = 4  # variants, above which the baseline's samples alone get a figure over training
+MANY = 24  # variants, above which a figure of every pair, or of everyone's curves, shows nothing
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,15 @@ def plates(several: Sequence[Results], found: Sequence[Finding], taken: Sequence
         results, score, leads = one.results, one.score, one.score == found[0].score
         yield Plate(name(results, f"{score}-seeds"), f"Final {score} of every seed, by variant",
                     partial(figures.seed_dots, results, score), view=i, prints=leads)
+        some, caption = _some(results)
         yield Plate(name(results, f"{score}-curves"), f"{score} over training, by variant",
-                    partial(figures.learning_curves, results, score), view=i, prints=leads)
+                    partial(figures.learning_curves, some, score), caption, i, prints=leads)
+        many = len(results.variants) > MANY
         if one.better and one.pairs:
-            yield Plate(name(results, f"{score}-pairs"),
-                        f"How likely a run of each variant beats one of each other, by {score}",
-                        partial(figures.heat_map, one.pairs, score), _over_all(one), i,
-                        prints=leads)
+            yield Plate(name(results, f"{score}-pairs"), f"How likely a run of each variant beats "
+                        f"one of {'the baseline' if many else 'each other'}, by {score}",
+                        partial(figures.heat_map, one.comparisons if many else one.pairs, score),
+                        "" if many else _over_all(one), i, prints=leads)
     for score in dict.fromkeys(one.score for one in found if one.better):
         having = [one.results for one in found if one.score == score]
         if len(having) > 1:
@@ -72,14 +75,17 @@ def plates(several: Sequence[Results], found: Sequence[Finding], taken: Sequence
                         f"Performance profiles of {score} over the experiments",
                         partial(figures.profiles, having, score))
     for results, own in zip(several, taken, strict=True):
+        some, caption = _some(results)
         yield Plate(name(results, "dynamics"), "Losses and D's output over training, by variant",
-                    partial(figures.dynamics, results))
+                    partial(figures.dynamics, some), caption)
         if own.raw:
             last = {variant: {seed: by_step[max(by_step)] for seed, by_step in seeds.items()}
                     for variant, seeds in own.raw.items()}
             yield Plate(name(results, "samples"), "Samples of every variant and seed",
                         partial(figures.mosaic, last), on_page=False)
-        for variant, seeds in list(own.raw.items())[:SEQUENCES]:
+        for variant, seeds in own.raw.items():
+            if len(own.raw) > SEQUENCES and variant != results.baseline:
+                continue
             seed = min(seeds)
             yield Plate(name(results, f"samples-{variant}"), f"Samples of {variant} over training",
                         partial(figures.mosaic_over_steps, seeds[seed], f"{variant}, seed {seed}"),
@@ -137,6 +143,16 @@ def _render(plate: Plate, kinds: Sequence[str]) -> dict[str, bytes]:
 def _safe(name: str) -> str:
     """Return a name as a file can have it."""
     return re.sub(r"[^\w.=-]", "_", name)[:120]
+
+
+def _some(results: Results) -> tuple[Results, str]:
+    """Return the results of no more than `MANY` variants, the baseline among them, and say so."""
+    names = results.variants
+    if len(names) <= MANY:
+        return results, ""
+    kept = {results.baseline, *[name for name in names if name != results.baseline][:MANY - 1]}
+    return results.only([name for name in names if name in kept]), (
+        f"Drawn: {MANY} of {len(names)} variants; --variants chooses others.")
 
 
 def _over_all(one: Finding) -> str:
