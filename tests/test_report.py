@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from browser import gan_bench_ui
 from studies import edited, ended, gan_bench, of_run, write_study
 
 from gan_bench import load_results
@@ -164,10 +165,12 @@ def test_what_latex_and_markdown_would_take_for_commands(studies: Path, tmp_path
     assert latex("two\nlines") == "two lines"
 
 
-def test_a_report_is_the_same_again(studies: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_report_is_the_same_again_and_opens(studies: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
-    done = gan_bench("report", "losses", "--root", studies, "--out", out)
+    done = gan_bench("report", "losses", "--root", studies, "--out", out, "--open",
+                     env={"BROWSER": f"sh -c 'echo %s > {tmp_path}/opened'"})
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "opened").read_text().strip() == (out / "report.html").as_uri()
     for file in whole.rglob("*"):
         if file.is_file():
             assert (out / file.relative_to(whole)).read_bytes() == file.read_bytes(), file.name
@@ -392,6 +395,15 @@ def test_a_store_of_somebody_elses_is_only_read(studies: Path, tmp_path: Path) -
     for _ in range(2):
         report(tmp_path / "root", tmp_path / "out", uri=uri)
     assert summary(tmp_path / "out")["n"].tolist() == [3, 2]
+
+
+def test_a_server_gives_the_same_page_as_its_database(studies: Path, tmp_path: Path) -> None:
+    with gan_bench_ui(studies) as address:
+        report(studies, tmp_path / "a", uri=address, formats="html,csv")
+    report(studies, tmp_path / "b", formats="html,csv")
+    for name in ("report.html", "summary.csv", "pairs.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a" / "report.html").read_text().count("data:image/webp;base64,") == 18
 
 
 def test_an_experiment_that_is_being_run(studies: Path, tmp_path: Path) -> None:
