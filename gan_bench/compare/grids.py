@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from gan_bench.compare.mosaics import ACROSS, GREY, Pixels, tiles
-from gan_bench.store import is_server, reason, sqlite_path
+from gan_bench.compare.reading import connected
+from gan_bench.store import is_server, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -194,17 +195,11 @@ def _places(results: Results) -> dict[str, dict[int, Callable[[], bytes]]]:
 
 def _of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
     """Yield the pictures of runs whose artifacts lie in folders, where the database says."""
-    import sqlalchemy
+    from sqlalchemy import text
 
-    database = sqlite_path(uri)
-    engine = sqlalchemy.create_engine(
-        f"sqlite:///file:{database}?mode=ro&uri=true" if database else uri)
-    try:
-        with engine.connect() as connection:
-            found = connection.execute(sqlalchemy.text("select run_uuid, artifact_uri from runs"))
-            homes = {row[0]: row[1] for row in found}
-    finally:
-        engine.dispose()
+    with connected(uri) as connection:
+        found = connection.execute(text("select run_uuid, artifact_uri from runs"))
+        homes = {row[0]: row[1] for row in found}
     for run in runs:
         home = homes.get(run) or ""
         if home.startswith(("file:", "/")):

@@ -120,6 +120,13 @@ def _uncollected() -> Iterator[None]:
 
 
 def _by_sql(uri: str, name: str) -> Stored:
+    with connected(uri) as connection:
+        return _select(connection, uri, name)
+
+
+@contextmanager
+def connected(uri: str) -> Iterator[Connection]:
+    """Open a database, an SQLite file for reading alone."""
     import sqlalchemy
 
     database = sqlite_path(uri)
@@ -127,7 +134,7 @@ def _by_sql(uri: str, name: str) -> Stored:
               else sqlalchemy.create_engine(uri))
     try:
         with engine.connect() as connection:
-            return _select(connection, uri, name)
+            yield connection
     finally:
         engine.dispose()
 
