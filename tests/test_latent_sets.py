@@ -51,15 +51,15 @@ def test_ids_of_runs_without_it_are_as_they_were(tmp_path: Path) -> None:
 
 def test_sets_differ_from_each_other_and_the_first_is_what_it_was(tmp_path: Path) -> None:
     spec = a_run(tmp_path, THREE)
-    sets = [latents(spec, 50, k) for k in range(3)]
+    sets = [latents(spec, 50, None, k) for k in range(3)]
     before = torch.randn(50, sets[0].shape[1], generator=rng.generator(spec.seed, "evaluation"))
     assert torch.equal(sets[0], before)
-    assert torch.equal(latents(spec, 50), before)
-    other = latents(spec.with_seed(1), 50, 1)
+    assert torch.equal(latents(spec, 50, None), before)
+    other = latents(spec.with_seed(1), 50, None, 1)
     for i, one in enumerate(sets):
         for two in [*sets[i + 1:], other]:
             assert abs(torch.corrcoef(torch.stack([one.flatten(), two.flatten()]))[0, 1]) < 0.1
-    assert torch.equal(latents(spec, 50, 2), sets[2])
+    assert torch.equal(latents(spec, 50, None, 2), sets[2])
 
 
 def test_nothing_else_of_a_run_changes(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_each_is_the_final_measurement_on_its_latents(tmp_path: Path, final: tup
     scorer = Scorer([METRICS["nearest_train_mse"]], count, spec.dataset, data,
                     run.cache_of(tmp_path))
     with torch.no_grad():
-        expected = [scorer(generate(generator, latents(spec, count, k), "cpu"))["nearest_train_mse"]
-                    for k in range(3)]
+        expected = [scorer(generate(generator, latents(spec, count, None, k), "cpu"))[
+            "nearest_train_mse"] for k in range(3)]
     assert len(set(expected)) == 3
     main = "final/nearest_train_mse" if final else "eval/nearest_train_mse"
     assert [values[main], *(again[f"again/{k}/nearest_train_mse"] for k in (1, 2))] == expected

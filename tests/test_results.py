@@ -34,8 +34,8 @@ from gan_bench.compare.study import Declared
 from gan_bench.errors import UserError
 from gan_bench.experiment import load_experiment
 from gan_bench.facts import DataFacts
-from gan_bench.journal import Journal
 from gan_bench.mirror import Mirror, Store, open_store, ui_command
+from gan_bench.recording import Journal
 from gan_bench.registry import DATASETS, MODELS
 from gan_bench.root import write_about
 from gan_bench.spec import (
