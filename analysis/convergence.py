@@ -44,9 +44,12 @@ def times(found: list[tuple[pd.Series, pd.DataFrame]], unit: str, threshold: flo
     lines = {}
     for variant in dict.fromkeys(run["variant"] for run, _ in found):
         own = [(run, rows) for run, rows in found if run["variant"] == variant]
+        # All were given the same steps; censored each after seconds of its own, a run on a quick
+        # machine that never gets there would drop out early.
+        longest = max(rows[unit].max() for _, rows in own)
         one = time_to_quality(
             [first_passing(rows[unit], rows["value"], threshold, better) for _, rows in own],
-            [math.inf if run["status"] == "DIVERGED" else rows[unit].max() for run, rows in own])
+            [math.inf if run["status"] == "DIVERGED" else longest for run, _ in own])
         lines[variant] = {"runs": one.n, "reached": one.reached, "median": one.median.value,
                           "low": one.median.low, "high": one.median.high, "mean": one.mean,
                           "up to": one.horizon, "": one.median.note}

@@ -208,7 +208,9 @@ def _identifying(values: dict[str, Any]) -> dict[str, Any]:
     for key, default in _YOUNGER.items():
         section, _, name = key.rpartition(".")
         below = settings[section] if section else settings
-        args = below.get("args", below)
+        args = below.get("args", below) if isinstance(below, dict) else None
+        if not isinstance(args, dict):  # no specification of ours, as its hash will tell
+            continue
         if args.get(name, default) == default:
             kept = {k: v for k, v in args.items() if k != name}
             if section:

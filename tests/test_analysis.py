@@ -164,11 +164,12 @@ def test_convergence(home: Path, study: Results, refused: Refused) -> None:
     rows = study.history[study.history["metric"] == "eval/fd_classifier"]
     steps, seconds = text.split("\nsteps\n")[1].split("\nseconds since the run's start\n")
     for variant in ("plain", "flat"):
+        own = rows[rows["variant"] == variant]
         for unit, block in (("step", steps), ("seconds", seconds)):
             ends = []
-            for _, run in rows[rows["variant"] == variant].groupby("run", observed=True):
+            for _, run in own.groupby("run", observed=True):
                 there = run[run["value"] <= threshold]
-                ends.append((there[unit].min(), True) if len(there) else (run[unit].max(), False))
+                ends.append((there[unit].min(), True) if len(there) else (own[unit].max(), False))
             got = line(block, variant)
             assert got[:2] == [3, sum(there for _, there in ends)]
             curve = stats.ecdf(stats.CensoredData(

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,13 @@ def test_courses_in_closed_form() -> None:
     assert a.steps.mean == 20 + 10 / 3  # the one that diverged is not there at 30 either
     assert b.seconds is not None
     assert b.seconds.median.value == 15.0
+    # The quickest never gets there: that does not make the one that does look like half of them.
+    quick = replace(curve([9, 8, 7], seed=1), seconds=np.array([1.0, 2.0, 3.0]))
+    (half,) = courses([curve([5, 1, 3]), quick, curve([9, 9, 9], seed=2)], "lower", "a").values()
+    assert half.seconds is not None
+    assert half.steps is not None
+    assert (half.seconds.reached, half.steps.reached) == (1, 1)
+    assert np.isnan([half.seconds.median.value, half.steps.median.value]).all()
     assert courses(runs, None, "a")["a"].steps is None
     assert courses(runs, "higher", "a")["b"].best.value == 8.0
 

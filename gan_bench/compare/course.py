@@ -141,8 +141,10 @@ def _times(own: list[Curve], key: str, threshold: float, better: Better) -> Time
     if not seen or not np.isfinite(threshold):
         return None
     times: list[Values] = [getattr(one, key) for one in seen]
+    # All were given the same steps. Were each censored after seconds of its own, a run on a quick
+    # machine that never gets there would drop out early, and make the others look quicker.
+    longest = max(float(time[-1]) for time in times)
     return time_to_quality(
         [first_passing(time.tolist(), one.values.tolist(), threshold, better)
          for time, one in zip(times, seen, strict=True)],
-        [float("inf") if one.status == "DIVERGED" else float(time[-1])
-         for time, one in zip(times, seen, strict=True)])
+        [float("inf") if one.status == "DIVERGED" else longest for one in seen])
