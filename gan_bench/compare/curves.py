@@ -255,6 +255,7 @@ def dynamics(results: Results) -> Figure:
                 if not any(found[metric][i].lines for metric in metrics):
                     axes.text(0.5, 0.5, "no values", ha="center", transform=axes.transAxes)
             lower.set_ylim(-0.05, 1.05)
+            lower.tick_params(labelleft=i % ACROSS == 0)
             notes += [f"{own.variant}: {note}" for note in _robust(
                 upper, [found[metric][i] for metric in LOSSES])]
             for axes in (upper, lower):

@@ -173,8 +173,13 @@ def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below
                 continue
             if j == 0:
                 axes.set_title(names[i], fontsize=SMALL, loc="left")
-            if j == rows - 1 and i + across >= len(labels):
+            # The scales are shared, and numbers at every panel take longer than all else.
+            if i + across < len(labels):
+                axes.tick_params(labelbottom=False)
+            elif j == rows - 1:
                 axes.set_xlabel(below, fontsize=SMALL)
+            if rows == 1 and i % across:
+                axes.tick_params(labelleft=False)
             panels.append(axes)
     return figure, panels
 

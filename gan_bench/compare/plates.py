@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 
 from matplotlib.figure import Figure
 
@@ -106,33 +106,37 @@ def rendered(drawn: Sequence[Plate], kinds: Sequence[str]) -> list[dict[str, byt
         return [_render(plate, kinds) for plate in drawn]
     # Forked, they share the frames with us, which are too large to be sent.
     context = multiprocessing.get_context("fork")
-    working = []
+    made: list[dict[str, bytes]] = [{} for _ in drawn]
+    open_ends: list[Connection] = []
     for first in range(cores):
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(drawn[first::cores], kinds, sender),
-                                  daemon=True)
-        process.start()
+        places = range(first, len(drawn), cores)
+        context.Process(target=_work, args=(drawn, places, kinds, sender), daemon=True).start()
         sender.close()
-        working.append((process, receiver))
-    made: list[dict[str, bytes]] = [{} for _ in drawn]
-    for first, (process, receiver) in enumerate(working):
-        try:
-            for i in range(first, len(drawn), cores):
-                made[i] = receiver.recv()
-                if "error" in made[i]:
-                    raise RuntimeError(f"{drawn[i].name}: {made[i]['error'].decode()}")
-        except EOFError:
-            raise UserError("a process that draws was killed, perhaps for want of memory") from None
-        process.join()
+        open_ends.append(receiver)
+    while open_ends:
+        heard = wait(open_ends)  # whoever is not heard has to wait with what is next
+        for receiver in [one for one in open_ends if one in heard]:
+            try:
+                place, contents = receiver.recv()
+            except EOFError:
+                open_ends.remove(receiver)
+                continue
+            if isinstance(contents, str):
+                raise RuntimeError(f"{drawn[place].name}: {contents}")
+            made[place] = contents
+    if not all(made):
+        raise UserError("a process that draws was killed, perhaps for want of memory")
     return made
 
 
-def _work(drawn: Sequence[Plate], kinds: Sequence[str], sender: Connection) -> None:
-    for plate in drawn:
+def _work(drawn: Sequence[Plate], places: Sequence[int], kinds: Sequence[str],
+          sender: Connection) -> None:
+    for place in places:
         try:
-            sender.send(_render(plate, kinds))
+            sender.send((place, _render(drawn[place], kinds)))
         except Exception as error:
-            sender.send({"error": one_line(error).encode()})
+            sender.send((place, one_line(error)))
 
 
 def _render(plate: Plate, kinds: Sequence[str]) -> dict[str, bytes]:
