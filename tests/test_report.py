@@ -63,7 +63,8 @@ def whole(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = gan_bench("report", "losses", "--root", studies, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    first, verdict, page = done.stdout.splitlines()
+    first, verdict, note, page = done.stdout.splitlines()
+    assert note.startswith("  p: of no difference from ")
     assert first == "fd_random (lower is better)"
     assert verdict.startswith("  sat ")
     assert " plain " in verdict

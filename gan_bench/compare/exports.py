@@ -14,7 +14,7 @@ from gan_bench.compare.findings import Finding
 from gan_bench.compare.pairs import Comparison
 from gan_bench.compare.results import Results
 from gan_bench.compare.stats import Estimate
-from gan_bench.compare.tables import Row
+from gan_bench.compare.tables import Row, notes
 
 NONE = "–"
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -182,7 +182,9 @@ def as_markdown(found: Sequence[Finding]) -> str:
                  *([_markdown(cell) for cell in row] for row in cells(one, SHORT))]
         parts.append("\n".join([f"### {_markdown(one.results.experiment)}: {_markdown(title(one))}",
                                 "", *("| " + " | ".join(line) + " |" for line in lines), "",
-                                f"Baseline: {_markdown(one.results.baseline)}."]))
+                                f"Baseline: {_markdown(one.results.baseline)}.",
+                                *(f"- {_markdown(line)}" for line in
+                                  (*one.results.notes, *notes(one.rows, one.results.baseline)))]))
     return "\n\n".join(parts) + "\n"
 
 

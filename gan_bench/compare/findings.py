@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from gan_bench.compare.course import Course, courses, curves, repeated
 from gan_bench.compare.noise import Noise, noise
 from gan_bench.compare.pairs import Comparison, compare
 from gan_bench.compare.results import Results
-from gan_bench.compare.stats import Better
+from gan_bench.compare.stats import Better, Estimate
 from gan_bench.compare.study import Ended
 from gan_bench.compare.tables import Row, directions, final_scores, summarise
 from gan_bench.errors import UserError
@@ -82,10 +83,14 @@ def _finding(results: Results, ended: list[Ended], score: str, rows: list[Row],
              if not next(row.refused for row in rows if row.variant == variant)}
     pairs = compare(alike, better, None, declared.paired, declared.margin_of(score))
     sets = repeated(results, score)
+    ways = courses([one for one in curves(results, score) if one.variant in alike], better,
+                   declared.baseline)
+    # What cannot be compared has no place beside the comparison either.
+    ways |= {row.variant: Course(nothing, nothing, math.nan) for row in rows if row.refused
+             for nothing in [Estimate(math.nan, note=row.refused)]}
     return Finding(results, score, better, rows, collapsed,
-                   courses(curves(results, score), better, declared.baseline),
-                   {variant: noise(own) for variant, own in sets.items()
-                    if any(len(values) > 1 for values in own.values())}, pairs)
+                   ways, {variant: noise(own) for variant, own in sets.items()
+                          if any(len(values) > 1 for values in own.values())}, pairs)
 
 
 def in_order(results: Results) -> list[str]:

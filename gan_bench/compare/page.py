@@ -91,7 +91,7 @@ def html(content: Content) -> str:
         title=" and ".join(one.experiment for one in results),
         overall=[inlined(one) for one in content.overall],
         grids=[_grids(one, shown, number) for number, (one, shown) in enumerate(content.shown)],
-        notes=[*content.notes, *(note for one in results for note in one.notes)],
+        notes=content.notes,
         beside=content.beside, signs=SIGNS)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,11 @@ from gan_bench.compare.grids import pictures, shown
 from gan_bench.compare.page import Content, Drawing, html
 from gan_bench.compare.plates import plates, rendered
 from gan_bench.compare.results import Results
+from gan_bench.compare.tables import notes as table_notes
 from gan_bench.errors import UserError
 
 PAGE = "report.html"
+UNFINISHED, LONGEST = ".report-", 600  # folder of a report that is being made; seconds
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,27 @@ def write_report(several: Sequence[Results], out: Path, formats: Collection[str]
     lead = found[0].score if found else None
     found.sort(key=lambda one: one.score != lead)  # of every experiment first
     notes = [*notes, *(f"{results.experiment}: {line}" if len(several) > 1 else line
-                       for results in several for line in first_of_all(results))]
+                       for results in several
+                       for line in (*first_of_all(results), *results.notes))]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".report-") as folder:
+        _tidy(out)
+        with tempfile.TemporaryDirectory(dir=out, prefix=UNFINISHED) as folder:
             _write(Path(folder), several, found, formats, command, notes)
             files = _replace(Path(folder), out)
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror}; make room, "
                         f"or give another --out") from None
-    said = [one.sentence for one in found[0].comparisons] if found else []
+    said = [*(one.sentence for one in found[0].comparisons), *not_compared(found[0]),
+            *table_notes(found[0].rows, found[0].results.baseline)] if found else []
     head = [title(found[0])] if found else ["every run diverged: there is no score to compare"]
     return Written(files, [*notes, *head, *(f"  {line}" for line in said),
                            f"{files[0]}" if files[0].name == PAGE else f"{out}"])
+
+
+def not_compared(one: Finding) -> list[str]:
+    """Return why variants have no verdict, a line each; the baseline first, if it is its fault."""
+    return [f"{row.variant} is not compared: {row.refused}" for row in one.rows if row.refused]
 
 
 def first_of_all(results: Results) -> list[str]:
@@ -129,6 +141,13 @@ def _write(folder: Path, several: Sequence[Results], found: Sequence[Finding],
              for results, own in zip(several, taken, strict=True)],
             command, sorted(file.name for file in folder.iterdir()), notes))
         (folder / PAGE).write_text(page, encoding="utf-8")
+
+
+def _tidy(out: Path) -> None:
+    """Remove what reports have left that were killed; a living one does not take so long."""
+    for old in out.glob(f"{UNFINISHED}*"):
+        if time.time() - old.stat().st_mtime > LONGEST:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _replace(folder: Path, out: Path) -> list[Path]:

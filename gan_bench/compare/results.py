@@ -85,14 +85,18 @@ class Results:
         return [c.removeprefix(SCORE) for c in self.runs if c.startswith(SCORE)]
 
     def ended(self) -> list[Ended]:
-        """Return every run as comparisons see it."""
+        """Return every run as comparisons see it.
+
+        Raises:
+            UserError: What MLflow holds as a score's protocol is none.
+        """
         return [Ended(str(row["variant"]), int(row["seed"]), row["status"],
                       {name: float(row[SCORE + name]) for name in self.scores
                        if row[PROTOCOL + name] or not math.isnan(row[SCORE + name])},
-                      {name: json.loads(row[PROTOCOL + name]) for name in self.scores
-                       if row[PROTOCOL + name]},
+                      {name: _protocol(str(run), name, row[PROTOCOL + name])
+                       for name in self.scores if row[PROTOCOL + name]},
                       int(row.get(PARAM + "data.classes") or 0))
-                for _, row in self.runs.iterrows()]
+                for run, row in self.runs.iterrows()]
 
     def curve_of(self, score: str) -> str:
         """Return the metric of `history` that shows how a score went during training."""
@@ -261,3 +265,14 @@ def final_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
     prefix = FINAL if any(name.startswith(FINAL) for name in last) else DURING
     return {name.removeprefix(prefix): (name, value) for name, value in last.items()
             if name.startswith(prefix)}
+
+
+def _protocol(run: str, score: str, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"run {run}: its tag protocol.…/{score} in MLflow is no protocol; delete "
+                        f"the run there, and `gan-bench sync` brings it anew")
+    return found

@@ -164,8 +164,9 @@ def notes(rows: list[Row], baseline: str) -> list[str]:
             lines.append(f"{variant}: {lost} of {n} runs diverged; means are over the others, and "
                          f"verdicts by an exact test of ranks, these last")
         if absent := max(row.absent for row in own):
-            lines.append(f"{variant}: {absent} runs are no result (yet): not finished, or failed, "
-                         f"or without a score")
+            what = "1 run is" if absent == 1 else f"{absent} runs are"
+            lines.append(f"{variant}: {what} no result (yet): not finished, or failed, or without "
+                         f"a score")
     if any(OUT_OF_BOUNDS in _interval(row.mean) for row in rows):
         lines.append(f"{OUT_OF_BOUNDS} The interval reaches beyond what the score can be: so near "
                      f"a bound a t-interval is rough")
