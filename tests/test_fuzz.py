@@ -36,7 +36,9 @@ dataset: {name: image_folder, path: pictures, image_size: 16, channels: 1}
 seeds: [0, 1, 9223372036854775807]
 base:
   model: {name: dcgan, width: 8, latent_dim: 16}
-  loss: non_saturating
+  loss: {name: non_saturating, label_smoothing: 0.1}
+  condition: none
+  penalties: [instance_noise, {name: spectral_norm, iterations: 2}]
   g_optimizer: {name: adam, lr: 2e-4, betas: [0.5, 0.999], weight_decay: 0.0, schedule: cosine}
   d_optimizer: {name: sgd, lr: 0.1, momentum: 0.9}
   optimizer: {name: rmsprop, lr: 1e-3}
@@ -64,6 +66,7 @@ evaluate:
   metrics: [nearest_train_mse, d_accuracy]
   final_samples: 30
   final_metrics: [nearest_train_mse]
+  latent_sets: 2
 compute: {device: cpu, threads: 1, deterministic: false}
 paired: true
 margin: {nearest_train_mse: 5%, d_accuracy_real: 0.01}

@@ -93,8 +93,8 @@ def test_a_run_page_shows_the_note_and_the_params_and_the_tags(root: Path, page:
     for words in ("model mlp model.latent_dim 100 model.width 16 ", " loss saturating ",
                   " steps 6 ", " dataset.image_size 16 "):
         assert words in params
-    for words in (f"run_id : {run_id} variant : saturating seed : 0 status : FINISHED ",
-                  "device : cpu "):
+    for words in (f"run_id : {run_id} variant : saturating seed : 0 settings : ",
+                  " status : FINISHED ", "device : cpu "):
         assert words in tags
     assert "Status Finished" in about
     assert "plain" not in tags
