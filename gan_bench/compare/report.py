@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -99,6 +100,11 @@ def first_of_all(results: Results) -> list[str]:
                      + ", ".join(f"{n} {state}" for state, n in open_ends.items()))
     if lost := int(states.get("DIVERGED", 0)):
         lines.append(f"{lost} of {count(len(runs), 'run')} diverged; they count, and rank last")
+    for run in results.ended():
+        bad = [name for name, value in run.scores.items() if not math.isfinite(value)]
+        if run.status == "FINISHED" and bad:
+            lines.append(f"{run.variant} seed {run.seed} finished with scores that are not finite "
+                         f"({', '.join(bad)}): there it counts as if it had diverged")
     few = runs.groupby("variant", observed=True)["seed"].nunique()
     if (few == 1).any():
         lines.append(f"one seed of {', '.join(map(str, few.index[few == 1]))}: no intervals and no "
