@@ -112,7 +112,7 @@ def hinge() -> Loss:
                 lambda fake, real: -fake.mean())
 
 
-@LOSSES.register("relativistic_pairing")
+@LOSSES.register("relativistic_pairing", needs_real=True)
 def relativistic_pairing() -> Loss:
     """RpGAN: the logit of a real example against that of the fake one beside it in the batch.
 
@@ -144,7 +144,7 @@ def jeffreys() -> Loss:
                 lambda fake, real: -conjugate(fake).mean())
 
 
-@LOSSES.register("batch_jeffreys")
+@LOSSES.register("batch_jeffreys", needs_real=True)
 def batch_jeffreys() -> Loss:
     """A misreading of Jeffreys found in tutorials: D's outputs of a batch as two distributions.
 

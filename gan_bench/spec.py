@@ -355,6 +355,9 @@ def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpe
     if settings.share_fakes and settings.d_steps > 1:
         problems.append(("share_fakes", "shared fakes have the labels of one batch, and D sees "
                                         f"{settings.d_steps} a step: set d_steps: 1"))
+    if settings.share_fakes and registry.LOSSES[settings.loss.name].facts.get("needs_real"):
+        problems.append(("share_fakes", f"shared fakes have the labels of the real batch that "
+                                        f"G's {settings.loss} asks for: set share_fakes: false"))
     problems += [("evaluate.metrics", f"{name} asks D about images without labels, and this D is "
                                       f"conditional; leave it out")
                  for name in evaluate.all_metrics

@@ -165,6 +165,8 @@ def test_a_grid_goes_through_the_classes(tmp_path: Path, root: Path, digits: Dat
      "projection needs labels, and this data set has none"),
     (["base.condition=concat", "base.share_fakes=true", "base.d_steps=2"], "set d_steps: 1"),
     (["base.condition=concat", "evaluate.metrics=[d_accuracy]"], "d_accuracy asks D about images"),
+    (["base.condition=concat", "base.share_fakes=true", "base.loss=relativistic_pairing"],
+     "set share_fakes: false"),
     (["base.condition=label"], "'none', 'concat' or 'projection'"),
 ])
 def test_what_cannot_be_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:

@@ -98,6 +98,11 @@ FORMULAS: dict[str, tuple[object, tuple[Any, ...]]] = {
 }
 
 
+def test_a_plan_knows_which_losses_ask_for_real_examples() -> None:
+    for entry in LOSSES:
+        assert entry.facts.get("needs_real", False) == build(entry.name).needs_real
+
+
 def tensors() -> tuple[Tensor, Tensor]:
     return torch.tensor(REAL, requires_grad=True), torch.tensor(FAKE.copy(), requires_grad=True)
 
