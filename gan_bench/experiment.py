@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from gan_bench import registry
 from gan_bench.amount import AMOUNT_SCHEMA, PERCENT, Amount, parse_amount
+from gan_bench.curve_mean import CurveMean
 from gan_bench.errors import SpecError, UserError, shown
 from gan_bench.facts import DataFacts
 from gan_bench.grid import Variant, expand
@@ -81,7 +82,9 @@ class ExperimentFile(Closed):
     margin: Margin = Field(
         None, description="a difference in mean score that is of no matter, for the verdict "
         "*equivalent*: a share of the baseline's mean ('5%'), or by score, that or a number")
-
+    curve_means: dict[Name, CurveMean] = Field(
+        {}, description="means of logged curves between two steps, which the report compares as it "
+        "compares scores")
 
 
 def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = None,
@@ -122,11 +125,13 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
             firsts.append(run)
             recipes |= {run.variant: variant.recipe} if variant.recipe else {}
     baseline = _check_names(file, firsts, errors)
+    _check_curve_means(file, firsts, errors)
     if errors.lines:
         raise errors.raised()
     runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
     return ExperimentSpec(name=file.name, question=file.question.strip(), baseline=baseline,
-                          runs=runs, paired=file.paired, margin=file.margin, recipes=recipes)
+                          runs=runs, paired=file.paired, margin=file.margin, recipes=recipes,
+                          curve_means=file.curve_means)
 
 
 def _look_further(data: dict[str, Any], errors: _Errors) -> None:
@@ -193,8 +198,11 @@ def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:
     """Return the model that validates what stands at `where` below `model`."""
     for key in where:
         field = model.model_fields.get(str(key))
-        if field and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
+        # A mapping from names is as its values are.
+        kinds = get_args(field.annotation)[-1:] or (field.annotation,) if field else ()
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
     return model
 
 
@@ -257,6 +265,20 @@ def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -
         errors.add(("baseline",), f"there is no variant {shown(file.baseline)}; "
                                   f"{nearest(file.baseline, list(by_name))}")
     return file.baseline
+
+
+def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -> None:
+    """Check that every run has a value that goes into each mean, under a name of its own."""
+    for name, mean in file.curve_means.items():
+        if name in registry.scores():
+            errors.add(("curve_means", name), f"a metric gives a score {name!r}; choose another "
+                                              f"name")
+        for run in firsts:
+            if not mean.logged(run.log_every, run.steps):
+                first, last = mean.steps
+                errors.add(("curve_means", name, "steps"), (
+                    f"{run.variant} logs every {run.log_every} of {run.steps:,} steps, and so none "
+                    f"from {first} to {last}: widen the steps, or lower log_every"))
 
 
 def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:

@@ -108,8 +108,8 @@ def write_about(experiment: Path, about: Mapping[str, Any]) -> None:
     """Keep what MLflow, and whoever compares, must know of an experiment beside its runs.
 
     Args:
-        about: `question`, `command`, `baseline`, `paired`, `margin`, `variants`, and by variant
-            its `settings` and what `differs` from the baseline.
+        about: `question`, `command`, `baseline`, `paired`, `margin`, `variants`, `curve_means`, and
+            by variant its `settings` and what `differs` from the baseline.
 
     Raises:
         OSError: It cannot be written.
@@ -133,7 +133,7 @@ def checked_about(about: object) -> dict[str, Any]:
     kept: dict[str, Any] = {k: about[k] for k in ("question", "command", "baseline")
                             if isinstance(about.get(k), str)}
     kept |= {"paired": True} if about.get("paired") is True else {}
-    for key in ("differs", "margin", "settings"):
+    for key in ("differs", "margin", "settings", "curve_means"):
         if isinstance(about.get(key), dict):
             kept[key] = {k: v for k, v in about[key].items() if isinstance(v, str)}
     if isinstance(about.get("margin"), str):

@@ -24,6 +24,7 @@ from pydantic import (
 from gan_bench import registry
 from gan_bench.amount import Amount
 from gan_bench.atomic import replacing
+from gan_bench.curve_mean import CurveMean
 from gan_bench.errors import DamagedError, UserError, one_line, shown
 from gan_bench.facts import DataFacts
 from gan_bench.registry import Part, PartError, Registry
@@ -280,6 +281,7 @@ class ExperimentSpec(Closed):
     paired: bool = False
     margin: Amount | dict[str, Amount] | None = None
     recipes: dict[str, str] = {}  # by variant, for those that are based on one
+    curve_means: dict[str, CurveMean] = {}
 
     def margin_of(self, score: str) -> Amount | None:
         """The largest difference in a score that is declared to be of no matter, if one is."""
@@ -293,6 +295,8 @@ class ExperimentSpec(Closed):
                 "margin": {name: str(amount) for name, amount in margin.items()}
                 if isinstance(margin, dict) else str(margin) if margin else None,
                 "variants": self.variants,
+                "curve_means": {name: one.model_dump_json()
+                                for name, one in self.curve_means.items()},
                 "settings": {run.variant: run.settings for run in self.runs
                              if run.seed == self.runs[0].seed}}
 

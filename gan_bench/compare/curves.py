@@ -212,11 +212,11 @@ def learning_curves(results: Results, score: str) -> Figure:
             notes.insert(0, f"Dark dotted line: the mean of {base.variant}, the baseline.")
         notes = [*_limits(panels if not few else panels[:1], found), *notes]
         if few:
-            panels[0].set(xlabel=STEPS, ylabel=with_direction(score))
+            panels[0].set(xlabel=STEPS, ylabel=with_direction(results, score))
             add_legend(figure, [*((swatch(looks[own.variant]), own.label) for own in found),
                                 *([cross()] if any(own.ends for own in found) else [])])
         else:
-            figure.supylabel(with_direction(score), fontsize=9)
+            figure.supylabel(with_direction(results, score), fontsize=9)
         banded = any(np.isfinite(own.mean[2]).any() for own in found)
         add_notes(figure, [
             f"Thick: the mean over seeds{' with its 95% interval' if banded else ''}, over the "

@@ -44,7 +44,7 @@ def seed_dots(results: Results, score: str) -> Figure:
         score: Its name, without the `score.` of the frame's column.
     """
     title = f"Final {score} of every seed · {results.experiment}"
-    better = way(score)
+    better = way(results, score)
     scores = final_scores(results.ended(), score)
     everything = np.array([value for own in scores.values() for value in own.values()], float)
     lost, runs = int((~np.isfinite(everything)).sum()), len(results.runs)
@@ -73,7 +73,7 @@ def seed_dots(results: Results, score: str) -> Figure:
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.45, -0.55)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(with_direction(score))
+        axes.set_xlabel(with_direction(results, score))
         add_notes(figure, [
             "Small: each seed. Large: their mean, with its 95% interval." + (
                 " Crosses: runs that diverged, which take no part in the mean." if lost else ""),

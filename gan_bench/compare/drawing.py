@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib import style as mpl_style
@@ -35,6 +35,9 @@ from gan_bench.atomic import replacing
 from gan_bench.compare.stats import Better, Values
 from gan_bench.compare.tables import directions
 from gan_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from gan_bench.compare.results import Results
 
 INK = "#1a2b3c"
 SMALL = 8  # points
@@ -242,14 +245,14 @@ def fit(axes: Axes, along: Literal["x", "y"], values: Values, ends: Values) -> l
         ["An interval that meets the frame goes on beyond it."] if cut else [])
 
 
-def way(score: str) -> Better:
+def way(results: Results, score: str) -> Better:
     """Return which way a score is better; None where neither is, or where it is not known."""
-    return directions().get(score)
+    return directions(results.declared).get(score)
 
 
-def with_direction(score: str) -> str:
+def with_direction(results: Results, score: str) -> str:
     """Return a score's name for an axis, with the direction that is better."""
-    better = way(score)
+    better = way(results, score)
     return f"{score} ({better} is better)" if better else f"{score} (neither direction is better)"
 
 

@@ -78,7 +78,8 @@ def findings(results: Results, first: str | None = None) -> list[Finding]:
 
 def _finding(results: Results, ended: list[Ended], score: str, rows: list[Row],
              collapsed: dict[str, int | None]) -> Finding:
-    better, declared = directions().get(score), results.declared
+    declared = results.declared
+    better = directions(declared).get(score)
     alike = {variant: own for variant, own in final_scores(ended, score).items()
              if not next(row.refused for row in rows if row.variant == variant)}
     pairs = compare(alike, better, None, declared.paired, declared.margin_of(score))
@@ -103,7 +104,7 @@ def in_order(results: Results) -> list[str]:
         for name in _names(text):
             if name in METRICS.names():
                 wanted += METRICS[name].facts.get("returns", (name,))
-    known, better = results.scores, directions()
+    known, better = results.scores, directions(results.declared)
     ordered = [name for name in dict.fromkeys(wanted) if name in known]
     ordered += [name for name in known if name not in ordered]
     return sorted(ordered, key=lambda name: better.get(name) is None)

@@ -49,7 +49,7 @@ def profiles(several: Sequence[Results], score: str) -> Figure:
         score: Its name, without the `score.` of the frames' columns.
     """
     title = f"Profiles of {score} over {count(len(several), 'experiment')}"
-    better = way(score)
+    better = way(several[0], score)
     found = [final_scores(results.ended(), score) for results in several]
     names = list(dict.fromkeys(name for one in found for name in one))
     common = [name for name in names if all(one.get(name) for one in found)]

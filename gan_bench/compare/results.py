@@ -22,7 +22,7 @@ import pandas as pd
 
 from gan_bench.compare.reading import Stored, StoredRun, read_experiment
 from gan_bench.compare.study import Declared, Ended
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, one_line
 from gan_bench.outcome import DURING, FINAL
 from gan_bench.registry import nearest
 from gan_bench.root import read_about
@@ -43,8 +43,8 @@ class Results:
             FINISHED, DIVERGED, FAILED, KILLED), `why`, `step` (the last), `seconds` (from start to
             end or to the last record, interruptions included), `started` (UTC), `mlflow_run`
             (MLflow's id), `version`, `params.<key>` (the specification as text), `score.<name>`
-            (the final score of a FINISHED run, otherwise NaN) and `protocol.<name>` (how it was
-            measured, as JSON; empty where it was not).
+            (the final score of a FINISHED run, or its declared mean of a curve; otherwise NaN) and
+            `protocol.<name>` (how it was measured, as JSON; empty where it was not).
         history: A row for each run, metric and step: `run`, `variant`, `seed`, `metric` (as logged:
             `train/g_loss`, `eval/<score>`, `final/<score>`, …), `step`, `seconds` since the run's
             start, and `value`. `run`, `variant` and `metric` are categorical.
@@ -153,7 +153,7 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
     history = _history(chosen, variants)
-    return Results(experiment, declared, _runs(chosen, history, variants), history, uri,
+    return Results(experiment, declared, _runs(chosen, history, variants, declared), history, uri,
                    tuple(notes))
 
 
@@ -161,8 +161,9 @@ def _declared(about: dict[str, Any], experiment: str) -> Declared:
     try:
         return Declared.of(about)
     except ValueError as error:
-        raise UserError(f"what is kept of {experiment} has a margin that is none ({error}); "
-                        f"repeat `gan-bench run` of it, which writes it anew") from None
+        raise UserError(f"what is kept of {experiment} has a margin, or a curve's mean, that is "
+                        f"none ({one_line(error)}); repeat `gan-bench run` of it, which writes it "
+                        f"anew") from None
 
 
 def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[str]]:
@@ -224,7 +225,7 @@ def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFra
 
 
 def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.CategoricalDtype,
-          ) -> pd.DataFrame:
+          declared: Declared) -> pd.DataFrame:
     rows = []
     for run in runs:
         tags = run.tags
@@ -245,6 +246,8 @@ def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.Categorical
             for name, (full, value) in final_scores(run).items():
                 row[SCORE + name] = value
                 row[PROTOCOL + name] = tags.get(PROTOCOL + full, "")
+            for name, (protocol, value) in _curve_means(run, declared).items():
+                row[SCORE + name], row[PROTOCOL + name] = value, protocol
         rows.append(row)
     frame = pd.DataFrame(rows).set_index("run")
     frame["variant"] = frame["variant"].astype(variants)
@@ -265,6 +268,24 @@ def final_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
     prefix = FINAL if any(name.startswith(FINAL) for name in last) else DURING
     return {name.removeprefix(prefix): (name, value) for name, value in last.items()
             if name.startswith(prefix)}
+
+
+def _curve_means(run: StoredRun, declared: Declared) -> dict[str, tuple[str, float]]:
+    """Return the declared means of a run's curves: how each was taken, and its value.
+
+    A step that an interrupted run has logged twice counts once, by its last value.
+    """
+    found = {}
+    for name, mean in declared.curve_means.items():
+        first, last = mean.steps
+        mine = run.keys == (run.metrics.index(mean.of) if mean.of in run.metrics else -1)
+        values = {step: value for step, value in zip(run.steps[mine], run.values[mine], strict=True)
+                  if first <= step <= last}
+        if values:
+            protocol = {"mean of": mean.of, "from step": first, "to step": last,
+                        "logged steps": len(values)}
+            found[name] = json.dumps(protocol), float(np.mean(list(values.values())))
+    return found
 
 
 def _protocol(run: str, score: str, text: str) -> dict[str, Any]:

@@ -104,4 +104,5 @@ def _merged(group: list[Results]) -> Results:
             declared[0], question=" ".join(d.question for d in declared if d.question),
             baseline=called(first, first.baseline), paired=all(d.paired for d in declared),
             margin=margin, variants=tuple(kind.categories),
+            curve_means={name: mean for d in declared for name, mean in d.curve_means.items()},
             command="\n".join(d.command for d in declared if d.command)))

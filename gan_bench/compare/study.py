@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_bench.amount import Amount, parse_amount
+from gan_bench.curve_mean import CurveMean
 from gan_bench.outcome import Progress, State
 
 
@@ -64,6 +65,7 @@ class Declared:
         command: How to repeat it; may be empty.
         settings: What stands for each variant's settings, as far as it is known; runs under others
             answer another question.
+        curve_means: Means of logged curves that are scores too, by name.
     """
 
     question: str = ""
@@ -73,13 +75,14 @@ class Declared:
     variants: tuple[str, ...] = ()
     command: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    curve_means: Mapping[str, CurveMean] = field(default_factory=dict)
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Declared:
         """Return what plain data says, of `ExperimentSpec.declared` or from MLflow's tag of it.
 
         Raises:
-            ValueError: A margin is no amount.
+            ValueError: A margin is no amount, or a curve's mean is none.
         """
         margin = about.get("margin")
         return cls(about.get("question", ""), about.get("baseline", ""),
@@ -87,7 +90,9 @@ class Declared:
                    {name: parse_amount(text) for name, text in margin.items()}
                    if isinstance(margin, dict) else parse_amount(margin) if margin else None,
                    tuple(about.get("variants", ())), about.get("command", ""),
-                   about.get("settings", {}))
+                   about.get("settings", {}),
+                   {name: CurveMean.model_validate_json(text)
+                    for name, text in about.get("curve_means", {}).items()})
 
     def margin_of(self, score: str) -> Amount | None:
         """The largest difference in a score that is declared to be of no matter, if one is."""

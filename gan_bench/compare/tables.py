@@ -53,10 +53,16 @@ class Row:
         return self.comparison.verdict if self.comparison else None
 
 
-def directions() -> dict[str, Better]:
-    """Return for every score that a metric may log which way is better: lower, higher or None."""
-    return {name: entry.facts["better"] for entry in METRICS
-            for name in entry.facts.get("returns", (entry.name,))}
+def directions(declared: Declared | None = None) -> dict[str, Better]:
+    """Return for every score which way is better: lower, higher or None.
+
+    Args:
+        declared: Of an experiment: with its curves' means.
+    """
+    known: dict[str, Better] = {name: entry.facts["better"] for entry in METRICS
+                                for name in entry.facts.get("returns", (entry.name,))}
+    means = declared.curve_means if declared else {}
+    return {**known, **{name: mean.better for name, mean in means.items()}}
 
 
 def ranges() -> dict[str, tuple[float, float]]:
@@ -82,7 +88,7 @@ def final_scores(runs: Sequence[Ended], metric: str) -> dict[str, dict[int, floa
 def summarise(runs: Sequence[Ended], declared: Declared) -> list[Row]:
     """Return a row for every score and variant, in the order of the runs."""
     baseline = declared.baseline
-    better, bounds = directions(), ranges()
+    better, bounds = directions(declared), ranges()
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     rows = []
     for metric in metrics:

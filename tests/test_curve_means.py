@@ -1,0 +1,113 @@
+"""Means of logged curves as scores: declared, refused, and compared in a report."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from runs import DIGITS, a_run, write_experiment
+from studies import gan_bench
+
+from gan_bench.compare.results import load_results
+from gan_bench.curve_mean import CurveMean, Logged
+from gan_bench.engine import Engine
+from gan_bench.errors import SpecError
+from gan_bench.experiment import load_experiment
+
+MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher}"
+
+
+def test_the_curves_are_those_that_a_step_gives(tmp_path: Path) -> None:
+    spec = a_run(tmp_path, "base.penalties=[r1]", "base.model.name=mlp_dropout")
+    draws = torch.Generator().manual_seed(0)
+    real = torch.rand(32, 1, 16, 16, generator=draws)
+    assert set(Engine(spec, "cpu").step(1, [real], True)) == set(get_args(Logged))
+
+
+def test_the_logged_steps_are_counted_as_training_counts_them() -> None:
+    for every, steps, first, last in itertools.product((1, 3, 4), (1, 7, 8), (1, 4, 8), (4, 8, 9)):
+        if first > last:
+            continue
+        there = {step for step in range(1, steps + 1) if step % every == 0 or step == steps}
+        mean = CurveMean(of="train/g_loss", steps=[first, last])
+        assert mean.logged(every, steps) == len(there & set(range(first, last + 1)))
+
+
+@pytest.mark.parametrize(("mean", "place", "message"), [
+    ("{early: {of: train/g_gradnorm, steps: [1, 4]}}", "early.of", "'train/g_grad_norm'"),
+    ("{early: {of: train/g_loss, steps: [4, 1]}}", "early", "the first is after the last: [4, 1]"),
+    ("{early: {of: train/g_loss, steps: [4]}}", "early.steps", "at least 2 items"),
+    ("{early: {of: train/g_loss, steps: [0, 4]}}", "early.steps.0", "greater than or equal to 1"),
+    ("{early: {of: train/g_loss, steps: [1, 1]}}", "early.steps",
+     "plain logs every 2 of 6 steps, and so none from 1 to 1: widen the steps, or lower log_every"),
+    ("{d_accuracy_real: {of: train/g_loss, steps: [1, 4]}}", "d_accuracy_real",
+     "a metric gives a score 'd_accuracy_real'; choose another name"),
+    ("{early: {of: train/g_loss, steps: [1, 4], best: higher}}", "early.best", "better"),
+])
+def test_what_is_no_mean_of_a_curve_is_refused(tmp_path: Path, mean: str, place: str,
+                                               message: str) -> None:
+    file = write_experiment(tmp_path, f"{DIGITS}curve_means: {mean}\n")
+    line = file.read_text().count("\n")
+    with pytest.raises(SpecError) as caught:
+        load_experiment(file, tmp_path)
+    told = str(caught.value).splitlines()[0]
+    assert told.startswith(f"{file}:{line}:")
+    assert f" curve_means.{place}: " in told
+    assert message in told
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained experiment that declares a mean."""
+    folder = tmp_path_factory.mktemp("means")
+    text = DIGITS.replace("log_every: 2", "log_every: 1").replace("plain:", "plain: {}")
+    file = write_experiment(folder, f"{text}curve_means: {{{MEAN}}}\n")
+    done = gan_bench("run", file, "--root", folder / "root")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_it_is_in_no_id(study: Path, tmp_path: Path) -> None:
+    file = study / "tiny.yaml"
+    without = write_experiment(tmp_path, file.read_text().partition("curve_means")[0])
+    ids = [[run.id for run in load_experiment(one, tmp_path).runs] for one in (file, without)]
+    assert ids[0] == ids[1]
+
+
+def test_the_score_is_the_mean_of_the_journal(study: Path) -> None:
+    read = load_results("tiny", root=study / "root")
+    for run, row in read.runs.iterrows():
+        lines = (study / "root" / "runs" / "tiny" / str(run) / "journal.jsonl").read_text()
+        values = [record["values"]["train/g_grad_norm"] for record in map(json.loads,
+                                                                          lines.splitlines())
+                  if record["kind"] == "metrics" and 2 <= record["step"] <= 4
+                  and "train/g_grad_norm" in record["values"]]
+        assert len(values) == 3
+        assert row["score.early_g_grad_norm"] == pytest.approx(np.mean(values), rel=1e-12)
+        assert json.loads(row["protocol.early_g_grad_norm"]) == {
+            "mean of": "train/g_grad_norm", "from step": 2, "to step": 4, "logged steps": 3}
+
+
+def test_the_report_compares_it(study: Path) -> None:
+    out = study / "report"
+    done = gan_bench("report", "tiny", "--root", study / "root", "--metric", "early_g_grad_norm",
+                     "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "early_g_grad_norm" in done.stdout
+    rows = pd.read_csv(out / "summary.csv").query("score == 'early_g_grad_norm'")
+    assert list(rows["better"]) == ["higher", "higher"]
+    read = load_results("tiny", root=study / "root").runs
+    means = read.groupby("variant", observed=True)["score.early_g_grad_norm"].mean()
+    assert dict(zip(rows["variant"], rows["mean"], strict=True)) == pytest.approx(dict(means))
+    pair = pd.read_csv(out / "pairs.csv").query("score == 'early_g_grad_norm'")
+    assert set(pair["verdict"]) <= {"better", "worse", "inconclusive"}
+    assert len(pair) == 1
+    page = (out / "report.html").read_text()
+    assert "early_g_grad_norm" in page
+    assert "higher is better" in page
