@@ -14,13 +14,14 @@ from gan_bench import rng
 from gan_bench.errors import one_line
 from gan_bench.losses import Loss
 from gan_bench.models import build_networks, with_labels
-from gan_bench.optimizers import build_optimizer, rate
+from gan_bench.optimizers import build_optimizer, rate, set_rate
 from gan_bench.penalties import Penalty
 from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.spec import RunSpec
 
 STOCHASTIC = (nn.Dropout, nn.Dropout2d)
 Labels = tuple[list[Tensor], Tensor]
+Seen = dict[str, Tensor]
 
 
 class Engine:
@@ -31,9 +32,12 @@ class Engine:
         discriminator: D, in training mode.
         ema: The running average of G's weights, or None where the run has none.
         first_bad: int64 scalar on the device: the first step with a non-finite loss, 0 if none.
+
+    Weights are float32 throughout, and so are losses, penalties and samples. Under `bfloat16` the
+    products of G's and D's layers are computed in it, under `tf32` as CUDA has been told to.
     """
 
-    def __init__(self, spec: RunSpec, device: str) -> None:
+    def __init__(self, spec: RunSpec, device: str, precision: str = "float32") -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, device, spec.condition,
                                   spec.data.classes)
         self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
@@ -41,11 +45,16 @@ class Engine:
         self.spec = spec
         self.device = device
         self.generator, self.discriminator = networks.generator, networks.discriminator
+        self._lower = precision == "bfloat16"
+        if precision != "float32":  # the layout that tensor cores and AMX multiply in
+            for network in (self.generator, self.discriminator):
+                network.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False) if spec.ema else None
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
+        self._now = self.first_bad.clone()  # the step, where the device can see it
         self._loss: Loss = LOSSES.build(spec.loss)
         self._optimizers = {
-            network: build_optimizer(part, network.parameters())
+            network: build_optimizer(part, network.parameters(), captured=device != "cpu")
             for network, part in ((self.generator, spec.g_optimizer),
                                   (self.discriminator, spec.d_optimizer))
         }
@@ -65,7 +74,7 @@ class Engine:
         return self._loss.needs_real
 
     def step(self, step: int, real: list[Tensor], observe: bool = False,
-             g_real: Tensor | None = None, labels: Labels | None = None) -> dict[str, Tensor]:
+             g_real: Tensor | None = None, labels: Labels | None = None) -> Seen:
         """Update D `d_steps` times and G once, in the run's order.
 
         Args:
@@ -82,15 +91,23 @@ class Engine:
             and accuracies on real and fake, and the gradient norms of both networks; of the last
             D update, where there are several. Otherwise nothing.
         """
-        self._begin(step)
-        seen: dict[str, Tensor] = {}
+        self.begin(step)
+        return self.update(step, real, observe, g_real, labels)
+
+    def update(self, step: int, real: list[Tensor], observe: bool, g_real: Tensor | None,
+               labels: Labels | None) -> Seen:
+        """Do what `step` does once the step has begun: all that the device does, and nothing else.
+
+        It depends on the number of the step through `alike` alone.
+        """
+        seen: Seen = {}
         d_first = self.spec.order == "d_first"
         n = real[0].shape[0]
         # Drawn in one fixed order, whatever the order of the updates: G's batch, then D's.
         of_d: Sequence[Tensor | None] = labels[0] if labels else [None] * len(real)
         of_g = labels[1] if labels else None
         latents = self._latents(n, of_g)
-        fake = self.generator(latents) if self.spec.share_fakes else None
+        fake = self._make(latents) if self.spec.share_fakes else None
         if not d_first:
             fake = self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
         for i, (batch, told) in enumerate(zip(real, of_d, strict=True)):
@@ -98,7 +115,7 @@ class Engine:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
-                    d_fake = self.generator(self._latents(n, told))
+                    d_fake = self._make(self._latents(n, told))
             self._step_discriminator(batch, d_fake, told, step, seen,
                                      observe and i == len(real) - 1)
         if d_first:
@@ -106,6 +123,17 @@ class Engine:
         if self.ema is not None:
             self._average()
         return seen
+
+    def alike(self, step: int) -> tuple[bool, ...] | None:
+        """Return what is the same for all steps that do the same; None where each is another."""
+        if any(penalty.blur for penalty in self._penalties):
+            return None
+        return tuple(step % penalty.every == 0 for penalty in self._penalties)
+
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Whom a step asks for random numbers, besides torch's own for the layers."""
+        return self._draws, self._penalty_draws
 
     def state(self) -> dict[str, Any]:
         """Return all that a step leaves behind: networks, average, optimizers, first bad step.
@@ -137,11 +165,16 @@ class Engine:
         for name, network in networks.items():
             network.load_state_dict(state[name])
             self._optimizers[network].load_state_dict(state[f"{name}_optimizer"])
+            for group in self._optimizers[network].param_groups:
+                if isinstance(group["lr"], Tensor):  # torch leaves it where it was read
+                    group["lr"] = group["lr"].to(self.device)
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.first_bad.fill_(state["first_bad"])
 
-    def _begin(self, step: int) -> None:
+    def begin(self, step: int) -> None:
+        """Set all that depends on the number of the step: random numbers, learning rates."""
+        self._now.fill_(step)
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
@@ -150,19 +183,19 @@ class Engine:
         for network, part in ((self.generator, self.spec.g_optimizer),
                               (self.discriminator, self.spec.d_optimizer)):
             for group in self._optimizers[network].param_groups:
-                group["lr"] = rate(part, step, self.spec.steps)
+                set_rate(group, rate(part, step, self.spec.steps))
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
         drawn = torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
         return with_labels(drawn, labels, self.spec.data.classes)
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
-                            seen: dict[str, Tensor], observe: bool) -> None:
-        def judge(examples: Tensor) -> Tensor:
-            return self._judge(examples, labels)
+                            seen: Seen, observe: bool) -> None:
+        def judge(examples: Tensor) -> Tensor:  # for penalties: gradients of gradients, in float32
+            return self._logits(examples, labels)
 
         real, fake = self._shown(real, step), self._shown(fake, step)
-        real_logits, fake_logits = judge(real), judge(fake)
+        real_logits, fake_logits = self._judge(real, labels), self._judge(fake, labels)
         terms = self._loss.discriminator(real_logits, fake_logits)
         loss = sum(terms[1:], terms[0])
         if self.spec.d_loss_reduction == "mean":
@@ -170,7 +203,7 @@ class Engine:
         due = [p.every * p.term(judge, real, fake, self._penalty_draws)
                for p in self._penalties if p.term is not None and step % p.every == 0]
         penalty = sum(due[1:], due[0]) if due else None
-        self._update(self.discriminator, loss if penalty is None else loss + penalty, step)
+        self._update(self.discriminator, loss if penalty is None else loss + penalty)
         for constraint in self._penalties:
             if constraint.after is not None:
                 constraint.after(self.discriminator)
@@ -187,22 +220,37 @@ class Engine:
             seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
 
     def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
-                        labels: Tensor | None, step: int, seen: dict[str, Tensor], observe: bool,
+                        labels: Tensor | None, step: int, seen: Seen, observe: bool,
                         ) -> Tensor:
         with _frozen(self.discriminator):
             if fake is None:
-                fake = self.generator(latents)
+                fake = self._make(latents)
             fake_logits = self._judge(self._shown(fake, step), labels)
             real_logits = (None if real is None else
                            self._judge(self._shown(real, step), labels))
             loss = self._loss.generator(fake_logits, real_logits)
-            self._update(self.generator, loss, step)
+            self._update(self.generator, loss)
         if observe:
             seen["train/g_loss"] = loss.detach()
             seen["train/g_grad_norm"] = _grad_norm(self.generator)
         return fake
 
+    def _make(self, latents: Tensor) -> Tensor:
+        with self._lowered():
+            made: Tensor = self.generator(latents)
+        return made.float() if self._lower else made
+
     def _judge(self, examples: Tensor, labels: Tensor | None) -> Tensor:
+        with self._lowered():
+            logits = self._logits(examples, labels)
+        return logits.float() if self._lower else logits
+
+    def _lowered(self) -> torch.autocast:
+        # Without its cache, which a captured step would read after it has been freed.
+        return torch.autocast(self.device.partition(":")[0], torch.bfloat16, self._lower,
+                              cache_enabled=False)
+
+    def _logits(self, examples: Tensor, labels: Tensor | None) -> Tensor:
         logits: Tensor = (self.discriminator(examples) if labels is None else
                           self.discriminator(examples, labels))
         return logits
@@ -215,13 +263,13 @@ class Engine:
                 examples = penalty.blur(examples, self._penalty_draws, done)
         return examples
 
-    def _update(self, network: nn.Module, loss: Tensor, step: int) -> None:
+    def _update(self, network: nn.Module, loss: Tensor) -> None:
         optimizer = self._optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         bad = ~loss.detach().isfinite() & (self.first_bad == 0)
-        self.first_bad += bad * step
+        self.first_bad += bad * self._now
 
     @torch.no_grad()
     def _average(self) -> None:

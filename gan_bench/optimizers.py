@@ -61,10 +61,31 @@ def rmsprop(
     return torch.optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps)
 
 
-def build_optimizer(part: Part, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimizer that `part` describes, over `parameters`."""
+def build_optimizer(part: Part, parameters: Iterable[nn.Parameter], *, captured: bool = False,
+                    ) -> torch.optim.Optimizer:
+    """Return the optimizer that `part` describes, over `parameters`.
+
+    Args:
+        captured: Whether its steps may become part of a CUDA graph, which reads the learning rate
+            from the device.
+    """
     optimizer: torch.optim.Optimizer = OPTIMIZERS.build(part, list(parameters))
+    if captured:
+        for group in optimizer.param_groups:
+            group["lr"] = group["params"][0].new_tensor(group["lr"])
+            if "capturable" in group:
+                group["capturable"] = True
     return optimizer
+
+
+def set_rate(group: dict[str, Any], value: float) -> None:
+    """Set the learning rate of a group, in place where it lies on the device."""
+    import torch
+
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(value)
+    else:
+        group["lr"] = value
 
 
 def rate(part: Part, step: int, steps: int) -> float:

@@ -23,6 +23,7 @@ from gan_bench.checkpoint import Checkpoint
 from gan_bench.drift import in_words, since, versions
 from gan_bench.engine import Engine
 from gan_bench.errors import DamagedError, UserError, one_line
+from gan_bench.hardware import cpu_has_bfloat16, cpu_name
 from gan_bench.models import make_networks
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
 from gan_bench.recording import Journal
@@ -50,8 +51,9 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
     first = experiment.runs[0]
     device = resolve_device(first)
     set_up_torch(first)
+    here = circumstances(first, device)
     if not allow_drift:
-        _refuse_drift(experiment, root, circumstances(first, device))
+        _refuse_drift(experiment, root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
             make_networks(run.model, run.data.shape, run.condition, run.data.classes)
@@ -121,7 +123,7 @@ def _run(spec: RunSpec, root: Path, data_root: Path, record: Journal,
     final = None
     if spec.evaluate.final:
         final = evaluate.Evaluator(spec, data, cache, device, spec.evaluate.final)
-    engine = Engine(spec, device)
+    engine = Engine(spec, device, here["precision"])
     start = _resume(spec, folder, record, engine, here, allow_drift)
     if start == 0:
         record.start(here)
@@ -206,8 +208,9 @@ def set_up_torch(spec: RunSpec) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     # TF32 keeps 10 bits of the mantissa: float32 means float32.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    tf32 = spec.compute.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
 
 
 def resolve_device(spec: RunSpec) -> str:
@@ -222,6 +225,30 @@ def resolve_device(spec: RunSpec) -> str:
     if spec.compute.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return spec.compute.device
+
+
+def resolve_precision(spec: RunSpec, device: str) -> str:
+    """Return what a run's products are computed in on a device: float32, tf32 or bfloat16.
+
+    `auto` is bfloat16 where the hardware multiplies it faster, and float32 elsewhere.
+
+    Raises:
+        UserError: The device has not got what is asked for.
+    """
+    asked = spec.compute.precision
+    if device == "cuda":  # from Ampere on
+        can, lacks = torch.cuda.get_device_capability() >= (8, 0), "this GPU is older than Ampere"
+    else:
+        can, lacks = cpu_has_bfloat16(), "this processor has neither AMX nor AVX512-BF16"
+        if asked == "tf32":
+            raise UserError("compute.precision is tf32, which is a format of GPUs, and the run is "
+                            "on the CPU; set compute.precision: float32, or auto")
+    if asked in ("tf32", "bfloat16") and not can:
+        raise UserError(f"compute.precision is {asked}, and {lacks}: set compute.precision: "
+                        f"float32, or auto")
+    if asked == "auto":
+        return "bfloat16" if can else "float32"
+    return asked
 
 
 def devices(spec: RunSpec) -> int:
@@ -244,8 +271,8 @@ def circumstances(spec: RunSpec, device: str) -> dict[str, Any]:
     return {
         "versions": {**versions(), "python": platform.python_version()},
         "device": device,
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
-        "precision": "float32",
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "precision": resolve_precision(spec, device),
         "threads": spec.compute.threads,
     }
 
@@ -291,12 +318,3 @@ def _git_commit() -> str | None:
         return None
     return done.stdout.strip() or None
 
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

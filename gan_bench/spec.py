@@ -98,6 +98,9 @@ class ComputeSpec(Closed):
         1, description="CPU threads of a run; its numbers depend on it, so it is part of the id")
     deterministic: bool = Field(
         True, description="only algorithms that give the same bits every time")
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
+        "float32", description="what products are computed in while training, where weights "
+        "stay float32; auto: bfloat16 where the hardware multiplies it faster")
 
 
 class RunSettings(Closed):
@@ -194,6 +197,7 @@ class RunSpec(RunSettings):
 _YOUNGER: dict[str, Any] = {
     "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
+    "compute.precision": "float32",
 }
 
 

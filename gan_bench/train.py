@@ -14,6 +14,7 @@ from gan_bench import rng
 from gan_bench.data import Dataset
 from gan_bench.engine import Engine
 from gan_bench.evaluate import nearest_picture
+from gan_bench.graph import Captured
 from gan_bench.models import with_labels
 from gan_bench.outcome import Status
 from gan_bench.pictures import sample_picture, to_float
@@ -79,6 +80,7 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
     if known is not None:  # a grid goes through the classes from its first sample to its last
         latents = with_labels(latents, torch.arange(GRID) * spec.data.classes // GRID,
                               spec.data.classes)
+    update = engine.step if engine.device == "cpu" else Captured(engine).step
     clock = _Clock(spec.batch_size, start)
     if start == 0:
         with clock.paused():  # where it starts from: MLflow's slider begins at step 0
@@ -98,7 +100,7 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
         if known is not None:
             of_d = [known[batches.places(i)] for i in mine]
             labels = of_d, known[g_batches.places(step - 1)] if engine.needs_real else of_d[0]
-        seen = engine.step(step, real, logging, g_real, labels)
+        seen = update(step, real, logging, g_real, labels)
         if logging:
             values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
             journal.metrics(step, values)

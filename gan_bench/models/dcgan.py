@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.models.base import Count, Eps, Init, Networks, Norm, Rate, Shape
+from gan_bench.models.base import (
+    Count,
+    Eps,
+    Init,
+    Networks,
+    Norm,
+    Rate,
+    Shape,
+    upsampled_conv,
+)
 from gan_bench.registry import MODELS
 
 if TYPE_CHECKING:
@@ -109,8 +118,7 @@ def dcgan_upsample(
     ]
     for before, after in ((2 * width, 2 * width), (2 * width, width)):
         generator += [
-            nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1),
-            nn.BatchNorm2d(after, eps=bn_eps), nn.LeakyReLU(0.2),
+            upsampled_conv(before, after), nn.BatchNorm2d(after, eps=bn_eps), nn.LeakyReLU(0.2),
         ]
     generator += [nn.Conv2d(width, channels, 3, padding=1), nn.Tanh()]
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.models.base import Count, Eps, Init, Networks, Shape, residual, with_gain
+from gan_bench.models.base import (
+    Count,
+    Eps,
+    Init,
+    Networks,
+    Shape,
+    residual,
+    upsampled_conv,
+    with_gain,
+)
 from gan_bench.registry import MODELS
 
 if TYPE_CHECKING:
@@ -73,8 +82,8 @@ def _upwards(before: int, after: int, bn_eps: float) -> nn.Module:
     from torch import nn
 
     branch = nn.Sequential(
-        nn.BatchNorm2d(before, eps=bn_eps), nn.ReLU(), nn.Upsample(scale_factor=2),
-        with_gain(nn.Conv2d(before, after, 3, padding=1), GAIN),
+        nn.BatchNorm2d(before, eps=bn_eps), nn.ReLU(),
+        with_gain(upsampled_conv(before, after), GAIN),
         nn.BatchNorm2d(after, eps=bn_eps), nn.ReLU(),
         with_gain(nn.Conv2d(after, after, 3, padding=1), GAIN))
     return residual(branch, nn.Sequential(nn.Conv2d(before, after, 1), nn.Upsample(scale_factor=2)))

@@ -1,0 +1,126 @@
+"""What a step is computed in: the upsampling convolution's other form, and bfloat16."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from runs import DIGITS, a_run
+from torch import Tensor, nn
+
+from gan_bench import hardware, run
+from gan_bench.engine import Engine
+from gan_bench.errors import UserError
+from gan_bench.models.base import upsampled_conv
+
+BFLOAT16 = pytest.mark.skipif(not hardware.cpu_has_bfloat16(),
+                              reason="a processor with AMX or AVX512-BF16 is needed")
+CONV = DIGITS.replace("{name: mlp, width: 16}", "{name: dcgan_upsample, width: 16}")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("before", "after", "height", "width"), [(3, 5, 4, 4), (8, 2, 1, 7)])
+def test_the_four_phases_are_upsampling_and_convolution(
+        before: int, after: int, height: int, width: int, dtype: torch.dtype, tolerance: float,
+        ) -> None:
+    torch.manual_seed(0)
+    layer = upsampled_conv(before, after).to(dtype)
+    x = torch.randn(6, before, height, width, dtype=dtype, requires_grad=True)
+    weigh = torch.randn(6, after, 2 * height, 2 * width, dtype=dtype)
+
+    def plain(x: Tensor) -> Tensor:
+        doubled = nn.functional.interpolate(x, scale_factor=2)
+        return nn.functional.conv2d(doubled, layer.weight, layer.bias, padding=1)
+
+    wanted = [x, layer.weight, layer.bias]
+    for ours, theirs in zip(
+            (layer(x), *torch.autograd.grad((layer(x) * weigh).sum(), wanted)),
+            (plain(x), *torch.autograd.grad((plain(x) * weigh).sum(), wanted)), strict=True):
+        assert ours.shape == theirs.shape
+        assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+def steps(engine: Engine, count: int = 4) -> Tensor:
+    draws = torch.Generator().manual_seed(0)
+    losses = []
+    for step in range(1, count + 1):
+        seen = engine.step(step, [torch.rand(32, 1, 16, 16, generator=draws) * 2 - 1], True)
+        losses += [seen["train/d_loss"], seen["train/g_loss"]]
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("text", [DIGITS, CONV], ids=["mlp", "dcgan_upsample"])
+def test_bfloat16_is_near_float32_and_repeats_to_the_bit(text: str, tmp_path: Path) -> None:
+    spec = a_run(tmp_path, text=text)
+    exact, lower, again = (Engine(spec, "cpu", precision)
+                           for precision in ("float32", "bfloat16", "bfloat16"))
+    of_exact, of_lower = steps(exact), steps(lower)
+    assert of_lower.dtype == torch.float32
+    # Eight bits of mantissa: they differ, and by no more than rounding explains.
+    assert 1e-6 < (of_lower - of_exact).abs().max() < 3e-2
+    assert torch.equal(of_lower, steps(again))
+    for ours, theirs in zip(lower.generator.parameters(), again.generator.parameters(),
+                            strict=True):
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, theirs)
+
+
+def test_penalties_and_samples_stay_float32_under_bfloat16(tmp_path: Path) -> None:
+    """A gradient penalty's gradient would lose most of its bits, and scores be of another kind."""
+    spec = a_run(tmp_path, "base.penalties=[r1]", "base.model.name=mlp_dropout",
+                 "base.model.dropout=0.0")
+    lower, exact = Engine(spec, "cpu", "bfloat16"), Engine(spec, "cpu")
+    real = [torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1]
+    penalties = [engine.step(1, real, True)["train/d_penalty"] for engine in (lower, exact)]
+    assert torch.equal(*penalties)
+    latents = torch.randn(5, 100, generator=torch.Generator().manual_seed(0))
+    fresh = [Engine(spec, "cpu", precision) for precision in ("bfloat16", "float32")]
+    assert torch.equal(*(engine.sample(latents) for engine in fresh))
+
+
+@pytest.mark.parametrize(("has", "asked", "got"), [
+    (True, "auto", "bfloat16"), (False, "auto", "float32"), (False, "float32", "float32"),
+    (True, "float32", "float32"), (True, "bfloat16", "bfloat16"),
+])
+def test_auto_takes_what_the_processor_has(has: bool, asked: str, got: str, tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "BFLOAT16", {"fpu"} if has else {"no such flag"})
+    spec = a_run(tmp_path, f"compute.precision={asked}")
+    assert run.resolve_precision(spec, "cpu") == got
+
+
+@pytest.mark.parametrize(("asked", "message"), [
+    ("bfloat16", "compute.precision is bfloat16, and this processor has neither AMX nor "
+                 "AVX512-BF16: set compute.precision: float32, or auto"),
+    ("tf32", "compute.precision is tf32, which is a format of GPUs"),
+])
+def test_what_the_processor_has_not_got_is_refused(asked: str, message: str, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "BFLOAT16", {"no such flag"})
+    spec = a_run(tmp_path, f"compute.precision={asked}")
+    with pytest.raises(UserError) as caught:
+        run.resolve_precision(spec, "cpu")
+    assert str(caught.value).startswith(message)
+
+
+def test_precision_is_part_of_the_id_unless_it_is_float32(tmp_path: Path) -> None:
+    ids = {asked: a_run(tmp_path, f"compute.precision={asked}").id
+           for asked in ("float32", "bfloat16", "auto")}
+    assert ids["float32"] == a_run(tmp_path).id
+    assert len(set(ids.values())) == 3
+
+
+@BFLOAT16
+def test_what_was_computed_in_is_recorded(tmp_path: Path) -> None:
+    from gan_bench.experiment import load_experiment
+    from gan_bench.run import prepare, run_one
+
+    spec = a_run(tmp_path, "compute.precision=auto", "evaluate.metrics=[d_accuracy]")
+    experiment = load_experiment(tmp_path / "tiny.yaml", tmp_path,
+                                 ["compute.precision=auto", "evaluate.metrics=[d_accuracy]"])
+    prepare(experiment, tmp_path, tmp_path, lambda line: None)
+    assert run_one(spec, tmp_path, tmp_path).status == "FINISHED"
+    first = json.loads((spec.folder(tmp_path) / "journal.jsonl").read_text().splitlines()[0])
+    assert first["facts"]["precision"] == "bfloat16"
