@@ -110,11 +110,11 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
         # Its server imports torch while MLflow is imported here.
         context = _context(experiment.runs[0].compute.threads)
         mirror = Mirroring(settings.root, settings.tracking_uri, home, True, reporter.say)
-        gpus = _prepare(experiment, settings, context, reporter)
+        gpus, together = _prepare(experiment, settings, context, reporter)
         reporter.begin(runs)
         stopped = None
         try:
-            _train_all(waiting, settings, context, gpus, reporter, mirror)
+            _train_all(waiting, settings, context, gpus, together, reporter, mirror)
         except Stopped as stop:
             stopped = stop.status
         finally:
@@ -171,8 +171,11 @@ def _signals_wait() -> Iterator[None]:
 
 
 def _prepare(experiment: ExperimentSpec, settings: Settings, context: ForkServerContext,
-             reporter: Reporter) -> int:
-    """Do the preparations in a process of their own; return the number of GPUs to use.
+             reporter: Reporter) -> tuple[int, int]:
+    """Do the preparations in a process of their own.
+
+    Returns:
+        (GPUs to use, runs in one process).
 
     Raises:
         UserError: They failed.
@@ -188,7 +191,8 @@ def _prepare(experiment: ExperimentSpec, settings: Settings, context: ForkServer
             if kind == "say":
                 reporter.say(value)
             elif kind == "ready":
-                return int(value)
+                gpus, together = value
+                return int(gpus), int(together)
             elif kind == "error":
                 raise UserError(value)
             else:
@@ -201,7 +205,7 @@ def _prepare(experiment: ExperimentSpec, settings: Settings, context: ForkServer
 
 
 def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerContext, gpus: int,
-               reporter: Reporter, mirror: Mirroring) -> None:
+               together: int, reporter: Reporter, mirror: Mirroring) -> None:
     """Keep the slots busy until every run has ended.
 
     Raises:
@@ -217,23 +221,26 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
         while queue or running:
             for slot in range(slots):
                 if queue and slot not in running:
+                    # An equal share of what there is for each slot: the last must not do it all.
+                    share = min(together, -(-len(queue) // slots))
                     with _signals_wait():  # none is started that is not known of
-                        running[slot] = _Worker(context, queue.pop(), settings,
-                                                slot % gpus if gpus else None)
-                    reporter.changed(running[slot].run)
+                        running[slot] = _Worker(context, [queue.pop() for _ in range(share)],
+                                                settings, slot % gpus if gpus else None)
+                    for run in running[slot].runs:
+                        reporter.changed(run)
             wait([worker.process.sentinel for worker in running.values()], timeout=POLL)
             for slot, worker in list(running.items()):
                 if not worker.follow(reporter, mirror):
                     continue
                 del running[slot]
-                run = worker.run
-                if worker.killed and killed[run.spec.id] < settings.retries:
-                    killed[run.spec.id] += 1
-                    reporter.say(f"{run.spec.id} {run.spec.variant} seed {run.spec.seed}: {run.why}"
-                                 f"; taken up again ({killed[run.spec.id]} of {settings.retries})")
-                    queue.append(run)
-                else:
-                    reporter.changed(run)
+                for run in worker.runs:
+                    if run.spec.id in worker.killed and killed[run.spec.id] < settings.retries:
+                        killed[run.spec.id] += 1
+                        reporter.say(f"{_name(run)}: {run.why}; taken up again "
+                                     f"({killed[run.spec.id]} of {settings.retries})")
+                        queue.append(run)
+                    else:
+                        reporter.changed(run)
     except Stopped:
         reporter.say("stopping: each run writes a checkpoint; once more to stop at once")
         for worker in running.values():
@@ -249,50 +256,63 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
         for worker in running.values():
             worker.process.join()
             worker.follow(reporter, mirror)
-            reporter.changed(worker.run)
+            for run in worker.runs:
+                reporter.changed(run)
 
 
 class _Worker:
-    """A process that trains a run, and the connection for its last words."""
+    """A process that trains runs, and the connection for their last words.
 
-    def __init__(self, context: ForkServerContext, run: Progress,
-                 settings: Settings, gpu: int | None) -> None:
-        self.run, self.killed, self.let_go = run, False, False
+    Attributes:
+        runs: Whose process it is.
+        killed: The ids of those that it has left without a word.
+        let_go: Whether it is the launcher that kills it.
+    """
+
+    def __init__(self, context: ForkServerContext, runs: list[Progress], settings: Settings,
+                 gpu: int | None) -> None:
+        self.runs, self.let_go = runs, False
+        self.killed: set[str] = set()
         self._last_words, sender = context.Pipe(duplex=False)
         self.process: ForkServerProcess = context.Process(target=worker.train, args=(
-            run.spec, settings.root, settings.data_root, gpu, settings.checkpoint_every,
-            settings.allow_drift, sender))
-        run.follow()  # what earlier attempts have left
-        run.state, run.why = "RUNNING", ""
-        run.notes.clear()
+            [run.spec for run in runs], settings.root, settings.data_root, gpu,
+            settings.checkpoint_every, settings.allow_drift, sender))
+        for run in runs:
+            run.follow()  # what earlier attempts have left
+            run.state, run.why = "RUNNING", ""
+            run.notes.clear()
         self.process.start()
         sender.close()
 
     def follow(self, reporter: Reporter, mirror: Mirroring) -> bool:
-        """Take in what the run has recorded; return whether its process has ended."""
+        """Take in what the runs have recorded; return whether their process has ended."""
         ended = self.process.exitcode is not None
-        if self.run.follow():
-            reporter.changed(self.run)
-            mirror.wanted(self.run.folder)
-        for note in self.run.notes:
-            reporter.say(f"{self.run.spec.id} {self.run.spec.variant} seed {self.run.spec.seed} "
-                         f"{note}")
-        self.run.notes.clear()
-        if ended and self.run.state == "RUNNING":
-            self._settle()
-            mirror.wanted(self.run.folder)
+        for run in self.runs:
+            if run.follow():
+                reporter.changed(run)
+                mirror.wanted(run.folder)
+            for note in run.notes:
+                reporter.say(f"{_name(run)} {note}")
+            run.notes.clear()
+        silent = [run for run in self.runs if run.state == "RUNNING"]
+        if ended and silent:
+            words = dict(self._words())
+            for run in silent:
+                self._settle(run, words.get(run.spec.id, ""))
+                mirror.wanted(run.folder)
         return ended
 
-    def _settle(self) -> None:
+    def _words(self) -> Iterator[tuple[str, str]]:
+        with suppress(EOFError):
+            while True:
+                yield self._last_words.recv()
+
+    def _settle(self, run: Progress, words: str) -> None:
         """Give a run whose process has not recorded its end the state that is true."""
-        code, run = self.process.exitcode, self.run
+        code = self.process.exitcode
         assert code is not None, "it has ended"
-        try:
-            words = self._last_words.recv()
-        except EOFError:
-            words = ""
-        self.killed = code < 0
-        if self.killed:
+        if code < 0:
+            self.killed.add(run.spec.id)
             run.state = "KILLED"
             run.why = ("stopped by the user, before it could write a checkpoint" if self.let_go else
                        f"its process ended by signal {-code} ({signal.Signals(-code).name})")
@@ -302,6 +322,10 @@ class _Worker:
         # A full disk, or a process that outlives its fork server: the next launcher settles it.
         with suppress(OSError, UserError):
             recording.settle(run.folder, run.state, run.why)
+
+
+def _name(run: Progress) -> str:
+    return f"{run.spec.id} {run.spec.variant} seed {run.spec.seed}"
 
 
 def _what_differs(experiment: ExperimentSpec) -> dict[str, str]:

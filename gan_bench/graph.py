@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gan_bench.engine import Engine, Labels, Seen
+from gan_bench.errors import UserError, one_line
 
 WARM = 3  # steps before a recording: libraries choose kernels, optimizers make their state
 
@@ -40,7 +41,12 @@ class Captured:
 
     def step(self, step: int, real: list[Tensor], observe: bool = False,
              g_real: Tensor | None = None, labels: Labels | None = None) -> Seen:
-        """Do what `Engine.step` does; what is returned holds until the next step."""
+        """Do what `Engine.step` does; what is returned holds until the next step.
+
+        Raises:
+            UserError: Something in the step waits for the device, as a network of somebody else's
+                may.
+        """
         alike = self.engine.alike(step)
         if alike is None:
             return self.engine.step(step, real, observe, g_real, labels)
@@ -54,7 +60,13 @@ class Captured:
         torch._foreach_copy_(self._inputs, given)
         self.engine.begin(step)
         if kind not in self._recorded:
-            self._recorded[kind] = self._record(step, len(real), observe, g_real, labels)
+            try:
+                self._recorded[kind] = self._record(step, len(real), observe, g_real, labels)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise UserError(f"a step of this run cannot be a CUDA graph ({one_line(error)}): "
+                                f"set compute.graphs: false") from error
         graph, seen = self._recorded[kind]
         graph.replay()
         return seen

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,23 @@ from gan_bench import checkpoint, evaluate, journal
 from gan_bench import data as datasets
 from gan_bench.atomic import replacing
 from gan_bench.checkpoint import Checkpoint
+from gan_bench.device import (
+    peak_memory,
+    resolve_device,
+    resolve_precision,
+    runs_together,
+    set_up_torch,
+)
 from gan_bench.drift import in_words, since, versions
 from gan_bench.engine import Engine
 from gan_bench.errors import DamagedError, UserError, one_line
-from gan_bench.hardware import cpu_has_bfloat16, cpu_name
+from gan_bench.hardware import cpu_name
 from gan_bench.models import make_networks
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
 from gan_bench.recording import Journal
 from gan_bench.root import remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec
-from gan_bench.train import peak_memory, train
+from gan_bench.train import train
 
 
 def cache_of(root: Path) -> Path:
@@ -38,11 +44,14 @@ def cache_of(root: Path) -> Path:
 
 
 def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callable[[str], None],
-            allow_drift: bool = False) -> None:
+            allow_drift: bool = False) -> int:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
 
     Downloads and decodes the data, trains or fetches the feature extractors, computes the
     reference features, and builds every variant's networks without weights.
+
+    Returns:
+        How many runs are to share a process: 1 on the CPU.
 
     Raises:
         UserError: The data or an extractor is not to be had, the device is not there, or a run has
@@ -61,11 +70,59 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
     datasets.prepare(first.dataset, data_root, cache, say)
     data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)
     evaluate.prepare(first.evaluate.all_metrics, data, cache, say)
+    return runs_together(experiment, device, here["precision"], say)
 
 
 def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: float | None = None,
             allow_drift: bool = False, stop: Callable[[], bool] = lambda: False) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
+
+    `step_by_step` says how, and what it raises.
+    """
+    steps = step_by_step(spec, root, data_root, checkpoint_every=checkpoint_every,
+                         allow_drift=allow_drift, stop=stop)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+
+def run_together(specs: Sequence[RunSpec], root: Path, data_root: Path, *,
+                 checkpoint_every: float | None = None, allow_drift: bool = False,
+                 stop: Callable[[], bool] = lambda: False,
+                 failed: Callable[[RunSpec, Exception], None]) -> None:
+    """Run several in this process, which take their steps in turn, each to the bit as if alone.
+
+    On a GPU each has a stream of its own: while Python launches the step of one, the device is
+    busy with those of others.
+
+    Args:
+        failed: Is told of each run that raised; the others go on.
+    """
+    on_gpu = resolve_device(specs[0]) == "cuda"
+    going = [(spec, step_by_step(spec, root, data_root, checkpoint_every=checkpoint_every,
+                                 allow_drift=allow_drift, stop=stop),
+              torch.cuda.Stream() if on_gpu else None)  # type: ignore[no-untyped-call]
+             for spec in specs]
+    while going:
+        for one in list(going):
+            spec, steps, stream = one
+            try:
+                with torch.cuda.stream(stream):
+                    next(steps)
+            except StopIteration:
+                going.remove(one)
+            except Exception as error:
+                going.remove(one)
+                failed(spec, error)
+
+
+def step_by_step(spec: RunSpec, root: Path, data_root: Path, *,
+                 checkpoint_every: float | None = None, allow_drift: bool = False,
+                 stop: Callable[[], bool] = lambda: False) -> Generator[None, None, Outcome]:
+    """Train, measure and record one run, from its last checkpoint, giving way after each step.
 
     Leaves `spec.json`, `journal.jsonl`, `samples/` and `final.safetensors` in the run's folder, to
     the bit what a run leaves that was never interrupted. An interrupted one leaves checkpoints.
@@ -85,13 +142,13 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
     folder = spec.write(root)
     record = Journal(folder)
     try:
-        status, why, weights = _run(spec, root, data_root, record, checkpoint_every, allow_drift,
-                                    stop)
+        status, why, weights = yield from _run(
+            spec, root, data_root, record, checkpoint_every, allow_drift, stop)
         record.end(status, why, weights)
     except Interrupted:
         status, why = "KILLED", "stopped by the user"
         record.end(status, why)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         record.end("KILLED", "stopped by the user")
         raise
     except BaseException as error:
@@ -114,7 +171,7 @@ class Interrupted(Exception):
 
 def _run(spec: RunSpec, root: Path, data_root: Path, record: Journal,
          checkpoint_every: float | None, allow_drift: bool, stop: Callable[[], bool],
-         ) -> tuple[Status, str, str]:
+         ) -> Generator[None, None, tuple[Status, str, str]]:
     device, cache, folder = resolve_device(spec), cache_of(root), record.folder
     set_up_torch(spec)
     data = datasets.load(spec.dataset, data_root, cache, device, facts=spec.data)
@@ -140,8 +197,8 @@ def _run(spec: RunSpec, root: Path, data_root: Path, record: Journal,
             raise Interrupted
 
     again = (final or evaluator).again if spec.evaluate.latent_sets > 1 else None
-    status, why = train(engine, data, evaluator, record, final, again, start=start,
-                        after_step=after_step)
+    status, why = yield from train(engine, data, evaluator, record, final, again, start=start,
+                                   after_step=after_step)
     return status, why, save_weights(engine, folder)
 
 
@@ -196,64 +253,6 @@ def _explained(error: BaseException, spec: RunSpec) -> BaseException:
         return UserError(f"the disk is full ({error.strerror}): make room, and the same command "
                          f"goes on from the last checkpoint")
     return error
-
-
-def set_up_torch(spec: RunSpec) -> None:
-    """Make torch's arithmetic what the run's specification says, and nothing else."""
-    torch.set_num_threads(spec.compute.threads)
-    torch.use_deterministic_algorithms(spec.compute.deterministic)
-    if spec.compute.deterministic:  # cuBLAS repeats its sums with a fixed workspace only
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # It would fill new tensors with NaN to expose reads of them; the steps make none, and pay.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    # TF32 keeps 10 bits of the mantissa: float32 means float32.
-    tf32 = spec.compute.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
-
-
-def resolve_device(spec: RunSpec) -> str:
-    """Return `cpu` or `cuda`, as the run asks for.
-
-    Raises:
-        UserError: cuda is asked for, and there is none.
-    """
-    if spec.compute.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("compute.device is cuda, and torch sees no CUDA device here; "
-                        "set compute.device: auto, or cpu")
-    if spec.compute.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return spec.compute.device
-
-
-def resolve_precision(spec: RunSpec, device: str) -> str:
-    """Return what a run's products are computed in on a device: float32, tf32 or bfloat16.
-
-    `auto` is bfloat16 where the hardware multiplies it faster, and float32 elsewhere.
-
-    Raises:
-        UserError: The device has not got what is asked for.
-    """
-    asked = spec.compute.precision
-    if device == "cuda":  # from Ampere on
-        can, lacks = torch.cuda.get_device_capability() >= (8, 0), "this GPU is older than Ampere"
-    else:
-        can, lacks = cpu_has_bfloat16(), "this processor has neither AMX nor AVX512-BF16"
-        if asked == "tf32":
-            raise UserError("compute.precision is tf32, which is a format of GPUs, and the run is "
-                            "on the CPU; set compute.precision: float32, or auto")
-    if asked in ("tf32", "bfloat16") and not can:
-        raise UserError(f"compute.precision is {asked}, and {lacks}: set compute.precision: "
-                        f"float32, or auto")
-    if asked == "auto":
-        return "bfloat16" if can else "float32"
-    return asked
-
-
-def devices(spec: RunSpec) -> int:
-    """Return how many GPUs the run's device setting means: 0 for the CPU."""
-    return torch.cuda.device_count() if resolve_device(spec) == "cuda" else 0
 
 
 def facts(spec: RunSpec, data: datasets.Dataset, device: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from gan_bench import checkpoint, journal, recording, rng
 from gan_bench import data as datasets
 from gan_bench.compare.tables import directions
 from gan_bench.data import Dataset
+from gan_bench.device import resolve_device, set_up_torch
 from gan_bench.errors import UserError
 from gan_bench.evaluate import STREAM, generate, latents, provenance, undisturbed
 from gan_bench.images import ARRAYS, read_images
@@ -28,7 +29,7 @@ from gan_bench.metrics import asks_d
 from gan_bench.outcome import WEIGHTS, Progress
 from gan_bench.protocol import digest, refusal
 from gan_bench.registry import EXTRACTORS, METRICS, Entry
-from gan_bench.run import cache_of, resolve_device, set_up_torch
+from gan_bench.run import cache_of
 from gan_bench.sample import find_run, load_generator
 from gan_bench.scorer import Scorer
 from gan_bench.spec import Part, RunSpec, data_facts, describe_shape

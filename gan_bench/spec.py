@@ -101,6 +101,11 @@ class ComputeSpec(Closed):
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
         "float32", description="what products are computed in while training, where weights "
         "stay float32; auto: bfloat16 where the hardware multiplies it faster")
+    graphs: bool = Field(
+        True, description="launch a step on a GPU as one CUDA graph: the same numbers, sooner")
+    pack: Positive | Literal["auto"] = Field(
+        "auto", description="runs that share a GPU and a process, each as if alone; auto: 8, or as "
+        "many as have room. On the CPU each run has a process of its own")
 
 
 class RunSettings(Closed):
@@ -201,11 +206,14 @@ _YOUNGER: dict[str, Any] = {
 }
 
 
+PLACES = ("device", "graphs", "pack")  # where and how a run is computed, in whose company
+
+
 def _identifying(values: dict[str, Any]) -> dict[str, Any]:
     """Return what of a run's plain values can change a number, but for the seed."""
     names = ("experiment", "variant", "seed", "epochs", "data")
     settings = {key: value for key, value in values.items() if key not in names}
-    settings["compute"] = {k: v for k, v in values["compute"].items() if k != "device"}
+    settings["compute"] = {k: v for k, v in values["compute"].items() if k not in PLACES}
     # Where a folder lies changes no number; what is in it does.
     settings["dataset"] = {**values["dataset"], "args": {
         k: v for k, v in values["dataset"]["args"].items() if k != "path"}}

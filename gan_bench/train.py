@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from gan_bench import rng
 from gan_bench.data import Dataset
+from gan_bench.device import peak_memory
 from gan_bench.engine import Engine
 from gan_bench.evaluate import nearest_picture
 from gan_bench.graph import Captured
@@ -56,8 +56,9 @@ class Batches:
 
 def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
           final: Evaluate | None = None, again: Evaluate | None = None, *, start: int = 0,
-          after_step: Callable[[int], None] = lambda step: None) -> tuple[Status, str]:
-    """Train a run to its last step.
+          after_step: Callable[[int], None] = lambda step: None,
+          ) -> Generator[None, None, tuple[Status, str]]:
+    """Train a run to its last step; give way after each, so that others may take theirs.
 
     Args:
         evaluate: Measures every so many steps and, unless there is a `final`, at the last.
@@ -80,7 +81,8 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
     if known is not None:  # a grid goes through the classes from its first sample to its last
         latents = with_labels(latents, torch.arange(GRID) * spec.data.classes // GRID,
                               spec.data.classes)
-    update = engine.step if engine.device == "cpu" else Captured(engine).step
+    captured = spec.compute.graphs and engine.device != "cpu"
+    update = Captured(engine).step if captured else engine.step
     clock = _Clock(spec.batch_size, start)
     if start == 0:
         with clock.paused():  # where it starts from: MLflow's slider begins at step 0
@@ -120,6 +122,7 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
                 journal.image(step, "nearest", pairs)
             if not last:
                 after_step(step)
+        yield
     return "FINISHED", ""
 
 
@@ -132,14 +135,6 @@ def _shows_nearest(spec: RunSpec) -> bool:
     """Whether a metric of the run asks for samples beside their nearest training images."""
     return spec.data.is_image and any(METRICS[name].facts.get("picture") == "nearest"
                                       for name in spec.evaluate.all_metrics)
-
-
-def peak_memory(device: str) -> int:
-    """Return the most bytes that this process has held: of the GPU's memory, or of the machine's.
-    """
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class _Clock:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -41,26 +42,30 @@ def environment(threads: int) -> dict[str, str]:
 
 def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, allow_drift: bool,
             answer: Connection) -> None:
-    """Run `gan_bench.run.prepare`; send ("say", line)…, then ("ready", GPUs) or ("error", line)."""
+    """Run `gan_bench.run.prepare`; send its lines, and then what it has found, or what is wrong.
+
+    That is ("say", line)…, then ("ready", (GPUs, runs in one process)) or ("error", line).
+    """
     _belong_to_launcher()
-    from gan_bench import run
+    from gan_bench import device, run
 
     try:
-        run.prepare(experiment, root, data_root, lambda line: answer.send(("say", line)),
-                    allow_drift)
-        answer.send(("ready", run.devices(experiment.runs[0])))
+        together = run.prepare(experiment, root, data_root,
+                               lambda line: answer.send(("say", line)), allow_drift)
+        answer.send(("ready", (device.devices(experiment.runs[0]), together)))
     except (UserError, OSError) as error:
         answer.send(("error", str(error)))
     except Exception:
         answer.send(("bug", traceback.format_exc()))
 
 
-def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None,
+def train(specs: list[RunSpec], root: Path, data_root: Path, gpu: int | None,
           checkpoint_every: float | None, allow_drift: bool, last_words: Connection) -> None:
-    """Run one run, its output in `log.txt` of its folder; exit status 1 if it raised.
+    """Run one run, or several that take their steps in turn; exit status 1 if one raised.
 
-    SIGTERM makes it write a checkpoint and end. What it died of is sent to `last_words` too, since
-    a full disk takes neither a log nor a record.
+    Output goes into `log.txt` of the first one's folder, the traceback of a run into its own.
+    SIGTERM makes every run write a checkpoint and end. What a run died of is sent to `last_words`
+    too, as (its id, a line), since a full disk takes neither a log nor a record.
     """
     _belong_to_launcher()
     stop = Event()
@@ -69,19 +74,37 @@ def train(spec: RunSpec, root: Path, data_root: Path, gpu: int | None,
     if gpu is not None:  # the user may have left only some of them to us
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
+    lost: list[str] = []
+
+    def failed(spec: RunSpec, error: Exception) -> None:
+        last_words.send((spec.id, one_line(error)))
+        lost.append(spec.id)
+        with suppress(OSError), os.fdopen(_log(spec, root, os.O_APPEND), "a") as log:
+            traceback.print_exception(error, file=log)
+
     try:
-        log = os.open(spec.write(root) / LOG,
-                      os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o644)
-        for stream in (1, 2):
-            os.dup2(log, stream)
+        for spec in specs:
+            log = _log(spec, root, os.O_TRUNC)
+            if spec is specs[0]:
+                for stream in (1, 2):
+                    os.dup2(log, stream)
+            os.close(log)
         from gan_bench import run
 
-        run.run_one(spec, root, data_root, checkpoint_every=checkpoint_every,
-                    allow_drift=allow_drift, stop=stop.is_set)
+        run.run_together(specs, root, data_root, checkpoint_every=checkpoint_every,
+                         allow_drift=allow_drift, stop=stop.is_set, failed=failed)
     except Exception as error:
-        last_words.send(one_line(error))
+        for spec in specs:
+            last_words.send((spec.id, one_line(error)))
         traceback.print_exc()
         sys.exit(1)
+    if lost:
+        sys.exit(1)
+
+
+def _log(spec: RunSpec, root: Path, how: int) -> int:
+    return os.open(spec.write(root) / LOG,
+                   os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | how, 0o644)
 
 
 def _belong_to_launcher() -> None:

@@ -4,7 +4,7 @@ that training never waits for it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,12 @@ from torch import Tensor
 
 from gan_bench import journal
 from gan_bench.data import load, prepare
+from gan_bench.device import set_up_torch
 from gan_bench.engine import Engine
+from gan_bench.errors import UserError
+from gan_bench.graph import Captured
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.run import WEIGHTS, cache_of, run_one, set_up_torch
+from gan_bench.run import WEIGHTS, cache_of, run_one, run_together
 from gan_bench.spec import RunSpec
 from gan_bench.worker import environment
 
@@ -95,7 +98,7 @@ def test_first_step_is_that_of_the_cpu(tmp_path: Path, monkeypatch: pytest.Monke
     for engine in (on_cpu, on_gpu):
         # A generator on the GPU draws other numbers than one on the CPU from the same seed.
         given = iter([x.to(engine.device) for x in latents])
-        monkeypatch.setattr(engine, "_latents", lambda n, given=given: next(given))
+        monkeypatch.setattr(engine, "_latents", lambda n, labels, given=given: next(given))
         made = engine.step(1, [batch(1).to(engine.device)], observe=True)
         assert all(value.device.type == engine.device for value in made.values())
         seen.append({name: float(value) for name, value in made.items()})
@@ -103,6 +106,83 @@ def test_first_step_is_that_of_the_cpu(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(losses) == 4
     for name in losses:
         assert seen[1][name] == pytest.approx(seen[0][name], abs=1e-4), name
+
+
+def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], precision: str,
+            ) -> list[Tensor]:
+    """Return all that twelve steps leave, and what every third of them has shown."""
+    engine = Engine(spec, "cuda", precision)
+    step, left = take(engine), []
+    for i in range(1, 13):
+        labels = torch.arange(32, device="cuda") % 10
+        told = ([labels], labels) if spec.condition != "none" else None
+        g_real = batch(100 + i).cuda() if engine.needs_real else None
+        seen = step(i, [batch(i).cuda()], i % 3 == 0, g_real, told)
+        left += [value.clone() for value in seen.values()]  # type: ignore[attr-defined]
+    state = engine.state()
+    left += [state["generator"][name] for name in state["generator"]]
+    left += [state["discriminator"][name] for name in state["discriminator"]]
+    left += [value for name in ("generator", "discriminator")
+             for own in state[f"{name}_optimizer"]["state"].values() for value in own.values()]
+    return [*left, engine.first_bad]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("overrides", [
+    [MLP], [DCGAN], [UPSAMPLE], [CONV], [MLP, "base.ema=0.9", "base.optimizer=rmsprop"],
+    [MLP, "base.optimizer={name: sgd, momentum: 0.5, schedule: linear}"],
+    ["base.model={name: mlp_dropout, width: 16}", "base.loss=relativistic_pairing",
+     "base.penalties=[{name: r1, every: 2}, gradient_penalty]"],
+    ["base.model={name: dcgan, width: 8, d_norm: none}", "base.penalties=[spectral_norm]",
+     "base.condition=projection"],
+    [MLP, "base.penalties=[instance_noise]"],
+], ids=" ".join)
+def test_a_graph_gives_the_bits_of_the_step(tmp_path: Path, overrides: list[str], precision: str,
+                                            ) -> None:
+    spec = a_gpu_run(tmp_path, *overrides, f"compute.precision={precision}")
+    set_up_torch(spec)
+    graphs = []
+
+    def captured(engine: Engine) -> Callable[..., object]:
+        graphs.append(Captured(engine))
+        return graphs[0].step
+
+    eager = trained(spec, lambda engine: engine.step, precision)
+    replayed = trained(spec, captured, precision)
+    assert bool(graphs[0]._recorded) is ("base.penalties=[instance_noise]" not in overrides)
+    assert len(eager) == len(replayed) > 10
+    for ours, theirs in zip(replayed, eager, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_step_that_waits_for_the_device_is_refused_in_words(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = a_gpu_run(tmp_path)
+    set_up_torch(spec)
+    engine = Engine(spec, "cuda")
+    made = engine._make
+    monkeypatch.setattr(engine, "_make", lambda latents: made(latents) * latents.sum().item())
+    step = Captured(engine).step
+    with pytest.raises(UserError, match="cannot be a CUDA graph .*: set compute.graphs: false"):
+        for i in range(1, 6):
+            step(i, [batch(i).cuda()])
+
+
+def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> None:
+    specs = [a_gpu_run(tmp_path, model, f"seeds=[{seed}]", "base.steps=20")
+             for model in (MLP, UPSAMPLE) for seed in (0, 1)]
+    left = []
+    for name in ("alone", "together"):
+        root = tmp_path / name
+        prepare(specs[0].dataset, tmp_path, cache_of(root))
+        if name == "alone":
+            for spec in specs:
+                assert run_one(spec, root, tmp_path).status == "FINISHED"
+        else:
+            run_together(specs, root, tmp_path, failed=lambda spec, error: pytest.fail(str(error)))
+        left.append([(journal.repeatable(journal.read(spec.folder(root))[0]),
+                      (spec.folder(root) / WEIGHTS).read_bytes()) for spec in specs])
+    assert left[0] == left[1]
 
 
 @pytest.mark.parametrize("optimizer", [entry.name for entry in OPTIMIZERS])

@@ -10,7 +10,8 @@ import torch
 from runs import DIGITS, a_run
 from torch import Tensor, nn
 
-from gan_bench import hardware, run
+from gan_bench import hardware
+from gan_bench.device import resolve_precision
 from gan_bench.engine import Engine
 from gan_bench.errors import UserError
 from gan_bench.models.base import upsampled_conv
@@ -88,7 +89,7 @@ def test_auto_takes_what_the_processor_has(has: bool, asked: str, got: str, tmp_
                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "BFLOAT16", {"fpu"} if has else {"no such flag"})
     spec = a_run(tmp_path, f"compute.precision={asked}")
-    assert run.resolve_precision(spec, "cpu") == got
+    assert resolve_precision(spec, "cpu") == got
 
 
 @pytest.mark.parametrize(("asked", "message"), [
@@ -101,7 +102,7 @@ def test_what_the_processor_has_not_got_is_refused(asked: str, message: str, tmp
     monkeypatch.setattr(hardware, "BFLOAT16", {"no such flag"})
     spec = a_run(tmp_path, f"compute.precision={asked}")
     with pytest.raises(UserError) as caught:
-        run.resolve_precision(spec, "cpu")
+        resolve_precision(spec, "cpu")
     assert str(caught.value).startswith(message)
 
 

@@ -54,7 +54,13 @@ def run(spec: RunSpec, folder: Path, evaluate: object = lambda g, d: {"eval/x": 
     data.prepare(spec.dataset, folder, folder / "cache")
     digits = data.load(spec.dataset, folder, folder / "cache", "cpu")
     engine, record = Engine(spec, "cpu"), Journal(folder)
-    ended = train(engine, digits, evaluate, record)  # type: ignore[arg-type]
+    steps = train(engine, digits, evaluate, record)  # type: ignore[arg-type]
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            ended = end.value
+            break
     record.end(*ended)
     return engine, ended, journal.read(folder)[0]
 

@@ -1,0 +1,124 @@
+"""What a run is computed on and in: device, precision, and how many runs share a GPU."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+
+import torch
+
+from gan_bench.engine import Engine
+from gan_bench.errors import UserError
+from gan_bench.hardware import cpu_has_bfloat16
+from gan_bench.spec import ExperimentSpec, RunSpec
+
+MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
+
+
+def set_up_torch(spec: RunSpec) -> None:
+    """Make torch's arithmetic what the run's specification says, and nothing else."""
+    torch.set_num_threads(spec.compute.threads)
+    torch.use_deterministic_algorithms(spec.compute.deterministic)
+    if spec.compute.deterministic:  # cuBLAS repeats its sums with a fixed workspace only
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # It would fill new tensors with NaN to expose reads of them; the steps make none, and pay.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    # TF32 keeps 10 bits of the mantissa: float32 means float32.
+    tf32 = spec.compute.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def resolve_device(spec: RunSpec) -> str:
+    """Return `cpu` or `cuda`, as the run asks for.
+
+    Raises:
+        UserError: cuda is asked for, and there is none.
+    """
+    if spec.compute.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("compute.device is cuda, and torch sees no CUDA device here; "
+                        "set compute.device: auto, or cpu")
+    if spec.compute.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return spec.compute.device
+
+
+def resolve_precision(spec: RunSpec, device: str) -> str:
+    """Return what a run's products are computed in on a device: float32, tf32 or bfloat16.
+
+    `auto` is bfloat16 where the hardware multiplies it faster, and float32 elsewhere.
+
+    Raises:
+        UserError: The device has not got what is asked for.
+    """
+    asked = spec.compute.precision
+    if device == "cuda":  # from Ampere on
+        can, lacks = torch.cuda.get_device_capability() >= (8, 0), "this GPU is older than Ampere"
+    else:
+        can, lacks = cpu_has_bfloat16(), "this processor has neither AMX nor AVX512-BF16"
+        if asked == "tf32":
+            raise UserError("compute.precision is tf32, which is a format of GPUs, and the run is "
+                            "on the CPU; set compute.precision: float32, or auto")
+    if asked in ("tf32", "bfloat16") and not can:
+        raise UserError(f"compute.precision is {asked}, and {lacks}: set compute.precision: "
+                        f"float32, or auto")
+    if asked == "auto":
+        return "bfloat16" if can else "float32"
+    return asked
+
+
+def devices(spec: RunSpec) -> int:
+    """Return how many GPUs the run's device setting means: 0 for the CPU."""
+    return torch.cuda.device_count() if resolve_device(spec) == "cuda" else 0
+
+
+def runs_together(experiment: ExperimentSpec, device: str, precision: str,
+                  say: Callable[[str], None]) -> int:
+    """Return how many runs are to share a GPU, in one process: what is asked for, if it fits.
+
+    What a run needs is measured: a step of the variant that needs most.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    asked = experiment.runs[0].compute.pack
+    if device != "cuda":
+        return 1
+    needs = max(_memory_of(run, precision) for run in
+                {run.variant: run for run in experiment.runs}.values())
+    free = torch.cuda.mem_get_info()[0] * 9 // 10  # cuDNN's and the metrics' own on top
+    fit = max(1, free // needs)
+    if asked == "auto":
+        if fit < MOST_TOGETHER:
+            say(f"{fit} runs at once on a GPU, and not {MOST_TOGETHER}: a step needs "
+                f"{needs / 1e9:.2g} GB, and {free / 1e9:.2g} are free")
+        return min(fit, MOST_TOGETHER)
+    if asked > fit:
+        raise UserError(f"compute.pack is {asked}, and a step needs {needs / 1e9:.2g} GB of the "
+                        f"{free / 1e9:.2g} that are free: set it to {fit} or less, or to auto")
+    return asked
+
+
+def _memory_of(spec: RunSpec, precision: str) -> int:
+    """Return the bytes of the GPU that a run's networks and one step of theirs take."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    engine = Engine(spec, "cuda", precision)
+    shape = (spec.batch_size, *spec.data.shape)
+    batch, told = torch.zeros(shape, device="cuda"), None
+    if spec.condition != "none":
+        label = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
+        told = [label] * spec.d_steps, label
+    engine.step(1, [batch] * spec.d_steps, True, batch if engine.needs_real else None, told)
+    return torch.cuda.max_memory_allocated() - before
+
+
+def peak_memory(device: str) -> int:
+    """Return the most bytes that this process has held: of the GPU's memory, or of the machine's.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,123 @@
+"""Several runs in one process, which take their steps in turn: each as if it were alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from runs import DIGITS, write_experiment
+from test_checkpoint import left, stop_after
+
+from gan_bench import execute
+from gan_bench.errors import UserError
+from gan_bench.execute import Settings
+from gan_bench.experiment import load_experiment
+from gan_bench.progress import PlainLines
+from gan_bench.run import prepare, run_one, run_together
+from gan_bench.spec import ExperimentSpec, RunSpec
+
+# One with random numbers within its layers, which all come from the one state of the process.
+TEXT = DIGITS.replace("saturating: {loss: saturating}", """dropout: {model: {name: mlp_dropout}}
+  averaged: {ema: 0.9, penalties: [instance_noise]}""")
+
+
+def ready(folder: Path) -> ExperimentSpec:
+    folder.mkdir(exist_ok=True)
+    experiment = load_experiment(write_experiment(folder, TEXT), folder, ["seeds=[0]"])
+    assert prepare(experiment, folder, folder, lambda line: None) == 1
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    """What each run leaves that has a process for itself."""
+    folder = tmp_path_factory.mktemp("alone")
+    experiment = ready(folder)
+    for run in experiment.runs:
+        assert run_one(run, folder, folder).status == "FINISHED"
+    return {run.variant: left(run.folder(folder)) for run in experiment.runs}
+
+
+def together(folder: Path, runs: tuple[RunSpec, ...], stop: Callable[[], bool] = lambda: False,
+             ) -> dict[str, str]:
+    lost: dict[str, str] = {}
+    run_together(runs, folder, folder, stop=stop,
+                 failed=lambda run, error: lost.update({run.variant: str(error)}))
+    return lost
+
+
+def test_each_is_to_the_bit_what_it_is_alone(alone: dict[str, dict[str, object]], tmp_path: Path,
+                                             ) -> None:
+    experiment = ready(tmp_path)
+    assert together(tmp_path, experiment.runs) == {}
+    for run in experiment.runs:
+        assert left(run.folder(tmp_path)) == alone[run.variant]
+
+
+def test_they_take_turns(tmp_path: Path) -> None:
+    """Or a GPU would have the work of one of them at a time."""
+    experiment = ready(tmp_path)
+    together(tmp_path, experiment.runs)
+    times = {run.variant: [json.loads(line)["t"] for line in (
+        run.folder(tmp_path) / "journal.jsonl").read_text().splitlines()]
+        for run in experiment.runs}
+    assert max(own[0] for own in times.values()) < min(own[-1] for own in times.values())
+
+
+def test_stopped_together_and_gone_on_with_alone(alone: dict[str, dict[str, object]],
+                                                 tmp_path: Path) -> None:
+    experiment = ready(tmp_path)
+    assert together(tmp_path, experiment.runs, stop_after(7)) == {}
+    for run in experiment.runs:
+        assert (run.folder(tmp_path) / "checkpoint.pt").exists()
+        assert run_one(run, tmp_path, tmp_path).status == "FINISHED"
+        assert left(run.folder(tmp_path)) == alone[run.variant]
+
+
+def test_one_that_raises_stops_no_other(alone: dict[str, dict[str, object]], tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    from gan_bench import train
+
+    def broken(*given: object) -> None:
+        raise UserError("no picture today")
+
+    experiment = ready(tmp_path)
+    picture = train.sample_picture
+    calls: list[int] = []
+
+    def second_fails(samples: object) -> object:  # the picture of step 0 of the second run
+        calls.append(1)
+        return broken() if len(calls) == 2 else picture(samples)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "sample_picture", second_fails)
+    assert together(tmp_path, experiment.runs) == {"dropout": "no picture today"}
+    for run in experiment.runs:
+        if run.variant != "dropout":
+            assert left(run.folder(tmp_path)) == alone[run.variant]
+
+
+def test_the_launcher_shares_runs_out_and_follows_them_all(
+        alone: dict[str, dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Two processes for three runs; on the CPU nothing but this test asks for that."""
+    experiment = ready(tmp_path)
+    monkeypatch.setattr(execute, "_prepare", lambda *given: (0, 2))
+    pids = []
+    make = execute._Worker.__init__
+
+    def noted(self: execute._Worker, context: object, runs: list[object], *more: object) -> None:
+        pids.append(len(runs))
+        make(self, context, runs, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(execute._Worker, "__init__", noted)
+    settings = Settings(tmp_path, tmp_path, 2, None, "")
+    ended = execute.execute(experiment, settings, PlainLines(Console()))
+    assert sorted(pids) == [1, 2]
+    assert [run.state for run in ended.runs] == ["FINISHED"] * 3
+    for run in experiment.runs:
+        own = left(run.folder(tmp_path))
+        assert own["records"] == alone[run.variant]["records"]
+        assert own["weights"] == alone[run.variant]["weights"]
