@@ -47,6 +47,9 @@ def run(
     allow_drift: Annotated[bool, typer.Option(
         "--allow-drift", help="Go on from checkpoints of another version or device; it is "
         "recorded.")] = False,
+    profile: Annotated[bool, typer.Option(
+        "--profile", help="Leave a table and a trace of where the time of some steps went, as "
+        "artifacts of each run that begins.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train, measure and track every run that is not finished yet, from where it was.
@@ -72,7 +75,7 @@ def run(
     command = " ".join(["gan-bench run", shlex.quote(str(experiment)),
                         *(f"--set {shlex.quote(s)}" for s in settings)])
     ended = execute(spec, Settings(root, data, slots, tracking_uri, command, retries,
-                                   checkpoint_every, allow_drift), reporter)
+                                   checkpoint_every, allow_drift, profile), reporter)
     runs, missing = ended.runs, ended.missing
     failed = [r for r in runs if r.state not in DONE]
     if as_json:
@@ -114,8 +117,11 @@ def plan(
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
     from gan_bench import plan as plans
     from gan_bench.experiment import load_experiment
+    from gan_bench.hardware import refuse_lacking
 
     spec = load_experiment(experiment, data, settings)
+    compute = spec.runs[0].compute
+    refuse_lacking(compute.device, compute.precision, compute.pack)
     if as_json:
         print("\n".join(json.dumps(record) for record in plans.as_json(spec, root)))
     else:

@@ -10,7 +10,7 @@ import torch
 
 from gan_bench.engine import Engine
 from gan_bench.errors import UserError
-from gan_bench.hardware import cpu_has_bfloat16
+from gan_bench.hardware import cpu_has_bfloat16, refuse_lacking
 from gan_bench.spec import ExperimentSpec, RunSpec
 
 MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
@@ -54,19 +54,14 @@ def resolve_precision(spec: RunSpec, device: str) -> str:
         UserError: The device has not got what is asked for.
     """
     asked = spec.compute.precision
-    if device == "cuda":  # from Ampere on
-        can, lacks = torch.cuda.get_device_capability() >= (8, 0), "this GPU is older than Ampere"
-    else:
-        can, lacks = cpu_has_bfloat16(), "this processor has neither AMX nor AVX512-BF16"
-        if asked == "tf32":
-            raise UserError("compute.precision is tf32, which is a format of GPUs, and the run is "
-                            "on the CPU; set compute.precision: float32, or auto")
-    if asked in ("tf32", "bfloat16") and not can:
-        raise UserError(f"compute.precision is {asked}, and {lacks}: set compute.precision: "
-                        f"float32, or auto")
-    if asked == "auto":
-        return "bfloat16" if can else "float32"
-    return asked
+    if device == "cuda":
+        ampere = torch.cuda.get_device_capability() >= (8, 0)
+        if asked in ("tf32", "bfloat16") and not ampere:
+            raise UserError(f"compute.precision is {asked}, and this GPU is older than Ampere; set "
+                            f"compute.precision: float32, or auto")
+        return ("bfloat16" if ampere else "float32") if asked == "auto" else asked
+    refuse_lacking("cpu", asked, spec.compute.pack)
+    return ("bfloat16" if cpu_has_bfloat16() else "float32") if asked == "auto" else asked
 
 
 def devices(spec: RunSpec) -> int:

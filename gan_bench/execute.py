@@ -19,6 +19,7 @@ from typing import Protocol
 from gan_bench import recording, worker
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.experiment import differences
+from gan_bench.hardware import refuse_lacking
 from gan_bench.mirroring import Mirroring
 from gan_bench.outcome import DONE, LOG, Progress, progress_of
 from gan_bench.root import locked, make_folder, make_root, remove_checkpoints, write_about
@@ -58,6 +59,7 @@ class Settings:
         retries: How often a run whose process was killed is taken up again from its checkpoint.
         checkpoint_every: Seconds between two checkpoints of a run; None: as `run_one`.
         allow_drift: Whether to go on from checkpoints of another version or device.
+        profile: Whether to profile some steps of each run that begins.
     """
 
     root: Path
@@ -68,6 +70,7 @@ class Settings:
     retries: int = 2
     checkpoint_every: float | None = None
     allow_drift: bool = False
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
         UserError: Something makes the whole experiment impossible; nothing has been trained.
         Stopped: Ctrl-C or SIGTERM, before there was anything to train.
     """
+    if settings.profile and (short := min(run.steps for run in experiment.runs)) < 3:
+        raise UserError(f"--profile needs runs of at least 3 steps, and there is one of {short}")
+    compute = experiment.runs[0].compute
+    refuse_lacking(compute.device, compute.precision, compute.pack)
     make_root(settings.root)
     home = settings.root / "runs" / experiment.name
     with locked(home), _terminable():
@@ -276,7 +283,7 @@ class _Worker:
         self._last_words, sender = context.Pipe(duplex=False)
         self.process: ForkServerProcess = context.Process(target=worker.train, args=(
             [run.spec for run in runs], settings.root, settings.data_root, gpu,
-            settings.checkpoint_every, settings.allow_drift, sender))
+            settings.checkpoint_every, settings.allow_drift, settings.profile, sender))
         for run in runs:
             run.follow()  # what earlier attempts have left
             run.state, run.why = "RUNNING", ""

@@ -6,6 +6,8 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
+from gan_bench.errors import UserError
+
 # Linux's names of what makes bfloat16 products faster than float32's: tiles, or vectors of pairs.
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 
@@ -18,6 +20,38 @@ def cpu_name() -> str:
 def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 faster than float32."""
     return bool(BFLOAT16 & set(_cpu().get("flags", "").split()))
+
+
+def has_gpu() -> bool:
+    """Whether there is a device that torch may know as `cuda`: of NVIDIA, in WSL, or of AMD."""
+    return any(Path("/dev").glob(name) for name in ("nvidia[0-9]*", "nvhost*", "dxg", "kfd"))
+
+
+def refuse_lacking(device: str, precision: str, pack: int | str) -> None:
+    """Refuse what this machine has not got of what `compute` asks for, as far as is known untried.
+
+    Args:
+        device: auto, cpu or cuda.
+        precision: auto, float32, tf32 or bfloat16.
+        pack: auto, or the number of runs that are to share a GPU.
+
+    Raises:
+        UserError: With the key and the reason.
+    """
+    if device == "cuda" and not has_gpu():
+        raise UserError("compute.device is cuda, and there is no GPU here; set compute.device: "
+                        "auto, or cpu")
+    if device == "cuda" or (device == "auto" and has_gpu()):
+        return
+    if precision == "tf32":
+        raise UserError("compute.precision is tf32, a format of GPUs, and runs would be on the "
+                        "CPU; set compute.precision: float32, or auto")
+    if precision == "bfloat16" and not cpu_has_bfloat16():
+        raise UserError("compute.precision is bfloat16, and this processor has neither AMX nor "
+                        "AVX512-BF16; set compute.precision: float32, or auto")
+    if pack not in ("auto", 1):
+        raise UserError(f"compute.pack is {pack}, which is for GPUs, and runs would be on the CPU, "
+                        f"each in a process of its own; set compute.pack: auto, and give --slots")
 
 
 @lru_cache

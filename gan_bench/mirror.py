@@ -27,7 +27,7 @@ from gan_bench import journal, labels
 from gan_bench.cursor import Cursor, mirrored
 from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import Record, valid, voids
-from gan_bench.outcome import LOG, WEIGHTS
+from gan_bench.outcome import LOG, TABLE, TRACE, WEIGHTS
 from gan_bench.root import read_about
 from gan_bench.spec import read_values
 from gan_bench.store import (
@@ -268,7 +268,7 @@ class Mirror:
         from mlflow.entities import RunTag
 
         log = () if status in journal.FINAL else (LOG,)  # the traceback, if it left one
-        for name in ("spec.json", journal.FILE, WEIGHTS, *log):
+        for name in ("spec.json", journal.FILE, WEIGHTS, TABLE, TRACE, *log):
             if _within(folder, name).exists():
                 self._client.log_artifact(mlflow_run_id, str(folder / name))
         tags = {"status": status, "why": why} if why else {"status": status}

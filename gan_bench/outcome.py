@@ -13,6 +13,7 @@ from gan_bench.spec import RunSpec
 Status = Literal["FINISHED", "DIVERGED", "FAILED", "KILLED"]
 State = Literal["WAITING", "RUNNING", "FINISHED", "DIVERGED", "FAILED", "KILLED"]
 WEIGHTS, LOG = "final.safetensors", "log.txt"
+TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a run that was profiled
 # What the names of scores begin with: during training, and of another measurement at its end.
 DURING, FINAL = PREFIXES = ("eval/", "final/")
 AGAIN = "again/"  # of the last measurement on other sets of latents, which have numbers from 1

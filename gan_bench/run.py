@@ -32,6 +32,7 @@ from gan_bench.errors import DamagedError, UserError, one_line
 from gan_bench.hardware import cpu_name
 from gan_bench.models import make_networks
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
+from gan_bench.profiling import profiled
 from gan_bench.recording import Journal
 from gan_bench.root import remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec
@@ -92,6 +93,7 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
 def run_together(specs: Sequence[RunSpec], root: Path, data_root: Path, *,
                  checkpoint_every: float | None = None, allow_drift: bool = False,
                  stop: Callable[[], bool] = lambda: False,
+                 profile: bool = False,
                  failed: Callable[[RunSpec, Exception], None]) -> None:
     """Run several in this process, which take their steps in turn, each to the bit as if alone.
 
@@ -99,13 +101,18 @@ def run_together(specs: Sequence[RunSpec], root: Path, data_root: Path, *,
     busy with those of others.
 
     Args:
+        profile: Whether to profile some steps of each run that begins, and is not gone on with.
         failed: Is told of each run that raised; the others go on.
     """
     on_gpu = resolve_device(specs[0]) == "cuda"
-    going = [(spec, step_by_step(spec, root, data_root, checkpoint_every=checkpoint_every,
-                                 allow_drift=allow_drift, stop=stop),
-              torch.cuda.Stream() if on_gpu else None)  # type: ignore[no-untyped-call]
-             for spec in specs]
+    going = []
+    for spec in specs:
+        begins = journal.first(spec.folder(root)) is None
+        steps = step_by_step(spec, root, data_root, checkpoint_every=checkpoint_every,
+                             allow_drift=allow_drift, stop=stop)
+        stream = torch.cuda.Stream() if on_gpu else None  # type: ignore[no-untyped-call]
+        going.append((spec, profiled(steps, spec.steps, spec.folder(root)) if profile and begins
+                      else steps, stream))
     while going:
         for one in list(going):
             spec, steps, stream = one

@@ -60,7 +60,8 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, allow_drift
 
 
 def train(specs: list[RunSpec], root: Path, data_root: Path, gpu: int | None,
-          checkpoint_every: float | None, allow_drift: bool, last_words: Connection) -> None:
+          checkpoint_every: float | None, allow_drift: bool, profile: bool,
+          last_words: Connection) -> None:
     """Run one run, or several that take their steps in turn; exit status 1 if one raised.
 
     Output goes into `log.txt` of the first one's folder, the traceback of a run into its own.
@@ -92,7 +93,7 @@ def train(specs: list[RunSpec], root: Path, data_root: Path, gpu: int | None,
         from gan_bench import run
 
         run.run_together(specs, root, data_root, checkpoint_every=checkpoint_every,
-                         allow_drift=allow_drift, stop=stop.is_set, failed=failed)
+                         allow_drift=allow_drift, stop=stop.is_set, profile=profile, failed=failed)
     except Exception as error:
         for spec in specs:
             last_words.send((spec.id, one_line(error)))

@@ -17,7 +17,7 @@ from gan_bench.data import load, prepare
 from gan_bench.device import set_up_torch
 from gan_bench.engine import Engine
 from gan_bench.errors import UserError
-from gan_bench.graph import Captured
+from gan_bench.graph import WARM, Captured
 from gan_bench.registry import OPTIMIZERS
 from gan_bench.run import WEIGHTS, cache_of, run_one, run_together
 from gan_bench.spec import RunSpec
@@ -163,9 +163,10 @@ def test_a_step_that_waits_for_the_device_is_refused_in_words(
     made = engine._make
     monkeypatch.setattr(engine, "_make", lambda latents: made(latents) * latents.sum().item())
     step = Captured(engine).step
-    with pytest.raises(UserError, match="cannot be a CUDA graph .*: set compute.graphs: false"):
-        for i in range(1, 6):
-            step(i, [batch(i).cuda()])
+    for i in range(1, 1 + WARM):
+        step(i, [batch(i).cuda()])
+    with pytest.raises(UserError, match=r"cannot be a CUDA graph .*: set compute.graphs: false"):
+        step(1 + WARM, [batch(9).cuda()])
 
 
 def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> None:

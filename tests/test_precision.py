@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import DIGITS, a_run
+from runs import DIGITS, a_run, write_experiment
 from torch import Tensor, nn
 
 from gan_bench import hardware
@@ -92,18 +92,31 @@ def test_auto_takes_what_the_processor_has(has: bool, asked: str, got: str, tmp_
     assert resolve_precision(spec, "cpu") == got
 
 
-@pytest.mark.parametrize(("asked", "message"), [
-    ("bfloat16", "compute.precision is bfloat16, and this processor has neither AMX nor "
-                 "AVX512-BF16: set compute.precision: float32, or auto"),
-    ("tf32", "compute.precision is tf32, which is a format of GPUs"),
+@pytest.mark.parametrize(("override", "message"), [
+    ("compute.precision=bfloat16", "compute.precision is bfloat16, and this processor has neither "
+     "AMX nor AVX512-BF16; set compute.precision: float32, or auto"),
+    ("compute.precision=tf32", "compute.precision is tf32, a format of GPUs, and runs would be on "
+     "the CPU; set compute.precision: float32, or auto"),
+    ("compute.pack=3", "compute.pack is 3, which is for GPUs, and runs would be on the CPU, each "
+     "in a process of its own; set compute.pack: auto, and give --slots"),
+    ("compute.device=cuda", "compute.device is cuda, and there is no GPU here; set "
+     "compute.device: auto, or cpu"),
 ])
-def test_what_the_processor_has_not_got_is_refused(asked: str, message: str, tmp_path: Path,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_machine_has_not_got_is_refused_by_plan_and_run(
+        override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from gan_bench.cli import app
+
     monkeypatch.setattr(hardware, "BFLOAT16", {"no such flag"})
-    spec = a_run(tmp_path, f"compute.precision={asked}")
-    with pytest.raises(UserError) as caught:
-        resolve_precision(spec, "cpu")
-    assert str(caught.value).startswith(message)
+    monkeypatch.setattr(hardware, "has_gpu", lambda: False)
+    file = write_experiment(tmp_path)
+    for command in ("plan", "run"):
+        done = CliRunner().invoke(app, [command, str(file), "--root", str(tmp_path / "root"),
+                                        "--set", override])
+        assert isinstance(done.exception, UserError)
+        assert str(done.exception) == message
+        assert not (tmp_path / "root").exists()
 
 
 def test_precision_is_part_of_the_id_unless_it_is_float32(tmp_path: Path) -> None:

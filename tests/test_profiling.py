@@ -1,0 +1,89 @@
+"""`--profile`: where the time of some steps went, and nothing else is changed by it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from runs import a_run, write_experiment
+from studies import gan_bench
+
+from gan_bench import journal
+from gan_bench.outcome import WEIGHTS
+from gan_bench.run import prepare, run_one, run_together
+from gan_bench.spec import ExperimentSpec, RunSpec
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root in which the experiment has been run under the profiler."""
+    folder = tmp_path_factory.mktemp("profiled")
+    done = gan_bench("run", write_experiment(folder), "--root", folder / "root", "--profile",
+                     "--set", "seeds=[0]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_each_run_has_a_table_and_a_trace_in_mlflow(profiled: Path) -> None:
+    homes = list((profiled / "root" / "artifacts" / "tiny").glob("*/artifacts"))
+    assert len(homes) == 2
+    for home in homes:
+        table = (home / "profile.txt").read_text()
+        assert table.startswith("steps 3 to 5\n")  # of 6
+        calls = {line.split()[0]: int(line.split()[-1]) for line in table.splitlines()
+                 if line.strip().startswith(("aten::", "Optimizer.step"))}
+        assert calls["Optimizer.step#Adam.step"] == 6  # of both networks
+        assert calls["aten::addmm"] >= 3 * (5 + 3 * 3)  # G's five layers, D's three for each batch
+        events = json.loads(gzip.decompress((home / "trace.json.gz").read_bytes()))["traceEvents"]
+        assert sum(event.get("name") == "Optimizer.step#Adam.step" for event in events) == 6
+
+
+def test_it_changes_no_bit(profiled: Path, tmp_path: Path) -> None:
+    done = gan_bench("run", profiled / "tiny.yaml", "--root", tmp_path / "root", "--set",
+                     "seeds=[0]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for folder in (tmp_path / "root" / "runs" / "tiny").glob("*/"):
+        other = profiled / "root" / "runs" / "tiny" / folder.name
+        assert (folder / WEIGHTS).read_bytes() == (other / WEIGHTS).read_bytes()
+        assert not (folder / "profile.txt").exists()
+        assert (journal.repeatable(journal.read(folder)[0])
+                == journal.repeatable(journal.read(other)[0]))
+
+
+def ready(folder: Path, *overrides: str) -> RunSpec:
+    spec = a_run(folder, *overrides)
+    prepare(ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,)), folder,
+            folder, lambda line: None)
+    return spec
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_a_run_that_diverges_before_or_among_the_profiled_steps(tmp_path: Path, log_every: int,
+                                                                ) -> None:
+    spec = ready(tmp_path, "base.optimizer={name: sgd, lr: 1e30}", "evaluate.every=null",
+                 f"base.log_every={log_every}", "base.sample_every=null")
+    run_together([spec], tmp_path, tmp_path, profile=True,
+                 failed=lambda run, error: pytest.fail(str(error)))
+    end = journal.read(spec.folder(tmp_path))[0][-1]
+    assert end["status"] == "DIVERGED"
+    assert (spec.folder(tmp_path) / "profile.txt").exists() is (log_every == 4)
+
+
+def test_what_goes_on_is_not_profiled(tmp_path: Path) -> None:
+    spec = ready(tmp_path)
+    asked = iter([False, True])
+    run_one(spec, tmp_path, tmp_path, stop=lambda: next(asked))
+    run_together([spec], tmp_path, tmp_path, profile=True,
+                 failed=lambda run, error: pytest.fail(str(error)))
+    assert (spec.folder(tmp_path) / WEIGHTS).exists()
+    assert not (spec.folder(tmp_path) / "profile.txt").exists()
+
+
+def test_runs_that_are_too_short_are_refused(tmp_path: Path) -> None:
+    done = gan_bench("run", write_experiment(tmp_path), "--root", tmp_path / "root", "--profile",
+                     "--set", "base.steps=2")
+    assert done.returncode == 2
+    assert done.stderr == "error: --profile needs runs of at least 3 steps, and there is one of 2\n"
+    assert not (tmp_path / "root").exists()
