@@ -41,7 +41,7 @@ class Engine:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, device, spec.condition,
                                   spec.data.classes)
         self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
-        _constrain(networks.discriminator, self._penalties, spec.seed)
+        constrain(networks.discriminator, self._penalties, spec.seed)
         self.spec = spec
         self.device = device
         self.generator, self.discriminator = networks.generator, networks.discriminator
@@ -295,8 +295,12 @@ class Engine:
         return made
 
 
-def _constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
-    """Let the constraints on D's layers change them; what they draw depends on the seed alone."""
+def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
+    """Let the constraints on D's layers change them; what they draw depends on the seed alone.
+
+    Raises:
+        UserError: They cannot constrain this D.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(rng.derive(seed, "init/constraints"))
         for penalty in penalties:

@@ -84,7 +84,9 @@ class Variant:
         """Return the path in the file of what stands at `path` in the settings."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.origin:
-                return self.origin[path[:end]]
+                # A list is replaced as a whole, so what is below stands there too.
+                below = path[end:] if path[0] == "penalties" else ()
+                return (*self.origin[path[:end]], *below)
         return ("base",)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from gan_bench.errors import UserError
 from gan_bench.registry import PENALTIES
 
 if TYPE_CHECKING:
@@ -131,13 +132,20 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
 
     Miyato et al. 2018, "Spectral normalization for generative adversarial networks", algorithm 1,
     by power iteration: `iterations` of them in each forward pass in training mode.
+
+    Raises:
+        UserError: When built: the model's D has such a constraint of its own.
     """
 
     def build(discriminator: nn.Module) -> None:
         from torch import nn
+        from torch.nn.utils.parametrize import is_parametrized
 
-        for layer in discriminator.modules():
+        for layer in list(discriminator.modules()):
             if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
+                if is_parametrized(layer, "weight"):
+                    raise UserError("spectral_norm: the weights of this model's D are "
+                                    "constrained already; leave it out")
                 nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=iterations)
 
     return Penalty(build=build)

@@ -27,13 +27,14 @@ from gan_bench.device import (
     set_up_torch,
 )
 from gan_bench.drift import in_words, since, versions
-from gan_bench.engine import Engine
+from gan_bench.engine import Engine, constrain
 from gan_bench.errors import DamagedError, UserError, one_line
 from gan_bench.hardware import cpu_name
 from gan_bench.models import make_networks
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
 from gan_bench.profiling import profiled
 from gan_bench.recording import Journal
+from gan_bench.registry import PENALTIES
 from gan_bench.root import remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec
 from gan_bench.train import train
@@ -55,8 +56,9 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
         How many runs are to share a process: 1 on the CPU.
 
     Raises:
-        UserError: The data or an extractor is not to be had, the device is not there, or a run has
-            a checkpoint from another version or device, and going on from it is not allowed.
+        UserError: The data or an extractor is not to be had, the device is not there, a D cannot
+            be constrained as asked, or a run has a checkpoint from another version or device, and
+            going on from it is not allowed.
     """
     first = experiment.runs[0]
     device = resolve_device(first)
@@ -66,7 +68,12 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
         _refuse_drift(experiment, root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
-            make_networks(run.model, run.data.shape, run.condition, run.data.classes)
+            networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
+            penalties = [PENALTIES.build(part) for part in run.penalties]
+            try:
+                constrain(networks.discriminator, penalties, run.seed)
+            except UserError as error:
+                raise UserError(f"variant {run.variant}: {error}") from None
     cache = cache_of(root)
     datasets.prepare(first.dataset, data_root, cache, say)
     data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)

@@ -200,6 +200,41 @@ def test_what_cannot_work_is_refused(tmp_path: Path, change: str, line: str) -> 
     assert line in "\n".join(errors(tmp_path, text, change))
 
 
+POINTS = SMALL.replace("{name: digits, image_size: 16}", "gaussians").replace(
+    "model: mlp", "model: mlp_dropout") + "evaluate: {metrics: [modes_covered]}\n"
+R3 = SMALL.replace("model: mlp", "model: r3").replace("image_size: 16", "image_size: 32")
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    (SMALL + "variants: {a: {model: dcgan, penalties: [r1]}}\n", "x.yaml:8:30: "
+     "variants.a.penalties: r1 needs a D that judges every example alone, and that of dcgan has "
+     "batch norm: give the model `d_norm: none`"),
+    (R3 + "  penalties: [spectral_norm]\n", "x.yaml:8:3: base.penalties: spectral_norm divides "
+     "weights by their norm, and the D of r3 begins with some that are 0: give the model "
+     "`init: default`"),
+    (SMALL + "  penalties: [spectral_norm, {name: spectral_norm, iterations: 2}]\n",
+     "x.yaml:8:3: base.penalties: spectral_norm is named twice"),
+    (SMALL + "matrix: {penalties: [[], [r1, r1]]}\n",
+     "x.yaml:8:26: matrix.penalties.1: r1 is named twice"),
+    (SMALL + "  penalties: [weight_clip, {name: r1, gama: 1}]\n", "x.yaml:8:39: "
+     "base.penalties.1.gama: penalty 'r1' has no argument 'gama'; did you mean 'gamma'?"),
+    (POINTS.replace("  steps", "  condition: projection\n  steps"), "x.yaml:7:3: base.condition: "
+     "projection needs labels, and this data set has none; leave it out"),
+    (SMALL + "  recipe: sngan2017\n", "x.yaml:8:3: base.recipe: no recipe is called 'sngan2017'; "
+     "did you mean 'sngan2018'"),
+    (SMALL + "variants: {a: {recipe: dcgan}}\n", "x.yaml:8:16: variants.a.recipe: no recipe is "
+     "called 'dcgan'; did you mean 'dcgan2015'?"),
+    (SMALL + "matrix: {recipe: [dcgan2015, dcgan2016]}\n", "x.yaml:8:30: matrix.recipe.1: no "
+     "recipe is called 'dcgan2016'; did you mean 'dcgan2015'"),
+])
+def test_parts_that_do_not_go_together_are_refused_in_their_place(
+        tmp_path: Path, text: str, line: str) -> None:
+    """And they alone: what a loss or a plug-in lacks is in test_plugins.py."""
+    found = errors(tmp_path, text)
+    assert len(found) == 1
+    assert found[0].startswith(line), found[0]
+
+
 @pytest.mark.parametrize(("text", "line"), [
     ("name: a\nname: b\n", "x.yaml:2:1: found duplicate key"),
     ("name: [a\n", "x.yaml:2:1: not valid YAML"),
