@@ -26,7 +26,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from gan_bench.errors import UserError, shown
+from gan_bench.errors import UserError, one_line, printable, shown
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -104,11 +104,17 @@ class Registry(Generic[T]):
         kind: What an entry is, in the singular, for messages: `"model"`.
         group: The package or module of gan_bench that holds the built-in entries, and the
             entry-point group through which other packages add theirs: `"gan_bench.models"`.
+        facts: The facts that no entry goes without.
+
+    Attributes:
+        failed_plugins: The entry points that could not be loaded, each with the reason; nothing
+            that they registered here is kept.
     """
 
-    def __init__(self, kind: str, group: str) -> None:
+    def __init__(self, kind: str, group: str, *facts: str) -> None:
         self.kind = kind
         self.group = group
+        self._needed = facts
         self.failed_plugins: dict[str, str] = {}
         self._entries: dict[str, Entry[T]] = {}
         self._loaded = False
@@ -119,13 +125,17 @@ class Registry(Generic[T]):
         """Register the decorated factory under `name`; `facts` are kept beside it.
 
         Raises:
-            ValueError: The name is taken, or cannot be part of a file's name.
+            ValueError: The name is taken, or cannot be part of a file's name; a fact is missing.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise ValueError(f"{shown(name)} is no name for a {self.kind}: a letter or digit, then "
                              f"letters, digits, `_`, `.` and `-`, 64 in all")
+        if missing := [fact for fact in self._needed if fact not in facts]:
+            raise ValueError(f"the {self.kind} {name!r} states no {' and no '.join(missing)}")
 
         def add(factory: Callable[P, T]) -> Callable[P, T]:
+            if not self._loaded and not factory.__module__.startswith("gan_bench."):
+                self._load_own()  # so that it is the newcomer whose name is taken
             if name in self._entries:
                 raise ValueError(f"the {self.kind} {name!r} is registered twice")
             self._entries[name] = Entry(name, factory, facts)
@@ -198,23 +208,32 @@ class Registry(Generic[T]):
         if self._loaded:
             return
         self._loaded = True
+        self._load_own()
+        for point in entry_points(group=self.group):
+            before = set(self._entries)
+            try:
+                point.load()
+                for name in self._entries.keys() - before:
+                    _ = self._entries[name].schema  # its annotations are somebody else's too
+            except (Exception, SystemExit) as error:  # name it, and go on without it
+                self.failed_plugins[point.name] = printable(one_line(error))
+                for name in self._entries.keys() - before:
+                    del self._entries[name]
+
+    def _load_own(self) -> None:
         home = importlib.import_module(self.group)
         for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
             importlib.import_module(f"{self.group}.{module.name}")
-        for point in entry_points(group=self.group):
-            try:
-                point.load()
-            except Exception as error:  # somebody else's code: name it, and go on without it
-                self.failed_plugins[point.name] = f"{type(error).__name__}: {error}"
 
 
-DATASETS: Registry[Any] = Registry("dataset", "gan_bench.data")
-MODELS: Registry[Any] = Registry("model", "gan_bench.models")
+DATASETS: Registry[Any] = Registry("dataset", "gan_bench.data", "describe")
+MODELS: Registry[Any] = Registry("model", "gan_bench.models", "refuses")
 LOSSES: Registry[Any] = Registry("loss", "gan_bench.losses")
-PENALTIES: Registry[Any] = Registry("penalty", "gan_bench.penalties")
+PENALTIES: Registry[Any] = Registry("penalty", "gan_bench.penalties", "on_examples")
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "gan_bench.optimizers")
 EXTRACTORS: Registry[Any] = Registry("extractor", "gan_bench.features")
-METRICS: Registry[Any] = Registry("metric", "gan_bench.metrics")
+METRICS: Registry[Any] = Registry("metric", "gan_bench.metrics", "better", "extractor", "reference",
+                                  "refuses")
 
 
 def scores() -> list[str]:

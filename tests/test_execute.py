@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from runs import write_experiment
+from runs import install, write_experiment
 
 from gan_bench import journal
 from gan_bench.experiment import load_experiment
@@ -235,13 +235,7 @@ def deadly():
 @pytest.fixture
 def plugin(tmp_path: Path) -> dict[str, str]:
     """An installed package that adds two losses, as another project would."""
-    site = tmp_path / "site"
-    info = site / "explosive-1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / "explosive.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: explosive\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gan_bench.losses]\nexplosive = explosive\n")
-    return {"PYTHONPATH": str(site)}
+    return install(tmp_path / "site", "explosive", PLUGIN, "losses")
 
 
 def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[str, str]) -> None:

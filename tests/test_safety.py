@@ -24,7 +24,7 @@ from browser import gan_bench_ui
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from runs import DIGITS, a_run, write_experiment
+from runs import DIGITS, a_run, install, write_experiment
 from test_execute import gan_bench
 from test_fuzz import within
 from test_mirror import new_run, write_journal
@@ -121,15 +121,10 @@ def test_a_plug_in_gives_no_path_for_a_name(name: str) -> None:
 
 
 def test_an_installed_plug_in_with_a_path_for_a_name_is_named(tmp_path: Path) -> None:
-    info = tmp_path / "up-1.0.dist-info"
-    info.mkdir()
-    (tmp_path / "up.py").write_text(
-        "from gan_bench.registry import DATASETS\n"
-        "@DATASETS.register('../../up')\ndef up(data_root, say):\n    '''Up.'''\n")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: up\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gan_bench.data]\nup = up\n")
-    paths = f"{tmp_path}:{package_folder().parent}"
-    done = gan_bench("list", "datasets", env={"PYTHONPATH": paths})
+    paths = install(
+        tmp_path, "up", "from gan_bench.registry import DATASETS\n"
+        "@DATASETS.register('../../up')\ndef up(data_root, say):\n    '''Up.'''\n", "data")
+    done = gan_bench("list", "datasets", env=paths)
     assert done.returncode == 0
     assert "plug-in up failed: ValueError: '../../up' is no name for a dataset" in done.stdout
 
