@@ -84,8 +84,10 @@ def main() -> None:
     counts = [int(n) if n.strip().isdecimal() else 0 for n in options.counts.split(",")]
     if len({*counts}) < 2 or min(counts) < 2:
         raise UserError(f"a line takes two --counts, as in 1000,5000, not {options.counts!r}")
-    if METRICS[options.score].facts["extractor"] == "discriminator":
-        raise UserError(f"{options.score} asks D: give a --score of samples alone")
+    facts = METRICS[options.score].facts
+    if facts["extractor"] == "discriminator" or facts.get("asked"):
+        raise UserError(f"{options.score} asks {'for labels' if facts.get('asked') else 'D'}: give "
+                        f"a --score of samples alone")
     results = load_results(options.experiment, options.tracking_uri, options.root)
     runs = results.runs[results.runs["status"] == "FINISHED"]
     runs = runs[runs.index.str.startswith(options.run) if options.run else

@@ -14,6 +14,7 @@ from gan_bench import rng
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
 from gan_bench.features import Say, plain_float32
+from gan_bench.metrics.conditional import CLASS
 from gan_bench.metrics.nearest import nearest
 from gan_bench.models import with_labels
 from gan_bench.outcome import AGAIN, DURING, FINAL
@@ -133,11 +134,18 @@ class Evaluator:
         self._latents = latents(spec, plan.samples, self._train_labels)
         metrics = [METRICS[name] for name in plan.metrics]
         self._scorer = Scorer(metrics, plan.samples, spec.dataset, data, cache)
+        if spec.condition != "none":
+            for k in range(self._sets):  # those of further sets are asked for at the very end
+                self._scorer.check_labels(labels_of(spec, latents(spec, plan.samples,
+                                                                  self._train_labels, k)))
         self.protocol = {self._prefix + name: protocol
                          for name, protocol in self._scorer.protocol(**provenance(spec)).items()}
 
     def __call__(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
         """Return the scores as `eval/<name>`, or `final/…`; networks and random state stay as is.
+
+        What metrics say of single classes is beside them as `class/<name>/<label>`, or
+        `class/final/…`: it has another prefix, for it is no score that variants are compared by.
 
         Args:
             generator: (n, latent_dim) float32 → (n, C, H, W) in [-1, 1], or (n, D).
@@ -147,7 +155,9 @@ class Evaluator:
             FloatingPointError: The generator or an extractor made something that is not finite.
         """
         scores = self._measure(generator, discriminator, self._latents)
-        return {self._prefix + name: value for name, value in scores.items()}
+        of_class = CLASS if self._prefix == DURING else CLASS + FINAL
+        return {of_class + name.removeprefix(CLASS) if name.startswith(CLASS)
+                else self._prefix + name: value for name, value in scores.items()}
 
     def again(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
         """Return the scores on the run's further sets of latents, as `again/<set>/<name>`.
@@ -159,13 +169,15 @@ class Evaluator:
         for k in range(1, self._sets):
             others = latents(self._spec, len(self._latents), self._train_labels, k)
             measured = self._measure(generator, discriminator, others)
-            scores |= {f"{AGAIN}{k}/{name}": value for name, value in measured.items()}
+            scores |= {f"{AGAIN}{k}/{name}": value for name, value in measured.items()
+                       if not name.startswith(CLASS)}
         return scores
 
     def _measure(self, generator: nn.Module, discriminator: nn.Module, latents: Tensor,
                  ) -> dict[str, float]:
         with undisturbed(generator, discriminator, seed=rng.derive(self._spec.seed, STREAM, 1)):
-            return self._scorer(generate(generator, latents, self._device), discriminator)
+            return self._scorer(generate(generator, latents, self._device), discriminator,
+                                labels_of(self._spec, latents))
 
 
 def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int = 0) -> Tensor:
@@ -182,6 +194,13 @@ def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int 
     chosen = torch.randint(len(train_labels), (count,),
                            generator=rng.generator(spec.seed, f"{stream}, labels"))
     return with_labels(drawn, train_labels.cpu()[chosen], spec.data.classes)
+
+
+def labels_of(spec: RunSpec, latents: Tensor) -> Tensor | None:
+    """Return the label, (N,) int64, that each of a run's latents asks for; None where none do."""
+    if spec.condition == "none":
+        return None
+    return latents[:, -spec.data.classes:].argmax(dim=1)
 
 
 def provenance(spec: RunSpec) -> dict[str, object]:

@@ -23,9 +23,10 @@ from gan_bench.compare.tables import directions
 from gan_bench.data import Dataset
 from gan_bench.device import resolve_device, set_up_torch
 from gan_bench.errors import UserError
-from gan_bench.evaluate import STREAM, generate, latents, provenance, undisturbed
+from gan_bench.evaluate import STREAM, generate, labels_of, latents, provenance, undisturbed
 from gan_bench.images import ARRAYS, read_images
-from gan_bench.metrics import asks_d
+from gan_bench.metrics import asks_d, asks_labels
+from gan_bench.metrics.conditional import CLASS
 from gan_bench.outcome import WEIGHTS, Progress
 from gan_bench.protocol import digest, refusal
 from gan_bench.registry import EXTRACTORS, METRICS, Entry
@@ -69,6 +70,7 @@ class Report:
         source: What was measured.
         scores: By name.
         protocols: By the same names.
+        classes: What scores are of single classes, as `class/<score>/<label>`.
         journalled: What the run's journal has of them, where it was measured alike.
         not_alike: Why other scores of the journal are not set beside these, by name.
     """
@@ -76,6 +78,7 @@ class Report:
     source: str
     scores: dict[str, float]
     protocols: dict[str, dict[str, Any]]
+    classes: dict[str, float] = field(default_factory=dict)
     journalled: dict[str, float] = field(default_factory=dict)
     not_alike: dict[str, str] = field(default_factory=dict)
 
@@ -121,7 +124,8 @@ def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | Non
     """Add the scores to the run's journal and mirror it into MLflow; return whether any is new.
 
     A name is `evaluate-<digest of the protocol>/<score>`, so it never stands for two protocols, and
-    logging the same again changes nothing, here or there.
+    logging the same again changes nothing, here or there. What the score is of a class has the same
+    before its own name.
 
     Raises:
         UserError: The run has not ended, or MLflow fails (the journal has the scores then, and
@@ -132,9 +136,11 @@ def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | Non
     last = journal.last(folder)
     if last is None or last["kind"] != "end":
         raise UserError(f"{folder}: --log adds to a finished run, and its journal has no end")
-    names = {name: f"evaluate-{digest(report.protocols[name])}/{name}" for name in report.scores}
-    new = recording.amend(folder, {names[k]: v for k, v in report.protocols.items()},
-                        {names[k]: v for k, v in report.scores.items()})
+    homes = {name: f"evaluate-{digest(report.protocols[name])}/" for name in report.scores}
+    new = recording.amend(
+        folder, {homes[name] + name: how for name, how in report.protocols.items()},
+        {homes[name.split("/")[1] if name.startswith(CLASS) else name] + name: value
+         for name, value in (report.scores | report.classes).items()})
     Mirror(open_store(root, tracking_uri)).sync(folder)
     return new
 
@@ -162,12 +168,17 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     own = spec.evaluate.final or spec.evaluate
     names = wanted.metrics or [n for n in own.metrics if not asks_d(n)]
     count = wanted.samples or own.samples
+    if spec.condition == "none":
+        _refuse_asked(names, f"{folder.name} is unconditional and asks for none")
     scorer = _scorer(wanted.data_set or spec.dataset, names, count, wanted.split, root, data_root,
                      device, say, spec.data.shape)
     generator.to(device)
+    drawn = latents(spec, count, scorer.train_labels)
+    asked = labels_of(spec, drawn)
+    scorer.check_labels(asked)
     try:
         with undisturbed(generator, seed=rng.derive(spec.seed, STREAM, 1)):
-            samples = generate(generator, latents(spec, count, scorer.train_labels), device)
+            samples = generate(generator, drawn, device)
     except FloatingPointError as error:
         raise UserError(f"{folder / weights}: {error}; there is nothing to measure") from None
     how = provenance(spec)
@@ -176,7 +187,7 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     elif weights != WEIGHTS:  # not those that the journal tells of
         how["checkpoint"] = weights
     report = Report(f"{spec.experiment}/{spec.id}, {spec.variant} seed {spec.seed}",
-                    *_scores(scorer, samples, how))
+                    *_scores(scorer, samples, how, asked))
     return _beside_journal(report, spec, folder)
 
 
@@ -185,11 +196,12 @@ def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say
         raise UserError(f"{path}: which data set is it to be measured against? give --data-set or "
                         f"--experiment")
     facts = data_facts(wanted.data_set, data_root)
-    given = read_images(path, facts.shape, wanted.samples, wanted.resize)
     names = wanted.metrics or [
         entry.name for entry in map(METRICS.__getitem__, USUAL) if not entry.facts["refuses"](facts)
         and not (entry.facts["extractor"] == "random" and facts.classes)
         and (wanted.split is None or _has_split(entry))]
+    _refuse_asked(names, "images do not tell")
+    given = read_images(path, facts.shape, wanted.samples, wanted.resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scorer = _scorer(wanted.data_set, names, len(given.samples), wanted.split, root, data_root,
                      device, say, facts.shape)
@@ -220,6 +232,13 @@ def _scorer(data_set: Part, names: Sequence[str], count: int, split: str | None,
     return Scorer(entries, count, data_set, data, cache, say)
 
 
+def _refuse_asked(names: Sequence[str], why: str) -> None:
+    for name in names:
+        if asks_labels(name):
+            raise UserError(f"{name} compares with the class that each sample was asked for, and "
+                            f"{why}; name others with --metrics")
+
+
 def _has_split(entry: Entry[Any]) -> bool:
     """Whether a metric compares features with those of real images, of whichever split."""
     return entry.facts["extractor"] in EXTRACTORS.names() and entry.facts["reference"] == "train"
@@ -235,12 +254,15 @@ def _against(entry: Entry[Any], split: str | None) -> Entry[Any]:
     return replace(entry, facts={**entry.facts, "reference": split})
 
 
-def _scores(scorer: Scorer, samples: Tensor, how: dict[str, object],
-            ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+def _scores(scorer: Scorer, samples: Tensor, how: dict[str, object], asked: Tensor | None = None,
+            ) -> tuple[dict[str, float], dict[str, dict[str, Any]], dict[str, float]]:
+    """The scores, how they were measured, and what they are of single classes."""
     try:
-        return scorer(samples), scorer.protocol(**how)
+        found = scorer(samples, None, asked)
     except FloatingPointError as error:
         raise UserError(str(error)) from None
+    scores = {name: value for name, value in found.items() if not name.startswith(CLASS)}
+    return scores, scorer.protocol(**how), {k: v for k, v in found.items() if k not in scores}
 
 
 def _beside_journal(report: Report, spec: RunSpec, folder: Path) -> Report:
@@ -257,8 +279,8 @@ def _beside_journal(report: Report, spec: RunSpec, folder: Path) -> Report:
 def as_json(report: Report) -> str:
     """Return the report as one JSON object."""
     return json.dumps({"source": report.source, "scores": report.scores,
-                       "protocols": report.protocols, "journalled": report.journalled,
-                       "not_alike": report.not_alike})
+                       "protocols": report.protocols, "classes": report.classes,
+                       "journalled": report.journalled, "not_alike": report.not_alike})
 
 
 def as_text(report: Report) -> str:
@@ -279,7 +301,13 @@ def as_text(report: Report) -> str:
                       *([] if known is None else [f"{known:.6g}"]))
     console = Console(file=StringIO(), width=120)
     console.print(table)
+    by_class: dict[str, list[str]] = {}
+    for name, value in report.classes.items():
+        _, score, label = name.split("/")
+        by_class.setdefault(score, []).append(f"{label}: {value:.4g}")
+    classes = [f"{score} by class  {', '.join(values)}" for score, values in by_class.items()]
     lines = [f"  {line}" for line in protocol_lines(report.protocols)]
     lines += [f"  {name} in the run's journal: {why}" for name, why in report.not_alike.items()]
     assert isinstance(console.file, StringIO)
-    return "\n".join([report.source, console.file.getvalue(), "how it was measured", *lines])
+    return "\n".join([report.source, console.file.getvalue(), *classes, *([""] if classes else []),
+                      "how it was measured", *lines])

@@ -16,6 +16,7 @@ from gan_bench.data.gaussians import modes
 from gan_bench.errors import UserError
 from gan_bench.features import Extractor, Features, Say
 from gan_bench.features.cache import reference_features
+from gan_bench.metrics.conditional import Labels, check_classes
 from gan_bench.registry import EXTRACTORS, Entry, Part
 
 BATCH = 250  # samples that G makes, and images that D judges, at a time
@@ -118,12 +119,15 @@ class Scorer:
                           for view in {entry.facts["extractor"] for entry in metrics
                                        if entry.facts.get("held_out")} - {"discriminator"}}
 
-    def __call__(self, samples: Tensor, discriminator: nn.Module | None = None) -> dict[str, float]:
-        """Return the scores of `count` samples by name.
+    def __call__(self, samples: Tensor, discriminator: nn.Module | None = None,
+                 asked: Tensor | None = None) -> dict[str, float]:
+        """Return the scores of `count` samples by name, and those of classes as `class/…`.
 
         Args:
             samples: uint8 (count, C, H, W), or float32 (count, D).
             discriminator: In eval mode; for the metrics that ask it.
+            asked: (count,) int64, the class that each sample was asked for; for the metrics that
+                must know.
 
         Raises:
             FloatingPointError: An extractor made something that is not finite.
@@ -139,10 +143,12 @@ class Scorer:
                 real = self._reference(entry)
                 if view == "discriminator":
                     real = _logits(discriminator, self._real[reference])
-                more = []
+                more: list[object] = []
                 if entry.facts.get("held_out"):
                     more.append(self._held_out.get(view) or _logits(discriminator,
                                                                     self._real["test"]))
+                if entry.facts.get("asked"):
+                    more.append(self._labels(entry, asked))
                 score = entry.factory(real, fakes[view], *more)
                 results |= score if isinstance(score, dict) else {entry.name: score}
         return results
@@ -151,6 +157,16 @@ class Scorer:
     def train_labels(self) -> Tensor | None:
         """The labels of the training examples, (N,) int64, if there are any."""
         return self._data.train.labels
+
+    def check_labels(self, asked: Tensor | None) -> None:
+        """Refuse before training labels to ask for that a metric cannot do with.
+
+        Raises:
+            UserError: A class is asked for too seldom, or has too few real examples.
+        """
+        for entry in self._metrics:
+            if asked is not None and entry.facts.get("asked") and entry.facts["reference"]:
+                check_classes(self._labels(entry, asked))
 
     def protocol(self, **how: object) -> dict[str, dict[str, object]]:
         """Return how each score is measured, by its name; `how` says where the samples are from."""
@@ -164,6 +180,8 @@ class Scorer:
             if per_feature := entry.facts.get("least_per_feature"):
                 real = self._references[entry.facts["extractor"], entry.facts["reference"]]
                 least = per_feature * real.values.shape[1]
+            if per_class := entry.facts.get("least_per_class"):
+                least = per_class * self._data.facts.classes
             if self._count < least:
                 raise UserError(f"{entry.name} needs at least {least:,} samples, and there are "
                                 f"{self._count:,}; give more, or leave it out")
@@ -172,6 +190,13 @@ class Scorer:
         """The real examples that a metric compares with; None where D makes them or none are."""
         known = self._matched if entry.facts.get("matched") else self._references
         return known.get((entry.facts["extractor"], entry.facts["reference"]))
+
+    def _labels(self, entry: Entry[Any], asked: Tensor | None) -> Labels:
+        """The classes of the samples, and of the real examples that a metric compares with."""
+        assert asked is not None, "the caller leaves out the metrics that must know"
+        split = entry.facts["reference"]
+        real = getattr(self._data, split).labels.cpu().numpy() if split else None
+        return Labels(asked.cpu().numpy(), real)
 
     def _view(self, view: str, samples: Tensor, discriminator: nn.Module | None) -> Features:
         """The samples as the metrics of one view or extractor see them."""

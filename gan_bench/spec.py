@@ -355,9 +355,10 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
     problems += _unbearable(settings)
     if settings.condition != "none":
         problems += _unconditional(settings, data, evaluate)
-    problems += _unmeasurable(evaluate, data, "")
+    told = settings.condition != "none"
+    problems += _unmeasurable(evaluate, data, told, "")
     if evaluate.final is not None:
-        problems += _unmeasurable(evaluate.final, data, "final_")
+        problems += _unmeasurable(evaluate.final, data, told, "final_")
     return problems
 
 
@@ -399,12 +400,24 @@ def _unbearable(settings: RunSettings) -> list[tuple[str, str]]:
     return [("penalties", problem) for problem in problems]
 
 
-def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, prefix: str) -> list[tuple[str, str]]:
-    """What keeps metrics from being measured; `prefix` begins the names of the keys."""
+def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, told: bool, prefix: str,
+                  ) -> list[tuple[str, str]]:
+    """What keeps metrics from being measured.
+
+    Args:
+        told: Whether G is told which class to make.
+        prefix: How the names of the keys begin.
+    """
     problems = []
     for name in evaluate.metrics:
         facts = registry.METRICS[name].facts
         reason, least = facts["refuses"](data), facts.get("least", 2)
+        if not reason and facts.get("asked") and not told:
+            reason = ("compares with the class that each sample is asked for, and a run with "
+                      "`condition: none` asks for none; give every variant a condition, or leave "
+                      "it out")
+        if per_class := facts.get("least_per_class"):
+            least = per_class * data.classes
         if not reason and facts["reference"] == "train" and data.train < least:
             reason = f"needs {least:,} training examples, and there are {data.train:,}"
         if reason:

@@ -228,6 +228,7 @@ def test_fid_bias(home: Path, study: Results, refused: Refused) -> None:
     for arguments, message in (
             (["--run", "zzz"], "no finished run of study is zzz: name another with --run\n"),
             (["--score", "d_accuracy"], "d_accuracy asks D: give a --score of samples alone\n"),
+            (["--score", "label_accuracy"], "label_accuracy asks for labels: give a --score of"),
             (["--score", "fd_clasifier"], "did you mean 'fd_classifier'"),
             (["--counts", "600"], "a line takes two --counts, as in 1000,5000, not '600'\n")):
         assert message in refused(home, "fid_bias", "study", *arguments)

@@ -46,8 +46,9 @@ class Results:
             (the final score of a FINISHED run, or its declared mean of a curve; otherwise NaN) and
             `protocol.<name>` (how it was measured, as JSON; empty where it was not).
         history: A row for each run, metric and step: `run`, `variant`, `seed`, `metric` (as logged:
-            `train/g_loss`, `eval/<score>`, `final/<score>`, …), `step`, `seconds` since the run's
-            start, and `value`. `run`, `variant` and `metric` are categorical.
+            `train/g_loss`, `eval/<score>`, `final/<score>`, `class/<score>/<label>`, …), `step`,
+            `seconds` since the run's start, and `value`. `run`, `variant` and `metric` are
+            categorical.
         uri: Where the store is.
         notes: What was left out, and why, a line each.
     """

@@ -16,15 +16,19 @@ Keyword-only parameters, if it has any, are its arguments. Its facts:
   the training labels, or None where the metric looks at the samples alone and `real` is None.
 - `held_out`: True where the function takes a third argument: held-out real examples, as many as
   samples if there are so many.
+- `asked`: True where the function takes a third argument: `conditional.Labels`, of which class each
+  sample was asked for. Runs without a condition, and given images, are refused.
 - `matched`: True where `real` is to be no more examples than there are samples, evenly spread.
 - `least`: the least number of samples and of real examples; 2 where it is not given.
+- `least_per_class`: the least number of samples for each class of the data, on average.
 - `least_per_feature`: the least number of samples for each feature of the extractor.
 - `range`: the least and the greatest score that there can be, where there is a bound.
 - `picture`: `"nearest"` where the end of a run that names the metric is to show generated images
   beside their nearest training images.
 - `refuses`: DataFacts → the reason why such data cannot be measured, as the end of a sentence that
   starts with the metric's name; or None.
-- `returns`: the names of the scores, where the function returns several as a dict.
+- `returns`: the names of the scores, where the function returns several as a dict. What else the
+  dict holds has a name of its own that begins with `class/`, and is logged without being compared.
 - `protocol`: a dict of what else a reader must know of how it is measured.
 """
 
@@ -48,6 +52,11 @@ Metric = TypeVar("Metric", bound=Callable[..., float])
 def asks_d(name: str) -> bool:
     """Whether a metric asks the discriminator, which exists in training alone."""
     return bool(METRICS[name].facts["extractor"] == "discriminator")
+
+
+def asks_labels(name: str) -> bool:
+    """Whether a metric must know which class each sample was asked for."""
+    return bool(METRICS[name].facts.get("asked", False))
 
 
 def refuses_nothing(data: DataFacts) -> str | None:
