@@ -32,6 +32,7 @@ from gan_bench.spec import (
 
 MAX_RUNS = 100_000
 MAX_ERRORS = 100  # nobody reads more of them at once
+ABSENT = "·"  # in the place of a value, where a variant has no such setting
 
 
 def _parse_margin(given: object) -> Amount | dict[str, Amount] | None:
@@ -285,7 +286,7 @@ def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
     """Return, for each setting in which variants differ, its value in each variant."""
     flat = {run.variant: _flatten(run) for run in runs}
     keys = sorted({key for settings in flat.values() for key in settings})
-    table = {key: {name: settings.get(key, "·") for name, settings in flat.items()}
+    table = {key: {name: settings.get(key, ABSENT) for name, settings in flat.items()}
              for key in keys}
     return {key: row for key, row in table.items() if len(set(row.values())) > 1}
 
@@ -297,7 +298,7 @@ def recipe_of(run: RunSpec, name: str) -> tuple[dict[str, str], dict[str, str]]:
     given = {key: value for key, value in _flatten(RunSettings.model_validate(
         {**variant.settings, "steps": 1})).items() if key.partition(".")[0] in variant.settings}
     ours = _flatten(run)
-    return given, {key: ours.get(key, "·") for key in given if ours.get(key) != given[key]}
+    return given, {key: ours.get(key, ABSENT) for key in given if ours.get(key) != given[key]}
 
 
 def _flatten(run: RunSettings) -> dict[str, str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gan_bench import journal
 from gan_bench.drift import in_words, since, versions
-from gan_bench.experiment import differences, recipe_of
+from gan_bench.experiment import ABSENT, differences, recipe_of
 from gan_bench.outcome import state_of
 from gan_bench.recipes import RECIPES
+from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
 from gan_bench.root import run_folders
 from gan_bench.spec import ExperimentSpec, describe_shape
 
+PARTS: dict[str, Registry[Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
+                                   "d_optimizer": OPTIMIZERS}
 
 def as_json(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
     """Return a record for each run: id, variant, seed, state, step, steps, made_by."""
@@ -37,7 +41,7 @@ def as_text(spec: ExperimentSpec, root: Path) -> str:
               *([f"final     {', '.join(final.metrics)} on {final.samples:,} samples"]
                 if (final := first.evaluate.final) else []),
               ""]
-    table = differences(spec.runs)
+    table = _folded(spec, differences(spec.runs))
     if table:
         rows = [["", *table], *([v, *(row[v] for row in table.values())] for v in spec.variants)]
         # A grid has many variants; recipes differ in many settings.
@@ -59,6 +63,33 @@ def as_text(spec: ExperimentSpec, root: Path) -> str:
     return "\n".join(lines)
 
 
+def _folded(spec: ExperimentSpec, table: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """The differences without the arguments that come and go with a part, and are else the same.
+
+    Those of them that are not the part's defaults stand behind its name instead: of a grid of
+    penalties, nothing else could be read.
+    """
+    gone = {key for key, row in table.items() if ABSENT in row.values()
+            and len({value for value in row.values() if value != ABSENT}) == 1}
+
+    def named(part: Part, key: str, known: Registry[Any]) -> str:
+        usual = known[part.name].schema.model_construct().model_dump(mode="json")
+        rest = [f"{k} {v}" for k, v in part.args.items()
+                if f"{key}.{k}" in gone and usual.get(k, ABSENT) != v]
+        return f"{part.name} ({', '.join(rest)})" if rest else part.name
+
+    cells = {key: dict(row) for key, row in table.items() if key not in gone}
+    for variant, run in {run.variant: run for run in spec.runs}.items():
+        if "penalties" in cells:
+            cells["penalties"][variant] = "+".join(
+                named(part, f"penalties.{part.name}", PENALTIES) for part in run.penalties
+            ) or "none"
+        for key, known in PARTS.items():
+            if key in cells:
+                cells[key][variant] = named(getattr(run, key), key, known)
+    return cells
+
+
 def _recipes(spec: ExperimentSpec) -> list[str]:
     """What each recipe sets, and what the experiment has instead."""
     firsts, lines = {run.variant: run for run in reversed(spec.runs)}, []
@@ -69,9 +100,11 @@ def _recipes(spec: ExperimentSpec) -> list[str]:
                   f"    sets {', '.join(f'{k} {_shown(v)}' for k, v in settings.items())}"]
         for variant in variants:
             given, ours = recipe_of(firsts[variant], name)
-            if ours:
-                lines.append(f"    {variant} overrides " + ", ".join(
-                    f"{key} {value} (for {given[key]})" for key, value in ours.items()))
+            # The arguments of a part that has been replaced went with it.
+            told = [f"{key} {value} (for {given[key]})" for key, value in ours.items()
+                    if value != ABSENT and key.rpartition(".")[0] not in ours]
+            if told:
+                lines.append(f"    {variant} overrides {', '.join(told)}")
     return lines
 
 

@@ -10,6 +10,7 @@ import pytest
 from gan_bench.amount import Amount
 from gan_bench.errors import SpecError
 from gan_bench.experiment import differences, load_experiment
+from gan_bench.plan import as_text
 from gan_bench.spec import ExperimentSpec, read_spec
 
 SMALL = """\
@@ -277,6 +278,26 @@ def test_differences_are_those_between_variants_only(tmp_path: Path) -> None:
     spec = load(tmp_path, SMALL + "variants: {a: {}, b: {loss: saturating, ema: 0.9}}\n")
     assert differences(spec.runs) == {
         "loss": {"a": "non_saturating", "b": "saturating"}, "ema": {"a": "None", "b": "0.9"}}
+
+
+def test_a_plan_tells_what_differs_and_not_what_follows_from_it(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + """\
+variants:
+  plain: {}
+  other: {loss: lsgan, penalties: [{name: r1, gamma: 2.0}, weight_clip], model: r3}
+  third: {loss: {name: lsgan, b: 0.9}, model: {name: r3, blocks: 2}}
+""")
+    _, _, after = as_text(spec, tmp_path).partition("what differs between variants\n")
+    assert after.partition("\n\n")[0] == """\
+                  plain           other                       third
+loss              non_saturating  lsgan                       lsgan
+loss.b            ·               1.0                         0.9
+model             mlp             r3                          r3
+model.blocks      ·               1                           2
+model.init        default         fan_in                      fan_in
+model.latent_dim  100             64                          64
+model.width       128             32                          32
+penalties         none            r1 (gamma 2.0)+weight_clip  none"""
 
 
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("experiments/*.yaml")),
