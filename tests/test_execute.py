@@ -20,6 +20,7 @@ import pytest
 from runs import install, write_experiment
 
 from gan_bench import journal
+from gan_bench.drift import NUMERICS
 from gan_bench.experiment import load_experiment
 
 GAN_BENCH = [sys.executable, "-m", "gan_bench.cli"]
@@ -493,9 +494,9 @@ def test_sync_says_killed_of_what_a_dead_launcher_left(tmp_path: Path) -> None:
 def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "root" / "runs", tmp_path / "runs")
     file = next(tmp_path.glob("runs/tiny/*/journal.jsonl"))
-    file.write_text(file.read_text().replace('"numerics": 1', '"numerics": 0', 1))
+    file.write_text(file.read_text().replace(f'"numerics": {NUMERICS}', '"numerics": 0', 1))
     done = gan_bench("plan", finished / "tiny.yaml", "--root", tmp_path)
-    assert f"{file.parent.name}: numerics 0 and now 1" in done.stdout
+    assert f"{file.parent.name}: numerics 0 and now {NUMERICS}" in done.stdout
     assert done.stdout.count("and now") == 1
     other = gan_bench("plan", finished / "tiny.yaml", "--root", tmp_path, "--set", "base.steps=7")
     assert "4 older runs of tiny" in other.stdout
