@@ -9,6 +9,10 @@ import pytest
 from hypothesis import settings
 from studies import make_studies
 
+# Before anything imports numpy or torch: each of the processes that pytest-xdist starts would take
+# as many threads as there are cores. What a run is computed with, it says itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # How many mutated files the suite tries, and `make faults`.
 settings.register_profile("suite", max_examples=600)
 settings.register_profile("faults", max_examples=2_000)
