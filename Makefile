@@ -26,6 +26,7 @@ bench: $(READY)  ## how fast it is
 	$(BIN)/python benchmarks/resume.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/step.py
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
