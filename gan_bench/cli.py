@@ -37,7 +37,8 @@ def run(
     root: Root = ROOT,
     data: DataRoot = DATA,
     slots: Annotated[int | None, typer.Option(
-        min=1, help="Runs at once. [default: one per core, or per GPU]")] = None,
+        min=1, help="Processes at once, of a run each, or on a GPU of compute.pack. [default: one per "
+        "core, or per GPU]")] = None,
     tracking_uri: Uri = None,
     retries: Annotated[int, typer.Option(
         min=0, help="How often a run whose process was killed is taken up again.")] = 2,

@@ -83,6 +83,7 @@ def runs_together(experiment: ExperimentSpec, device: str, precision: str,
         return 1
     needs = max(_memory_of(run, precision) for run in
                 {run.variant: run for run in experiment.runs}.values())
+    torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0] * 9 // 10  # cuDNN's and the metrics' own on top
     fit = max(1, free // needs)
     if asked == "auto":

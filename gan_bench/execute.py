@@ -53,7 +53,8 @@ class Settings:
     Attributes:
         root: What the runs leave behind.
         data_root: Where data sets lie.
-        slots: How many runs at once; None: as many as cores (over a run's threads), or GPUs.
+        slots: How many processes at once, of a run each or, on a GPU, of several; None: as many
+            as cores (over a run's threads), or GPUs.
         tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
         command: How to repeat it, for the notes in MLflow.
         retries: How often a run whose process was killed is taken up again from its checkpoint.
