@@ -37,7 +37,7 @@ def run(
     root: Root = ROOT,
     data: DataRoot = DATA,
     slots: Annotated[int | None, typer.Option(
-        min=1, help="Processes at once, of a run each, or on a GPU of compute.pack. [default: one per "
+        min=1, help="Processes at once: a run each, or on a GPU compute.pack. [default: one per "
         "core, or per GPU]")] = None,
     tracking_uri: Uri = None,
     retries: Annotated[int, typer.Option(
