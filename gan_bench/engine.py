@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_bench import rng
-from gan_bench.errors import one_line
+from gan_bench.errors import UserError, one_line
 from gan_bench.losses import Loss
 from gan_bench.models import build_networks, with_labels
 from gan_bench.optimizers import build_optimizer, rate, set_rate
@@ -87,9 +87,10 @@ class Engine:
             observe: Whether to compute what is logged.
 
         Returns:
-            If observed, scalars on the device: both losses and D's terms, D's mean probabilities
-            and accuracies on real and fake, and the gradient norms of both networks; of the last
-            D update, where there are several. Otherwise nothing.
+            If observed, scalars on the device: both losses and D's terms, the mean sigmoid of D's
+            logits (which is a probability under the losses that are a cross-entropy) and its
+            accuracy on real and fake, both about the loss's boundary, and the gradient norms of
+            both networks; of the last D update, where there are several. Otherwise nothing.
         """
         self.begin(step)
         return self.update(step, real, observe, g_real, labels)
@@ -213,10 +214,11 @@ class Engine:
                 seen["train/d_loss_real"], seen["train/d_loss_fake"] = (t.detach() for t in terms)
             if penalty is not None:
                 seen["train/d_penalty"] = penalty.detach()
-            seen["train/d_real"] = real_logits.detach().sigmoid().mean()
-            seen["train/d_fake"] = fake_logits.detach().sigmoid().mean()
-            seen["train/d_accuracy_real"] = (real_logits > 0).float().mean()
-            seen["train/d_accuracy_fake"] = (fake_logits < 0).float().mean()
+            at = self._loss.boundary
+            seen["train/d_real"] = (real_logits.detach() - at).sigmoid().mean()
+            seen["train/d_fake"] = (fake_logits.detach() - at).sigmoid().mean()
+            seen["train/d_accuracy_real"] = (real_logits > at).float().mean()
+            seen["train/d_accuracy_fake"] = (fake_logits < at).float().mean()
             seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
 
     def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
@@ -264,6 +266,10 @@ class Engine:
         return examples
 
     def _update(self, network: nn.Module, loss: Tensor) -> None:
+        if loss.dim():
+            raise UserError(f"the loss {self.spec.loss} gives a tensor of shape "
+                            f"{tuple(loss.shape)}, and not a scalar: its terms are means over the "
+                            f"batch")
         optimizer = self._optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from gan_bench.metrics.nearest import nearest
 from gan_bench.models import with_labels
 from gan_bench.outcome import AGAIN, DURING, FINAL
 from gan_bench.pictures import pair_picture, to_uint8
-from gan_bench.registry import METRICS
+from gan_bench.registry import LOSSES, METRICS
 from gan_bench.scorer import BATCH, Scorer, extractors_of, references_of
 from gan_bench.spec import EvaluateSpec, RunSpec
 
@@ -131,6 +131,7 @@ class Evaluator:
         self._prefix, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
         plan = plan or spec.evaluate
         self._train_labels = data.train.labels
+        self._boundary: float = LOSSES.build(spec.loss).boundary
         self._latents = latents(spec, plan.samples, self._train_labels)
         metrics = [METRICS[name] for name in plan.metrics]
         self._scorer = Scorer(metrics, plan.samples, spec.dataset, data, cache)
@@ -175,8 +176,12 @@ class Evaluator:
 
     def _measure(self, generator: nn.Module, discriminator: nn.Module, latents: Tensor,
                  ) -> dict[str, float]:
+        def centred(examples: Tensor) -> Tensor:  # so that 0 is where D is undecided
+            logits: Tensor = discriminator(examples) - self._boundary
+            return logits
+
         with undisturbed(generator, discriminator, seed=rng.derive(self._spec.seed, STREAM, 1)):
-            return self._scorer(generate(generator, latents, self._device), discriminator,
+            return self._scorer(generate(generator, latents, self._device), centred,
                                 labels_of(self._spec, latents))
 
 

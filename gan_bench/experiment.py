@@ -45,10 +45,6 @@ def _parse_margin(given: object) -> Amount | dict[str, Amount] | None:
             raise ValueError(f"a margin for all scores is a percentage of the baseline's mean, "
                              f"'5%' say; one of {share} belongs to a score: {{NAME: {share}}}")
         return share
-    known = registry.scores()
-    for name in given:
-        if name not in known:
-            raise ValueError(f"no metric gives a score {shown(name)}; {nearest(str(name), known)}")
     return {name: parse_amount(value) for name, value in given.items()}
 
 
@@ -127,6 +123,11 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
             recipes |= {run.variant: variant.recipe} if variant.recipe else {}
     baseline = _check_names(file, firsts, errors)
     _check_curve_means(file, firsts, errors)
+    known = [*registry.scores(), *file.curve_means]
+    for name in file.margin if isinstance(file.margin, dict) else ():
+        if name not in known:
+            errors.add(("margin", name), f"no metric gives a score {shown(name)}; "
+                                         f"{nearest(str(name), known)}")
     if errors.lines:
         raise errors.raised()
     runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
@@ -274,12 +275,34 @@ def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: _Err
         if name in registry.scores():
             errors.add(("curve_means", name), f"a metric gives a score {name!r}; choose another "
                                               f"name")
+        first, last = mean.steps
+        counts = {run.variant: mean.logged(run.log_every, run.steps) for run in firsts}
         for run in firsts:
-            if not mean.logged(run.log_every, run.steps):
-                first, last = mean.steps
-                errors.add(("curve_means", name, "steps"), (
+            where: Where = ("curve_means", name, "steps")
+            if last > run.steps:
+                errors.add(where, f"{run.variant} has {run.steps:,} steps, and {last} is beyond")
+            elif not counts[run.variant]:
+                errors.add(where, (
                     f"{run.variant} logs every {run.log_every} of {run.steps:,} steps, and so none "
                     f"from {first} to {last}: widen the steps, or lower log_every"))
+            elif counts[run.variant] != counts[firsts[0].variant]:
+                errors.add(where, (
+                    f"{run.variant} logs {counts[run.variant]} steps from {first} to {last}, and "
+                    f"{firsts[0].variant} {counts[firsts[0].variant]}: give them one log_every"))
+            if missing := _never_logged(run, mean.of):
+                errors.add(("curve_means", name, "of"),
+                           f"{run.variant} has no {mean.of}: {missing}")
+
+
+def _never_logged(run: RunSpec, curve: str) -> str:
+    """Why a run never logs a curve; empty if it does."""
+    if curve == "train/d_penalty" and not any(
+            registry.PENALTIES[part.name].facts["on_examples"] for part in run.penalties):
+        return "none of its penalties is a term of D's loss"
+    if curve in ("train/d_loss_real", "train/d_loss_fake") and registry.LOSSES[
+            run.loss.name].facts.get("one_term"):
+        return f"the loss {run.loss} does not come apart into a real and a fake term"
+    return ""
 
 
 def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:

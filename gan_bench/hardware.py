@@ -10,6 +10,7 @@ from gan_bench.errors import UserError
 
 # Linux's names of what makes bfloat16 products faster than float32's: tiles, or vectors of pairs.
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}
+DEVICES = ("nvidia[0-9]*", "nvhost*", "dxg", "kfd")  # in /dev: of NVIDIA, its boards, WSL, AMD
 
 
 def cpu_name() -> str:
@@ -23,8 +24,8 @@ def cpu_has_bfloat16() -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether there is a device that torch may know as `cuda`: of NVIDIA, in WSL, or of AMD."""
-    return any(Path("/dev").glob(name) for name in ("nvidia[0-9]*", "nvhost*", "dxg", "kfd"))
+    """Whether there is a device that torch may know as `cuda`."""
+    return any(True for name in DEVICES for _ in Path("/dev").glob(name))
 
 
 def refuse_lacking(device: str, precision: str, pack: int | str) -> None:

@@ -31,6 +31,7 @@ class Loss:
             or sum) is a setting of the run.
         generator: (fake_logits, real_logits) → scalar. `real_logits` is None unless `needs_real`.
         needs_real: Whether G's loss compares fake with real examples.
+        boundary: The logit at which D takes an example for neither real nor fake.
 
     Logits are (N,); terms are means over it.
     """
@@ -38,6 +39,7 @@ class Loss:
     discriminator: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     generator: Callable[[Tensor, Tensor | None], Tensor]
     needs_real: bool = False
+    boundary: float = 0.0
 
 
 @LOSSES.register("saturating")
@@ -86,7 +88,7 @@ def lsgan(*, a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Loss:
     """
     return Loss(lambda real, fake: ((real - b).square().mean() / 2,
                                     (fake - a).square().mean() / 2),
-                lambda fake, real: (fake - c).square().mean() / 2)
+                lambda fake, real: (fake - c).square().mean() / 2, boundary=(a + b) / 2)
 
 
 @LOSSES.register("wgan")
@@ -112,7 +114,7 @@ def hinge() -> Loss:
                 lambda fake, real: -fake.mean())
 
 
-@LOSSES.register("relativistic_pairing", needs_real=True)
+@LOSSES.register("relativistic_pairing", needs_real=True, one_term=True)
 def relativistic_pairing() -> Loss:
     """RpGAN: the logit of a real example against that of the fake one beside it in the batch.
 
@@ -144,7 +146,7 @@ def jeffreys() -> Loss:
                 lambda fake, real: -conjugate(fake).mean())
 
 
-@LOSSES.register("batch_jeffreys", needs_real=True)
+@LOSSES.register("batch_jeffreys", needs_real=True, one_term=True)
 def batch_jeffreys() -> Loss:
     """A misreading of Jeffreys found in tutorials: D's outputs of a batch as two distributions.
 

@@ -94,18 +94,22 @@ def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
     """DRAGAN: D's gradient norm is to be `target` around real examples.
 
     Kodali et al. 2017, "On convergence and stability of GANs". What lies around them differs by
-    source: `uniform` is their published code, x + scale · sd · u with u uniform in 0..1 and sd that
-    of all values of the batch; `gaussian` is the paper, x + δ with δ normal and of standard
-    deviation `scale`. (Codes that also move towards generated examples compute neither.)
+    source: `uniform` is their published code, x + α · scale · sd · u, where u is uniform in 0..1,
+    another one for each value, α too, another one for each example, and sd that of all values of
+    the batch; `gaussian` is the paper, x + δ with δ normal and of standard deviation `scale`.
+    (Codes that move towards generated examples compute neither.)
     """
     import torch
 
     def term(d: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor,
              draws: torch.Generator) -> Tensor:
-        draw, size = (torch.rand, real.std()) if noise == "uniform" else (torch.randn, 1.0)
-        moved = real + scale * size * draw(real.shape, generator=draws, device=real.device,
-                                           dtype=real.dtype)
-        return weight * _distance(d, moved, target, one_sided=False)
+        draw = torch.rand if noise == "uniform" else torch.randn
+        moves = scale * draw(real.shape, generator=draws, device=real.device, dtype=real.dtype)
+        if noise == "uniform":
+            shape = (len(real), *[1] * (real.dim() - 1))
+            share = torch.rand(shape, generator=draws, device=real.device, dtype=real.dtype)
+            moves = share * real.std() * moves
+        return weight * _distance(d, real + moves, target, one_sided=False)
 
     return Penalty(term, every)
 

@@ -8,6 +8,7 @@ from typing import Any
 from gan_bench import journal
 from gan_bench.drift import in_words, since, versions
 from gan_bench.experiment import ABSENT, differences, recipe_of
+from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.outcome import state_of
 from gan_bench.recipes import RECIPES
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
@@ -40,6 +41,10 @@ def as_text(spec: ExperimentSpec, root: Path) -> str:
               f"samples",
               *([f"final     {', '.join(final.metrics)} on {final.samples:,} samples"]
                 if (final := first.evaluate.final) else []),
+              *(["precision auto: bfloat16 on a GPU from Ampere on, or on this processor"
+                 if cpu_has_bfloat16() else
+                 "precision auto: bfloat16 on a GPU from Ampere on, and float32 on this processor"]
+                if first.compute.precision == "auto" else []),
               ""]
     table = _folded(spec, differences(spec.runs))
     if table:

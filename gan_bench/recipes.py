@@ -34,7 +34,8 @@ def _adam(lr: float, beta1: float, beta2: float) -> dict[str, Any]:
 RECIPES: dict[str, Recipe] = {
     "goodfellow2014": Recipe(
         "Goodfellow et al. 2014: fully connected, D with dropout, momentum SGD, k = 1. There D had "
-        "maxout units, and rate and momentum changed from epoch to epoch.",
+        "maxout units, G rectified and sigmoid ones, latents were uniform, and rate and momentum "
+        "changed from epoch to epoch.",
         {"model": {"name": "mlp_dropout", "dropout": 0.5}, "loss": "non_saturating",
          "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5}, "batch_size": 100,
          "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1}),
@@ -71,8 +72,10 @@ RECIPES: dict[str, Recipe] = {
          "optimizer": _adam(2e-4, 0.0, 0.99), "batch_size": 64, "ema": 0.999, "order": "d_first",
          "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1}),
     "pytorch_gan_script": Recipe(
-        "The scripts `gan.py` and `dcgan.py` of PyTorch-GAN (E. Linder-Norén): G first, D on the "
-        "same fakes, half the sum of D's terms, and 0.8 where batch norm expects its ε.",
+        "The script `gan.py` of PyTorch-GAN (E. Linder-Norén): G first, D on the same fakes, half "
+        "the sum of D's terms, and 0.8 where batch norm expects its ε. Beside another model give "
+        "bn_eps again: `dcgan.py` is {name: dcgan_upsample, bn_eps: 0.8}, but for G's first "
+        "batch norm, which has the usual ε there, and the initialisation.",
         {"model": {"name": "mlp", "bn_eps": 0.8}, "loss": "non_saturating",
          "optimizer": _adam(2e-4, 0.5, 0.999), "batch_size": 64, "order": "g_first",
          "share_fakes": True, "d_loss_reduction": "mean", "d_steps": 1}),

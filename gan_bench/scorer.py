@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_bench.data import Dataset
 from gan_bench.data.gaussians import modes
@@ -19,6 +19,7 @@ from gan_bench.features.cache import reference_features
 from gan_bench.metrics.conditional import Labels, check_classes
 from gan_bench.registry import EXTRACTORS, Entry, Part
 
+Judge = Callable[[Tensor], Tensor]
 BATCH = 250  # samples that G makes, and images that D judges, at a time
 
 
@@ -60,7 +61,7 @@ def _pixels(images: Tensor) -> Features:
     return Features(images.flatten(1).cpu().numpy(), None, "pixels")
 
 
-def _logits(discriminator: nn.Module | None, images: Tensor) -> Features:
+def _logits(discriminator: Judge | None, images: Tensor) -> Features:
     """D's logits (N, 1) of uint8 images or of vectors."""
     assert discriminator is not None, "the caller leaves out the metrics that ask D"
     logits = []
@@ -119,13 +120,13 @@ class Scorer:
                           for view in {entry.facts["extractor"] for entry in metrics
                                        if entry.facts.get("held_out")} - {"discriminator"}}
 
-    def __call__(self, samples: Tensor, discriminator: nn.Module | None = None,
+    def __call__(self, samples: Tensor, discriminator: Judge | None = None,
                  asked: Tensor | None = None) -> dict[str, float]:
         """Return the scores of `count` samples by name, and those of classes as `class/…`.
 
         Args:
             samples: uint8 (count, C, H, W), or float32 (count, D).
-            discriminator: In eval mode; for the metrics that ask it.
+            discriminator: In eval mode, examples → logits about 0; for the metrics that ask it.
             asked: (count,) int64, the class that each sample was asked for; for the metrics that
                 must know.
 
@@ -198,7 +199,7 @@ class Scorer:
         real = getattr(self._data, split).labels.cpu().numpy() if split else None
         return Labels(asked.cpu().numpy(), real)
 
-    def _view(self, view: str, samples: Tensor, discriminator: nn.Module | None) -> Features:
+    def _view(self, view: str, samples: Tensor, discriminator: Judge | None) -> Features:
         """The samples as the metrics of one view or extractor see them."""
         match view:
             case "pixels":

@@ -349,6 +349,9 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
                                        f"training examples; choose a smaller batch"))
     refuse = registry.MODELS[settings.model.name].facts["refuses"]
     reason = refuse(data.shape, **settings.model.args)
+    if "latent_dim" not in settings.model.args:
+        problems.append(("model", f"{settings.model} has no argument latent_dim, the number of its "
+                                  f"latents: its author has to add one"))
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
@@ -376,7 +379,7 @@ def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpe
         problems.append(("share_fakes", f"shared fakes have the labels of the real batch that "
                                         f"G's {settings.loss} asks for: set share_fakes: false"))
     problems += [("evaluate.metrics", f"{name} asks D about images without labels, and this D is "
-                                      f"conditional; leave it out")
+                                      f"conditional: give evaluate.metrics without it")
                  for name in evaluate.all_metrics
                  if registry.METRICS[name].facts["extractor"] == "discriminator"]
     return problems

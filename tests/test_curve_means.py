@@ -19,6 +19,7 @@ from gan_bench.curve_mean import CurveMean, Logged
 from gan_bench.engine import Engine
 from gan_bench.errors import SpecError
 from gan_bench.experiment import load_experiment
+from gan_bench.registry import LOSSES
 
 MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher}"
 
@@ -46,6 +47,10 @@ def test_the_logged_steps_are_counted_as_training_counts_them() -> None:
     ("{early: {of: train/g_loss, steps: [0, 4]}}", "early.steps.0", "greater than or equal to 1"),
     ("{early: {of: train/g_loss, steps: [1, 1]}}", "early.steps",
      "plain logs every 2 of 6 steps, and so none from 1 to 1: widen the steps, or lower log_every"),
+    ("{early: {of: train/g_loss, steps: [1, 7]}}", "early.steps",
+     "plain has 6 steps, and 7 is beyond"),
+    ("{early: {of: train/d_penalty, steps: [1, 6]}}", "early.of",
+     "plain has no train/d_penalty: none of its penalties is a term of D's loss"),
     ("{d_accuracy_real: {of: train/g_loss, steps: [1, 4]}}", "d_accuracy_real",
      "a metric gives a score 'd_accuracy_real'; choose another name"),
     ("{early: {of: train/g_loss, steps: [1, 4], best: higher}}", "early.best", "better"),
@@ -60,6 +65,40 @@ def test_what_is_no_mean_of_a_curve_is_refused(tmp_path: Path, mean: str, place:
     assert told.startswith(f"{file}:{line}:")
     assert f" curve_means.{place}: " in told
     assert message in told
+
+
+@pytest.mark.parametrize(("variant", "mean", "message"), [
+    ("{log_every: 3}", "{of: train/g_loss, steps: [1, 6]}",
+     "saturating logs 2 steps from 1 to 6, and plain 3: give them one log_every"),
+    ("{loss: relativistic_pairing}", "{of: train/d_loss_real, steps: [1, 6]}",
+     "saturating has no train/d_loss_real: the loss relativistic_pairing does not come apart"),
+])
+def test_every_variant_is_to_have_the_curve_alike(tmp_path: Path, variant: str, mean: str,
+                                                  message: str) -> None:
+    text = DIGITS.replace("{loss: saturating}", variant)
+    file = write_experiment(tmp_path, f"{text}curve_means: {{early: {mean}}}\n")
+    with pytest.raises(SpecError) as caught:
+        load_experiment(file, tmp_path)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_losses_of_one_term_are_those_that_say_so(tmp_path: Path) -> None:
+    for entry in LOSSES:
+        engine = Engine(a_run(tmp_path, "variants={}", f"base.loss={entry.name}"), "cpu")
+        real = torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        seen = engine.step(1, [real], True, real if engine.needs_real else None)
+        assert ("train/d_loss_real" in seen) is not entry.facts.get("one_term", False)
+
+
+def test_a_margin_may_be_of_a_mean(tmp_path: Path) -> None:
+    file = write_experiment(tmp_path, f"{DIGITS}curve_means: {{{MEAN}}}\n"
+                                      f"margin: {{early_g_grad_norm: 0.5, early_g_norm: 1}}\n")
+    with pytest.raises(SpecError, match=r"margin.early_g_norm: no metric gives a score "
+                                        r"'early_g_norm'; did you mean 'early_g_grad_norm'"):
+        load_experiment(file, tmp_path)
+    file.write_text(file.read_text().replace(", early_g_norm: 1", ""))
+    assert str(load_experiment(file, tmp_path).margin_of("early_g_grad_norm")) == "0.5"
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -257,3 +258,21 @@ def test_the_tests_tell_wrong_forms(number: int, monkeypatch: pytest.MonkeyPatch
         except AssertionError:
             failures += 1
     assert failures == 1
+
+
+def test_accuracies_are_about_the_logit_at_which_d_is_undecided(tmp_path: Path) -> None:
+    """Under `lsgan` D is to say 0 and 1, and a logit of 0.4 is a fake."""
+    from runs import a_run
+
+    from gan_bench.engine import Engine
+
+    assert LOSSES.build(LOSSES.parse({"name": "lsgan", "a": -1.0, "b": 1.0})).boundary == 0
+    for loss, fake in (("lsgan", 1.0), ("hinge", 0.0)):
+        engine = Engine(a_run(tmp_path, "variants={}", f"base.loss={loss}"), "cpu")
+        last = [m for m in engine.discriminator.modules() if isinstance(m, torch.nn.Linear)][-1]
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.constant_(last.bias, 0.4)
+        seen = engine.step(1, [torch.zeros(32, 1, 16, 16)], observe=True)
+        assert seen["train/d_accuracy_fake"] == fake
+        assert seen["train/d_accuracy_real"] == 1 - fake
+        assert (seen["train/d_fake"] < 0.5) == bool(fake)

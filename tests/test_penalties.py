@@ -167,7 +167,10 @@ def test_dragan_looks_around_real_examples_alone() -> None:
     uniform = (seen_by_d("dragan", real, fake, scale=0.3) - real) / (0.3 * real.std())
     assert uniform.min().item() == pytest.approx(0, abs=0.01)
     assert uniform.max().item() == pytest.approx(1, abs=0.01)
-    assert uniform.mean().item() == pytest.approx(0.5, abs=0.02)
+    # The product of a share for each example and a value for each place, both uniform in 0..1.
+    assert uniform.mean().item() == pytest.approx(1 / 4, abs=0.01)
+    assert uniform.var().item() == pytest.approx(1 / 9 - 1 / 16, abs=0.01)
+    assert uniform.mean(1).var().item() == pytest.approx(1 / 48 + 1 / 36 / 4, abs=0.003)
     gaussian = seen_by_d("dragan", real, fake, scale=0.3, noise="gaussian") - real
     assert gaussian.mean().item() == pytest.approx(0, abs=0.02)
     assert gaussian.std().item() == pytest.approx(0.3, abs=0.01)

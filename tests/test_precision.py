@@ -109,7 +109,7 @@ def test_what_the_machine_has_not_got_is_refused_by_plan_and_run(
     from gan_bench.cli import app
 
     monkeypatch.setattr(hardware, "BFLOAT16", {"no such flag"})
-    monkeypatch.setattr(hardware, "has_gpu", lambda: False)
+    monkeypatch.setattr(hardware, "DEVICES", ("no such device",))
     file = write_experiment(tmp_path)
     for command in ("plan", "run"):
         done = CliRunner().invoke(app, [command, str(file), "--root", str(tmp_path / "root"),
@@ -117,6 +117,13 @@ def test_what_the_machine_has_not_got_is_refused_by_plan_and_run(
         assert isinstance(done.exception, UserError)
         assert str(done.exception) == message
         assert not (tmp_path / "root").exists()
+
+
+def test_a_device_file_tells_that_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware.has_gpu() or not torch.cuda.is_available()
+    for names, there in ((("no such device", "nul[k-m]"), True), (("no such device",), False)):
+        monkeypatch.setattr(hardware, "DEVICES", names)
+        assert hardware.has_gpu() is there
 
 
 def test_precision_is_part_of_the_id_unless_it_is_float32(tmp_path: Path) -> None:

@@ -63,8 +63,11 @@ def whole(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = gan_bench("report", "losses", "--root", studies, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    first, verdict, note, page = done.stdout.splitlines()
+    first, verdict, note, *more, page = done.stdout.splitlines()
     assert note.startswith("  p: of no difference from ")
+    assert more == (["  p of what is called equivalent: of a difference beyond the margin, the "
+                     "larger of two one-sided tests"]
+                    if "equivalent" in (out / "table.md").read_text().partition("\n###")[0] else [])
     assert first == "fd_random (lower is better)"
     assert verdict.startswith("  sat ")
     assert " plain " in verdict

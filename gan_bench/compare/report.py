@@ -92,6 +92,11 @@ def first_of_all(results: Results) -> list[str]:
         each = "; ".join(f"{version or 'unknown'}: {count(n, 'run')}"
                          for version, n in versions.items())
         lines.append(f"runs of {len(versions)} program versions are compared ({each})")
+    for variant, own in runs.groupby("variant", observed=True)["precision"]:
+        if own[own != ""].nunique() > 1:
+            each = "; ".join(f"{precision}: {count(int(n), 'run')}"
+                             for precision, n in own[own != ""].value_counts().items())
+            lines.append(f"runs of {variant} were computed in different precisions ({each})")
     states = runs["status"].value_counts()
     open_ends = {state: int(n) for state, n in states.items()
                  if state not in ("FINISHED", "DIVERGED")}

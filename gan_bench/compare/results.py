@@ -42,9 +42,10 @@ class Results:
             Columns: `variant` (categorical, in the experiment's order), `seed`, `status` (RUNNING,
             FINISHED, DIVERGED, FAILED, KILLED), `why`, `step` (the last), `seconds` (from start to
             end or to the last record, interruptions included), `started` (UTC), `mlflow_run`
-            (MLflow's id), `version`, `params.<key>` (the specification as text), `score.<name>`
-            (the final score of a FINISHED run, or its declared mean of a curve; otherwise NaN) and
-            `protocol.<name>` (how it was measured, as JSON; empty where it was not).
+            (MLflow's id), `version`, `precision`, `params.<key>` (the specification as text),
+            `score.<name>` (the final score of a FINISHED run, or its declared mean of a curve;
+            otherwise NaN) and `protocol.<name>` (how it was measured, as JSON; empty where it was
+            not).
         history: A row for each run, metric and step: `run`, `variant`, `seed`, `metric` (as logged:
             `train/g_loss`, `eval/<score>`, `final/<score>`, `class/<score>/<label>`, …), `step`,
             `seconds` since the run's start, and `value`. `run`, `variant` and `metric` are
@@ -241,7 +242,8 @@ def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.Categorical
             "started": pd.Timestamp(run.started, unit="ms", tz="UTC"), "mlflow_run": run.id,
             "version": ", ".join(f"{program} {tags[f'{program}_version']}"
                                  for program in ("gan_bench", "torch")
-                                 if f"{program}_version" in tags)}
+                                 if f"{program}_version" in tags),
+            "precision": tags.get("precision", "")}
         row |= {PARAM + key: value for key, value in run.params.items()}
         if status == "FINISHED":
             for name, (full, value) in final_scores(run).items():

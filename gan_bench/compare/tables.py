@@ -163,6 +163,9 @@ def notes(rows: list[Row], baseline: str) -> list[str]:
             f"{'paired' if tested[0].paired else 'Welch'} t-test"
             + (f", by Holm over {family} comparisons a score" if family > 1 else "")
             + f"; with so few runs an exact test reaches no p below {reach:.2g}")
+        if any(one.verdict == "equivalent" for one in tested):
+            lines.append("p of what is called equivalent: of a difference beyond the margin, the "
+                         "larger of two one-sided tests")
     for variant in dict.fromkeys(row.variant for row in rows):
         own = [row for row in rows if row.variant == variant]
         lost, n = max((row.summary.diverged, row.summary.n) for row in own)

@@ -15,7 +15,8 @@ LOGITS = "the discriminator's logits"
 def d_accuracy(real: Features, fake: Features) -> dict[str, float]:
     """D's accuracy on held-out real and on generated images: logits above and below 0.
 
-    A logit of exactly 0 is right on neither side.
+    The logits are taken about the loss's boundary, (a + b) / 2 for `lsgan`. One of exactly 0 is
+    right on neither side.
     """
     check_finite(real.values, LOGITS)
     check_finite(fake.values, LOGITS)

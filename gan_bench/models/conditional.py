@@ -13,8 +13,9 @@ longer latents. D is told the label in one of two ways:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from gan_bench.errors import UserError
 from gan_bench.models.base import Networks, Shape, initialise
 from gan_bench.registry import MODELS, Part
 from gan_bench.rng import derive
@@ -107,10 +108,15 @@ def _projection(discriminator: nn.Module, classes: int) -> nn.Module:
     from torch import nn
 
     # Every family's D ends so, and what is before is its features.
-    *features, head, flat = discriminator.children()
-    assert isinstance(flat, nn.Flatten)
-    assert isinstance(head, (nn.Linear, nn.Conv2d))
-    width = head.in_features if isinstance(head, nn.Linear) else head.in_channels
+    layers = list(discriminator.children())
+    if not (isinstance(discriminator, nn.Sequential) and len(layers) > 2
+            and isinstance(layers[-1], nn.Flatten)
+            and isinstance(layers[-2], (nn.Linear, nn.Conv2d))):
+        raise UserError("condition: projection needs a D that is a Sequential whose last two "
+                        "layers are a linear or convolutional one and Flatten, and that of this "
+                        "model is not; set condition: concat")
+    *features, head, flat = layers
+    width: Any = head.in_features if isinstance(head, nn.Linear) else head.in_channels
 
     class Projection(nn.Module):
         def __init__(self) -> None:

@@ -106,7 +106,8 @@ def dcgan_upsample(
     with 2w then w channels, conv 3×3, tanh. D: conv 3×3 stride 2 with w/4, w/2, w, 2w channels,
     LeakyReLU 0.2, dropout2d, batch norm on all but the first (or on none: `d_norm`); linear. The
     architecture is that of `dcgan.py` in PyTorch-GAN (E. Linder-Norén), which passes 0.8 in the
-    place of `bn_eps`.
+    place of `bn_eps` but for G's first batch norm, and draws the convolutions' weights and batch
+    norm's scales with a deviation of 0.02 and the linear layers' as PyTorch does.
     """
     from torch import nn
 
