@@ -22,7 +22,7 @@ import pandas as pd
 
 from gan_bench.compare.reading import Stored, StoredRun, read_experiment
 from gan_bench.compare.study import Declared, Ended
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import UserError
 from gan_bench.outcome import DURING, FINAL
 from gan_bench.registry import nearest
 from gan_bench.root import read_about
@@ -164,7 +164,7 @@ def _declared(about: dict[str, Any], experiment: str) -> Declared:
         return Declared.of(about)
     except ValueError as error:
         raise UserError(f"what is kept of {experiment} has a margin, or a curve's mean, that is "
-                        f"none ({one_line(error)}); repeat `gan-bench run` of it, which writes it "
+                        f"none ({str(error).splitlines()[0]}); repeat `gan-bench run` of it, which writes it "
                         f"anew") from None
 
 
