@@ -163,9 +163,10 @@ def _declared(about: dict[str, Any], experiment: str) -> Declared:
     try:
         return Declared.of(about)
     except ValueError as error:
+        why = str(error).splitlines()[0]
         raise UserError(f"what is kept of {experiment} has a margin, or a curve's mean, that is "
-                        f"none ({str(error).splitlines()[0]}); repeat `gan-bench run` of it, which writes it "
-                        f"anew") from None
+                        f"none ({why}); repeat `gan-bench run` of it, which writes it anew"
+                        ) from None
 
 
 def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[str]]:
