@@ -67,9 +67,11 @@ evaluate:
   final_samples: 30
   final_metrics: [nearest_train_mse]
   latent_sets: 2
-compute: {device: cpu, threads: 1, deterministic: false}
+compute: {device: cpu, threads: 1, deterministic: false, precision: auto, graphs: false, pack: 2}
 paired: true
 margin: {nearest_train_mse: 5%, d_accuracy_real: 0.01}
+curve_means:
+  early: {of: train/g_grad_norm, steps: [1, 5], better: higher}
 """
 SECONDS = 20  # for one file; each takes milliseconds
 MEGABYTES = 300  # that 2,000 files may add to what the process holds
