@@ -56,8 +56,9 @@ class Variant:
         with `name`, replaces the part; a mapping without `name` changes its arguments. A recipe's
         settings come before the layer's own.
         """
-        if layer.get("recipe") in RECIPES:
-            self.recipe = layer["recipe"]
+        name = layer.get("recipe")
+        if isinstance(name, str) and name in RECIPES:  # what is none is refused as a key is
+            self.recipe = name
             self.overlay(RECIPES[self.recipe].settings, (*where, "recipe"))
             layer = {key: value for key, value in layer.items() if key != "recipe"}
         if "optimizer" in layer:

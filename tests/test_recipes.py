@@ -100,3 +100,12 @@ def test_every_recipe_trains(tmp_path: Path, name: str) -> None:
         assert all(value.isfinite() for value in seen.values())
     assert any(not torch.equal(a, b) for a, b in zip(before, engine.generator.parameters(),
                                                      strict=True))
+
+
+@pytest.mark.parametrize("recipe", ["[wgan2017]", "{name: wgan2017}", "3", "null"])
+def test_a_recipe_that_is_no_name_is_one_line(recipe: str, tmp_path: Path) -> None:
+    text = HEAD + f"base: {{recipe: {recipe}, model: mlp, steps: 5}}\n" + TAIL
+    with pytest.raises(SpecError) as caught:
+        a_run(tmp_path, text=text)
+    (line,) = str(caught.value).splitlines()
+    assert ":4:8: base.recipe: no recipe is called " in line
