@@ -9,8 +9,9 @@ READY := $(VENV)/.ready
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
 
+# More processes than cores: many tests wait for processes and servers of their own.
 test: $(READY)  ## all tests; set GAN_BENCH_DATA to the folder of MNIST for those that need it
-	$(BIN)/python -m pytest -n 4  # more than cores: many tests wait for processes and servers
+	$(BIN)/python -m pytest -n 4
 
 faults: $(READY)  ## 200 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback
 	$(BIN)/python tests/faults.py --kills 200
