@@ -145,3 +145,35 @@ def test_what_was_computed_in_is_recorded(tmp_path: Path) -> None:
     assert run_one(spec, tmp_path, tmp_path).status == "FINISHED"
     first = json.loads((spec.folder(tmp_path) / "journal.jsonl").read_text().splitlines()[0])
     assert first["facts"]["precision"] == "bfloat16"
+
+
+def test_a_plan_says_what_auto_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gan_bench import plan
+    from gan_bench.experiment import load_experiment
+
+    file = write_experiment(tmp_path)
+    for flag, told in (("fpu", "or on this processor"), ("none", "and float32 on this processor")):
+        monkeypatch.setattr(hardware, "BFLOAT16", {flag})
+        spec = load_experiment(file, tmp_path, ["compute.precision=auto"])
+        assert f"precision auto: bfloat16 on a GPU from Ampere on, {told}\n" in plan.as_text(
+            spec, tmp_path)
+    assert "precision auto" not in plan.as_text(load_experiment(file, tmp_path), tmp_path)
+
+
+def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:
+    from gan_bench.losses import Loss
+
+    engine = Engine(a_run(tmp_path), "cpu")
+    engine._loss = Loss(lambda real, fake: (real - fake,), lambda fake, real: -fake.mean())
+    with pytest.raises(UserError, match=r"gives a tensor of shape \(32,\), and not a scalar"):
+        engine.step(1, [torch.zeros(32, 1, 16, 16)])
+
+
+def test_projection_needs_a_d_whose_end_is_known() -> None:
+    from gan_bench.models.conditional import _projection
+
+    with pytest.raises(UserError, match="condition: projection needs a D that is a Sequential"):
+        _projection(nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), 3)
+    known = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Linear(5, 1), nn.Flatten(0))
+    logits = _projection(known, 3)(torch.zeros(2, 4), torch.tensor([0, 2]))
+    assert logits.shape == (2,)

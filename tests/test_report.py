@@ -506,3 +506,14 @@ def test_no_more_pictures_than_anyone_looks_through(variants: int, seeds: int, s
     assert when[0] == 0
     if variants * seeds * steps <= MOST:
         assert (len(some), len(when)) == (seeds, steps)
+
+
+def test_runs_of_one_variant_in_two_precisions_are_named(studies: Path, tmp_path: Path) -> None:
+    from gan_bench.compare.report import first_of_all
+
+    line = "runs of plain were computed in different precisions (float32: 2 runs; bfloat16: 1 run)"
+    assert line not in first_of_all(load_results("losses", root=studies))
+    uri = edited(studies, tmp_path, [
+        f"update tags set value = 'bfloat16' where key = 'precision' and "
+        f"run_uuid = {of_run('plain', 1)}"])
+    assert line in first_of_all(load_results("losses", uri, studies))
