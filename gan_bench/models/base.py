@@ -85,29 +85,6 @@ def residual(branch: nn.Module, shortcut: nn.Module) -> nn.Module:
     return Residual()
 
 
-def upsampled_conv(before: int, after: int) -> nn.Conv2d:
-    """Return nearest ×2 and a 3×3 convolution, as one layer with the convolution's parameters.
-
-    A pixel that is doubled is seen by up to two of the kernel's rows, and of its columns, at once;
-    so their weights are summed first, and a transposed 4×4 convolution of stride 2 does the rest:
-    4/9 of the products, and no doubled image in memory. Another order of sums, the same function.
-    """
-    import torch
-    from torch import nn
-    from torch.nn.functional import conv_transpose2d
-
-    def summed(weight: Tensor, axis: int) -> Tensor:
-        first, middle, last = weight.unbind(axis)
-        return torch.stack([last, middle + last, first + middle, first], axis)
-
-    class UpsampledConv2d(nn.Conv2d):
-        def forward(self, x: Tensor) -> Tensor:
-            kernel = summed(summed(self.weight, 2), 3).transpose(0, 1)
-            return conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
-
-    return UpsampledConv2d(before, after, 3, padding=1)
-
-
 def size_of(shape: Shape) -> int:
     """Return the number of values in one example."""
     size = 1

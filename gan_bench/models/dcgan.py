@@ -12,7 +12,6 @@ from gan_bench.models.base import (
     Norm,
     Rate,
     Shape,
-    upsampled_conv,
 )
 from gan_bench.registry import MODELS
 
@@ -59,6 +58,8 @@ def dcgan(
     """
     from torch import nn
 
+    from gan_bench.models.layers import DeconvToImage, FromOnePixel, ToOnePixel
+
     channels, side, _ = shape
     plan = _doublings(side)
     assert plan is not None, "refused when planned"
@@ -70,7 +71,7 @@ def dcgan(
 
     generator: list[nn.Module] = [
         nn.Unflatten(1, (latent_dim, 1, 1)),
-        *block(nn.ConvTranspose2d(latent_dim, most, first, bias=False), most, nn.ReLU()),
+        *block(FromOnePixel(latent_dim, most, first), most, nn.ReLU()),
     ]
     discriminator: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
     for i in range(1, times):
@@ -82,8 +83,8 @@ def dcgan(
                                    nn.LeakyReLU(0.2))
         else:  # which had made the bias redundant
             discriminator += [nn.Conv2d(width << (i - 1), out, 4, 2, 1), nn.LeakyReLU(0.2)]
-    generator += [nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()]
-    discriminator += [nn.Conv2d(most, 1, first), nn.Flatten(0)]
+    generator += [DeconvToImage(width, channels), nn.Tanh()]
+    discriminator += [ToOnePixel(most, 1, first), nn.Flatten(0)]
     return Networks(nn.Sequential(*generator), nn.Sequential(*discriminator), init)
 
 
@@ -111,6 +112,8 @@ def dcgan_upsample(
     """
     from torch import nn
 
+    from gan_bench.models.layers import ConvToImage, UpsampledConv2d
+
     channels, side, _ = shape
     generator: list[nn.Module] = [
         nn.Linear(latent_dim, 2 * width * (side // 4) ** 2),
@@ -119,9 +122,9 @@ def dcgan_upsample(
     ]
     for before, after in ((2 * width, 2 * width), (2 * width, width)):
         generator += [
-            upsampled_conv(before, after), nn.BatchNorm2d(after, eps=bn_eps), nn.LeakyReLU(0.2),
+            UpsampledConv2d(before, after), nn.BatchNorm2d(after, eps=bn_eps), nn.LeakyReLU(0.2),
         ]
-    generator += [nn.Conv2d(width, channels, 3, padding=1), nn.Tanh()]
+    generator += [ConvToImage(width, channels), nn.Tanh()]
 
     discriminator: list[nn.Module] = []
     widths = [channels, max(1, width // 4), max(1, width // 2), width, 2 * width]

@@ -12,7 +12,6 @@ from gan_bench.models.base import (
     Networks,
     Shape,
     residual,
-    upsampled_conv,
     with_gain,
 )
 from gan_bench.registry import MODELS
@@ -61,6 +60,8 @@ def resnet(
     """
     from torch import nn
 
+    from gan_bench.models.layers import ConvToImage
+
     image_channels, side, _ = shape
     of_g, of_d, halvings = PLANS[side]
     wide = [width * units for units in of_g]
@@ -68,7 +69,7 @@ def resnet(
                                   nn.Unflatten(1, (wide[0], 4, 4))]
     generator += [_upwards(before, after, bn_eps) for before, after in pairwise(wide)]
     generator += [nn.BatchNorm2d(wide[-1], eps=bn_eps), nn.ReLU(),
-                  nn.Conv2d(wide[-1], image_channels, 3, padding=1), nn.Tanh()]
+                  ConvToImage(wide[-1], image_channels), nn.Tanh()]
 
     discriminator: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise([image_channels, *(width * u for u in of_d)])):
@@ -81,9 +82,11 @@ def _upwards(before: int, after: int, bn_eps: float) -> nn.Module:
     """A block of G, which doubles the resolution."""
     from torch import nn
 
+    from gan_bench.models.layers import UpsampledConv2d
+
     branch = nn.Sequential(
         nn.BatchNorm2d(before, eps=bn_eps), nn.ReLU(),
-        with_gain(upsampled_conv(before, after), GAIN),
+        with_gain(UpsampledConv2d(before, after), GAIN),
         nn.BatchNorm2d(after, eps=bn_eps), nn.ReLU(),
         with_gain(nn.Conv2d(after, after, 3, padding=1), GAIN))
     return residual(branch, nn.Sequential(nn.Conv2d(before, after, 1), nn.Upsample(scale_factor=2)))
