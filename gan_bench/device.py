@@ -76,7 +76,7 @@ def runs_together(experiment: ExperimentSpec, device: str, precision: str,
     What a run needs is measured: a step of the variant that needs most.
 
     Raises:
-        UserError: It does not fit.
+        UserError: It does not fit, or not even one does.
     """
     asked = experiment.runs[0].compute.pack
     if device != "cuda":
@@ -108,7 +108,12 @@ def _memory_of(spec: RunSpec, precision: str) -> int:
     if spec.condition != "none":
         label = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
         told = [label] * spec.d_steps, label
-    engine.step(1, [batch] * spec.d_steps, True, batch if engine.needs_real else None, told)
+    try:
+        engine.step(1, [batch] * spec.d_steps, True, batch if engine.needs_real else None, told)
+    except torch.cuda.OutOfMemoryError:
+        raise UserError(f"variant {spec.variant}: a step with batch_size {spec.batch_size} needs "
+                        f"more memory than the GPU has: choose a smaller batch_size or model"
+                        ) from None
     return torch.cuda.max_memory_allocated() - before
 
 

@@ -38,7 +38,7 @@ class Engine:
     """
 
     def __init__(self, spec: RunSpec, device: str, precision: str = "float32") -> None:
-        networks = build_networks(spec.model, spec.data.shape, spec.seed, device, spec.condition,
+        networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
                                   spec.data.classes)
         self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
         constrain(networks.discriminator, self._penalties, spec.seed)
@@ -46,9 +46,10 @@ class Engine:
         self.device = device
         self.generator, self.discriminator = networks.generator, networks.discriminator
         self._lower = precision == "bfloat16"
-        if precision != "float32":  # the layout that tensor cores and AMX multiply in
-            for network in (self.generator, self.discriminator):
-                network.to(memory_format=torch.channels_last)
+        # Tensor cores and AMX multiply in another layout.
+        layout = torch.contiguous_format if precision == "float32" else torch.channels_last
+        for network in (self.generator, self.discriminator):
+            network.to(device).to(memory_format=layout)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False) if spec.ema else None
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._now = self.first_bad.clone()  # the step, where the device can see it
@@ -59,6 +60,9 @@ class Engine:
                                   (self.discriminator, spec.d_optimizer))
         }
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
+        self._layer_draws = torch.Generator(device)
+        self._rates: dict[nn.Module, float] = {}  # as they stand in the optimizers
+        self._losses: list[Tensor] = []  # of the updates of this step
         self._latent_dim = int(spec.model.args["latent_dim"])
         self._has_dropout = any(isinstance(layer, STOCHASTIC) for network in self._optimizers
                                 for layer in network.modules())
@@ -123,6 +127,9 @@ class Engine:
             self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
         if self.ema is not None:
             self._average()
+        bad = ~torch.stack(self._losses).isfinite().all() & (self.first_bad == 0)
+        self.first_bad += bad * self._now
+        self._losses.clear()
         return seen
 
     def alike(self, step: int) -> tuple[bool, ...] | None:
@@ -165,10 +172,14 @@ class Engine:
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         for name, network in networks.items():
             network.load_state_dict(state[name])
-            self._optimizers[network].load_state_dict(state[f"{name}_optimizer"])
-            for group in self._optimizers[network].param_groups:
-                if isinstance(group["lr"], Tensor):  # torch leaves it where it was read
-                    group["lr"] = group["lr"].to(self.device)
+            optimizer, saved = self._optimizers[network], state[f"{name}_optimizer"]
+            # Where the rate lies is a matter of the device, and `begin` sets what it is.
+            own = [{key: group[key] for key in ("lr", "capturable") if key in group}
+                   for group in optimizer.param_groups]
+            optimizer.load_state_dict({**saved, "param_groups": [
+                {**group, **kept} for group, kept in
+                zip(saved["param_groups"], own, strict=True)]})
+        self._rates.clear()
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.first_bad.fill_(state["first_bad"])
@@ -179,12 +190,18 @@ class Engine:
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
+        if self.device != "cpu":  # a graph of another run may still read the seeds of its own
+            torch.cuda.default_generators[torch.cuda.current_device()].graphsafe_set_state(
+                self._layer_draws)
         if self._has_dropout:  # layers draw from the global state: the one way to reach them
             torch.manual_seed(rng.derive(self.spec.seed, "dropout", step))
         for network, part in ((self.generator, self.spec.g_optimizer),
                               (self.discriminator, self.spec.d_optimizer)):
-            for group in self._optimizers[network].param_groups:
-                set_rate(group, rate(part, step, self.spec.steps))
+            now = rate(part, step, self.spec.steps)
+            if self._rates.get(network) != now:
+                self._rates[network] = now
+                for group in self._optimizers[network].param_groups:
+                    set_rate(group, now)
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
         drawn = torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
@@ -274,8 +291,7 @@ class Engine:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        bad = ~loss.detach().isfinite() & (self.first_bad == 0)
-        self.first_bad += bad * self._now
+        self._losses.append(loss.detach())
 
     @torch.no_grad()
     def _average(self) -> None:

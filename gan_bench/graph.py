@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -38,6 +39,11 @@ class Captured:
         self._recorded: dict[tuple[bool, ...], tuple[torch.cuda.CUDAGraph, Seen]] = {}
         self._inputs: list[Tensor] = []
         self._memory = torch.cuda.graph_pool_handle()
+        # Recorded where it is replayed: cuBLAS has a workspace for each stream, and runs that share
+        # one would overwrite each other's. Nothing is ever recorded on the default stream.
+        self._stream = torch.cuda.current_stream()
+        if self._stream == torch.cuda.default_stream():
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def step(self, step: int, real: list[Tensor], observe: bool = False,
              g_real: Tensor | None = None, labels: Labels | None = None) -> Seen:
@@ -53,20 +59,17 @@ class Captured:
         kind = (observe, *alike)
         if kind not in self._recorded and self._taken[kind] < WARM:
             self._taken[kind] += 1
-            return self.engine.step(step, real, observe, g_real, labels)
+            if self._taken[kind] < WARM:
+                return self.engine.step(step, real, observe, g_real, labels)
+            with _waiting_refused():
+                return self.engine.step(step, real, observe, g_real, labels)
         given = list(_tensors(real, g_real, labels))
         if not self._inputs:
             self._inputs = [torch.empty_like(tensor) for tensor in given]
         torch._foreach_copy_(self._inputs, given)
         self.engine.begin(step)
         if kind not in self._recorded:
-            try:
-                self._recorded[kind] = self._record(step, len(real), observe, g_real, labels)
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                raise UserError(f"a step of this run cannot be a CUDA graph ({one_line(error)}): "
-                                f"set compute.graphs: false") from error
+            self._recorded[kind] = self._record(step, len(real), observe, g_real, labels)
         graph, seen = self._recorded[kind]
         graph.replay()
         return seen
@@ -78,12 +81,33 @@ class Captured:
         g_place = next(inputs) if g_real is not None else None
         told = ([next(inputs) for _ in range(batches)], next(inputs)) if labels else None
         graph = torch.cuda.CUDAGraph()
-        for generator in self.engine.generators:
-            graph.register_generator_state(generator)
+        if torch.__version__ < "2.14":  # from then on by itself, as they are asked
+            for generator in self.engine.generators:
+                graph.register_generator_state(generator)
         # All kinds share their memory: they never run at the same time.
-        with torch.cuda.graph(graph, pool=self._memory):
+        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream):
             seen = self.engine.update(step, real, observe, g_place, told)
         return graph, seen
+
+
+@contextmanager
+def _waiting_refused() -> Iterator[None]:
+    """Let what waits for the device fail, and say so: within a recording it would fail in riddles.
+
+    Raises:
+        UserError: Something has.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        raise UserError(f"a step of this run cannot be a CUDA graph, for it waits for the device "
+                        f"({one_line(error)}): set compute.graphs: false") from error
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _tensors(real: list[Tensor], g_real: Tensor | None, labels: Labels | None) -> Iterator[Tensor]:

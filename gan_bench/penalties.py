@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
@@ -142,6 +142,7 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
     """
 
     def build(discriminator: nn.Module) -> None:
+        import torch
         from torch import nn
         from torch.nn.utils.parametrize import is_parametrized
 
@@ -151,6 +152,9 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
                     raise UserError("spectral_norm: the weights of this model's D are "
                                     "constrained already; leave it out")
                 nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=iterations)
+                norm: Any = cast(Any, layer.parametrizations).weight[-1]
+                # CUDA's autocast would compute the singular value in bfloat16, the CPU's does not.
+                norm.forward = torch.autocast("cuda", enabled=False)(norm.forward)
 
     return Penalty(build=build)
 

@@ -83,8 +83,8 @@ def test_every_family_is_told_the_label(tmp_path: Path, root: Path, model: str, 
 def test_projection_is_the_plain_d_and_an_inner_product() -> None:
     """Miyato and Koyama 2018, equation 3: with no embedding, the unconditional D is left."""
     part = MODELS.parse({"name": "dcgan", "width": 8})
-    d = build_networks(part, (1, 16, 16), 0, "cpu", "projection", 10).discriminator.eval()
-    plain = build_networks(part, (1, 16, 16), 0, "cpu").discriminator.eval()
+    d = build_networks(part, (1, 16, 16), 0, "projection", 10).discriminator.eval()
+    plain = build_networks(part, (1, 16, 16), 0).discriminator.eval()
     plain.load_state_dict(dict(zip(
         plain.state_dict(), [v for k, v in d.state_dict().items() if "embedding" not in k],
         strict=True)))

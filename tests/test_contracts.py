@@ -200,7 +200,7 @@ def test_every_weight_is_drawn(entry: Entry[Any], monkeypatch: pytest.MonkeyPatc
     torch.use_deterministic_algorithms(True)
     try:
         assert torch.empty(3).isnan().all()
-        networks = build_networks(MODELS.parse(small(entry)), a_shape(entry), 0, "cpu")
+        networks = build_networks(MODELS.parse(small(entry)), a_shape(entry), 0)
     finally:
         torch.use_deterministic_algorithms(False)
     for network in (networks.generator, networks.discriminator):
@@ -233,7 +233,7 @@ def test_a_discriminator_mixes_examples_if_it_says_so(entry: Entry[Any], d_norm:
     """In double precision, where only another sum, and not its rounding, is of any size."""
     given = {"d_norm": d_norm, "dropout": 0.0}  # which would draw for the whole batch at once
     part = MODELS.parse(small(entry, **given))
-    discriminator = build_networks(part, a_shape(entry), 0, "cpu").discriminator.double()
+    discriminator = build_networks(part, a_shape(entry), 0).discriminator.double()
     draws = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in discriminator.parameters():  # blocks may begin as nothing

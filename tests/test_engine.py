@@ -29,7 +29,7 @@ def plain_loop(seed: int, saturating: bool, d_first: bool, share: bool, reduce: 
     """Train with sigmoid cross-entropy, two Adams and nothing else; return losses and weights."""
     from gan_bench.registry import MODELS
 
-    networks = build_networks(MODELS.parse({"name": "mlp", "width": 16}), (1, 16, 16), seed, "cpu")
+    networks = build_networks(MODELS.parse({"name": "mlp", "width": 16}), (1, 16, 16), seed)
     g, d = networks.generator, networks.discriminator
     g_adam, d_adam = (torch.optim.Adam(n.parameters(), 2e-4, (0.5, 0.999)) for n in (g, d))
     ones, zeros = torch.ones(32), torch.zeros(32)

@@ -78,7 +78,7 @@ def evaluator(digits: Dataset, cache: Path) -> Evaluator:
 @pytest.fixture
 def networks(digits: Dataset) -> Networks:
     spec = spec_of(digits, DIGITS, IMAGE_METRICS)
-    return build_networks(spec.model, digits.facts.shape, seed=1, device="cpu")
+    return build_networks(spec.model, digits.facts.shape, seed=1)
 
 
 class Replay(nn.Module):
@@ -281,7 +281,7 @@ def test_a_perfect_sampler_of_the_ring(ring: Dataset, cache: Path) -> None:
 
 def test_an_untrained_generator_is_measured(ring: Dataset, cache: Path) -> None:
     spec = spec_of(ring, RING, POINT_METRICS)
-    networks = build_networks(spec.model, ring.facts.shape, seed=1, device="cpu")
+    networks = build_networks(spec.model, ring.facts.shape, seed=1)
     scores = Evaluator(spec, ring, cache, "cpu")(networks.generator, networks.discriminator)
     assert all(np.isfinite(value) for value in scores.values())
     assert scores["eval/high_quality"] < 0.5

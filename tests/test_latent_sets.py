@@ -106,7 +106,7 @@ def test_measuring_again_leaves_all_as_it_was(tmp_path: Path) -> None:
     run.datasets.prepare(spec.dataset, tmp_path, run.cache_of(tmp_path))
     data = datasets.load(spec.dataset, tmp_path, run.cache_of(tmp_path), "cpu")
     evaluator = Evaluator(spec, data, run.cache_of(tmp_path), "cpu")
-    nets = build_networks(spec.model, spec.data.shape, spec.seed, "cpu")
+    nets = build_networks(spec.model, spec.data.shape, spec.seed)
     before = {name: value.clone() for net in (nets.generator, nets.discriminator)
               for name, value in net.state_dict(prefix=f"{id(net)}.").items()}
     state = torch.get_rng_state()

@@ -24,7 +24,7 @@ def serves(entry: Entry[object], shape: tuple[int, ...]) -> bool:
     for entry in MODELS for shape in SHAPES if serves(entry, shape)])
 def test_builds_what_it_serves(entry: Entry[object], shape: tuple[int, ...]) -> None:
     part = MODELS.parse({"name": entry.name, "width": 8, "latent_dim": 5})
-    networks = build_networks(part, shape, 0, "cpu")
+    networks = build_networks(part, shape, 0)
     made = networks.generator(torch.randn(3, 5))
     assert made.shape == (3, *shape)
     if len(shape) == 3:
@@ -52,7 +52,7 @@ def test_every_family_serves_what_the_documentation_says() -> None:
 def test_parameters_are_registered_in_forward_order(entry: Entry[object]) -> None:
     """Gradients reach the last layer first, so the order is seen backward."""
     part = MODELS.parse(entry.name)
-    networks = build_networks(part, (1, 32, 32), 0, "cpu")
+    networks = build_networks(part, (1, 32, 32), 0)
     networks.generator.eval()
     for network, given in ((networks.generator, torch.randn(2, part.args["latent_dim"])),
                            (networks.discriminator, torch.randn(2, 1, 32, 32))):
@@ -71,29 +71,28 @@ def test_parameters_are_registered_in_forward_order(entry: Entry[object]) -> Non
 def test_weights_depend_on_the_seed_alone_and_leave_the_global_state() -> None:
     before = torch.get_rng_state()
     part = MODELS.parse("dcgan_upsample")
-    first = build_networks(part, (1, 16, 16), 3, "cpu")
+    first = build_networks(part, (1, 16, 16), 3)
     torch.manual_seed(99)
     torch.randn(7)
-    again = build_networks(part, (1, 16, 16), 3, "cpu")
-    other = build_networks(part, (1, 16, 16), 4, "cpu")
+    again = build_networks(part, (1, 16, 16), 3)
+    other = build_networks(part, (1, 16, 16), 4)
     for a, b in zip(first.generator.parameters(), again.generator.parameters(), strict=True):
         assert torch.equal(a, b)
     assert not torch.equal(next(first.generator.parameters()), next(other.generator.parameters()))
     torch.set_rng_state(before)
-    build_networks(part, (1, 16, 16), 3, "cpu")
+    build_networks(part, (1, 16, 16), 3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_generators_of_a_seed_are_equal_whatever_the_discriminator() -> None:
-    plain = build_networks(MODELS.parse("dcgan_upsample"), (1, 16, 16), 0, "cpu")
-    other = build_networks(MODELS.parse({"name": "dcgan_upsample", "dropout": 0.0}), (1, 16, 16), 0,
-                           "cpu")
+    plain = build_networks(MODELS.parse("dcgan_upsample"), (1, 16, 16), 0)
+    other = build_networks(MODELS.parse({"name": "dcgan_upsample", "dropout": 0.0}), (1, 16, 16), 0)
     for a, b in zip(plain.generator.parameters(), other.generator.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_normal_initialisation_is_that_of_radford() -> None:
-    networks = build_networks(MODELS.parse({"name": "dcgan", "width": 64}), (3, 64, 64), 0, "cpu")
+    networks = build_networks(MODELS.parse({"name": "dcgan", "width": 64}), (3, 64, 64), 0)
     for network in (networks.generator, networks.discriminator):
         for layer in network.modules():
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.weight.numel() > 10000:
@@ -107,7 +106,7 @@ def test_normal_initialisation_is_that_of_radford() -> None:
 
 def test_dcgan_has_the_channels_of_figure_1() -> None:
     """1024 at 4x4, 512 at 8x8, 256 at 16x16, 128 at 32x32, the image at 64x64."""
-    generator = build_networks(MODELS.parse("dcgan"), (3, 64, 64), 0, "cpu").generator
+    generator = build_networks(MODELS.parse("dcgan"), (3, 64, 64), 0).generator
     shapes = []
     given = torch.randn(2, 100)
     for layer in generator:  # type: ignore[attr-defined]
@@ -118,7 +117,7 @@ def test_dcgan_has_the_channels_of_figure_1() -> None:
 
 
 def test_mlp_has_the_published_widths() -> None:
-    networks = build_networks(MODELS.parse("mlp"), (1, 28, 28), 0, "cpu")
+    networks = build_networks(MODELS.parse("mlp"), (1, 28, 28), 0)
     widths = [(m.in_features, m.out_features) for n in (networks.generator, networks.discriminator)
               for m in n.modules() if isinstance(m, nn.Linear)]
     assert widths == [(100, 128), (128, 256), (256, 512), (512, 1024), (1024, 784),
@@ -164,7 +163,7 @@ def test_resnet_has_the_published_channels() -> None:
 
 
 def test_resnet_rectifies_before_every_convolution_but_of_the_images_and_sums_pixels() -> None:
-    networks = build_networks(MODELS.parse({"name": "resnet", "width": 8}), (1, 32, 32), 0, "cpu")
+    networks = build_networks(MODELS.parse({"name": "resnet", "width": 8}), (1, 32, 32), 0)
     images = torch.randn(4, 1, 32, 32)
     *blocks, relu, pool, linear, _ = networks.discriminator  # type: ignore[misc]
     assert not torch.allclose(blocks[0].branch(images), blocks[0].branch(images.relu()))
@@ -183,7 +182,7 @@ def test_resnet_rectifies_before_every_convolution_but_of_the_images_and_sums_pi
 
 def test_xavier_initialisation_is_that_of_the_resnet() -> None:
     """Uniform, gain √2 within blocks and 1 elsewhere; biases 0 (Chainer's GlorotUniform)."""
-    networks = build_networks(MODELS.parse({"name": "resnet", "width": 32}), (3, 64, 64), 0, "cpu")
+    networks = build_networks(MODELS.parse({"name": "resnet", "width": 32}), (3, 64, 64), 0)
     checked = []
     for network in (networks.generator, networks.discriminator):
         for name, layer in network.named_modules():
@@ -221,7 +220,7 @@ def test_r3_has_the_published_layout() -> None:
 
 def test_r3_starts_as_fixup_says() -> None:
     part = MODELS.parse({"name": "r3", "width": 64, "blocks": 2})
-    networks = build_networks(part, (3, 32, 32), 0, "cpu")
+    networks = build_networks(part, (3, 32, 32), 0)
     gain = (2 / 1.04) ** 0.5 * 8**-0.25  # eight blocks: two at each of 4, 8, 16 and 32 pixels
     for network in (networks.generator, networks.discriminator):
         blocks = [m.branch for m in network.modules() if hasattr(m, "branch")]

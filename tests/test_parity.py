@@ -43,7 +43,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def networks_of(spec: RunSpec) -> tuple[nn.Module, nn.Module]:
-    made = build_networks(spec.model, spec.data.shape, spec.seed, "cpu")
+    made = build_networks(spec.model, spec.data.shape, spec.seed)
     return made.generator, nn.Sequential(made.discriminator, nn.Sigmoid())
 
 

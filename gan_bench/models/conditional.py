@@ -47,11 +47,11 @@ def make_networks(part: Part, shape: Shape, condition: Condition = "none", class
     return Networks(made.generator, _concat(wider.discriminator, shape, classes), made.init)
 
 
-def build_networks(part: Part, shape: Shape, seed: int, device: str,
-                   condition: Condition = "none", classes: int = 0) -> Networks:
-    """Build and initialise the networks of a run.
+def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "none",
+                   classes: int = 0) -> Networks:
+    """Build and initialise the networks of a run, on the CPU.
 
-    The weights are drawn on the CPU from the streams `init/generator` and `init/discriminator` of
+    The weights are drawn there from the streams `init/generator` and `init/discriminator` of
     `seed`, so they are the same on every device, and variants that share a generator start from
     the same one whatever D they use. The global random state is left as it was.
     """
@@ -64,7 +64,6 @@ def build_networks(part: Part, shape: Shape, seed: int, device: str,
             module: nn.Module = getattr(networks, name).to_empty(device="cpu")
             torch.default_generator.manual_seed(derive(seed, f"init/{name}"))
             initialise(module, networks.init)
-            module.to(device)
     return networks
 
 
