@@ -26,7 +26,7 @@ from gan_bench.compare.figures import save
 from gan_bench.compare.stats import t_quantile
 from gan_bench.evaluate import prepare
 from gan_bench.pictures import to_uint8
-from gan_bench.run import cache_of
+from gan_bench.root import cache_of
 from gan_bench.scorer import Scorer
 
 REPEATS = 3  # measurements of each number of samples

@@ -68,6 +68,7 @@ def run(
     from gan_bench.outcome import DONE
     from gan_bench.progress import JsonLines, LiveTable, PlainLines
     from gan_bench.progress import as_json as to_json
+    from gan_bench.root import Execution
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     spec = load_experiment(experiment, data, settings)
@@ -75,8 +76,9 @@ def run(
                 LiveTable(console) if console.is_terminal else PlainLines(console))
     command = " ".join(["gan-bench run", shlex.quote(str(experiment)),
                         *(f"--set {shlex.quote(s)}" for s in settings)])
-    ended = execute(spec, Settings(root, data, slots, tracking_uri, command, retries,
-                                   checkpoint_every, allow_drift, profile), reporter)
+    ended = execute(spec, Settings(
+        Execution(root, data, checkpoint_every, allow_drift, profile),
+        slots, tracking_uri, command, retries), reporter)
     runs, missing = ended.runs, ended.missing
     failed = [r for r in runs if r.state not in DONE]
     if as_json:

@@ -22,7 +22,14 @@ from gan_bench.experiment import differences
 from gan_bench.hardware import refuse_lacking
 from gan_bench.mirroring import Mirroring
 from gan_bench.outcome import DONE, LOG, Progress, progress_of
-from gan_bench.root import locked, make_folder, make_root, remove_checkpoints, write_about
+from gan_bench.root import (
+    Execution,
+    locked,
+    make_folder,
+    make_root,
+    remove_checkpoints,
+    write_about,
+)
 from gan_bench.spec import ExperimentSpec, RunSpec
 
 POLL = 0.5  # seconds between two looks at the journals
@@ -48,30 +55,22 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how an experiment is executed.
+    """What `gan-bench run` has been told besides the experiment.
 
     Attributes:
-        root: What the runs leave behind.
-        data_root: Where data sets lie.
+        execution: Where and how each run is executed.
         slots: How many processes at once, of a run each or, on a GPU, of several; None: as many
             as cores (over a run's threads), or GPUs.
         tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
         command: How to repeat it, for the notes in MLflow.
         retries: How often a run whose process was killed is taken up again from its checkpoint.
-        checkpoint_every: Seconds between two checkpoints of a run; None: as `run_one`.
-        allow_drift: Whether to go on from checkpoints of another version or device.
-        profile: Whether to profile some steps of each run that begins.
     """
 
-    root: Path
-    data_root: Path
+    execution: Execution
     slots: int | None
     tracking_uri: str | None
     command: str
     retries: int = 2
-    checkpoint_every: float | None = None
-    allow_drift: bool = False
-    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,15 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
         UserError: Something makes the whole experiment impossible; nothing has been trained.
         Stopped: Ctrl-C or SIGTERM, before there was anything to train.
     """
-    if settings.profile and (short := min(run.steps for run in experiment.runs)) < 3:
+    root = settings.execution.root
+    if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
         raise UserError(f"--profile needs runs of at least 3 steps, and there is one of {short}")
     compute = experiment.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
-    make_root(settings.root)
-    home = settings.root / "runs" / experiment.name
+    make_root(root)
+    home = root / "runs" / experiment.name
     with locked(home), _terminable():
-        runs = [_progress(run, settings.root) for run in experiment.runs]
+        runs = [_progress(run, root) for run in experiment.runs]
         waiting = [run for run in runs if run.state == "WAITING"]
         for run in runs:
             if run.state in DONE:
@@ -113,12 +113,12 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
         write_about(home, {**experiment.declared, "command": settings.command,
                            "differs": _what_differs(experiment)})
         if not waiting:
-            return Ended(runs, Mirroring(settings.root, settings.tracking_uri, home, False,
+            return Ended(runs, Mirroring(root, settings.tracking_uri, home, False,
                                          reporter.say).finish())
         # Its server imports torch while MLflow is imported here.
         context = _context(experiment.runs[0].compute.threads)
-        mirror = Mirroring(settings.root, settings.tracking_uri, home, True, reporter.say)
-        gpus, together = _prepare(experiment, settings, context, reporter)
+        mirror = Mirroring(root, settings.tracking_uri, home, True, reporter.say)
+        gpus, together = _prepare(experiment, settings.execution, context, reporter)
         reporter.begin(runs)
         stopped = None
         try:
@@ -178,7 +178,7 @@ def _signals_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.DEAF_TO)
 
 
-def _prepare(experiment: ExperimentSpec, settings: Settings, context: ForkServerContext,
+def _prepare(experiment: ExperimentSpec, execution: Execution, context: ForkServerContext,
              reporter: Reporter) -> tuple[int, int]:
     """Do the preparations in a process of their own.
 
@@ -189,8 +189,7 @@ def _prepare(experiment: ExperimentSpec, settings: Settings, context: ForkServer
         UserError: They failed.
     """
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=worker.prepare, args=(
-        experiment, settings.root, settings.data_root, settings.allow_drift, sender))
+    process = context.Process(target=worker.prepare, args=(experiment, execution, sender))
     process.start()
     sender.close()
     try:
@@ -222,6 +221,8 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
     """
     threads = waiting[0].spec.compute.threads
     slots = settings.slots or gpus or max(1, len(os.sched_getaffinity(0)) // threads)
+    if slots > gpus > 0:  # what fits on a GPU is shared by its processes
+        together = max(1, together * gpus // slots)
     queue = list(reversed(waiting))
     running: dict[int, _Worker] = {}
     killed: Counter[str] = Counter()
@@ -233,7 +234,7 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
                     share = min(together, -(-len(queue) // slots))
                     with _signals_wait():  # none is started that is not known of
                         running[slot] = _Worker(context, [queue.pop() for _ in range(share)],
-                                                settings, slot % gpus if gpus else None)
+                                                settings.execution, slot % gpus if gpus else None)
                     for run in running[slot].runs:
                         reporter.changed(run)
             wait([worker.process.sentinel for worker in running.values()], timeout=POLL)
@@ -277,14 +278,13 @@ class _Worker:
         let_go: Whether it is the launcher that kills it.
     """
 
-    def __init__(self, context: ForkServerContext, runs: list[Progress], settings: Settings,
+    def __init__(self, context: ForkServerContext, runs: list[Progress], execution: Execution,
                  gpu: int | None) -> None:
         self.runs, self.let_go = runs, False
         self.killed: set[str] = set()
         self._last_words, sender = context.Pipe(duplex=False)
         self.process: ForkServerProcess = context.Process(target=worker.train, args=(
-            [run.spec for run in runs], settings.root, settings.data_root, gpu,
-            settings.checkpoint_every, settings.allow_drift, settings.profile, sender))
+            [run.spec for run in runs], execution, gpu, sender))
         for run in runs:
             run.follow()  # what earlier attempts have left
             run.state, run.why = "RUNNING", ""

@@ -11,7 +11,7 @@ from gan_bench import data as datasets
 from gan_bench.errors import UserError
 from gan_bench.features.classifier import ABOUT, WEIGHTS, entry_name, shipped, train_into
 from gan_bench.metrics import refuses_unlabelled
-from gan_bench.run import cache_of
+from gan_bench.root import cache_of
 from gan_bench.spec import Part, data_facts
 
 

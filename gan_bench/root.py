@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,8 +15,35 @@ from gan_bench import journal, recording
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError, UserError
 
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how runs are executed: nothing of it is part of their specification.
+
+    Attributes:
+        root: Where they leave what they make.
+        data_root: Where data sets lie.
+        checkpoint_every: Seconds between two checkpoints of a run; None: 30, or as many more as
+            keep their cost below 1 % of the time.
+        allow_drift: Whether to go on from a checkpoint that another version of torch, or another
+            device, has made; the journal then says so.
+        profile: Whether to profile some steps of each run that begins, and is not gone on with.
+    """
+
+    root: Path
+    data_root: Path
+    checkpoint_every: float | None = None
+    allow_drift: bool = False
+    profile: bool = False
+
+
 CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, the one before
 ABOUT = "about.json"  # of an experiment: what its runs' notes in MLflow say of it
+
+
+def cache_of(root: Path) -> Path:
+    """Return where decoded data, extractors and reference features are kept."""
+    return root / "cache"
 
 
 def make_root(root: Path) -> None:

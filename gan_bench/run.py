@@ -8,7 +8,8 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
-from functools import lru_cache
+from contextlib import nullcontext
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
 from gan_bench.profiling import profiled
 from gan_bench.recording import Journal
 from gan_bench.registry import PENALTIES
-from gan_bench.root import remove_checkpoints
+from gan_bench.root import Execution, cache_of, remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec
 from gan_bench.train import train
 
 
-def cache_of(root: Path) -> Path:
-    """Return where decoded data, extractors and reference features are kept."""
-    return root / "cache"
+def never() -> bool:
+    """Nobody asks a run to stop."""
+    return False
 
 
 def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callable[[str], None],
@@ -82,13 +83,19 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
 
 
 def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: float | None = None,
-            allow_drift: bool = False, stop: Callable[[], bool] = lambda: False) -> Outcome:
+            allow_drift: bool = False, stop: Callable[[], bool] = never) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
 
-    `step_by_step` says how, and what it raises.
+    Args:
+        root, data_root, checkpoint_every, allow_drift: As in `gan_bench.root.Execution`.
+        stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
+            KILLED.
+
+    Raises:
+        UserError: As `step_by_step`.
     """
-    steps = step_by_step(spec, root, data_root, checkpoint_every=checkpoint_every,
-                         allow_drift=allow_drift, stop=stop)
+    execution = Execution(root, data_root, checkpoint_every, allow_drift)
+    steps = step_by_step(spec, execution, partial(_load, spec, execution), stop)
     while True:
         try:
             next(steps)
@@ -97,10 +104,8 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
             return outcome
 
 
-def run_together(specs: Sequence[RunSpec], root: Path, data_root: Path, *,
-                 checkpoint_every: float | None = None, allow_drift: bool = False,
-                 stop: Callable[[], bool] = lambda: False,
-                 profile: bool = False,
+def run_together(specs: Sequence[RunSpec], execution: Execution, *,
+                 stop: Callable[[], bool] = never,
                  failed: Callable[[RunSpec, Exception], None]) -> None:
     """Run several in this process, which take their steps in turn, each to the bit as if alone.
 
@@ -108,23 +113,26 @@ def run_together(specs: Sequence[RunSpec], root: Path, data_root: Path, *,
     busy with those of others.
 
     Args:
-        profile: Whether to profile some steps of each run that begins, and is not gone on with.
+        stop: As in `run_one`, for each of them.
         failed: Is told of each run that raised; the others go on.
     """
     on_gpu = resolve_device(specs[0]) == "cuda"
+    # Once for all of them, who only read it.
+    load = lru_cache(partial(_load, specs[0], execution))
     going = []
     for spec in specs:
-        begins = journal.first(spec.folder(root)) is None
-        steps = step_by_step(spec, root, data_root, checkpoint_every=checkpoint_every,
-                             allow_drift=allow_drift, stop=stop)
-        stream = torch.cuda.Stream() if on_gpu else None  # type: ignore[no-untyped-call]
-        going.append((spec, profiled(steps, spec.steps, spec.folder(root)) if profile and begins
-                      else steps, stream))
+        folder = spec.folder(execution.root)
+        steps = step_by_step(spec, execution, load, stop)
+        if execution.profile and journal.first(folder) is None:
+            steps = profiled(steps, spec.steps, folder)
+        # On the CPU there is none, and to ask would wake up a GPU that is not used.
+        stream = torch.cuda.stream(torch.cuda.Stream()) if on_gpu else nullcontext()  # type: ignore[no-untyped-call]
+        going.append((spec, steps, stream))
     while going:
         for one in list(going):
             spec, steps, stream = one
             try:
-                with torch.cuda.stream(stream):
+                with stream:
                     next(steps)
             except StopIteration:
                 going.remove(one)
@@ -133,31 +141,25 @@ def run_together(specs: Sequence[RunSpec], root: Path, data_root: Path, *,
                 failed(spec, error)
 
 
-def step_by_step(spec: RunSpec, root: Path, data_root: Path, *,
-                 checkpoint_every: float | None = None, allow_drift: bool = False,
-                 stop: Callable[[], bool] = lambda: False) -> Generator[None, None, Outcome]:
+def step_by_step(spec: RunSpec, execution: Execution, load: Callable[[], datasets.Dataset],
+                 stop: Callable[[], bool]) -> Generator[None, None, Outcome]:
     """Train, measure and record one run, from its last checkpoint, giving way after each step.
 
     Leaves `spec.json`, `journal.jsonl`, `samples/` and `final.safetensors` in the run's folder, to
     the bit what a run leaves that was never interrupted. An interrupted one leaves checkpoints.
 
     Args:
-        checkpoint_every: Seconds between two checkpoints; None: 30, or as many more as keep their
-            cost below 1 % of the time.
-        allow_drift: Whether to go on from a checkpoint that another version of torch, or another
-            device, has made; the journal then says so.
-        stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
-            KILLED.
+        load: Returns the run's data, on its device.
+        stop: As in `run_one`.
 
     Raises:
         UserError: The data or an extractor is not prepared, memory does not suffice, a checkpoint
             is of another version, or the run does not repeat what its journal holds.
     """
-    folder = spec.write(root)
+    folder = spec.write(execution.root)
     record = Journal(folder)
     try:
-        status, why, weights = yield from _run(
-            spec, root, data_root, record, checkpoint_every, allow_drift, stop)
+        status, why, weights = yield from _run(spec, execution, record, load, stop)
         record.end(status, why, weights)
     except Interrupted:
         status, why = "KILLED", "stopped by the user"
@@ -183,23 +185,28 @@ class Interrupted(Exception):
     """The run was asked to stop, and has written its checkpoint."""
 
 
-def _run(spec: RunSpec, root: Path, data_root: Path, record: Journal,
-         checkpoint_every: float | None, allow_drift: bool, stop: Callable[[], bool],
+def _load(spec: RunSpec, execution: Execution) -> datasets.Dataset:
+    return datasets.load(spec.dataset, execution.data_root, cache_of(execution.root),
+                         resolve_device(spec), facts=spec.data)
+
+
+def _run(spec: RunSpec, execution: Execution, record: Journal,
+         load: Callable[[], datasets.Dataset], stop: Callable[[], bool],
          ) -> Generator[None, None, tuple[Status, str, str]]:
-    device, cache, folder = resolve_device(spec), cache_of(root), record.folder
+    device, cache, folder = resolve_device(spec), cache_of(execution.root), record.folder
     set_up_torch(spec)
-    data = datasets.load(spec.dataset, data_root, cache, device, facts=spec.data)
+    data = load()
     here = facts(spec, data, device)
     evaluator = evaluate.Evaluator(spec, data, cache, device)
     final = None
     if spec.evaluate.final:
         final = evaluate.Evaluator(spec, data, cache, device, spec.evaluate.final)
     engine = Engine(spec, device, here["precision"])
-    start = _resume(spec, folder, record, engine, here, allow_drift)
+    start = _resume(spec, record, engine, here, execution.allow_drift)
     if start == 0:
         record.start(here)
         record.protocol(evaluator.protocol | (final.protocol if final else {}))
-    cadence = checkpoint.Cadence(checkpoint_every)
+    cadence = checkpoint.Cadence(execution.checkpoint_every)
 
     def after_step(step: int) -> None:
         stopping = stop()
@@ -216,13 +223,14 @@ def _run(spec: RunSpec, root: Path, data_root: Path, record: Journal,
     return status, why, save_weights(engine, folder)
 
 
-def _resume(spec: RunSpec, folder: Path, record: Journal, engine: Engine, here: dict[str, Any],
+def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
             allow_drift: bool) -> int:
     """Put engine and journal where an earlier attempt can be gone on from; return that step.
 
     Raises:
         UserError: The checkpoint was made elsewhere, and that is not allowed.
     """
+    folder = record.folder
     began = journal.first(folder)
     if began is None:
         return 0

@@ -30,7 +30,7 @@ from gan_bench.metrics.conditional import CLASS
 from gan_bench.outcome import WEIGHTS, Progress
 from gan_bench.protocol import digest, refusal
 from gan_bench.registry import EXTRACTORS, METRICS, Entry
-from gan_bench.run import cache_of
+from gan_bench.root import cache_of
 from gan_bench.sample import find_run, load_generator
 from gan_bench.scorer import Scorer
 from gan_bench.spec import Part, RunSpec, data_facts, describe_shape

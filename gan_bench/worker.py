@@ -18,6 +18,7 @@ from threading import Event, Thread
 
 from gan_bench.errors import UserError, one_line
 from gan_bench.outcome import LOG
+from gan_bench.root import Execution
 from gan_bench.spec import ExperimentSpec, RunSpec
 
 # What the server imports before it forks: torch's compiler is not used, but whoever makes an
@@ -42,8 +43,7 @@ def environment(threads: int) -> dict[str, str]:
             "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
 
 
-def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, allow_drift: bool,
-            answer: Connection) -> None:
+def prepare(experiment: ExperimentSpec, execution: Execution, answer: Connection) -> None:
     """Run `gan_bench.run.prepare`; send its lines, and then what it has found, or what is wrong.
 
     That is ("say", line)…, then ("ready", (GPUs, runs in one process)) or ("error", line).
@@ -52,8 +52,8 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, allow_drift
     from gan_bench import device, run
 
     try:
-        together = run.prepare(experiment, root, data_root,
-                               lambda line: answer.send(("say", line)), allow_drift)
+        together = run.prepare(experiment, execution.root, execution.data_root,
+                               lambda line: answer.send(("say", line)), execution.allow_drift)
         answer.send(("ready", (device.devices(experiment.runs[0]), together)))
     except (UserError, OSError) as error:
         answer.send(("error", str(error)))
@@ -61,9 +61,8 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, allow_drift
         answer.send(("bug", traceback.format_exc()))
 
 
-def train(specs: list[RunSpec], root: Path, data_root: Path, gpu: int | None,
-          checkpoint_every: float | None, allow_drift: bool, profile: bool,
-          last_words: Connection) -> None:
+def train(specs: list[RunSpec], execution: Execution, gpu: int | None, last_words: Connection,
+          ) -> None:
     """Run one run, or several that take their steps in turn; exit status 1 if one raised.
 
     Output goes into `log.txt` of the first one's folder, the traceback of a run into its own.
@@ -82,20 +81,19 @@ def train(specs: list[RunSpec], root: Path, data_root: Path, gpu: int | None,
     def failed(spec: RunSpec, error: Exception) -> None:
         last_words.send((spec.id, one_line(error)))
         lost.append(spec.id)
-        with suppress(OSError), os.fdopen(_log(spec, root, os.O_APPEND), "a") as log:
+        with suppress(OSError), os.fdopen(_log(spec, execution.root, os.O_APPEND), "a") as log:
             traceback.print_exception(error, file=log)
 
     try:
         for spec in specs:
-            log = _log(spec, root, os.O_TRUNC)
+            log = _log(spec, execution.root, os.O_TRUNC)
             if spec is specs[0]:
                 for stream in (1, 2):
                     os.dup2(log, stream)
             os.close(log)
         from gan_bench import run
 
-        run.run_together(specs, root, data_root, checkpoint_every=checkpoint_every,
-                         allow_drift=allow_drift, stop=stop.is_set, profile=profile, failed=failed)
+        run.run_together(specs, execution, stop=stop.is_set, failed=failed)
     except Exception as error:
         for spec in specs:
             last_words.send((spec.id, one_line(error)))

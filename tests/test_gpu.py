@@ -19,7 +19,8 @@ from gan_bench.engine import Engine
 from gan_bench.errors import UserError
 from gan_bench.graph import WARM, Captured
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.run import WEIGHTS, cache_of, run_one, run_together
+from gan_bench.root import Execution, cache_of
+from gan_bench.run import WEIGHTS, run_one, run_together
 from gan_bench.spec import RunSpec
 from gan_bench.worker import environment
 
@@ -181,7 +182,8 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
             for spec in specs:
                 assert run_one(spec, root, tmp_path).status == "FINISHED"
         else:
-            run_together(specs, root, tmp_path, failed=lambda spec, error: pytest.fail(str(error)))
+            run_together(specs, Execution(root, tmp_path),
+                         failed=lambda spec, error: pytest.fail(str(error)))
         left.append([(journal.repeatable(journal.read(spec.folder(root))[0]),
                       (spec.folder(root) / WEIGHTS).read_bytes()) for spec in specs])
     assert left[0] == left[1]
@@ -219,3 +221,24 @@ def test_batches_are_gathered_without_waiting(tmp_path: Path) -> None:
     # Close and not equal: a GPU divides by a number by multiplying with its reciprocal.
     torch.testing.assert_close(first.cpu(), on_cpu[0])
     torch.testing.assert_close(second.cpu(), on_cpu[1])
+
+
+@pytest.mark.parametrize("optimizer", [entry.name for entry in OPTIMIZERS])
+def test_what_a_cpu_has_begun_goes_on_with_its_schedule(tmp_path: Path, optimizer: str) -> None:
+    spec = a_gpu_run(tmp_path, f"base.optimizer={{name: {optimizer}, schedule: linear}}")
+    set_up_torch(spec)
+    begun = Engine(spec, "cpu")
+    begun.step(1, [batch(1)])
+    state, left = begun.state(), []
+    for graphs in (False, True):
+        engine = Engine(spec, "cuda")
+        engine.load(state)
+        step = Captured(engine).step if graphs else engine.step
+        for i in range(2, 2 + 2 * WARM):
+            step(i, [batch(i).cuda()])
+        left.append([value.clone() for value in engine.generator.state_dict().values()])
+        (group,) = engine.state()["generator_optimizer"]["param_groups"]
+        assert group["lr"].device.type == "cuda"
+        assert float(group["lr"]) < begun.state()["generator_optimizer"]["param_groups"][0]["lr"]
+    for eager, replayed in zip(*left, strict=True):
+        assert torch.equal(eager, replayed)

@@ -12,6 +12,7 @@ from studies import gan_bench
 
 from gan_bench import journal
 from gan_bench.outcome import WEIGHTS
+from gan_bench.root import Execution
 from gan_bench.run import prepare, run_one, run_together
 from gan_bench.spec import ExperimentSpec, RunSpec
 
@@ -64,7 +65,7 @@ def test_a_run_that_diverges_before_or_among_the_profiled_steps(tmp_path: Path, 
                                                                 ) -> None:
     spec = ready(tmp_path, "base.optimizer={name: sgd, lr: 1e30}", "evaluate.every=null",
                  f"base.log_every={log_every}", "base.sample_every=null")
-    run_together([spec], tmp_path, tmp_path, profile=True,
+    run_together([spec], Execution(tmp_path, tmp_path, profile=True),
                  failed=lambda run, error: pytest.fail(str(error)))
     end = journal.read(spec.folder(tmp_path))[0][-1]
     assert end["status"] == "DIVERGED"
@@ -75,7 +76,7 @@ def test_what_goes_on_is_not_profiled(tmp_path: Path) -> None:
     spec = ready(tmp_path)
     asked = iter([False, True])
     run_one(spec, tmp_path, tmp_path, stop=lambda: next(asked))
-    run_together([spec], tmp_path, tmp_path, profile=True,
+    run_together([spec], Execution(tmp_path, tmp_path, profile=True),
                  failed=lambda run, error: pytest.fail(str(error)))
     assert (spec.folder(tmp_path) / WEIGHTS).exists()
     assert not (spec.folder(tmp_path) / "profile.txt").exists()

@@ -16,6 +16,7 @@ from gan_bench.errors import UserError
 from gan_bench.execute import Settings
 from gan_bench.experiment import load_experiment
 from gan_bench.progress import PlainLines
+from gan_bench.root import Execution
 from gan_bench.run import prepare, run_one, run_together
 from gan_bench.spec import ExperimentSpec, RunSpec
 
@@ -44,7 +45,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 def together(folder: Path, runs: tuple[RunSpec, ...], stop: Callable[[], bool] = lambda: False,
              ) -> dict[str, str]:
     lost: dict[str, str] = {}
-    run_together(runs, folder, folder, stop=stop,
+    run_together(runs, Execution(folder, folder), stop=stop,
                  failed=lambda run, error: lost.update({run.variant: str(error)}))
     return lost
 
@@ -113,7 +114,7 @@ def test_the_launcher_shares_runs_out_and_follows_them_all(
         make(self, context, runs, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(execute._Worker, "__init__", noted)
-    settings = Settings(tmp_path, tmp_path, 2, None, "")
+    settings = Settings(Execution(tmp_path, tmp_path), 2, None, "")
     ended = execute.execute(experiment, settings, PlainLines(Console()))
     assert sorted(pids) == [1, 2]
     assert [run.state for run in ended.runs] == ["FINISHED"] * 3
