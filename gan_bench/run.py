@@ -38,7 +38,7 @@ from gan_bench.recording import Journal
 from gan_bench.registry import PENALTIES
 from gan_bench.root import Execution, cache_of, remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec
-from gan_bench.train import train
+from gan_bench.train import Evaluate, train
 
 
 def never() -> bool:
@@ -217,8 +217,10 @@ def _run(spec: RunSpec, execution: Execution, record: Journal,
         if stopping:
             raise Interrupted
 
-    again = (final or evaluator).again if spec.evaluate.latent_sets > 1 else None
-    status, why = yield from train(engine, data, evaluator, record, final, again, start=start,
+    at_end: list[Evaluate] = [final or evaluator]
+    if spec.evaluate.latent_sets > 1:
+        at_end.append((final or evaluator).again)
+    status, why = yield from train(engine, data, evaluator, at_end, record, start=start,
                                    after_step=after_step)
     return status, why, save_weights(engine, folder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -54,22 +54,25 @@ class Batches:
         return self._order[place * self._size : (place + 1) * self._size]
 
 
-def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
-          final: Evaluate | None = None, again: Evaluate | None = None, *, start: int = 0,
+def train(engine: Engine, data: Dataset, evaluate: Evaluate, at_end: Sequence[Evaluate],
+          journal: Journal, *, start: int = 0,
           after_step: Callable[[int], None] = lambda step: None,
           ) -> Generator[None, None, tuple[Status, str]]:
     """Train a run to its last step; give way after each, so that others may take theirs.
 
     Args:
-        evaluate: Measures every so many steps and, unless there is a `final`, at the last.
-        final: Measures at the last step.
-        again: Measures after all others at the last step, on other latents.
+        engine: Stands where the run is to go on.
+        data: What it trains on, on the engine's device.
+        evaluate: Measures every `evaluate.every` steps.
+        at_end: Measure after the last step, in this order; `evaluate` may be one of them.
+        journal: Takes all that is recorded, losses and scores and pictures.
         start: The step after which the engine stands; 0: at the beginning.
         after_step: Is called with the step's number when it is done with all its records, but for
             the last; what it raises ends the training.
 
     Returns:
-        (status, why): FINISHED, or DIVERGED with the step of the first non-finite loss.
+        (status, why): FINISHED, or DIVERGED with the step of the first loss that was not finite, or
+            at which samples or their features were not.
     """
     spec = engine.spec
     batches = Batches(data.train.images, spec.batch_size, spec.seed)
@@ -91,9 +94,9 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, journal: Journal,
         last = step == spec.steps
         logging = last or due(step, spec.log_every)
         sampling = last or due(step, spec.sample_every)
-        measures = [evaluate] if due(step, spec.evaluate.every) or (last and not final) else []
-        if last:
-            measures += [extra for extra in (final, again) if extra]
+        measures = list(at_end) if last else []
+        if due(step, spec.evaluate.every) and evaluate not in measures:
+            measures.insert(0, evaluate)
         first = (step - 1) * spec.d_steps
         mine = range(first, first + spec.d_steps)
         real = [batches[i] for i in mine]

@@ -54,7 +54,7 @@ def run(spec: RunSpec, folder: Path, evaluate: object = lambda g, d: {"eval/x": 
     data.prepare(spec.dataset, folder, folder / "cache")
     digits = data.load(spec.dataset, folder, folder / "cache", "cpu")
     engine, record = Engine(spec, "cpu"), Journal(folder)
-    steps = train(engine, digits, evaluate, record)  # type: ignore[arg-type]
+    steps = train(engine, digits, evaluate, [evaluate], record)  # type: ignore[arg-type]
     while True:
         try:
             next(steps)
