@@ -33,14 +33,12 @@ def environment(threads: int) -> dict[str, str]:
     BLAS sums in another order with another number of threads; cuBLAS is deterministic with a fixed
     workspace only. And the memory of a step's tensors is kept for the next: glibc would hand all
     that is large back to the kernel and have it zeroed anew, a third of a DCGAN's time on a CPU.
-    In pages of 2 MB, where the kernel leaves that to programs, a step takes 1 to 4 % less.
     """
     count = str(threads)
     return {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count,
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34),
-            "MALLOC_TOP_PAD_": str(2**26),
-            "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
+            "MALLOC_TOP_PAD_": str(2**26)}
 
 
 def prepare(experiment: ExperimentSpec, execution: Execution, answer: Connection) -> None:
