@@ -33,7 +33,9 @@ from gan_bench.root import (
 from gan_bench.spec import ExperimentSpec, RunSpec
 
 POLL = 0.5  # seconds between two looks at the journals
-GRACE = 6.0  # seconds for the runs' checkpoints, when the user stops it
+# When the user stops it, the table has to be there within the ten seconds that README promises,
+# for batch systems kill what takes longer.
+GRACE = 6.0  # seconds for the runs' checkpoints
 LAST_WORDS = 2.5  # seconds for MLflow to hear of it
 
 

@@ -268,6 +268,7 @@ def drifted(folder: Path, drift: dict[str, list[Any]]) -> str:
 def _explained(error: BaseException, spec: RunSpec) -> BaseException:
     """Return what went wrong in terms of what the user can change, where it is known."""
     text = str(error)
+    # On a CPU torch has no class for it: "DefaultCPUAllocator: can't allocate memory: you tried …".
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
             isinstance(error, RuntimeError) and "t allocate memory" in text):
         return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
