@@ -134,7 +134,7 @@ class Engine:
 
     def alike(self, step: int) -> tuple[bool, ...] | None:
         """Return what is the same for all steps that do the same; None where each is another."""
-        if any(penalty.blur for penalty in self._penalties):
+        if any(penalty.noise for penalty in self._penalties):
             return None
         return tuple(step % penalty.every == 0 for penalty in self._penalties)
 
@@ -275,11 +275,11 @@ class Engine:
         return logits
 
     def _shown(self, examples: Tensor, step: int) -> Tensor:
-        """What D is shown of examples: themselves, or blurred by noise."""
+        """What D is shown of examples: themselves, or with noise."""
         for penalty in self._penalties:
-            if penalty.blur is not None:
+            if penalty.noise is not None:
                 done = (step - 1) / self.spec.steps
-                examples = penalty.blur(examples, self._penalty_draws, done)
+                examples = penalty.noise(examples, self._penalty_draws, done)
         return examples
 
     def _update(self, network: nn.Module, loss: Tensor) -> None:

@@ -37,8 +37,8 @@ class Penalty:
             StyleGAN", appendix B).
         build: Changes D's layers, once, after its weights have been drawn.
         after: Changes D's weights after each of its updates.
-        blur: (examples, draws, share of the training that is done, 0..1) → what D is shown instead,
-            real or generated.
+        noise: (examples, draws, share of the training that is done, 0..1) → what D is shown
+            instead, real or generated.
     """
 
     term: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, torch.Generator],
@@ -46,7 +46,7 @@ class Penalty:
     every: int = 1
     build: Callable[[nn.Module], None] | None = None
     after: Callable[[nn.Module], None] | None = None
-    blur: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
+    noise: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
 
 
 @PENALTIES.register("r1", on_examples=True)
@@ -169,13 +169,12 @@ def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=
     """
     import torch
 
-    def blur(examples: Tensor, draws: torch.Generator, done: float) -> Tensor:
+    def noise(examples: Tensor, draws: torch.Generator, done: float) -> Tensor:
         size = std * max(0.0, 1 - done / until)
-        noise = torch.randn(examples.shape, generator=draws, device=examples.device,
-                            dtype=examples.dtype)
-        return examples + size * noise
+        return examples + size * torch.randn(examples.shape, generator=draws,
+                                             device=examples.device, dtype=examples.dtype)
 
-    return Penalty(blur=blur)
+    return Penalty(noise=noise)
 
 
 def _squares(discriminator: Callable[[Tensor], Tensor], examples: Tensor) -> Tensor:

@@ -183,11 +183,11 @@ def test_r1_looks_at_real_examples_and_r2_at_generated_ones() -> None:
 
 
 def test_instance_noise_fades_linearly() -> None:
-    blur = build("instance_noise", std=0.2, until=0.5).blur
-    assert blur is not None
+    noisy = build("instance_noise", std=0.2, until=0.5).noise
+    assert noisy is not None
     x = torch.ones(100, 100)
     for done, std in ((0.0, 0.2), (0.25, 0.1), (0.5, 0.0), (0.9, 0.0)):
-        noise = blur(x, torch.Generator().manual_seed(0), done) - x
+        noise = noisy(x, torch.Generator().manual_seed(0), done) - x
         assert noise.std().item() == pytest.approx(std, rel=0.03, abs=1e-9)
         assert noise.mean().item() == pytest.approx(0, abs=0.01)
 
