@@ -16,6 +16,7 @@ import sys
 import tempfile
 import timeit
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,17 @@ def cpu() -> float:
     return sum(used.ru_utime + used.ru_stime for used in both)
 
 
-def count_in_worker() -> None:
-    """Have a run's process count its CPU time, and how much of it goes into tracking."""
+def count_in_worker(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Have a run's process count its CPU time, and how much of it goes into tracking.
+
+    Args:
+        put: Gives the program's functions their replacements.
+    """
     from gan_bench import engine, evaluate, recording, run, train
 
     spent: dict[str, float] = defaultdict(float)
     steps: dict[bool, list[float]] = {False: [], True: []}  # by whether the step is observed
-    run_one, step = run.run_one, engine.Engine.step
+    run_together, step = run.run_together, engine.Engine.step
 
     def timed(owner: Any, name: str, part: str) -> None:
         original = getattr(owner, name)
@@ -65,22 +70,22 @@ def count_in_worker() -> None:
             spent[part] += cpu() - start
             return result
 
-        setattr(owner, name, wrapper)
+        put(owner, name, wrapper)
 
-    def timed_step(self: Any, number: int, real: Any, observe: bool = False) -> Any:
+    def timed_step(self: Any, number: int, real: Any, observe: bool = False, *rest: Any) -> Any:
         start = cpu()
-        seen = step(self, number, real, observe)
+        seen = step(self, number, real, observe, *rest)
         steps[observe].append(cpu() - start)
         return seen
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        outcome = run_one(*args, **kwargs)
+    def counted(specs: Any, *args: Any, **kwargs: Any) -> None:
+        run_together(specs, *args, **kwargs)
         longer = statistics.median(steps[True]) - statistics.median(steps[False])
         spent["observing"] = longer * len(steps[True])
         spent["of these steps"] = sum(steps[False]) + sum(steps[True]) - spent["observing"]
         spent["all"] = cpu()
-        Path(os.environ[COSTS], f"run-{args[0].id}.json").write_text(json.dumps(spent))
-        return outcome
+        # On the CPU, where this is measured, a process has one run.
+        Path(os.environ[COSTS], f"run-{specs[0].id}.json").write_text(json.dumps(spent))
 
     for name in ("start", "protocol", "metrics", "system", "image", "end"):
         timed(recording.Journal, name, "journal")
@@ -89,7 +94,8 @@ def count_in_worker() -> None:
     timed(engine.Engine, "sample", "pictures")
     timed(train, "sample_picture", "pictures")
     timed(evaluate.Evaluator, "__call__", "and measuring")
-    engine.Engine.step, run.run_one = timed_step, counted  # type: ignore[method-assign]
+    put(engine.Engine, "step", timed_step)
+    put(run, "run_together", counted)
 
 
 def launch() -> None:
