@@ -22,12 +22,8 @@ lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## how fast it is
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/resume.py
-	$(BIN)/python benchmarks/evaluation.py
-	$(BIN)/python benchmarks/report.py
-	$(BIN)/python benchmarks/step.py
+bench: $(READY)  ## how fast it is, and which targets are missed: about an hour and a half
+	$(BIN)/python benchmarks/all.py
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

@@ -24,6 +24,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from targets import say_missed
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -119,7 +121,7 @@ def decode(source: str, cache: str) -> dict[str, float]:
 
 
 def peak(precision: str, seconds: float) -> dict[str, float]:
-    """Multiply large matrices: FLOP/s, and the name of the GPU."""
+    """Multiply large matrices: FLOP/s."""
     import torch
     from workload import matmul_peak
 
@@ -309,7 +311,7 @@ def main() -> None:
             refuse(f"MNIST: {found['why']}")
         every = table(bench, options, source if real else None, cache if real else None)
     missed = misses(every)
-    print("missed:", *(missed or ["nothing"]), sep="\n- " if missed else " ")
+    say_missed(missed)
     print(f"logs and results.json: {options.out}")
 
 

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from targets import row, say_load, say_rows
+
 DEMO, DEMO_RUNS = Path(__file__).resolve().parents[1] / "experiments" / "dcgan_vs_mlp.yaml", 20
 GAN_BENCH = str(Path(sys.executable).with_name("gan-bench"))
 COSTS = "OVERHEAD_COSTS"  # names the folder where the processes of a measured run leave theirs
@@ -33,14 +35,6 @@ base: {{model: mlp, steps: 1000}}
 matrix: {{batch_size: [16, 32, 64, 128, 256], loss: [saturating, non_saturating],
   g_optimizer.lr: {[i / 1e5 for i in range(1, 101)]}}}
 """
-
-
-def row(what: str, values: list[float], unit: str, target: float, why: str = "") -> list[str]:
-    """Return a line of the table; a target is met when the worst of the values is within it."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    spread = f" ({low:.2f} to {high:.2f})" if low < high else ""
-    return [what, f"{middle:.2f} {unit}{spread}", f"≤ {target:g} {unit}",
-            "MISSED" if high > target else "met", why]
 
 
 def cpu() -> float:
@@ -137,8 +131,8 @@ def share(what: str, means: list[dict[str, float]]) -> list[str]:
     shares = [100 * sum(mean[part] for part in TRACKING) / mean["others"] for mean in means]
     parts = ", ".join(f"{part} {statistics.median(mean[part] for mean in means):.3f}"
                       for part in (*TRACKING, "others", "of these steps", "and measuring"))
-    print(f"{what}, CPU-seconds of a run: {parts}")
-    return row(f"{what}: tracking", shares, "%", 2, parts)
+    print(f"{what}, CPU-seconds of a run: {parts}", flush=True)
+    return row(f"{what}: tracking", shares, "%", 2, f"CPU-seconds of a run: {parts}")
 
 
 def wall_times(*arguments: object, times: int) -> list[float]:
@@ -167,9 +161,8 @@ def print_growth(source: str, root: Path) -> None:
 
 def main() -> None:
     """Measure all, print the table, and what is missed."""
-    load, source = os.getloadavg()[0], os.environ.get("GAN_BENCH_DATA", "")
+    load, source = say_load(), os.environ.get("GAN_BENCH_DATA", "")
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # what is measured is the database in the root
-    print(f"load average {load:.2f}{': too busy, all times come out too long' * (load > 0.5)}")
     studies = {"one seed of the demo": (("--set", "seeds=[0]"), 3), "the whole demo": ((), 1)}
     with tempfile.TemporaryDirectory() as name:
         folder, grid = Path(name), Path(name, "grid.yaml")
@@ -182,7 +175,7 @@ def main() -> None:
             grown = [float(subprocess.check_output(probe)) for _ in range(3)]
             rows.append(row("MNIST at 32 pixels, in a run's memory", grown, "MB", 300))
         else:
-            print("memory: skipped, GAN_BENCH_DATA names no folder with MNIST")
+            print("memory: skipped, GAN_BENCH_DATA names no folder with MNIST", flush=True)
         for what, (overrides, times) in list(studies.items())[: 2 if "--full" in sys.argv else 1]:
             ran = [tracked(folder / f"{what} {i}", *overrides) for i in range(times)]
             rows.append(share(what, [mean for mean, _ in ran]))
@@ -190,11 +183,7 @@ def main() -> None:
                 rows.append(row(f"{what}: wall time", [wall for _, wall in ran], "s", 300))
             again = wall_times("run", DEMO, "--root", folder / f"{what} 0", *overrides, times=3)
             rows.append(row(f"{what}: again when finished", again, "s", 10))
-    for line in [["what", "median (range)", "target", ""], *rows]:
-        print(f"{line[0]:40}{line[1]:32}{line[2]:12}{line[3]}")
-    missed = [f"{line[0]}: {line[1]}; {line[4] or f'load {load:.2f}'}" for line in rows
-              if line[3] == "MISSED"]
-    print("missed:", *(missed or ["nothing"]), sep="\n- " if missed else " ")
+    say_rows(rows, (40, 32), load)
 
 
 if COSTS in os.environ:  # the launcher of a measured run, or a process that its fork server made
