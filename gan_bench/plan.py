@@ -116,7 +116,7 @@ def _recipes(spec: ExperimentSpec) -> list[str]:
 def _shown(value: object) -> str:
     """A recipe's value: `dcgan (d_norm none)`."""
     if isinstance(value, list):
-        return "+".join(map(_shown, value))
+        return "+".join(map(_shown, value)) or "none"
     if not isinstance(value, dict):
         return str(value)
     rest = ", ".join(f"{k} {v}" for k, v in value.items() if k != "name")

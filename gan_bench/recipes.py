@@ -1,7 +1,8 @@
 """Recipes: the settings of a paper, or of a code that many copy, under one name.
 
 `recipe: wgan_gp2017` in `base`, in a variant or on an axis stands for the keys listed here, as if
-they were written out right before the other keys of the same place, which may override them. A
+they were written out right before the other keys of the same place, which may override them. Each
+states every key that any of them states, so that laid over another it leaves nothing of that. A
 recipe says nothing of data set, image size, steps and seeds.
 
 What a paper did and no key here can say is in the recipe's note.
@@ -38,31 +39,36 @@ RECIPES: dict[str, Recipe] = {
         "changed from epoch to epoch.",
         {"model": {"name": "mlp_dropout", "dropout": 0.5}, "loss": "non_saturating",
          "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5}, "batch_size": 100,
-         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1}),
+         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1,
+         "penalties": [], "ema": None}),
     "dcgan2015": Recipe(
         "Radford et al. 2015, section 4: DCGAN, Adam 2e-4 with β₁ 0.5, batches of 128, weights "
         "N(0, 0.02). There latents were uniform.",
         {"model": "dcgan", "loss": "non_saturating", "optimizer": _adam(2e-4, 0.5, 0.999),
          "batch_size": 128, "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum",
-         "d_steps": 1}),
+         "d_steps": 1,
+         "penalties": [], "ema": None}),
     "wgan2017": Recipe(
         "Arjovsky et al. 2017, algorithm 1: the critic's weights clipped to ±0.01, RMSProp 5e-5, "
         "five critic steps, batches of 64.",
         {"model": "dcgan", "loss": "wgan", "penalties": ["weight_clip"],
          "optimizer": {"name": "rmsprop", "lr": 5e-5}, "batch_size": 64, "order": "d_first",
-         "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5}),
+         "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5,
+         "ema": None}),
     "wgan_gp2017": Recipe(
         "Gulrajani et al. 2017, algorithm 1 and section 5: gradient penalty 10, five critic steps, "
         "Adam 1e-4 (0, 0.9), batches of 64, no batch norm in the critic.",
         {"model": {"name": "dcgan", "d_norm": "none"}, "loss": "wgan",
          "penalties": ["gradient_penalty"], "optimizer": _adam(1e-4, 0.0, 0.9), "batch_size": 64,
-         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5}),
+         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5,
+         "ema": None}),
     "sngan2018": Recipe(
         "Miyato et al. 2018: residual networks, spectral norm in D, hinge loss, five D steps, Adam "
         "2e-4 (0, 0.9), batches of 64, rates falling linearly. There G's batches were of 128.",
         {"model": "resnet", "loss": "hinge", "penalties": ["spectral_norm"],
          "optimizer": {**_adam(2e-4, 0.0, 0.9), "schedule": "linear"}, "batch_size": 64,
-         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5}),
+         "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5,
+         "ema": None}),
     "r3gan2025": Recipe(
         "Huang et al. 2024, \"The GAN is dead; long live the GAN!\": relativistic pairing with R1 "
         "and R2, D first, fresh real examples for G, Adam with β₁ 0, averaged weights. There γ, "
@@ -78,5 +84,6 @@ RECIPES: dict[str, Recipe] = {
         "batch norm, which has the usual ε there, and the initialisation.",
         {"model": {"name": "mlp", "bn_eps": 0.8}, "loss": "non_saturating",
          "optimizer": _adam(2e-4, 0.5, 0.999), "batch_size": 64, "order": "g_first",
-         "share_fakes": True, "d_loss_reduction": "mean", "d_steps": 1}),
+         "share_fakes": True, "d_loss_reduction": "mean", "d_steps": 1,
+         "penalties": [], "ema": None}),
 }

@@ -128,14 +128,16 @@ def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | Non
     before its own name.
 
     Raises:
-        UserError: The run has not ended, or MLflow fails (the journal has the scores then, and
+        UserError: The run is not finished, or MLflow fails (the journal has the scores then, and
             logging again goes on from there).
     """
     from gan_bench.mirror import Mirror, open_store
 
     last = journal.last(folder)
-    if last is None or last["kind"] != "end":
-        raise UserError(f"{folder}: --log adds to a finished run, and its journal has no end")
+    status = last["status"] if last is not None and last["kind"] == "end" else "without an end"
+    if status not in journal.FINAL:  # what came after its checkpoint is still to be repeated
+        raise UserError(f"{folder}: --log adds to a finished run, and this one is {status}: run "
+                        f"its experiment to the end first")
     homes = {name: f"evaluate-{digest(report.protocols[name])}/" for name in report.scores}
     new = recording.amend(
         folder, {homes[name] + name: how for name, how in report.protocols.items()},
@@ -215,6 +217,9 @@ def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say
 def _scorer(data_set: Part, names: Sequence[str], count: int, split: str | None, root: Path,
             data_root: Path, device: str, say: Say, shape: tuple[int, ...]) -> Scorer:
     """Prepare the data and what the metrics need; refuse first what cannot be measured."""
+    if not names:
+        raise UserError("none of its metrics can be measured without the discriminator; name "
+                        "others with --metrics")
     facts = data_facts(data_set, data_root)
     if facts.shape != shape:
         raise UserError(f"the run makes {describe_shape(shape)}, and {data_set} holds "

@@ -109,3 +109,15 @@ def test_a_recipe_that_is_no_name_is_one_line(recipe: str, tmp_path: Path) -> No
         a_run(tmp_path, text=text)
     (line,) = str(caught.value).splitlines()
     assert ":4:8: base.recipe: no recipe is called " in line
+
+
+@pytest.mark.parametrize("above", RECIPES)
+def test_a_recipe_over_another_is_the_run_that_it_is_alone(tmp_path: Path, above: str) -> None:
+    def one(base: str, variant: str) -> str:
+        text = HEAD.replace("image_size: 16", "image_size: 32") + (
+            f"base: {{steps: 5{base}}}\nvariants: {{a: {{{variant}}}}}\n") + TAIL
+        return a_run(tmp_path, text=text).id
+
+    alone = one("", f"recipe: {above}")
+    for below in RECIPES:
+        assert one(f", recipe: {below}", f"recipe: {above}") == alone, below

@@ -352,3 +352,28 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
     assert (mixed.gap, mixed.verdict) == (None, None)
     baseline_mixed = summarise(ended, Declared(baseline="c"))
     assert all(row.refused and row.gap is None for row in baseline_mixed)
+
+
+def test_scores_of_a_run_that_is_not_finished_are_not_logged(tmp_path: Path) -> None:
+    """After its checkpoint, its journal has to repeat what it says."""
+    spec = a_run(tmp_path, text=SCORED)
+    prepare(load_experiment(tmp_path / "tiny.yaml", tmp_path), tmp_path, tmp_path, silent)
+    asked = iter([False, False, False, True])
+    assert run_one(spec, tmp_path, tmp_path, stop=lambda: next(asked)).status == "KILLED"
+    folder = spec.folder(tmp_path)
+    before = (folder / journal.FILE).read_bytes()
+    report, _ = evaluate(str(folder / "checkpoint.pt"), Wanted(), tmp_path, tmp_path, silent)
+    with pytest.raises(UserError, match=rf"{spec.id}: --log adds to a finished run, and this one "
+                                        r"is KILLED: run its experiment to the end first"):
+        log_scores(report, folder, tmp_path, None)
+    assert (folder / journal.FILE).read_bytes() == before
+    assert run_one(spec, tmp_path, tmp_path).status == "FINISHED"
+    assert log_scores(report, folder, tmp_path, None)
+
+
+def test_a_run_with_nothing_to_measure_again_is_refused(root: Path) -> None:
+    spec = a_run(root / "file", "evaluate.metrics=[d_accuracy]", "seeds=[7]", text=SCORED)
+    run_one(spec, root, root)
+    with pytest.raises(UserError, match="none of its metrics can be measured without the "
+                                        "discriminator; name others with --metrics"):
+        evaluate(spec.id, Wanted(), root, root, silent)
