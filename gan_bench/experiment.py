@@ -27,6 +27,7 @@ from gan_bench.spec import (
     RunSpec,
     Seed,
     data_facts,
+    steps_of,
     why_not,
 )
 
@@ -229,16 +230,12 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
         errors.add((section, own) if own else variant.where((key,)), reason)
     if problems:
         return None
-    steps = settings.steps
-    if settings.epochs is not None:
-        # An epoch is one pass of D over the data, and D takes d_steps batches a step.
-        batches = data.train // settings.batch_size
-        steps = max(1, settings.epochs * batches // settings.d_steps)
     fields = {key: getattr(settings, key) for key in RunSettings.model_fields}
     return RunSpec(**{
-        **fields, "steps": steps, "epochs": None, "experiment": file.name, "seed": file.seeds[0],
-        "variant": "-".join(variant.labels) or "base", "dataset": file.dataset, "data": data,
-        "evaluate": file.evaluate, "compute": file.compute})
+        **fields, "steps": steps_of(settings, data), "epochs": None, "experiment": file.name,
+        "variant": "-".join(variant.labels) or "base", "seed": file.seeds[0],
+        "dataset": file.dataset, "data": data, "evaluate": file.evaluate,
+        "compute": file.compute})
 
 
 def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -> str:

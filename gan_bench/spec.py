@@ -89,6 +89,13 @@ class EvaluateSpec(Closed):
         return list(dict.fromkeys([*self.metrics, *(self.final_metrics or [])]))
 
 
+def _pack(given: object) -> object:
+    """Refuse in one line what is neither of the two that `pack` may be."""
+    if given != "auto" and (type(given) is not int or given < 1):
+        raise ValueError(f"a number of runs, at least 1, or auto, not {shown(given)}")
+    return given
+
+
 class ComputeSpec(Closed):
     """What the numbers are computed with."""
 
@@ -103,7 +110,7 @@ class ComputeSpec(Closed):
         "stay float32; auto: bfloat16 where the hardware multiplies it faster")
     graphs: bool = Field(
         True, description="launch a step on a GPU as one CUDA graph: the same numbers, sooner")
-    pack: Positive | Literal["auto"] = Field(
+    pack: Annotated[Positive | Literal["auto"], BeforeValidator(_pack)] = Field(
         "auto", description="runs that share a GPU and a process, each as if alone; auto: 8, or as "
         "many as have room. On the CPU each run has a process of its own")
 
@@ -333,6 +340,16 @@ def data_facts(dataset: Part, data_root: Path) -> DataFacts:
     return describe(data_root, **dataset.args)
 
 
+def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
+    """Return the number of G steps; None where it is not given, or given twice.
+
+    An epoch is one pass of D over the data, and D takes `d_steps` batches a step.
+    """
+    if settings.epochs is None or settings.steps is not None:
+        return settings.steps if settings.epochs is None else None
+    return max(1, settings.epochs * (data.train // settings.batch_size) // settings.d_steps)
+
+
 def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
             ) -> list[tuple[str, str]]:
     """Return what cannot go together in a run, as (key, reason); nothing if all is well.
@@ -340,7 +357,7 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
     The key is one of the run's settings, or `evaluate.` and one of the measurement's.
     """
     problems: list[tuple[str, str]] = []
-    if (settings.steps is None) == (settings.epochs is None):
+    if (steps := steps_of(settings, data)) is None:
         both = settings.steps is not None
         problems.append(("epochs" if both else "", "give either `steps` or `epochs`" + (
             "; `--set base.steps=null` takes the steps out" if both else "")))
@@ -355,13 +372,14 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
-    problems += _unbearable(settings)
+    problems += _unbearable(settings, steps)
     if settings.condition != "none":
         problems += _unconditional(settings, data, evaluate)
     told = settings.condition != "none"
     problems += _unmeasurable(evaluate, data, told, "")
     if evaluate.final is not None:
         problems += _unmeasurable(evaluate.final, data, told, "final_")
+        problems += _unmeasured(evaluate, evaluate.final, steps)
     return problems
 
 
@@ -385,8 +403,8 @@ def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpe
     return problems
 
 
-def _unbearable(settings: RunSettings) -> list[tuple[str, str]]:
-    """What penalties the model's D cannot carry."""
+def _unbearable(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
+    """What penalties the model's D cannot carry, or never has to."""
     model = registry.MODELS[settings.model.name].facts
     mixes, zeros = (fact in model and model[fact](**settings.model.args)
                     for fact in ("mixes", "zeros"))
@@ -400,6 +418,10 @@ def _unbearable(settings: RunSettings) -> list[tuple[str, str]]:
             problems.append(f"{penalty} divides weights by their norm, and the D of "
                             f"{settings.model} begins with some that are 0: give the model "
                             f"`init: default`")
+        every = penalty.args.get("every")
+        if steps is not None and isinstance(every, int) and every > steps:
+            problems.append(f"{penalty} is due every {every:,} steps, and so at none of the "
+                            f"{steps:,} that there are: lower its `every`, or leave it out")
     return [("penalties", problem) for problem in problems]
 
 
@@ -429,6 +451,19 @@ def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, told: bool, prefix: s
             problems.append((f"evaluate.{prefix}samples",
                              f"{name} needs at least {least:,} samples, not {evaluate.samples:,}"))
     return problems
+
+
+def _unmeasured(evaluate: EvaluateSpec, final: EvaluateSpec, steps: int | None,
+                ) -> list[tuple[str, str]]:
+    """What metrics are asked for during training, by a file that names no step to measure at."""
+    never = [name for name in evaluate.metrics if name not in final.metrics]
+    if steps is None or not never or "metrics" not in evaluate.model_fields_set or (
+            evaluate.every is not None and evaluate.every <= steps):
+        return []
+    one = len(never) == 1
+    return [("evaluate.metrics", f"{', '.join(never)} {'is' if one else 'are'} never measured: "
+                                 f"give evaluate.every, at most the {steps:,} steps, or name "
+                                 f"{'it' if one else 'them'} in final_metrics")]
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:

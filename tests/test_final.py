@@ -61,6 +61,12 @@ def test_no_name_stands_for_two_protocols(tmp_path: Path, overrides: tuple[str, 
 
 
 @pytest.mark.parametrize(("override", "where", "what"), [
+    ("evaluate={metrics: [d_accuracy, fd_random], samples: 300, final_metrics: [fd_random]}",
+     "evaluate.metrics", "d_accuracy is never measured: give evaluate.every, at most the 6 steps, "
+     "or name it in final_metrics"),
+    ("evaluate={every: 7, metrics: [d_accuracy, nearest_train_mse], final_metrics: []}",
+     "evaluate.metrics", "d_accuracy, nearest_train_mse are never measured: give evaluate.every, "
+     "at most the 6 steps, or name them in final_metrics"),
     ("evaluate.final_metrics=[fid, fid]", "evaluate.final_metrics", "a metric is named twice"),
     ("evaluate.final_metrics=[fidd]", "evaluate.final_metrics", "did you mean 'fid'"),
     ("evaluate.final_metrics=[high_quality]", "evaluate.final_metrics", "needs known modes"),

@@ -213,6 +213,11 @@ R3 = SMALL.replace("model: mlp", "model: r3").replace("image_size: 16", "image_s
     (R3 + "  penalties: [spectral_norm]\n", "x.yaml:8:3: base.penalties: spectral_norm divides "
      "weights by their norm, and the D of r3 begins with some that are 0: give the model "
      "`init: default`"),
+    (SMALL + "  penalties: [{name: r1, every: 11}]\n",
+     "x.yaml:8:3: base.penalties: r1 is due every 11 steps, and so at none of the 10 that there "
+     "are: lower its `every`, or leave it out"),
+    (SMALL + "compute: {pack: 0}\n",
+     "x.yaml:8:11: compute.pack: a number of runs, at least 1, or auto, not 0"),
     (SMALL + "  penalties: [spectral_norm, {name: spectral_norm, iterations: 2}]\n",
      "x.yaml:8:3: base.penalties: spectral_norm is named twice"),
     (SMALL + "matrix: {penalties: [[], [r1, r1]]}\n",
