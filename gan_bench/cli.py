@@ -372,6 +372,10 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # a full disk, say: the machine's doing, and none of the program's
+        file = error.filename2 or error.filename
+        print(f"error: {f'{file}: ' if file else ''}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(0)
 
 

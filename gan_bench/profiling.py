@@ -17,7 +17,8 @@ BEFORE, STEPS = 10, 20  # steps before those that are profiled, and how many the
 ROWS = 40
 
 
-def profiled(steps: Generator[None, None, T], count: int, folder: Path) -> Generator[None, None, T]:
+def profiled(steps: Generator[None, None, T], count: int, folder: Path, device: str,
+             ) -> Generator[None, None, T]:
     """Take a run's steps, and profile some early ones; their numbers stay what they are.
 
     Leaves a table, `profile.txt`, and a trace for Perfetto or chrome://tracing, `trace.json.gz`.
@@ -27,6 +28,7 @@ def profiled(steps: Generator[None, None, T], count: int, folder: Path) -> Gener
         steps: Each `next` is a step.
         count: How many there are: the last is not profiled, so at least 3.
         folder: The run's.
+        device: Where it is computed: on a CPU, a GPU that is there too has nothing to show.
     """
     before = min(BEFORE, count // 3)
     for _ in range(before):
@@ -36,21 +38,22 @@ def profiled(steps: Generator[None, None, T], count: int, folder: Path) -> Gener
             return end.value  # type: ignore[no-any-return]
         yield
     activities = [ProfilerActivity.CPU]
-    if torch.cuda.is_available():
+    if device == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    some = min(STEPS, count - before - 1)
-    ended = None
+        torch.cuda.synchronize()  # what earlier steps have launched is none of these
+    taken, ended = 0, None
     with profile(activities=activities) as found:
-        for _ in range(some):  # without giving way: other runs' work would be in it
+        for _ in range(min(STEPS, count - before - 1)):  # without giving way to other runs
+            taken += 1
             try:
                 next(steps)
             except StopIteration as end:
                 ended = end
                 break
-    where = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    where = "self_cuda_time_total" if device == "cuda" else "self_cpu_time_total"
     table = found.key_averages().table(sort_by=where, row_limit=ROWS, max_name_column_width=60)
     with replacing(folder / TABLE) as temporary:
-        temporary.write_text(f"steps {before + 1} to {before + some}\n{table}\n")
+        temporary.write_text(f"steps {before + 1} to {before + taken}\n{table}\n")
     with replacing(folder / TRACE) as temporary:
         # What torch writes is compressed where the name says so.
         compressed = temporary.with_name(temporary.name + ".gz")

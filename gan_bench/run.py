@@ -116,7 +116,7 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
         stop: As in `run_one`, for each of them.
         failed: Is told of each run that raised; the others go on.
     """
-    on_gpu = resolve_device(specs[0]) == "cuda"
+    device = resolve_device(specs[0])
     # Once for all of them, who only read it.
     load = lru_cache(partial(_load, specs[0], execution))
     going = []
@@ -124,9 +124,10 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
         folder = spec.folder(execution.root)
         steps = step_by_step(spec, execution, load, stop)
         if execution.profile and journal.first(folder) is None:
-            steps = profiled(steps, spec.steps, folder)
+            steps = profiled(steps, spec.steps, folder, device)
         # On the CPU there is none, and to ask would wake up a GPU that is not used.
-        stream = torch.cuda.stream(torch.cuda.Stream()) if on_gpu else nullcontext()  # type: ignore[no-untyped-call]
+        stream = (torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+                  if device == "cuda" else nullcontext())
         going.append((spec, steps, stream))
     while going:
         for one in list(going):

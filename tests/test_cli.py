@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from runs import DIGITS, write_experiment
 from test_execute import gan_bench
 
+from gan_bench import cli
 from gan_bench.experiment import load_experiment
 
 FOLDER = DIGITS.replace("{name: digits, image_size: 16}",
@@ -136,3 +138,35 @@ matrix:
 """)
     done = gan_bench("plan", file, "--root", tmp_path, "--set", f"seeds={list(range(10))}")
     assert done.stdout.count("WAITING") == 10_000
+
+
+def test_a_full_disk_under_the_launcher_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What a limit on the size of files gives in its place: no file takes a byte more."""
+    file, root = write_experiment(tmp_path), tmp_path / "root"
+    monkeypatch.setattr(sys, "argv", ["gan-bench", "run", str(file), "--root", str(root)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: File too large\n"
+
+
+def test_a_path_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = write_experiment(tmp_path)
+    about = tmp_path / "root" / "runs" / "tiny" / "about.json"
+    about.mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["gan-bench", "run", str(file), "--root",
+                                      str(tmp_path / "root")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {about}: Is a directory\n")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import torch
 from runs import a_run, write_experiment
 from studies import gan_bench
 
-from gan_bench import journal
+from gan_bench import journal, profiling
 from gan_bench.outcome import WEIGHTS
 from gan_bench.root import Execution
 from gan_bench.run import prepare, run_one, run_together
@@ -69,7 +71,10 @@ def test_a_run_that_diverges_before_or_among_the_profiled_steps(tmp_path: Path, 
                  failed=lambda run, error: pytest.fail(str(error)))
     end = journal.read(spec.folder(tmp_path))[0][-1]
     assert end["status"] == "DIVERGED"
-    assert (spec.folder(tmp_path) / "profile.txt").exists() is (log_every == 4)
+    table = spec.folder(tmp_path) / "profile.txt"
+    assert table.exists() is (log_every == 4)
+    if log_every == 4:
+        assert table.read_text().startswith("steps 3 to 4\n")  # it would have been 5
 
 
 def test_what_goes_on_is_not_profiled(tmp_path: Path) -> None:
@@ -88,3 +93,31 @@ def test_runs_that_are_too_short_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "error: --profile needs runs of at least 3 steps, and there is one of 2\n"
     assert not (tmp_path / "root").exists()
+
+
+def test_it_looks_where_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run on the CPU of a machine with a GPU spends nothing on the latter."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    asked: list[object] = []
+
+    def profile(activities: list[object]) -> object:
+        asked.extend(activities)
+        return real(activities=[profiling.ProfilerActivity.CPU])
+
+    real = profiling.profile
+    monkeypatch.setattr(profiling, "profile", profile)
+
+    def steps() -> Generator[None, None, None]:
+        for _ in range(6):
+            torch.ones(50, 50).sin().sum()
+            yield
+
+    # The profiled ones are taken without giving way.
+    assert len(list(profiling.profiled(steps(), 6, tmp_path, "cpu"))) == 2 + 1 + 1
+    assert asked == [profiling.ProfilerActivity.CPU]
+    table = (tmp_path / "profile.txt").read_text()
+    assert table.startswith("steps 3 to 5\n")
+    rows = [line.split() for line in table.splitlines() if line.strip().startswith("aten::")]
+    shares = [float(row[1].rstrip("%")) for row in rows]  # of the CPU's own time
+    assert shares[0] > shares[-1]
+    assert shares == sorted(shares, reverse=True)
