@@ -96,7 +96,8 @@ def run(
                 console.print(f"{r.state} {r.spec.variant} seed {r.spec.seed} ({r.spec.id}): "
                               f"{r.why}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"{len(runs) - len(failed)} of {len(runs)} runs are done. Look at them: "
-                      f"gan-bench ui{_root(root)}", markup=False, highlight=False)
+                      f"gan-bench ui{_root(root)}{_store(tracking_uri, '--tracking-uri')}",
+                      markup=False, highlight=False, soft_wrap=True)
         console.print(f"Compare them: gan-bench report {spec.name} --open{_root(root)}"
                       f"{_store(tracking_uri, '--tracking-uri')}", markup=False, highlight=False,
                       soft_wrap=True)
@@ -262,11 +263,15 @@ def schema() -> None:
 def sample(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png (a grid), or a .npz (all).")],
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of images.")] = 64,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, max=1_000_000,
+                                   help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     root: Root = ROOT,
 ) -> None:
-    """Write samples of a trained generator: a picture, or an array `images` in a .npz."""
+    """Write samples of a trained generator: a picture, or arrays in a .npz.
+
+    They are `images` or `vectors`, and of a conditional run `labels`.
+    """
     from gan_bench.sample import write_samples
 
     write_samples(root, run, out, n, seed)
@@ -359,7 +364,7 @@ def ui(
 
 def main() -> NoReturn:
     """Run the program: a user's error is one line and status 2, never a traceback."""
-    from gan_bench.errors import Stopped, UserError
+    from gan_bench.errors import Stopped, UserError, is_out_of_memory
 
     try:
         app(standalone_mode=True)
@@ -372,6 +377,11 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("error: out of memory: ask for fewer samples, or less at once", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:  # a full disk, say: the machine's doing, and none of the program's
         file = error.filename2 or error.filename
         print(f"error: {f'{file}: ' if file else ''}{error.strerror or error}", file=sys.stderr)

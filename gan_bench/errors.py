@@ -51,6 +51,12 @@ def one_line(error: BaseException) -> str:
     return type(error).__name__ + (f": {text[0]}" if text else "")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, or torch on whichever device, could not get memory."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "t allocate memory" in str(error)))
+
+
 def shown(value: object) -> str:
     """Return a value as a message quotes it: cut short, and without looking at all of it."""
     return f"{_SHORT.repr(value):.60}"

@@ -224,7 +224,7 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
     settings = _settings(variant, errors)
     if settings is None:
         return None
-    problems = why_not(settings, data, file.evaluate)
+    problems = why_not(settings, file.dataset, data, file.evaluate)
     for key, reason in problems:
         section, _, own = key.partition(".")
         errors.add((section, own) if own else variant.where((key,)), reason)

@@ -55,6 +55,24 @@ def refuse_lacking(device: str, precision: str, pack: int | str) -> None:
                         f"each in a process of its own; set compute.pack: auto, and give --slots")
 
 
+def refuse_more_than_memory(size: int, what: str) -> None:
+    """Refuse what would drive the machine out of memory, where it would be killed without a word.
+
+    Args:
+        size: In bytes.
+        what: It is, in the plural.
+
+    Raises:
+        UserError: So much memory is not free.
+    """
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise UserError(f"{what} would take {size / 1e9:,.1f} GB, and there are {free / 1e9:,.1f} "
+                        f"GB of memory; ask for fewer")
+
+
 @lru_cache
 def _cpu() -> dict[str, str]:
     """What Linux says of the first processor; nothing elsewhere."""

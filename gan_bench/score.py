@@ -8,6 +8,7 @@ measured alike.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from gan_bench.data import Dataset
 from gan_bench.device import resolve_device, set_up_torch
 from gan_bench.errors import UserError
 from gan_bench.evaluate import STREAM, generate, labels_of, latents, provenance, undisturbed
+from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.images import ARRAYS, read_images
 from gan_bench.metrics import asks_d, asks_labels
 from gan_bench.metrics.conditional import CLASS
@@ -175,6 +177,9 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     scorer = _scorer(wanted.data_set or spec.dataset, names, count, wanted.split, root, data_root,
                      device, say, spec.data.shape)
     generator.to(device)
+    # All samples as uint8 or float32, in parts and then as one.
+    each = math.prod(spec.data.shape) * (1 if spec.data.is_image else 4)
+    refuse_more_than_memory(2 * count * each, f"{count:,} samples")
     drawn = latents(spec, count, scorer.train_labels)
     asked = labels_of(spec, drawn)
     scorer.check_labels(asked)

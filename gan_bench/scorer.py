@@ -12,12 +12,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gan_bench.data import Dataset
-from gan_bench.data.gaussians import modes
 from gan_bench.errors import UserError
 from gan_bench.features import Extractor, Features, Say
 from gan_bench.features.cache import reference_features
 from gan_bench.metrics.conditional import Labels, check_classes
-from gan_bench.registry import EXTRACTORS, Entry, Part
+from gan_bench.registry import DATASETS, EXTRACTORS, Entry, Part
 
 Judge = Callable[[Tensor], Tensor]
 BATCH = 250  # samples that G makes, and images that D judges, at a time
@@ -90,7 +89,8 @@ class Scorer:
         say: Is told what takes long.
 
     Raises:
-        UserError: As `prepare`.
+        UserError: As `gan_bench.evaluate.prepare`; the data set states no modes, or there are too
+            few samples for a metric.
     """
 
     def __init__(self, metrics: Sequence[Entry[Any]], count: int, dataset: Part, data: Dataset,
@@ -104,7 +104,11 @@ class Scorer:
                 case "pixels" as view, split:
                     self._references[view, split] = _pixels(getattr(data, split).images)
                 case "coordinates" as view, split:
-                    centres, self._sigma = modes(dataset.args["kind"])
+                    modes = DATASETS[dataset.name].facts.get("modes")
+                    if modes is None:
+                        raise UserError(f"{entry.name} needs known modes, and the data set "
+                                        f"{dataset} states none")
+                    centres, self._sigma = modes(**dataset.args)
                     self._references[view, split] = self._coordinates(np.array(centres))
                 case view, "frequencies" as split:
                     self._references[view, split] = _frequencies(data)

@@ -350,7 +350,7 @@ def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
     return max(1, settings.epochs * (data.train // settings.batch_size) // settings.d_steps)
 
 
-def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
+def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: EvaluateSpec,
             ) -> list[tuple[str, str]]:
     """Return what cannot go together in a run, as (key, reason); nothing if all is well.
 
@@ -377,6 +377,11 @@ def why_not(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
         problems += _unconditional(settings, data, evaluate)
     told = settings.condition != "none"
     problems += _unmeasurable(evaluate, data, told, "")
+    if "modes" not in registry.DATASETS[dataset.name].facts:
+        problems += [("evaluate.metrics", f"{name} needs known modes, and the data set {dataset} "
+                                          f"states none")
+                     for name in evaluate.all_metrics if data.shape == (2,)
+                     and registry.METRICS[name].facts["reference"] == "modes"]
     if evaluate.final is not None:
         problems += _unmeasurable(evaluate.final, data, told, "final_")
         problems += _unmeasured(evaluate, evaluate.final, steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from runs import DIGITS, a_run, write_experiment
@@ -18,7 +19,7 @@ from gan_bench.experiment import load_experiment
 from gan_bench.models import build_networks, with_labels
 from gan_bench.registry import MODELS
 from gan_bench.run import run_one
-from gan_bench.sample import draw, load_generator
+from gan_bench.sample import draw, load_generator, write_samples
 from gan_bench.spec import RunSpec
 from gan_bench.train import Batches
 
@@ -181,3 +182,18 @@ def test_ids_of_unconditional_runs_are_what_they_were(tmp_path: Path) -> None:
                  "base.loss={name: non_saturating, label_smoothing: 0.0}", text=HEAD).id == plain.id
     ways = {conditional(tmp_path, way).id for way in WAYS}
     assert len(ways | {plain.id}) == 3
+
+
+@pytest.mark.parametrize("way", ["none", "concat"])
+def test_an_array_of_samples_says_which_class_each_is_of(tmp_path: Path, root: Path, way: str,
+                                                         ) -> None:
+    spec = conditional(tmp_path, way, "base.steps=1")
+    prepare(spec.evaluate.metrics, datasets.load(spec.dataset, root, root / "cache", "cpu"),
+            root / "cache", lambda line: None)
+    run_one(spec, root, root)
+    write_samples(root, spec.id, tmp_path / "a.npz", 23, 0)
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert set(arrays) == ({"images"} if way == "none" else {"images", "labels"})
+        if way != "none":
+            assert arrays["labels"].dtype == np.int64
+            assert arrays["labels"].tolist() == [i % 10 for i in range(23)]

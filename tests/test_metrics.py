@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from gan_bench import data as datasets
+from gan_bench.data.arrays import Arrays, ArraySplit
 from gan_bench.data.gaussians import modes
-from gan_bench.errors import UserError
+from gan_bench.errors import SpecError, UserError
+from gan_bench.experiment import load_experiment
 from gan_bench.facts import DataFacts
 from gan_bench.features import Features, covariance, fit_gaussian
 from gan_bench.metrics.discriminator import d_accuracy
@@ -19,7 +23,8 @@ from gan_bench.metrics.frechet import frechet_distance
 from gan_bench.metrics.modes import high_quality, modes_covered
 from gan_bench.metrics.nearest import nearest_train_mse
 from gan_bench.metrics.score import class_score, inception_score
-from gan_bench.registry import EXTRACTORS, METRICS
+from gan_bench.registry import DATASETS, EXTRACTORS, METRICS
+from gan_bench.scorer import Scorer
 
 LABELLED = DataFacts((1, 8, 8), 10, 100, 100, "a")
 UNLABELLED = DataFacts((3, 8, 8), 0, 100, 100, "b")
@@ -229,3 +234,37 @@ def test_the_names_are_known_without_heavy_imports() -> None:
             "print(sorted({'torch', 'numpy', 'scipy', 'PIL'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_modes_are_those_that_the_data_set_states(tmp_path: Path, known: bool) -> None:
+    def describe(data_root: Path) -> DataFacts:
+        return DataFacts((2,), 0, 40, 10, "points-1")
+
+    def points(data_root: Path, say: object) -> Arrays:
+        """Four points on a line, each ten times."""
+        at = np.repeat(np.array([[0, 0], [1, 0], [2, 0], [3, 0]], np.float32), 10, axis=0)
+        return Arrays(ArraySplit(at, None), ArraySplit(at[::4], None))
+
+    facts = {"modes": lambda: ([(0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0)], 0.1)}
+    DATASETS.register("points", describe=describe, **(facts if known else {}))(points)
+    try:
+        part, cache = DATASETS.parse("points"), tmp_path / "cache"
+        datasets.prepare(part, tmp_path, cache)
+        held = datasets.load(part, tmp_path, cache, "cpu")
+        file = tmp_path / "a.yaml"
+        file.write_text("name: a\ndataset: points\nseeds: [0]\nbase: {model: mlp, steps: 3, "
+                        "batch_size: 4}\nevaluate: {metrics: [modes_covered]}\n")
+        if known:
+            assert load_experiment(file, tmp_path).runs
+            scorer = Scorer([METRICS["modes_covered"]], 3, part, held, cache)
+            assert scorer(torch.tensor([[0.0, 0.29], [1.0, 0.31], [3.0, 0.0]])) == {
+                "modes_covered": 2}
+            return
+        why = "modes_covered needs known modes, and the data set points states none"
+        with pytest.raises(SpecError, match=why):
+            load_experiment(file, tmp_path)
+        with pytest.raises(UserError, match=why):
+            Scorer([METRICS["modes_covered"]], 3, part, held, cache)
+    finally:
+        del DATASETS._entries["points"]

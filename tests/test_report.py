@@ -458,9 +458,12 @@ def test_a_report_replaces_its_own_files_and_no_others(studies: Path, tmp_path: 
 
 def test_a_run_says_how_to_compare(studies: Path) -> None:
     file = studies.parent / "losses.yaml"
-    done = gan_bench("run", file, "--root", studies)
-    assert done.stdout.splitlines()[-1] == (
-        f"Compare them: gan-bench report losses --open --root {studies}")
+    store = f"sqlite:///{studies}/mlflow.db"  # the usual one, by its name
+    done = gan_bench("run", file, "--root", studies, "--tracking-uri", store)
+    where = f" --root {studies} --tracking-uri {store}"
+    done_line, compare = done.stdout.splitlines()[-2:]
+    assert done_line.endswith(f" runs are done. Look at them: gan-bench ui{where}")
+    assert compare == f"Compare them: gan-bench report losses --open{where}"
 
 
 def test_pictures_within_the_budget() -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from test_execute import gan_bench
 from test_images import save_pngs
 from torch import Tensor
 
+from gan_bench import cli, journal, recording
 from gan_bench import data as datasets
-from gan_bench import journal, recording
 from gan_bench.compare.study import Declared, Ended
 from gan_bench.compare.tables import summarise
 from gan_bench.data import Dataset
@@ -31,6 +32,7 @@ from gan_bench.outcome import Progress, progress_of, state_of
 from gan_bench.protocol import differences, digest, refusal
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.run import prepare, run_one
+from gan_bench.sample import write_samples
 from gan_bench.score import Report, Wanted, as_text, evaluate, log_scores
 from gan_bench.scorer import Scorer
 from gan_bench.spec import RunSpec
@@ -377,3 +379,37 @@ def test_a_run_with_nothing_to_measure_again_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match="none of its metrics can be measured without the "
                                         "discriminator; name others with --metrics"):
         evaluate(spec.id, Wanted(), root, root, silent)
+
+
+def test_more_samples_than_there_is_memory_for_are_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec, free = load(root), 3 * 100 * 16 * 16  # bytes: room for 150 samples of uint8, and not 151
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    assert evaluate(spec.id, Wanted(samples=150), root, root, silent)[0].scores
+    with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, and there are 0.0 GB of "
+                                        r"memory; ask for fewer"):
+        evaluate(spec.id, Wanted(samples=151), root, root, silent)
+    write_samples(root, spec.id, tmp_path / "a.npz", 37, 0)  # of float32
+    with pytest.raises(UserError, match="38 samples would take"):
+        write_samples(root, spec.id, tmp_path / "b.npz", 38, 0)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), torch.cuda.OutOfMemoryError("no room"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: no")])
+def test_out_of_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: out of memory: ask for fewer samples, or less at once\n")
+    error.args = ("mat1 and mat2 shapes cannot be multiplied",)
+    if type(error) is RuntimeError:  # a defect, and to be seen as one
+        with pytest.raises(RuntimeError, match="mat1"):
+            cli.main()

@@ -33,6 +33,12 @@ def modes(kind: Literal["ring", "grid"]) -> tuple[list[tuple[float, float]], flo
     return [(x, y) for x in axis for y in axis], 0.05
 
 
+def known_modes(*, kind: Literal["ring", "grid"], samples: int,
+                ) -> tuple[list[tuple[float, float]], float]:
+    """Return the modes by the data set's own arguments: its registration's fact `modes`."""
+    return modes(kind)
+
+
 def describe(data_root: Path, *, kind: str, samples: int) -> DataFacts:
     """Return the facts.
 
@@ -42,7 +48,7 @@ def describe(data_root: Path, *, kind: str, samples: int) -> DataFacts:
     return DataFacts(shape=(2,), classes=0, train=samples, test=TEST, digest="gaussians-1")
 
 
-@DATASETS.register("gaussians", describe=describe)
+@DATASETS.register("gaussians", describe=describe, modes=known_modes)
 def gaussians(
     data_root: Path, say: Say, *, kind: Literal["ring", "grid"] = "ring",
     samples: Annotated[int, Field(ge=1, le=10_000_000)] = 50_000,
