@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -34,8 +35,13 @@ class CurveMean(BaseModel):
             raise ValueError(f"steps: the first is after the last: {self.steps}")
         return self
 
-    def logged(self, every: int, steps: int) -> int:
-        """Return at how many steps a run of so many, logged every so often, has a value of it."""
+    def logged(self, every: int, steps: int, due: Collection[int] = (1,)) -> int:
+        """Return at how many steps a run of so many, logged every so often, has a value of it.
+
+        Args:
+            due: Every so many steps there is something to log, for one reason or another.
+        """
         first, last = self.steps
-        own = min(last, steps) // every - (first - 1) // every
-        return max(0, own) + (first <= steps <= last and steps % every > 0)
+        own = {*range(-(-first // every) * every, min(last, steps) + 1, every)}
+        own |= {steps} if first <= steps <= last else set()
+        return sum(any(step % one == 0 for one in due) for step in own)

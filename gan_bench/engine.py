@@ -95,6 +95,7 @@ class Engine:
             logits (which is a probability under the losses that are a cross-entropy) and its
             accuracy on real and fake, both about the loss's boundary, and the gradient norms of
             both networks; of the last D update, where there are several. Otherwise nothing.
+            `d_penalty` is there at steps where one is due, with the factor `every` of a lazy one.
         """
         self.begin(step)
         return self.update(step, real, observe, g_real, labels)

@@ -273,28 +273,41 @@ def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: _Err
             errors.add(("curve_means", name), f"a metric gives a score {name!r}; choose another "
                                               f"name")
         first, last = mean.steps
-        counts = {run.variant: mean.logged(run.log_every, run.steps) for run in firsts}
+        counts = {run.variant: logged_steps(run, mean) for run in firsts}
         for run in firsts:
             where: Where = ("curve_means", name, "steps")
-            if last > run.steps:
+            if missing := _never_logged(run, mean.of):
+                errors.add(("curve_means", name, "of"),
+                           f"{run.variant} has no {mean.of}: {missing}")
+            elif last > run.steps:
                 errors.add(where, f"{run.variant} has {run.steps:,} steps, and {last} is beyond")
             elif not counts[run.variant]:
+                at = " and ".join(map(str, _due(run, mean.of)))
+                lazy = "" if at == "1" else f", and has a penalty at every {at} alone"
                 errors.add(where, (
-                    f"{run.variant} logs every {run.log_every} of {run.steps:,} steps, and so none "
-                    f"from {first} to {last}: widen the steps, or lower log_every"))
+                    f"{run.variant} logs every {run.log_every} of {run.steps:,} steps{lazy}, and "
+                    f"so none from {first} to {last}: widen the steps, or lower log_every"))
             elif counts[run.variant] != counts[firsts[0].variant]:
                 errors.add(where, (
                     f"{run.variant} logs {counts[run.variant]} steps from {first} to {last}, and "
                     f"{firsts[0].variant} {counts[firsts[0].variant]}: give them one log_every"))
-            if missing := _never_logged(run, mean.of):
-                errors.add(("curve_means", name, "of"),
-                           f"{run.variant} has no {mean.of}: {missing}")
+
+
+def logged_steps(run: RunSpec, mean: CurveMean) -> int:
+    """Return of how many logged steps a run's mean is that of."""
+    return mean.logged(run.log_every, run.steps, _due(run, mean.of))
+
+
+def _due(run: RunSpec, curve: str) -> list[int]:
+    """Every how many steps a run has something to log in a curve, for one reason or another."""
+    return [1] if curve != "train/d_penalty" else sorted({
+        int(part.args.get("every", 1)) for part in run.penalties
+        if registry.PENALTIES[part.name].facts["term"]})
 
 
 def _never_logged(run: RunSpec, curve: str) -> str:
     """Why a run never logs a curve; empty if it does."""
-    if curve == "train/d_penalty" and not any(
-            registry.PENALTIES[part.name].facts["on_examples"] for part in run.penalties):
+    if not _due(run, curve):
         return "none of its penalties is a term of D's loss"
     if curve in ("train/d_loss_real", "train/d_loss_fake") and registry.LOSSES[
             run.loss.name].facts.get("one_term"):

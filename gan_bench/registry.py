@@ -229,7 +229,7 @@ class Registry(Generic[T]):
 DATASETS: Registry[Any] = Registry("dataset", "gan_bench.data", "describe")
 MODELS: Registry[Any] = Registry("model", "gan_bench.models", "refuses")
 LOSSES: Registry[Any] = Registry("loss", "gan_bench.losses")
-PENALTIES: Registry[Any] = Registry("penalty", "gan_bench.penalties", "on_examples")
+PENALTIES: Registry[Any] = Registry("penalty", "gan_bench.penalties", "on_examples", "term")
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "gan_bench.optimizers")
 EXTRACTORS: Registry[Any] = Registry("extractor", "gan_bench.features")
 METRICS: Registry[Any] = Registry("metric", "gan_bench.metrics", "better", "extractor", "reference",

@@ -223,7 +223,7 @@ def test_a_model_carries_every_penalty_that_it_does_not_refuse(
     engine = Engine(plan(pictures, small(entry, **given), a_shape(entry), override), "cpu")
     for seen in advance(engine, range(1, 3)):
         assert all(bool(value.isfinite()) for value in seen.values())
-        assert ("train/d_penalty" in seen) == penalty.facts["on_examples"]
+        assert ("train/d_penalty" in seen) == penalty.facts["term"]
     assert int(engine.first_bad) == 0
 
 

@@ -18,7 +18,7 @@ from gan_bench.compare.results import load_results
 from gan_bench.curve_mean import CurveMean, Logged
 from gan_bench.engine import Engine
 from gan_bench.errors import SpecError
-from gan_bench.experiment import load_experiment
+from gan_bench.experiment import load_experiment, logged_steps
 from gan_bench.registry import LOSSES
 
 MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher}"
@@ -150,3 +150,34 @@ def test_the_report_compares_it(study: Path) -> None:
     page = (out / "report.html").read_text()
     assert "early_g_grad_norm" in page
     assert "higher is better" in page
+
+
+def test_a_penalty_is_logged_where_it_is_due(tmp_path: Path) -> None:
+    """And counted as it is logged, be it lazy, or one of several."""
+    real = torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    for penalties, first, last in (
+            ("[{name: r1, every: 4}]", 1, 6), ("[{name: r1, every: 3}]", 2, 6),
+            ("[{name: r1, every: 4}, {name: r2, every: 3}, weight_clip]", 3, 6),
+            ("[{name: r1, every: 5}, r2]", 1, 5)):
+        run = a_run(tmp_path, f"base.penalties={penalties}", "base.log_every=2")
+        engine = Engine(run, "cpu")
+        seen = [step for step in range(1, 7) if "train/d_penalty" in engine.step(
+            step, [real], step % 2 == 0)]
+        mean = CurveMean(of="train/d_penalty", steps=[first, last])
+        assert logged_steps(run, mean) == sum(first <= step <= last for step in seen) > 0
+
+
+@pytest.mark.parametrize(("penalties", "message"), [
+    ("[{name: r1, every: 3}]", "plain logs every 2 of 6 steps, and has a penalty at every 3 alone, "
+     "and so none from 1 to 5: widen the steps, or lower log_every"),
+    ("[weight_clip, instance_noise]", "plain has no train/d_penalty: none of its penalties is a "
+     "term of D's loss")])
+def test_a_penalty_that_is_never_logged_is_refused(tmp_path: Path, penalties: str, message: str,
+                                                   ) -> None:
+    text = DIGITS.replace("  saturating: {loss: saturating}\n", "").replace(
+        "  steps: 6\n", f"  steps: 6\n  penalties: {penalties}\n")
+    text += "curve_means: {early: {of: train/d_penalty, steps: [1, 5]}}\n"
+    with pytest.raises(SpecError) as caught:
+        load_experiment(write_experiment(tmp_path, text), tmp_path)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

@@ -41,7 +41,7 @@ def squares(*, target: Annotated[float, Field(gt=0)], scale: float = 0.5) -> Los
                 lambda fake, real: scale * (fake - target).square().mean())
 
 
-@PENALTIES.register("decay", on_examples=False)
+@PENALTIES.register("decay", on_examples=False, term=True)
 def decay(*, weight: Annotated[float, Field(gt=0)] = 0.1) -> Penalty:
     """The squared weights of D's judgement: its mean logit on fakes."""
     return Penalty(lambda d, real, fake, draws: weight * d(fake).square().mean())
@@ -266,7 +266,7 @@ def test_spectral_norm_on_a_model_that_has_its_own_is_refused_before_training(
 def test_what_states_no_facts_is_named(tmp_path: Path) -> None:
     """Without them `plan` could not check it."""
     source = ADDED.replace('"linear", refuses=refuses', '"linear"').replace(
-        '"decay", on_examples=False', '"decay"')
+        '"decay", on_examples=False, term=True', '"decay", term=True')
     models, penalties = source.partition('@PENALTIES')[0] + source[source.index("def refuses"):], \
         source.partition("def refuses")[0]
     install(tmp_path, "models_of_his", models.replace('"squares"', '"squares1"'), "models")
