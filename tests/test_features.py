@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from threadpoolctl import threadpool_info, threadpool_limits
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_bench import data as datasets
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
-from gan_bench.features import Extractor, hash_of
+from gan_bench.features import Extractor, Gaussian, fit_gaussian, hash_of
 from gan_bench.features import classifier as recipe
 from gan_bench.features import inception as inception_module
 from gan_bench.features.cache import publish, reference_features
@@ -538,3 +539,38 @@ def test_a_damaged_download_is_named(digits: Dataset, tmp_path: Path) -> None:
     target.write_bytes(b"half")
     with pytest.raises(UserError, match=r"weights\.pth: its sha256 starts with .* delete it"):
         inception(digits, tmp_path, "cpu", silent)
+
+
+def test_reference_features_are_made_in_one_thread(digits: Dataset, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever command fills the cache, whatever threads it takes: sums depend on their number."""
+    seen: list[int] = []
+
+    def threads() -> list[int]:
+        return [torch.get_num_threads(),
+                *(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")]
+
+    class Watching(nn.Module):
+        def forward(self, images: Tensor) -> tuple[Tensor, None]:
+            seen.extend(threads())
+            return images.flatten(1).float(), None
+
+    def fit(values: np.ndarray) -> Gaussian:
+        fitted.append(threads())
+        return fit_gaussian(values)
+
+    fitted: list[list[int]] = []
+    monkeypatch.setattr("gan_bench.features.fit_gaussian", fit)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with threadpool_limits(2, user_api="blas"):
+            outside = threads()
+            extractor = Extractor("watching", "0", Watching().eval(), "cpu", 250)
+            reference_features(extractor, digits.test.images, "a/test", tmp_path, silent)
+            assert threads() == outside == [2] * len(outside)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+    assert len(seen) >= len(outside) >= 2
+    assert fitted == [[1] * len(outside)]

@@ -88,6 +88,21 @@ def plain_float32() -> Iterator[None]:
         matmul.allow_tf32 = allowed
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread, torch and BLAS alike: others sum in another order. As it was after."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class FeatureError(UserError, ValueError):
     """Features that a metric cannot be computed from."""
 

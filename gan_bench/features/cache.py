@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.errors import UserError
-from gan_bench.features import Extractor, Features, Gaussian, Say
+from gan_bench.features import Extractor, Features, Gaussian, Say, one_thread
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-FORMAT = "1"
+FORMAT = "2"  # of what is kept, and of how it is made: in one thread
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
@@ -72,8 +72,9 @@ def reference_features(extractor: Extractor, images: torch.Tensor, source: str, 
     folder = cache / "features" / f"{extractor.name}-{key}"
     if not folder.exists():
         say(f"computing the {extractor.name} features of {len(images):,} real images, once")
-        features = extractor(images)
-        publish(folder, lambda temporary: _write(features, temporary))
+        with one_thread():  # whichever command is the first, with however many threads of its own
+            features = extractor(images)
+            publish(folder, lambda temporary: _write(features, temporary))
     return _read(folder, extractor.id, len(images))
 
 

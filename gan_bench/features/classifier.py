@@ -15,14 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench import rng
 from gan_bench.errors import UserError, one_line
-from gan_bench.features import Extractor, LabelledData, LabelledImages, Say
+from gan_bench.features import Extractor, LabelledData, LabelledImages, Say, one_thread
 from gan_bench.features.cache import damaged, publish
 from gan_bench.features.stacked import per_channel
 from gan_bench.registry import EXTRACTORS
@@ -126,7 +124,7 @@ def train(data: LabelledData, seed: int = 0) -> nn.Module:
     images, labels = _on_cpu(data.train)
     batches = len(images) // min(BATCH_SIZE, len(images))
     steps = batches * max(EPOCHS, math.ceil(MIN_STEPS / batches))
-    with _one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(rng.derive(seed, "classifier/init"))
         network = build(images.shape[1], images.shape[2], data.facts.classes)
         optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
@@ -179,7 +177,7 @@ def accuracy(network: nn.Module, split: LabelledImages) -> float:
     import torch
 
     images, labels = _on_cpu(split)
-    with _one_thread(), torch.no_grad():
+    with one_thread(), torch.no_grad():
         right = [(network(batch)[1].argmax(1) == truth).sum()
                  for batch, truth in zip(torch.split(images, 250), torch.split(labels, 250),
                                       strict=True)]
@@ -237,16 +235,3 @@ def _read(folder: Path, data: LabelledData) -> tuple[nn.Module, str, float]:
 def _on_cpu(split: LabelledImages) -> tuple[Tensor, Tensor]:
     assert split.labels is not None
     return split.images.cpu(), split.labels.cpu()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums are taken in another order with another number of threads."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
