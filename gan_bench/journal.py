@@ -33,6 +33,7 @@ from gan_bench.records import Record as Record
 from gan_bench.records import parse
 
 FILE = "journal.jsonl"
+START = b'"kind": "start"'  # in a line of such a record
 FINAL = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
 
 # JSON has no NaN or infinity, and a diverged loss is worth recording as what it was.
@@ -91,6 +92,22 @@ def first(folder: Path) -> Record | None:
     with file:
         line = file.readline()
     return _parse(line, folder, 0) if line.endswith(b"\n") else None
+
+
+def began(folder: Path) -> Record | None:
+    """Return the `start` record that counts, which is the last; None where the first is not whole.
+
+    It is the first too unless the run was begun anew, without anything to go on from.
+    """
+    file = _opened(folder)
+    if file is None:
+        return None
+    with file:
+        data = file.read()
+    data = data[: data.rfind(b"\n") + 1]
+    begin = data.rfind(b"\n", 0, max(0, data.rfind(START))) + 1  # within strings, quotes are \"
+    line = data[begin:].partition(b"\n")[0]
+    return _parse(line, folder, begin) if line else None
 
 
 def begins_line(folder: Path, offset: int) -> bool:

@@ -132,9 +132,12 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 def _other_version(folder: Path) -> str | None:
     """By what a run was made, if not by these versions; None for one that has not begun too."""
-    began = journal.first(folder)
-    changed = since(began.get("facts", {}), {"versions": versions()}) if began else {}
-    return in_words(changed) or None
+    for record in (journal.first, journal.began):  # the second reads more, and is seldom asked
+        began = record(folder)
+        changed = since(began.get("facts", {}), {"versions": versions()}) if began else {}
+        if not changed:
+            return None
+    return in_words(changed)
 
 
 def _old(spec: ExperimentSpec, root: Path) -> list[str]:

@@ -234,7 +234,7 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
         UserError: The checkpoint was made elsewhere, and that is not allowed.
     """
     folder = record.folder
-    began = journal.first(folder)
+    began = journal.began(folder)
     if began is None:
         return 0
     found, problems = checkpoint.newest(folder, spec.steps)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from runs import a_run
 
-from gan_bench import checkpoint, drift, journal, recording
+from gan_bench import checkpoint, drift, journal, plan, recording
 from gan_bench.checkpoint import BEFORE, FILE, Cadence, Checkpoint
 from gan_bench.errors import UserError
 from gan_bench.outcome import WEIGHTS, Outcome, Progress, state_of
@@ -405,3 +405,42 @@ def test_weights_that_the_run_did_not_end_with_are_not_measured(tmp_path: Path) 
     damage(spec.folder(tmp_path) / WEIGHTS, "bit")
     with pytest.raises(UserError, match="is not the file that the run ended with"):
         evaluate(spec.id, Wanted(), tmp_path, tmp_path, lambda line: None)
+
+
+def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ready(tmp_path)
+    study = ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(drift, "NUMERICS", drift.NUMERICS - 1)
+        train(spec, tmp_path, 5)
+    words = f"numerics {drift.NUMERICS - 1} and now {drift.NUMERICS}"
+    assert plan.as_json(study, tmp_path)[0]["made_by"] == words
+    remove_checkpoints(spec.folder(tmp_path))  # so that nothing of it is gone on with
+    for steps in (5, None):  # the second time, from a checkpoint of its own
+        train(spec, tmp_path, steps)
+        assert plan.as_json(study, tmp_path)[0]["made_by"] is None
+    starts = [r for r in journal.read(spec.folder(tmp_path))[0] if r["kind"] == "start"]
+    assert len(starts) == 2
+    assert journal.began(spec.folder(tmp_path)) == starts[1]
+    assert journal.first(spec.folder(tmp_path)) == starts[0]
+
+
+def test_the_start_that_counts_is_the_last_whole_one(tmp_path: Path) -> None:
+    assert journal.began(tmp_path) is None
+    lines = ['{"t": 1, "kind": "start", "step": 0, "facts": {"n": 1}}\n',
+             '{"t": 2, "kind": "resume", "step": 0, "note": "\\"kind\\": \\"start\\"", '
+             '"drift": {}, "void": true}\n',
+             '{"t": 3, "kind": "start", "step": 0, "facts": {"n": 2}}\n']
+    for count, expected in ((1, 1), (2, 1), (3, 2)):
+        (tmp_path / journal.FILE).write_text("".join(lines[:count]))
+        found = journal.began(tmp_path)
+        assert found is not None
+        assert found["facts"] == {"n": expected}
+        assert found["t"] == expected * 2 - 1
+    (tmp_path / journal.FILE).write_text("".join(lines)[:-1])
+    found = journal.began(tmp_path)
+    assert found is not None
+    assert found["facts"] == {"n": 1}
+    (tmp_path / journal.FILE).write_text(lines[0][:-1])
+    assert journal.began(tmp_path) is None
