@@ -188,7 +188,8 @@ class Evaluator:
 def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int = 0) -> Tensor:
     """Return the latents (count, latent_dim) that a run is measured with: of its sets, this one.
 
-    Those of a conditional run hold labels too, drawn from those of the training examples.
+    Those of a conditional run are (count, latent_dim + classes): behind the latents stand labels,
+    one-hot, drawn from those of the training examples.
     """
     stream = f"{STREAM}, set {number}" if number else STREAM
     drawn = torch.randn(count, int(spec.model.args["latent_dim"]),

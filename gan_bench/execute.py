@@ -93,6 +93,16 @@ class Ended:
 def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) -> Ended:
     """Train what is not yet trained, and mirror what is not yet mirrored.
 
+    Args:
+        experiment: Its runs, and what their comparison must know.
+        settings: Where and how.
+        reporter: Is told of all that happens; `begin` and `close` only where there is something to
+            train.
+
+    Returns:
+        How every run stands, also those that had ended before or were not reached; runs that
+        failed are no exception here.
+
     Raises:
         UserError: Something makes the whole experiment impossible; nothing has been trained.
         Stopped: Ctrl-C or SIGTERM, before there was anything to train.

@@ -27,6 +27,7 @@ from gan_bench.data.files import TAR, ZIP, check_unpacked, contents, sizes
 from gan_bench.data.image_folder import SUFFIXES, is_image
 from gan_bench.data.pixels import FORMATS, is_deep, resize, square
 from gan_bench.errors import UserError, one_line
+from gan_bench.features import evenly
 from gan_bench.pictures import to_uint8
 
 ARRAYS = (".npz", ".npy")
@@ -259,7 +260,7 @@ def _spread(found: int, count: int | None, path: Path) -> list[int]:
     if found < max(wanted, 2):
         raise UserError(f"{path}: holds {found:,} examples, and {max(wanted, 2):,} are needed; "
                         f"give more, or a smaller --samples")
-    return [i * found // wanted for i in range(wanted)]
+    return evenly(found, wanted)
 
 
 def _listed(sizes: set[tuple[int, int]]) -> str:

@@ -282,7 +282,11 @@ def _explained(error: BaseException, spec: RunSpec) -> BaseException:
 
 
 def facts(spec: RunSpec, data: datasets.Dataset, device: str) -> dict[str, Any]:
-    """Return what a run ran on: the first record of its journal."""
+    """Return what a run ran on, for its journal's `start`.
+
+    Keys: those of `circumstances`; `git_commit`, of the working folder, or None; `dataset`, with
+    `name`, `fingerprint` and the numbers of `train` and `test` examples.
+    """
     return {
         **circumstances(spec, device),
         "git_commit": _git_commit(),
@@ -292,7 +296,11 @@ def facts(spec: RunSpec, data: datasets.Dataset, device: str) -> dict[str, Any]:
 
 
 def circumstances(spec: RunSpec, device: str) -> dict[str, Any]:
-    """Return what a run's numbers depend on besides its specification and its data."""
+    """Return what a run's numbers depend on besides its specification and its data.
+
+    Keys: `versions`, as `drift.versions` and Python's; `device`, cpu or cuda, and `device_name`;
+    `precision`, as resolved; `threads`.
+    """
     return {
         "versions": {**versions(), "python": platform.python_version()},
         "device": device,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
-from gan_bench.features import Extractor, Features, Say
+from gan_bench.features import Extractor, Features, Say, evenly
 from gan_bench.features.cache import reference_features
 from gan_bench.metrics.conditional import Labels, check_classes
 from gan_bench.registry import DATASETS, EXTRACTORS, Entry, Part
@@ -72,9 +72,7 @@ def _logits(discriminator: Judge | None, images: Tensor) -> Features:
 
 def _spread(images: Tensor, count: int) -> Tensor:
     """At most `count` of the images, evenly spread: a part of a test set may be easier than all."""
-    if len(images) <= count:
-        return images
-    return images[torch.arange(count, device=images.device) * len(images) // count]
+    return images if len(images) <= count else images[evenly(len(images), count)]
 
 
 class Scorer:
@@ -136,6 +134,8 @@ class Scorer:
 
         Raises:
             FloatingPointError: An extractor made something that is not finite.
+            UserError: A metric cannot be computed from these samples, or from the real examples:
+                too few in a class, or all the same.
         """
         # BLAS has threads of its own, and its sums too depend on how many.
         with torch.no_grad(), threadpool_limits(torch.get_num_threads(), user_api="blas"):

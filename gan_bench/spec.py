@@ -153,7 +153,19 @@ class RunSettings(Closed):
 
 
 class RunSpec(RunSettings):
-    """One run, complete: nothing that can change a number is left to a default elsewhere."""
+    """One run, complete: nothing that can change a number is left to a default elsewhere.
+
+    Attributes:
+        experiment: The name of the study.
+        variant: The name of all but the seed.
+        seed: What all random numbers of the run derive from.
+        dataset: Which data set, with its arguments.
+        data: What is known of it.
+        steps: The number of G steps; epochs have been turned into steps.
+        epochs: None.
+        evaluate: What is measured, and when.
+        compute: What the numbers are computed with.
+    """
 
     experiment: str
     variant: str
@@ -172,7 +184,7 @@ class RunSpec(RunSettings):
         Names are left out, for they change none; so is the device, which `auto` may choose anew
         (it is recorded in the journal), and the facts that follow from the digest.
         """
-        return _hash(self._settings, self.seed)
+        return _digest({**self._settings, "seed": self.seed})
 
     @property
     def settings(self) -> str:
@@ -240,19 +252,13 @@ def _identifying(values: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _hash(settings: dict[str, Any], seed: int) -> str:
-    text = json.dumps({**settings, "seed": seed}, sort_keys=True, separators=(",", ":"),
-                      allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 def settings_digest(values: Mapping[str, Any]) -> str:
     """Return what stands for all of a run's plain values that can change a number, but the seed."""
     return _digest(_identifying(dict(values)))
 
 
 def _digest(settings: dict[str, Any]) -> str:
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -265,7 +271,7 @@ def read_values(folder: Path) -> dict[str, Any]:
     """
     try:
         values: dict[str, Any] = json.loads((folder / "spec.json").read_text())
-        found = (values["experiment"], _hash(_identifying(values), values["seed"]))
+        found = (values["experiment"], _digest({**_identifying(values), "seed": values["seed"]}))
         if not isinstance(values["variant"], str):
             raise TypeError("its variant is no string")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -279,7 +285,13 @@ def read_values(folder: Path) -> dict[str, Any]:
 
 
 def read_spec(folder: Path) -> RunSpec:
-    """Read a run's `spec.json` back."""
+    """Read a run's `spec.json` back.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError, TypeError, KeyError: It is no JSON, or not of such a shape; pydantic's
+            ValidationError and PartError, of a name that nobody knows here, are ValueErrors.
+    """
     values = json.loads((folder / "spec.json").read_text())
     data = values.pop("data")
     facts = DataFacts(**{**data, "shape": tuple(data["shape"])})
@@ -291,7 +303,18 @@ def read_spec(folder: Path) -> RunSpec:
 
 
 class ExperimentSpec(Closed):
-    """A study: a question, and the runs that answer it, ordered by variant, then seed."""
+    """A study: a question, and the runs that answer it, ordered by variant, then seed.
+
+    Attributes:
+        name: Names the folder and the MLflow experiment.
+        question: What it is to find out; empty where the file does not say.
+        baseline: The variant that the others are compared with.
+        runs: One for each variant and seed.
+        paired: Whether variants are compared seed by seed.
+        margin: The difference that is of no matter, of all scores or by score; None: none.
+        recipes: By variant, the recipe that it is based on, if it is on one.
+        curve_means: By name, means of logged curves that are compared as scores.
+    """
 
     name: str
     question: str
@@ -299,7 +322,7 @@ class ExperimentSpec(Closed):
     runs: tuple[RunSpec, ...]
     paired: bool = False
     margin: Amount | dict[str, Amount] | None = None
-    recipes: dict[str, str] = {}  # by variant, for those that are based on one
+    recipes: dict[str, str] = {}
     curve_means: dict[str, CurveMean] = {}
 
     def margin_of(self, score: str) -> Amount | None:
