@@ -14,7 +14,7 @@ from gan_bench import rng
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
 from gan_bench.features import Say, plain_float32
-from gan_bench.metrics.conditional import CLASS
+from gan_bench.metrics.conditional import CLASS, check_real_classes
 from gan_bench.metrics.nearest import nearest
 from gan_bench.models import with_labels
 from gan_bench.outcome import AGAIN, DURING, FINAL
@@ -36,13 +36,16 @@ def prepare(metrics: list[str], data: Dataset, cache: Path, say: Say) -> None:
         say: Is told what takes long.
 
     Raises:
-        UserError: A metric cannot measure this data; an extractor's weights are not to be had, or
-            it misses the data's gate; the cache cannot be written.
+        UserError: A metric cannot measure this data, or a class of it; an extractor's weights are
+            not to be had, or it misses the data's gate; the cache cannot be written.
     """
     entries = [METRICS[name] for name in metrics]
     for entry in entries:
         if reason := entry.facts["refuses"](data.facts):
             raise UserError(f"{entry.name} {reason}")
+        if entry.facts.get("asked") and entry.facts["reference"]:
+            labels = getattr(data, entry.facts["reference"]).labels
+            check_real_classes(labels.cpu().numpy())
     extractors = extractors_of(entries, data, cache, say)
     references_of(entries, extractors, data, cache, say)
 

@@ -116,9 +116,10 @@ def test_intra_distance_of_a_set_to_itself_is_0_and_wrong_labels_are_seen() -> N
 
 def test_classes_without_two_images_are_named() -> None:
     check_classes(Labels(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])))
-    for asked, real, words in (([0, 0, 1], [0, 0, 1, 1], "of class 1 there are 2 real ones and 1"),
-                               ([0, 0, 0], [0, 0, 1, 1], "of class 1 there are 2 real ones and 0"),
-                               ([0, 0, 1, 1], [0, 1, 1], "of class 0 there are 1 real ones and 2")):
+    for asked, real, words in (
+            ([0, 0, 1], [0, 0, 1, 1], "class 1 is asked for 1 times: raise evaluate.samples"),
+            ([0, 0, 0], [0, 0, 1, 1], "class 1 is asked for 0 times: raise evaluate.samples"),
+            ([0, 0, 1, 1], [0, 1, 1], "class 0 has 1: give it more")):
         with pytest.raises(UserError, match=words):
             check_classes(Labels(np.array(asked), np.array(real)))
 
@@ -227,8 +228,13 @@ def test_labels_that_do_not_suffice_are_refused_before_training(root: Path, digi
     rare[0] = 7  # one example, which is asked for in two draws of a thousand
     other = datasets.Dataset(digits.name, digits.facts, datasets.Split(digits.train.images, rare),
                              digits.test, digits.fingerprint)
-    with pytest.raises(UserError, match="of class 7 there are 1 real ones"):
+    why = ("intra_fd_classifier needs 2 training images of every class, and class 7 has 1: give it "
+           "more, take it out, or use label_accuracy")
+    with pytest.raises(UserError, match=why):
         Evaluator(spec_of(root), other, root / "cache", "cpu")
+    with pytest.raises(UserError, match=why):  # once, and not in every run
+        prepare(METRICS, other, root / "cache", lambda line: None)
+    prepare(["label_accuracy"], other, root / "cache", lambda line: None)
 
 
 # --- from end to end ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,17 @@ from statsmodels.stats.power import TTestIndPower, TTestPower
 from test_execute import gan_bench
 
 from gan_bench.amount import Amount
-from gan_bench.compare.power import detectable, found, needs, power_of, report, seeds_needed
+from gan_bench.compare.power import (
+    as_table,
+    detectable,
+    found,
+    needs,
+    power_of,
+    report,
+    seeds_needed,
+)
 from gan_bench.compare.study import Declared, Ended
+from gan_bench.curve_mean import CurveMean
 from gan_bench.errors import UserError
 from gan_bench.experiment import load_experiment
 from gan_bench.outcome import progress_of
@@ -159,3 +169,15 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
         assert message in bad.stderr
         assert len(bad.stderr.splitlines()) == 1
     assert sorted(root.rglob("*")) == before
+
+
+def test_a_mean_of_a_curve_is_said_to_be_left_out(tmp_path: Path) -> None:
+    declared, runs = study(tmp_path, {"plain": [9.0, 10.0, 11.0, 10.0],
+                                      "saturating": [20.0, 26.0, 23.0, 23.0]})
+    mean = CurveMean(of="train/g_loss", steps=[1, 2])
+    five = Amount(0.05, True)
+    rows = needs(declared, runs, five)
+    told = as_table(rows, replace(declared, curve_means={"early": mean, "late": mean}), five)
+    assert str(told.caption).splitlines()[1:] == [
+        "the means of curves (early, late) are left out: only a report has them"]
+    assert "\n" not in str(as_table(rows, declared, five).caption)

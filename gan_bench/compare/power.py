@@ -191,12 +191,15 @@ def as_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
     """Return the rows as a table for the terminal."""
     many = len(declared.variants) - 1
     share = f"5% over the {many} comparisons (Holm)" if many > 1 else "5%"
+    means = ", ".join(declared.curve_means)
     table = Table(
         box=None, pad_edge=False, title_justify="left", caption_justify="left",
         title=escape(f"Seeds of each variant that find a difference of {difference} from "
                      f"{declared.baseline} with {POWER:.0%} power, two-sided at {share}"
                      f"{', paired by seed' if declared.paired else ''}"),
-        caption="from … to: were the true sd at the ends of its 80% interval")
+        caption="from … to: were the true sd at the ends of its 80% interval" + (escape(
+            f"\nthe means of curves ({means}) are left out: only a report has them")
+            if means else ""))
     for heading in ("score", "variant", "difference", "sd over seeds", "seeds", "from … to", ""):
         table.add_column(heading, no_wrap=heading != "")
     for one in rows:

@@ -116,17 +116,34 @@ def check_classes(labels: Labels) -> None:
         FeatureError: A class of the real examples has fewer than 2 of them, or is asked for less
             than twice.
     """
+    assert labels.real is not None
+    for label in check_real_classes(labels.real):
+        asked = int((labels.asked == label).sum())
+        if asked < 2:
+            raise FeatureError(
+                f"intra_fd_classifier needs 2 samples of every class, and class {label} is asked "
+                f"for {asked} times: raise evaluate.samples, or use label_accuracy")
+
+
+def check_real_classes(real: NDArray[np.int64]) -> list[int]:
+    """Refuse classes of training images that no Gaussian can be fitted to; return the classes.
+
+    Args:
+        real: (N,), the class of each.
+
+    Raises:
+        FeatureError: A class has fewer than 2 of them.
+    """
     import numpy as np
 
-    assert labels.real is not None
-    found, counts = np.unique(labels.real, return_counts=True)
+    found, counts = np.unique(real, return_counts=True)
     for label, there in zip(found.tolist(), counts.tolist(), strict=True):
-        asked = int((labels.asked == label).sum())
-        if min(there, asked) < 2:
+        if there < 2:
             raise FeatureError(
-                f"intra_fd_classifier needs 2 images of every class: of class {label} there are "
-                f"{there} real ones and {asked} samples; raise evaluate.samples, or use "
-                f"label_accuracy")
+                f"intra_fd_classifier needs 2 training images of every class, and class {label} "
+                f"has {there}: give it more, take it out, or use label_accuracy")
+    classes: list[int] = found.tolist()
+    return classes
 
 
 def _by_class(score: str, values: dict[int, float]) -> dict[str, float]:
