@@ -53,6 +53,7 @@ def one_line(error: BaseException) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, or torch on whichever device, could not get memory."""
+    # On a CPU torch has no class for it: "DefaultCPUAllocator: can't allocate memory: you tried …".
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and (
         type(error).__name__ == "OutOfMemoryError" or "t allocate memory" in str(error)))
 

@@ -29,7 +29,7 @@ from gan_bench.device import (
 )
 from gan_bench.drift import in_words, since, versions
 from gan_bench.engine import Engine, constrain
-from gan_bench.errors import DamagedError, UserError, one_line
+from gan_bench.errors import DamagedError, UserError, is_out_of_memory, one_line
 from gan_bench.hardware import cpu_name
 from gan_bench.models import make_networks
 from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
@@ -268,10 +268,7 @@ def drifted(folder: Path, drift: dict[str, list[Any]]) -> str:
 
 def _explained(error: BaseException, spec: RunSpec) -> BaseException:
     """Return what went wrong in terms of what the user can change, where it is known."""
-    text = str(error)
-    # On a CPU torch has no class for it: "DefaultCPUAllocator: can't allocate memory: you tried …".
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
-            isinstance(error, RuntimeError) and "t allocate memory" in text):
+    if is_out_of_memory(error):
         return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
                          f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
                          f"batch_size or model, or fewer runs at once (--slots)")
