@@ -24,6 +24,10 @@ from targets import row, say_load, say_rows
 
 DEMO, DEMO_RUNS = Path(__file__).resolve().parents[1] / "experiments" / "dcgan_vs_mlp.yaml", 20
 GAN_BENCH = str(Path(sys.executable).with_name("gan-bench"))
+# By the profiles of `gan-bench run --profile`, on two cores without AMX.
+WHY_SO_LONG = ("nearly all of it is steps on batches of 64, of which products and convolutions, "
+               "at 60 to 90 % of the speed of large products, take 7 in 10 parts, and the launch "
+               "of some 600 small operations 2")
 COSTS = "OVERHEAD_COSTS"  # names the folder where the processes of a measured run leave theirs
 IN_WORKER = ("journal", "pictures", "observing")
 TRACKING = (*IN_WORKER, "mirroring", "starting")
@@ -180,7 +184,8 @@ def main() -> None:
             ran = [tracked(folder / f"{what} {i}", *overrides) for i in range(times)]
             rows.append(share(what, [mean for mean, _ in ran]))
             if not overrides:
-                rows.append(row(f"{what}: wall time", [wall for _, wall in ran], "s", 300))
+                rows.append(row(f"{what}: wall time", [wall for _, wall in ran], "s", 180,
+                                WHY_SO_LONG))
             again = wall_times("run", DEMO, "--root", folder / f"{what} 0", *overrides, times=3)
             rows.append(row(f"{what}: again when finished", again, "s", 10))
     say_rows(rows, (40, 32), load)
