@@ -10,6 +10,7 @@ import pytest
 from runs import a_run
 
 from gan_bench import run
+from gan_bench.root import Execution
 from gan_bench.spec import ExperimentSpec
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -25,7 +26,7 @@ def test_what_a_run_costs_is_counted_in_its_process(tmp_path: Path, monkeypatch:
                 tmp_path, lambda line: None)
     overhead.count_in_worker(monkeypatch.setattr)
     monkeypatch.setenv(overhead.COSTS, str(tmp_path))
-    run.run_together([spec], tmp_path, tmp_path,
+    run.run_together([spec], Execution(tmp_path, tmp_path),
                      failed=lambda run, error: pytest.fail(str(error)))
     spent = json.loads((tmp_path / f"run-{spec.id}.json").read_text())
     assert set(spent) == {*overhead.IN_WORKER, "of these steps", "and measuring", "all"}
