@@ -9,9 +9,10 @@ READY := $(VENV)/.ready
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
 
-# More processes than cores: many tests wait for processes and servers of their own.
+# More processes than cores: many tests wait for processes and servers of their own. Whole files, in
+# the order of tests/conftest.py: what a file trains for its tests, it trains once.
 test: $(READY)  ## all tests; set GAN_BENCH_DATA to the folder of MNIST for those that need it
-	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 faults: $(READY)  ## 200 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback
 	$(BIN)/python tests/faults.py --kills 200

@@ -1,22 +1,38 @@
-"""What tests share: real data, where there is any."""
+"""What tests share: real data, where there is any; what is trained once; which files come first."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
-from studies import make_studies
+from studies import copy_of, make_studies
 
 # Before anything imports numpy or torch: each of the processes that pytest-xdist starts would take
 # as many threads as there are cores. What a run is computed with, it says itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How many mutated files the suite tries, and `make faults`.
-settings.register_profile("suite", max_examples=600)
+settings.register_profile("suite", max_examples=300)
 settings.register_profile("faults", max_examples=2_000)
 settings.load_profile("suite")
+
+# The files that take longest, so that none of them is begun last: `make test` hands out whole files
+# (what a file trains for its tests is then trained once), in the order in which they are collected.
+FIRST = ("faults", "report", "server", "execute", "stopping", "resources", "analysis",
+         "metrics_conditional", "ui", "page", "score", "plugins", "cli", "results", "mirror",
+         "profiling", "fuzz", "power", "curve_means")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    order = {f"test_{name}": place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +52,35 @@ def mnist_root(data_root: Path) -> Path:
     return data_root
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that the first process which asks for it has filled, for all of them.
+
+    Nobody may change what is in it: whoever wants to, copies it.
+    """
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed here
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of two real studies, trained once: `losses` and `more` (tests/studies.py)."""
-    return make_studies(tmp_path_factory.mktemp("studies"))
+    """The root of two real studies, trained once: `losses` and `more` (tests/studies.py).
+
+    Each process has a copy, for a report locks what it brings up to date.
+    """
+    made = once(tmp_path_factory, "studies", make_studies)
+    return copy_of(made / "root", tmp_path_factory.mktemp("studies") / "root")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the experiment of tests/faults.py has been run without a disturbance."""
+    from faults import run_undisturbed  # which imports torch
+
+    return once(tmp_path_factory, "undisturbed", lambda folder: run_undisturbed(folder, steps=400))

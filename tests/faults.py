@@ -69,9 +69,9 @@ class Figures:
     differences: list[str] = field(default_factory=list)
 
 
-def run_undisturbed(folder: Path) -> Path:
+def run_undisturbed(folder: Path, steps: int = 1000) -> Path:
     """Run the experiment; return its root."""
-    (folder / "storm.yaml").write_text(EXPERIMENT)
+    (folder / "storm.yaml").write_text(EXPERIMENT.replace("steps: 1000", f"steps: {steps}"))
     launcher = _launch(folder, "undisturbed")
     assert launcher.wait(PATIENCE) == 0, (folder / "undisturbed.txt").read_text()
     return folder / "undisturbed"

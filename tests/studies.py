@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
+
+from gan_bench import cursor
+from gan_bench.cli import main
 
 STUDY = """\
 name: {name}
@@ -35,6 +41,26 @@ def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: fl
                           env={**clean, **STRICT, **(env or {})})
 
 
+def here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which has imported torch and MLflow for other tests.
+
+    That saves seconds where a test is about the words of a command, or needs a trained run; what a
+    process of its own is like, other tests of the same command see.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACK", "GAN_B"))}
+    with (patch.dict(os.environ, clean, clear=True), redirect_stdout(out), redirect_stderr(err),
+          patch.object(sys, "argv", ["gan-bench", *map(str, arguments)]),
+          warnings.catch_warnings()):
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            main()
+        except SystemExit as end:
+            assert isinstance(end.code, int)
+            status = end.code
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
 def write_study(folder: Path, name: str, variants: str, sets: int = 1) -> Path:
     """Write an experiment file."""
     file = folder / f"{name}.yaml"
@@ -50,6 +76,17 @@ def make_studies(folder: Path) -> Path:
         done = gan_bench("run", file, "--root", folder / "root")
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "root"
+
+
+def copy_of(root: Path, to: Path) -> Path:
+    """Copy a root to another place, and tell its store and its cursors that it is there."""
+    shutil.copytree(root, to)
+    for file in to.glob(f"runs/*/*/{cursor.FILE}"):
+        file.write_text(file.read_text().replace(str(root), str(to)))
+    with closing(sqlite3.connect(to / "mlflow.db")) as db, db:
+        for table, column in ("experiments", "artifact_location"), ("runs", "artifact_uri"):
+            db.execute(f"update {table} set {column} = replace({column}, ?, ?)", (str(root), str(to)))
+    return to
 
 
 def edited(root: Path, folder: Path, statements: Sequence[str] = ()) -> str:

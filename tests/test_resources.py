@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from faults import differences, run_undisturbed
+from faults import differences
 from runs import write_experiment
 from test_execute import GAN_BENCH, PLUGIN, plugin
 
@@ -46,11 +47,11 @@ def test_seven_of_ten_finish(tmp_path: Path, plugin: dict[str, str]) -> None:
         assert f" {variant} seed 0: FINISHED at step 20" in done.stdout
 
 
-def test_a_full_disk_costs_nothing_but_time(tmp_path: Path) -> None:
+def test_a_full_disk_costs_nothing_but_time(undisturbed: Path, tmp_path: Path) -> None:
     """The root is a small tmpfs, in a mount namespace of its own; then there is room again."""
     if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a file system in a namespace (unshare -rm)")
-    run_undisturbed(tmp_path)
+    shutil.copy(undisturbed / "storm.yaml", tmp_path)
     (tmp_path / "small").mkdir()
     command = (f"{sys.executable} -m gan_bench.cli run storm.yaml --root small "
                f"--checkpoint-every 0.1 --slots 1")
@@ -68,4 +69,4 @@ cp -r small copy
     assert "Traceback" not in first
     assert second.endswith("\n0\n"), second
     assert "goes on after step" in second
-    assert differences(tmp_path / "undisturbed", tmp_path / "copy") == []
+    assert differences(undisturbed / "undisturbed", tmp_path / "copy") == []
