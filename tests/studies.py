@@ -14,6 +14,8 @@ from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
+
 from gan_bench import cursor
 from gan_bench.cli import main
 
@@ -53,12 +55,9 @@ def here(*arguments: object) -> subprocess.CompletedProcess[str]:
           patch.object(sys, "argv", ["gan-bench", *map(str, arguments)]),
           warnings.catch_warnings()):
         warnings.simplefilter("error", RuntimeWarning)
-        try:
+        with pytest.raises(SystemExit) as end:
             main()
-        except SystemExit as end:
-            assert isinstance(end.code, int)
-            status = end.code
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(arguments, end.value.code, out.getvalue(), err.getvalue())
 
 
 def write_study(folder: Path, name: str, variants: str, sets: int = 1) -> Path:
@@ -85,7 +84,8 @@ def copy_of(root: Path, to: Path) -> Path:
         file.write_text(file.read_text().replace(str(root), str(to)))
     with closing(sqlite3.connect(to / "mlflow.db")) as db, db:
         for table, column in ("experiments", "artifact_location"), ("runs", "artifact_uri"):
-            db.execute(f"update {table} set {column} = replace({column}, ?, ?)", (str(root), str(to)))
+            db.execute(f"update {table} set {column} = replace({column}, ?, ?)",
+                       (str(root), str(to)))
     return to
 
 

@@ -6,16 +6,11 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import psutil
 import pytest
 from runs import install, write_experiment
 
@@ -263,202 +258,6 @@ def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[s
     assert sum("boom at last" in text for _, text in logs) == 1
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopping_writes_checkpoints_ends_the_workers_and_says_so(
-        tmp_path: Path, number: int, status: int) -> None:
-    process, workers = started(tmp_path)
-    os.killpg(process.pid, number)  # as a terminal does, and `timeout`
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == status, out + err
-    assert "the same command goes on" in err
-    assert "0 of 4 runs are done" in out
-    assert out.count("stopped by the user") == 4  # a line when it happens, and under the table
-    gone(workers)
-    for file in tmp_path.glob("root/runs/tiny/*/journal.jsonl"):
-        assert (file.parent / "checkpoint.pt").exists()
-    with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
-        assert db.execute("select status, count(*) from runs group by status").fetchall() == [
-            ("KILLED", 2)]
-
-
-def test_stopping_while_it_starts_is_a_line(tmp_path: Path) -> None:
-    """The server that forks the workers is importing torch, and is sent the signal too."""
-    process = launched(tmp_path)
-    while not (servers := [p for p in psutil.Process(process.pid).children()
-                           if "forkserver" in " ".join(p.cmdline())]):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, out + err
-    assert err == "stopped; the same command goes on with what is not finished\n"
-    _, alive = psutil.wait_procs(servers, timeout=60)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
-
-
-def test_stopping_twice_stops_at_once(tmp_path: Path) -> None:
-    process, workers = started(tmp_path)
-    training = [w for w in workers if any(f.path.endswith(journal.FILE) for f in w.open_files())]
-    assert len(training) == 2
-    for worker in training:
-        worker.suspend()  # so that it cannot write its checkpoint
-    process.send_signal(signal.SIGINT)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("stopping"):
-            break
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, out + err
-    assert out.count("stopped by the user, before it could write a checkpoint") == 4
-    gone(workers)
-
-
-def test_workers_die_with_the_launcher(tmp_path: Path) -> None:
-    process, workers = started(tmp_path)
-    process.kill()
-    process.wait()
-    gone(workers)
-
-
-def test_a_second_launcher_leaves(tmp_path: Path) -> None:
-    process, workers = started(tmp_path)
-    done = run(tmp_path, "root")
-    process.kill()
-    process.communicate()
-    gone(workers)
-    assert done.returncode == 2
-    assert f"by process {process.pid}" in done.stderr
-
-
-def launched(tmp_path: Path) -> subprocess.Popen[str]:
-    """Start a long experiment, in a group of processes of its own."""
-    return subprocess.Popen(
-        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
-         "base.steps=1000000", "--slots", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-        # A test suite in the background of a shell runs with Ctrl-C ignored, and hands that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
-
-
-def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Process]]:
-    """Start a long experiment; return it and its processes once two runs are under way."""
-    process = launched(tmp_path)
-    deadline = time.monotonic() + 180
-    while sum(len(journal.read(p.parent)[0]) > 3
-              for p in tmp_path.glob("root/runs/tiny/*/journal.jsonl")) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return process, psutil.Process(process.pid).children(recursive=True)
-
-
-def gone(workers: Sequence[psutil.Process]) -> None:
-    assert len(workers) >= 3
-    _, alive = psutil.wait_procs(workers, timeout=60)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
-
-
-class Server:
-    """A real MLflow server, which can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri, self.folder = f"http://127.0.0.1:{self.port}", folder
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1",
-             "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
-             "--artifacts-destination", str(self.folder / "served")],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
-        deadline = time.monotonic() + 180
-        while socket.socket().connect_ex(("127.0.0.1", self.port)):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def holds(self) -> tuple[list[tuple[str, int]], int]:
-        """Return the number of runs by status, and of rows of one metric."""
-        with sqlite3.connect(self.folder / "server.db") as db:
-            counts = db.execute("select status, count(*) from runs where lifecycle_stage = "
-                                "'active' group by status").fetchall()
-            (rows,) = db.execute("select count(*) from metrics where key = 'train/d_loss'"
-                                 ).fetchone()
-        return counts, rows
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server that has been started."""
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
-def begun(tmp_path: Path, *more: str) -> subprocess.Popen[str]:
-    """Start an experiment; return its process once a run is under way."""
-    process = subprocess.Popen([*GAN_BENCH, "run", write_experiment(tmp_path), "--root",
-                                tmp_path / "root", *more], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "RUNNING" in line or "started" in line:
-            break
-    return process
-
-
-def test_a_server_that_dies_loses_nothing(tmp_path: Path, server: Server) -> None:
-    """Training goes on, the status is 3, and `sync` completes MLflow's record."""
-    more = ["--tracking-uri", server.uri, "--set", "seeds=[0]", "--set", "base.steps=400"]
-    process = begun(tmp_path, *more, "--json")
-    server.kill()
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 3, err
-    assert f"gan-bench sync --root {tmp_path / 'root'} --to {server.uri}" in err
-    end = json.loads(out.splitlines()[-1])
-    assert [r["state"] for r in end["runs"]] == ["FINISHED"] * 2
-    assert server.uri in end["not_in_mlflow"]
-    early = gan_bench("sync", "--root", tmp_path / "root", "--to", server.uri)
-    assert (early.returncode, early.stderr.count("Traceback")) == (2, 0)
-    server.start()
-    assert gan_bench("sync", "--root", tmp_path / "root", "--to", server.uri).returncode == 0
-    assert server.holds() == ([("FINISHED", 2)], 2 * 200)
-
-
-def test_a_server_that_is_away_for_a_while_is_waited_for_and_slows_nothing(
-        tmp_path: Path, server: Server) -> None:
-    process = begun(tmp_path, "--tracking-uri", server.uri, "--set", "seeds=[0]", "--set",
-                    "base.steps=10000", "--set", "base.log_every=50", "--set",
-                    "evaluate.every=2500", "--set", "base.sample_every=2500", "--slots", "2")
-    time.sleep(3)
-    server.kill()
-    time.sleep(3)
-    server.start()
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, out + err
-    assert out.count("MLflow does not take what it is given") == 1
-    assert server.holds() == ([("FINISHED", 2)], 2 * 200)
-
-
-def test_a_server_that_is_not_there_yet_stops_no_training(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    done = run(tmp_path, "root", "--tracking-uri", server.uri, "--set", "seeds=[0]")
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "training goes on" in done.stdout
-    assert "2 of 2 runs are done" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
-
-
 def test_sync_copies_everything_into_another_store(finished: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/other.db"
     done = gan_bench("sync", "--root", finished / "root", "--to", uri)
@@ -475,20 +274,6 @@ def test_sync_copies_everything_into_another_store(finished: Path, tmp_path: Pat
     assert len(rows[0]) > 100
     nothing = gan_bench("sync", "--root", tmp_path / "nothing")
     assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
-
-
-def test_sync_says_killed_of_what_a_dead_launcher_left(tmp_path: Path) -> None:
-    process, workers = started(tmp_path)
-    process.kill()
-    process.communicate()
-    gone(workers)
-    assert gan_bench("sync", "--root", tmp_path / "root").returncode == 0
-    with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
-        assert db.execute("select status, count(*) from runs group by status").fetchall() == [
-            ("KILLED", 2)]
-    plan = gan_bench("plan", tmp_path / "tiny.yaml", "--root", tmp_path / "root", "--set",
-                     "base.steps=1000000", "--json")
-    assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2
 
 
 def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path: Path) -> None:
