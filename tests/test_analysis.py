@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from test_execute import gan_bench
+from studies import here
 
 from gan_bench.compare.results import Results, load_results
 
@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
                                                                               "latent_sets: 1")
     for name, text in (("study", STUDY), ("lone", lone.replace("  wild: ", "  # wild: "))):
         (home / f"{name}.yaml").write_text(text)
-        done = gan_bench("run", home / f"{name}.yaml", "--root", home / "mlruns")
+        done = here("run", home / f"{name}.yaml", "--root", home / "mlruns")
         assert done.returncode == 0, done.stdout + done.stderr
     return home
 
@@ -264,7 +264,7 @@ def test_what_has_no_result(home: Path, study: Results, refused: Refused) -> Non
     (home / "wild.yaml").write_text(STUDY.replace("name: study", "name: wild").replace(
         "baseline: plain", "baseline: wild").replace("  plain: ", "  # ").replace(
             "  flat:", "  # "))
-    done = gan_bench("run", home / "wild.yaml", "--root", home / "mlruns")
+    done = here("run", home / "wild.yaml", "--root", home / "mlruns")
     assert done.returncode == 0, done.stdout + done.stderr
     for name, message in (
             ("compare_runs", "no run of wild has a final score yet: there is nothing to compare"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from runs import DIGITS, write_experiment
+from studies import here
 from test_execute import gan_bench
 
 from gan_bench import cli
@@ -72,7 +73,7 @@ def test_truncated_data_file_is_named(tmp_path: Path, mnist_root: Path) -> None:
     images = raw / "train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-100])
     file = write_experiment(tmp_path, DIGITS.replace("name: digits", "name: mnist"))
-    done = gan_bench("run", file, "--root", tmp_path / "root", "--data", tmp_path / "data")
+    done = here("run", file, "--root", tmp_path / "root", "--data", tmp_path / "data")
     refused(done, "train-images-idx3-ubyte")
 
 
@@ -85,8 +86,8 @@ def test_truncated_data_file_is_named(tmp_path: Path, mnist_root: Path) -> None:
 def test_bad_image_folder(tmp_path: Path, make: object, words: list[str]) -> None:
     (tmp_path / "data").mkdir()
     make(tmp_path / "data" / "pictures")  # type: ignore[operator]
-    done = gan_bench("run", write_experiment(tmp_path, FOLDER), "--root", tmp_path / "root",
-                     "--data", tmp_path / "data")
+    done = here("run", write_experiment(tmp_path, FOLDER), "--root", tmp_path / "root",
+                "--data", tmp_path / "data")
     refused(done, *words)
     assert not list(tmp_path.glob("root/runs/tiny/*/journal.jsonl"))
 
@@ -118,7 +119,7 @@ def test_database_of_a_newer_mlflow(tmp_path: Path) -> None:
     with sqlite3.connect(root / "mlflow.db") as db:
         db.execute("create table alembic_version (version_num varchar(32))")
         db.execute("insert into alembic_version values ('fffffffffff0')")
-    done = gan_bench("run", write_experiment(tmp_path), "--root", root)
+    done = here("run", write_experiment(tmp_path), "--root", root)
     refused(done, "mlflow.db", "newer")
     assert not list(root.glob("runs/tiny/*/journal.jsonl"))
 

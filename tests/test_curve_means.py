@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from runs import DIGITS, a_run, write_experiment
-from studies import gan_bench
+from studies import here
 
 from gan_bench.compare.results import load_results
 from gan_bench.curve_mean import CurveMean, Logged
@@ -107,7 +107,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("means")
     text = DIGITS.replace("log_every: 2", "log_every: 1").replace("plain:", "plain: {}")
     file = write_experiment(folder, f"{text}curve_means: {{{MEAN}}}\n")
-    done = gan_bench("run", file, "--root", folder / "root")
+    done = here("run", file, "--root", folder / "root")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -135,7 +135,7 @@ def test_the_score_is_the_mean_of_the_journal(study: Path) -> None:
 
 def test_the_report_compares_it(study: Path) -> None:
     out = study / "report"
-    done = gan_bench("report", "tiny", "--root", study / "root", "--metric", "early_g_grad_norm",
+    done = here("report", "tiny", "--root", study / "root", "--metric", "early_g_grad_norm",
                      "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "early_g_grad_norm" in done.stdout

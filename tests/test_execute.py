@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from runs import install, write_experiment
+from studies import here
 
 from gan_bench import journal
 from gan_bench.drift import NUMERICS
@@ -102,7 +103,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
         damaged.write_text(first + damaged.read_text())
         older.write_text("[]\n")
         before = damaged.read_bytes()
-        done = gan_bench("run", tmp_path / "copy" / "tiny.yaml", "--root", root)
+        done = here("run", tmp_path / "copy" / "tiny.yaml", "--root", root)
         assert done.returncode == 1, done.stderr
         assert "3 of 4 runs are done" in done.stdout
         words = f"({damaged.parent.name}): {damaged}: line {number} is damaged"
@@ -192,15 +193,14 @@ def test_sample_writes_a_picture_or_an_array(finished: Path, tmp_path: Path) -> 
 
     folder = next((finished / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
     png, npz = tmp_path / "a.png", tmp_path / "a.npz"
-    for out in (png, npz):
-        done = gan_bench("sample", folder.name[:8], "--root", finished / "root", "-n", 70, "-o",
-                         out)
+    for command, out in ((gan_bench, png), (here, npz)):
+        done = command("sample", folder.name[:8], "--root", finished / "root", "-n", 70, "-o", out)
         assert done.returncode == 0, done.stderr
     assert png.read_bytes().startswith(b"\x89PNG")
     images = np.load(npz)["images"]
     assert (images.shape, images.dtype) == ((70, 16, 16, 1), np.uint8)
     assert images.std() > 1
-    unknown = gan_bench("sample", "zzz", "--root", finished / "root", "-o", png)
+    unknown = here("sample", "zzz", "--root", finished / "root", "-o", png)
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
 
 
@@ -262,7 +262,7 @@ def test_sync_copies_everything_into_another_store(finished: Path, tmp_path: Pat
     uri = f"sqlite:///{tmp_path}/other.db"
     done = gan_bench("sync", "--root", finished / "root", "--to", uri)
     assert (done.returncode, done.stdout) == (0, "4 runs, 4 brought up to date\n")
-    again = gan_bench("sync", "--root", finished / "root", "--to", uri)
+    again = here("sync", "--root", finished / "root", "--to", uri)
     assert (again.returncode, again.stdout) == (0, "4 runs, 0 brought up to date\n")
     rows = []
     for database in (finished / "root" / "mlflow.db", tmp_path / "other.db"):
@@ -272,7 +272,7 @@ def test_sync_copies_everything_into_another_store(finished: Path, tmp_path: Pat
                 "on t.run_uuid = m.run_uuid where t.key = 'run_id'").fetchall()))
     assert rows[0] == rows[1]
     assert len(rows[0]) > 100
-    nothing = gan_bench("sync", "--root", tmp_path / "nothing")
+    nothing = here("sync", "--root", tmp_path / "nothing")
     assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from runs import DIGITS, a_run, write_experiment
-from studies import gan_bench
+from studies import gan_bench, here
 from test_images import save_pngs
 from test_metrics_classes import Brightness, Replay, named
 from torch import Tensor, nn
@@ -287,9 +287,9 @@ def test_a_run_measured_again_says_the_same_of_every_class(study: tuple[Path, st
     added = {k.split("/", 1)[1]: v for k, v in after.items() if k not in before}
     assert all(k.startswith("evaluate-") for k in after if k not in before)
     assert added == found["scores"] | found["classes"]
-    shown = gan_bench("evaluate", run.name, "--root", folder / "root").stdout
+    shown = here("evaluate", run.name, "--root", folder / "root").stdout
     assert "label_accuracy by class  0: " in shown
-    few = gan_bench("evaluate", run.name, "--root", folder / "root", "--samples", 150)
+    few = here("evaluate", run.name, "--root", folder / "root", "--samples", 150)
     assert (few.returncode, few.stderr.count("\n")) == (2, 1)
     assert "intra_fd_classifier needs at least 200 samples, and there are 150" in few.stderr
 
@@ -301,7 +301,7 @@ def test_images_and_unconditional_runs_are_refused(
     (tmp_path / "plain").mkdir()
     plain = write_experiment(tmp_path / "plain", DIGITS.replace("steps: 6", "steps: 2"))
     root = tmp_path / "plain" / "root"
-    assert gan_bench("run", plain, "--root", root, "--set", "seeds=[0]").returncode == 0
+    assert here("run", plain, "--root", root, "--set", "seeds=[0]").returncode == 0
     run = next(root.glob("runs/tiny/*/final.safetensors")).parent.name
     images, asks_none = "images do not tell", f"{run} is unconditional and asks for none"
     for source, more, why in (
@@ -309,7 +309,7 @@ def test_images_and_unconditional_runs_are_refused(
                images) for name in METRICS),
             (tmp_path / "images", ["--experiment", folder / "tiny.yaml"], images),
             *((run, ["--metrics", name], asks_none) for name in METRICS)):
-        done = gan_bench("evaluate", source, *more, "--root", root)
+        done = here("evaluate", source, *more, "--root", root)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"compares with the class that each sample was asked for, and {why}" in done.stderr
         assert done.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ import pytest
 from runs import DIGITS, write_experiment
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
-from test_execute import gan_bench
+from studies import gan_bench, here
 
 from gan_bench.amount import Amount
 from gan_bench.compare.power import (
@@ -147,7 +147,7 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     assert early.stderr == ("error: there is no finished run to learn the scatter of scores from; "
                             "train a few seeds first: gan-bench run\n")
     assert not (root / "runs" / "tiny").exists()
-    done = gan_bench("run", file, "--root", root)
+    done = here("run", file, "--root", root)
     assert done.returncode == 0, done.stderr
     scores: dict[str, list[float]] = {}
     for run in load_experiment(file, tmp_path, []).runs:
@@ -155,16 +155,16 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     sd = math.sqrt(np.mean([np.var(own, ddof=1) for own in scores.values()]))
     before = sorted(root.rglob("*"))
     for difference, gap in (("20%", 0.2 * np.mean(scores["plain"])), ("3", 3.0)):
-        asked = gan_bench(*ask, difference, "--score", "fd_classifier")
+        asked = here(*ask, difference, "--score", "fd_classifier")
         assert (asked.returncode, asked.stderr) == (0, "")
         [line] = [line for line in asked.stdout.splitlines() if line.startswith("fd_classifier")]
         assert line.split()[1:5] == [
             "saturating", f"{gap:.4g}", f"{sd:.4g}", f"{seeds_needed(gap, sd):,}"]
-    assert "d_accuracy" not in gan_bench(*ask, "5%").stdout
+    assert "d_accuracy" not in here(*ask, "5%").stdout
     for wrong, message in ((("much",), "--difference: an amount is a number above 0"),
                            (("3",), "a difference of 3 belongs to one score; name it with --score"),
                            (("5%", "--score", "fd_clasifier"), "did you mean 'fd_classifier'?")):
-        bad = gan_bench(*ask, *wrong)
+        bad = here(*ask, *wrong)
         assert (bad.returncode, bad.stdout) == (2, "")
         assert message in bad.stderr
         assert len(bad.stderr.splitlines()) == 1

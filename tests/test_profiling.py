@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from runs import a_run, write_experiment
-from studies import gan_bench
+from studies import gan_bench, here
 
 from gan_bench import journal, profiling
 from gan_bench.outcome import WEIGHTS
@@ -44,7 +44,7 @@ def test_each_run_has_a_table_and_a_trace_in_mlflow(profiled: Path) -> None:
 
 
 def test_it_changes_no_bit(profiled: Path, tmp_path: Path) -> None:
-    done = gan_bench("run", profiled / "tiny.yaml", "--root", tmp_path / "root", "--set",
+    done = here("run", profiled / "tiny.yaml", "--root", tmp_path / "root", "--set",
                      "seeds=[0]")
     assert done.returncode == 0, done.stdout + done.stderr
     for folder in (tmp_path / "root" / "runs" / "tiny").glob("*/"):
@@ -88,8 +88,8 @@ def test_what_goes_on_is_not_profiled(tmp_path: Path) -> None:
 
 
 def test_runs_that_are_too_short_are_refused(tmp_path: Path) -> None:
-    done = gan_bench("run", write_experiment(tmp_path), "--root", tmp_path / "root", "--profile",
-                     "--set", "base.steps=2")
+    done = here("run", write_experiment(tmp_path), "--root", tmp_path / "root", "--profile",
+                "--set", "base.steps=2")
     assert done.returncode == 2
     assert done.stderr == "error: --profile needs runs of at least 3 steps, and there is one of 2\n"
     assert not (tmp_path / "root").exists()

@@ -15,7 +15,7 @@ import torch
 from runs import DIGITS, a_run
 from safetensors.torch import load as load_st
 from safetensors.torch import save
-from test_execute import gan_bench
+from studies import gan_bench, here
 from test_images import save_pngs
 from torch import Tensor
 
@@ -277,7 +277,7 @@ def test_mnist_test_against_train_from_pngs(mnist_root: Path, tmp_path: Path) ->
     assert max(distance["blur 3"], distance["noise 25"]) < distance["ones"]
     assert scores(ones)["classifier_score"] < 1.5 < 9 < scores(test)["classifier_score"] < 10
 
-    table = gan_bench(*command)
+    table = here(*command)
     for words in ("fd_classifier ↓", f"{distance['test']:.3g}", "how it was measured",
                   "generated 2,000", "real 60,000", f"weights {protocol['weights']}"):
         assert words in table.stdout
@@ -295,7 +295,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
          "--metrics 'fd_random,' has an empty name"),
         (["extractor", "train", "gaussians"], "needs images"),
     ):
-        done = gan_bench(*arguments, "--root", tmp_path / "root")
+        done = here(*arguments, "--root", tmp_path / "root")
         assert (done.returncode, done.stdout) == (2, "")
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
@@ -311,7 +311,7 @@ def test_the_recipe_remade(tmp_path: Path) -> None:
     assert f"sha256 {about['sha256'][:12]}" in done.stdout
     assert 0.95 < about["accuracy"] < 1
     assert not (tmp_path / "cache" / "extractors").exists()
-    again = gan_bench("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
+    again = here("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
     assert again.returncode == 2
     assert "is there already" in again.stderr
 
