@@ -70,12 +70,15 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
 
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of two real studies, trained once: `losses` and `more` (tests/studies.py).
+    """The root of two real studies, trained once: `losses` and `more`, with their files beside it.
 
     Each process has a copy, for a report locks what it brings up to date.
     """
     made = once(tmp_path_factory, "studies", make_studies)
-    return copy_of(made / "root", tmp_path_factory.mktemp("studies") / "root")
+    folder = tmp_path_factory.mktemp("studies")
+    for file in made.glob("*.yaml"):
+        shutil.copy(file, folder)
+    return copy_of(made / "root", folder / "root")
 
 
 @pytest.fixture(scope="session")
