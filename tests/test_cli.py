@@ -119,8 +119,10 @@ def test_database_of_a_newer_mlflow(tmp_path: Path) -> None:
     with sqlite3.connect(root / "mlflow.db") as db:
         db.execute("create table alembic_version (version_num varchar(32))")
         db.execute("insert into alembic_version values ('fffffffffff0')")
+        db.execute("create table experiments (experiment_id, name, artifact_location)")
+        db.execute("create table runs (run_uuid, artifact_uri)")
     done = here("run", write_experiment(tmp_path), "--root", root)
-    refused(done, "mlflow.db", "newer")
+    refused(done, "mlflow.db is from a newer MLflow")
     assert not list(root.glob("runs/tiny/*/journal.jsonl"))
 
 
