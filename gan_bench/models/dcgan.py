@@ -58,7 +58,7 @@ def dcgan(
     """
     from torch import nn
 
-    from gan_bench.models.layers import DeconvToImage, FromOnePixel, ToOnePixel
+    from gan_bench.layers import DeconvToImage, FromOnePixel, ToOnePixel
 
     channels, side, _ = shape
     plan = _doublings(side)
@@ -112,7 +112,7 @@ def dcgan_upsample(
     """
     from torch import nn
 
-    from gan_bench.models.layers import ConvToImage, UpsampledConv2d
+    from gan_bench.layers import ConvToImage, UpsampledConv2d
 
     channels, side, _ = shape
     generator: list[nn.Module] = [

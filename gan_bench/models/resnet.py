@@ -60,7 +60,7 @@ def resnet(
     """
     from torch import nn
 
-    from gan_bench.models.layers import ConvToImage
+    from gan_bench.layers import ConvToImage
 
     image_channels, side, _ = shape
     of_g, of_d, halvings = PLANS[side]
@@ -82,7 +82,7 @@ def _upwards(before: int, after: int, bn_eps: float) -> nn.Module:
     """A block of G, which doubles the resolution."""
     from torch import nn
 
-    from gan_bench.models.layers import UpsampledConv2d
+    from gan_bench.layers import UpsampledConv2d
 
     branch = nn.Sequential(
         nn.BatchNorm2d(before, eps=bn_eps), nn.ReLU(),
