@@ -21,9 +21,7 @@ from gan_bench.outcome import LOG
 from gan_bench.root import Execution
 from gan_bench.spec import ExperimentSpec, RunSpec
 
-# What the server imports before it forks: torch's compiler is not used, but whoever makes an
-# optimizer imports it.
-PRELOAD = ["gan_bench.run", "torch._dynamo"]
+PRELOAD = ["gan_bench.preload"]  # by the server, before it forks
 DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # the server, and what it forks until it says otherwise
 
 
