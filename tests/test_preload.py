@@ -14,5 +14,6 @@ print(gc.get_freeze_count() > 100_000, "scipy.linalg" in sys.modules,
 
 
 def test_what_runs_share_is_imported_frozen_and_ends_without_a_word() -> None:
-    done = subprocess.run([sys.executable, "-c", SHOWN], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", SHOWN], capture_output=True, text=True,
+                          check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True True True\n", "")
