@@ -76,12 +76,18 @@ def runs_table(page: str, out: Path) -> None:
         browser.screenshot(out)
 
 
+def mlflow_id(folder: Path) -> str:
+    """Return MLflow's own id of a run, which has been brought into one store."""
+    (cursor,) = json.loads((folder / "mirror.json").read_text()).values()
+    return str(cursor["mlflow_run_id"])
+
+
 def charts(root: Path, page: str, out: Path) -> None:
     """Draw the losses, distances and last samples of both networks under the same loss."""
     folders = runs_of_seed(root)
     # MLflow draws a run's colour by lot, and two may be alike.
-    colours = {json.loads((folders[f"{model}-non_saturating"] / "mirror.json").read_text())
-               ["mlflow_run_id"]: colour for model, colour in COLOURS.items()}
+    colours = {mlflow_id(folders[f"{model}-non_saturating"]): colour
+               for model, colour in COLOURS.items()}
     line = {"type": "LINE", "runsCountToCompare": 10, "metricSectionId": "losses",
             "deleted": False, "isGenerated": False, "lineSmoothness": 0, "xAxisKey": "step",
             "xAxisScaleType": "linear", "scaleType": "linear", "range": {}, "yAxisKey": "metric",
