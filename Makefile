@@ -23,7 +23,7 @@ lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## how fast it is, and which targets are missed: 50 minutes
+bench: $(READY)  ## how fast it is, and which targets are missed: 40 minutes
 	$(BIN)/python benchmarks/all.py
 
 $(READY): setup.cfg pyproject.toml constraints.txt

@@ -1,6 +1,6 @@
 """All benchmarks one after the other, and at the end which targets are missed, with the reasons.
 
-    python benchmarks/all.py        about 50 minutes on two cores, nothing else running
+    python benchmarks/all.py        about 40 minutes on two cores, nothing else running
 
 GAN_BENCH_DATA names the folder of MNIST; what needs it is left out without, and is said to be.
 Exits with status 1 where a script failed; a missed target is no failure.
