@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJso
 
 from gan_bench import registry
 from gan_bench.amount import AMOUNT_SCHEMA, PERCENT, Amount, parse_amount
+from gan_bench.checks import steps_of, why_not
 from gan_bench.curve_mean import CurveMean
 from gan_bench.errors import SpecError, UserError, shown
 from gan_bench.facts import DataFacts
@@ -27,8 +28,6 @@ from gan_bench.spec import (
     RunSpec,
     Seed,
     data_facts,
-    steps_of,
-    why_not,
 )
 
 MAX_RUNS = 100_000
