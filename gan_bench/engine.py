@@ -62,7 +62,6 @@ class Engine:
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
         self._rates: dict[nn.Module, float] = {}  # as they stand in the optimizers
-        self._losses: list[Tensor] = []  # of the updates of this step
         self._latent_dim = int(spec.model.args["latent_dim"])
         self._has_dropout = any(isinstance(layer, STOCHASTIC) for network in self._optimizers
                                 for layer in network.modules())
@@ -114,23 +113,24 @@ class Engine:
         of_g = labels[1] if labels else None
         latents = self._latents(n, of_g)
         fake = self._make(latents) if self.spec.share_fakes else None
+        losses = []
         if not d_first:
-            fake = self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
+            fake, loss = self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
+            losses.append(loss)
         for i, (batch, told) in enumerate(zip(real, of_d, strict=True)):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
                     d_fake = self._make(self._latents(n, told))
-            self._step_discriminator(batch, d_fake, told, step, seen,
-                                     observe and i == len(real) - 1)
+            losses.append(self._step_discriminator(batch, d_fake, told, step, seen,
+                                                   observe and i == len(real) - 1))
         if d_first:
-            self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
+            losses.append(self._step_generator(latents, fake, g_real, of_g, step, seen, observe)[1])
         if self.ema is not None:
             self._average()
-        bad = ~torch.stack(self._losses).isfinite().all() & (self.first_bad == 0)
+        bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
         self.first_bad += bad * self._now
-        self._losses.clear()
         return seen
 
     def alike(self, step: int) -> tuple[bool, ...] | None:
@@ -209,7 +209,7 @@ class Engine:
         return with_labels(drawn, labels, self.spec.data.classes)
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
-                            seen: Seen, observe: bool) -> None:
+                            seen: Seen, observe: bool) -> Tensor:
         def judge(examples: Tensor) -> Tensor:  # for penalties: gradients of gradients, in float32
             return self._logits(examples, labels)
 
@@ -222,7 +222,8 @@ class Engine:
         due = [p.every * p.term(judge, real, fake, self._penalty_draws)
                for p in self._penalties if p.term is not None and step % p.every == 0]
         penalty = sum(due[1:], due[0]) if due else None
-        self._update(self.discriminator, loss if penalty is None else loss + penalty)
+        total = loss if penalty is None else loss + penalty
+        self._update(self.discriminator, total)
         for constraint in self._penalties:
             if constraint.after is not None:
                 constraint.after(self.discriminator)
@@ -238,10 +239,11 @@ class Engine:
             seen["train/d_accuracy_real"] = (real_logits > at).float().mean()
             seen["train/d_accuracy_fake"] = (fake_logits < at).float().mean()
             seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
+        return total.detach()
 
     def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
                         labels: Tensor | None, step: int, seen: Seen, observe: bool,
-                        ) -> Tensor:
+                        ) -> tuple[Tensor, Tensor]:
         with _frozen(self.discriminator):
             if fake is None:
                 fake = self._make(latents)
@@ -253,7 +255,7 @@ class Engine:
         if observe:
             seen["train/g_loss"] = loss.detach()
             seen["train/g_grad_norm"] = _grad_norm(self.generator)
-        return fake
+        return fake, loss.detach()
 
     def _make(self, latents: Tensor) -> Tensor:
         with self._lowered():
@@ -292,7 +294,6 @@ class Engine:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        self._losses.append(loss.detach())
 
     @torch.no_grad()
     def _average(self) -> None:
