@@ -96,8 +96,8 @@ def run(
                 console.print(f"{r.state} {r.spec.variant} seed {r.spec.seed} ({r.spec.id}): "
                               f"{r.why}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"{len(runs) - len(failed)} of {len(runs)} runs are done. Look at them: "
-                      f"gan-bench ui{_root(root)}{_store(tracking_uri, '--tracking-uri')}",
-                      markup=False, highlight=False, soft_wrap=True)
+                      f"{_page(root, tracking_uri)}", markup=False, highlight=False,
+                      soft_wrap=True)
         console.print(f"Compare them: gan-bench report {spec.name} --open{_root(root)}"
                       f"{_store(tracking_uri, '--tracking-uri')}", markup=False, highlight=False,
                       soft_wrap=True)
@@ -420,7 +420,22 @@ def _root(root: Path) -> str:
 
 
 def _store(uri: str | None, option: str = "--to") -> str:
-    return "" if uri is None else f" {option} {shlex.quote(uri)}"
+    """The option that names the store, where the environment does not; without its password."""
+    from gan_bench.store import without_password
+
+    if uri is None or uri == os.environ.get("MLFLOW_TRACKING_URI"):
+        return ""
+    return f" {option} {shlex.quote(without_password(uri))}"
+
+
+def _page(root: Path, uri: str | None) -> str:
+    """Where to look at runs: the page of the server itself, or the command that serves one."""
+    from gan_bench.store import is_server, resolve_uri, without_password
+
+    address = resolve_uri(root, uri)
+    if is_server(address):
+        return without_password(address)
+    return f"gan-bench ui{_root(root)}{_store(uri, '--tracking-uri')}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -29,6 +30,34 @@ def set_up_torch(spec: RunSpec) -> None:
     tf32 = spec.compute.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
+
+
+@contextmanager
+def torch_as_before() -> Iterator[None]:
+    """Put back on leaving what `set_up_torch` and the seeds of a run change in this process."""
+    threads, name = torch.get_num_threads(), "CUBLAS_WORKSPACE_CONFIG"
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(name)
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    drawn = torch.get_rng_state()
+    # A GPU that nobody has used yet has drawn nothing, and to ask it would wake it up.
+    awake = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    drawn_on_gpus = torch.cuda.get_rng_state_all() if awake else []
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_rng_state(drawn)
+        if drawn_on_gpus:
+            torch.cuda.set_rng_state_all(drawn_on_gpus)
+        if workspace is None:
+            os.environ.pop(name, None)
 
 
 def resolve_device(spec: RunSpec) -> str:

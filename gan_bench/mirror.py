@@ -87,8 +87,8 @@ def open_store(root: Path, uri: str | None = None) -> Store:
     os.environ.update(environment())
     database = sqlite_path(uri)
     if database and {"?", "%"} & set(str(database)):  # to MLflow it is part of an address
-        raise UserError(f"MLflow cannot keep a database at {database}: choose another --root, or "
-                        f"--tracking-uri, without ? and %")
+        raise UserError(f"MLflow cannot keep a database at {without_password(str(database))}: "
+                        f"choose another --root, or --tracking-uri, without ? and %")
     try:
         for folder in {root, database.parent if database else root}:
             folder.mkdir(parents=True, exist_ok=True)
@@ -110,8 +110,8 @@ def open_store(root: Path, uri: str | None = None) -> Store:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # a server, or whatever database driver is behind the address
-        raise UserError(f"MLflow cannot use {without_password(uri)}: {reason(error)}; give another "
-                        f"--tracking-uri or MLFLOW_TRACKING_URI, or neither") from error
+        raise UserError(f"MLflow cannot use {without_password(uri)}: {reason(error, uri)}; give "
+                        f"another --tracking-uri or MLFLOW_TRACKING_URI, or neither") from error
     return Store(uri, None if is_server(uri) else root.absolute() / "artifacts", client)
 
 
@@ -311,4 +311,5 @@ def _errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise MirrorError(f"MLflow at {without_password(uri)} failed: {reason(error)}") from error
+        raise MirrorError(f"MLflow at {without_password(uri)} failed: {reason(error, uri)}"
+                          ) from error

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.cursor import mirrored
-from gan_bench.errors import DamagedError, one_line
+from gan_bench.errors import DamagedError, UserError
 from gan_bench.root import run_folders
-from gan_bench.store import is_server, resolve_uri
+from gan_bench.store import is_server, reason, resolve_uri
 
 if TYPE_CHECKING:
     from gan_bench.mirror import Mirror
@@ -39,7 +39,7 @@ class Mirroring:
     def __init__(self, root: Path, uri: str | None, home: Path, more: bool,
                  say: Callable[[str], None]) -> None:
         self._root, self._uri, self._home, self._say = root, uri, home, say
-        store = resolve_uri(root, uri)
+        self._address = store = resolve_uri(root, uri)
         self._dirty = dict.fromkeys(f for f in run_folders(home) if not mirrored(f, store))
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -77,7 +77,7 @@ class Mirroring:
         try:
             self._open()
         except Exception as error:
-            self._failed(one_line(error))
+            self._failed(error)
         while True:
             last = self._stop.is_set()
             failed = self._round(PATIENCE if last else 0.0)
@@ -105,7 +105,7 @@ class Mirroring:
             except DamagedError as error:
                 self._damaged[folder] = str(error)
             except Exception as error:
-                self._failed(one_line(error))
+                self._failed(error)
                 failures, lost = failures + 1, lost + time.monotonic() - begin
                 self.wanted(folder)
                 if lost > patience:
@@ -123,7 +123,8 @@ class Mirroring:
         opened.open_experiment(self._home)
         self._mirror = opened
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, error: Exception) -> None:
+        why = str(error) if isinstance(error, UserError) else reason(error, self._address)
         if not self._failure:
             self._say(f"MLflow does not take what it is given ({why}); training goes on, and it is "
                       f"tried again")

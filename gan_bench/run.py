@@ -26,6 +26,7 @@ from gan_bench.device import (
     resolve_precision,
     runs_together,
     set_up_torch,
+    torch_as_before,
 )
 from gan_bench.drift import in_words, since, versions
 from gan_bench.engine import Engine, constrain
@@ -46,6 +47,7 @@ def never() -> bool:
     return False
 
 
+@torch_as_before()
 def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callable[[str], None],
             allow_drift: bool = False) -> int:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
@@ -82,6 +84,7 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
     return runs_together(experiment, device, here["precision"], say)
 
 
+@torch_as_before()
 def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: float | None = None,
             allow_drift: bool = False, stop: Callable[[], bool] = never) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.

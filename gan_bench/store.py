@@ -6,16 +6,22 @@ may migrate that database in place; so what can be known beforehand is found out
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sqlite3
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gan_bench.errors import UserError, one_line
+
+# A parameter of an address whose value is not to be shown.
+SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|secret|token|credential|api_?key|access_?key)"
+                    r"[^=&;]*|odbc_connect)=)[^&#\s]*", re.IGNORECASE)
 
 
 def environment() -> dict[str, str]:
@@ -35,6 +41,25 @@ def environment() -> dict[str, str]:
     }
 
 
+@contextmanager
+def quiet_mlflow() -> Iterator[None]:
+    """Set MLflow's environment and mute its log; on leaving, put back what the caller had."""
+    log, variables = logging.getLogger("mlflow"), environment()
+    level, before = log.level, {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    # It logs each error that it raises as well; ours is one line, said once.
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def resolve_uri(root: Path, uri: str | None = None) -> str:
     """Return the store's address: `uri`, else `MLFLOW_TRACKING_URI`, else `<root>/mlflow.db`.
 
@@ -45,7 +70,7 @@ def resolve_uri(root: Path, uri: str | None = None) -> str:
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
-        raise UserError(f"cannot track runs in {uri!r}: give --tracking-uri (or "
+        raise UserError(f"cannot track runs in {without_password(uri)!r}: give --tracking-uri (or "
                         f"MLFLOW_TRACKING_URI) an http(s) address or a database such as "
                         f"sqlite:///mlflow.db")
     return uri.rstrip("/")
@@ -53,17 +78,44 @@ def resolve_uri(root: Path, uri: str | None = None) -> str:
 
 def without_password(uri: str) -> str:
     """Return the address as it may be shown and stored."""
-    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", uri)
+    part = _password(uri)
+    shown = f"{uri[:part.start]}***{uri[part.stop:]}" if part.stop else uri
+    return SECRET.sub(r"\1***", shown)
 
 
-def reason(error: BaseException) -> str:
-    """Return what the system said, if that is what failed, else the error's first line."""
+def _password(uri: str) -> slice:
+    """Return where the password of an address stands; `slice(0, 0)`: it has none.
+
+    It ends at the last @ before the query, for users write / and @ as they are. In the address of a
+    server, digits and a / after the colon are a port, and the @ belongs to the path.
+    """
+    query = re.search(r"\?[\w.-]+=", uri)
+    # What looks like a query may be part of the password.
+    end = uri.rfind("@", 0, query.start() if query else None)
+    end = uri.rfind("@") if end < 0 else end
+    port = r"(?!\d+/)" if is_server(uri) else ""
+    user = re.match(rf"([\w+.-]+://|(?!\w+:/))[^/:]*:{port}", uri)
+    return slice(user.end(), end) if user and user.end() <= end else slice(0, 0)
+
+
+def reason(error: BaseException, uri: str = "") -> str:
+    """Return what the system said, if that is what failed, else the error's first line.
+
+    Args:
+        uri: The store that the error is about, whose password its text may quote.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return without_password(one_line(error))[:200]
+    if re.search("[/@?#]", uri[_password(uri)]):  # the text may quote any piece of it
+        return (f"{type(error).__name__}; in its password, write / as %2F, @ as %40, ? as %3F and "
+                f"# as %23")
+    text = one_line(error)
+    if uri:
+        text = text.replace(uri, without_password(uri))
+    return re.sub(r"[\w+.-]+://[^\s'\"]+", lambda part: without_password(part[0]), text)[:200]
 
 
 def is_server(uri: str) -> bool:

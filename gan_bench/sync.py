@@ -37,7 +37,8 @@ def sync(root: Path, uri: str | None, say: Callable[[str], None], only: str | No
     """Mirror every run under `root` that the store has not got whole.
 
     Runs that a dead launcher left without an end are said to be KILLED. Experiments that are being
-    run are left to their launcher. A damaged run holds up no other.
+    run are left to their launcher. A run that is damaged, or that the store does not take, holds
+    up no other.
 
     Args:
         only: The experiment that it is about; None: all.
@@ -61,8 +62,13 @@ def sync(root: Path, uri: str | None, say: Callable[[str], None], only: str | No
                             continue
                         mirror = mirror or _open(root, uri)
                         mirror.sync(folder)
-                    except DamagedError as error:
+                    except _Unusable:
+                        raise
+                    except DamagedError as error:  # which says where
                         done.missing.append(str(error))
+                        continue
+                    except UserError as error:
+                        done.missing.append(f"{home.name}/{folder.name}: {error}")
                         continue
                     done.brought += 1
                     say(f"{home.name}/{folder.name}: is there")

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -325,6 +327,27 @@ def test_a_damaged_run_holds_up_no_other(tmp_path: Path) -> None:
     for folder, line in zip(sorted(folders[:3]), sorted(done.missing), strict=True):
         assert line.startswith(str(folder))
     assert [run.data.tags["seed"] for run in runs_of(open_store(tmp_path), folders[3])] == ["4"]
+
+
+def test_a_run_that_the_store_does_not_take_holds_up_no_other(tmp_path: Path) -> None:
+    folders = sorted(new_run(tmp_path, seed) for seed in (1, 2, 3, 4))
+    for folder in folders:
+        write_journal(folder)
+    refused, database = [folders[0], folders[2]], sqlite_path(open_store(tmp_path).uri)
+    assert database is not None
+    for number, folder in enumerate(refused):
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute(f"create trigger refuse{number} before insert on tags when "
+                               f"new.value = '{folder.name}' begin select raise(abort, 'no'); end")
+    done = bring(tmp_path, None, lambda line: None)
+    assert (done.runs, done.brought, len(done.missing)) == (4, 2, 2)
+    for folder, line in zip(refused, done.missing, strict=True):
+        assert line.startswith(f"{folder.parent.name}/{folder.name}: MLflow at sqlite:///")
+    assert [mirrored(f, f"sqlite:///{database}") for f in folders] == [False, True, False, True]
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executescript("drop trigger refuse0; drop trigger refuse1")
+    done = bring(tmp_path, None, lambda line: None)
+    assert (done.runs, done.brought, done.missing) == (4, 2, [])
 
 
 def test_a_torn_line_is_waited_for(local: Store, tmp_path: Path) -> None:

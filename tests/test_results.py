@@ -6,6 +6,7 @@ Against real stores: an SQLite file, and an `mlflow server` in a process of its 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -45,6 +46,7 @@ from gan_bench.spec import (
     read_values,
     settings_digest,
 )
+from gan_bench.store import environment
 
 FACTS = {"versions": {"torch": "2.15.0", "gan_bench": "0.1.0"}, "device": "cpu", "threads": 1,
          "dataset": {"name": "digits", "fingerprint": "f" * 64, "train": 1438, "test": 359}}
@@ -447,6 +449,29 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         "gan-bench run")
     store.client.delete_experiment(store.client.get_experiment_by_name("study").experiment_id)
     assert "it holds none at all" in one_line(lambda: load_results("study", root=tmp_path))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_reading_leaves_the_process_as_it_was(
+        fresh: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Before and after: the environment and MLflow's log, whether it succeeds or not."""
+    for name in environment():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    log = logging.getLogger("mlflow")
+    level, before = log.level, dict(os.environ)
+    log.setLevel(logging.INFO)
+    try:
+        if there:
+            assert len(load_results("study", root=tmp_path).runs) == 4
+        else:
+            assert "MLflow at http://127.0.0.1:9" in one_line(
+                lambda: load_results("study", "http://127.0.0.1:9", tmp_path))
+        assert dict(os.environ) == before
+        assert log.level == logging.INFO
+    finally:
+        log.setLevel(level)
 
 
 def test_a_server_that_is_down_is_one_line(tmp_path: Path) -> None:

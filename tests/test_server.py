@@ -169,3 +169,30 @@ def test_a_server_that_is_not_there_yet_stops_no_training(tmp_path: Path) -> Non
     assert done.stdout.count("training goes on") == 1  # tried again at the end, and said once
     assert "2 of 2 runs are done" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_hints_name_the_servers_page_and_no_password(tmp_path: Path, server: Server) -> None:
+    """An address from the environment is there for the next command too, and is not repeated."""
+    root, address = tmp_path / "root", f"me:secret@127.0.0.1:{server.port}"
+    call = ("run", write_experiment(tmp_path), "--root", root, "--set", "seeds=[0]", "--set",
+            "evaluate.metrics=[d_accuracy]")
+    shown = address.replace("secret", "***")
+    variable = {"MLFLOW_TRACKING_URI": f"http://{address}"}
+    inherited = gan_bench(*call, env=variable)
+    assert inherited.returncode == 0, inherited.stderr
+    assert inherited.stdout.splitlines()[-2:] == [
+        f"2 of 2 runs are done. Look at them: http://{shown}",
+        f"Compare them: gan-bench report tiny --open --root {root}"]
+    named = gan_bench(*call, "--tracking-uri", f"http://{address}")
+    assert named.stdout.splitlines()[-2:] == [
+        f"2 of 2 runs are done. Look at them: http://{shown}",
+        f"Compare them: gan-bench report tiny --open --root {root} "
+        f"--tracking-uri 'http://{shown}'"]
+    server.kill()
+    for file in journals(tmp_path):
+        (file.parent / "mirror.json").unlink()
+    missed = gan_bench(*call, env={**variable, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    assert missed.returncode == 3
+    assert f"MLflow cannot use http://{shown}: " in missed.stderr
+    assert f"gan-bench sync --root {root} brings" in missed.stderr
+    assert all("secret" not in done.stdout + done.stderr for done in (inherited, named, missed))

@@ -19,6 +19,7 @@ from gan_bench.store import (
     environment,
     has_run,
     is_server,
+    reason,
     resolve_uri,
     sqlite_path,
     ui_command,
@@ -64,6 +65,57 @@ def test_addresses() -> None:
     assert [is_server(u) for u in ("sqlite:////a.db", "postgresql://a/b")] == [False] * 2
     assert sqlite_path("sqlite:////a/b.db") == Path("/a/b.db")
     assert sqlite_path("http://a") is None
+
+
+@pytest.mark.parametrize(("uri", "shown"), [
+    ("postgresql://me:se/cret@db/x", "postgresql://me:***@db/x"),
+    ("postgresql://me:12/cret@db/x", "postgresql://me:***@db/x"),
+    ("postgresql://me:se@cret@db/x", "postgresql://me:***@db/x"),
+    ("postgresql://me:se@cr/e@t@db/x", "postgresql://me:***@db/x"),
+    ("postgresql://me:se?cr=et@db/x", "postgresql://me:***@db/x"),
+    ("postgresql://me@corp:secret@db/x", "postgresql://me@corp:***@db/x"),
+    ("postgresql://:secret@db/x?sslrootcert=/a@b", "postgresql://:***@db/x?sslrootcert=/a@b"),
+    ("postgresql://db/x?user=me&password=se@c/ret&a=b",
+     "postgresql://db/x?user=me&password=***&a=b"),
+    ("mysql://db/x?ssl=1&SSL_Passphrase=secret", "mysql://db/x?ssl=1&SSL_Passphrase=***"),
+    ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret",
+     "mssql+pyodbc:///?odbc_connect=***"),
+    ("https://me:se/cret@team:5000", "https://me:***@team:5000"),
+    ("https://me:se@cret@team/a", "https://me:***@team/a"),
+    ("https://team/?access_token=secret#x", "https://team/?access_token=***#x"),
+    ("me:secret@team:5000", "me:***@team:5000"),
+])
+def test_no_part_of_a_password_is_shown(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
+    assert "cret" not in reason(ValueError(f"cannot parse {uri!r} at all"), uri)
+    assert "cret" not in reason(RuntimeError(f"no {uri}/api"), uri)
+
+
+@pytest.mark.parametrize("uri", [
+    "http://127.0.0.1:5000", "http://me@team:5000/a@b:c", "postgresql://me@db:5432/x",
+    "postgresql://db/x?user=me@corp:b", "sqlite:////home/me:x@y/mlflow.db", "databricks",
+    "databricks://profile:scope", "file:/a:b@c", "sqlite:////a/b.db?mode=ro"])
+def test_what_is_no_password_is_shown(uri: str) -> None:
+    assert without_password(uri) == uri
+
+
+def test_an_error_that_may_quote_a_piece_of_the_password_says_how_to_write_it() -> None:
+    error = ValueError("invalid literal for int() with base 10: 'c@db'")
+    assert reason(error, "postgresql://me:a@b:c@db/x") == (
+        "ValueError; in its password, write / as %2F, @ as %40, ? as %3F and # as %23")
+    assert reason(error, "postgresql://me:a@db/x") == f"ValueError: {error}"
+
+
+def test_an_address_that_is_refused_is_refused_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^cannot track runs in 'me:\*\*\*@team:5000': give "):
+        resolve_uri(tmp_path, "me:secret@team:5000")
+    with pytest.raises(UserError, match=r"keep a database at .*b\?password=\*\*\*: choose "):
+        open_store(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}?password=secret")
+    with pytest.raises(UserError, match=r"^MLflow cannot use http://me:\*\*\*@127.0.0.1:9: "
+                                        r"\w+; in its password, write / as %2F, ") as refused:
+        open_store(tmp_path, "http://me:se/cret@127.0.0.1:9")
+    assert "se/" not in str(refused.value)
+    assert "cret" not in str(refused.value)
 
 
 def test_a_new_root_gets_a_database(tmp_path: Path) -> None:

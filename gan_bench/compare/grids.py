@@ -19,7 +19,7 @@ from PIL import Image
 
 from gan_bench.compare.mosaics import ACROSS, GREY, Pixels, tiles
 from gan_bench.compare.reading import connected
-from gan_bench.store import is_server, reason
+from gan_bench.store import is_server, quiet_mlflow, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,6 +72,7 @@ class Shown:
     notes: tuple[str, ...]
 
 
+@quiet_mlflow()
 def pictures(results: Results) -> Pictures:
     """Return the sample grids of all variants under some seeds, at some of the steps.
 
@@ -80,7 +81,8 @@ def pictures(results: Results) -> Pictures:
     try:
         places = _places(results)
     except Exception as error:  # a server, or whatever driver is behind the address
-        return Pictures({}, [], [], (f"MLflow does not give the pictures: {reason(error)}",))
+        why = reason(error, results.uri)
+        return Pictures({}, [], [], (f"MLflow does not give the pictures: {why}",))
     steps = sorted({step for found in places.values() for step in found})
     if not steps:
         return Pictures({}, [], [], ("there are no pictures of samples in MLflow",))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -27,8 +26,8 @@ from gan_bench.registry import nearest
 from gan_bench.root import checked_about
 from gan_bench.store import (
     check_version,
-    environment,
     is_server,
+    quiet_mlflow,
     reason,
     sqlite_path,
     without_password,
@@ -92,18 +91,17 @@ def read_experiment(uri: str, name: str) -> Stored:
     Raises:
         UserError: There is no such experiment, or the store cannot be read.
     """
-    os.environ.update(environment())
     database = sqlite_path(uri)
     try:
         if database is not None and not database.exists():
             raise UserError(f"there is no {database} yet: run an experiment first, or give --root "
                             f"or --tracking-uri")
-        with _uncollected():
+        with quiet_mlflow(), _uncollected():
             return _by_client(uri, name) if is_server(uri) else _by_sql(uri, name)
     except UserError:
         raise
     except Exception as error:  # a server, or whatever database driver is behind the address
-        raise UserError(f"cannot read MLflow at {without_password(uri)}: {reason(error)}"
+        raise UserError(f"cannot read MLflow at {without_password(uri)}: {reason(error, uri)}"
                         ) from error
 
 
@@ -194,8 +192,6 @@ def _select(connection: Connection, uri: str, name: str) -> Stored:
 def _by_client(uri: str, name: str) -> Stored:
     from mlflow import MlflowClient
 
-    # It logs each error that it raises as well; ours is one line, said once.
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     client = MlflowClient(tracking_uri=uri)
     experiments = {e.name: e for e in _all(lambda token: client.search_experiments(
         page_token=token))}
