@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -233,22 +234,19 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
     """
     threads = waiting[0].spec.compute.threads
     slots = settings.slots or gpus or max(1, len(os.sched_getaffinity(0)) // threads)
-    if slots > gpus > 0:  # what fits on a GPU is shared by its processes
-        together = max(1, together * gpus // slots)
+    together = runs_per_process(together, slots, gpus)
     queue = list(reversed(waiting))
     running: dict[int, _Worker] = {}
     killed: Counter[str] = Counter()
     try:
         while queue or running:
-            for slot in range(slots):
-                if queue and slot not in running:
-                    # An equal share of what there is for each slot: the last must not do it all.
-                    share = min(together, -(-len(queue) // slots))
-                    with _signals_wait():  # none is started that is not known of
-                        running[slot] = _Worker(context, [queue.pop() for _ in range(share)],
-                                                settings.execution, slot % gpus if gpus else None)
-                    for run in running[slot].runs:
-                        reporter.changed(run)
+            free = [slot for slot in range(slots) if slot not in running]
+            for slot, share in zip(free, shares(len(queue), len(free), together), strict=False):
+                with _signals_wait():  # none is started that is not known of
+                    running[slot] = _Worker(context, [queue.pop() for _ in range(share)],
+                                            settings.execution, slot % gpus if gpus else None)
+                for run in running[slot].runs:
+                    reporter.changed(run)
             wait([worker.process.sentinel for worker in running.values()], timeout=POLL)
             for slot, worker in list(running.items()):
                 if not worker.follow(reporter, mirror):
@@ -279,6 +277,31 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
             worker.follow(reporter, mirror)
             for run in worker.runs:
                 reporter.changed(run)
+
+
+def runs_per_process(together: int, slots: int, gpus: int) -> int:
+    """Return how many runs one process trains, where `together` runs fit on one GPU.
+
+    The processes of a GPU share what fits on it. With 3 slots on 2 GPUs, one of the GPUs has two.
+    """
+    if not gpus:
+        return together
+    return max(1, together // math.ceil(slots / gpus))
+
+
+def shares(waiting: int, free: int, together: int) -> list[int]:
+    """Return how many of the waiting runs each free slot starts now, in shares as equal as can be.
+
+    Runs of one process take hardly longer than one run, so a slot that starts fewer leaves the
+    others with a second round. Slots that start none have no share.
+
+    Args:
+        together: The most runs that one process trains.
+    """
+    if not free:
+        return []
+    share, over = divmod(min(waiting, free * together), free)
+    return [count for count in [share + 1] * over + [share] * (free - over) if count]
 
 
 class _Worker:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import io
 import warnings
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from torch import Tensor
 from gan_bench.data.files import TAR, ZIP, check_unpacked, contents, sizes
 from gan_bench.data.image_folder import SUFFIXES, is_image
 from gan_bench.data.pixels import FORMATS, is_deep, resize, square
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import UserError, one_line, printable
 from gan_bench.features import evenly
 from gan_bench.pictures import to_uint8
 
@@ -158,9 +156,11 @@ def _load(path: Path) -> NDArray[Any]:
             if not isinstance(array, np.ndarray):  # numpy gives a file of another kind as it is
                 raise ValueError(f"what it calls {name} is no array")
             return array
-    except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError,
-            zipfile.BadZipFile, zlib.error) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except UserError:
+        raise
+    except Exception as error:  # numpy and zipfile raise all sorts of things at broken files
+        why = (error.strerror if isinstance(error, OSError) and error.strerror else
+               printable(" ".join(str(error).split())) or type(error).__name__)
         if "allow_pickle" in why:  # which is no advice for a file that somebody else made
             why = "it is no array of numbers"
         raise UserError(f"{path}: cannot be read as an array: {why}; save it anew, with numpy.save "
@@ -180,12 +180,17 @@ def _from_array(array: NDArray[Any], path: Path, shape: Shape, count: int | None
                 resizing: bool) -> Given:
     try:
         if len(shape) == 1:
+            if array.ndim != 2:  # a single number has no length
+                raise ValueError(_no_vectors(array, shape))
             return _vectors(array[_spread(len(array), count, path)], shape)
         if array.ndim == 3:
             array = array[:, None]
         if array.ndim != 4 or not {array.shape[1], array.shape[3]} & {1, 3}:
             raise ValueError(f"has the shape {array.shape}; expected (N, H, W, C), (N, C, H, W) or "
                              f"(N, H, W), with 1 or 3 channels")
+        if 0 in array.shape[1:]:
+            raise ValueError(f"has the shape {array.shape}, and so no pixels; expected images of "
+                             f"{shape[1]}×{shape[2]}")
         if array.shape[1] not in (1, 3):
             array = array.transpose(0, 3, 1, 2)
         array = array[_spread(len(array), count, path)]
@@ -204,14 +209,17 @@ def _from_array(array: NDArray[Any], path: Path, shape: Shape, count: int | None
 
 def _vectors(array: NDArray[Any], shape: Shape) -> Given:
     if array.shape[1:] != shape or array.dtype.kind != "f":
-        raise ValueError(f"holds {array.dtype} of the shape {array.shape}; expected floats of "
-                         f"(N, {shape[0]})")
+        raise ValueError(_no_vectors(array, shape))
     with np.errstate(over="ignore"):
         points = array.astype(np.float32)
     if not np.isfinite(points).all():
         raise ValueError("holds values that are not finite, or too large for float32; check what "
                          "made them")
     return Given(torch.from_numpy(points), None)
+
+
+def _no_vectors(array: NDArray[Any], shape: Shape) -> str:
+    return f"holds {array.dtype} of the shape {array.shape}; expected floats of (N, {shape[0]})"
 
 
 def _levels(array: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:

@@ -225,3 +225,46 @@ def test_vectors(tmp_path: Path) -> None:
             read_images(tmp_path / "b.npz", (2,), None, False)
     with pytest.raises(UserError, match=r"holds vectors: give a \.npz"):
         read_images(tmp_path, (2,), None, False)
+
+
+FIELDS = np.dtype([("x", np.float32), ("y", np.float32)])
+HEADERS = {  # of format 1.0, as text that numpy would write otherwise
+    "long": "{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 2L), }",
+    "cut": "{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 2",
+    "huge": "{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 2), }" % 10**30,
+    "negative": "{'descr': '<f4', 'fortran_order': False, 'shape': (-5, 2), }",
+    "words": "{'descr': 'no type', 'fortran_order': False, 'shape': (5, 2), }",
+    "numbers": "{'descr': 3, 'fortran_order': False, 'shape': (5, 2), }"}
+
+
+@pytest.mark.parametrize("shape", [(2,), GREY])
+@pytest.mark.parametrize("bad", [
+    np.array(3.0), np.zeros(()), np.zeros(5), np.zeros((0, 2)), np.zeros((2, 0)),
+    np.zeros((4, 0, 0, 1)), np.zeros((4, 0, 0, 1), np.uint8), np.zeros((0, 16, 16), np.uint8),
+    np.zeros((5, 2), FIELDS), np.zeros((), FIELDS), np.zeros((4, 1, 16, 16), FIELDS),
+    np.zeros((5, 2), complex), np.zeros((4, 1, 16, 16), complex), np.array([["a", "b"]] * 5),
+    np.zeros((5, 2), "M8[s]"), np.zeros((4, 16, 16), bool), np.array([[None, 1]] * 5)],
+    ids=lambda bad: f"{bad.dtype.kind}{bad.shape}")
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_arrays_of_every_kind_are_refused_in_one_line(
+        tmp_path: Path, bad: NDArray[Any], shape: tuple[int, ...], suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    (np.save if suffix == "npy" else np.savez)(path, bad)
+    with pytest.raises(UserError) as refused:
+        read_images(path, shape, None, False)
+    line = str(refused.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+    assert any(word in line for word in ("expected", "save it anew", "are needed"))
+    assert "zero-size" not in line  # numpy's words for what the user cannot see
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
+def test_broken_headers_are_refused_in_one_line(tmp_path: Path, header: str) -> None:
+    text = HEADERS[header].encode() + b"\n"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(8))
+    with pytest.raises(UserError, match=r"a\.npy: ") as refused:
+        read_images(path, (2,), None, False)
+    assert "\n" not in str(refused.value)

@@ -100,6 +100,27 @@ def test_one_that_raises_stops_no_other(alone: dict[str, dict[str, object]], tmp
             assert left(run.folder(tmp_path)) == alone[run.variant]
 
 
+@pytest.mark.parametrize(("waiting", "slots", "busy", "pack", "shares"), [
+    (8, 2, 0, 8, [4, 4]), (20, 4, 0, 8, [5, 5, 5, 5]), (3, 2, 0, 2, [2, 1]),
+    (7, 4, 0, 8, [2, 2, 2, 1]), (20, 4, 2, 8, [8, 8]), (6, 4, 3, 8, [6]), (9, 4, 1, 2, [2, 2, 2]),
+    (2, 4, 0, 8, [1, 1]), (4, 4, 0, 1, [1, 1, 1, 1]), (5, 2, 2, 8, []), (0, 3, 0, 8, [])])
+def test_runs_are_shared_out_equally_over_the_free_slots(
+        waiting: int, slots: int, busy: int, pack: int, shares: list[int]) -> None:
+    assert execute.shares(waiting, slots - busy, pack) == shares
+
+
+@pytest.mark.parametrize(("pack", "slots", "gpus", "each"), [
+    (8, 2, 2, 8), (8, 1, 2, 8), (8, 4, 2, 4), (7, 4, 2, 3), (8, 3, 2, 4), (2, 8, 2, 1),
+    (3, 5, 0, 3)])
+def test_the_processes_of_a_gpu_together_have_no_more_runs_than_fit(
+        pack: int, slots: int, gpus: int, each: int) -> None:
+    """With 3 slots on 2 GPUs one has two processes: 8 runs fit on it, and not 2 × 5."""
+    assert execute.runs_per_process(pack, slots, gpus) == each
+    if 0 < gpus <= slots and pack >= slots:
+        most = max(sum(slot % gpus == gpu for slot in range(slots)) for gpu in range(gpus))
+        assert most * each <= pack < most * (each + 1)
+
+
 def test_the_launcher_shares_runs_out_and_follows_them_all(
         alone: dict[str, dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str]) -> None:
