@@ -85,8 +85,8 @@ def main() -> None:
     if len({*counts}) < 2 or min(counts) < 2:
         raise UserError(f"a line takes two --counts, as in 1000,5000, not {options.counts!r}")
     facts = METRICS[options.score].facts
-    if facts["extractor"] == "discriminator" or facts.get("asked"):
-        raise UserError(f"{options.score} asks {'for labels' if facts.get('asked') else 'D'}: give "
+    if facts.extractor == "discriminator" or facts.asked:
+        raise UserError(f"{options.score} asks {'for labels' if facts.asked else 'D'}: give "
                         f"a --score of samples alone")
     results = load_results(options.experiment, options.tracking_uri, options.root)
     runs = results.runs[results.runs["status"] == "FINISHED"]

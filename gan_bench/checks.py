@@ -31,7 +31,7 @@ def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: Eva
     if settings.batch_size > data.train:
         problems.append(("batch_size", f"{settings.batch_size:,} is more than the {data.train:,} "
                                        f"training examples; choose a smaller batch"))
-    refuse = registry.MODELS[settings.model.name].facts["refuses"]
+    refuse = registry.MODELS[settings.model.name].facts.refuses
     reason = refuse(data.shape, **settings.model.args)
     if "latent_dim" not in settings.model.args:
         problems.append(("model", f"{settings.model} has no argument latent_dim, the number of its "
@@ -44,11 +44,11 @@ def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: Eva
         problems += _unconditional(settings, data, evaluate)
     told = settings.condition != "none"
     problems += _unmeasurable(evaluate, data, told, "")
-    if "modes" not in registry.DATASETS[dataset.name].facts:
+    if registry.DATASETS[dataset.name].facts.modes is None:
         problems += [("evaluate.metrics", f"{name} needs known modes, and the data set {dataset} "
                                           f"states none")
                      for name in evaluate.all_metrics if data.shape == (2,)
-                     and registry.METRICS[name].facts["reference"] == "modes"]
+                     and registry.METRICS[name].facts.extractor == "coordinates"]
     if evaluate.final is not None:
         problems += _unmeasurable(evaluate.final, data, told, "final_")
         problems += _unmeasured(evaluate, evaluate.final, steps)
@@ -65,28 +65,27 @@ def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpe
     if settings.share_fakes and settings.d_steps > 1:
         problems.append(("share_fakes", "shared fakes have the labels of one batch, and D sees "
                                         f"{settings.d_steps} a step: set d_steps: 1"))
-    if settings.share_fakes and registry.LOSSES[settings.loss.name].facts.get("needs_real"):
+    if settings.share_fakes and registry.LOSSES[settings.loss.name].facts.needs_real:
         problems.append(("share_fakes", f"shared fakes have the labels of the real batch that "
                                         f"G's {settings.loss} asks for: set share_fakes: false"))
     problems += [("evaluate.metrics", f"{name} asks D about images without labels, and this D is "
                                       f"conditional: give evaluate.metrics without it")
                  for name in evaluate.all_metrics
-                 if registry.METRICS[name].facts["extractor"] == "discriminator"]
+                 if registry.METRICS[name].facts.extractor == "discriminator"]
     return problems
 
 
 def _unbearable(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
     """What penalties the model's D cannot carry, or never has to."""
     model = registry.MODELS[settings.model.name].facts
-    mixes, zeros = (fact in model and model[fact](**settings.model.args)
-                    for fact in ("mixes", "zeros"))
+    mixes, zeros = model.mixes(**settings.model.args), model.zeros(**settings.model.args)
     problems = []
     for penalty in settings.penalties:
         facts = registry.PENALTIES[penalty.name].facts
-        if mixes and facts["on_examples"]:
+        if mixes and facts.on_examples:
             problems.append(f"{penalty} needs a D that judges every example alone, and that of "
                             f"{settings.model} has batch norm: give the model `d_norm: none`")
-        if zeros and facts.get("divides", False):
+        if zeros and facts.divides:
             problems.append(f"{penalty} divides weights by their norm, and the D of "
                             f"{settings.model} begins with some that are 0: give the model "
                             f"`init: default`")
@@ -108,14 +107,14 @@ def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, told: bool, prefix: s
     problems = []
     for name in evaluate.metrics:
         facts = registry.METRICS[name].facts
-        reason, least = facts["refuses"](data), facts.get("least", 2)
-        if not reason and facts.get("asked") and not told:
+        reason, least = facts.refuses(data), facts.least
+        if not reason and facts.asked and not told:
             reason = ("compares with the class that each sample is asked for, and a run with "
                       "`condition: none` asks for none; give every variant a condition, or leave "
                       "it out")
-        if per_class := facts.get("least_per_class"):
+        if per_class := facts.least_per_class:
             least = per_class * data.classes
-        if not reason and facts["reference"] == "train" and data.train < least:
+        if not reason and facts.reference == "train" and data.train < least:
             reason = f"needs {least:,} training examples, and there are {data.train:,}"
         if reason:
             problems.append((f"evaluate.{prefix}metrics", f"{name} {reason}"))

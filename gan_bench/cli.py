@@ -227,7 +227,7 @@ def list_names(
     from gan_bench.recipes import RECIPES
     from gan_bench.registry import Registry, nearest
 
-    kinds: dict[str, Registry[Any]] = {
+    kinds: dict[str, Registry[Any, Any]] = {
         "datasets": registry.DATASETS, "models": registry.MODELS, "losses": registry.LOSSES,
         "penalties": registry.PENALTIES,
         "optimizers": registry.OPTIMIZERS, "extractors": registry.EXTRACTORS,
@@ -243,7 +243,7 @@ def list_names(
             arguments = ", ".join(
                 field if value.is_required() else f"{field}={value.default}"
                 for field, value in entry.schema.model_fields.items())
-            better = entry.facts.get("better")
+            better = entry.facts.better if isinstance(entry.facts, registry.MetricFacts) else None
             facts = f" ({better} is better)" if better else ""
             rows.append([f"  {entry.name}", entry.summary + facts, f"[{arguments}]"
                          if arguments else ""])

@@ -41,10 +41,10 @@ def prepare(metrics: list[str], data: Dataset, cache: Path, say: Say) -> None:
     """
     entries = [METRICS[name] for name in metrics]
     for entry in entries:
-        if reason := entry.facts["refuses"](data.facts):
+        if reason := entry.facts.refuses(data.facts):
             raise UserError(f"{entry.name} {reason}")
-        if entry.facts.get("asked") and entry.facts["reference"]:
-            labels = getattr(data, entry.facts["reference"]).labels
+        if entry.facts.asked and entry.facts.reference:
+            labels = getattr(data, entry.facts.reference).labels
             check_real_classes(labels.cpu().numpy())
     extractors = extractors_of(entries, data, cache, say)
     references_of(entries, extractors, data, cache, say)

@@ -301,7 +301,7 @@ def _due(run: RunSpec, curve: str) -> list[int]:
     """Every how many steps a run has something to log in a curve, for one reason or another."""
     return [1] if curve != "train/d_penalty" else sorted({
         int(part.args.get("every", 1)) for part in run.penalties
-        if registry.PENALTIES[part.name].facts["term"]})
+        if registry.PENALTIES[part.name].facts.term})
 
 
 def _never_logged(run: RunSpec, curve: str) -> str:
@@ -309,7 +309,7 @@ def _never_logged(run: RunSpec, curve: str) -> str:
     if not _due(run, curve):
         return "none of its penalties is a term of D's loss"
     if curve in ("train/d_loss_real", "train/d_loss_fake") and registry.LOSSES[
-            run.loss.name].facts.get("one_term"):
+            run.loss.name].facts.one_term:
         return f"the loss {run.loss} does not come apart into a real and a fake term"
     return ""
 

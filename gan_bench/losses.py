@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from gan_bench.registry import LOSSES
+from gan_bench.registry import LOSSES, LossFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def hinge() -> Loss:
                 lambda fake, real: -fake.mean())
 
 
-@LOSSES.register("relativistic_pairing", needs_real=True, one_term=True)
+@LOSSES.register("relativistic_pairing", LossFacts(needs_real=True, one_term=True))
 def relativistic_pairing() -> Loss:
     """RpGAN: the logit of a real example against that of the fake one beside it in the batch.
 
@@ -146,7 +146,7 @@ def jeffreys() -> Loss:
                 lambda fake, real: -conjugate(fake).mean())
 
 
-@LOSSES.register("batch_jeffreys", needs_real=True, one_term=True)
+@LOSSES.register("batch_jeffreys", LossFacts(needs_real=True, one_term=True))
 def batch_jeffreys() -> Loss:
     """A misreading of Jeffreys found in tutorials: D's outputs of a batch as two distributions.
 

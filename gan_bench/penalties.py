@@ -4,9 +4,9 @@ A registered factory takes its own arguments and returns a `Penalty`. A run name
 likes, and each does its part of D's update. Norms of gradients are of single examples, over all of
 an example's values; a D with batch norm mixes the examples of a batch, and is refused.
 
-Its facts: `on_examples`, whether it needs a D that judges every example alone; `term`, whether it
-is a term of D's loss (its argument `every`, if it has one, is then that of the `Penalty`);
-`divides`, whether it divides weights by their norm.
+Its `PenaltyFacts`: `on_examples`, whether it needs a D that judges every example alone; `term`,
+whether it is a term of D's loss (its argument `every`, if it has one, is then that of the
+`Penalty`); `divides`, whether it divides weights by their norm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from pydantic import Field
 
 from gan_bench.errors import UserError
-from gan_bench.registry import PENALTIES
+from gan_bench.registry import PENALTIES, PenaltyFacts
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ class Penalty:
     noise: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
 
 
-@PENALTIES.register("r1", on_examples=True, term=True)
+@PENALTIES.register("r1", PenaltyFacts(on_examples=True, term=True))
 def r1(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
     """γ/2 times the mean squared norm of D's gradient at real examples.
 
@@ -63,7 +63,7 @@ def r1(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
     return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, real).mean(), every)
 
 
-@PENALTIES.register("r2", on_examples=True, term=True)
+@PENALTIES.register("r2", PenaltyFacts(on_examples=True, term=True))
 def r2(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
     """γ/2 times the mean squared norm of D's gradient at generated examples.
 
@@ -72,7 +72,7 @@ def r2(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
     return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, fake).mean(), every)
 
 
-@PENALTIES.register("gradient_penalty", on_examples=True, term=True)
+@PENALTIES.register("gradient_penalty", PenaltyFacts(on_examples=True, term=True))
 def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: bool = False,
                      every: Every = 1) -> Penalty:
     """WGAN-GP: D's gradient norm is to be `target` between real and generated examples.
@@ -92,7 +92,7 @@ def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: 
     return Penalty(term, every)
 
 
-@PENALTIES.register("dragan", on_examples=True, term=True)
+@PENALTIES.register("dragan", PenaltyFacts(on_examples=True, term=True))
 def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
            noise: Literal["uniform", "gaussian"] = "uniform", every: Every = 1) -> Penalty:
     """DRAGAN: D's gradient norm is to be `target` around real examples.
@@ -118,7 +118,7 @@ def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
     return Penalty(term, every)
 
 
-@PENALTIES.register("weight_clip", on_examples=False, term=False)
+@PENALTIES.register("weight_clip", PenaltyFacts(on_examples=False, term=False))
 def weight_clip(*, limit: Weight = 0.01) -> Penalty:
     """Clip every parameter of D to ±`limit` after each of its updates.
 
@@ -134,7 +134,7 @@ def weight_clip(*, limit: Weight = 0.01) -> Penalty:
     return Penalty(after=after)
 
 
-@PENALTIES.register("spectral_norm", on_examples=False, term=False, divides=True)
+@PENALTIES.register("spectral_norm", PenaltyFacts(on_examples=False, term=False, divides=True))
 def spectral_norm(*, iterations: Every = 1) -> Penalty:
     """Divide the weights of D's linear and convolutional layers by their largest singular value.
 
@@ -163,7 +163,7 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
     return Penalty(build=build)
 
 
-@PENALTIES.register("instance_noise", on_examples=False, term=False)
+@PENALTIES.register("instance_noise", PenaltyFacts(on_examples=False, term=False))
 def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=1)] = 1.0,
                    ) -> Penalty:
     """Show D all examples with Gaussian noise, which fades linearly.

@@ -15,8 +15,8 @@ from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Regi
 from gan_bench.root import run_folders
 from gan_bench.spec import ExperimentSpec, describe_shape
 
-PARTS: dict[str, Registry[Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
-                                   "d_optimizer": OPTIMIZERS}
+PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
+                                        "d_optimizer": OPTIMIZERS}
 
 def as_json(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
     """Return a record for each run: id, variant, seed, state, step, steps, made_by."""
@@ -77,7 +77,7 @@ def _folded(spec: ExperimentSpec, table: dict[str, dict[str, str]]) -> dict[str,
     gone = {key for key, row in table.items() if ABSENT in row.values()
             and len({value for value in row.values() if value != ABSENT}) == 1}
 
-    def named(part: Part, key: str, known: Registry[Any]) -> str:
+    def named(part: Part, key: str, known: Registry[Any, Any]) -> str:
         usual = known[part.name].schema.model_construct().model_dump(mode="json")
         rest = [f"{k} {v}" for k, v in part.args.items()
                 if f"{key}.{k}" in gone and usual.get(k, ABSENT) != v]

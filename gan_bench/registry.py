@@ -17,19 +17,199 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Generic, Literal, Never, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from gan_bench.errors import UserError, one_line, printable, shown
+from gan_bench.facts import DataFacts
 
 T = TypeVar("T")
+F = TypeVar("F")
 P = ParamSpec("P")
+Better = Literal["lower", "higher"] | None
+Reference = Literal["train", "test", "modes", "frequencies"] | None
+VIEWS = ("pixels", "discriminator", "coordinates")
+
+
+def _flags(facts: object, *names: str) -> None:
+    """Refuse facts that are neither True nor False."""
+    for name in names:
+        if not isinstance(value := getattr(facts, name), bool):
+            raise ValueError(f"{type(facts).__name__}: {name} is True or False, not {shown(value)}")
+
+
+def _functions(facts: object, *names: str) -> None:
+    """Refuse facts that cannot be called."""
+    for name in names:
+        if not callable(value := getattr(facts, name)):
+            raise ValueError(f"{type(facts).__name__}: {name} is a function, not {shown(value)}")
+
+
+def _one_of(facts: object, name: str, *allowed: str | None) -> None:
+    """Refuse a fact that is none of the allowed values."""
+    if (value := getattr(facts, name)) not in allowed:
+        raise ValueError(f"{type(facts).__name__}: {name} is one of "
+                         f"{', '.join(map(repr, allowed))}, not {shown(value)}")
+
+
+def _never(**arguments: object) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class NoFacts:
+    """Of kinds of which nothing needs to be stated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFacts:
+    """What a data set states.
+
+    Attributes:
+        describe: (data root, **arguments) → DataFacts, without torch and without reading the data.
+        modes: **arguments → the centres of the modes and their common standard deviation, where
+            they are part of the data's definition.
+        channel: The loaded data set → the grey data set that is the whole of its first channel,
+            where it is a stack of grey images.
+    """
+
+    describe: Callable[..., DataFacts]
+    modes: Callable[..., tuple[list[tuple[float, float]], float]] | None = None
+    channel: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a function."""
+        _functions(self, "describe")
+        if self.modes is not None:
+            _functions(self, "modes")
+        if self.channel is not None:
+            _functions(self, "channel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a family of networks states.
+
+    Attributes:
+        refuses: (shape, **arguments) → the reason why it cannot make such data, or None.
+        mixes: **arguments → whether D judges an example by the others of its batch, as batch norm
+            does.
+        zeros: **arguments → whether D begins with layers whose weights are all 0.
+    """
+
+    refuses: Callable[..., str | None]
+    mixes: Callable[..., bool] = _never
+    zeros: Callable[..., bool] = _never
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a function."""
+        _functions(self, "refuses", "mixes", "zeros")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossFacts:
+    """What a loss states.
+
+    Attributes:
+        needs_real: Whether G's loss depends on logits of real examples.
+        one_term: Whether D's loss does not come apart into a real and a fake term.
+    """
+
+    needs_real: bool = False
+    one_term: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is neither True nor False."""
+        _flags(self, "needs_real", "one_term")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyFacts:
+    """What a penalty states.
+
+    Attributes:
+        on_examples: Whether it needs a D that judges every example alone.
+        term: Whether it is a term of D's loss.
+        divides: Whether it divides weights by their norm.
+    """
+
+    on_examples: bool
+    term: bool
+    divides: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is neither True nor False."""
+        _flags(self, "on_examples", "term", "divides")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricFacts:
+    """What a metric states; `gan_bench.metrics` says what each fact means."""
+
+    better: Better
+    extractor: str
+    reference: Reference
+    refuses: Callable[[DataFacts], str | None]
+    held_out: bool = False
+    asked: bool = False
+    matched: bool = False
+    least: int = 2
+    least_per_class: int | None = None
+    least_per_feature: int | None = None
+    range: tuple[float, float] | None = None
+    picture: Literal["nearest"] | None = None
+    returns: tuple[str, ...] = ()
+    protocol: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse values that no metric can have, and facts that contradict each other."""
+        _one_of(self, "better", "lower", "higher", None)
+        _one_of(self, "reference", "train", "test", "modes", "frequencies", None)
+        _one_of(self, "picture", "nearest", None)
+        _flags(self, "held_out", "asked", "matched")
+        _functions(self, "refuses")
+        counts = {name: getattr(self, name) for name in
+                  ("least", "least_per_class", "least_per_feature")}
+        for name, count in counts.items():
+            if (type(count) is not int or count < 1) and (name == "least" or count is not None):
+                raise ValueError(f"MetricFacts: {name} is a whole number from 1, not "
+                                 f"{shown(count)}")
+        if self.range is not None and not (
+                isinstance(self.range, tuple) and len(self.range) == 2
+                and self.range[0] < self.range[1]):
+            raise ValueError(f"MetricFacts: range is (least, greatest), not {shown(self.range)}")
+        if not isinstance(self.returns, tuple) or len({*self.returns}) < len(self.returns):
+            raise ValueError(f"MetricFacts: returns is a tuple of different names, not "
+                             f"{shown(self.returns)}")
+        if problem := self._contradiction():
+            raise ValueError(f"MetricFacts: {problem}")
+
+    def _contradiction(self) -> str | None:
+        """Why these facts cannot be true of a metric together; None if they can."""
+        view, reference = self.extractor, self.reference
+        examples = reference in ("train", "test")
+        if view == "coordinates" and reference not in ("modes", None):
+            return (f"extractor 'coordinates' compares with reference 'modes' or None, not "
+                    f"{reference!r}")
+        if reference == "modes" and view != "coordinates":
+            return f"reference 'modes' needs extractor 'coordinates', not {view!r}"
+        if reference == "frequencies" and view in VIEWS:
+            return f"reference 'frequencies' needs a registered extractor, not the view {view!r}"
+        if self.asked and (view == "discriminator" or self.matched
+                           or reference in ("modes", "frequencies")):
+            return ("asked goes with reference 'train', 'test' or None, and neither with matched "
+                    "nor with extractor 'discriminator'")
+        for name in ("matched", "least_per_feature"):
+            if getattr(self, name) and (view == "discriminator" or not examples):
+                return (f"{name} goes with reference 'train' or 'test', and not with extractor "
+                        f"'discriminator'")
+        return None
 
 
 class PartError(UserError, ValueError):
@@ -69,12 +249,12 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Entry(Generic[T]):
+class Entry(Generic[T, F]):
     """One registered factory."""
 
     name: str
     factory: Callable[..., T]
-    facts: Mapping[str, Any]
+    facts: F
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -97,57 +277,74 @@ class Entry(Generic[T]):
         return (inspect.getdoc(self.factory) or "").split("\n")[0]
 
 
-class Registry(Generic[T]):
+class Registry(Generic[T, F]):
     """The named factories of one kind of part.
 
     Args:
         kind: What an entry is, in the singular, for messages: `"model"`.
         group: The package or module of gan_bench that holds the built-in entries, and the
             entry-point group through which other packages add theirs: `"gan_bench.models"`.
-        facts: The facts that no entry goes without.
+        facts: The class of what an entry states: `MetricFacts`.
 
     Attributes:
         failed_plugins: The entry points that could not be loaded, each with the reason; nothing
             that they registered here is kept.
     """
 
-    def __init__(self, kind: str, group: str, *facts: str) -> None:
+    def __init__(self, kind: str, group: str, facts: type[F]) -> None:
         self.kind = kind
         self.group = group
-        self._needed = facts
+        self._facts = facts
         self.failed_plugins: dict[str, str] = {}
-        self._entries: dict[str, Entry[T]] = {}
+        self._entries: dict[str, Entry[T, F]] = {}
         self._loaded = False
 
     def register(
-        self, name: str, **facts: Any
+        self, name: str, facts: F | None = None, **keywords: Never
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """Register the decorated factory under `name`; `facts` are kept beside it.
 
+        They may be left out where each has a default.
+
         Raises:
-            ValueError: The name is taken, or cannot be part of a file's name; a fact is missing.
+            ValueError: The name is taken, or cannot be part of a file's name; the facts are
+                missing, of another kind, or given as keywords.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise ValueError(f"{shown(name)} is no name for a {self.kind}: a letter or digit, then "
                              f"letters, digits, `_`, `.` and `-`, 64 in all")
-        if missing := [fact for fact in self._needed if fact not in facts]:
-            raise ValueError(f"the {self.kind} {name!r} states no {' and no '.join(missing)}")
+        stated = self._stated(name, facts, [*keywords])
 
         def add(factory: Callable[P, T]) -> Callable[P, T]:
             if not self._loaded and not factory.__module__.startswith("gan_bench."):
                 self._load_own()  # so that it is the newcomer whose name is taken
             if name in self._entries:
                 raise ValueError(f"the {self.kind} {name!r} is registered twice")
-            self._entries[name] = Entry(name, factory, facts)
+            self._entries[name] = Entry(name, factory, stated)
             return factory
 
         return add
 
-    def __iter__(self) -> Iterator[Entry[T]]:
+    def _stated(self, name: str, facts: F | None, keywords: list[str]) -> F:
+        """Return the facts of an entry, by default those that need no statement."""
+        needed = [fact.name for fact in fields(self._facts)  # type: ignore[arg-type]
+                  if fact.default is MISSING and fact.default_factory is MISSING]
+        values = ", ".join(f"{fact}=…" for fact in keywords or needed)
+        cure = f"write register({name!r}, {self._facts.__name__}({values}))"
+        if keywords:
+            raise ValueError(f"the {self.kind} {name!r} states its facts as keywords; {cure}")
+        if facts is None and needed:
+            raise ValueError(f"the {self.kind} {name!r} states no {' and no '.join(needed)}; "
+                             f"{cure}")
+        if facts is not None and not isinstance(facts, self._facts):
+            raise ValueError(f"the {self.kind} {name!r} states {shown(facts)} as its facts; {cure}")
+        return self._facts() if facts is None else facts
+
+    def __iter__(self) -> Iterator[Entry[T, F]]:
         self._load()
         return iter([self._entries[name] for name in sorted(self._entries)])
 
-    def __getitem__(self, name: str) -> Entry[T]:
+    def __getitem__(self, name: str) -> Entry[T, F]:
         """Return the entry called `name`.
 
         Raises:
@@ -186,7 +383,7 @@ class Registry(Generic[T]):
             raise PartError(*(self._problem(entry, found) for found in error.errors())) from None
         return Part(name=entry.name, args=checked.model_dump(mode="json"))
 
-    def _problem(self, entry: Entry[T], found: ErrorDetails) -> tuple[str, str | None]:
+    def _problem(self, entry: Entry[T, F], found: ErrorDetails) -> tuple[str, str | None]:
         """Return what pydantic found wrong with an argument in words, and which it was."""
         argument = str(found["loc"][0]) if found["loc"] else None
         known = list(entry.schema.model_fields)
@@ -226,16 +423,21 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self.group}.{module.name}")
 
 
-DATASETS: Registry[Any] = Registry("dataset", "gan_bench.data", "describe")
-MODELS: Registry[Any] = Registry("model", "gan_bench.models", "refuses")
-LOSSES: Registry[Any] = Registry("loss", "gan_bench.losses")
-PENALTIES: Registry[Any] = Registry("penalty", "gan_bench.penalties", "on_examples", "term")
-OPTIMIZERS: Registry[Any] = Registry("optimizer", "gan_bench.optimizers")
-EXTRACTORS: Registry[Any] = Registry("extractor", "gan_bench.features")
-METRICS: Registry[Any] = Registry("metric", "gan_bench.metrics", "better", "extractor", "reference",
-                                  "refuses")
+DATASETS: Registry[Any, DatasetFacts] = Registry("dataset", "gan_bench.data", DatasetFacts)
+MODELS: Registry[Any, ModelFacts] = Registry("model", "gan_bench.models", ModelFacts)
+LOSSES: Registry[Any, LossFacts] = Registry("loss", "gan_bench.losses", LossFacts)
+PENALTIES: Registry[Any, PenaltyFacts] = Registry("penalty", "gan_bench.penalties", PenaltyFacts)
+OPTIMIZERS: Registry[Any, NoFacts] = Registry("optimizer", "gan_bench.optimizers", NoFacts)
+EXTRACTORS: Registry[Any, NoFacts] = Registry("extractor", "gan_bench.features", NoFacts)
+METRICS: Registry[Any, MetricFacts] = Registry("metric", "gan_bench.metrics", MetricFacts)
+MetricEntry = Entry[Any, MetricFacts]
+
+
+def scores_of(entry: MetricEntry) -> tuple[str, ...]:
+    """Return the names of a metric's scores: its facts' `returns`, or the metric's name."""
+    return entry.facts.returns or (entry.name,)
 
 
 def scores() -> list[str]:
-    """Return the names of all scores that metrics give: a metric's own, or its facts' `returns`."""
-    return [name for entry in METRICS for name in entry.facts.get("returns", (entry.name,))]
+    """Return the names of all scores that metrics give."""
+    return [name for entry in METRICS for name in scores_of(entry)]

@@ -50,12 +50,12 @@ def _resolve(node: dict[str, Any], partial: bool) -> dict[str, Any]:
     kind = node.get("kind")
     if kind is None:
         return node
-    found: Registry[Any] = getattr(registry, kind)
+    found: Registry[Any, Any] = getattr(registry, kind)
     return {**{k: v for k, v in node.items() if k in ("default", "description")},
             "anyOf": [{"enum": found.names()}, *_with_arguments(found, partial)]}
 
 
-def _with_arguments(found: Registry[Any], partial: bool) -> list[dict[str, Any]]:
+def _with_arguments(found: Registry[Any, Any], partial: bool) -> list[dict[str, Any]]:
     """Each entry as a mapping; if `partial`, without its name too, to change arguments only."""
     forms = []
     arguments: dict[str, Any] = {}

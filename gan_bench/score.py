@@ -31,13 +31,14 @@ from gan_bench.metrics import asks_d, asks_labels
 from gan_bench.metrics.conditional import CLASS
 from gan_bench.outcome import WEIGHTS, Progress
 from gan_bench.protocol import digest, refusal
-from gan_bench.registry import EXTRACTORS, METRICS, Entry
+from gan_bench.registry import EXTRACTORS, METRICS, MetricEntry
 from gan_bench.root import cache_of
 from gan_bench.sample import find_run, load_generator
 from gan_bench.scorer import Scorer
 from gan_bench.spec import Part, RunSpec, data_facts, describe_shape
 
 Say = Callable[[str], None]
+Side = Literal["train", "test"] | None
 # Measured by default, as far as they apply: what needs no download and no discriminator.
 USUAL = ("fd_classifier", "kd_classifier", "precision_classifier", "recall_classifier",
          "classifier_score", "fd_random", "nearest_train_mse", "high_quality", "modes_covered")
@@ -59,7 +60,7 @@ class Wanted:
     data_set: Part | None = None
     metrics: list[str] | None = None
     samples: int | None = None
-    split: Literal["train", "test"] | None = None
+    split: Side = None
     resize: bool = False
     log: bool = False
 
@@ -204,8 +205,8 @@ def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say
                         f"--experiment")
     facts = data_facts(wanted.data_set, data_root)
     names = wanted.metrics or [
-        entry.name for entry in map(METRICS.__getitem__, USUAL) if not entry.facts["refuses"](facts)
-        and not (entry.facts["extractor"] == "random" and facts.classes)
+        entry.name for entry in map(METRICS.__getitem__, USUAL) if not entry.facts.refuses(facts)
+        and not (entry.facts.extractor == "random" and facts.classes)
         and (wanted.split is None or _has_split(entry))]
     _refuse_asked(names, "images do not tell")
     given = read_images(path, facts.shape, wanted.samples, wanted.resize)
@@ -219,7 +220,7 @@ def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say
     return Report(str(path), *_scores(scorer, given.samples.to(device), how))
 
 
-def _scorer(data_set: Part, names: Sequence[str], count: int, split: str | None, root: Path,
+def _scorer(data_set: Part, names: Sequence[str], count: int, split: Side, root: Path,
             data_root: Path, device: str, say: Say, shape: tuple[int, ...]) -> Scorer:
     """Prepare the data and what the metrics need; refuse first what cannot be measured."""
     if not names:
@@ -234,7 +235,7 @@ def _scorer(data_set: Part, names: Sequence[str], count: int, split: str | None,
         if asks_d(entry.name):
             raise UserError(f"{entry.name} asks the discriminator in training, and there is none "
                             f"here; leave it out of --metrics")
-        if reason := entry.facts["refuses"](facts):
+        if reason := entry.facts.refuses(facts):
             raise UserError(f"{entry.name} {reason}")
     cache = cache_of(root)
     datasets.prepare(data_set, data_root, cache, say)
@@ -249,19 +250,19 @@ def _refuse_asked(names: Sequence[str], why: str) -> None:
                             f"{why}; name others with --metrics")
 
 
-def _has_split(entry: Entry[Any]) -> bool:
+def _has_split(entry: MetricEntry) -> bool:
     """Whether a metric compares features with those of real images, of whichever split."""
-    return entry.facts["extractor"] in EXTRACTORS.names() and entry.facts["reference"] == "train"
+    return entry.facts.extractor in EXTRACTORS.names() and entry.facts.reference == "train"
 
 
-def _against(entry: Entry[Any], split: str | None) -> Entry[Any]:
+def _against(entry: MetricEntry, split: Side) -> MetricEntry:
     """The metric with another split for its reference, if it is one that compares features."""
-    if split in (None, entry.facts["reference"]) or entry.facts["reference"] is None:
+    if split in (None, entry.facts.reference) or entry.facts.reference is None:
         return entry
     if not _has_split(entry):
-        raise UserError(f"{entry.name} is about {entry.facts['reference']} alone; leave it out of "
+        raise UserError(f"{entry.name} is about {entry.facts.reference} alone; leave it out of "
                         f"--metrics, or leave out --split")
-    return replace(entry, facts={**entry.facts, "reference": split})
+    return replace(entry, facts=replace(entry.facts, reference=split))
 
 
 def _scores(scorer: Scorer, samples: Tensor, how: dict[str, object], asked: Tensor | None = None,

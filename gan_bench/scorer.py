@@ -16,9 +16,10 @@ from gan_bench.errors import UserError
 from gan_bench.features import Extractor, Features, Say, evenly
 from gan_bench.features.cache import reference_features
 from gan_bench.metrics.conditional import Labels, check_classes
-from gan_bench.registry import DATASETS, EXTRACTORS, Entry, Part
+from gan_bench.registry import DATASETS, EXTRACTORS, MetricEntry, Part, scores_of
 
 Judge = Callable[[Tensor], Tensor]
+Key = tuple[str, str | None]  # a metric's extractor or view, and its reference
 BATCH = 250  # samples that G makes, and images that D judges, at a time
 
 
@@ -26,27 +27,22 @@ def _silent(line: str) -> None:
     pass
 
 
-def extractors_of(entries: Sequence[Entry[Any]], data: Dataset, cache: Path, say: Say,
+def extractors_of(entries: Sequence[MetricEntry], data: Dataset, cache: Path, say: Say,
                   ) -> dict[str, Extractor]:
     """Return the registered extractors that the metrics need, by name."""
-    needed = {entry.facts["extractor"] for entry in entries} & set(EXTRACTORS.names())
+    needed = {entry.facts.extractor for entry in entries} & set(EXTRACTORS.names())
     device = str(data.train.images.device)
     return {name: EXTRACTORS[name].factory(data, cache, device, say) for name in sorted(needed)}
 
 
-def references_of(entries: Sequence[Entry[Any]], extractors: dict[str, Extractor], data: Dataset,
-                  cache: Path, say: Say) -> dict[tuple[str, str], Features]:
+def references_of(entries: Sequence[MetricEntry], extractors: dict[str, Extractor], data: Dataset,
+                  cache: Path, say: Say) -> dict[Key, Features]:
     """Return the features of real images that the metrics need, by extractor and split."""
-    needed = {(entry.facts["extractor"], entry.facts["reference"]) for entry in entries}
+    needed = {(entry.facts.extractor, entry.facts.reference) for entry in entries}
     return {(name, split): reference_features(extractors[name], getattr(data, split).images,
                                               f"{data.fingerprint}/{split}", cache, say)
             for name, split in sorted(needed, key=str)
             if name in extractors and split in ("train", "test")}
-
-
-def _scores(entry: Entry[Any]) -> tuple[str, ...]:
-    """The names of a metric's scores."""
-    return tuple(entry.facts.get("returns", (entry.name,)))
 
 
 def _frequencies(data: Dataset) -> Features:
@@ -91,36 +87,37 @@ class Scorer:
             few samples for a metric.
     """
 
-    def __init__(self, metrics: Sequence[Entry[Any]], count: int, dataset: Part, data: Dataset,
+    def __init__(self, metrics: Sequence[MetricEntry], count: int, dataset: Part, data: Dataset,
                  cache: Path, say: Say = _silent) -> None:
         self._metrics, self._count, self._data = metrics, count, data
         self._extractors = extractors_of(self._metrics, data, cache, say)
         self._references = references_of(self._metrics, self._extractors, data, cache, say)
         self._sigma = 1.0
         for entry in self._metrics:
-            match entry.facts["extractor"], entry.facts["reference"]:
-                case "pixels" as view, split:
-                    self._references[view, split] = _pixels(getattr(data, split).images)
+            match entry.facts.extractor, entry.facts.reference:
                 case "coordinates" as view, split:
-                    modes = DATASETS[dataset.name].facts.get("modes")
+                    modes = DATASETS[dataset.name].facts.modes
                     if modes is None:
                         raise UserError(f"{entry.name} needs known modes, and the data set "
                                         f"{dataset} states none")
                     centres, self._sigma = modes(**dataset.args)
-                    self._references[view, split] = self._coordinates(np.array(centres))
+                    if split == "modes":
+                        self._references[view, split] = self._coordinates(np.array(centres))
+                case "pixels" as view, ("train" | "test") as split:
+                    self._references[view, split] = _pixels(getattr(data, split).images)
                 case view, "frequencies" as split:
                     self._references[view, split] = _frequencies(data)
         self._check_counts()
         self._matched = {key: self._references[key].spread(count) for key in
-                         {(entry.facts["extractor"], entry.facts["reference"])
-                          for entry in metrics if entry.facts.get("matched")}}
+                         {(entry.facts.extractor, entry.facts.reference)
+                          for entry in metrics if entry.facts.matched}}
         # As many real examples as samples: those of either split that D judges, or held-out ones.
         self._real = {split: _spread(getattr(data, split).images, count)
                       for split in ("train", "test")}
         # Kept, since their distances to the training images are too; D's view of them changes.
         self._held_out = {view: self._view(view, self._real["test"], None)
-                          for view in {entry.facts["extractor"] for entry in metrics
-                                       if entry.facts.get("held_out")} - {"discriminator"}}
+                          for view in {entry.facts.extractor for entry in metrics
+                                       if entry.facts.held_out} - {"discriminator"}}
 
     def __call__(self, samples: Tensor, discriminator: Judge | None = None,
                  asked: Tensor | None = None) -> dict[str, float]:
@@ -142,17 +139,17 @@ class Scorer:
             fakes: dict[str, Features] = {}
             results: dict[str, float] = {}
             for entry in self._metrics:
-                view, reference = entry.facts["extractor"], entry.facts["reference"]
+                view, reference = entry.facts.extractor, entry.facts.reference
                 if view not in fakes:
                     fakes[view] = self._view(view, samples, discriminator)
                 real = self._reference(entry)
-                if view == "discriminator":
+                if view == "discriminator" and reference is not None:
                     real = _logits(discriminator, self._real[reference])
                 more: list[object] = []
-                if entry.facts.get("held_out"):
+                if entry.facts.held_out:
                     more.append(self._held_out.get(view) or _logits(discriminator,
                                                                     self._real["test"]))
-                if entry.facts.get("asked"):
+                if entry.facts.asked:
                     more.append(self._labels(entry, asked))
                 score = entry.factory(real, fakes[view], *more)
                 results |= score if isinstance(score, dict) else {entry.name: score}
@@ -170,36 +167,36 @@ class Scorer:
             UserError: A class is asked for too seldom, or has too few real examples.
         """
         for entry in self._metrics:
-            if asked is not None and entry.facts.get("asked") and entry.facts["reference"]:
+            if asked is not None and entry.facts.asked and entry.facts.reference:
                 check_classes(self._labels(entry, asked))
 
     def protocol(self, **how: object) -> dict[str, dict[str, object]]:
         """Return how each score is measured, by its name; `how` says where the samples are from."""
-        return {name: {**self._measured_by(entry), **how, **entry.facts.get("protocol", {})}
-                for entry in self._metrics for name in _scores(entry)}
+        return {name: {**self._measured_by(entry), **how, **entry.facts.protocol}
+                for entry in self._metrics for name in scores_of(entry)}
 
     def _check_counts(self) -> None:
         """Refuse before training what the number of samples does not allow."""
         for entry in self._metrics:
-            least = entry.facts.get("least", 2)
-            if per_feature := entry.facts.get("least_per_feature"):
-                real = self._references[entry.facts["extractor"], entry.facts["reference"]]
+            least = entry.facts.least
+            if per_feature := entry.facts.least_per_feature:
+                real = self._references[entry.facts.extractor, entry.facts.reference]
                 least = per_feature * real.values.shape[1]
-            if per_class := entry.facts.get("least_per_class"):
+            if per_class := entry.facts.least_per_class:
                 least = per_class * self._data.facts.classes
             if self._count < least:
                 raise UserError(f"{entry.name} needs at least {least:,} samples, and there are "
                                 f"{self._count:,}; give more, or leave it out")
 
-    def _reference(self, entry: Entry[Any]) -> Features | None:
+    def _reference(self, entry: MetricEntry) -> Features | None:
         """The real examples that a metric compares with; None where D makes them or none are."""
-        known = self._matched if entry.facts.get("matched") else self._references
-        return known.get((entry.facts["extractor"], entry.facts["reference"]))
+        known = self._matched if entry.facts.matched else self._references
+        return known.get((entry.facts.extractor, entry.facts.reference))
 
-    def _labels(self, entry: Entry[Any], asked: Tensor | None) -> Labels:
+    def _labels(self, entry: MetricEntry, asked: Tensor | None) -> Labels:
         """The classes of the samples, and of the real examples that a metric compares with."""
         assert asked is not None, "the caller leaves out the metrics that must know"
-        split = entry.facts["reference"]
+        split = entry.facts.reference
         real = getattr(self._data, split).labels.cpu().numpy() if split else None
         return Labels(asked.cpu().numpy(), real)
 
@@ -217,13 +214,13 @@ class Scorer:
     def _coordinates(self, points: np.ndarray[Any, Any]) -> Features:
         return Features(points.astype(np.float64) / self._sigma, None, "coordinates")
 
-    def _measured_by(self, entry: Entry[Any]) -> dict[str, object]:
-        view, reference = entry.facts["extractor"], entry.facts["reference"]
+    def _measured_by(self, entry: MetricEntry) -> dict[str, object]:
+        view, reference = entry.facts.extractor, entry.facts.reference
         real = self._reference(entry)
         extractor = self._extractors.get(view)
-        held_out = {"held_out": len(self._real["test"])} if entry.facts.get("held_out") else {}
+        held_out = {"held_out": len(self._real["test"])} if entry.facts.held_out else {}
         match view, reference:
-            case "discriminator", split:
+            case "discriminator", ("train" | "test") as split:
                 count = len(self._real[split])
             case _, "frequencies":
                 count = self._data.facts.train

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -359,8 +359,7 @@ def data_facts(dataset: Part, data_root: Path) -> DataFacts:
     Raises:
         UserError: A folder or archive is not there, or is empty.
     """
-    describe: Callable[..., DataFacts] = registry.DATASETS[dataset.name].facts["describe"]
-    return describe(data_root, **dataset.args)
+    return registry.DATASETS[dataset.name].facts.describe(data_root, **dataset.args)
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:

@@ -136,7 +136,7 @@ def due(step: int, every: int | None) -> bool:
 
 def _shows_nearest(spec: RunSpec) -> bool:
     """Whether a metric of the run asks for samples beside their nearest training images."""
-    return spec.data.is_image and any(METRICS[name].facts.get("picture") == "nearest"
+    return spec.data.is_image and any(METRICS[name].facts.picture == "nearest"
                                       for name in spec.evaluate.all_metrics)
 
 

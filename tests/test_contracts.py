@@ -20,10 +20,11 @@ from gan_bench.errors import SpecError
 from gan_bench.experiment import load_experiment
 from gan_bench.models import Networks, build_networks
 from gan_bench.penalties import Penalty
-from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry
+from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, ModelFacts, PenaltyFacts
 from gan_bench.spec import RunSpec
 from gan_bench.train import Batches
 
+ModelEntry = Entry[Any, ModelFacts]
 SHAPES = [(channels, side, side) for side in (8, 14, 16, 28, 32, 64) for channels in (1, 3)]
 SMALL = {"width": 4, "latent_dim": 5}
 PICTURES = """\
@@ -73,26 +74,25 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
                                       samples=2000).train.images)
 
 
-def small(entry: Entry[Any], **given: object) -> dict[str, Any]:
+def small(entry: ModelEntry, **given: object) -> dict[str, Any]:
     """The arguments of a small network of this family, as far as it takes them."""
     wanted: dict[str, Any] = {**SMALL, **given}
     return {"name": entry.name} | {key: value for key, value in wanted.items()
                                    if key in entry.schema.model_fields}
 
 
-def refuses(entry: Entry[Any], shape: tuple[int, ...]) -> str | None:
+def refuses(entry: ModelEntry, shape: tuple[int, ...]) -> str | None:
     part = MODELS.parse(small(entry))
-    reason: str | None = entry.facts["refuses"](shape, **part.args)
-    return reason
+    return entry.facts.refuses(shape, **part.args)
 
 
-def declares(entry: Entry[Any], fact: str, **given: object) -> bool:
+def declares(entry: ModelEntry, fact: str, **given: object) -> bool:
     """Whether D is declared to have this property."""
     part = MODELS.parse(small(entry, **given))
-    return fact in entry.facts and bool(entry.facts[fact](**part.args))
+    return bool(getattr(entry.facts, fact)(**part.args))
 
 
-def a_shape(entry: Entry[Any]) -> tuple[int, ...]:
+def a_shape(entry: ModelEntry) -> tuple[int, ...]:
     """A shape that the model makes: 32 pixels if it can, where each has all its kinds of layers."""
     return next(shape for shape in [(3, 32, 32), *SHAPES] if refuses(entry, shape) is None)
 
@@ -142,7 +142,7 @@ ENTRIES = [pytest.param(entry, id=entry.name) for entry in MODELS]
 
 @pytest.mark.parametrize(("entry", "shape"), models(legal=True))
 def test_a_model_builds_trains_samples_and_resumes_to_the_bit(
-        pictures: Path, entry: Entry[Any], shape: tuple[int, ...]) -> None:
+        pictures: Path, entry: ModelEntry, shape: tuple[int, ...]) -> None:
     spec = plan(pictures, small(entry), shape)
     assert spec.data.shape == shape
     latent_dim = int(spec.model.args["latent_dim"])
@@ -183,7 +183,7 @@ def test_a_model_builds_trains_samples_and_resumes_to_the_bit(
 
 @pytest.mark.parametrize(("entry", "shape"), models(legal=False))
 def test_a_size_that_a_model_cannot_make_is_refused_with_the_reason(
-        pictures: Path, entry: Entry[Any], shape: tuple[int, ...]) -> None:
+        pictures: Path, entry: ModelEntry, shape: tuple[int, ...]) -> None:
     with pytest.raises(SpecError) as error:
         plan(pictures, small(entry), shape)
     reason = refuses(entry, shape)
@@ -194,7 +194,7 @@ def test_a_size_that_a_model_cannot_make_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_every_weight_is_drawn(entry: Entry[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_weight_is_drawn(entry: ModelEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left as it was in memory would be NaN here."""
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     torch.use_deterministic_algorithms(True)
@@ -210,26 +210,26 @@ def test_every_weight_is_drawn(entry: Entry[Any], monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("penalty", [pytest.param(entry, id=entry.name) for entry in PENALTIES])
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_a_model_carries_every_penalty_that_it_does_not_refuse(
-        pictures: Path, entry: Entry[Any], penalty: Entry[Penalty]) -> None:
+        pictures: Path, entry: ModelEntry, penalty: Entry[Penalty, PenaltyFacts]) -> None:
     override = f"base.penalties=[{penalty.name}]"
     given: dict[str, object] = {}
     for fact, of_penalty, message, cure in (
             ("mixes", "on_examples", "needs a D that judges every example", {"d_norm": "none"}),
             ("zeros", "divides", "divides weights by their norm", {"init": "default"})):
-        if declares(entry, fact) and penalty.facts.get(of_penalty, False):
+        if declares(entry, fact) and getattr(penalty.facts, of_penalty):
             with pytest.raises(SpecError, match=f"penalties: {penalty.name} {message}"):
                 plan(pictures, small(entry), a_shape(entry), override)
             given = cure
     engine = Engine(plan(pictures, small(entry, **given), a_shape(entry), override), "cpu")
     for seen in advance(engine, range(1, 3)):
         assert all(bool(value.isfinite()) for value in seen.values())
-        assert ("train/d_penalty" in seen) == penalty.facts["term"]
+        assert ("train/d_penalty" in seen) == penalty.facts.term
     assert int(engine.first_bad) == 0
 
 
 @pytest.mark.parametrize("d_norm", ["batch", "none"])
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_a_discriminator_mixes_examples_if_it_says_so(entry: Entry[Any], d_norm: str) -> None:
+def test_a_discriminator_mixes_examples_if_it_says_so(entry: ModelEntry, d_norm: str) -> None:
     """In double precision, where only another sum, and not its rounding, is of any size."""
     given = {"d_norm": d_norm, "dropout": 0.0}  # which would draw for the whole batch at once
     part = MODELS.parse(small(entry, **given))

@@ -88,7 +88,7 @@ def test_the_losses_of_one_term_are_those_that_say_so(tmp_path: Path) -> None:
         engine = Engine(a_run(tmp_path, "variants={}", f"base.loss={entry.name}"), "cpu")
         real = torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         seen = engine.step(1, [real], True, real if engine.needs_real else None)
-        assert ("train/d_loss_real" in seen) is not entry.facts.get("one_term", False)
+        assert ("train/d_loss_real" in seen) is not entry.facts.one_term
 
 
 def test_a_margin_may_be_of_a_mean(tmp_path: Path) -> None:

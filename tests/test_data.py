@@ -34,8 +34,7 @@ from gan_bench.registry import DATASETS, Part
 
 
 def facts_of(part: Part, root: Path) -> DataFacts:
-    facts: DataFacts = DATASETS[part.name].facts["describe"](root, **part.args)
-    return facts
+    return DATASETS[part.name].facts.describe(root, **part.args)
 
 
 def decoded(value: object, root: Path, cache: Path, said: list[str] | None = None) -> Dataset:
@@ -57,7 +56,7 @@ def test_plan_needs_no_heavy_module() -> None:
         "for entry in DATASETS:\n"
         "    entry.schema\n"
         "    if entry.name != 'image_folder':\n"
-        "        entry.facts['describe'](Path('.'), **DATASETS.parse(entry.name).args)\n"
+        "        entry.facts.describe(Path('.'), **DATASETS.parse(entry.name).args)\n"
         "heavy = {'torch', 'torchvision', 'numpy', 'PIL', 'sklearn', 'scipy'} & set(sys.modules)\n"
         "print(DATASETS.names(), heavy)")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -101,7 +101,7 @@ FORMULAS: dict[str, tuple[object, tuple[Any, ...]]] = {
 
 def test_a_plan_knows_which_losses_ask_for_real_examples() -> None:
     for entry in LOSSES:
-        assert entry.facts.get("needs_real", False) == build(entry.name).needs_real
+        assert entry.facts.needs_real == build(entry.name).needs_real
 
 
 def tensors() -> tuple[Tensor, Tensor]:

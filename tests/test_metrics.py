@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from gan_bench.errors import SpecError, UserError
 from gan_bench.experiment import load_experiment
 from gan_bench.facts import DataFacts
 from gan_bench.features import Features, covariance, fit_gaussian
+from gan_bench.metrics import refuses_nothing
 from gan_bench.metrics.discriminator import d_accuracy
 from gan_bench.metrics.frechet import frechet_distance
 from gan_bench.metrics.modes import high_quality, modes_covered
 from gan_bench.metrics.nearest import nearest_train_mse
 from gan_bench.metrics.score import class_score, inception_score
-from gan_bench.registry import DATASETS, EXTRACTORS, METRICS
+from gan_bench.registry import DATASETS, EXTRACTORS, METRICS, DatasetFacts, MetricFacts
 from gan_bench.scorer import Scorer
 
 LABELLED = DataFacts((1, 8, 8), 10, 100, 100, "a")
@@ -206,18 +208,41 @@ def test_samples_out_of_reach_cover_nothing() -> None:
 def test_every_metric_states_its_facts(name: str) -> None:
     entry = METRICS[name]
     views = {"pixels", "discriminator", "coordinates", *EXTRACTORS.names()}
-    assert entry.facts["better"] in ("lower", "higher", None)
-    assert entry.facts["extractor"] in views
-    assert entry.facts["reference"] in ("train", "test", "modes", "frequencies", None)
+    assert entry.facts.extractor in views
     assert entry.summary
     for data in (LABELLED, UNLABELLED, POINTS):
-        reason = entry.facts["refuses"](data)
+        reason = entry.facts.refuses(data)
         assert reason is None or reason.startswith("needs ")
+
+
+@pytest.mark.parametrize(("wrong", "why"), [
+    ({"better": "lowest"}, "better is one of 'lower', 'higher', None, not 'lowest'"),
+    ({"reference": "validation"}, "reference is one of"),
+    ({"refuses": None}, "refuses is a function"),
+    ({"matched": 1}, "matched is True or False, not 1"),
+    ({"least": 0}, "least is a whole number from 1, not 0"),
+    ({"least_per_class": 2.5}, "least_per_class is a whole number"),
+    ({"range": (1, 0)}, r"range is \(least, greatest\), not"),
+    ({"returns": "nearest_ratio"}, "returns is a tuple of different names"),
+    ({"returns": ("a", "a")}, "returns is a tuple of different names"),
+    ({"reference": "modes"}, "'modes' needs extractor 'coordinates', not 'pixels'"),
+    ({"extractor": "coordinates"}, "'modes' or None, not 'train'"),
+    ({"reference": "frequencies"}, "'frequencies' needs a registered extractor"),
+    ({"reference": None, "matched": True}, "matched goes with reference"),
+    ({"extractor": "discriminator", "least_per_feature": 2}, "least_per_feature goes with"),
+    ({"asked": True, "matched": True}, "asked goes with"),
+])
+def test_facts_that_no_metric_can_have_are_refused(wrong: dict[str, Any], why: str) -> None:
+    right: dict[str, Any] = {"better": None, "extractor": "pixels", "reference": "train",
+                             "refuses": refuses_nothing}
+    MetricFacts(**right)
+    with pytest.raises(ValueError, match=f"^MetricFacts: .*{why}"):
+        MetricFacts(**{**right, **wrong})
 
 
 def test_what_is_refused() -> None:
     def takes(data: DataFacts) -> set[str]:
-        return {entry.name for entry in METRICS if not entry.facts["refuses"](data)}
+        return {entry.name for entry in METRICS if not entry.facts.refuses(data)}
 
     anything = {"d_accuracy", "d_gap", "nearest_train_mse", "fid", "is", "fd_classifier",
                 "high_quality", "precision_inception", "kd_classifier_spread", "fid_inf"}
@@ -246,8 +271,11 @@ def test_modes_are_those_that_the_data_set_states(tmp_path: Path, known: bool) -
         at = np.repeat(np.array([[0, 0], [1, 0], [2, 0], [3, 0]], np.float32), 10, axis=0)
         return Arrays(ArraySplit(at, None), ArraySplit(at[::4], None))
 
-    facts = {"modes": lambda: ([(0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0)], 0.1)}
-    DATASETS.register("points", describe=describe, **(facts if known else {}))(points)
+    def modes() -> tuple[list[tuple[float, float]], float]:
+        return [(0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0)], 0.1
+
+    facts = DatasetFacts(describe=describe, modes=modes if known else None)
+    DATASETS.register("points", facts)(points)
     try:
         part, cache = DATASETS.parse("points"), tmp_path / "cache"
         datasets.prepare(part, tmp_path, cache)

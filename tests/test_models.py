@@ -9,20 +9,20 @@ import torch
 from torch import nn
 
 from gan_bench.models import Networks, build_networks, r3
-from gan_bench.registry import MODELS, Entry
+from gan_bench.registry import MODELS, Entry, ModelFacts
 
 ENTRIES = [pytest.param(entry, id=entry.name) for entry in MODELS]
 SHAPES = [(channels, side, side) for channels in (1, 3) for side in (16, 28, 32, 64)] + [(2,)]
 
 
-def serves(entry: Entry[object], shape: tuple[int, ...]) -> bool:
-    return entry.facts["refuses"](shape) is None
+def serves(entry: Entry[object, ModelFacts], shape: tuple[int, ...]) -> bool:
+    return entry.facts.refuses(shape) is None
 
 
 @pytest.mark.parametrize(("entry", "shape"), [
     pytest.param(entry, shape, id=f"{entry.name}-{shape}")
     for entry in MODELS for shape in SHAPES if serves(entry, shape)])
-def test_builds_what_it_serves(entry: Entry[object], shape: tuple[int, ...]) -> None:
+def test_builds_what_it_serves(entry: Entry[object, ModelFacts], shape: tuple[int, ...]) -> None:
     part = MODELS.parse({"name": entry.name, "width": 8, "latent_dim": 5})
     networks = build_networks(part, shape, 0)
     made = networks.generator(torch.randn(3, 5))
@@ -49,7 +49,7 @@ def test_every_family_serves_what_the_documentation_says() -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_parameters_are_registered_in_forward_order(entry: Entry[object]) -> None:
+def test_parameters_are_registered_in_forward_order(entry: Entry[object, ModelFacts]) -> None:
     """Gradients reach the last layer first, so the order is seen backward."""
     part = MODELS.parse(entry.name)
     networks = build_networks(part, (1, 32, 32), 0)

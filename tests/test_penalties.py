@@ -20,7 +20,7 @@ from gan_bench.penalties import Penalty
 from gan_bench.registry import PENALTIES
 
 W = torch.tensor([3.0, -4.0, 12.0], dtype=torch.float64)  # of norm 13
-ON_EXAMPLES = [entry.name for entry in PENALTIES if entry.facts["on_examples"]]
+ON_EXAMPLES = [entry.name for entry in PENALTIES if entry.facts.on_examples]
 
 
 def build(name: str, **arguments: object) -> Penalty:

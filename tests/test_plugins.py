@@ -27,7 +27,7 @@ from pydantic import Field
 from gan_bench.losses import Loss
 from gan_bench.models import Networks
 from gan_bench.penalties import Penalty
-from gan_bench.registry import LOSSES, MODELS, PENALTIES
+from gan_bench.registry import LOSSES, MODELS, PENALTIES, ModelFacts, PenaltyFacts
 
 
 @LOSSES.register("squares")
@@ -41,7 +41,7 @@ def squares(*, target: Annotated[float, Field(gt=0)], scale: float = 0.5) -> Los
                 lambda fake, real: scale * (fake - target).square().mean())
 
 
-@PENALTIES.register("decay", on_examples=False, term=True)
+@PENALTIES.register("decay", PenaltyFacts(on_examples=False, term=True))
 def decay(*, weight: Annotated[float, Field(gt=0)] = 0.1) -> Penalty:
     """The squared weights of D's judgement: its mean logit on fakes."""
     return Penalty(lambda d, real, fake, draws: weight * d(fake).square().mean())
@@ -51,7 +51,7 @@ def refuses(shape, **arguments):
     return None if len(shape) == 3 else "it makes images alone"
 
 
-@MODELS.register("linear", refuses=refuses)
+@MODELS.register("linear", ModelFacts(refuses=refuses))
 def linear(shape, *, latent_dim: Annotated[int, Field(ge=1)] = 8) -> Networks:
     """One matrix each."""
     from math import prod
@@ -266,8 +266,8 @@ def test_spectral_norm_on_a_model_that_has_its_own_is_refused_before_training(
 
 def test_what_states_no_facts_is_named(tmp_path: Path) -> None:
     """Without them `plan` could not check it."""
-    source = ADDED.replace('"linear", refuses=refuses', '"linear"').replace(
-        '"decay", on_examples=False, term=True', '"decay", term=True')
+    source = ADDED.replace('"linear", ModelFacts(refuses=refuses)', '"linear"').replace(
+        '(on_examples=False, term=True)', '(term=True)')
     models, penalties = source.partition('@PENALTIES')[0] + source[source.index("def refuses"):], \
         source.partition("def refuses")[0]
     install(tmp_path, "models_of_his", models.replace('"squares"', '"squares1"'), "models")
@@ -275,7 +275,64 @@ def test_what_states_no_facts_is_named(tmp_path: Path) -> None:
                   "penalties")
     done = gan_bench("list", env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    assert ("plug-in models_of_his failed: ValueError: the model 'linear' states no refuses"
-            in done.stdout)
-    assert ("plug-in penalties_of_hers failed: ValueError: the penalty 'decay' states no "
-            "on_examples" in done.stdout)
+    assert ("plug-in models_of_his failed: ValueError: the model 'linear' states no refuses; write "
+            "register('linear', ModelFacts(refuses=…))\n" in done.stdout)
+    assert ("plug-in penalties_of_hers failed: TypeError: PenaltyFacts.__init__() missing 1 "
+            "required keyword-only argument: 'on_examples'\n" in done.stdout)
+
+
+def brightness(extractor: str, reference: str | None) -> str:
+    """A plug-in's metric: the mean of what it sees of the samples."""
+    return (
+        "from gan_bench.metrics import refuses_vectors\n"
+        "from gan_bench.registry import METRICS, MetricFacts\n"
+        f"@METRICS.register('brightness', MetricFacts(better=None, extractor={extractor!r},\n"
+        f"                  reference={reference!r}, refuses=refuses_vectors))\n"
+        "def brightness(real, fake):\n    '''Mean value.'''\n"
+        "    assert real is None\n    return float(fake.values.mean())\n")
+
+
+@pytest.mark.parametrize("view", ["pixels", "discriminator", "random"])
+def test_a_metric_of_the_samples_alone_is_measured(tmp_path: Path, view: str) -> None:
+    env = install(tmp_path / "site", "bright", brightness(view, None), "metrics")
+    text = STUDY.partition("  known:")[0] + "evaluate: {samples: 50, metrics: [brightness]}\n"
+    file = write_experiment(tmp_path, text + "compute: {device: cpu}\n")
+    done = gan_bench("run", file, "--root", tmp_path / "root", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    journals = list(tmp_path.glob("root/runs/tiny/*/journal.jsonl"))
+    assert len(journals) == 2
+    for journal in journals:
+        records = [json.loads(line) for line in journal.read_text().splitlines()]
+        (value,) = [record["values"]["eval/brightness"] for record in records
+                    if "eval/brightness" in record.get("values", {})]
+        if view == "pixels":
+            assert 0 < value < 255
+        (protocol,) = [record["protocol"] for record in records if record["kind"] == "protocol"]
+        measured = protocol["eval/brightness"]
+        assert (measured["data"], measured["split"], measured["real"]) == (None, None, 0)
+
+
+def test_old_misspelt_and_contradicting_facts_are_named(tmp_path: Path) -> None:
+    good = brightness("pixels", "train")
+    old = good.replace("MetricFacts(better", "better").replace("vectors))", "vectors)")
+    sources = {
+        "old": (old, "ValueError: the metric 'brightness' states its facts as keywords; write "
+                "register('brightness', MetricFacts(better=…, extractor=…, reference=…, "
+                "refuses=…))"),
+        "misspelt": (good.replace("better=None", "better=None, matchd=True"),
+                     "TypeError: MetricFacts.__init__() got an unexpected keyword argument "
+                     "'matchd'"),
+        "clash": (brightness("pixels", "modes"), "ValueError: MetricFacts: reference 'modes' needs "
+                  "extractor 'coordinates', not 'pixels'"),
+        "other": (good.replace("MetricFacts(better", "dict(better"), "ValueError: the metric "
+                  "'brightness' states {'better': None, 'extractor': 'pixels', 'reference': "),
+    }
+    for name, (source, _) in sources.items():
+        env = install(tmp_path, name, source, "metrics")
+    done = gan_bench("list", "metrics", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, (_, reason) in sources.items():
+        line = line_of(done.stdout, f"  plug-in {name} failed: ")
+        assert line.startswith(f"  plug-in {name} failed: {reason}")
+    assert "  brightness " not in done.stdout
+    line_of(done.stdout, "  fid ", "lower is better")

@@ -38,7 +38,7 @@ from gan_bench.experiment import load_experiment
 from gan_bench.images import read_images
 from gan_bench.mirror import Mirror, open_store
 from gan_bench.recording import Journal
-from gan_bench.registry import Registry
+from gan_bench.registry import NoFacts, Registry
 from gan_bench.root import locked, run_folders
 from gan_bench.sync import sync
 
@@ -115,7 +115,7 @@ def test_the_command_makes_nothing_anywhere(tmp_path: Path, name: str, command: 
 
 @pytest.mark.parametrize("name", [n for n in STRANGE if n != "_a"])
 def test_a_plug_in_gives_no_path_for_a_name(name: str) -> None:
-    kind: Registry[object] = Registry("loss", "gan_bench.losses")
+    kind: Registry[object, NoFacts] = Registry("loss", "gan_bench.losses", NoFacts)
     with pytest.raises(ValueError, match="is no name for a loss"):
         kind.register(name)(lambda: object())
 

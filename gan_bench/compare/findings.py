@@ -17,7 +17,7 @@ from gan_bench.compare.stats import Better, Estimate
 from gan_bench.compare.study import Ended
 from gan_bench.compare.tables import Row, directions, final_scores, summarise
 from gan_bench.errors import UserError
-from gan_bench.registry import METRICS, nearest
+from gan_bench.registry import METRICS, nearest, scores_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def in_order(results: Results) -> list[str]:
     for text in results.runs.get("params.evaluate.metrics", pd.Series(dtype=str)).unique():
         for name in _names(text):
             if name in METRICS.names():
-                wanted += METRICS[name].facts.get("returns", (name,))
+                wanted += scores_of(METRICS[name])
     known, better = results.scores, directions(results.declared)
     ordered = [name for name in dict.fromkeys(wanted) if name in known]
     ordered += [name for name in known if name not in ordered]

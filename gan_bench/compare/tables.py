@@ -13,7 +13,7 @@ from gan_bench.compare.pairs import Comparison, Verdict, compare
 from gan_bench.compare.stats import ANYTHING, Better, Estimate, Scores, Summary, describe
 from gan_bench.compare.study import Declared, Ended
 from gan_bench.protocol import refusal
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, scores_of
 
 OUT_OF_BOUNDS = "*"
 
@@ -59,16 +59,16 @@ def directions(declared: Declared | None = None) -> dict[str, Better]:
     Args:
         declared: Of an experiment: with its curves' means.
     """
-    known: dict[str, Better] = {name: entry.facts["better"] for entry in METRICS
-                                for name in entry.facts.get("returns", (entry.name,))}
+    known: dict[str, Better] = {name: entry.facts.better for entry in METRICS
+                                for name in scores_of(entry)}
     means = declared.curve_means if declared else {}
     return {**known, **{name: mean.better for name, mean in means.items()}}
 
 
 def ranges() -> dict[str, tuple[float, float]]:
     """Return for every score that has bounds the least and the greatest that there can be."""
-    return {name: entry.facts["range"] for entry in METRICS if "range" in entry.facts
-            for name in entry.facts.get("returns", (entry.name,))}
+    return {name: entry.facts.range for entry in METRICS if entry.facts.range is not None
+            for name in scores_of(entry)}
 
 
 def final_scores(runs: Sequence[Ended], metric: str) -> dict[str, dict[int, float]]:

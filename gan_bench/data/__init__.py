@@ -5,7 +5,7 @@ plan must know without torch and without reading anything big:
 
     def describe(data_root: Path, **arguments) -> DataFacts
 
-    @DATASETS.register("name", describe=describe)
+    @DATASETS.register("name", DatasetFacts(describe=describe))
     def decode(data_root: Path, say: Say, *, image_size: ImageSize = 28) -> Arrays
 
 `prepare` decodes into the cache, `load` opens the cache; both are the same for every source.

@@ -12,7 +12,7 @@ from typing import Any
 from gan_bench.data.arrays import Arrays, ArraySplit, ImageSize, Say
 from gan_bench.data.download import fetch, verified
 from gan_bench.facts import DataFacts
-from gan_bench.registry import DATASETS
+from gan_bench.registry import DATASETS, DatasetFacts
 
 SIZE = 32
 HARMLESS = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", "_reconstruct"),
@@ -26,7 +26,7 @@ def describe(data_root: Path, *, image_size: int) -> DataFacts:
                      digest=MD5, gate=0.55)
 
 
-@DATASETS.register("cifar10", describe=describe)
+@DATASETS.register("cifar10", DatasetFacts(describe=describe))
 def cifar10(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """CIFAR-10: 60,000 photographs in 10 classes, colour, 32 pixels (Krizhevsky 2009)."""
     from torchvision.datasets import CIFAR10

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gan_bench.data.arrays import Arrays, ImageSize, Say, hold_out
 from gan_bench.facts import DataFacts
-from gan_bench.registry import DATASETS
+from gan_bench.registry import DATASETS, DatasetFacts
 
 HELD_OUT = 5  # every fifth
 
@@ -17,7 +17,7 @@ def describe(data_root: Path, *, image_size: int) -> DataFacts:
                      digest="0b7e9c3202d7bcd2", gate=0.95)
 
 
-@DATASETS.register("digits", describe=describe)
+@DATASETS.register("digits", DatasetFacts(describe=describe))
 def digits(data_root: Path, say: Say, *, image_size: ImageSize = 8) -> Arrays:
     """scikit-learn's 1,797 handwritten digits, grey, 8 pixels; no download.
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gan_bench.data.arrays import Arrays, ArraySplit, Say
 from gan_bench.facts import DataFacts
-from gan_bench.registry import DATASETS
+from gan_bench.registry import DATASETS, DatasetFacts
 from gan_bench.rng import derive
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def describe(data_root: Path, *, kind: str, samples: int) -> DataFacts:
     return DataFacts(shape=(2,), classes=0, train=samples, test=TEST, digest="gaussians-1")
 
 
-@DATASETS.register("gaussians", describe=describe, modes=known_modes)
+@DATASETS.register("gaussians", DatasetFacts(describe=describe, modes=known_modes))
 def gaussians(
     data_root: Path, say: Say, *, kind: Literal["ring", "grid"] = "ring",
     samples: Annotated[int, Field(ge=1, le=10_000_000)] = 50_000,

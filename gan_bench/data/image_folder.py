@@ -17,7 +17,7 @@ from gan_bench.data.arrays import Arrays, ArraySplit, ImageSize, Say
 from gan_bench.data.files import contents, sizes
 from gan_bench.errors import UserError
 from gan_bench.facts import DataFacts
-from gan_bench.registry import DATASETS
+from gan_bench.registry import DATASETS, DatasetFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +111,7 @@ def describe(data_root: Path, *, path: str, image_size: int, channels: int) -> D
         gate=0.5 if arrangement.classes else 0.0)
 
 
-@DATASETS.register("image_folder", describe=describe)
+@DATASETS.register("image_folder", DatasetFacts(describe=describe))
 def image_folder(
     data_root: Path, say: Say, *,
     path: Annotated[str, Field(min_length=1, description="relative to the data root, or absolute")],

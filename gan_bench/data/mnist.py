@@ -16,7 +16,7 @@ from gan_bench.data.arrays import Arrays, ArraySplit, ImageSize, Say
 from gan_bench.data.download import fetch, verified
 from gan_bench.errors import UserError
 from gan_bench.facts import DataFacts
-from gan_bench.registry import DATASETS
+from gan_bench.registry import DATASETS, DatasetFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,19 +58,19 @@ def describe(source: Source, data_root: Path, *, image_size: int) -> DataFacts:
                      digest=source.digest, gate=source.gate)
 
 
-@DATASETS.register("mnist", describe=partial(describe, MNIST))
+@DATASETS.register("mnist", DatasetFacts(describe=partial(describe, MNIST)))
 def mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """MNIST: 70,000 handwritten digits, grey, 28 pixels (LeCun et al. 1998)."""
     return _decode(MNIST, data_root, say, image_size)
 
 
-@DATASETS.register("fashion_mnist", describe=partial(describe, FASHION_MNIST))
+@DATASETS.register("fashion_mnist", DatasetFacts(describe=partial(describe, FASHION_MNIST)))
 def fashion_mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """Fashion-MNIST: 70,000 articles of clothing, grey, 28 pixels (Xiao et al. 2017)."""
     return _decode(FASHION_MNIST, data_root, say, image_size)
 
 
-@DATASETS.register("kmnist", describe=partial(describe, KMNIST))
+@DATASETS.register("kmnist", DatasetFacts(describe=partial(describe, KMNIST)))
 def kmnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """Kuzushiji-MNIST: 70,000 cursive characters, grey, 28 pixels (Clanuwat et al. 2018)."""
     return _decode(KMNIST, data_root, say, image_size)

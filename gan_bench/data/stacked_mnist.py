@@ -9,7 +9,7 @@ from gan_bench.data.arrays import Arrays, ArraySplit, ImageSize, Say
 from gan_bench.data.mnist import MNIST, SIZE, TEST, TRAIN, mnist
 from gan_bench.data.mnist import describe as describe_mnist
 from gan_bench.facts import DataFacts
-from gan_bench.registry import DATASETS
+from gan_bench.registry import DATASETS, DatasetFacts
 from gan_bench.rng import derive
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def first_channel(data: Dataset) -> Dataset:
                    fingerprint(Arrays(arrays(train), arrays(test))))
 
 
-@DATASETS.register("stacked_mnist", describe=describe, channel=first_channel)
+@DATASETS.register("stacked_mnist", DatasetFacts(describe=describe, channel=first_channel))
 def stacked_mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """Three MNIST digits as red, green and blue: 70,000 images, 1000 modes (Metz et al. 2017).
 

@@ -61,7 +61,7 @@ class Dataset:
     def channel(self) -> Dataset | None:
         """The grey data set that is the whole of the first channel, if this is a stack of it."""
         first_channel: Callable[[Dataset], Dataset] | None
-        first_channel = DATASETS[self.name].facts.get("channel")
+        first_channel = DATASETS[self.name].facts.channel
         return first_channel(self) if first_channel else None
 
 
@@ -136,8 +136,7 @@ def load(
 
 
 def _describe(dataset: Part, data_root: Path) -> DataFacts:
-    facts: DataFacts = DATASETS[dataset.name].facts["describe"](data_root, **dataset.args)
-    return facts
+    return DATASETS[dataset.name].facts.describe(data_root, **dataset.args)
 
 
 def _folder(dataset: Part, facts: DataFacts, cache: Path) -> Path:

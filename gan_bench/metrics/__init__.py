@@ -2,11 +2,11 @@
 
 A metric is a decorated function in a module of this package:
 
-    @METRICS.register("fid", better="lower", extractor="inception", reference="train",
-                      refuses=refuses_vectors)
+    @METRICS.register("fid", MetricFacts(better="lower", extractor="inception",
+                                         reference="train", refuses=refuses_vectors))
     def fid(real: Features, fake: Features) -> float: ...
 
-Keyword-only parameters, if it has any, are its arguments. Its facts:
+Keyword-only parameters, if it has any, are its arguments. Its `MetricFacts`:
 
 - `better`: `"lower"`, `"higher"`, or None where neither is.
 - `extractor`: what `real` and `fake` are features of: a registered extractor, or one of the views
@@ -14,6 +14,7 @@ Keyword-only parameters, if it has any, are its arguments. Its facts:
   of the modes' standard deviation).
 - `reference`: what `real` is: the split `"train"` or `"test"`, `"modes"`, the `"frequencies"` of
   the training labels, or None where the metric looks at the samples alone and `real` is None.
+  `modes` go with `coordinates`, and `frequencies` with a registered extractor.
 - `held_out`: True where the function takes a third argument: held-out real examples, as many as
   samples if there are so many.
 - `asked`: True where the function takes a third argument: `conditional.Labels`, of which class each
@@ -34,13 +35,13 @@ Keyword-only parameters, if it has any, are its arguments. Its facts:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gan_bench.facts import DataFacts
 from gan_bench.features import FeatureError, Features, NonFiniteFeatures
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, Better, MetricFacts, Reference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,12 +52,12 @@ Metric = TypeVar("Metric", bound=Callable[..., float])
 
 def asks_d(name: str) -> bool:
     """Whether a metric asks the discriminator, which exists in training alone."""
-    return bool(METRICS[name].facts["extractor"] == "discriminator")
+    return METRICS[name].facts.extractor == "discriminator"
 
 
 def asks_labels(name: str) -> bool:
     """Whether a metric must know which class each sample was asked for."""
-    return bool(METRICS[name].facts.get("asked", False))
+    return METRICS[name].facts.asked
 
 
 def refuses_nothing(data: DataFacts) -> str | None:
@@ -82,19 +83,33 @@ REFUSES = {"inception": refuses_vectors, "classifier": refuses_unlabelled,
            "random": refuses_vectors, "dinov2": refuses_vectors}
 
 
-def on_extractors(name: str, **facts: Any) -> Callable[[Metric], Metric]:
+def on_extractors(
+    name: str, *, better: Better, reference: Reference, range: tuple[float, float] | None = None,
+    matched: bool = False, least: int = 2, least_per_feature: int | None = None,
+    protocol: Mapping[str, object] | None = None, inception: str | None = None,
+) -> Callable[[Metric], Metric]:
     """Register the decorated function once for every extractor.
 
     Args:
         name: Its name, with `{}` in the place of the extractor's.
-        facts: The metric's facts but for `extractor` and `refuses`; an extractor's name among them
-            gives the name that the metric has there.
+        better: A fact of the metric, as the following ones are.
+        reference: A fact.
+        range: A fact.
+        matched: A fact.
+        least: A fact.
+        least_per_feature: A fact.
+        protocol: A fact.
+        inception: The name that the metric has on Inception's features, if it is another.
     """
 
     def add(metric: Metric) -> Metric:
-        own = {extractor: facts.pop(extractor, name.format(extractor)) for extractor in REFUSES}
+        names = {extractor: name.format(extractor) for extractor in REFUSES}
+        names["inception"] = inception or names["inception"]
         for extractor, refuses in REFUSES.items():
-            METRICS.register(own[extractor], extractor=extractor, refuses=refuses, **facts)(metric)
+            METRICS.register(names[extractor], MetricFacts(
+                better=better, extractor=extractor, reference=reference, refuses=refuses,
+                matched=matched, least=least, least_per_feature=least_per_feature, range=range,
+                protocol=protocol or {}))(metric)
         return metric
 
     return add

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 from gan_bench.errors import UserError
 from gan_bench.features import Features
 from gan_bench.metrics import check_finite, refuses_unlabelled
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, MetricFacts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-@METRICS.register("classes_covered", better="higher", extractor="classifier", reference=None,
-                  refuses=refuses_unlabelled)
+@METRICS.register("classes_covered", MetricFacts(
+    better="higher", extractor="classifier", reference=None, refuses=refuses_unlabelled))
 def classes_covered(real: Features | None, fake: Features) -> float:
     """Number of classes that at least one generated image is taken for."""
     return float((class_counts(fake) > 0).sum())
 
 
-@METRICS.register("class_kl", better="lower", extractor="classifier", reference="frequencies",
-                  refuses=refuses_unlabelled)
+@METRICS.register("class_kl", MetricFacts(
+    better="lower", extractor="classifier", reference="frequencies", refuses=refuses_unlabelled))
 def class_kl(real: Features, fake: Features) -> float:
     """KL(generated ‖ training) of the class frequencies, in nats: 0 where they agree.
 

@@ -14,7 +14,7 @@ from gan_bench.facts import DataFacts
 from gan_bench.features import FeatureError, Features, Gaussian, fit_gaussian
 from gan_bench.metrics import check, check_finite, refuses_unlabelled
 from gan_bench.metrics.frechet import distance_from
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, MetricFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,8 +50,9 @@ def refuses_small_classes(data: DataFacts) -> str | None:
     return None
 
 
-@METRICS.register("label_accuracy", better="higher", extractor="classifier", reference=None,
-                  asked=True, range=(0, 1), refuses=refuses_unlabelled, protocol=DRAWN)
+@METRICS.register("label_accuracy", MetricFacts(
+    better="higher", extractor="classifier", reference=None, asked=True, range=(0, 1),
+    refuses=refuses_unlabelled, protocol=DRAWN))
 def label_accuracy(real: Features | None, fake: Features, labels: Labels) -> dict[str, float]:
     """Share of samples that the classifier takes for the class that was asked for.
 
@@ -76,9 +77,10 @@ def label_accuracy(real: Features | None, fake: Features, labels: Labels) -> dic
         for label in np.unique(labels.asked)})}
 
 
-@METRICS.register("intra_fd_classifier", better="lower", extractor="classifier", reference="train",
-                  asked=True, least_per_class=SAMPLES_PER_CLASS, range=(0, math.inf),
-                  refuses=refuses_small_classes, protocol=DRAWN)
+@METRICS.register("intra_fd_classifier", MetricFacts(
+    better="lower", extractor="classifier", reference="train", asked=True,
+    least_per_class=SAMPLES_PER_CLASS, range=(0, math.inf), refuses=refuses_small_classes,
+    protocol=DRAWN))
 def intra_fd(real: Features, fake: Features, labels: Labels) -> dict[str, float]:
     """Mean over the classes of the Fréchet distance within a class: of samples asked for and real.
 

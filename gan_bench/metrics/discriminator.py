@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from gan_bench.features import Features
 from gan_bench.metrics import check_finite, refuses_nothing
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, MetricFacts
 
 LOGITS = "the discriminator's logits"
 
 
-@METRICS.register("d_accuracy", better=None, extractor="discriminator", reference="test",
-                  refuses=refuses_nothing, range=(0, 1),
-                  returns=("d_accuracy_real", "d_accuracy_fake"))
+@METRICS.register("d_accuracy", MetricFacts(
+    better=None, extractor="discriminator", reference="test", refuses=refuses_nothing, range=(0, 1),
+    returns=("d_accuracy_real", "d_accuracy_fake")))
 def d_accuracy(real: Features, fake: Features) -> dict[str, float]:
     """D's accuracy on held-out real and on generated images: logits above and below 0.
 
@@ -24,8 +24,9 @@ def d_accuracy(real: Features, fake: Features) -> dict[str, float]:
             "d_accuracy_fake": float((fake.values < 0).mean())}
 
 
-@METRICS.register("d_gap", better=None, extractor="discriminator", reference="train",
-                  held_out=True, refuses=refuses_nothing)
+@METRICS.register("d_gap", MetricFacts(
+    better=None, extractor="discriminator", reference="train", held_out=True,
+    refuses=refuses_nothing))
 def d_gap(real: Features, fake: Features, held_out: Features) -> float:
     """D's mean logit on training minus that on held-out real images: how far D overfits.
 

@@ -10,12 +10,13 @@ from gan_bench.errors import UserError
 from gan_bench.features import Features
 from gan_bench.metrics import check, refuses_nothing
 from gan_bench.metrics.nearest import nearest, neighbours
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, MetricFacts
 
 
-@METRICS.register("memorisation", better=None, extractor="pixels", reference="train",
-                  held_out=True, picture="nearest", refuses=refuses_nothing,
-                  returns=("nearest_ratio", "authpct"), protocol={"distance": "euclidean"})
+@METRICS.register("memorisation", MetricFacts(
+    better=None, extractor="pixels", reference="train", held_out=True, picture="nearest",
+    refuses=refuses_nothing, returns=("nearest_ratio", "authpct"),
+    protocol={"distance": "euclidean"}))
 def memorisation(real: Features, fake: Features, held_out: Features) -> dict[str, float]:
     """Distance to the nearest training image: `nearest_ratio`, `authpct`, and a picture of pairs.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gan_bench.facts import DataFacts
 from gan_bench.features import Features
 from gan_bench.metrics import check_finite
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, MetricFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,15 +26,16 @@ def refuses_other_than_points(data: DataFacts) -> str | None:
     return None if data.shape == (2,) else "needs known modes: use the data set gaussians"
 
 
-@METRICS.register("high_quality", better="higher", extractor="coordinates", reference="modes",
-                  range=(0, 1), refuses=refuses_other_than_points)
+@METRICS.register("high_quality", MetricFacts(
+    better="higher", extractor="coordinates", reference="modes", range=(0, 1),
+    refuses=refuses_other_than_points))
 def high_quality(real: Features, fake: Features) -> float:
     """Share of samples within 3 standard deviations of a mode; a perfect fit has .98889."""
     return float(_hits(real, fake).any(axis=1).mean())
 
 
-@METRICS.register("modes_covered", better="higher", extractor="coordinates", reference="modes",
-                  refuses=refuses_other_than_points)
+@METRICS.register("modes_covered", MetricFacts(
+    better="higher", extractor="coordinates", reference="modes", refuses=refuses_other_than_points))
 def modes_covered(real: Features, fake: Features) -> float:
     """Number of modes with at least one sample within 3 standard deviations."""
     return float(_hits(real, fake).any(axis=0).sum())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_bench.features import Features
 from gan_bench.metrics import check_finite, once, refuses_nothing
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, MetricFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 BLOCK, REAL_BLOCK = 1024, 4096  # rows; their table of distances takes 16 MB
 
 
-@METRICS.register("nearest_train_mse", better=None, extractor="pixels", reference="train",
-                  refuses=refuses_nothing)
+@METRICS.register("nearest_train_mse", MetricFacts(
+    better=None, extractor="pixels", reference="train", refuses=refuses_nothing))
 def nearest_train_mse(real: Features, fake: Features) -> float:
     """Mean squared distance per pixel, in the scale [-1, 1], to the nearest training image.
 

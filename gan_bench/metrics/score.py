@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from gan_bench.features import FeatureError, Features, NonFiniteFeatures
 from gan_bench.metrics import refuses_unlabelled, refuses_vectors
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, MetricFacts
 
 SPLITS = 10  # those of Salimans et al. and of every published table
 SEED = 2020  # of torch-fidelity's shuffle
 
 
-@METRICS.register("is", better="higher", extractor="inception", reference=None,
-                  refuses=refuses_vectors, least=SPLITS,
-                  protocol={"splits": SPLITS, "shuffle": f"seed {SEED}"})
+@METRICS.register("is", MetricFacts(
+    better="higher", extractor="inception", reference=None, refuses=refuses_vectors, least=SPLITS,
+    protocol={"splits": SPLITS, "shuffle": f"seed {SEED}"}))
 def inception_score(real: Features | None, fake: Features) -> float:
     """Inception score (Salimans et al. 2016, section 4), the mean over 10 splits."""
     return class_score(fake, SPLITS)
 
 
-@METRICS.register("classifier_score", better="higher", extractor="classifier", reference=None,
-                  refuses=refuses_unlabelled, protocol={"splits": 1})
+@METRICS.register("classifier_score", MetricFacts(
+    better="higher", extractor="classifier", reference=None, refuses=refuses_unlabelled,
+    protocol={"splits": 1}))
 def classifier_score(real: Features | None, fake: Features) -> float:
     """The Inception score's formula on the embedded classifier: from 1 to the number of classes."""
     return class_score(fake, 1)

@@ -13,7 +13,7 @@ from gan_bench.models.base import (
     Rate,
     Shape,
 )
-from gan_bench.registry import MODELS
+from gan_bench.registry import MODELS, ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +44,7 @@ def _mixes(*, d_norm: str, **_: Any) -> bool:
     return d_norm == "batch"
 
 
-@MODELS.register("dcgan", refuses=_doubles_from_4_or_7, mixes=_mixes)
+@MODELS.register("dcgan", ModelFacts(refuses=_doubles_from_4_or_7, mixes=_mixes))
 def dcgan(
     shape: Shape, *, latent_dim: Count = 100, width: Count = 128, bn_eps: Eps = 1e-5,
     d_norm: Norm = "batch", init: Init = "normal",
@@ -96,7 +96,7 @@ def _multiple_of_4(shape: Shape, **_: Any) -> str | None:
     return None
 
 
-@MODELS.register("dcgan_upsample", refuses=_multiple_of_4, mixes=_mixes)
+@MODELS.register("dcgan_upsample", ModelFacts(refuses=_multiple_of_4, mixes=_mixes))
 def dcgan_upsample(
     shape: Shape, *, latent_dim: Count = 100, width: Count = 64, dropout: Rate = 0.25,
     bn_eps: Eps = 1e-5, d_norm: Norm = "batch", init: Init = "default",

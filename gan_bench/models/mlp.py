@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gan_bench.models.base import Count, Eps, Init, Networks, Rate, Shape, size_of
-from gan_bench.registry import MODELS
+from gan_bench.registry import MODELS, ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +16,7 @@ def _serves_all(shape: Shape, **_: Any) -> None:
     return None
 
 
-@MODELS.register("mlp", refuses=_serves_all)
+@MODELS.register("mlp", ModelFacts(refuses=_serves_all))
 def mlp(
     shape: Shape, *, latent_dim: Count = 100, width: Count = 128, bn_eps: Eps = 1e-5,
     init: Init = "default",
@@ -41,7 +41,7 @@ def mlp(
     return Networks(nn.Sequential(*layers, *_output(8 * width, shape)), discriminator, init)
 
 
-@MODELS.register("mlp_dropout", refuses=_serves_all)
+@MODELS.register("mlp_dropout", ModelFacts(refuses=_serves_all))
 def mlp_dropout(
     shape: Shape, *, latent_dim: Count = 100, width: Count = 256, dropout: Rate = 0.3,
     init: Init = "default",
@@ -70,7 +70,7 @@ def _halves_three_times(shape: Shape, **_: Any) -> str | None:
     return None if shape[1] >= 8 else "its three poolings need at least 8 pixels"
 
 
-@MODELS.register("mlp_conv", refuses=_halves_three_times)
+@MODELS.register("mlp_conv", ModelFacts(refuses=_halves_three_times))
 def mlp_conv(
     shape: Shape, *, latent_dim: Count = 100, width: Count = 256, bn_eps: Eps = 1e-5,
     init: Init = "default",

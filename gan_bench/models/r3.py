@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from gan_bench.models.base import Count, Init, Networks, Shape, residual, with_gain
-from gan_bench.registry import MODELS
+from gan_bench.registry import MODELS, ModelFacts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +31,7 @@ def _zeros(*, init: str, **_: Any) -> bool:
     return init in ("fan_in", "xavier")
 
 
-@MODELS.register("r3", refuses=_doubles_from_4, zeros=_zeros)
+@MODELS.register("r3", ModelFacts(refuses=_doubles_from_4, zeros=_zeros))
 def r3(
     shape: Shape, *, latent_dim: Count = 64, width: Count = 32, blocks: Blocks = 1,
     init: Init = "fan_in",

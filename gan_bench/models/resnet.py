@@ -14,7 +14,7 @@ from gan_bench.models.base import (
     residual,
     with_gain,
 )
-from gan_bench.registry import MODELS
+from gan_bench.registry import MODELS, ModelFacts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,7 +34,7 @@ def _is_32_or_64(shape: Shape, **_: Any) -> str | None:
     return None if shape[1] in PLANS else "it is laid out for an image_size of 32 or 64"
 
 
-@MODELS.register("resnet", refuses=_is_32_or_64)
+@MODELS.register("resnet", ModelFacts(refuses=_is_32_or_64))
 def resnet(
     shape: Shape, *, latent_dim: Count = 128, width: Count = 64, bn_eps: Eps = 1e-5,
     init: Init = "xavier",
