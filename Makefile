@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test faults lint bench clean
+PORTABLE := metrics metrics_classes metrics_conditional metrics_features features losses penalties \
+  models layers stats engine parity
+
+.PHONY: run test test-portable faults lint bench clean
 
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
@@ -13,6 +16,15 @@ run: $(READY)  ## train, measure and compare the four variants of the demonstrat
 # the order of tests/conftest.py: what a file trains for its tests, it trains once.
 test: $(READY)  ## all tests; set GAN_BENCH_DATA to the folder of MNIST for those that need it
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+# Each line: the kernels of OpenBLAS, of ATen, of oneDNN. All of them run on any processor with AVX512;
+# on an older one OpenBLAS takes what there is.
+test-portable: $(READY)  ## tests of numbers with the kernels of three other processors
+	@failed=0; for kernels in "Haswell default SSE41" "Zen avx2 AVX2" "SkylakeX avx512 AVX512_CORE"; do \
+	  set -- $$kernels; echo "=== OpenBLAS $$1, ATen $$2, oneDNN $$3"; \
+	  OPENBLAS_CORETYPE=$$1 ATEN_CPU_CAPABILITY=$$2 ONEDNN_MAX_CPU_ISA=$$3 \
+	    $(BIN)/python -m pytest -n 4 --dist loadfile $(PORTABLE:%=tests/test_%.py) || failed=1; \
+	done; exit $$failed
 
 faults: $(READY)  ## 200 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback
 	$(BIN)/python tests/faults.py --kills 200

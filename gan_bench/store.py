@@ -13,6 +13,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -188,6 +189,7 @@ def check_version(uri: str, found: str) -> None:
                     f"with `pip install --upgrade mlflow`, or choose another --root")
 
 
+@cache
 def _schemas() -> tuple[str, set[str]]:
     """Return the schema of the installed MLflow, and those before it, as its migrations name them.
 

@@ -60,7 +60,8 @@ def test_covariance_is_numpys(samples: int) -> None:
 def test_the_factor_is_a_root_of_the_covariance(samples: int, width: int) -> None:
     values = np.random.default_rng(1).standard_normal((samples, width)) * np.arange(width)
     factor = fit_gaussian(values).factor
-    assert factor.shape == (width, min(samples, width))
+    # The first feature is always 0: of more samples than features, it has no column in the root.
+    assert factor.shape == (width, min(samples, width - (samples > width)))
     np.testing.assert_allclose(factor @ factor.T, np.cov(values, rowvar=False), atol=1e-10)
 
 
@@ -72,7 +73,50 @@ def test_frechet_of_commuting_covariances() -> None:
     fake = features((white(80, 4, 4) * scales[1] + shift) @ base)
     expected = np.square(shift).sum() + np.square(scales[0] - scales[1]).sum()
     assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-10)
-    assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-7)
+    assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize(("width", "rank", "samples"), [
+    (512, 1, 600), (512, 20, 600), (512, 50, 600), (512, 511, 600), (512, 20, 40),
+    (2048, 50, 2100)])
+def test_frechet_of_a_collapsed_generator(width: int, rank: int, samples: int) -> None:
+    """Samples that fill a few of many directions: the others add nothing, in either order.
+
+    The bound is 1e-12 of the two traces. Sums and singular values round to some `width` ε of them
+    at worst, which at 2048 is half of it. A single eigenvalue that rounds to 4 ε and not to 0
+    would add 2 x 2 √ε = 6e-8 to the sum, which is 28 times the bound there and 100 times at 512.
+    """
+    real = features(white(width + 60, width, 31))
+    plane = turn(width, 32)[:rank]
+    fake = features(white(samples, rank, 33) * 2 @ plane + 0.5)
+    expected = 0.25 * width + width + 4 * rank - 2 * 2 * rank
+    bound = 1e-12 * (width + 4 * rank)
+    assert frechet_distance(real, fake) == pytest.approx(expected, rel=0, abs=bound)
+    assert frechet_distance(fake, real) == pytest.approx(expected, rel=0, abs=bound)
+    assert frechet_distance(fake, fake) == pytest.approx(0, abs=bound)
+
+
+@pytest.mark.parametrize("dead", [1, 40])
+def test_frechet_where_features_are_dead(dead: int) -> None:
+    """Features that are 0 in both, or in the generated samples alone. The bounds: see above."""
+    real, fake = white(700, 512, 34), white(800, 512, 35) * 3
+    fake[:, 100:100 + dead] = 0
+    one, two = features(real), features(fake)
+    for first, second in ((one, two), (two, one)):
+        assert frechet_distance(first, second) == pytest.approx(
+            4 * (512 - dead) + dead, rel=0, abs=1e-12 * 5120)
+    real = real.copy()
+    real[:, 100:100 + dead] = 0
+    assert frechet_distance(features(real), two) == pytest.approx(
+        4 * (512 - dead), rel=0, abs=1e-12 * 5120)
+
+
+def test_a_root_of_no_variance_is_a_column_of_0() -> None:
+    factor = fit_gaussian(np.ones((20, 5))).factor
+    assert factor.shape == (5, 1)
+    assert not factor.any()
+    real, same = features(white(30, 5, 36) + 3), features(np.ones((20, 5)))
+    assert frechet_distance(real, same) == pytest.approx(5 * 4 + 5, rel=1e-12)
 
 
 @pytest.mark.parametrize(("real", "fake"), [(30, 20), (30, 300), (300, 20)])
@@ -82,7 +126,7 @@ def test_frechet_with_fewer_samples_than_dimensions(real: int, fake: int) -> Non
     near = features(white(real, 5, 6) * 3 @ plane)
     far = features((white(fake, 5, 7) * 2 + 1) @ plane)
     assert frechet_distance(near, far) == pytest.approx(5 * 1 + 5 * 1, rel=1e-6)
-    assert frechet_distance(near, near) == pytest.approx(0, abs=1e-10 if real < 100 else 1e-5)
+    assert frechet_distance(near, near) == pytest.approx(0, abs=1e-10)
 
 
 def test_frechet_of_a_set_with_itself_symmetry_and_rotation() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 BLOCK = 4096  # rows of a matrix that are centred at a time
+EPSILON = 2.0 ** -52  # of float64
 
 
 def fit_gaussian(values: NDArray[np.float64]) -> Gaussian:
@@ -34,13 +35,31 @@ def fit_gaussian(values: NDArray[np.float64]) -> Gaussian:
     mean = values.mean(axis=0)
     if samples <= width:  # the centred samples are a root of the covariance as they are
         return Gaussian(mean, (values - mean).T / np.sqrt(samples - 1))
-    spread = covariance(values, mean)
-    try:  # a triangular root takes less time to make, and a third of it to use
-        triangular: NDArray[Any] = np.linalg.cholesky(spread)
-        return Gaussian(mean, triangular)
-    except np.linalg.LinAlgError:  # not of full rank: it has a root, but not that one
-        eigenvalues, vectors = np.linalg.eigh(spread)
-        return Gaussian(mean, vectors * np.sqrt(eigenvalues.clip(min=0)))
+    return Gaussian(mean, root_of(covariance(values, mean)))
+
+
+def root_of(spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a root (D, R) of a covariance (D, D) of rank R: at least a column, and no rounding.
+
+    What is 0 in the covariance up to rounding would be 1e-8 in a root, and a sum of roots would
+    show it. Of full rank the root is triangular.
+    """
+    import numpy as np
+    from scipy.linalg import lapack
+
+    bound = len(spread) * EPSILON * float(spread.diagonal().max())
+    # The largest pivot first, until what is left is rounding: without that order, the last pivot
+    # of a singular matrix may be 1e-5.
+    pivoted, order, rank, _ = lapack.dpstrf(spread, tol=bound, lower=1)
+    if rank == len(spread):
+        try:  # a triangular root takes a third of the time to use
+            triangular: NDArray[Any] = np.linalg.cholesky(spread)
+            return triangular
+        except np.linalg.LinAlgError:  # almost singular
+            pass
+    factor: NDArray[np.float64] = np.zeros((len(spread), max(rank, 1)))
+    factor[order - 1, :rank] = np.tril(pivoted)[:, :rank]
+    return factor
 
 
 def covariance(values: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:

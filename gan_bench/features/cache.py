@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-FORMAT = "2"  # of what is kept, and of how it is made: in one thread
+FORMAT = "3"  # of what is kept, and of how it is made: roots of covariances without rounding
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:

@@ -6,7 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gan_bench import rng
-from gan_bench.features import FeatureError, Features, Gaussian, covariance, scatter
+from gan_bench.features import (
+    EPSILON,
+    FeatureError,
+    Features,
+    Gaussian,
+    covariance,
+    root_of,
+    scatter,
+)
 from gan_bench.metrics import check, on_extractors, once
 
 if TYPE_CHECKING:
@@ -115,7 +123,11 @@ def distance_between(real: Gaussian, mean: NDArray[np.float64], spread: NDArray[
     """
     import numpy as np
 
-    roots = np.sqrt(np.linalg.eigvalsh(_turned(spread, real.factor)).clip(min=0))
+    eigenvalues = np.linalg.eigvalsh(_turned(spread, real.factor))
+    if eigenvalues[0] > len(eigenvalues) * EPSILON * eigenvalues[-1]:
+        roots = np.sqrt(eigenvalues)
+    else:  # some may be 0 up to rounding, whose root is not: as in `distance_from`
+        roots = np.linalg.svd(real.factor.T @ root_of(spread), compute_uv=False)
     return _sum(real, mean, float(np.trace(spread)), roots)
 
 
