@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from gan_bench.amount import Amount
+from gan_bench.checks import SCHEDULES
 from gan_bench.errors import SpecError
 from gan_bench.experiment import differences, load_experiment
+from gan_bench.optimizers import Schedule
 from gan_bench.plan import as_text
 from gan_bench.spec import ExperimentSpec, read_spec
 
@@ -97,6 +100,10 @@ def test_set_overrides_and_is_validated(tmp_path: Path) -> None:
     assert errors(tmp_path, SMALL, "base.steps=many") == [
         "--set base.steps=many: base.steps: Input should be a valid integer, not 'many'"]
     assert errors(tmp_path, SMALL, "base.steps") == ["--set base.steps: write it as a.b=value"]
+
+
+def test_plan_knows_the_schedules_of_the_optimizers() -> None:
+    assert get_args(Schedule) == SCHEDULES
 
 
 DOTTED = SMALL + """
