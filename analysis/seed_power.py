@@ -31,7 +31,8 @@ def differences(results: Results, seeds: list[int]) -> pd.DataFrame:
     effects = {n: detectable(n, strictest(declared), paired=declared.paired) for n in seeds}
     lines = []
     for one in needs(declared, runs, Amount(0.05, relative=True)):
-        centre = abs(mean_of(survivors(final_scores(runs, one.score)[one.against])).value)
+        baseline = final_scores(runs, one.score, [one.against])[one.against]
+        centre = abs(mean_of(survivors(baseline)).value)
         lines.append({"score": one.score, "variant": one.variant, "sd": one.sd} | {
             f"n = {n}": f"{effect * one.sd:.3g} ({effect * one.sd / centre:.0%})"
             for n, effect in effects.items() if one.sd > 0 and centre > 0} | {"": one.note})

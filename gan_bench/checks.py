@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from gan_bench import registry
+from gan_bench.errors import shown
 from gan_bench.facts import DataFacts
 from gan_bench.spec import EvaluateSpec, Part, RunSettings, describe_shape
+
+SCHEDULES = ("constant", "linear", "cosine")  # those that optimizers.rate knows
 
 
 def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
@@ -39,6 +42,9 @@ def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: Eva
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
+    problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
+                                                 ("d_optimizer", settings.d_optimizer))
+                 if (reason := _without_rate(part))]
     problems += _unbearable(settings, steps)
     if settings.condition != "none":
         problems += _unconditional(settings, data, evaluate)
@@ -53,6 +59,21 @@ def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: Eva
         problems += _unmeasurable(evaluate.final, data, told, "final_")
         problems += _unmeasured(evaluate, evaluate.final, steps)
     return problems
+
+
+def _without_rate(optimizer: Part) -> str:
+    """Return why an optimizer has no learning rate at each step; empty if it has."""
+    for argument in ("lr", "schedule"):
+        if argument not in optimizer.args:
+            return (f"{optimizer} has no argument {argument}, and the learning rate is set from lr "
+                    f"and schedule at each step: its author has to add it")
+    lr, schedule = optimizer.args["lr"], optimizer.args["schedule"]
+    if not isinstance(lr, int | float):
+        return f"{optimizer}: lr is {shown(lr)}, and no number; give it one"
+    if schedule not in SCHEDULES:
+        return (f"{optimizer}: there is no schedule {shown(schedule)}; "
+                f"known: {', '.join(SCHEDULES)}")
+    return ""
 
 
 def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,

@@ -49,14 +49,18 @@ class Source:
     def override(self, setting: str) -> None:
         """Apply one `a.b=value` of the command line; `value` is read as YAML.
 
+        Where a name has dots (a variant `a.b`, an axis `g_optimizer.lr`), the longest that the
+        file has counts.
+
         Raises:
             SpecError: There is no `=`, or the value is no YAML.
         """
         path, separator, text = setting.partition("=")
-        keys = path.strip().split(".")
+        words = path.strip().split(".")
         place = f"--set {setting:.200}"
-        if not separator or not all(keys) or len(keys) > MAX_DEPTH:
+        if not separator or not all(words) or len(words) > MAX_DEPTH:
             raise SpecError([f"{place}: write it as a.b=value"])
+        keys = self._keys(words)
         value = parse(text, place)
         node = self.data
         for depth, key in enumerate(keys[:-1], start=1):
@@ -74,6 +78,22 @@ class Source:
         where = tuple(keys)
         self._places = {k: v for k, v in self._places.items() if k[: len(where)] != where}
         self._places[where] = place
+
+    def _keys(self, words: list[str]) -> list[str]:
+        """Return the keys that words with dots between them name, the longest existing key first.
+        """
+        keys: list[str] = []
+        node: Any = self.data
+        while words:
+            names = [".".join(words[:count]) for count in range(len(words), 0, -1)]
+            # An axis is a list with nothing below: what follows `matrix` is the name of a new axis.
+            new = names[0] if keys == ["matrix"] else words[0]
+            level: dict[str, Any] = node if isinstance(node, dict) else {}
+            key = next((name for name in names if name in level), new)
+            keys.append(key)
+            node = level.get(key)
+            words = words[key.count(".") + 1:]
+        return keys
 
 
 class _Refused(Exception):

@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,23 @@ def test_seed_power(home: Path, study: Results, refused: Refused) -> None:
         [3, 3, math.sqrt(between), math.sqrt(within)], rel=6e-3)
     assert refused(home, "seed_power", "study", "--seeds", "3,1") == (
         "--seeds: numbers from 2 on with commas between, not '3,1'\n")
+
+
+def test_seed_power_of_a_study_under_way(home: Path, study: Results) -> None:
+    """No run of the baseline, or of another variant, has started."""
+    module = runpy.run_path(str(SCRIPTS / "seed_power.py"))
+    whole = module["differences"](study, [3])
+    for absent in ("plain", "flat"):
+        names = [name for name in study.variants if name != absent]
+        under_way = replace(study.only(names), declared=study.declared)
+        table = module["differences"](under_way, [3])
+        assert list(table.index) == list(whole.index)
+        row = table.loc[("fd_classifier", "flat")]
+        if absent == "plain":
+            assert "n = 3" not in table  # of nothing is a share known
+            assert "it has no finite score" in row[""]
+        else:
+            assert re.fullmatch(r"[\d.]+ \(\d+%\)", row["n = 3"])
 
 
 def test_fid_bias(home: Path, study: Results, refused: Refused) -> None:

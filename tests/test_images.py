@@ -231,7 +231,7 @@ FIELDS = np.dtype([("x", np.float32), ("y", np.float32)])
 HEADERS = {  # of format 1.0, as text that numpy would write otherwise
     "long": "{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 2L), }",
     "cut": "{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 2",
-    "huge": "{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 2), }" % 10**30,
+    "huge": "{'descr': '<f4', 'fortran_order': False, 'shape': (1" + "0" * 30 + ", 2), }",
     "negative": "{'descr': '<f4', 'fortran_order': False, 'shape': (-5, 2), }",
     "words": "{'descr': 'no type', 'fortran_order': False, 'shape': (5, 2), }",
     "numbers": "{'descr': 3, 'fortran_order': False, 'shape': (5, 2), }"}

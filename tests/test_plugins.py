@@ -138,6 +138,35 @@ def test_its_arguments_are_checked_before_anything_is_spent(
     assert not (tmp_path / "root").exists()
 
 
+OPTIMIZER = """\
+from typing import Any
+from gan_bench.registry import OPTIMIZERS
+
+
+@OPTIMIZERS.register("lion")
+def lion(parameters, *, ARGUMENTS):
+    \"\"\"Someone's.\"\"\"
+"""
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ("lr: float = 0.1, schedule: str = 'cosine'", ""),
+    ("lr: float = 0.1", "lion has no argument schedule"),
+    ("schedule: str = 'constant'", "lion has no argument lr"),
+    ("lr: Any = None, schedule: str = 'linear'", "lion: lr is None, and no number"),
+    ("lr: float = 0.1, schedule: str = 'steps'", "lion: there is no schedule 'steps'")])
+def test_an_optimizer_without_a_rate_for_each_step_is_refused(tmp_path: Path, arguments: str,
+                                                              message: str) -> None:
+    env = install(tmp_path / "site", "added", OPTIMIZER.replace("ARGUMENTS", arguments),
+                  "optimizers")
+    file = write_experiment(tmp_path, STUDY.partition("  known:")[0].replace(
+        "plain: {}", "plain: {d_optimizer: lion}") + "compute: {device: cpu}\n")
+    done = gan_bench("plan", file, env=env)
+    assert done.returncode == (2 if message else 0), done.stderr
+    assert message in done.stderr
+    assert bool(done.stderr) == bool(message)
+
+
 def test_data_that_an_added_model_refuses_are_refused_in_its_words(tmp_path: Path) -> None:
     env = install(tmp_path / "site", "added", ADDED, *GROUPS)
     file = write_experiment(tmp_path, STUDY.replace("{name: digits, image_size: 16}", "gaussians")

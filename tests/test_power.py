@@ -113,6 +113,30 @@ def test_what_is_left_out_or_not_known_is_said(tmp_path: Path, plain: list[float
     assert (got.seeds is None) == ("left out" not in got.note or "known" in got.note)
 
 
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("absent", ["plain", "saturating"])
+def test_a_variant_without_a_run_so_far_is_said(tmp_path: Path, absent: str, paired: bool) -> None:
+    """As where a study is under way and MLflow has only the runs that have started."""
+    declared, runs = study(tmp_path, {"plain": [9.0, 10.0, 11.0, 10.0],
+                                      "saturating": [20.0, 26.0, 23.0, 23.0]}, paired)
+    started = [run for run in runs if run.variant != absent]
+    [got] = needs(declared, started, Amount(0.2, relative=True))
+    known = math.isfinite(got.sd)
+    assert (got.variant, got.against) == ("saturating", "plain")
+    if absent == "plain":
+        assert "not known: it has no finite score" in got.note
+        assert got.seeds is None
+        assert math.isnan(got.difference)
+    else:
+        assert got.difference == pytest.approx(2)
+        assert (got.seeds is not None) == known
+    assert known == (not paired)  # without a pair there is no scatter of pairs
+    declared = replace(declared, variants=("plain", "saturating", "later"))
+    first, later = needs(declared, runs, Amount(0.2, relative=True))
+    assert (first.variant, later.variant) == ("saturating", "later")
+    assert first.seeds is not None
+
+
 def test_scores_that_do_not_scatter_tell_nothing(tmp_path: Path) -> None:
     spec, runs = study(tmp_path, {"plain": [8.0] * 4, "saturating": [7.0] * 4})
     [got] = needs(spec, runs, Amount(0.2, relative=True))

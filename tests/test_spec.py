@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from gan_bench.amount import Amount
+from gan_bench.checks import SCHEDULES
 from gan_bench.errors import SpecError
 from gan_bench.experiment import differences, load_experiment
+from gan_bench.optimizers import Schedule
 from gan_bench.plan import as_text
 from gan_bench.spec import ExperimentSpec, read_spec
 
@@ -97,6 +100,49 @@ def test_set_overrides_and_is_validated(tmp_path: Path) -> None:
     assert errors(tmp_path, SMALL, "base.steps=many") == [
         "--set base.steps=many: base.steps: Input should be a valid integer, not 'many'"]
     assert errors(tmp_path, SMALL, "base.steps") == ["--set base.steps: write it as a.b=value"]
+
+
+def test_plan_knows_the_schedules_of_the_optimizers() -> None:
+    assert get_args(Schedule) == SCHEDULES
+
+
+DOTTED = SMALL + """
+variants:
+  a:
+  a.b: {batch_size: 24}
+  a.b.c: {model: mlp, batch_size: 9}
+matrix: {g_optimizer.lr: [0.1, 0.2]}
+"""
+
+
+def test_set_reaches_names_with_dots(tmp_path: Path) -> None:
+    spec = load(tmp_path, DOTTED, "matrix.g_optimizer.lr=[0.3]", "variants.a.batch_size=8",
+                "variants.a.b.batch_size=16", "variants.a.b.c.model.width=32")
+    assert spec.variants == ["a-lr=0.3", "a.b-lr=0.3", "a.b.c-lr=0.3"]
+    runs = spec.runs[::2]
+    assert [run.g_optimizer.args["lr"] for run in runs] == [0.3] * 3
+    assert [run.batch_size for run in runs] == [8, 16, 9]
+    assert [run.model.args["width"] for run in runs] == [128, 128, 32]
+
+
+def test_set_adds_an_axis_with_a_dot_and_replaces_a_variant_with_dots(tmp_path: Path) -> None:
+    axis = "matrix.d_optimizer.lr=[0.5]"
+    assert load(tmp_path, SMALL, axis).variants == ["lr=0.5"]
+    assert load(tmp_path, DOTTED, axis).variants[0] == "a-g_optimizer.lr=0.1-d_optimizer.lr=0.5"
+    spec = load(tmp_path, DOTTED, "variants.a.b={batch_size: 32}", "matrix=null")
+    assert [(run.variant, run.batch_size) for run in spec.runs[::2]] == [
+        ("a", 64), ("a.b", 32), ("a.b.c", 9)]
+    assert errors(tmp_path, DOTTED, "matrix.g_optimizer.lr=[fast]")[0].startswith(
+        "--set matrix.g_optimizer.lr=[fast]: matrix.g_optimizer.lr.0: ")
+    assert errors(tmp_path, SMALL, "matrix.loss=[saturating]", "matrix.loss.target=[1]") == [
+        "--set matrix.loss.target=[1]: matrix.loss is a list; set it as a whole"]
+
+
+def test_set_prefers_the_longer_of_two_names(tmp_path: Path) -> None:
+    text = SMALL + "\nmatrix: {g_optimizer: [{lr: 0.1}], g_optimizer.lr: [0.2]}\n"
+    [first, _] = load(tmp_path, text, "matrix.g_optimizer.lr=[0.4]").runs
+    assert first.variant == "lr=0.1-lr=0.4"
+    assert first.g_optimizer.args["lr"] == 0.4
 
 
 def test_exponents_are_numbers(tmp_path: Path) -> None:

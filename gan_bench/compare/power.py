@@ -151,7 +151,7 @@ def needs(declared: Declared, runs: Sequence[Ended], difference: Amount,
         raise UserError("there is one variant, and nothing to compare it with")
     rows = []
     for name in [score] if score else [n for n in known if better.get(n)]:
-        scores = final_scores(runs, name)
+        scores = final_scores(runs, name, [declared.baseline, *declared.variants])
         alpha = strictest(declared)
         for variant in declared.variants:
             if variant != declared.baseline:

@@ -71,12 +71,17 @@ def ranges() -> dict[str, tuple[float, float]]:
             for name in scores_of(entry)}
 
 
-def final_scores(runs: Sequence[Ended], metric: str) -> dict[str, dict[int, float]]:
+def final_scores(runs: Sequence[Ended], metric: str, variants: Sequence[str] = (),
+                 ) -> dict[str, dict[int, float]]:
     """Return each variant's final scores by seed: NaN for runs that diverged.
 
     Runs that are no result, or have not got the score, are not in it.
+
+    Args:
+        variants: Names that have a place even if no run of theirs has started.
     """
-    scores: dict[str, dict[int, float]] = {run.variant: {} for run in runs}
+    scores: dict[str, dict[int, float]] = {
+        name: {} for name in [*variants, *(run.variant for run in runs)]}
     for run in runs:
         if run.status == "DIVERGED":  # what it last scored is no final score
             scores[run.variant][run.seed] = math.nan
