@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import pickle
 from collections.abc import Callable
@@ -13,11 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 from runs import a_run
+from torch import nn
 
 from gan_bench import checkpoint, drift, journal, plan, recording
 from gan_bench.checkpoint import BEFORE, FILE, Cadence, Checkpoint
 from gan_bench.errors import UserError
+from gan_bench.models import Networks
 from gan_bench.outcome import WEIGHTS, Outcome, Progress, state_of
+from gan_bench.registry import MODELS
 from gan_bench.root import remove_checkpoints
 from gan_bench.run import prepare, run_one
 from gan_bench.score import Wanted, evaluate
@@ -444,3 +448,31 @@ def test_the_start_that_counts_is_the_last_whole_one(tmp_path: Path) -> None:
     assert found["facts"] == {"n": 1}
     (tmp_path / journal.FILE).write_text(lines[0][:-1])
     assert journal.began(tmp_path) is None
+
+
+@pytest.mark.parametrize("noise", [nn.AlphaDropout(0.5), nn.Dropout1d(0.5), nn.RReLU()],
+                         ids=lambda layer: type(layer).__name__)
+def test_noise_of_any_layer_repeats_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                   noise: nn.Module) -> None:
+    """A plug-in model may hold any layer that draws from torch's global state."""
+    def noisy(shape: tuple[int, ...], *, latent_dim: int = 8) -> Networks:
+        pixels = math.prod(shape)
+        generator = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Tanh(),
+                                  nn.Unflatten(1, shape))
+        discriminator = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 16), noise,
+                                      nn.Linear(16, 1), nn.Flatten(0))
+        return Networks(generator, discriminator, "xavier")
+
+    monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
+    MODELS.register("noisy", refuses=lambda shape, **arguments: None)(noisy)
+    results = []
+    for name, steps in (("whole", None), ("stopped", 3)):
+        folder = tmp_path / name
+        folder.mkdir()
+        spec = ready(folder, "base.model={name: noisy}")
+        if steps:
+            assert train(spec, folder, steps).status == "KILLED"
+            torch.rand(5)  # the process that resumes stands somewhere else
+        assert train(spec, folder).status == "FINISHED"
+        results.append(left(spec.folder(folder)))
+    assert results[0] == results[1]
