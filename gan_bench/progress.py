@@ -51,7 +51,7 @@ class Pace:
                if count[s]]
         named = f" ({', '.join(bad)})" if bad else ""
         left = f", {duration(self.left())} left" if count[Status.RUNNING] else ""
-        return f"{ended} of {len(self._runs)} ended{named}, {count['RUNNING']} running{left}"
+        return f"{ended} of {len(self._runs)} ended{named}, {count[Status.RUNNING]} running{left}"
 
 
 class PlainLines:
