@@ -22,7 +22,7 @@ from gan_bench.compare.noise import noise
 from gan_bench.compare.power import detectable, needs, strictest
 from gan_bench.compare.stats import mean_of, survivors
 from gan_bench.compare.tables import final_scores
-from gan_bench.outcome import AGAIN
+from gan_bench.names import AGAIN
 
 
 def differences(results: Results, seeds: list[int]) -> pd.DataFrame:

@@ -65,9 +65,9 @@ def run(
     from gan_bench.errors import Stopped
     from gan_bench.execute import Settings, execute
     from gan_bench.experiment import load_experiment
-    from gan_bench.outcome import DONE
     from gan_bench.progress import JsonLines, LiveTable, PlainLines
     from gan_bench.progress import as_json as to_json
+    from gan_bench.records import Status
     from gan_bench.root import Execution
 
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -80,7 +80,7 @@ def run(
         Execution(root, data, checkpoint_every, allow_drift, profile),
         slots, tracking_uri, command, retries), reporter)
     runs, missing = ended.runs, ended.missing
-    failed = [r for r in runs if r.state not in DONE]
+    failed = [r for r in runs if not r.state.is_result]
     if as_json:
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": missing,
                           "runs": [to_json(r) for r in runs]}))
@@ -92,7 +92,7 @@ def run(
         if rows := summarise([Ended.of(r) for r in runs], Declared.of(spec.declared)):
             console.print(summary_table(rows, spec.baseline))
         for r in runs:
-            if r.state not in ("FINISHED", "WAITING"):
+            if r.state not in (Status.FINISHED, Status.WAITING):
                 console.print(f"{r.state} {r.spec.variant} seed {r.spec.seed} ({r.spec.id}): "
                               f"{r.why}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"{len(runs) - len(failed)} of {len(runs)} runs are done. Look at them: "

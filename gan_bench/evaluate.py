@@ -14,10 +14,10 @@ from gan_bench import rng
 from gan_bench.data import Dataset
 from gan_bench.errors import UserError
 from gan_bench.features import Say, plain_float32
-from gan_bench.metrics.conditional import CLASS, check_real_classes
+from gan_bench.metrics.conditional import check_real_classes
 from gan_bench.metrics.nearest import nearest
 from gan_bench.models import with_labels
-from gan_bench.outcome import AGAIN, DURING, FINAL
+from gan_bench.names import AGAIN, CLASS, DURING, FINAL
 from gan_bench.pictures import pair_picture, to_uint8
 from gan_bench.registry import LOSSES, METRICS
 from gan_bench.scorer import BATCH, Scorer, extractors_of, references_of

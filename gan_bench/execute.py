@@ -22,7 +22,9 @@ from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.experiment import differences
 from gan_bench.hardware import refuse_lacking
 from gan_bench.mirroring import Mirroring
-from gan_bench.outcome import DONE, LOG, Progress, progress_of
+from gan_bench.names import LOG
+from gan_bench.outcome import Progress, progress_of
+from gan_bench.records import Status
 from gan_bench.root import (
     Execution,
     locked,
@@ -117,9 +119,9 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
     home = root / "runs" / experiment.name
     with locked(home), _terminable():
         runs = [_progress(run, root) for run in experiment.runs]
-        waiting = [run for run in runs if run.state == "WAITING"]
+        waiting = [run for run in runs if run.state == Status.WAITING]
         for run in runs:
-            if run.state in DONE:
+            if run.state.is_result:
                 remove_checkpoints(run.folder)  # its process may have died before it did so
             else:
                 make_folder(run.folder)
@@ -152,7 +154,7 @@ def _progress(run: RunSpec, root: Path) -> Progress:
     try:
         return progress_of(run, root)
     except DamagedError as error:
-        return Progress(run, run.folder(root), "FAILED", str(error))
+        return Progress(run, run.folder(root), Status.FAILED, str(error))
 
 
 @contextmanager
@@ -322,7 +324,7 @@ class _Worker:
             [run.spec for run in runs], execution, gpu, sender))
         for run in runs:
             run.follow()  # what earlier attempts have left
-            run.state, run.why = "RUNNING", ""
+            run.state, run.why = Status.RUNNING, ""
             run.notes.clear()
         self.process.start()
         sender.close()
@@ -337,7 +339,7 @@ class _Worker:
             for note in run.notes:
                 reporter.say(f"{_name(run)} {note}")
             run.notes.clear()
-        silent = [run for run in self.runs if run.state == "RUNNING"]
+        silent = [run for run in self.runs if run.state == Status.RUNNING]
         if ended and silent:
             words = dict(self._words())
             for run in silent:
@@ -356,11 +358,11 @@ class _Worker:
         assert code is not None, "it has ended"
         if code < 0:
             self.killed.add(run.spec.id)
-            run.state = "KILLED"
+            run.state = Status.KILLED
             run.why = ("stopped by the user, before it could write a checkpoint" if self.let_go else
                        f"its process ended by signal {-code} ({signal.Signals(-code).name})")
         else:
-            run.state = "FAILED"
+            run.state = Status.FAILED
             run.why = words or f"its process ended with status {code}; see {LOG} in its folder"
         # A full disk, or a process that outlives its fork server: the next launcher settles it.
         with suppress(OSError, UserError):

@@ -29,12 +29,11 @@ from pathlib import Path
 from typing import IO
 
 from gan_bench.errors import DamagedError
+from gan_bench.records import Kind, Status, parse
 from gan_bench.records import Record as Record
-from gan_bench.records import parse
 
 FILE = "journal.jsonl"
-START = b'"kind": "start"'  # in a line of such a record
-FINAL = ("FINISHED", "DIVERGED")  # a diverged run is a result: repeating it would give it again
+START = f'"kind": "{Kind.START}"'.encode()  # in a line of such a record
 
 # JSON has no NaN or infinity, and a diverged loss is worth recording as what it was.
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -126,13 +125,13 @@ def valid(records: Iterable[Record]) -> list[Record]:
     """Leave out what later records have declared void, and all ends but the last."""
     kept: list[Record] = []
     for record in records:
-        if record["kind"] == "start":
+        if record["kind"] == Kind.START:
             kept.clear()
         elif voids(record):
             kept = [known for known in kept if known["step"] <= record["step"]]
-        elif record["kind"] == "end" and record in kept:
+        elif record["kind"] == Kind.END and record in kept:
             kept.remove(record)
-        if kept and kept[-1]["kind"] == "end" and kept[-1]["status"] not in FINAL:
+        if kept and _is_attempts_end(kept[-1]):
             kept.pop()
         kept.append(record)
     return kept
@@ -140,19 +139,22 @@ def valid(records: Iterable[Record]) -> list[Record]:
 
 def voids(record: Record) -> bool:
     """Whether a record declares records before it void."""
-    return bool(record["kind"] == "start" or (record["kind"] == "resume" and record["void"]))
+    return bool(record["kind"] == Kind.START or (record["kind"] == Kind.RESUME and record["void"]))
 
 
 def of_attempt(record: Record) -> bool:
     """Whether a record tells of one attempt, and is no part of what every repetition makes."""
-    return bool(record["kind"] == "resume"
-                or (record["kind"] == "end" and record["status"] not in FINAL))
+    return bool(record["kind"] == Kind.RESUME) or _is_attempts_end(record)
+
+
+def _is_attempts_end(record: Record) -> bool:
+    return record["kind"] == Kind.END and not Status(record["status"]).is_result
 
 
 def repeatable(records: Iterable[Record]) -> list[Record]:
     """Return what must be equal in a repetition of the run: all but times and measurements."""
     return [{k: v for k, v in record.items() if k != "t"} for record in valid(records)
-            if record["kind"] != "system" and not of_attempt(record)]
+            if record["kind"] != Kind.SYSTEM and not of_attempt(record)]
 
 
 def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from gan_bench.drift import in_words
 from gan_bench.journal import Record
-from gan_bench.outcome import DURING, FINAL
+from gan_bench.names import split_score
+from gan_bench.records import Status
 from gan_bench.spec import settings_digest
 
 ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
@@ -50,7 +51,7 @@ def name(spec: Mapping[str, Any]) -> str:
 def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags of a run that has not begun."""
     return {"run_id": run_id, "variant": spec["variant"], "seed": str(spec["seed"]),
-            "settings": settings_digest(spec), "status": "RUNNING",
+            "settings": settings_digest(spec), "status": Status.RUNNING.value,
             "mlflow.source.name": "gan-bench"}
 
 
@@ -69,12 +70,13 @@ def circumstances(facts: Mapping[str, Any]) -> dict[str, str]:
 def resumed(record: Record) -> dict[str, str]:
     """Return the tags of a run that goes on after an interruption."""
     drift = {"drift": in_words(record["drift"])} if record["drift"] else {}
-    return {"status": "RUNNING", "why": "", "resumed_after_step": str(record["step"]), **drift}
+    return {"status": Status.RUNNING.value, "why": "",
+            "resumed_after_step": str(record["step"]), **drift}
 
 
 def when(t: int) -> str:
     """Return a record's time, in ms since 1970, as people write it."""
-    return datetime.fromtimestamp(t / 1000, timezone.utc).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(t / 1000, UTC).isoformat(timespec="seconds")
 
 
 def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -88,7 +90,7 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     # What has no weights (pixels, D's logits) is a view of the samples and no extractor.
     used = sorted({(p["extractor"], p["weights"]) for metric, p in protocols.items()
                    if p.get("weights") and p.get("extractor")
-                   and metric.startswith((DURING, FINAL))})
+                   and split_score(metric)})
     if used:
         tags["extractor"] = ", ".join(extractor for extractor, _ in used)
         tags["extractor_hash"] = ", ".join(weights for _, weights in used)

@@ -27,7 +27,8 @@ from gan_bench import journal, labels
 from gan_bench.cursor import Cursor, mirrored
 from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import Record, valid, voids
-from gan_bench.outcome import LOG, TABLE, TRACE, WEIGHTS
+from gan_bench.names import LOG, TABLE, TRACE, WEIGHTS
+from gan_bench.records import Kind, Status
 from gan_bench.root import read_about
 from gan_bench.spec import read_values
 from gan_bench.store import (
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Mirror", "MirrorError", "Store", "mirrored", "open_store", "page", "resolve_uri",
            "ui_command"]
-
-# Divergence is a result of the experiment, not a failure of the program.
-_MLFLOW_STATUS = {"FINISHED": "FINISHED", "DIVERGED": "FINISHED", "KILLED": "KILLED"}
 
 
 
@@ -176,7 +174,7 @@ class Mirror:
                 self._replay(folder, cursor.mlflow_run_id, records)
                 cursors.write(folder, replace(cursor, offset=offset))
         last = records[-1] if records else journal.last(folder)
-        return last is not None and last["kind"] == "end"
+        return last is not None and last["kind"] == Kind.END
 
     def _cursor(self, folder: Path) -> Cursor | None:
         """Return the cursor if the store still has its run."""
@@ -217,21 +215,21 @@ class Mirror:
 
         metrics = [
             Metric(key, value, record["t"], record["step"])
-            for record in records if record["kind"] in ("metrics", "system")
+            for record in records if record["kind"] in (Kind.METRICS, Kind.SYSTEM)
             for key, value in record["values"].items()
         ]
-        images = [record for record in records if record["kind"] == "image"]
+        images = [record for record in records if record["kind"] == Kind.IMAGE]
         tags = {"mlflow.loggedImages": "True"} if images else {}
         params: dict[str, str] = {}
         for record in records:
-            if record["kind"] == "start":
+            if record["kind"] == Kind.START:
                 params = labels.params(read_values(folder))
                 tags |= labels.circumstances(record["facts"])
                 if record["facts"].get("dataset"):
                     self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
-            elif record["kind"] == "protocol":
+            elif record["kind"] == Kind.PROTOCOL:
                 tags |= labels.protocol(record["protocol"])
-            elif record["kind"] == "resume":
+            elif record["kind"] == Kind.RESUME:
                 tags |= labels.resumed(record)
         tags["heartbeat"] = labels.when(records[-1]["t"])
         # One call: the client cuts it into batches of 1,000, MLflow's largest.
@@ -240,11 +238,11 @@ class Mirror:
                                [RunTag(k, v) for k, v in tags.items()])
         if images:
             self._log_images(folder, mlflow_run_id, images)
-        state = next((r for r in reversed(records) if r["kind"] in ("resume", "end")), None)
-        if state and state["kind"] == "end":
+        state = next((r for r in reversed(records) if r["kind"] in (Kind.RESUME, Kind.END)), None)
+        if state and state["kind"] == Kind.END:
             self._end(folder, mlflow_run_id, state["status"], state["why"], state["t"])
         elif state:
-            self._client.update_run(mlflow_run_id, "RUNNING")
+            self._client.update_run(mlflow_run_id, Status.RUNNING.value)
 
     def _log_dataset(self, mlflow_run_id: str, facts: Mapping[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -267,13 +265,15 @@ class Mirror:
     def _end(self, folder: Path, mlflow_run_id: str, status: str, why: str, t: int) -> None:
         from mlflow.entities import RunTag
 
-        log = () if status in journal.FINAL else (LOG,)  # the traceback, if it left one
+        log = () if Status(status).is_result else (LOG,)  # the traceback, if it left one
         for name in ("spec.json", journal.FILE, WEIGHTS, TABLE, TRACE, *log):
             if _within(folder, name).exists():
                 self._client.log_artifact(mlflow_run_id, str(folder / name))
         tags = {"status": status, "why": why} if why else {"status": status}
         self._client.log_batch(mlflow_run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-        self._client.set_terminated(mlflow_run_id, _MLFLOW_STATUS.get(status, "FAILED"), t)
+        # Divergence is a result of the experiment, not a failure of the program.
+        shown = Status.FINISHED if Status(status).is_result else Status(status)
+        self._client.set_terminated(mlflow_run_id, shown.value, t)
 
 
 def _within(folder: Path, name: str) -> Path:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gan_bench import journal
 from gan_bench.drift import in_words
+from gan_bench.names import WEIGHTS, last_scores
+from gan_bench.records import Kind, Status
 from gan_bench.spec import RunSpec
-
-Status = Literal["FINISHED", "DIVERGED", "FAILED", "KILLED"]
-State = Literal["WAITING", "RUNNING", "FINISHED", "DIVERGED", "FAILED", "KILLED"]
-WEIGHTS, LOG = "final.safetensors", "log.txt"
-TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a run that was profiled
-# What the names of scores begin with: during training, and of another measurement at its end.
-DURING, FINAL = PREFIXES = ("eval/", "final/")
-AGAIN = "again/"  # of the last measurement on other sets of latents, which have numbers from 1
-DONE = journal.FINAL
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Progress:
 
     spec: RunSpec
     folder: Path
-    state: State = "WAITING"
+    state: Status = Status.WAITING
     why: str = ""
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
@@ -70,25 +63,22 @@ class Progress:
         records, self.offset = journal.read(self.folder, self.offset)
         for record in records:
             self.step = record["step"]
-            if record["kind"] in ("metrics", "system"):
+            if record["kind"] in (Kind.METRICS, Kind.SYSTEM):
                 self.values.update(record["values"])
-                for prefix in PREFIXES:
-                    scores = {k.removeprefix(prefix): v for k, v in record["values"].items()
-                              if k.startswith(prefix)}
-                    if scores and prefix == FINAL:
-                        self.scores.clear()  # one name never stands for two protocols
-                    self.scores.update(scores)
-                    self.protocols.update({k: self.announced.get(prefix + k, {}) for k in scores})
-            elif record["kind"] == "protocol":
+            elif record["kind"] == Kind.PROTOCOL:
                 self.announced.update(record["protocol"])
-            elif record["kind"] == "start":
-                self.values, self.scores, self.protocols = {}, {}, {}
-                self.state, self.why = "RUNNING", ""
-            elif record["kind"] == "resume":
-                self.state, self.why = "RUNNING", ""
+            elif record["kind"] == Kind.START:
+                self.values = {}
+                self.state, self.why = Status.RUNNING, ""
+            elif record["kind"] == Kind.RESUME:
+                self.state, self.why = Status.RUNNING, ""
                 self.notes.append(_resumed(record))
-            elif record["kind"] == "end":
-                self.state, self.why = record["status"], record["why"]
+            elif record["kind"] == Kind.END:
+                self.state, self.why = Status(record["status"]), record["why"]
+        scores = last_scores(self.values)
+        self.scores = {name: value for name, (_, value) in scores.items()}
+        self.protocols = {name: self.announced.get(full, {})
+                          for name, (full, _) in scores.items()}
         return bool(records)
 
 
@@ -96,11 +86,11 @@ def progress_of(run: RunSpec, root: Path) -> Progress:
     """Return a run's progress under `root`; WAITING unless it ended in a result that is there."""
     progress = Progress(run, run.folder(root))
     progress.follow()
-    there = progress.state in DONE and (progress.folder / WEIGHTS).exists()
+    there = progress.state.is_result and (progress.folder / WEIGHTS).exists()
     return progress if there else Progress(run, run.folder(root))
 
 
-def state_of(run: RunSpec, root: Path) -> tuple[str, int]:
+def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
     """Return (state, last step) of a run from the end of its journal alone.
 
     A journal without an end is of a RUNNING run while a process has it open, and of a KILLED one
@@ -109,12 +99,12 @@ def state_of(run: RunSpec, root: Path) -> tuple[str, int]:
     folder = run.folder(root)
     record = journal.last(folder)
     if journal.is_open(folder):
-        return "RUNNING", record["step"] if record else 0
+        return Status.RUNNING, record["step"] if record else 0
     if record is None:
-        return "WAITING", 0
-    state = record["status"] if record["kind"] == "end" else "KILLED"
-    if state in DONE and not (folder / WEIGHTS).exists():
-        return "WAITING", 0
+        return Status.WAITING, 0
+    state = Status(record["status"]) if record["kind"] == Kind.END else Status.KILLED
+    if state.is_result and not (folder / WEIGHTS).exists():
+        return Status.WAITING, 0
     return state, record["step"]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from gan_bench.atomic import replacing
-from gan_bench.outcome import TABLE, TRACE
+from gan_bench.names import TABLE, TRACE
 
 T = TypeVar("T")
 BEFORE, STEPS = 10, 20  # steps before those that are profiled, and how many these are at most

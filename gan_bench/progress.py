@@ -13,12 +13,14 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from gan_bench.outcome import PREFIXES, Progress
+from gan_bench.names import split_score
+from gan_bench.outcome import Progress
+from gan_bench.records import Status
 
 ROWS = 24  # of the live table: what runs and what ended last; the rest is counted
 HEARTBEAT = 30.0  # seconds between two plain lines about the whole
-STYLES = {"RUNNING": "cyan", "FINISHED": "green", "DIVERGED": "yellow", "FAILED": "red",
-          "KILLED": "red"}
+STYLES = {Status.RUNNING: "cyan", Status.FINISHED: "green", Status.DIVERGED: "yellow",
+          Status.FAILED: "red", Status.KILLED: "red"}
 
 
 class Pace:
@@ -31,7 +33,7 @@ class Pace:
 
     def _steps(self) -> int:
         # A run that is over takes no more time, however far it got.
-        return sum(r.step if r.state in ("WAITING", "RUNNING") else r.spec.steps
+        return sum(r.step if r.state in (Status.WAITING, Status.RUNNING) else r.spec.steps
                    for r in self._runs)
 
     def left(self) -> float:
@@ -44,11 +46,12 @@ class Pace:
     def line(self) -> str:
         """`7 of 20 ended, 2 running, about 3 min left`."""
         count = Counter(r.state for r in self._runs)
-        ended = len(self._runs) - count["WAITING"] - count["RUNNING"]
-        bad = [f"{count[s]} {s}" for s in ("DIVERGED", "FAILED", "KILLED") if count[s]]
+        ended = len(self._runs) - count[Status.WAITING] - count[Status.RUNNING]
+        bad = [f"{count[s]} {s}" for s in (Status.DIVERGED, Status.FAILED, Status.KILLED)
+               if count[s]]
         named = f" ({', '.join(bad)})" if bad else ""
-        left = f", {duration(self.left())} left" if count["RUNNING"] else ""
-        return f"{ended} of {len(self._runs)} ended{named}, {count['RUNNING']} running{left}"
+        left = f", {duration(self.left())} left" if count[Status.RUNNING] else ""
+        return f"{ended} of {len(self._runs)} ended{named}, {count[Status.RUNNING]} running{left}"
 
 
 class PlainLines:
@@ -70,7 +73,7 @@ class PlainLines:
         if self._shown.get(run.spec.id) != run.state:
             self._shown[run.spec.id] = run.state
             name = f"{run.spec.variant} seed {run.spec.seed}"
-            if run.state == "RUNNING":
+            if run.state == Status.RUNNING:
                 self.say(f"{run.spec.id} {name}: started")
             else:
                 why = f": {run.why}" if run.why else ""
@@ -132,17 +135,18 @@ class LiveTable:
             table.add_column(heading, no_wrap=True,
                              justify="left" if heading in ("variant", "state", "last score")
                              else "right")
-        order = {"RUNNING": 0, "FAILED": 1, "KILLED": 1, "DIVERGED": 2, "FINISHED": 3, "WAITING": 4}
+        order = {Status.RUNNING: 0, Status.FAILED: 1, Status.KILLED: 1, Status.DIVERGED: 2,
+                 Status.FINISHED: 3, Status.WAITING: 4}
         room = min(ROWS, max(4, self._console.height - 4))
         for run in sorted(self._runs, key=lambda r: order[r.state])[:room]:
             values, rate = run.values, run.values.get("system/steps_per_s", math.nan)
-            left = (run.spec.steps - run.step) / rate if run.state == "RUNNING" else math.nan
+            left = (run.spec.steps - run.step) / rate if run.state == Status.RUNNING else math.nan
             table.add_row(
                 escape(run.spec.variant), str(run.spec.seed), run.state,
                 f"{run.step}/{run.spec.steps}", number(rate),
                 number(values.get("train/d_loss", math.nan)),
                 number(values.get("train/g_loss", math.nan)), score(run),
-                duration(left) if run.state == "RUNNING" else "",
+                duration(left) if run.state == Status.RUNNING else "",
                 style=STYLES.get(run.state))
         return table
 
@@ -155,7 +159,7 @@ def as_json(run: Progress) -> dict[str, Any]:
     return {"id": run.spec.id, "variant": run.spec.variant, "seed": run.spec.seed,
             "state": run.state, "why": run.why, "step": run.step, "steps": run.spec.steps,
             "scores": safe(run.scores),
-            "values": safe({k: v for k, v in run.values.items() if not k.startswith(PREFIXES)})}
+            "values": safe({k: v for k, v in run.values.items() if split_score(k) is None})}
 
 
 def score(run: Progress) -> str:

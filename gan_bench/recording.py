@@ -21,7 +21,8 @@ from typing import Any
 from gan_bench import journal
 from gan_bench.atomic import replacing, sync
 from gan_bench.errors import UserError
-from gan_bench.journal import FINAL, Record, of_attempt, voids
+from gan_bench.journal import Record, of_attempt, voids
+from gan_bench.records import Kind, Status
 
 PATIENCE = 10.0  # seconds for the process of a launcher that has died to be gone too
 
@@ -55,19 +56,19 @@ class Journal:
 
     def start(self, facts: Mapping[str, Any]) -> None:
         """Write the first record: what this attempt runs on. All before it is void."""
-        self._write("start", 0, facts=dict(facts))
+        self._write(Kind.START, 0, facts=dict(facts))
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
         """Record how each metric is measured."""
-        self._write("protocol", 0, protocol=dict(protocol))
+        self._write(Kind.PROTOCOL, 0, protocol=dict(protocol))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Record losses or scores at `step`."""
-        self._write("metrics", step, values=_encode(values))
+        self._write(Kind.METRICS, step, values=_encode(values))
 
     def system(self, step: int, values: Mapping[str, float]) -> None:
         """Record measurements of the machine at `step`."""
-        self._write("system", step, values=_encode(values))
+        self._write(Kind.SYSTEM, step, values=_encode(values))
 
     def image(self, step: int, name: str, png: bytes) -> None:
         """Write the picture to `samples/`, then record it."""
@@ -79,7 +80,7 @@ class Journal:
         with replacing(self.folder / file) as temporary:
             temporary.write_bytes(png)
         self._pictures.append(self.folder / file)
-        self._write("image", step, name=name, file=str(file))
+        self._write(Kind.IMAGE, step, name=name, file=str(file))
 
     def repeat(self, position: int) -> bool:
         """Expect the records after byte `position` once more; return whether they can be.
@@ -101,7 +102,7 @@ class Journal:
             drift: What has changed since the checkpoint, `{name: [before, now]}`.
             void: Whether what earlier attempts recorded of later steps no longer counts.
         """
-        self._append("resume", step, note=note, drift=dict(drift), void=void)
+        self._append(Kind.RESUME, step, note=note, drift=dict(drift), void=void)
 
     def end(self, status: str, why: str = "", weights: str | None = None) -> None:
         """Write the last record, at the last step recorded, to the disk itself; close the file.
@@ -109,13 +110,13 @@ class Journal:
         Args:
             weights: The sha256 of the final weights' file, of a FINISHED or DIVERGED run.
         """
-        if status in FINAL:
+        if Status(status).is_result:
             known = self._to_repeat[0][0] if self._to_repeat else None
-            self._write("end", self._step, status=status, why=why, weights=weights)
+            self._write(Kind.END, self._step, status=status, why=why, weights=weights)
             if known:  # `resume` came after it, and the last line says how the run ended
                 self._append(**known)
         else:
-            self._append("end", self._step, status=status, why=why)
+            self._append(Kind.END, self._step, status=status, why=why)
         self.flush()
         self.close()
 
@@ -169,7 +170,7 @@ def settle(folder: Path, status: str, why: str) -> bool:
         UserError: A process has the journal open: the run lives.
     """
     record = journal.last(folder)
-    if record is None or record["kind"] == "end":
+    if record is None or record["kind"] == Kind.END:
         return False
     book = Journal(folder)
     book._step = record["step"]
@@ -192,15 +193,15 @@ def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]
     """
     records, _ = journal.read(folder)
     end = records[-1]
-    if end["kind"] != "end":
+    if end["kind"] != Kind.END:
         raise ValueError(f"{folder}: the run has not ended")
     known = {name for record in records for name in record.get("values", ())}
     values = {name: value for name, value in values.items() if name not in known}
     if not values:
         return False
     now, step = time.time_ns() // 1_000_000, end["step"]
-    lines = [{"t": now, "kind": "protocol", "step": step, "protocol": dict(protocol)},
-             {"t": now, "kind": "metrics", "step": step, "values": _encode(values)}, end]
+    lines = [{"t": now, "kind": Kind.PROTOCOL, "step": step, "protocol": dict(protocol)},
+             {"t": now, "kind": Kind.METRICS, "step": step, "values": _encode(values)}, end]
     with (folder / journal.FILE).open("ab") as file:
         file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
         file.flush()
@@ -229,7 +230,7 @@ def _difference(known: Record, made: Record) -> str:
     if (known["kind"], known["step"]) != (made["kind"], made["step"]):
         return (f"{what} there is a record of {made['kind']}, where there was one of "
                 f"{known['kind']} at step {known['step']}")
-    if made["kind"] in ("start", "system"):  # of the circumstances, which may be others
+    if made["kind"] in (Kind.START, Kind.SYSTEM):  # of the circumstances, which may be others
         return ""
     for key in sorted((known.keys() | made.keys()) - {"t"}):
         before, now = known.get(key), made.get(key)

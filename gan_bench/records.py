@@ -9,15 +9,48 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 Record = dict[str, Any]
 
 LATEST = 253_402_300_800_000  # ms since 1970: the end of the year 9999
 LARGEST = 2**63
-STATUSES = ("FINISHED", "DIVERGED", "FAILED", "KILLED")
 NON_FINITE = ("nan", "inf", "-inf")
 PICTURE = re.compile(r"samples/[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9]{7,20}\.png")
+
+
+class Status(StrEnum):
+    """How a run stands, or how it ended: see `gan_bench.outcome`."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    DIVERGED = "DIVERGED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+    @property
+    def is_result(self) -> bool:
+        """Whether the run is done: a diverged run is a result, which a repetition gives again."""
+        return self in (Status.FINISHED, Status.DIVERGED)
+
+
+class Kind(StrEnum):
+    """What a record tells of: see `gan_bench.journal`."""
+
+    START = "start"
+    PROTOCOL = "protocol"
+    METRICS = "metrics"
+    SYSTEM = "system"
+    IMAGE = "image"
+    END = "end"
+    RESUME = "resume"
+
+
+# Of text that is not from a journal, and may be no status at all.
+RESULTS = tuple(status for status in Status if status.is_result)
+_ENDS = (*RESULTS, Status.FAILED, Status.KILLED)
 
 
 def parse(line: bytes) -> Record:
@@ -86,7 +119,7 @@ def _is_image(record: Record) -> bool:
 
 
 def _is_end(record: Record) -> bool:
-    return (record.get("status") in STATUSES and isinstance(record.get("why"), str)
+    return (record.get("status") in _ENDS and isinstance(record.get("why"), str)
             and isinstance(record.get("weights"), (str, type(None))))
 
 
@@ -98,5 +131,5 @@ def _is_resume(record: Record) -> bool:
 
 
 _KINDS: dict[str, Callable[[Record], bool]] = {
-    "start": _is_start, "protocol": _is_protocol, "metrics": _has_values, "system": _has_values,
-    "image": _is_image, "end": _is_end, "resume": _is_resume}
+    Kind.START: _is_start, Kind.PROTOCOL: _is_protocol, Kind.METRICS: _has_values,
+    Kind.SYSTEM: _has_values, Kind.IMAGE: _is_image, Kind.END: _is_end, Kind.RESUME: _is_resume}

@@ -14,6 +14,7 @@ from typing import IO, Any
 from gan_bench import journal, recording
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError, UserError
+from gan_bench.records import Status
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def locked(experiment: Path) -> Iterator[None]:
         file.flush()
         for folder in run_folders(experiment):
             with suppress(DamagedError):  # whoever needs that run will say so
-                recording.settle(folder, "KILLED", "its process died without a word")
+                recording.settle(folder, Status.KILLED, "its process died without a word")
         yield
 
 

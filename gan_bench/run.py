@@ -33,9 +33,11 @@ from gan_bench.engine import Engine, constrain
 from gan_bench.errors import DamagedError, UserError, is_out_of_memory, one_line
 from gan_bench.hardware import cpu_name
 from gan_bench.models import make_networks
-from gan_bench.outcome import DONE, WEIGHTS, Outcome, Status
+from gan_bench.names import WEIGHTS
+from gan_bench.outcome import Outcome
 from gan_bench.profiling import profiled
 from gan_bench.recording import Journal
+from gan_bench.records import Status
 from gan_bench.registry import PENALTIES
 from gan_bench.root import Execution, cache_of, remove_checkpoints
 from gan_bench.spec import ExperimentSpec, RunSpec
@@ -166,21 +168,21 @@ def step_by_step(spec: RunSpec, execution: Execution, load: Callable[[], dataset
         status, why, weights = yield from _run(spec, execution, record, load, stop)
         record.end(status, why, weights)
     except Interrupted:
-        status, why = "KILLED", "stopped by the user"
+        status, why = Status.KILLED, "stopped by the user"
         record.end(status, why)
     except (KeyboardInterrupt, GeneratorExit):
-        record.end("KILLED", "stopped by the user")
+        record.end(Status.KILLED, "stopped by the user")
         raise
     except BaseException as error:
         explained = _explained(error, spec)
         try:
-            record.end("FAILED", one_line(explained))
+            record.end(Status.FAILED, one_line(explained))
         except OSError:  # a full disk, of which the caller hears through the exception
             record.close()
         if explained is error:
             raise
         raise explained from error
-    if status in DONE:
+    if status.is_result:
         remove_checkpoints(folder)
     return Outcome(spec.id, status, why)
 

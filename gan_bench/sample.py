@@ -19,7 +19,7 @@ from gan_bench.atomic import replacing
 from gan_bench.errors import UserError, one_line
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.models import make_networks, with_labels
-from gan_bench.outcome import WEIGHTS
+from gan_bench.names import WEIGHTS
 from gan_bench.pictures import sample_picture, to_uint8
 from gan_bench.spec import RunSpec, read_spec
 

@@ -28,9 +28,10 @@ from gan_bench.evaluate import STREAM, generate, labels_of, latents, provenance,
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.images import ARRAYS, read_images
 from gan_bench.metrics import asks_d, asks_labels
-from gan_bench.metrics.conditional import CLASS
-from gan_bench.outcome import WEIGHTS, Progress
+from gan_bench.names import CLASS, WEIGHTS
+from gan_bench.outcome import Progress
 from gan_bench.protocol import digest, refusal
+from gan_bench.records import RESULTS, Kind
 from gan_bench.registry import EXTRACTORS, METRICS, MetricEntry
 from gan_bench.root import cache_of
 from gan_bench.sample import find_run, load_generator
@@ -137,8 +138,8 @@ def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | Non
     from gan_bench.mirror import Mirror, open_store
 
     last = journal.last(folder)
-    status = last["status"] if last is not None and last["kind"] == "end" else "without an end"
-    if status not in journal.FINAL:  # what came after its checkpoint is still to be repeated
+    status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"
+    if status not in RESULTS:  # what came after its checkpoint is still to be repeated
         raise UserError(f"{folder}: --log adds to a finished run, and this one is {status}: run "
                         f"its experiment to the end first")
     homes = {name: f"evaluate-{digest(report.protocols[name])}/" for name in report.scores}

@@ -16,9 +16,9 @@ from gan_bench.engine import Engine
 from gan_bench.evaluate import nearest_picture
 from gan_bench.graph import Captured
 from gan_bench.models import with_labels
-from gan_bench.outcome import Status
 from gan_bench.pictures import sample_picture, to_float
 from gan_bench.recording import Journal
+from gan_bench.records import Status
 from gan_bench.registry import METRICS
 from gan_bench.spec import RunSpec
 
@@ -111,13 +111,13 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, at_end: Sequence[Ev
             journal.metrics(step, values)
             journal.system(step, clock.lap(step, engine.device))
         if (logging or sampling or measures) and (bad := int(engine.first_bad)):
-            return "DIVERGED", f"a loss was not finite at step {bad}"
+            return Status.DIVERGED, f"a loss was not finite at step {bad}"
         with clock.paused():
             try:
                 for measure in measures:
                     journal.metrics(step, measure(engine.measured, engine.discriminator))
             except FloatingPointError as error:
-                return "DIVERGED", f"{error}, at step {step}"
+                return Status.DIVERGED, f"{error}, at step {step}"
             if sampling:
                 journal.image(step, "samples", sample_picture(engine.sample(latents)))
             if last and _shows_nearest(spec):
@@ -126,7 +126,7 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, at_end: Sequence[Ev
             if not last:
                 after_step(step)
         yield
-    return "FINISHED", ""
+    return Status.FINISHED, ""
 
 
 def due(step: int, every: int | None) -> bool:

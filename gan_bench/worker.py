@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from gan_bench.errors import UserError, one_line
-from gan_bench.outcome import LOG
+from gan_bench.names import LOG
 from gan_bench.root import Execution
 from gan_bench.spec import ExperimentSpec, RunSpec
 

@@ -20,7 +20,8 @@ from gan_bench import checkpoint, drift, journal, plan, recording
 from gan_bench.checkpoint import BEFORE, FILE, Cadence, Checkpoint
 from gan_bench.errors import UserError
 from gan_bench.models import Networks
-from gan_bench.outcome import WEIGHTS, Outcome, Progress, state_of
+from gan_bench.names import WEIGHTS
+from gan_bench.outcome import Outcome, Progress, state_of
 from gan_bench.registry import MODELS
 from gan_bench.root import remove_checkpoints
 from gan_bench.run import prepare, run_one

@@ -13,7 +13,7 @@ from runs import a_run, write_experiment
 from studies import gan_bench, here
 
 from gan_bench import journal, profiling
-from gan_bench.outcome import WEIGHTS
+from gan_bench.names import WEIGHTS
 from gan_bench.root import Execution
 from gan_bench.run import prepare, run_one, run_together
 from gan_bench.spec import ExperimentSpec, RunSpec

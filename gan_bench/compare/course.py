@@ -15,8 +15,10 @@ import numpy as np
 from scipy.integrate import trapezoid
 
 from gan_bench.compare.reaching import TimeToQuality, first_passing, time_to_quality
+from gan_bench.compare.results import SCORE
 from gan_bench.compare.stats import Better, Estimate, Values, mean_of
-from gan_bench.outcome import AGAIN
+from gan_bench.names import AGAIN
+from gan_bench.records import RESULTS, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,13 +84,14 @@ def courses(found: list[Curve], better: Better, baseline: str) -> dict[str, Cour
     curve, and that its best checkpoint was fine is beside the point.
     """
     final = [one.values[-1] for one in found if one.variant == baseline and len(one.values)
-             and one.status == "FINISHED" and np.isfinite(one.values[-1])]
+             and one.status == Status.FINISHED and np.isfinite(one.values[-1])]
     threshold = float(np.mean(final)) if final and better else float("nan")
     result = {}
     for variant in dict.fromkeys(one.variant for one in found):
         own = [one for one in found if one.variant == variant]
-        whole = [one for one in own if one.status == "FINISHED" and np.isfinite(one.values).any()]
-        lost = sum(one.status == "DIVERGED" for one in own)
+        whole = [one for one in own if one.status == Status.FINISHED
+                 and np.isfinite(one.values).any()]
+        lost = sum(one.status == Status.DIVERGED for one in own)
         best = mean_of([_best(one.values, better) for one in whole], diverged=lost) if better else (
             Estimate(float("nan"), note="no direction is better"))
         areas = [_area(one) for one in whole if np.isfinite(one.values).sum() > 1]
@@ -111,10 +114,10 @@ def repeated(results: Results, score: str) -> dict[str, Mapping[int, list[float]
         return {}
     rows = history[history["metric"].isin(names)].drop_duplicates(["run", "metric"], keep="last")
     more = {str(run): list(own) for run, own in rows.groupby("run", observed=True)["value"]}
-    column = results.runs["score." + score]
+    column = results.runs[SCORE + score]
     sets: dict[str, dict[int, list[float]]] = {}
     for run, row in results.runs.iterrows():
-        if row["status"] == "FINISHED" and np.isfinite(column[run]):
+        if row["status"] == Status.FINISHED and np.isfinite(column[run]):
             sets.setdefault(str(row["variant"]), {})[int(row["seed"])] = [
                 float(column[run]), *more.get(str(run), [])]
     return dict(sets)
@@ -137,7 +140,7 @@ def _area(one: Curve) -> float:
 
 def _times(own: list[Curve], key: str, threshold: float, better: Better) -> TimeToQuality | None:
     """Return how long the runs take; those of which nothing is known take no part."""
-    seen = [one for one in own if len(one.values) and one.status in ("FINISHED", "DIVERGED")]
+    seen = [one for one in own if len(one.values) and one.status in RESULTS]
     if not seen or not np.isfinite(threshold):
         return None
     times: list[Values] = [getattr(one, key) for one in seen]
@@ -147,4 +150,4 @@ def _times(own: list[Curve], key: str, threshold: float, better: Better) -> Time
     return time_to_quality(
         [first_passing(time.tolist(), one.values.tolist(), threshold, better)
          for time, one in zip(times, seen, strict=True)],
-        [float("inf") if one.status == "DIVERGED" else longest for one in seen])
+        [float("inf") if one.status == Status.DIVERGED else longest for one in seen])

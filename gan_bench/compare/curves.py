@@ -38,7 +38,8 @@ from gan_bench.compare.drawing import (
 )
 from gan_bench.compare.stats import ANYTHING, Values, mean_of
 from gan_bench.compare.tables import ranges
-from gan_bench.outcome import DURING
+from gan_bench.names import DURING
+from gan_bench.records import Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,7 @@ def curves(results: Results, metric: str, bounds: tuple[float, float] = ANYTHING
 def _variant(variant: str, status: pd.Series, lines: dict[str, tuple[Values, Values]],
              bounds: tuple[float, float], points: int) -> Curves:
     own = {str(run): lines[str(run)] for run in status.index if str(run) in lines}
-    lost = {str(run) for run in status.index[status == "DIVERGED"]}
+    lost = {str(run) for run in status.index[status == Status.DIVERGED]}
     whole = [own[run] for run in own if run not in lost]
     notes = []
     if unseen := [str(status[run]) for run in status.index if str(run) not in own]:

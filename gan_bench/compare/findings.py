@@ -12,11 +12,12 @@ import pandas as pd
 from gan_bench.compare.course import Course, courses, curves, repeated
 from gan_bench.compare.noise import Noise, noise
 from gan_bench.compare.pairs import Comparison, compare
-from gan_bench.compare.results import Results
+from gan_bench.compare.results import PARAM, Results
 from gan_bench.compare.stats import Better, Estimate
 from gan_bench.compare.study import Ended
 from gan_bench.compare.tables import Row, directions, final_scores, summarise
 from gan_bench.errors import UserError
+from gan_bench.records import RESULTS
 from gan_bench.registry import METRICS, nearest, scores_of
 
 
@@ -61,7 +62,7 @@ def findings(results: Results, first: str | None = None) -> list[Finding]:
         UserError: No run has such a score, or none has ended in a result.
     """
     ended = results.ended()
-    if not any(run.status in ("FINISHED", "DIVERGED") for run in ended):
+    if not any(run.status in RESULTS for run in ended):
         raise UserError(f"{results.experiment} has no finished run yet ({_states(results)}); wait "
                         f"for one, or go on: gan-bench run")
     names = in_order(results)
@@ -100,7 +101,7 @@ def in_order(results: Results) -> list[str]:
     A score that no direction is better of describes, and decides nothing.
     """
     wanted: list[str] = []
-    for text in results.runs.get("params.evaluate.metrics", pd.Series(dtype=str)).unique():
+    for text in results.runs.get(PARAM + "evaluate.metrics", pd.Series(dtype=str)).unique():
         for name in _names(text):
             if name in METRICS.names():
                 wanted += scores_of(METRICS[name])

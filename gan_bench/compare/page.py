@@ -25,8 +25,9 @@ from gan_bench.compare.drawing import INK, count
 from gan_bench.compare.exports import LONG, cells, interval, number, title
 from gan_bench.compare.findings import Finding
 from gan_bench.compare.grids import Shown
-from gan_bench.compare.results import PARAM, PROTOCOL, Results
+from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.tables import notes
+from gan_bench.records import Status
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 HIDDEN = ("experiment", "variant", "seed")  # params that are told elsewhere
@@ -234,12 +235,12 @@ def _experiment(results: Results) -> dict[str, Any]:
     table = [{"variant": str(row["variant"]), "seed": int(row["seed"]), "run": str(run),
               "status": row["status"], "step": f"{int(row['step']):,}",
               "seconds": number(float(row["seconds"])), "version": row["version"],
-              "why": row["why"], "scores": [number(float(row["score." + name]))
+              "why": row["why"], "scores": [number(float(row[SCORE + name]))
                                             for name in results.scores]}
              for run, row in runs.iterrows()]
     return {"name": results.experiment, "question": results.question, "command": results.command,
             "declared": "; ".join(words), "versions": versions, "scores": results.scores,
-            "runs": table, "failures": [row for row in table if row["status"] != "FINISHED"],
+            "runs": table, "failures": [row for row in table if row["status"] != Status.FINISHED],
             "facts": _facts(runs), **_spec(runs)}
 
 

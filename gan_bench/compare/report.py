@@ -20,6 +20,7 @@ from gan_bench.compare.plates import plates, rendered
 from gan_bench.compare.results import Results
 from gan_bench.compare.tables import notes as table_notes
 from gan_bench.errors import UserError
+from gan_bench.records import RESULTS, Status
 
 PAGE = "report.html"
 UNFINISHED, LONGEST = ".report-", 600  # folder of a report that is being made; seconds
@@ -99,15 +100,15 @@ def first_of_all(results: Results) -> list[str]:
             lines.append(f"runs of {variant} were computed in different precisions ({each})")
     states = runs["status"].value_counts()
     open_ends = {state: int(n) for state, n in states.items()
-                 if state not in ("FINISHED", "DIVERGED")}
+                 if state not in RESULTS}
     if open_ends:
         lines.append(f"{sum(open_ends.values())} of {count(len(runs), 'run')} have no result: "
                      + ", ".join(f"{n} {state}" for state, n in open_ends.items()))
-    if lost := int(states.get("DIVERGED", 0)):
+    if lost := int(states.get(Status.DIVERGED, 0)):
         lines.append(f"{lost} of {count(len(runs), 'run')} diverged; they count, and rank last")
     for run in results.ended():
         bad = [name for name, value in run.scores.items() if not math.isfinite(value)]
-        if run.status == "FINISHED" and bad:
+        if run.status == Status.FINISHED and bad:
             lines.append(f"{run.variant} seed {run.seed} finished with scores that are not finite "
                          f"({', '.join(bad)}): there it counts as if it had diverged")
     few = runs.groupby("variant", observed=True)["seed"].nunique()

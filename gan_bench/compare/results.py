@@ -23,7 +23,8 @@ import pandas as pd
 from gan_bench.compare.reading import Stored, StoredRun, read_experiment
 from gan_bench.compare.study import Declared, Ended
 from gan_bench.errors import UserError
-from gan_bench.outcome import DURING, FINAL
+from gan_bench.names import DURING, last_scores
+from gan_bench.records import RESULTS, Status
 from gan_bench.registry import nearest
 from gan_bench.root import read_about
 from gan_bench.store import resolve_uri
@@ -189,7 +190,7 @@ def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[s
         notes.append(f"left out: {_count(gone)} of variants that the experiment does not have any "
                      f"more")
     # Two machines may have run the same thing; the one that ended well counts, or the newer.
-    known.sort(key=lambda run: (run.tags.get("status") in ("FINISHED", "DIVERGED"), run.started))
+    known.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
     single = {run.tags["run_id"]: run for run in known}
     if twice := len(known) - len(single):
         notes.append(f"left out: {_count(twice)} that the store holds twice")
@@ -232,8 +233,9 @@ def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.Categorical
     rows = []
     for run in runs:
         tags = run.tags
-        status = tags.get("status", "RUNNING")
-        end = run.ended if status != "RUNNING" else None  # MLflow keeps that of an earlier attempt
+        status = tags.get("status", Status.RUNNING)
+        # MLflow keeps that of an earlier attempt.
+        end = run.ended if status != Status.RUNNING else None
         end = end or (int(run.times.max()) if len(run.times) else run.started)
         row: dict[str, Any] = {
             "run": tags["run_id"], "variant": tags["variant"], "seed": int(tags["seed"]),
@@ -246,7 +248,7 @@ def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.Categorical
                                  if f"{program}_version" in tags),
             "precision": tags.get("precision", "")}
         row |= {PARAM + key: value for key, value in run.params.items()}
-        if status == "FINISHED":
+        if status == Status.FINISHED:
             for name, (full, value) in final_scores(run).items():
                 row[SCORE + name] = value
                 row[PROTOCOL + name] = tags.get(PROTOCOL + full, "")
@@ -269,9 +271,7 @@ def final_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
     """
     ends = np.flatnonzero(np.diff(run.keys, append=-1))  # the measurements are in order
     last = {run.metrics[run.keys[end]]: float(run.values[end]) for end in ends}
-    prefix = FINAL if any(name.startswith(FINAL) for name in last) else DURING
-    return {name.removeprefix(prefix): (name, value) for name, value in last.items()
-            if name.startswith(prefix)}
+    return last_scores(last)
 
 
 def _curve_means(run: StoredRun, declared: Declared) -> dict[str, tuple[str, float]]:

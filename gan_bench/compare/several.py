@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from gan_bench.compare.results import PROTOCOL, Results
+from gan_bench.compare.results import PARAM, PROTOCOL, Results
 from gan_bench.errors import UserError
 from gan_bench.protocol import Protocol, refusal
 
@@ -88,7 +88,7 @@ def _merged(group: list[Results]) -> Results:
             variant=one.history["variant"].astype(str).map(names),
             metric=one.history["metric"].astype(str)))
     runs, history = (pd.concat(parts) for parts in frames.values())
-    text = [c for c in runs if c.startswith(("params.", PROTOCOL))]
+    text = [c for c in runs if c.startswith((PARAM, PROTOCOL))]
     runs[text] = runs[text].fillna("")
     runs["variant"] = runs["variant"].astype(kind)
     history = history.reset_index(drop=True).astype(

@@ -8,7 +8,8 @@ from typing import Any
 
 from gan_bench.amount import Amount, parse_amount
 from gan_bench.curve_mean import CurveMean
-from gan_bench.outcome import Progress, State
+from gan_bench.outcome import Progress
+from gan_bench.records import Status
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Ended:
 
     variant: str
     seed: int
-    status: State
+    status: Status
     scores: Mapping[str, float]
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     classes: int = 0
@@ -43,7 +44,7 @@ class Ended:
         A convention of this program, for which there is none in the field: a milder loss of modes
         is what recall and coverage tell. None where neither was counted, or it is no final score.
         """
-        if self.status != "FINISHED":
+        if self.status != Status.FINISHED:
             return None
         known = self.protocols.get("modes_covered", {}).get("real")
         for name, there_are in (("modes_covered", known), ("classes_covered", self.classes)):

@@ -13,6 +13,7 @@ from gan_bench.compare.pairs import Comparison, Verdict, compare
 from gan_bench.compare.stats import ANYTHING, Better, Estimate, Scores, Summary, describe
 from gan_bench.compare.study import Declared, Ended
 from gan_bench.protocol import refusal
+from gan_bench.records import Status
 from gan_bench.registry import METRICS, scores_of
 
 OUT_OF_BOUNDS = "*"
@@ -83,9 +84,9 @@ def final_scores(runs: Sequence[Ended], metric: str, variants: Sequence[str] = (
     scores: dict[str, dict[int, float]] = {
         name: {} for name in [*variants, *(run.variant for run in runs)]}
     for run in runs:
-        if run.status == "DIVERGED":  # what it last scored is no final score
+        if run.status == Status.DIVERGED:  # what it last scored is no final score
             scores[run.variant][run.seed] = math.nan
-        elif run.status == "FINISHED" and metric in run.scores:
+        elif run.status == Status.FINISHED and metric in run.scores:
             scores[run.variant][run.seed] = run.scores[metric]
     return scores
 
@@ -119,7 +120,7 @@ def _clash(metric: str, runs: list[Ended]) -> str:
     Raw or averaged weights may differ: that is the variants' own declared setting `ema`.
     """
     known = [run.protocols[metric] for run in runs
-             if run.status == "FINISHED" and metric in run.protocols]
+             if run.status == Status.FINISHED and metric in run.protocols]
     reasons = (refusal(protocol, known[0], but=("generator",)) for protocol in known)
     return next((reason for reason in reasons if reason), "")
 

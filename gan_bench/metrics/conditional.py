@@ -14,13 +14,13 @@ from gan_bench.facts import DataFacts
 from gan_bench.features import FeatureError, Features, Gaussian, fit_gaussian
 from gan_bench.metrics import check, check_finite, refuses_unlabelled
 from gan_bench.metrics.frechet import distance_from
+from gan_bench.names import CLASS
 from gan_bench.registry import METRICS, MetricFacts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CLASS = "class/"  # how the names of what belongs to one class begin
 REAL_PER_CLASS = 100  # training images: from fewer, a distance says little of the class
 SAMPLES_PER_CLASS = 20  # on average, so that every class is asked for more than once
 DRAWN = {"labels": "as often as in the training data"}
