@@ -28,7 +28,7 @@ def table(rows: list[Row]) -> pd.DataFrame:
         "n": row.summary.n, "diverged": row.summary.diverged, "absent": row.absent,
         "mean": row.mean.value, "low": row.mean.low, "high": row.mean.high, "sd": row.summary.sd,
         "median": row.summary.median, "best": row.summary.best, "worst": row.summary.worst,
-        "": row.refused or (OUT_OF_BOUNDS if "beyond" in row.mean.note else row.mean.note),
+        "": row.refused or (OUT_OF_BOUNDS if row.mean.out_of_bounds else row.mean.note),
     } for row in rows]).set_index(["score", "variant"])
 
 

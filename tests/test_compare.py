@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import math
 
+import pytest
 from rich.console import Console
 
 from gan_bench.amount import Amount
+from gan_bench.compare.exports import interval
+from gan_bench.compare.stats import Estimate
 from gan_bench.compare.study import Declared, Ended
-from gan_bench.compare.tables import final_scores, notes, summarise, summary_table
+from gan_bench.compare.tables import _interval, final_scores, notes, summarise, summary_table
 
 BASE = Declared(baseline="base")
 
@@ -88,3 +91,15 @@ def test_the_experiments_margin_and_pairing_count() -> None:
     assert paired.verdict == "equivalent"
     assert paired.comparison is not None
     assert paired.comparison.paired
+
+
+def test_the_asterisk_does_not_hang_on_the_wording_of_a_note(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = Estimate(0.99, 0.9, 1.1, exceeded=(0, 1))
+    fits = Estimate(0.5, 0.4, 0.6)
+    monkeypatch.setattr(Estimate, "note", "reworded")
+    for shown in (_interval, interval):
+        assert shown(wide).endswith("]*")
+        assert shown(fits).endswith("]")
+    monkeypatch.setattr(Estimate, "note", "beyond; reworded")
+    assert interval(fits) == _interval(fits) == "0.5 [0.4, 0.6]"

@@ -16,7 +16,7 @@ from scipy.integrate import trapezoid
 
 from gan_bench.compare.reaching import TimeToQuality, first_passing, time_to_quality
 from gan_bench.compare.results import SCORE
-from gan_bench.compare.stats import Better, Estimate, Values, mean_of
+from gan_bench.compare.stats import Better, Estimate, Reason, Values, mean_of
 from gan_bench.names import AGAIN
 from gan_bench.records import RESULTS, Status
 
@@ -93,10 +93,10 @@ def courses(found: list[Curve], better: Better, baseline: str) -> dict[str, Cour
                  and np.isfinite(one.values).any()]
         lost = sum(one.status == Status.DIVERGED for one in own)
         best = mean_of([_best(one.values, better) for one in whole], diverged=lost) if better else (
-            Estimate(float("nan"), note="no direction is better"))
+            Estimate(float("nan"), missing=Reason.NO_DIRECTION))
         areas = [_area(one) for one in whole if np.isfinite(one.values).sum() > 1]
         area = mean_of(areas, diverged=lost) if areas else Estimate(
-            float("nan"), note="no run was measured twice during training")
+            float("nan"), missing=Reason.MEASURED_ONCE)
         result[variant] = Course(best, area, threshold, *(
             _times(own, key, threshold, better) for key in ("steps", "seconds")))
     return result

@@ -142,9 +142,8 @@ def _remarks(results: Results, scores: Mapping[str, Scores], means: Mapping[str,
     """Return what there is to know of the means, and of runs that are not among the dots."""
     said: dict[str, list[str]] = {}
     for variant, mean in means.items():
-        for part in mean.note.split("; "):
-            if part and not part.startswith("over the"):  # the variant's label has that
-                said.setdefault(part, []).append(variant)
+        for remark in mean.remarks:  # the variant's label says which runs the mean is over
+            said.setdefault(remark, []).append(variant)
         if absent := int((results.runs["variant"] == variant).sum()) - len(scores[variant]):
             said.setdefault(f"{count(absent, 'run')} without a result (yet): not finished, or "
                             f"failed, or without this score", []).append(variant)

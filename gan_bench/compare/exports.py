@@ -116,8 +116,8 @@ def interval(estimate: Estimate, signed: bool = False) -> str:
         return NONE
     value = number(estimate.value, signed)
     if math.isnan(estimate.low):
-        return f"{value} ({estimate.note.split('; ')[-1]})"
-    mark = "*" if "beyond" in estimate.note else ""
+        return f"{value} ({estimate.why_missing})"
+    mark = "*" if estimate.out_of_bounds else ""
     return f"{value} [{number(estimate.low, signed)}, {number(estimate.high, signed)}]{mark}"
 
 

@@ -13,7 +13,7 @@ from gan_bench.compare.course import Course, courses, curves, repeated
 from gan_bench.compare.noise import Noise, noise
 from gan_bench.compare.pairs import Comparison, compare
 from gan_bench.compare.results import PARAM, Results
-from gan_bench.compare.stats import Better, Estimate
+from gan_bench.compare.stats import Better, Estimate, Reason
 from gan_bench.compare.study import Ended
 from gan_bench.compare.tables import Row, directions, final_scores, summarise
 from gan_bench.errors import UserError
@@ -89,7 +89,7 @@ def _finding(results: Results, ended: list[Ended], score: str, rows: list[Row],
                    declared.baseline)
     # What cannot be compared has no place beside the comparison either.
     ways |= {row.variant: Course(nothing, nothing, math.nan) for row in rows if row.refused
-             for nothing in [Estimate(math.nan, note=row.refused)]}
+             for nothing in [Estimate(math.nan, missing=Reason.REFUSED, details=(row.refused,))]}
     return Finding(results, score, better, rows, collapsed,
                    ways, {variant: noise(own) for variant, own in sets.items()
                           if any(len(values) > 1 for values in own.values())}, pairs)

@@ -6,7 +6,7 @@ import math
 
 from scipy import optimize
 
-from gan_bench.compare.stats import Better, Estimate, Values, t_quantile
+from gan_bench.compare.stats import Better, Estimate, Reason, Values, t_quantile
 
 
 def improvement(a: Values, b: Values, better: Better) -> Estimate:
@@ -24,14 +24,14 @@ def improvement(a: Values, b: Values, better: Better) -> Estimate:
         better: Which way is better.
     """
     if better is None:
-        return Estimate(math.nan, note="no direction is better")
+        return Estimate(math.nan, missing=Reason.NO_DIRECTION)
     n, m = len(a), len(b)
     if not (n and m):
-        return Estimate(math.nan, note="one of the two has no runs")
+        return Estimate(math.nan, missing=Reason.ONE_WITHOUT_RUNS)
     wins = a[:, None] < b if better == "lower" else a[:, None] > b
     value = float(wins.mean() + (a[:, None] == b).mean() / 2)
     if min(n, m) < 2:
-        return Estimate(value, note="one seed: no interval")
+        return Estimate(value, missing=Reason.ONE_SEED)
     return Estimate(value, *newcombe(value, n, m, t_quantile(n + m - 2)))
 
 

@@ -179,8 +179,7 @@ def _pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, paired: 
     gap, p = difference(x, y, paired)
     if any(lost):
         over = f"{len(x)} pairs" if paired else f"{len(x)} runs against {len(y)}"
-        gap = replace(gap, note="; ".join(filter(None, (
-            f"over the {over} that did not diverge", gap.note))))
+        gap = replace(gap, survivors=over)
     ranked = ((worst_last(left, better), worst_last(right, better)) if better else
               (x, y))  # where neither direction is better, diverged runs have no place
     permutation = None if better is None and any(lost) else _permutation(*ranked, paired)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from gan_bench.compare.stats import LEVEL, Better, Estimate
+from gan_bench.compare.stats import LEVEL, Better, Estimate, Reason
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def time_to_quality(reached: Sequence[float | None], watched: Sequence[float]) -
     got = sum(time is not None for time in reached)
     if not got:
         return TimeToQuality(len(reached), 0, Estimate(
-            math.nan, note=f"none of {len(reached)} runs got there"), horizon, horizon)
+            math.nan, missing=Reason.NEVER_REACHED, details=(len(reached),)), horizon, horizon)
     never = [min(end, horizon) for time, end in zip(reached, watched, strict=True) if time is None]
     curve = stats.ecdf(stats.CensoredData([t for t in reached if t is not None], right=never)).sf
     times, waiting = curve.quantiles, curve.probabilities
@@ -85,9 +85,11 @@ def time_to_quality(reached: Sequence[float | None], watched: Sequence[float]) -
     high = np.nan_to_num(interval.high.probabilities, nan=1.0)
     value, first, last = (_when(times, line) for line in (waiting, low, high))
     if math.isinf(value):
-        median = Estimate(math.nan, first, note=f"{got} of {len(reached)} runs got there: no half")
+        median = Estimate(math.nan, first, missing=Reason.FEWER_THAN_HALF,
+                          details=(got, len(reached)))
     else:
-        median = Estimate(value, first, last, "no upper limit" if math.isinf(last) else "")
+        median = Estimate(value, first, last,
+                          missing=Reason.NO_UPPER_LIMIT if math.isinf(last) else None)
     edges = np.concatenate([[0.0], np.minimum(times, horizon), [horizon]])
     heights = np.concatenate([[1.0], waiting])
     return TimeToQuality(len(reached), got, median, float((np.diff(edges) * heights).sum()),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,25 @@ Values = NDArray[np.float64]
 ANYTHING = (-math.inf, math.inf)
 
 
+class Reason(StrEnum):
+    """Why an estimate lacks a number or an interval; `{}` stands for its `details`."""
+
+    NO_RUNS = "no runs"
+    ALL_DIVERGED = "all {} runs diverged"
+    NO_SCORE = "one of the two has no finite score"
+    ONE_WITHOUT_RUNS = "one of the two has no runs"
+    ONE_SEED = "one seed: no interval"
+    ONE_PAIR = "one pair: no interval"
+    ALL_THE_SAME = "all the same: no interval"
+    NO_SPREAD = "no spread: no interval"
+    NO_DIRECTION = "no direction is better"
+    MEASURED_ONCE = "no run was measured twice during training"
+    NEVER_REACHED = "none of {} runs got there"
+    FEWER_THAN_HALF = "{} of {} runs got there: no half"
+    NO_UPPER_LIMIT = "no upper limit"
+    REFUSED = "{}"
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its 95% interval.
@@ -31,14 +51,46 @@ class Estimate:
     Attributes:
         value: NaN where there is none.
         low, high: The ends of the interval; NaN where none can be given.
-        note: Why there is no number or no interval, or what there is to know of them. Never empty
-            where one of the three is NaN.
+        missing: Why there is no number, no interval or no upper end. Never None where one of the
+            three is NaN.
+        details: What the words of `missing` are filled in with.
+        exceeded: The bounds of the score, where the interval reaches beyond them.
+        survivors: Which runs it is over ("3 of 5 runs"), where some diverged.
     """
 
     value: float
     low: float = math.nan
     high: float = math.nan
-    note: str = ""
+    missing: Reason | None = None
+    details: tuple[object, ...] = ()
+    exceeded: tuple[float, float] | None = None
+    survivors: str = ""
+
+    @property
+    def out_of_bounds(self) -> bool:
+        """Whether the interval reaches beyond what the score can be."""
+        return self.exceeded is not None
+
+    @property
+    def why_missing(self) -> str:
+        """The words of `missing`, for readers; empty if nothing is missing."""
+        return self.missing.format(*self.details) if self.missing else ""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What there is to know of it, for readers, but for which runs it is over."""
+        words = [self.why_missing] if self.missing else []
+        if self.exceeded:
+            low, high = self.exceeded
+            words.append(f"the interval reaches beyond what the score can be ({low:g} to "
+                         f"{high:g}): so near a bound a t-interval is rough")
+        return words
+
+    @property
+    def note(self) -> str:
+        """All that there is to know of it, for readers; code asks the other attributes."""
+        over = [f"over the {self.survivors} that did not diverge"] if self.survivors else []
+        return "; ".join([*over, *self.remarks])
 
 
 @dataclass(frozen=True)
@@ -116,17 +168,19 @@ def mean_of(values: Any, bounds: tuple[float, float] = ANYTHING, diverged: int =
         diverged: How many further runs have no score, for the note.
     """
     x = np.asarray(values, dtype=np.float64)
-    over = f"over the {len(x)} of {len(x) + diverged} runs that did not diverge" if diverged else ""
     if not len(x):
-        return Estimate(math.nan, note=f"all {diverged} runs diverged" if diverged else "no runs")
+        missing = Reason.ALL_DIVERGED if diverged else Reason.NO_RUNS
+        return Estimate(math.nan, missing=missing, details=(diverged,))
+    over = f"{len(x)} of {len(x) + diverged} runs" if diverged else ""
     mean = float(x.mean())
     if len(x) < 2:
-        return Estimate(mean, note=_join(over, "one seed: no interval"))
+        return Estimate(mean, missing=Reason.ONE_SEED, survivors=over)
     if spread(x) == 0:
-        return Estimate(mean, note=_join(over, "all the same: no interval"))
+        return Estimate(mean, missing=Reason.ALL_THE_SAME, survivors=over)
     half = t_quantile(len(x) - 1) * spread(x) / math.sqrt(len(x))
     low, high = mean - half, mean + half
-    return Estimate(mean, low, high, _join(over, _beyond(low, high, bounds)))
+    exceeded = None if bounds[0] <= low and high <= bounds[1] else bounds
+    return Estimate(mean, low, high, exceeded=exceeded, survivors=over)
 
 
 def t_quantile(freedom: float) -> float:
@@ -162,13 +216,13 @@ def difference(a: Any, b: Any, paired: bool = False) -> tuple[Estimate, float]:
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if not (len(a) and len(b)):
-        return Estimate(math.nan, note="one of the two has no finite score"), math.nan
+        return Estimate(math.nan, missing=Reason.NO_SCORE), math.nan
     value = float(a.mean() - b.mean())
     if min(len(a), len(b)) < 2:
-        few = "one pair: no interval" if paired else "one seed: no interval"
-        return Estimate(value, note=few), math.nan
+        few = Reason.ONE_PAIR if paired else Reason.ONE_SEED
+        return Estimate(value, missing=few), math.nan
     if no_spread(a, b, paired):
-        return Estimate(value, note="no spread: no interval"), math.nan
+        return Estimate(value, missing=Reason.NO_SPREAD), math.nan
     error, freedom = standard_error(a, b, paired)
     half = t_quantile(freedom) * error
     return (Estimate(value, value - half, value + half),
@@ -213,14 +267,3 @@ def _by_seed(scores: Scores) -> Values:
     Scores that agree so far are one number, computed in another order, and neither beats the other.
     """
     return np.array([float(f"{scores[seed]:.12g}") for seed in sorted(scores)], dtype=np.float64)
-
-
-def _beyond(low: float, high: float, bounds: tuple[float, float]) -> str:
-    if bounds[0] <= low and high <= bounds[1]:
-        return ""
-    return (f"the interval reaches beyond what the score can be ({bounds[0]:g} to {bounds[1]:g}): "
-            f"so near a bound a t-interval is rough")
-
-
-def _join(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)

@@ -195,6 +195,6 @@ def _interval(estimate: Estimate, signed: bool = False) -> str:
     if math.isnan(estimate.value):
         return "–"
     if math.isnan(estimate.low):
-        return f"{show(estimate.value)} [{estimate.note.split('; ')[-1]}]"
-    mark = OUT_OF_BOUNDS if "beyond" in estimate.note else ""
+        return f"{show(estimate.value)} [{estimate.why_missing}]"
+    mark = OUT_OF_BOUNDS if estimate.out_of_bounds else ""
     return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]{mark}"
