@@ -18,9 +18,9 @@ import sys
 import pandas as pd
 
 from gan_bench import Results, UserError, load_results
-from gan_bench.compare.reaching import first_passing, time_to_quality
-from gan_bench.compare.stats import Better, describe
-from gan_bench.compare.tables import directions
+from gan_bench.compare.rows import directions
+from gan_bench.compare.stats.summary import Better, describe
+from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
 from gan_bench.registry import nearest
 
 

@@ -21,13 +21,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gan_bench import METRICS, UserError, draw, load_generator, load_results
-from gan_bench import data as datasets
-from gan_bench.compare.figures import save
-from gan_bench.compare.stats import t_quantile
-from gan_bench.evaluate import prepare
-from gan_bench.pictures import to_uint8
-from gan_bench.root import cache_of
-from gan_bench.scorer import Scorer
+from gan_bench.compare.stats.summary import t_quantile
+from gan_bench.components import data as datasets
+from gan_bench.evaluation.evaluator import prepare
+from gan_bench.evaluation.sample_grid import to_uint8
+from gan_bench.evaluation.scorer import Scorer
+from gan_bench.journal.layout import cache_of
+from gan_bench.report.figures import save
 
 REPEATS = 3  # measurements of each number of samples
 

@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gan_bench import Results, UserError, load_results
-from gan_bench.compare.figures import save, styles
+from gan_bench.report.figures import save, styles
 
 METRICS = {"train/g_grad_norm": "norm of G's gradient", "train/d_fake": "D(G(z))"}
 

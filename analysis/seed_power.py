@@ -17,12 +17,12 @@ import sys
 import pandas as pd
 
 from gan_bench import Results, UserError, load_results
-from gan_bench.amount import Amount
-from gan_bench.compare.noise import noise
-from gan_bench.compare.power import detectable, needs, strictest
-from gan_bench.compare.stats import mean_of, survivors
-from gan_bench.compare.tables import final_scores
-from gan_bench.names import AGAIN
+from gan_bench.config.amount import Amount
+from gan_bench.compare.rows import final_scores
+from gan_bench.compare.seeds import detectable, needs, strictest
+from gan_bench.compare.stats.noise import noise
+from gan_bench.compare.stats.summary import mean_of, survivors
+from gan_bench.journal.names import AGAIN
 
 
 def differences(results: Results, seeds: list[int]) -> pd.DataFrame:

@@ -28,14 +28,14 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from gan_bench import run
-from gan_bench.engine import Engine
-from gan_bench.evaluate import Evaluator
-from gan_bench.experiment import load_experiment
-from gan_bench.features import Features
-from gan_bench.metrics import frechet, kernel, neighbours, score
+from gan_bench.config.experiment import load_experiment
+from gan_bench.evaluation.evaluator import Evaluator
+from gan_bench.evaluation.features.base import Features
+from gan_bench.evaluation.metrics import frechet, inception_score, kernel, precision_recall
+from gan_bench.training import run
+from gan_bench.training.engine import Engine
 
-NEIGHBOURS = (neighbours.precision, neighbours.recall, neighbours.density, neighbours.coverage)
+NEIGHBOURS = (precision_recall.precision, precision_recall.recall, precision_recall.density, precision_recall.coverage)
 KERNEL = (kernel.kernel_distance, kernel.kernel_distance_of_subsets,
           kernel.kernel_distance_spread)
 FRECHET = (frechet.frechet_distance, frechet.frechet_distance_norm, frechet.frechet_distance_inf)
@@ -145,7 +145,7 @@ def whole_set(samples: int, width: int = 512) -> list[str]:
         start = time.process_time()
         for metric in (*FRECHET, *KERNEL, *NEIGHBOURS):
             metric(one, two)
-        score.classifier_score(None, two)
+        inception_score.classifier_score(None, two)
         taken = time.process_time() - start
     torch.set_num_threads(threads)
     what = f"all metrics on features, {samples:,} x {width}"

@@ -29,7 +29,7 @@ from targets import say_missed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gan_bench.spec import RunSpec
+    from gan_bench.config.spec import RunSpec
 
 NEEDED = ("torch", "torchvision", "PIL", "numpy", "pydantic", "pydantic_core", "annotated_types",
           "typing_inspection", "typing_extensions", "safetensors", "threadpoolctl", "gan_bench")
@@ -56,7 +56,7 @@ def graph(spec: RunSpec, images: Tensor) -> Callable[[int], None]:
     """The step captured as a CUDA graph, and replayed."""
     from workload import engine_of, trainer
 
-    from gan_bench.graph import Captured
+    from gan_bench.training.cuda_graph import Captured
 
     return trainer(Captured(engine_of(spec)), spec, images)
 
@@ -103,7 +103,7 @@ def images_of(cache: str | None) -> Tensor:
     import torch
     from workload import dataset
 
-    from gan_bench import data
+    from gan_bench.components import data
 
     if cache is None:
         return torch.randint(0, 256, (60_000, 1, 32, 32), dtype=torch.uint8, device="cuda")
@@ -114,7 +114,7 @@ def decode(source: str, cache: str) -> dict[str, float]:
     """Decode MNIST into the cache."""
     from workload import dataset
 
-    from gan_bench import data
+    from gan_bench.components import data
 
     data.prepare(dataset(), Path(source), Path(cache))
     return {}
@@ -150,7 +150,7 @@ class Bench:
     def __init__(self, out: Path, limit: float, budget: float) -> None:
         self.out, self.limit, self.end = out, limit, time.monotonic() + budget
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["gan_bench.run", "torch._dynamo"])
+        self._context.set_forkserver_preload(["gan_bench.training.run", "torch._dynamo"])
 
     def run(self, name: str, work: Callable[..., dict[str, float]], *arguments: Any,
             ) -> dict[str, Any]:
@@ -293,7 +293,7 @@ def main() -> None:
             if "gan_bench" in missing else ""))
     import torch
 
-    from gan_bench import worker
+    from gan_bench.launcher import worker
 
     if not torch.cuda.is_available():
         refuse("torch sees no CUDA device here")

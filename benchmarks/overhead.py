@@ -53,7 +53,9 @@ def count_in_worker(put: Callable[[Any, str, Any], None] = setattr) -> None:
     Args:
         put: Gives the program's functions their replacements.
     """
-    from gan_bench import engine, evaluate, recording, run, train
+    from gan_bench.evaluation import evaluator
+    from gan_bench.journal import writing
+    from gan_bench.training import engine, loop, run
 
     spent: dict[str, float] = defaultdict(float)
     steps: dict[bool, list[float]] = {False: [], True: []}  # by whether the step is observed
@@ -86,30 +88,31 @@ def count_in_worker(put: Callable[[Any, str, Any], None] = setattr) -> None:
         Path(os.environ[COSTS], f"run-{specs[0].id}.json").write_text(json.dumps(spent))
 
     for name in ("start", "protocol", "metrics", "system", "image", "end"):
-        timed(recording.Journal, name, "journal")
+        timed(writing.Journal, name, "journal")
     timed(run, "facts", "journal")
-    timed(train._Clock, "lap", "journal")
+    timed(loop._Clock, "lap", "journal")
     timed(engine.Engine, "sample", "pictures")
     timed(train, "sample_picture", "pictures")
-    timed(evaluate.Evaluator, "__call__", "and measuring")
+    timed(evaluator.Evaluator, "__call__", "and measuring")
     put(engine.Engine, "step", timed_step)
     put(run, "run_together", counted)
 
 
 def launch() -> None:
     """Be `gan-bench`, and leave the launcher's CPU-seconds: before any training, and in all."""
-    from gan_bench import cli, execute
+    from gan_bench.cli import app
+    from gan_bench.launcher import launch
 
-    counts, train_all = [], execute._train_all
+    counts, train_all = [], launch._train_all
 
     def noted(*args: Any) -> None:
         counts.append(cpu())
         train_all(*args)
 
-    execute._train_all = noted
+    launch._train_all = noted
     atexit.register(lambda: Path(os.environ[COSTS], "launcher.json").write_text(
         json.dumps([*counts, cpu()])))
-    cli.main()
+    app.main()
 
 
 def tracked(root: Path, *overrides: str) -> tuple[dict[str, float], float]:
@@ -150,7 +153,7 @@ def print_growth(source: str, root: Path) -> None:
     import psutil
     import torch
 
-    from gan_bench import data
+    from gan_bench.components import data
     from gan_bench.registry import DATASETS
 
     part = DATASETS.parse({"name": "mnist", "image_size": 32})

@@ -21,11 +21,12 @@ import torch
 from overhead import GAN_BENCH
 from targets import row, say_load, say_rows
 
-from gan_bench import checkpoint, journal
-from gan_bench.checkpoint import EVERY, Checkpoint
-from gan_bench.engine import Engine
-from gan_bench.experiment import load_experiment
-from gan_bench.recording import Journal
+from gan_bench.config.experiment import load_experiment
+from gan_bench.journal import reading
+from gan_bench.journal.writing import Journal
+from gan_bench.training import checkpoint
+from gan_bench.training.checkpoint import EVERY, Checkpoint
+from gan_bench.training.engine import Engine
 
 RUNS, TIMES = 200, 9
 MODELS = {
@@ -81,7 +82,7 @@ def start_row(folder: Path) -> list[str]:
         begin = time.time()
         subprocess.check_output([GAN_BENCH, "run", file, "--root", root])
         newest = load_experiment(file, folder, []).runs[-1]
-        records, _ = journal.read(newest.folder(root))
+        records, _ = reading.read(newest.folder(root))
         if seeds > RUNS:
             taken.append(records[0]["t"] / 1000 - begin)
     return row(f"start of a command with {RUNS} finished runs", taken, "s", 5,

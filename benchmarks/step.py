@@ -28,8 +28,9 @@ from overhead import cpu
 from targets import say_missed
 from workload import dataset, engine_of, flops_of, matmul_peak, spec_of, timed, trainer
 
-from gan_bench import data, worker
+from gan_bench.components import data
 from gan_bench.hardware import cpu_has_bfloat16, cpu_name
+from gan_bench.launcher import worker
 
 AT_ONCE = 2
 NAIVE = Path(__file__).with_name("naive.py")

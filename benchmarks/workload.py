@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan_bench.device import resolve_precision, set_up_torch
-from gan_bench.engine import Engine
-from gan_bench.registry import DATASETS
-from gan_bench.spec import Part, RunSpec, data_facts
-from gan_bench.train import Batches, due
+from gan_bench.config.spec import RunSpec, data_facts
+from gan_bench.registry import DATASETS, Part
+from gan_bench.training.device import resolve_precision, set_up_torch
+from gan_bench.training.engine import Engine
+from gan_bench.training.loop import Batches, due
 
 BATCH, EPOCHS, STEPS = 256, 100, 23_500  # 235 batches an epoch, as a DataLoader counts
 
@@ -28,7 +28,7 @@ class Steps(Protocol):
     """What trains: the engine, or what replays it."""
 
     def step(self, step: int, real: list[Tensor], observe: bool = False) -> dict[str, Tensor]:
-        """As `gan_bench.engine.Engine.step`."""
+        """As `gan_bench.training.engine.Engine.step`."""
 
 
 def dataset() -> Part:
@@ -46,7 +46,7 @@ def spec_of(model: str, precision: str, device: str, seed: int = 0) -> RunSpec:
 
 
 def trainer(steps: Steps, spec: RunSpec, images: Tensor) -> Callable[[int], None]:
-    """Return what does step number so much, as `gan_bench.train` does: batch, update, logging."""
+    """Return what does step number so much, as `gan_bench.training.loop` does: batch, update, logging."""
     batches = Batches(images, spec.batch_size, spec.seed)
 
     def advance(step: int) -> None:

@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results, load_results
+    from gan_bench.config.experiment import load_experiment
+    from gan_bench.config.spec import ExperimentSpec, RunSpec
     from gan_bench.errors import SpecError, UserError
-    from gan_bench.experiment import load_experiment
-    from gan_bench.outcome import Outcome
+    from gan_bench.journal.status import Outcome
     from gan_bench.registry import DATASETS, LOSSES, METRICS, MODELS, OPTIMIZERS, PENALTIES, Part
-    from gan_bench.run import prepare, run_one
-    from gan_bench.sample import draw, load_generator
-    from gan_bench.spec import ExperimentSpec, RunSpec
+    from gan_bench.training.run import prepare, run_one
+    from gan_bench.training.trained import draw, load_generator
 
 _HOMES = {
     "Results": "compare.results", "load_results": "compare.results",
     "SpecError": "errors", "UserError": "errors",
-    "load_experiment": "experiment",
-    "Outcome": "outcome",
+    "load_experiment": "config.experiment",
+    "Outcome": "journal.status",
     "DATASETS": "registry", "LOSSES": "registry", "METRICS": "registry", "MODELS": "registry",
     "OPTIMIZERS": "registry", "PENALTIES": "registry", "Part": "registry",
-    "prepare": "run", "run_one": "run",
-    "draw": "sample", "load_generator": "sample",
-    "ExperimentSpec": "spec", "RunSpec": "spec",
+    "prepare": "training.run", "run_one": "training.run",
+    "draw": "training.trained", "load_generator": "training.trained",
+    "ExperimentSpec": "config.spec", "RunSpec": "config.spec",
 }
 
 __all__ = [

@@ -5,9 +5,8 @@ annotations (`typing.Annotated` with `annotated_types` bounds where a range matt
 Nothing here, and nothing at the top of a module that registers something, imports torch: so `plan`
 knows every name and checks every argument in a fraction of a second.
 
-A registry fills itself on its first look-up: from every module of the package of the same name in
-gan_bench, then from the entry-point group of that name (`gan_bench.models`, `gan_bench.losses`, …)
-of whatever else is installed.
+A registry fills itself on its first look-up: from every module of its home in gan_bench, then from
+its entry-point group (`gan_bench.models`, `gan_bench.losses`, …) in all installed packages.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from typing import Any, Generic, Literal, Never, ParamSpec, TypeVar, get_type_hi
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
+from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, one_line, printable, shown
-from gan_bench.facts import DataFacts
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -150,7 +149,7 @@ class PenaltyFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricFacts:
-    """What a metric states; `gan_bench.metrics` says what each fact means."""
+    """What a metric states; `gan_bench.evaluation.metrics.base` says what each fact means."""
 
     better: Better
     extractor: str
@@ -282,17 +281,19 @@ class Registry(Generic[T, F]):
 
     Args:
         kind: What an entry is, in the singular, for messages: `"model"`.
-        group: The package or module of gan_bench that holds the built-in entries, and the
-            entry-point group through which other packages add theirs: `"gan_bench.models"`.
         facts: The class of what an entry states: `MetricFacts`.
+        home: The package or module that holds the built-in entries:
+            `"gan_bench.components.models"`.
+        group: The entry-point group through which other packages add theirs: `"gan_bench.models"`.
 
     Attributes:
         failed_plugins: The entry points that could not be loaded, each with the reason; nothing
             that they registered here is kept.
     """
 
-    def __init__(self, kind: str, group: str, facts: type[F]) -> None:
+    def __init__(self, kind: str, facts: type[F], home: str, group: str) -> None:
         self.kind = kind
+        self.home = home
         self.group = group
         self._facts = facts
         self.failed_plugins: dict[str, str] = {}
@@ -418,18 +419,25 @@ class Registry(Generic[T, F]):
                     del self._entries[name]
 
     def _load_own(self) -> None:
-        home = importlib.import_module(self.group)
+        home = importlib.import_module(self.home)
         for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
-            importlib.import_module(f"{self.group}.{module.name}")
+            importlib.import_module(f"{self.home}.{module.name}")
 
 
-DATASETS: Registry[Any, DatasetFacts] = Registry("dataset", "gan_bench.data", DatasetFacts)
-MODELS: Registry[Any, ModelFacts] = Registry("model", "gan_bench.models", ModelFacts)
-LOSSES: Registry[Any, LossFacts] = Registry("loss", "gan_bench.losses", LossFacts)
-PENALTIES: Registry[Any, PenaltyFacts] = Registry("penalty", "gan_bench.penalties", PenaltyFacts)
-OPTIMIZERS: Registry[Any, NoFacts] = Registry("optimizer", "gan_bench.optimizers", NoFacts)
-EXTRACTORS: Registry[Any, NoFacts] = Registry("extractor", "gan_bench.features", NoFacts)
-METRICS: Registry[Any, MetricFacts] = Registry("metric", "gan_bench.metrics", MetricFacts)
+DATASETS: Registry[Any, DatasetFacts] = Registry(
+    "dataset", DatasetFacts, "gan_bench.components.data", "gan_bench.data")
+MODELS: Registry[Any, ModelFacts] = Registry(
+    "model", ModelFacts, "gan_bench.components.models", "gan_bench.models")
+LOSSES: Registry[Any, LossFacts] = Registry(
+    "loss", LossFacts, "gan_bench.components.losses", "gan_bench.losses")
+PENALTIES: Registry[Any, PenaltyFacts] = Registry(
+    "penalty", PenaltyFacts, "gan_bench.components.penalties", "gan_bench.penalties")
+OPTIMIZERS: Registry[Any, NoFacts] = Registry(
+    "optimizer", NoFacts, "gan_bench.components.optimizers", "gan_bench.optimizers")
+EXTRACTORS: Registry[Any, NoFacts] = Registry(
+    "extractor", NoFacts, "gan_bench.evaluation.features", "gan_bench.features")
+METRICS: Registry[Any, MetricFacts] = Registry(
+    "metric", MetricFacts, "gan_bench.evaluation.metrics", "gan_bench.metrics")
 MetricEntry = Entry[Any, MetricFacts]
 
 

@@ -193,7 +193,7 @@ def gan_bench_ui(root: Path, seconds: float = 60) -> Iterator[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "gan_bench.cli", "ui", "--root", root, "--port", str(port)],
+            [sys.executable, "-m", "gan_bench", "ui", "--root", root, "--port", str(port)],
             stdout=log, stderr=log, start_new_session=True, env=environment)
         try:
             deadline = time.monotonic() + seconds

@@ -26,7 +26,9 @@ from typing import Any
 
 import psutil
 
-from gan_bench import checkpoint, cursor, journal
+from gan_bench.journal import reading
+from gan_bench.tracking import cursor
+from gan_bench.training import checkpoint
 
 EXPERIMENT = """\
 name: storm
@@ -115,9 +117,9 @@ def _left(root: Path) -> dict[str, dict[str, Any]]:
     database = sqlite3.connect(f"{(root / 'mlflow.db').as_uri()}?mode=ro", uri=True)
     left: dict[str, dict[str, Any]] = {}
     for folder in (f.parent for f in root.glob("runs/storm/*/journal.jsonl")):
-        records = journal.read(folder)[0]
+        records = reading.read(folder)[0]
         left[folder.name] = {
-            "journals": journal.repeatable(records),
+            "journals": reading.repeatable(records),
             "measurements": [r["step"] for r in records if r["kind"] == "system"],
             "weights": (folder / "final.safetensors").read_bytes(),
             "pictures": {p.name: p.read_bytes() for p in (folder / "samples").iterdir()},
@@ -152,7 +154,7 @@ def _launch(folder: Path, name: str) -> subprocess.Popen[bytes]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
     with (folder / f"{name}.txt").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "gan_bench.cli", "run", "storm.yaml", "--root", name,
+            [sys.executable, "-m", "gan_bench", "run", "storm.yaml", "--root", name,
              "--slots", "1", "--retries", "1000000", "--checkpoint-every", "0.1"],
             cwd=folder, stdout=output, stderr=output, env=environment)
 
@@ -220,7 +222,7 @@ def _training(launcher: subprocess.Popen[bytes], root: Path) -> list[int]:
         for process in psutil.Process(launcher.pid).children(recursive=True):
             try:
                 if process.status() != psutil.STATUS_ZOMBIE and any(
-                        file.path.endswith(journal.FILE) for file in process.open_files()):
+                        file.path.endswith(reading.FILE) for file in process.open_files()):
                     found.append(process.pid)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue

@@ -7,8 +7,8 @@ import textwrap
 from pathlib import Path
 
 import gan_bench
-from gan_bench.experiment import load_experiment
-from gan_bench.spec import RunSpec
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import RunSpec
 
 DIGITS = """\
 name: tiny

@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 import pytest
 
-from gan_bench import cursor
-from gan_bench.cli import main
+from gan_bench.cli.app import main
+from gan_bench.tracking import cursor
 
 STUDY = """\
 name: {name}
@@ -38,7 +38,7 @@ def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: fl
               ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, where a RuntimeWarning is an error."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
-    return subprocess.run([sys.executable, "-m", "gan_bench.cli", *map(str, arguments)],
+    return subprocess.run([sys.executable, "-m", "gan_bench", *map(str, arguments)],
                           capture_output=True, text=True, check=False, timeout=timeout,
                           env={**clean, **STRICT, **(env or {})})
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from runs import a_run
 
-from gan_bench import run
-from gan_bench.root import Execution
-from gan_bench.spec import ExperimentSpec
+from gan_bench.config.spec import ExperimentSpec
+from gan_bench.journal.layout import Execution
+from gan_bench.training import run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -16,17 +16,19 @@ import torch
 from runs import a_run
 from torch import nn
 
-from gan_bench import checkpoint, drift, journal, plan, recording
-from gan_bench.checkpoint import BEFORE, FILE, Cadence, Checkpoint
+from gan_bench.cli import plan
+from gan_bench.cli.evaluate import Wanted, evaluate
+from gan_bench.components.models import Networks
+from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
-from gan_bench.models import Networks
-from gan_bench.names import WEIGHTS
-from gan_bench.outcome import Outcome, Progress, state_of
+from gan_bench.journal import drift, reading, writing
+from gan_bench.journal.layout import remove_checkpoints
+from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.status import Outcome, Progress, state_of
 from gan_bench.registry import MODELS
-from gan_bench.root import remove_checkpoints
-from gan_bench.run import prepare, run_one
-from gan_bench.score import Wanted, evaluate
-from gan_bench.spec import ExperimentSpec, RunSpec
+from gan_bench.training import checkpoint
+from gan_bench.training.checkpoint import BEFORE, FILE, Cadence, Checkpoint
+from gan_bench.training.run import prepare, run_one
 
 SMALL = Checkpoint(7, 123, {"device": "cpu"}, {"w": torch.arange(3.0), "nested": {"n": [1, None]}})
 STEPS = ("base.steps=12", "evaluate.every=4", "base.sample_every=3")
@@ -63,8 +65,8 @@ def killed(spec: RunSpec, root: Path, step: int, more: int) -> None:
 
 def left(folder: Path) -> dict[str, object]:
     """What a run leaves that must be equal to the bit."""
-    records = journal.read(folder)[0]
-    return {"records": journal.repeatable(records),
+    records = reading.read(folder)[0]
+    return {"records": reading.repeatable(records),
             "measurements": [r["step"] for r in records if r["kind"] == "system"],
             "weights": (folder / WEIGHTS).read_bytes(),
             "files": {str(f.relative_to(folder)): f.read_bytes() if f.suffix == ".png" else b""
@@ -132,7 +134,7 @@ def test_a_damaged_file_is_not_used(tmp_path: Path, how: str) -> None:
 
 def lines(folder: Path) -> None:
     """Leave two lines of 100 and 23 bytes in the place of a journal."""
-    (folder / journal.FILE).write_bytes(b"a" * 99 + b"\n" + b"b" * 22 + b"\n")
+    (folder / reading.FILE).write_bytes(b"a" * 99 + b"\n" + b"b" * 22 + b"\n")
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -197,7 +199,7 @@ def test_one_that_somebody_else_has_made_is_not_used(
 ], ids=["wider", "empty", "a list", "none", "optimizer", "first_bad"])
 def test_one_of_other_networks_is_one_line(
         tmp_path: Path, change: Callable[[object, object], object]) -> None:
-    from gan_bench.engine import Engine
+    from gan_bench.training.engine import Engine
 
     spec = ready(tmp_path)
     train(spec, tmp_path, 4)
@@ -253,7 +255,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, overrides: tuple
     assert checkpoint.read(spec.folder(parts) / FILE).step == 7
     assert train(spec, parts).status == "FINISHED"
     assert left(spec.folder(parts)) == left(spec.folder(whole))
-    resumes = [r["step"] for r in journal.read(spec.folder(parts))[0] if r["kind"] == "resume"]
+    resumes = [r["step"] for r in reading.read(spec.folder(parts))[0] if r["kind"] == "resume"]
     assert resumes == [4, 7]
 
 
@@ -263,10 +265,10 @@ def test_what_was_recorded_after_the_checkpoint_is_not_recorded_again(
     spec = ready(tmp_path)
     folder = spec.folder(tmp_path)
     killed(spec, tmp_path, 4, 5)
-    before = (folder / journal.FILE).read_bytes()
-    (folder / journal.FILE).write_bytes(before + b'{"t": 1, "kind": "metr')  # torn
+    before = (folder / reading.FILE).read_bytes()
+    (folder / reading.FILE).write_bytes(before + b'{"t": 1, "kind": "metr')  # torn
     train(spec, tmp_path)
-    assert (folder / journal.FILE).read_bytes().startswith(before)
+    assert (folder / reading.FILE).read_bytes().startswith(before)
     assert left(folder) == undisturbed
 
 
@@ -278,7 +280,7 @@ def test_killed_again_before_it_is_where_it_was(
     killed(spec, tmp_path, 4, 5)
     train(spec, tmp_path, 2)
     found = checkpoint.read(folder / FILE)
-    before = (folder / journal.FILE).read_bytes()[: found.position]
+    before = (folder / reading.FILE).read_bytes()[: found.position]
     assert (found.step, json.loads(before.splitlines()[-1])["step"]) == (6, 6)
     train(spec, tmp_path)
     assert left(folder) == undisturbed
@@ -317,12 +319,12 @@ def test_another_torch_is_refused_or_recorded(tmp_path: Path) -> None:
         train(spec, tmp_path)
     outcome = train(spec, tmp_path, 20, allow_drift=True)
     assert outcome.status == "FINISHED"
-    records = journal.read(folder)[0]
+    records = reading.read(folder)[0]
     (resume,) = [r for r in records if r["kind"] == "resume"]
     assert (resume["drift"], resume["void"]) == ({"torch": ["0.0.1", here]}, True)
-    steps = [r["step"] for r in journal.valid(records) if r["kind"] == "metrics"]
+    steps = [r["step"] for r in reading.valid(records) if r["kind"] == "metrics"]
     assert steps == sorted(steps)
-    assert [r["step"] for r in journal.valid(records) if "train/d_loss" in r.get("values", ())] == [
+    assert [r["step"] for r in reading.valid(records) if "train/d_loss" in r.get("values", ())] == [
         2, 4, 6, 8, 10, 12]
 
 
@@ -332,9 +334,9 @@ def test_the_launcher_hears_of_drift_before_anything_is_trained(tmp_path: Path) 
     train(spec, tmp_path, 4)
     found = checkpoint.read(folder / FILE)
     checkpoint.write(folder, replace(found, facts={**found.facts, "device_name": "another"}))
-    text = (folder / journal.FILE).read_text()
+    text = (folder / reading.FILE).read_text()
     name = json.dumps(found.facts["device_name"])
-    (folder / journal.FILE).write_text(text.replace(name, '"another"'.ljust(len(name)), 1))
+    (folder / reading.FILE).write_text(text.replace(name, '"another"'.ljust(len(name)), 1))
     with pytest.raises(UserError, match="device_name another and now"):
         ready(tmp_path)
     experiment = ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,))
@@ -346,12 +348,12 @@ def test_a_run_that_does_not_repeat_itself_is_refused(tmp_path: Path) -> None:
     spec = ready(tmp_path)
     folder = spec.folder(tmp_path)
     killed(spec, tmp_path, 4, 4)
-    lines = (folder / journal.FILE).read_text().splitlines()
+    lines = (folder / reading.FILE).read_text().splitlines()
     at = next(i for i, line in enumerate(lines) if '"step": 6' in line and "train/d_loss" in line)
     record = json.loads(lines[at])
     record["values"]["train/g_loss"] += 1e-9
     lines[at] = json.dumps(record)
-    (folder / journal.FILE).write_text("\n".join(lines) + "\n")
+    (folder / reading.FILE).write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError, match=r"does not repeat itself: at step 6 train/g_loss is"):
         train(spec, tmp_path)
     assert state_of(spec, tmp_path)[0] == "FAILED"
@@ -363,27 +365,27 @@ def test_finished_twice_is_finished_once(tmp_path: Path, undisturbed: dict[str, 
     spec = ready(tmp_path)
     folder = spec.folder(tmp_path)
     killed(spec, tmp_path, 4, spec.steps)
-    end = journal.last(folder)
+    end = reading.last(folder)
     (folder / WEIGHTS).unlink()
     assert state_of(spec, tmp_path) == ("WAITING", 0)
     for _ in range(2):
         assert train(spec, tmp_path).status == "FINISHED"
         assert left(folder) == undisturbed
-        assert journal.last(folder) == end  # when it ended first
+        assert reading.last(folder) == end  # when it ended first
         assert state_of(spec, tmp_path) == ("FINISHED", spec.steps)
 
 
 def test_two_processes_do_not_write_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                             ) -> None:
-    monkeypatch.setattr(recording, "PATIENCE", 0.2)
+    monkeypatch.setattr(writing, "PATIENCE", 0.2)
     spec = ready(tmp_path)
-    book = recording.Journal(spec.write(tmp_path))
-    assert journal.is_open(spec.folder(tmp_path))
+    book = writing.Journal(spec.write(tmp_path))
+    assert reading.is_open(spec.folder(tmp_path))
     assert state_of(spec, tmp_path) == ("RUNNING", 0)
     with pytest.raises(UserError, match="is being written by another process"):
         train(spec, tmp_path)
     book.close()
-    assert not journal.is_open(spec.folder(tmp_path))
+    assert not reading.is_open(spec.folder(tmp_path))
     assert train(spec, tmp_path).status == "FINISHED"
 
 
@@ -393,7 +395,7 @@ def test_a_checkpoint_scores_as_the_journal_says_of_its_step(tmp_path: Path) -> 
     train(spec, tmp_path, 8)
     wanted = Wanted(metrics=["nearest_train_mse"])
     report, _ = evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
-    (known,) = [r["values"]["eval/nearest_train_mse"] for r in journal.read(folder)[0]
+    (known,) = [r["values"]["eval/nearest_train_mse"] for r in reading.read(folder)[0]
                 if r["step"] == 8 and "eval/nearest_train_mse" in r.get("values", {})]
     assert report.scores["nearest_train_mse"] == known
     assert report.protocols["nearest_train_mse"]["checkpoint"] == "step 8"
@@ -425,30 +427,30 @@ def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,
     for steps in (5, None):  # the second time, from a checkpoint of its own
         train(spec, tmp_path, steps)
         assert plan.as_json(study, tmp_path)[0]["made_by"] is None
-    starts = [r for r in journal.read(spec.folder(tmp_path))[0] if r["kind"] == "start"]
+    starts = [r for r in reading.read(spec.folder(tmp_path))[0] if r["kind"] == "start"]
     assert len(starts) == 2
-    assert journal.began(spec.folder(tmp_path)) == starts[1]
-    assert journal.first(spec.folder(tmp_path)) == starts[0]
+    assert reading.began(spec.folder(tmp_path)) == starts[1]
+    assert reading.first(spec.folder(tmp_path)) == starts[0]
 
 
 def test_the_start_that_counts_is_the_last_whole_one(tmp_path: Path) -> None:
-    assert journal.began(tmp_path) is None
+    assert reading.began(tmp_path) is None
     lines = ['{"t": 1, "kind": "start", "step": 0, "facts": {"n": 1}}\n',
              '{"t": 2, "kind": "resume", "step": 0, "note": "\\"kind\\": \\"start\\"", '
              '"drift": {}, "void": true}\n',
              '{"t": 3, "kind": "start", "step": 0, "facts": {"n": 2}}\n']
     for count, expected in ((1, 1), (2, 1), (3, 2)):
-        (tmp_path / journal.FILE).write_text("".join(lines[:count]))
-        found = journal.began(tmp_path)
+        (tmp_path / reading.FILE).write_text("".join(lines[:count]))
+        found = reading.began(tmp_path)
         assert found is not None
         assert found["facts"] == {"n": expected}
         assert found["t"] == expected * 2 - 1
-    (tmp_path / journal.FILE).write_text("".join(lines)[:-1])
-    found = journal.began(tmp_path)
+    (tmp_path / reading.FILE).write_text("".join(lines)[:-1])
+    found = reading.began(tmp_path)
     assert found is not None
     assert found["facts"] == {"n": 1}
-    (tmp_path / journal.FILE).write_text(lines[0][:-1])
-    assert journal.began(tmp_path) is None
+    (tmp_path / reading.FILE).write_text(lines[0][:-1])
+    assert reading.began(tmp_path) is None
 
 
 @pytest.mark.parametrize("noise", [nn.AlphaDropout(0.5), nn.Dropout1d(0.5), nn.RReLU()],

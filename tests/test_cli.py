@@ -14,8 +14,8 @@ from runs import DIGITS, write_experiment
 from studies import here
 from test_execute import gan_bench
 
-from gan_bench import cli
-from gan_bench.experiment import load_experiment
+from gan_bench.cli import app
+from gan_bench.config.experiment import load_experiment
 
 FOLDER = DIGITS.replace("{name: digits, image_size: 16}",
                         "{name: image_folder, path: pictures, image_size: 16}")
@@ -32,7 +32,7 @@ def test_help_and_list_are_quick_and_light(tmp_path: Path) -> None:
     """What `plan`, `list` and `--help` import is checked, not their time, which is measured in
     benchmarks."""
     code = ("import sys; from gan_bench import cli\nsys.argv = ['gan-bench', *{args}]\n"
-            "try: cli.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+            "try: app.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
             "heavy = {{'torch', 'mlflow', 'numpy', 'scipy', 'sklearn'}} & set(sys.modules)\n"
             "assert not heavy, heavy")
     file = write_experiment(tmp_path)
@@ -153,7 +153,7 @@ def test_a_full_disk_under_the_launcher_is_one_line(
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert ended.value.code == 2
@@ -169,7 +169,7 @@ def test_a_path_that_cannot_be_used_is_named(
     monkeypatch.setattr(sys, "argv", ["gan-bench", "run", str(file), "--root",
                                       str(tmp_path / "root")])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         f"error: {about}: Is a directory\n")

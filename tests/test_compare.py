@@ -8,11 +8,11 @@ import math
 import pytest
 from rich.console import Console
 
-from gan_bench.amount import Amount
-from gan_bench.compare.exports import interval
-from gan_bench.compare.stats import Estimate
-from gan_bench.compare.study import Declared, Ended
-from gan_bench.compare.tables import _interval, final_scores, notes, summarise, summary_table
+from gan_bench.compare.ended import Declared, Ended
+from gan_bench.compare.rows import _interval, final_scores, notes, summarise, summary_table
+from gan_bench.compare.stats.summary import Estimate
+from gan_bench.config.amount import Amount
+from gan_bench.report.exports import interval
 
 BASE = Declared(baseline="base")
 

@@ -10,18 +10,18 @@ import torch
 from runs import DIGITS, a_run, write_experiment
 from torch import Tensor
 
-from gan_bench import data as datasets
-from gan_bench.data import Dataset
-from gan_bench.engine import Engine
+from gan_bench.components import data as datasets
+from gan_bench.components.data import Dataset
+from gan_bench.components.models import build_networks, with_labels
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
-from gan_bench.evaluate import Evaluator, latents, prepare
-from gan_bench.experiment import load_experiment
-from gan_bench.models import build_networks, with_labels
+from gan_bench.evaluation.evaluator import Evaluator, latents, prepare
 from gan_bench.registry import MODELS
-from gan_bench.run import run_one
-from gan_bench.sample import draw, load_generator, write_samples
-from gan_bench.spec import RunSpec
-from gan_bench.train import Batches
+from gan_bench.training.engine import Engine
+from gan_bench.training.loop import Batches
+from gan_bench.training.run import run_one
+from gan_bench.training.trained import draw, load_generator, write_samples
 
 WAYS = ["concat", "projection"]
 HEAD = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]", "metrics: [nearest_train_mse]")
@@ -100,8 +100,8 @@ def test_projection_is_the_plain_d_and_an_inner_product() -> None:
 
 def test_g_learns_to_make_what_it_is_asked_for(tmp_path: Path, root: Path, digits: Dataset) -> None:
     """After 600 steps the embedded classifier finds most of the labels that were asked for."""
+    from gan_bench.evaluation.scorer import extractors_of
     from gan_bench.registry import METRICS
-    from gan_bench.scorer import extractors_of
 
     spec = conditional(tmp_path, "concat", "base.model={name: mlp, width: 32}",
                        "base.batch_size=64")
@@ -144,8 +144,8 @@ def test_labels_to_measure_by_come_as_often_as_in_the_data(tmp_path: Path, digit
 
 def test_a_grid_goes_through_the_classes(tmp_path: Path, root: Path, digits: Dataset,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    from gan_bench import train as loop
-    from gan_bench.recording import Journal
+    from gan_bench.journal.writing import Journal
+    from gan_bench.training import loop
 
     spec = conditional(tmp_path, "concat")
     asked: list[Tensor] = []

@@ -14,15 +14,15 @@ from PIL import Image
 from runs import write_experiment
 from torch import Tensor
 
-from gan_bench.data.gaussians import gaussians
-from gan_bench.engine import Engine
+from gan_bench.components.data.gaussians import gaussians
+from gan_bench.components.models import Networks, build_networks
+from gan_bench.components.penalties import Penalty
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
-from gan_bench.experiment import load_experiment
-from gan_bench.models import Networks, build_networks
-from gan_bench.penalties import Penalty
 from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, ModelFacts, PenaltyFacts
-from gan_bench.spec import RunSpec
-from gan_bench.train import Batches
+from gan_bench.training.engine import Engine
+from gan_bench.training.loop import Batches
 
 ModelEntry = Entry[Any, ModelFacts]
 SHAPES = [(channels, side, side) for side in (8, 14, 16, 28, 32, 64) for channels in (1, 3)]

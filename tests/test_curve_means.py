@@ -15,11 +15,11 @@ from runs import DIGITS, a_run, write_experiment
 from studies import here
 
 from gan_bench.compare.results import load_results
-from gan_bench.curve_mean import CurveMean, Logged
-from gan_bench.engine import Engine
+from gan_bench.config.curve_mean import CurveMean, Logged
+from gan_bench.config.experiment import load_experiment, logged_steps
 from gan_bench.errors import SpecError
-from gan_bench.experiment import load_experiment, logged_steps
 from gan_bench.registry import LOSSES
+from gan_bench.training.engine import Engine
 
 MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher}"
 

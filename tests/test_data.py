@@ -25,11 +25,11 @@ import torch
 import torchvision.datasets
 from PIL import Image
 
-from gan_bench.data import Dataset, load, prepare
-from gan_bench.data.gaussians import modes
-from gan_bench.data.pixels import resize
+from gan_bench.components.data import Dataset, load, prepare
+from gan_bench.components.data.gaussians import modes
+from gan_bench.components.data.pixels import resize
+from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
-from gan_bench.facts import DataFacts
 from gan_bench.registry import DATASETS, Part
 
 

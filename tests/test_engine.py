@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from gan_bench import rng
-from gan_bench.engine import Engine
-from gan_bench.models import build_networks
-from gan_bench.optimizers import rate
+from gan_bench.components.models import build_networks
+from gan_bench.components.optimizers import rate
 from gan_bench.registry import OPTIMIZERS
+from gan_bench.training.engine import Engine
 
 STEPS = 5
 

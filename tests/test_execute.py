@@ -15,11 +15,11 @@ import pytest
 from runs import install, write_experiment
 from studies import here
 
-from gan_bench import journal
-from gan_bench.drift import NUMERICS
-from gan_bench.experiment import load_experiment
+from gan_bench.config.experiment import load_experiment
+from gan_bench.journal import reading, schema
+from gan_bench.journal.drift import NUMERICS
 
-GAN_BENCH = [sys.executable, "-m", "gan_bench.cli"]
+GAN_BENCH = [sys.executable, "-m", "gan_bench"]
 
 
 def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240,
@@ -34,8 +34,8 @@ def run(tmp_path: Path, root: str, *more: object, env: dict[str, str] | None = N
     return gan_bench("run", write_experiment(tmp_path), "--root", tmp_path / root, *more, env=env)
 
 
-def leavings(root: Path) -> dict[str, tuple[list[journal.Record], bytes]]:
-    return {folder.name: (journal.repeatable(journal.read(folder)[0]),
+def leavings(root: Path) -> dict[str, tuple[list[schema.Record], bytes]]:
+    return {folder.name: (reading.repeatable(reading.read(folder)[0]),
                           (folder / "final.safetensors").read_bytes())
             for folder in (root / "runs" / "tiny").iterdir() if folder.is_dir()}
 
@@ -117,7 +117,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
             assert db.execute("select count(*) from runs where status = 'FINISHED'"
                               ).fetchone() == (3,)
     expected = leavings(finished / "root")[torn.parent.name]
-    assert (journal.repeatable(journal.read(torn.parent)[0]),
+    assert (reading.repeatable(reading.read(torn.parent)[0]),
             (torn.parent / "final.safetensors").read_bytes()) == expected
 
 
@@ -130,7 +130,7 @@ def test_mlflow_has_every_run_whole(finished: Path) -> None:
             tags = dict(db.execute("select key, value from tags where run_uuid = ?", (uuid,)))
             folder = finished / "root" / "runs" / "tiny" / tags["run_id"]
             expected = sorted(
-                (key, record["step"], record["t"], value) for record in journal.read(folder)[0]
+                (key, record["step"], record["t"], value) for record in reading.read(folder)[0]
                 if record["kind"] in ("metrics", "system")
                 for key, value in record["values"].items())
             assert sorted(db.execute(

@@ -19,18 +19,18 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_bench import data as datasets
-from gan_bench.data import Dataset
+from gan_bench.components import data as datasets
+from gan_bench.components.data import Dataset
 from gan_bench.errors import UserError
-from gan_bench.features import Extractor, Gaussian, fit_gaussian, hash_of
-from gan_bench.features import classifier as recipe
-from gan_bench.features import inception as inception_module
-from gan_bench.features.cache import publish, reference_features
-from gan_bench.features.classifier import augment, build, classifier
-from gan_bench.features.dinov2 import VARIABLE as DINOV2
-from gan_bench.features.dinov2 import dinov2
-from gan_bench.features.inception import MEANT, VARIABLE, inception
-from gan_bench.features.random_weights import random
+from gan_bench.evaluation.features import classifier as recipe
+from gan_bench.evaluation.features import inception as inception_module
+from gan_bench.evaluation.features.base import Extractor, Gaussian, fit_gaussian, hash_of
+from gan_bench.evaluation.features.cache import publish, reference_features
+from gan_bench.evaluation.features.classifier import augment, build, classifier
+from gan_bench.evaluation.features.dinov2 import VARIABLE as DINOV2
+from gan_bench.evaluation.features.dinov2 import dinov2
+from gan_bench.evaluation.features.inception import MEANT, VARIABLE, inception
+from gan_bench.evaluation.features.random_weights import random
 from gan_bench.registry import DATASETS
 
 
@@ -400,10 +400,10 @@ def test_inception_is_torch_fidelitys(
     """Scores of 20 real and 20 other images through the whole path, beside calculate_metrics."""
     from torch_fidelity import calculate_metrics
 
-    from gan_bench.metrics.frechet import frechet_distance
-    from gan_bench.metrics.kernel import kernel_distance
-    from gan_bench.metrics.neighbours import precision, recall
-    from gan_bench.metrics.score import inception_score
+    from gan_bench.evaluation.metrics.frechet import frechet_distance
+    from gan_bench.evaluation.metrics.inception_score import inception_score
+    from gan_bench.evaluation.metrics.kernel import kernel_distance
+    from gan_bench.evaluation.metrics.precision_recall import precision, recall
 
     monkeypatch.setenv(VARIABLE, str(inception_weights))
     said: list[str] = []
@@ -560,7 +560,7 @@ def test_reference_features_are_made_in_one_thread(digits: Dataset, tmp_path: Pa
         return fit_gaussian(values)
 
     fitted: list[list[int]] = []
-    monkeypatch.setattr("gan_bench.features.fit_gaussian", fit)
+    monkeypatch.setattr("gan_bench.evaluation.features.base.fit_gaussian", fit)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

@@ -24,10 +24,14 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
-from gan_bench.amount import Amount
-from gan_bench.compare import drawing
-from gan_bench.compare.curves import POINTS, thinned
-from gan_bench.compare.figures import (
+from gan_bench.compare.ended import Declared
+from gan_bench.compare.results import Results
+from gan_bench.compare.rows import final_scores
+from gan_bench.compare.stats.comparison import compare
+from gan_bench.config.amount import Amount
+from gan_bench.errors import UserError
+from gan_bench.evaluation.sample_grid import sample_picture
+from gan_bench.report.figures import (
     INK,
     dynamics,
     heat_map,
@@ -38,15 +42,11 @@ from gan_bench.compare.figures import (
     render,
     save,
     seed_dots,
+    style,
     styles,
 )
-from gan_bench.compare.mosaics import tiles
-from gan_bench.compare.pairs import compare
-from gan_bench.compare.results import Results
-from gan_bench.compare.study import Declared
-from gan_bench.compare.tables import final_scores
-from gan_bench.errors import UserError
-from gan_bench.pictures import sample_picture
+from gan_bench.report.figures.curves import POINTS, thinned
+from gan_bench.report.figures.mosaics import tiles
 
 SCORE = "fd_classifier"  # lower is better
 LONG = "dcgan_with_a_very_long_name-saturating-lr=0.0002-width=128-x"
@@ -172,7 +172,7 @@ def test_many_variants_with_long_names_fit(figure: str) -> None:
     many = 30 if figure in ("learning_curves", "seed_dots", "heat_map") else 11
     names = [f"{LONG[:-1]}{i:02d}" for i in range(many)]
     made = FIGURES[figure](study(names, 3, points=5))
-    drawing.settle(made)
+    style.settle(made)
     assert len(names[0]) >= 60
     renderer = made.canvas.get_renderer()  # type: ignore[attr-defined]
     width, height = made.bbox.width, made.bbox.height
@@ -217,7 +217,7 @@ def test_a_page_can_give_ink_its_own_colour(figure: str) -> None:
             found for style in styled for found in re.findall("#[0-9a-f]{6}", style)}
     else:
         assert all(f"fill: {INK}" in style for style in styled)
-        assert colours <= {INK, *(colour.lower() for colour in drawing.COLOURS)}
+        assert colours <= {INK, *(colour.lower() for colour in style.COLOURS)}
     assert INK in colours
     ground = root.find(f".//{SVG}g[@id='patch_1']/{SVG}path")
     assert ground is not None
@@ -247,7 +247,7 @@ def lightness(colour: str) -> float:
 
 
 def test_colours_differ_in_grey_and_show_on_both_grounds() -> None:
-    levels = [lightness(colour) for colour in drawing.COLOURS]
+    levels = [lightness(colour) for colour in style.COLOURS]
     assert np.diff(sorted(levels)).min() > 4
     assert all(abs(a - b) > 9 for a, b in itertools.pairwise(levels))
     assert min(levels) > 33  # black is 0
@@ -258,9 +258,9 @@ def test_styles_go_by_place_and_do_not_repeat() -> None:
     names = [str(i) for i in range(360)]
     found = styles(names)
     assert len({repr(style) for style in found.values()}) == 360
-    assert [found[name].colour for name in names[:8]] == list(drawing.COLOURS)
+    assert [found[name].colour for name in names[:8]] == list(style.COLOURS)
     assert len({repr((found[n].marker, found[n].line)) for n in names[:8]}) == 8
-    assert drawing.CROSS not in drawing.MARKERS
+    assert style.CROSS not in style.MARKERS
 
 
 def test_a_variant_has_one_colour_everywhere() -> None:
@@ -283,12 +283,12 @@ def test_a_variant_has_one_colour_everywhere() -> None:
 
 
 def test_names_are_broken_where_it_reads_well() -> None:
-    assert drawing.wrapped("mlp-non_saturating", 12) == "mlp-non_\nsaturating"
-    assert drawing.wrapped("x" * 25, 10) == "x" * 10 + "\n" + "x" * 10 + "\n" + "x" * 5
-    assert drawing.wrapped("a b\nc", 10) == "a b\nc"
+    assert style.wrapped("mlp-non_saturating", 12) == "mlp-non_\nsaturating"
+    assert style.wrapped("x" * 25, 10) == "x" * 10 + "\n" + "x" * 10 + "\n" + "x" * 5
+    assert style.wrapped("a b\nc", 10) == "a b\nc"
     for width in (5, 20, 32):
-        assert max(map(len, drawing.wrapped(LONG, width).split("\n"))) <= width
-        assert re.sub(r"\s", "", drawing.wrapped(LONG, width)) == LONG
+        assert max(map(len, style.wrapped(LONG, width).split("\n"))) <= width
+        assert re.sub(r"\s", "", style.wrapped(LONG, width)) == LONG
 
 
 # learning curves

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from runs import a_run
 
-from gan_bench import journal, run
+from gan_bench.config.spec import EvaluateSpec
 from gan_bench.errors import SpecError
-from gan_bench.outcome import progress_of
-from gan_bench.spec import EvaluateSpec
+from gan_bench.journal import layout, reading
+from gan_bench.journal.status import progress_of
+from gan_bench.training import run
 
 FINAL = ("evaluate.final_samples=60", "evaluate.final_metrics=[nearest_train_mse]")
 
@@ -36,9 +37,9 @@ def test_the_final_plan_takes_over_what_it_does_not_change() -> None:
 @pytest.mark.parametrize("overrides", [(), FINAL], ids=["one plan", "two plans"])
 def test_no_name_stands_for_two_protocols(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     spec = a_run(tmp_path, "base.steps=7", *overrides)
-    run.datasets.prepare(spec.dataset, tmp_path, run.cache_of(tmp_path))
+    run.datasets.prepare(spec.dataset, tmp_path, layout.cache_of(tmp_path))
     assert run.run_one(spec, tmp_path, tmp_path).status == "FINISHED"
-    records, _ = journal.read(spec.folder(tmp_path))
+    records, _ = reading.read(spec.folder(tmp_path))
     protocol = next(r["protocol"] for r in records if r["kind"] == "protocol")
     steps: dict[str, list[int]] = {}
     for record in records:

@@ -23,10 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from gan_bench import plan
+from gan_bench.cli import plan
+from gan_bench.config.experiment import ExperimentFile, load_experiment
+from gan_bench.config.spec import ComputeSpec, EvaluateSpec, ExperimentSpec, RunSettings, read_spec
 from gan_bench.errors import SpecError
-from gan_bench.experiment import ExperimentFile, load_experiment
-from gan_bench.spec import ComputeSpec, EvaluateSpec, ExperimentSpec, RunSettings, read_spec
 
 FULL = """\
 name: everything
@@ -370,7 +370,7 @@ def test_what_would_take_for_ever_is_refused_at_once(tmp_path: Path, data: Path,
 
 def plan_of(folder: Path, file: object, *more: str) -> subprocess.CompletedProcess[str]:
     """Run `gan-bench plan` with two gigabytes of memory."""
-    command = [sys.executable, "-m", "gan_bench.cli", "plan", str(file), "--root", "root", *more]
+    command = [sys.executable, "-m", "gan_bench", "plan", str(file), "--root", "root", *more]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=60, cwd=folder,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)))

@@ -12,17 +12,18 @@ import torch
 from runs import a_run
 from torch import Tensor
 
-from gan_bench import journal
-from gan_bench.data import load, prepare
-from gan_bench.device import set_up_torch
-from gan_bench.engine import Engine
+from gan_bench.components.data import load, prepare
+from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
-from gan_bench.graph import WARM, Captured
+from gan_bench.journal import reading
+from gan_bench.journal.layout import Execution, cache_of
+from gan_bench.journal.names import WEIGHTS
+from gan_bench.launcher.worker import environment
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.root import Execution, cache_of
-from gan_bench.run import WEIGHTS, run_one, run_together
-from gan_bench.spec import RunSpec
-from gan_bench.worker import environment
+from gan_bench.training.cuda_graph import WARM, Captured
+from gan_bench.training.device import set_up_torch
+from gan_bench.training.engine import Engine
+from gan_bench.training.run import run_one, run_together
 
 # As the launcher does. Torch looks once, at the first product of two matrices in the process.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", environment(threads=1)["CUBLAS_WORKSPACE_CONFIG"])
@@ -69,9 +70,9 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
         prepare(spec.dataset, tmp_path, cache_of(root))
         assert run_one(spec, root, tmp_path).status == "FINISHED"
         folder = spec.folder(root)
-        records = journal.read(folder)[0]
+        records = reading.read(folder)[0]
         assert records[0]["facts"]["device"] == "cuda"
-        left.append((journal.repeatable(records), (folder / WEIGHTS).read_bytes(),
+        left.append((reading.repeatable(records), (folder / WEIGHTS).read_bytes(),
                      [p.read_bytes() for p in sorted((folder / "samples").iterdir())]))
     assert left[0] == left[1]
 
@@ -81,7 +82,7 @@ def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     prepare(spec.dataset, tmp_path, cache_of(tmp_path))
     for run in (spec, spec.with_seed(1)):
         run_one(run, tmp_path, tmp_path)
-    first, second = (journal.repeatable(journal.read(run.folder(tmp_path))[0])
+    first, second = (reading.repeatable(reading.read(run.folder(tmp_path))[0])
                      for run in (spec, spec.with_seed(1)))
     assert first != second
 
@@ -184,7 +185,7 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
         else:
             run_together(specs, Execution(root, tmp_path),
                          failed=lambda spec, error: pytest.fail(str(error)))
-        left.append([(journal.repeatable(journal.read(spec.folder(root))[0]),
+        left.append([(reading.repeatable(reading.read(spec.folder(root))[0]),
                       (spec.folder(root) / WEIGHTS).read_bytes()) for spec in specs])
     assert left[0] == left[1]
 
@@ -207,7 +208,7 @@ def test_a_step_never_waits_for_the_gpu(tmp_path: Path, model: str, optimizer: s
 
 
 def test_batches_are_gathered_without_waiting(tmp_path: Path) -> None:
-    from gan_bench.train import Batches
+    from gan_bench.training.loop import Batches
 
     spec = a_gpu_run(tmp_path)
     prepare(spec.dataset, tmp_path, tmp_path)

@@ -9,18 +9,20 @@ import pytest
 import torch
 from runs import a_run
 
-from gan_bench import data as datasets
-from gan_bench import journal, rng, run
+from gan_bench import rng
 from gan_bench.compare.results import load_results
+from gan_bench.components import data as datasets
+from gan_bench.components.models import build_networks
+from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
-from gan_bench.evaluate import Evaluator, generate, latents
-from gan_bench.mirror import Mirror, open_store
-from gan_bench.models import build_networks
-from gan_bench.outcome import progress_of
+from gan_bench.evaluation.evaluator import Evaluator, generate, latents
+from gan_bench.evaluation.scorer import Scorer
+from gan_bench.journal import layout, reading
+from gan_bench.journal.status import progress_of
 from gan_bench.registry import METRICS
-from gan_bench.sample import load_generator
-from gan_bench.scorer import Scorer
-from gan_bench.spec import RunSpec
+from gan_bench.tracking.mirror import Mirror, open_store
+from gan_bench.training import run
+from gan_bench.training.trained import load_generator
 
 ONE, THREE = "evaluate.latent_sets=1", "evaluate.latent_sets=3"
 FINAL = ("evaluate.final_samples=60", "evaluate.final_metrics=[nearest_train_mse]")
@@ -35,7 +37,7 @@ def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(root: Path, *overrides: str) -> RunSpec:
     root.mkdir(exist_ok=True)
     spec = a_run(root, *overrides)
-    run.datasets.prepare(spec.dataset, root, run.cache_of(root))
+    run.datasets.prepare(spec.dataset, root, layout.cache_of(root))
     assert run.run_one(spec, root, root).status == "FINISHED"
     return spec
 
@@ -65,7 +67,7 @@ def test_sets_differ_from_each_other_and_the_first_is_what_it_was(tmp_path: Path
 def test_nothing_else_of_a_run_changes(tmp_path: Path) -> None:
     one, three = (trained(tmp_path / name, sets) for name, sets in (("one", ONE), ("three", THREE)))
     folders = one.folder(tmp_path / "one"), three.folder(tmp_path / "three")
-    books = [journal.repeatable(journal.read(folder)[0]) for folder in folders]
+    books = [reading.repeatable(reading.read(folder)[0]) for folder in folders]
     extra = [record for record in books[1] if any(name.startswith("again/")
                                                   for name in record.get("values", {}))]
     assert [record for record in books[1] if record not in extra] == books[0]
@@ -84,14 +86,14 @@ def test_each_is_the_final_measurement_on_its_latents(tmp_path: Path, final: tup
                                                       ) -> None:
     spec = trained(tmp_path, THREE, *final)
     folder = spec.folder(tmp_path)
-    values = {name: value for record in journal.read(folder)[0]
+    values = {name: value for record in reading.read(folder)[0]
               for name, value in record.get("values", {}).items()}
     again = {name: value for name, value in values.items() if name.startswith("again/")}
     count = 60 if final else 50
     _, generator = load_generator(folder)
-    data = datasets.load(spec.dataset, tmp_path, run.cache_of(tmp_path), "cpu")
+    data = datasets.load(spec.dataset, tmp_path, layout.cache_of(tmp_path), "cpu")
     scorer = Scorer([METRICS["nearest_train_mse"]], count, spec.dataset, data,
-                    run.cache_of(tmp_path))
+                    layout.cache_of(tmp_path))
     with torch.no_grad():
         expected = [scorer(generate(generator, latents(spec, count, None, k), "cpu"))[
             "nearest_train_mse"] for k in range(3)]
@@ -103,9 +105,9 @@ def test_each_is_the_final_measurement_on_its_latents(tmp_path: Path, final: tup
 
 def test_measuring_again_leaves_all_as_it_was(tmp_path: Path) -> None:
     spec = a_run(tmp_path, THREE, "base.model={name: dcgan, width: 8}")
-    run.datasets.prepare(spec.dataset, tmp_path, run.cache_of(tmp_path))
-    data = datasets.load(spec.dataset, tmp_path, run.cache_of(tmp_path), "cpu")
-    evaluator = Evaluator(spec, data, run.cache_of(tmp_path), "cpu")
+    run.datasets.prepare(spec.dataset, tmp_path, layout.cache_of(tmp_path))
+    data = datasets.load(spec.dataset, tmp_path, layout.cache_of(tmp_path), "cpu")
+    evaluator = Evaluator(spec, data, layout.cache_of(tmp_path), "cpu")
     nets = build_networks(spec.model, spec.data.shape, spec.seed)
     before = {name: value.clone() for net in (nets.generator, nets.discriminator)
               for name, value in net.state_dict(prefix=f"{id(net)}.").items()}
@@ -127,12 +129,12 @@ def test_a_resumed_run_measures_the_same(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     parts.mkdir()
     spec = a_run(parts, THREE)
-    run.datasets.prepare(spec.dataset, parts, run.cache_of(parts))
+    run.datasets.prepare(spec.dataset, parts, layout.cache_of(parts))
     asked = iter([False, False, False, True])
     outcome = run.run_one(spec, parts, parts, stop=lambda: next(asked))
     assert (outcome.status, progress_of(spec, parts).state) == ("KILLED", "WAITING")
     assert run.run_one(spec, parts, parts).status == "FINISHED"
-    books = [journal.repeatable(journal.read(one.folder(root))[0])
+    books = [reading.repeatable(reading.read(one.folder(root))[0])
              for one, root in ((whole, tmp_path / "whole"), (spec, parts))]
     assert books[0] == books[1]
     assert sum("again/1/nearest_train_mse" in r.get("values", {}) for r in books[1]) == 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_bench import layers
+from gan_bench.components import layers
 
 
 def plain(layer: nn.Module, x: Tensor) -> Tensor:

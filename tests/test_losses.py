@@ -12,7 +12,7 @@ import torch
 from scipy.special import expit, log_softmax, softmax, wrightomega
 from torch import Tensor, nn
 
-from gan_bench.losses import Loss
+from gan_bench.components.losses import Loss
 from gan_bench.registry import LOSSES
 
 REAL = np.linspace(-8, 8, 33)
@@ -264,7 +264,7 @@ def test_accuracies_are_about_the_logit_at_which_d_is_undecided(tmp_path: Path) 
     """Under `lsgan` D is to say 0 and 1, and a logit of 0.4 is a fake."""
     from runs import a_run
 
-    from gan_bench.engine import Engine
+    from gan_bench.training.engine import Engine
 
     assert LOSSES.build(LOSSES.parse({"name": "lsgan", "a": -1.0, "b": 1.0})).boundary == 0
     for loss, fake in (("lsgan", 1.0), ("hinge", 0.0)):

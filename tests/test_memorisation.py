@@ -13,18 +13,18 @@ from PIL import Image
 from runs import a_run
 from scipy.spatial.distance import cdist
 
-from gan_bench import data as datasets
-from gan_bench import journal
-from gan_bench.data import Dataset
+from gan_bench.components import data as datasets
+from gan_bench.components.data import Dataset
+from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
-from gan_bench.evaluate import nearest_picture
-from gan_bench.features import Features
-from gan_bench.metrics import nearest as module
-from gan_bench.metrics.memorisation import memorisation
-from gan_bench.metrics.nearest import nearest, nearest_train_mse
+from gan_bench.evaluation.evaluator import nearest_picture
+from gan_bench.evaluation.features.base import Features
+from gan_bench.evaluation.metrics import nearest as module
+from gan_bench.evaluation.metrics.memorisation import memorisation
+from gan_bench.evaluation.metrics.nearest import nearest, nearest_train_mse
+from gan_bench.journal import reading
 from gan_bench.registry import DATASETS
-from gan_bench.run import prepare, run_one
-from gan_bench.spec import ExperimentSpec
+from gan_bench.training.run import prepare, run_one
 
 
 def scores(real: np.ndarray, fake: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
@@ -171,7 +171,7 @@ def recorded(folder: Path, *overrides: str) -> tuple[list[dict[str, Any]], bytes
     prepare(study, folder, folder, print)
     assert run_one(spec, folder, folder).status == "FINISHED"
     run = spec.folder(folder)
-    return journal.read(run)[0], (run / "final.safetensors").read_bytes()
+    return reading.read(run)[0], (run / "final.safetensors").read_bytes()
 
 
 def test_a_run_that_asks_for_it_ends_with_the_picture(tmp_path: Path) -> None:

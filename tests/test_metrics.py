@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from gan_bench import data as datasets
-from gan_bench.data.arrays import Arrays, ArraySplit
-from gan_bench.data.gaussians import modes
+from gan_bench.components import data as datasets
+from gan_bench.components.data.arrays import Arrays, ArraySplit
+from gan_bench.components.data.gaussians import modes
+from gan_bench.config.experiment import load_experiment
+from gan_bench.data_facts import DataFacts
 from gan_bench.errors import SpecError, UserError
-from gan_bench.experiment import load_experiment
-from gan_bench.facts import DataFacts
-from gan_bench.features import Features, covariance, fit_gaussian
-from gan_bench.metrics import refuses_nothing
-from gan_bench.metrics.discriminator import d_accuracy
-from gan_bench.metrics.frechet import frechet_distance
-from gan_bench.metrics.modes import high_quality, modes_covered
-from gan_bench.metrics.nearest import nearest_train_mse
-from gan_bench.metrics.score import class_score, inception_score
+from gan_bench.evaluation.features.base import Features, covariance, fit_gaussian
+from gan_bench.evaluation.metrics.base import refuses_nothing
+from gan_bench.evaluation.metrics.discriminator import d_accuracy
+from gan_bench.evaluation.metrics.frechet import frechet_distance
+from gan_bench.evaluation.metrics.inception_score import class_score, inception_score
+from gan_bench.evaluation.metrics.modes import high_quality, modes_covered
+from gan_bench.evaluation.metrics.nearest import nearest_train_mse
+from gan_bench.evaluation.scorer import Scorer
 from gan_bench.registry import DATASETS, EXTRACTORS, METRICS, DatasetFacts, MetricFacts
-from gan_bench.scorer import Scorer
 
 LABELLED = DataFacts((1, 8, 8), 10, 100, 100, "a")
 UNLABELLED = DataFacts((3, 8, 8), 0, 100, 100, "b")

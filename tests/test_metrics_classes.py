@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_bench import data as datasets
-from gan_bench.data import Dataset
-from gan_bench.data.gaussians import modes
+from gan_bench.components import data as datasets
+from gan_bench.components.data import Dataset
+from gan_bench.components.data.gaussians import modes
+from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.errors import UserError
-from gan_bench.evaluate import Evaluator, prepare
-from gan_bench.features import Features
-from gan_bench.metrics.classes import class_kl, classes_covered
-from gan_bench.metrics.discriminator import d_accuracy, d_gap
-from gan_bench.metrics.modes import high_quality, modes_covered
+from gan_bench.evaluation.evaluator import Evaluator, prepare
+from gan_bench.evaluation.features.base import Features
+from gan_bench.evaluation.metrics.classes import class_kl, classes_covered
+from gan_bench.evaluation.metrics.discriminator import d_accuracy, d_gap
+from gan_bench.evaluation.metrics.modes import high_quality, modes_covered
 from gan_bench.registry import DATASETS
-from gan_bench.spec import ComputeSpec, EvaluateSpec, RunSpec
 
 
 def named(classes: list[int] | np.ndarray, count: int) -> Features:

@@ -17,15 +17,15 @@ from test_images import save_pngs
 from test_metrics_classes import Brightness, Replay, named
 from torch import Tensor, nn
 
-from gan_bench import data as datasets
-from gan_bench import journal
-from gan_bench.data import Dataset
+from gan_bench.components import data as datasets
+from gan_bench.components.data import Dataset
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import RunSpec
+from gan_bench.data_facts import DataFacts
 from gan_bench.errors import SpecError, UserError
-from gan_bench.evaluate import Evaluator, labels_of, latents, prepare
-from gan_bench.experiment import load_experiment
-from gan_bench.facts import DataFacts
-from gan_bench.features import Features
-from gan_bench.metrics.conditional import (
+from gan_bench.evaluation.evaluator import Evaluator, labels_of, latents, prepare
+from gan_bench.evaluation.features.base import Features
+from gan_bench.evaluation.metrics.conditional import (
     KEPT,
     Labels,
     check_classes,
@@ -33,8 +33,8 @@ from gan_bench.metrics.conditional import (
     label_accuracy,
     refuses_small_classes,
 )
-from gan_bench.metrics.frechet import frechet_distance
-from gan_bench.spec import RunSpec
+from gan_bench.evaluation.metrics.frechet import frechet_distance
+from gan_bench.journal import reading
 
 METRICS = ["label_accuracy", "intra_fd_classifier"]
 ASKED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]", f"metrics: {METRICS}").replace(
@@ -275,7 +275,7 @@ def test_the_mean_is_compared_and_each_class_is_logged(study: tuple[Path, str]) 
 def test_a_run_measured_again_says_the_same_of_every_class(study: tuple[Path, str]) -> None:
     folder, _ = study
     run = next((folder / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
-    before = {k: v for record in journal.read(run)[0] for k, v in record.get("values", {}).items()}
+    before = {k: v for record in reading.read(run)[0] for k, v in record.get("values", {}).items()}
     done = gan_bench("evaluate", run.name, "--root", folder / "root", "--json", "--log")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -283,7 +283,7 @@ def test_a_run_measured_again_says_the_same_of_every_class(study: tuple[Path, st
         name: before[f"final/{name}"] for name in METRICS}
     assert found["classes"] == {f"class/{name}/{k}": before[f"class/final/{name}/{k}"]
                                 for name in METRICS for k in range(10)}
-    after = {k: v for record in journal.read(run)[0] for k, v in record.get("values", {}).items()}
+    after = {k: v for record in reading.read(run)[0] for k, v in record.get("values", {}).items()}
     added = {k.split("/", 1)[1]: v for k, v in after.items() if k not in before}
     assert all(k.startswith("evaluate-") for k in after if k not in before)
     assert added == found["scores"] | found["classes"]

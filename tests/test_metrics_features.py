@@ -11,25 +11,31 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gan_bench import data as datasets
 from gan_bench import rng
+from gan_bench.components import data as datasets
 from gan_bench.errors import UserError
-from gan_bench.features import FeatureError, Features, Gaussian, NonFiniteFeatures, scatter
-from gan_bench.metrics import pairs as blocks
-from gan_bench.metrics.frechet import (
+from gan_bench.evaluation.features.base import (
+    FeatureError,
+    Features,
+    Gaussian,
+    NonFiniteFeatures,
+    scatter,
+)
+from gan_bench.evaluation.metrics import pairwise as blocks
+from gan_bench.evaluation.metrics.frechet import (
     frechet_distance,
     frechet_distance_inf,
     frechet_distance_norm,
 )
-from gan_bench.metrics.kernel import (
+from gan_bench.evaluation.metrics.inception_score import class_score
+from gan_bench.evaluation.metrics.kernel import (
     kernel_distance,
     kernel_distance_of_subsets,
     kernel_distance_spread,
     unbiased,
 )
-from gan_bench.metrics.neighbours import coverage, density, precision, recall
-from gan_bench.metrics.pairs import Pairs, between, draw_subsets, pairs, within
-from gan_bench.metrics.score import class_score
+from gan_bench.evaluation.metrics.pairwise import Pairs, between, draw_subsets, pairs, within
+from gan_bench.evaluation.metrics.precision_recall import coverage, density, precision, recall
 from gan_bench.registry import DATASETS, EXTRACTORS
 
 Array = NDArray[np.float64]

@@ -28,16 +28,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gan_bench import cursor, journal, labels, recording
+from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
+from gan_bench.data_facts import DataFacts
 from gan_bench.errors import DamagedError
-from gan_bench.facts import DataFacts
-from gan_bench.mirror import Mirror, MirrorError, Store, mirrored, open_store, ui_command
-from gan_bench.recording import Journal
+from gan_bench.journal import reading, writing
+from gan_bench.journal.layout import write_about
+from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
-from gan_bench.root import write_about
-from gan_bench.spec import ComputeSpec, EvaluateSpec, RunSpec
-from gan_bench.store import sqlite_path
-from gan_bench.sync import sync as bring
+from gan_bench.tracking import cursor, tags
+from gan_bench.tracking.address import sqlite_path, ui_command
+from gan_bench.tracking.cursor import mirrored
+from gan_bench.tracking.mirror import Mirror, MirrorError, Store, open_store
+from gan_bench.tracking.sync import sync as bring
 
 FACTS = {
     "versions": {"torch": "2.15.0", "gan_bench": "0.1.0", "python": "3.11.2"},
@@ -154,9 +156,9 @@ def content(store: Store, folder: Path) -> dict[str, Any]:
 
 
 def test_what_evaluate_adds_is_not_the_runs_own_extractor() -> None:
-    own = labels.protocol(PROTOCOL)
+    own = tags.protocol(PROTOCOL)
     assert (own["extractor"], own["extractor_hash"]) == ("classifier", "0a1b")
-    added = labels.protocol({"evaluate-1/fd_random": {"extractor": "random", "weights": "77"}})
+    added = tags.protocol({"evaluate-1/fd_random": {"extractor": "random", "weights": "77"}})
     assert added == {"protocol.evaluate-1/fd_random": '{"extractor": "random", "weights": "77"}'}
 
 
@@ -167,7 +169,7 @@ def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
     write_journal(folder)
     assert Mirror(store).sync(folder) is True
 
-    records, _ = journal.read(folder)
+    records, _ = reading.read(folder)
     held = content(store, folder)
     assert held["metrics"] == {
         "eval/fd_classifier": [(20, records[6]["t"], "41.5")],
@@ -240,7 +242,7 @@ def test_a_replay_doubles_nothing(store: Store, tmp_path: Path, lost: str) -> No
     elif lost == "nonsense":
         (folder / cursor.FILE).write_text("{")
     else:  # died after telling MLflow and before writing the cursor
-        middle = (folder / journal.FILE).read_bytes().index(b'{"t"', before.offset // 2)
+        middle = (folder / reading.FILE).read_bytes().index(b'{"t"', before.offset // 2)
         cursor.write(folder, replace(before, offset=middle))
     assert Mirror(store).sync(folder) is True
     assert content(store, folder) == held
@@ -318,9 +320,9 @@ def test_a_damaged_run_holds_up_no_other(tmp_path: Path) -> None:
     folders = [new_run(tmp_path, seed) for seed in (1, 2, 3, 4)]
     for folder in folders:
         write_journal(folder)
-    folders[0].joinpath(journal.FILE).write_text("[]\n")
+    folders[0].joinpath(reading.FILE).write_text("[]\n")
     folders[1].joinpath("spec.json").write_text("{}")
-    with folders[2].joinpath(journal.FILE).open("a") as file:
+    with folders[2].joinpath(reading.FILE).open("a") as file:
         file.write('{"kind": "metrics"}\n')
     done = bring(tmp_path, None, lambda line: None)
     assert (done.runs, done.brought, len(done.missing)) == (4, 1, 3)
@@ -353,14 +355,14 @@ def test_a_run_that_the_store_does_not_take_holds_up_no_other(tmp_path: Path) ->
 def test_a_torn_line_is_waited_for(local: Store, tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     write_journal(folder)
-    whole = (folder / journal.FILE).read_bytes()
-    (folder / journal.FILE).write_bytes(whole[:whole.index(b"\n")])
+    whole = (folder / reading.FILE).read_bytes()
+    (folder / reading.FILE).write_bytes(whole[:whole.index(b"\n")])
     assert Mirror(local).sync(folder) is False
     assert runs_of(local, folder) == []
-    (folder / journal.FILE).write_bytes(whole[:-5])
+    (folder / reading.FILE).write_bytes(whole[:-5])
     assert Mirror(local).sync(folder) is False
     assert content(local, folder)["info"][1] == "RUNNING"
-    (folder / journal.FILE).write_bytes(whole)
+    (folder / reading.FILE).write_bytes(whole)
     assert Mirror(local).sync(folder) is True
     assert content(local, folder)["info"][1] == "FINISHED"
 
@@ -385,7 +387,7 @@ def test_a_clock_that_was_set_back_loses_and_doubles_nothing(
         store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set back before a later attempt, and before the whole run is made again in its place."""
     clock = itertools.count(2 * 10**18, 10**6)
-    monkeypatch.setattr("gan_bench.recording.time.time_ns", lambda: next(clock))
+    monkeypatch.setattr("gan_bench.journal.writing.time.time_ns", lambda: next(clock))
     folder, mirror = new_run(tmp_path), Mirror(store)
     write_journal(folder)
     mirror.sync(folder)
@@ -397,13 +399,13 @@ def test_a_clock_that_was_set_back_loses_and_doubles_nothing(
             book.resume(0, "", {}, void=True)
             book.close()
         else:
-            (folder / journal.FILE).unlink()
+            (folder / reading.FILE).unlink()
         write_journal(folder)
         for _ in range(2):
             assert mirror.sync(folder) is True
             assert mirrored(folder, store.uri)
         (run,) = runs_of(store, folder)
-        start = journal.valid(journal.read(folder)[0])[0]["t"]
+        start = reading.valid(reading.read(folder)[0])[0]["t"]
         history = store.client.get_metric_history(run.info.run_id, "train/d_loss")
         assert sorted((m.step, m.value) for m in history) == sorted(rows)
         assert min(m.timestamp for m in history) > start == run.info.start_time
@@ -448,8 +450,8 @@ def test_a_killed_run_is_said_to_be_killed_and_to_run_again(store: Store, tmp_pa
     assert mirror.sync(folder) is False
     assert content(store, folder)["tags"]["status"] == "RUNNING"
     book.close()
-    assert recording.settle(folder, "KILLED", "signal 9")
-    assert not recording.settle(folder, "KILLED", "signal 9")
+    assert writing.settle(folder, "KILLED", "signal 9")
+    assert not writing.settle(folder, "KILLED", "signal 9")
     assert mirror.sync(folder) is True
     held = content(store, folder)
     assert (held["info"][1], held["tags"]["status"], held["tags"]["why"]) == (
@@ -509,7 +511,7 @@ def test_pictures_are_named_as_mlflow_names_them(store: Store, tmp_path: Path) -
     Mirror(store).sync(folder)
     (run,) = runs_of(store, folder)
     assert run.data.tags["mlflow.loggedImages"] == "True"
-    records = [r for r in journal.read(folder)[0] if r["kind"] == "image"]
+    records = [r for r in reading.read(folder)[0] if r["kind"] == "image"]
     ours = artifacts(store, run.info.run_id, "images")
     for record in records:
         store.client.log_image(run.info.run_id, Image.new("L", (32, 32)), key=record["name"],
@@ -600,7 +602,7 @@ def test_mirrored_says_so_only_when_all_is_there(store: Store, tmp_path: Path) -
     assert mirrored(folder, store.uri)
     assert not mirrored(folder, "sqlite:////elsewhere.db")
     assert not mirrored(folder, "http://elsewhere:5000")
-    with (folder / journal.FILE).open("ab") as file:
+    with (folder / reading.FILE).open("ab") as file:
         file.write(b"{}\n")
     assert not mirrored(folder, store.uri)
     time.sleep(0.002)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_bench.models import Networks, build_networks, r3
+from gan_bench.components.models import Networks, build_networks, r3
 from gan_bench.registry import MODELS, Entry, ModelFacts
 
 ENTRIES = [pytest.param(entry, id=entry.name) for entry in MODELS]

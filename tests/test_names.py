@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from gan_bench.names import last_scores, split_score
-from gan_bench.records import Kind, Status
+from gan_bench.journal.names import last_scores, split_score
+from gan_bench.journal.schema import Kind, Status
 
 
 @pytest.mark.parametrize(("name", "split"), [

@@ -15,8 +15,8 @@ import pytest
 from browser import Browser
 from studies import edited, ended
 
-from gan_bench.compare.page import inline, yaml_of
-from gan_bench.reporting import Asked, make_report
+from gan_bench.cli.report import Asked, make_report
+from gan_bench.report.page import inline, yaml_of
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
 

@@ -14,13 +14,13 @@ import torch
 from runs import a_run
 from torch import Tensor, nn
 
-from gan_bench import data as datasets
 from gan_bench import rng
-from gan_bench.data import Dataset
-from gan_bench.engine import Engine
-from gan_bench.models import build_networks
-from gan_bench.spec import RunSpec
-from gan_bench.train import Batches
+from gan_bench.components import data as datasets
+from gan_bench.components.data import Dataset
+from gan_bench.components.models import build_networks
+from gan_bench.config.spec import RunSpec
+from gan_bench.training.engine import Engine
+from gan_bench.training.loop import Batches
 
 STEPS = 50
 MODELS = {"mlp": "{name: mlp, width: 16, bn_eps: 0.8}",

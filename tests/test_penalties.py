@@ -12,12 +12,12 @@ import torch
 from runs import DIGITS, a_run, write_experiment
 from torch import Tensor, nn
 
-from gan_bench import penalties
-from gan_bench.engine import Engine
+from gan_bench.components import penalties
+from gan_bench.components.penalties import Penalty
+from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError
-from gan_bench.experiment import load_experiment
-from gan_bench.penalties import Penalty
 from gan_bench.registry import PENALTIES
+from gan_bench.training.engine import Engine
 
 W = torch.tensor([3.0, -4.0, 12.0], dtype=torch.float64)  # of norm 13
 ON_EXAMPLES = [entry.name for entry in PENALTIES if entry.facts.on_examples]

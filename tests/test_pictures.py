@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.utils import make_grid
 
-from gan_bench.pictures import sample_picture, to_float
+from gan_bench.evaluation.sample_grid import sample_picture, to_float
 
 
 @pytest.mark.parametrize("shape", [(64, 1, 32, 32), (70, 3, 8, 16), (2, 1, 8, 8), (5, 3, 64, 64)])
@@ -28,5 +28,6 @@ def test_a_grid_is_torchvisions_enlarged(shape: tuple[int, int, int, int]) -> No
 
 def test_a_run_imports_no_torchvision() -> None:
     """It would import all of its models, and so take twice as long to start."""
-    script = "import gan_bench.run, sys; assert not {'torchvision', 'mlflow'} & set(sys.modules)"
+    script = "import gan_bench.training.run, sys; "\
+             "assert not {'torchvision', 'mlflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -13,8 +13,8 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 from studies import gan_bench, here
 
-from gan_bench.amount import Amount
-from gan_bench.compare.power import (
+from gan_bench.compare.ended import Declared, Ended
+from gan_bench.compare.seeds import (
     as_table,
     detectable,
     found,
@@ -23,11 +23,11 @@ from gan_bench.compare.power import (
     report,
     seeds_needed,
 )
-from gan_bench.compare.study import Declared, Ended
-from gan_bench.curve_mean import CurveMean
+from gan_bench.config.amount import Amount
+from gan_bench.config.curve_mean import CurveMean
+from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
-from gan_bench.experiment import load_experiment
-from gan_bench.outcome import progress_of
+from gan_bench.journal.status import progress_of
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10, 100])

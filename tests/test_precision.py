@@ -11,9 +11,9 @@ from runs import DIGITS, a_run, write_experiment
 from torch import Tensor, nn
 
 from gan_bench import hardware
-from gan_bench.device import resolve_precision
-from gan_bench.engine import Engine
 from gan_bench.errors import UserError
+from gan_bench.training.device import resolve_precision
+from gan_bench.training.engine import Engine
 
 BFLOAT16 = pytest.mark.skipif(not hardware.cpu_has_bfloat16(),
                               reason="a processor with AMX or AVX512-BF16 is needed")
@@ -83,7 +83,7 @@ def test_what_the_machine_has_not_got_is_refused_by_plan_and_run(
         override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from gan_bench.cli import app
+    from gan_bench.cli.app import app
 
     monkeypatch.setattr(hardware, "BFLOAT16", {"no such flag"})
     monkeypatch.setattr(hardware, "DEVICES", ("no such device",))
@@ -112,8 +112,8 @@ def test_precision_is_part_of_the_id_unless_it_is_float32(tmp_path: Path) -> Non
 
 @BFLOAT16
 def test_what_was_computed_in_is_recorded(tmp_path: Path) -> None:
-    from gan_bench.experiment import load_experiment
-    from gan_bench.run import prepare, run_one
+    from gan_bench.config.experiment import load_experiment
+    from gan_bench.training.run import prepare, run_one
 
     spec = a_run(tmp_path, "compute.precision=auto", "evaluate.metrics=[d_accuracy]")
     experiment = load_experiment(tmp_path / "tiny.yaml", tmp_path,
@@ -125,8 +125,8 @@ def test_what_was_computed_in_is_recorded(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_what_auto_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gan_bench import plan
-    from gan_bench.experiment import load_experiment
+    from gan_bench.cli import plan
+    from gan_bench.config.experiment import load_experiment
 
     file = write_experiment(tmp_path)
     for flag, told in (("fpu", "or on this processor"), ("none", "and float32 on this processor")):
@@ -138,7 +138,7 @@ def test_a_plan_says_what_auto_is_here(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:
-    from gan_bench.losses import Loss
+    from gan_bench.components.losses import Loss
 
     engine = Engine(a_run(tmp_path), "cpu")
     engine._loss = Loss(lambda real, fake: (real - fake,), lambda fake, real: -fake.mean())
@@ -147,7 +147,7 @@ def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:
 
 
 def test_projection_needs_a_d_whose_end_is_known() -> None:
-    from gan_bench.models.conditional import _projection
+    from gan_bench.components.models.conditional import _projection
 
     with pytest.raises(UserError, match="condition: projection needs a D that is a Sequential"):
         _projection(nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), 3)

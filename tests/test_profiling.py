@@ -12,11 +12,12 @@ import torch
 from runs import a_run, write_experiment
 from studies import gan_bench, here
 
-from gan_bench import journal, profiling
-from gan_bench.names import WEIGHTS
-from gan_bench.root import Execution
-from gan_bench.run import prepare, run_one, run_together
-from gan_bench.spec import ExperimentSpec, RunSpec
+from gan_bench.config.spec import ExperimentSpec, RunSpec
+from gan_bench.journal import reading
+from gan_bench.journal.layout import Execution
+from gan_bench.journal.names import WEIGHTS
+from gan_bench.training import profiling
+from gan_bench.training.run import prepare, run_one, run_together
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,8 @@ def test_it_changes_no_bit(profiled: Path, tmp_path: Path) -> None:
         other = profiled / "root" / "runs" / "tiny" / folder.name
         assert (folder / WEIGHTS).read_bytes() == (other / WEIGHTS).read_bytes()
         assert not (folder / "profile.txt").exists()
-        assert (journal.repeatable(journal.read(folder)[0])
-                == journal.repeatable(journal.read(other)[0]))
+        assert (reading.repeatable(reading.read(folder)[0])
+                == reading.repeatable(reading.read(other)[0]))
 
 
 def ready(folder: Path, *overrides: str) -> RunSpec:
@@ -69,7 +70,7 @@ def test_a_run_that_diverges_before_or_among_the_profiled_steps(tmp_path: Path, 
                  f"base.log_every={log_every}", "base.sample_every=null")
     run_together([spec], Execution(tmp_path, tmp_path, profile=True),
                  failed=lambda run, error: pytest.fail(str(error)))
-    end = journal.read(spec.folder(tmp_path))[0][-1]
+    end = reading.read(spec.folder(tmp_path))[0][-1]
     assert end["status"] == "DIVERGED"
     table = spec.folder(tmp_path) / "profile.txt"
     assert table.exists() is (log_every == 4)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from runs import DIGITS, a_run, write_experiment
 
-from gan_bench import plan
-from gan_bench.engine import Engine
+from gan_bench.cli import plan
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.recipes import RECIPES
 from gan_bench.errors import SpecError
-from gan_bench.experiment import load_experiment
-from gan_bench.recipes import RECIPES
+from gan_bench.training.engine import Engine
 
 HEAD, _, _ = DIGITS.partition("base:")
 TAIL = "evaluate: {samples: 50, metrics: [d_accuracy]}\ncompute: {device: cpu}\n"

@@ -21,14 +21,14 @@ from browser import gan_bench_ui
 from studies import edited, ended, gan_bench, of_run, write_study
 
 from gan_bench import load_results
-from gan_bench.compare.course import Curve, courses
-from gan_bench.compare.exports import as_latex, as_markdown, latex
+from gan_bench.cli.report import Asked, _names, make_report
+from gan_bench.compare.courses import Curve, courses
 from gan_bench.compare.findings import findings
-from gan_bench.compare.grids import BUDGET, MOST, Pictures, _few, shown
-from gan_bench.compare.report import Written
 from gan_bench.errors import UserError
-from gan_bench.reporting import Asked, _names, make_report
-from gan_bench.root import locked
+from gan_bench.journal.layout import locked
+from gan_bench.report.exports import as_latex, as_markdown, latex
+from gan_bench.report.samples import BUDGET, MOST, Pictures, _few, shown
+from gan_bench.report.write import Written
 
 ALL = ["history.parquet", "pairs.csv", "report.html", "summary.csv", "table.md", "table.tex"]
 UNKNOWN = "delete from experiment_tags"  # so that nothing but the runs says what variants there are
@@ -434,7 +434,7 @@ def test_a_report_that_fails_leaves_the_one_before(studies: Path, whole: Path, t
     (out / "summary.csv").write_text("before")
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     done = subprocess.run(  # files of no more than 100 KB: the page is larger, the tables are not
-        ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", sys.executable, "-m", "gan_bench.cli",
+        ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", sys.executable, "-m", "gan_bench",
          "report", "losses", "--root", studies, "--out", out],
         capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -512,7 +512,7 @@ def test_no_more_pictures_than_anyone_looks_through(variants: int, seeds: int, s
 
 
 def test_runs_of_one_variant_in_two_precisions_are_named(studies: Path, tmp_path: Path) -> None:
-    from gan_bench.compare.report import first_of_all
+    from gan_bench.report.write import first_of_all
 
     line = "runs of plain were computed in different precisions (float32: 2 runs; bfloat16: 1 run)"
     assert line not in first_of_all(load_results("losses", root=studies))

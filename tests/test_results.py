@@ -28,25 +28,19 @@ from pandas.testing import assert_frame_equal
 from runs import write_experiment
 
 import gan_bench
-from gan_bench import journal
 from gan_bench.compare import results as module
+from gan_bench.compare.ended import Declared
 from gan_bench.compare.results import Results, load_results
-from gan_bench.compare.study import Declared
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec, read_values, settings_digest
+from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
-from gan_bench.experiment import load_experiment
-from gan_bench.facts import DataFacts
-from gan_bench.mirror import Mirror, Store, open_store, ui_command
-from gan_bench.recording import Journal
+from gan_bench.journal import reading
+from gan_bench.journal.layout import write_about
+from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
-from gan_bench.root import write_about
-from gan_bench.spec import (
-    ComputeSpec,
-    EvaluateSpec,
-    RunSpec,
-    read_values,
-    settings_digest,
-)
-from gan_bench.store import environment
+from gan_bench.tracking.address import environment, ui_command
+from gan_bench.tracking.mirror import Mirror, Store, open_store
 
 FACTS = {"versions": {"torch": "2.15.0", "gan_bench": "0.1.0"}, "device": "cpu", "threads": 1,
          "dataset": {"name": "digits", "fingerprint": "f" * 64, "train": 1438, "test": 359}}
@@ -156,7 +150,7 @@ def found(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> Results
 
 def truth(root: Path) -> tuple[dict[str, list[Any]], dict[tuple[str, str, int], tuple[float, ...]]]:
     """What the journals hold: their records by run, and values by run, metric and step."""
-    records = {folder.name: journal.read(folder)[0]
+    records = {folder.name: reading.read(folder)[0]
                for folder in (root / "runs" / "study").iterdir() if folder.is_dir()}
     return records, {(run, metric, record["step"]): ((record["t"] - book[0]["t"]) / 1000, value)
                      for run, book in records.items() for record in book
@@ -400,7 +394,7 @@ def test_a_run_that_goes_on_is_running_again(tmp_path: Path) -> None:
     mirrored(tmp_path, folder)
     [row] = load_results("study", root=tmp_path).runs.to_dict("records")
     assert (row["status"], row["why"], row["step"]) == ("RUNNING", "", 9)
-    records, _ = journal.read(folder)
+    records, _ = reading.read(folder)
     assert row["seconds"] == pytest.approx((records[-1]["t"] - records[0]["t"]) / 1000)
 
 

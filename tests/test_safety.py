@@ -31,16 +31,16 @@ from test_mirror import new_run, write_journal
 
 import gan_bench as package
 from gan_bench.atomic import replacing
-from gan_bench.data import files
-from gan_bench.data.image_folder import image_folder
+from gan_bench.components.data import files
+from gan_bench.components.data.image_folder import image_folder
+from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError, UserError
-from gan_bench.experiment import load_experiment
-from gan_bench.images import read_images
-from gan_bench.mirror import Mirror, open_store
-from gan_bench.recording import Journal
+from gan_bench.evaluation.external_images import read_images
+from gan_bench.journal.layout import locked, run_folders
+from gan_bench.journal.writing import Journal
 from gan_bench.registry import NoFacts, Registry
-from gan_bench.root import locked, run_folders
-from gan_bench.sync import sync
+from gan_bench.tracking.mirror import Mirror, open_store
+from gan_bench.tracking.sync import sync
 
 STRANGE = ["../up", "..", ".", "a/../../b", "/tmp/abs", "~", "~/x", "a/b", "a\\b", "a\0b", "a\nb",
            "n" * 300, "\U0001F600", "\u00e9", "\u0430", "a b", " a", "a ", "-a", ".a", "_a", "a:b",
@@ -587,7 +587,7 @@ def test_the_program_runs_nothing_that_it_reads() -> None:
 def test_a_pickle_of_cifar10_makes_arrays_and_nothing_else(tmp_path: Path) -> None:
     import pickle
 
-    from gan_bench.data.cifar10 import _Arrays
+    from gan_bench.components.data.cifar10 import _Arrays
 
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:

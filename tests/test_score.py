@@ -19,23 +19,24 @@ from studies import gan_bench, here
 from test_images import save_pngs
 from torch import Tensor
 
-from gan_bench import cli, journal, recording
-from gan_bench import data as datasets
-from gan_bench.compare.study import Declared, Ended
-from gan_bench.compare.tables import summarise
-from gan_bench.data import Dataset
+from gan_bench.cli import app
+from gan_bench.cli.evaluate import Report, Wanted, as_text, evaluate, log_scores
+from gan_bench.compare.ended import Declared, Ended
+from gan_bench.compare.rows import summarise
+from gan_bench.components import data as datasets
+from gan_bench.components.data import Dataset
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
-from gan_bench.experiment import load_experiment
-from gan_bench.features.classifier import classifier
-from gan_bench.metrics.frechet import frechet_distance
-from gan_bench.outcome import Progress, progress_of, state_of
-from gan_bench.protocol import differences, digest, refusal
+from gan_bench.evaluation.features.classifier import classifier
+from gan_bench.evaluation.metrics.frechet import frechet_distance
+from gan_bench.evaluation.protocol import differences, digest, refusal
+from gan_bench.evaluation.scorer import Scorer
+from gan_bench.journal import reading, writing
+from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
-from gan_bench.run import prepare, run_one
-from gan_bench.sample import write_samples
-from gan_bench.score import Report, Wanted, as_text, evaluate, log_scores
-from gan_bench.scorer import Scorer
-from gan_bench.spec import RunSpec
+from gan_bench.training.run import prepare, run_one
+from gan_bench.training.trained import write_samples
 
 DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})
 SCORED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]",
@@ -122,10 +123,10 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     spec = load(root)
     report, folder = evaluate(spec.id, Wanted(samples=60), root, root, silent)
     assert folder is not None
-    before, _ = journal.read(folder)
+    before, _ = reading.read(folder)
     uri = f"sqlite:///{root / 'mlflow.db'}"
     assert log_scores(report, folder, root, uri)
-    after, _ = journal.read(folder)
+    after, _ = reading.read(folder)
     assert after[: len(before)] == before
     assert [r["kind"] for r in after[len(before):]] == ["protocol", "metrics", "end"]
     assert after[-1] == before[-1]
@@ -133,7 +134,7 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert progress_of(spec, root).scores["nearest_train_mse"] != report.scores["nearest_train_mse"]
 
     assert not log_scores(report, folder, root, uri)
-    assert journal.read(folder)[0] == after
+    assert reading.read(folder)[0] == after
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
@@ -336,7 +337,7 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
                                               ("c", 0, "1", "raw"), ("c", 1, "2", "raw")):
         folder = tmp_path / f"{variant}{seed}"
         folder.mkdir()
-        record = recording.Journal(folder)
+        record = writing.Journal(folder)
         record.protocol({"eval/fd_classifier": {"extractor": "classifier", "weights": weights,
                                                 "generator": generator}})
         record.metrics(1, {"eval/fd_classifier": 10 + seed + ord(variant)})
@@ -363,12 +364,12 @@ def test_scores_of_a_run_that_is_not_finished_are_not_logged(tmp_path: Path) -> 
     asked = iter([False, False, False, True])
     assert run_one(spec, tmp_path, tmp_path, stop=lambda: next(asked)).status == "KILLED"
     folder = spec.folder(tmp_path)
-    before = (folder / journal.FILE).read_bytes()
+    before = (folder / reading.FILE).read_bytes()
     report, _ = evaluate(str(folder / "checkpoint.pt"), Wanted(), tmp_path, tmp_path, silent)
     with pytest.raises(UserError, match=rf"{spec.id}: --log adds to a finished run, and this one "
                                         r"is KILLED: run its experiment to the end first"):
         log_scores(report, folder, tmp_path, None)
-    assert (folder / journal.FILE).read_bytes() == before
+    assert (folder / reading.FILE).read_bytes() == before
     assert run_one(spec, tmp_path, tmp_path).status == "FINISHED"
     assert log_scores(report, folder, tmp_path, None)
 
@@ -403,13 +404,13 @@ def test_out_of_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyP
     def fails(**options: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(app, "app", fails)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         "error: out of memory: ask for fewer samples, or less at once\n")
     error.args = ("mat1 and mat2 shapes cannot be multiplied",)
     if type(error) is RuntimeError:  # a defect, and to be seen as one
         with pytest.raises(RuntimeError, match="mat1"):
-            cli.main()
+            app.main()

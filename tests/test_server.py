@@ -19,7 +19,7 @@ import pytest
 from runs import write_experiment
 from test_execute import GAN_BENCH, gan_bench, run
 
-from gan_bench import journal
+from gan_bench.journal import reading
 
 
 class Server:
@@ -97,7 +97,7 @@ def standing(process: subprocess.Popen[str]) -> Iterator[None]:
 def training(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes of a launcher that have a journal open, its own reading aside."""
     return [child for child in psutil.Process(process.pid).children(recursive=True)
-            if any(file.path.endswith(journal.FILE) for file in child.open_files())]
+            if any(file.path.endswith(reading.FILE) for file in child.open_files())]
 
 
 def journals(folder: Path) -> list[Path]:
@@ -145,7 +145,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(tmp_path: Path, server:
     process = begun(tmp_path, "--tracking-uri", server.uri, "--set", "seeds=[0]", "--set",
                     "base.steps=2000", "--set", "base.log_every=10", "--set",
                     "evaluate.every=1000", "--set", "base.sample_every=1000", "--slots", "2")
-    wait_for(lambda: [len(journal.read(file.parent)[0]) > 3
+    wait_for(lambda: [len(reading.read(file.parent)[0]) > 3
                       for file in journals(tmp_path)] == [True, True])
     with standing(process):
         wait_for(lambda: server.holds()[1] > 0)

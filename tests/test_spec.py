@@ -8,13 +8,13 @@ from typing import get_args
 
 import pytest
 
-from gan_bench.amount import Amount
-from gan_bench.checks import SCHEDULES
+from gan_bench.cli.plan import as_text
+from gan_bench.components.optimizers import Schedule
+from gan_bench.config.amount import Amount
+from gan_bench.config.checks import SCHEDULES
+from gan_bench.config.experiment import differences, load_experiment
+from gan_bench.config.spec import ExperimentSpec, read_spec
 from gan_bench.errors import SpecError
-from gan_bench.experiment import differences, load_experiment
-from gan_bench.optimizers import Schedule
-from gan_bench.plan import as_text
-from gan_bench.spec import ExperimentSpec, read_spec
 
 SMALL = """\
 name: small
@@ -361,7 +361,7 @@ def test_shipped_experiments_are_valid_and_known_to_the_schema(file: Path, tmp_p
 
 
 def test_schema_file_is_what_the_program_prints() -> None:
-    from gan_bench.schema import json_schema
+    from gan_bench.cli.schema import json_schema
 
     file = Path(__file__).parents[1] / "experiments" / "schema.json"
     assert json.loads(file.read_text()) == json_schema()
@@ -371,7 +371,7 @@ def test_schema_accepts_the_shipped_files_and_refuses_what_the_program_refuses()
     import jsonschema
     from ruamel.yaml import YAML
 
-    from gan_bench.schema import json_schema
+    from gan_bench.cli.schema import json_schema
 
     check = jsonschema.Draft202012Validator(json_schema())
     for file in Path(__file__).parents[1].glob("experiments/*.yaml"):

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_bench import data as datasets
-from gan_bench.data import Dataset
-from gan_bench.evaluate import Evaluator, prepare
-from gan_bench.features import Extractor
-from gan_bench.features.classifier import classifier
-from gan_bench.features.stacked import per_channel
+from gan_bench.components import data as datasets
+from gan_bench.components.data import Dataset
+from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
+from gan_bench.evaluation.evaluator import Evaluator, prepare
+from gan_bench.evaluation.features.base import Extractor
+from gan_bench.evaluation.features.classifier import classifier
+from gan_bench.evaluation.features.per_channel import per_channel
 from gan_bench.registry import DATASETS
-from gan_bench.spec import ComputeSpec, EvaluateSpec, RunSpec
 
 METRICS = ["classes_covered", "class_kl"]
 

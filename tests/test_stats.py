@@ -17,13 +17,13 @@ from statsmodels.duration.survfunc import SurvfuncRight
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from gan_bench.amount import Amount
-from gan_bench.compare.exact import EXACT_UP_TO, of_signs, of_splits
-from gan_bench.compare.improvement import improvement, newcombe
-from gan_bench.compare.noise import noise
-from gan_bench.compare.pairs import Comparison, compare, holm
-from gan_bench.compare.reaching import first_passing, time_to_quality
-from gan_bench.compare.stats import Estimate, describe, difference, mean_of
+from gan_bench.compare.stats.comparison import Comparison, compare, holm
+from gan_bench.compare.stats.improvement import improvement, newcombe
+from gan_bench.compare.stats.noise import noise
+from gan_bench.compare.stats.permutation import EXACT_UP_TO, of_signs, of_splits
+from gan_bench.compare.stats.summary import Estimate, describe, difference, mean_of
+from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
+from gan_bench.config.amount import Amount
 from gan_bench.errors import UserError
 
 NAN = math.nan

@@ -17,7 +17,7 @@ import pytest
 from runs import write_experiment
 from test_execute import GAN_BENCH, gan_bench, run
 
-from gan_bench import journal
+from gan_bench.journal import reading
 
 
 def launched(tmp_path: Path) -> subprocess.Popen[str]:
@@ -34,7 +34,7 @@ def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Proc
     """Start a long experiment; return it and its processes once two runs are under way."""
     process = launched(tmp_path)
     deadline = time.monotonic() + 180
-    while sum(len(journal.read(p.parent)[0]) > 3
+    while sum(len(reading.read(p.parent)[0]) > 3
               for p in tmp_path.glob("root/runs/tiny/*/journal.jsonl")) < 2:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -84,7 +84,7 @@ def test_stopping_while_it_starts_is_a_line(tmp_path: Path) -> None:
 
 def test_stopping_twice_stops_at_once(tmp_path: Path) -> None:
     process, workers = started(tmp_path)
-    training = [w for w in workers if any(f.path.endswith(journal.FILE) for f in w.open_files())]
+    training = [w for w in workers if any(f.path.endswith(reading.FILE) for f in w.open_files())]
     assert len(training) == 2
     for worker in training:
         worker.suspend()  # so that it cannot write its checkpoint

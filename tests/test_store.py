@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from gan_bench.errors import Stopped, UserError
-from gan_bench.mirror import Mirror, open_store
-from gan_bench.store import (
+from gan_bench.tracking.address import (
     _schemas,
     check_sqlite,
     environment,
@@ -25,6 +24,7 @@ from gan_bench.store import (
     ui_command,
     without_password,
 )
+from gan_bench.tracking.mirror import Mirror, open_store
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_mlflow_cannot_write_everywhere(tmp_path: Path, name: str, good: bool) -
 
 
 def test_launchers_that_start_at_once_share_one_database(tmp_path: Path) -> None:
-    script = ("import sys, pathlib; from gan_bench.mirror import *; "
+    script = ("import sys, pathlib; from gan_bench.tracking.mirror import *; "
               "open_store(pathlib.Path(sys.argv[1]))")
     processes = [subprocess.Popen([sys.executable, "-c", script, tmp_path],
                                   stderr=subprocess.PIPE, text=True) for _ in range(2)]

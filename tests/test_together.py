@@ -11,14 +11,15 @@ from rich.console import Console
 from runs import DIGITS, write_experiment
 from test_checkpoint import left, stop_after
 
-from gan_bench import execute
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
-from gan_bench.execute import Settings
-from gan_bench.experiment import load_experiment
-from gan_bench.progress import PlainLines
-from gan_bench.root import Execution
-from gan_bench.run import prepare, run_one, run_together
-from gan_bench.spec import ExperimentSpec, RunSpec
+from gan_bench.evaluation import sample_grid
+from gan_bench.journal.layout import Execution
+from gan_bench.launcher import launch
+from gan_bench.launcher.launch import Settings
+from gan_bench.launcher.reporters import PlainLines
+from gan_bench.training.run import prepare, run_one, run_together
 
 # One with random numbers within its layers, which all come from the one state of the process.
 TEXT = DIGITS.replace("saturating: {loss: saturating}", """dropout: {model: {name: mlp_dropout}}
@@ -80,20 +81,20 @@ def test_stopped_together_and_gone_on_with_alone(alone: dict[str, dict[str, obje
 
 def test_one_that_raises_stops_no_other(alone: dict[str, dict[str, object]], tmp_path: Path,
                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    from gan_bench import train
+    from gan_bench.training import loop
 
     def broken(*given: object) -> None:
         raise UserError("no picture today")
 
     experiment = ready(tmp_path)
-    picture = train.sample_picture
+    picture = sample_grid.sample_picture
     calls: list[int] = []
 
     def second_fails(samples: object) -> object:  # the picture of step 0 of the second run
         calls.append(1)
         return broken() if len(calls) == 2 else picture(samples)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train, "sample_picture", second_fails)
+    monkeypatch.setattr(loop, "sample_picture", second_fails)
     assert together(tmp_path, experiment.runs) == {"dropout": "no picture today"}
     for run in experiment.runs:
         if run.variant != "dropout":
@@ -106,7 +107,7 @@ def test_one_that_raises_stops_no_other(alone: dict[str, dict[str, object]], tmp
     (2, 4, 0, 8, [1, 1]), (4, 4, 0, 1, [1, 1, 1, 1]), (5, 2, 2, 8, []), (0, 3, 0, 8, [])])
 def test_runs_are_shared_out_equally_over_the_free_slots(
         waiting: int, slots: int, busy: int, pack: int, shares: list[int]) -> None:
-    assert execute.shares(waiting, slots - busy, pack) == shares
+    assert launch.shares(waiting, slots - busy, pack) == shares
 
 
 @pytest.mark.parametrize(("pack", "slots", "gpus", "each"), [
@@ -115,7 +116,7 @@ def test_runs_are_shared_out_equally_over_the_free_slots(
 def test_the_processes_of_a_gpu_together_have_no_more_runs_than_fit(
         pack: int, slots: int, gpus: int, each: int) -> None:
     """With 3 slots on 2 GPUs one has two processes: 8 runs fit on it, and not 2 × 5."""
-    assert execute.runs_per_process(pack, slots, gpus) == each
+    assert launch.runs_per_process(pack, slots, gpus) == each
     if 0 < gpus <= slots and pack >= slots:
         most = max(sum(slot % gpus == gpu for slot in range(slots)) for gpu in range(gpus))
         assert most * each <= pack < most * (each + 1)
@@ -126,17 +127,17 @@ def test_the_launcher_shares_runs_out_and_follows_them_all(
         capsys: pytest.CaptureFixture[str]) -> None:
     """Two processes for three runs; on the CPU nothing but this test asks for that."""
     experiment = ready(tmp_path)
-    monkeypatch.setattr(execute, "_prepare", lambda *given: (0, 2))
+    monkeypatch.setattr(launch, "_prepare", lambda *given: (0, 2))
     pids = []
-    make = execute._Worker.__init__
+    make = launch._Worker.__init__
 
-    def noted(self: execute._Worker, context: object, runs: list[object], *more: object) -> None:
+    def noted(self: launch._Worker, context: object, runs: list[object], *more: object) -> None:
         pids.append(len(runs))
         make(self, context, runs, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(execute._Worker, "__init__", noted)
+    monkeypatch.setattr(launch._Worker, "__init__", noted)
     settings = Settings(Execution(tmp_path, tmp_path), 2, None, "")
-    ended = execute.execute(experiment, settings, PlainLines(Console()))
+    ended = launch.execute(experiment, settings, PlainLines(Console()))
     assert sorted(pids) == [1, 2]
     assert [run.state for run in ended.runs] == ["FINISHED"] * 3
     for run in experiment.runs:

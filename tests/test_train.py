@@ -10,13 +10,14 @@ import torch
 from runs import a_run
 from torch import nn
 
-from gan_bench import data, journal
-from gan_bench.engine import Engine
-from gan_bench.journal import Record
-from gan_bench.pictures import to_float, to_uint8
-from gan_bench.recording import Journal
-from gan_bench.spec import RunSpec
-from gan_bench.train import Batches, due, train
+from gan_bench.components import data
+from gan_bench.config.spec import RunSpec
+from gan_bench.evaluation.sample_grid import to_float, to_uint8
+from gan_bench.journal import reading
+from gan_bench.journal.schema import Record
+from gan_bench.journal.writing import Journal
+from gan_bench.training.engine import Engine
+from gan_bench.training.loop import Batches, due, train
 
 
 def test_every_epoch_is_a_permutation_without_its_partial_batch() -> None:
@@ -62,7 +63,7 @@ def run(spec: RunSpec, folder: Path, evaluate: object = lambda g, d: {"eval/x": 
             ended = end.value
             break
     record.end(*ended)
-    return engine, ended, journal.read(folder)[0]
+    return engine, ended, reading.read(folder)[0]
 
 
 def test_what_is_recorded_when(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
     spec = a_run(tmp_path)
     first, _, first_records = run(spec, tmp_path / "a")
     second, _, second_records = run(spec, tmp_path / "b")
-    assert journal.repeatable(first_records) == journal.repeatable(second_records)
+    assert reading.repeatable(first_records) == reading.repeatable(second_records)
     for a, b in zip(first.generator.state_dict().values(), second.generator.state_dict().values(),
                     strict=True):
         assert torch.equal(a, b)

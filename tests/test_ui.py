@@ -16,7 +16,7 @@ from browser import Browser, experiment_page, gan_bench_ui
 from PIL import Image
 from runs import write_experiment
 
-from gan_bench import journal
+from gan_bench.journal import reading
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
 
@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ui")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
     done = subprocess.run(
-        [sys.executable, "-m", "gan_bench.cli", "run", write_experiment(folder), "--root",
+        [sys.executable, "-m", "gan_bench", "run", write_experiment(folder), "--root",
          folder / "root", "--set", "seeds=[0]", "--set", "question=Which one?"],
         capture_output=True, text=True, check=False, timeout=240, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -102,7 +102,7 @@ def test_a_run_page_shows_the_note_and_the_params_and_the_tags(root: Path, page:
 
 def test_a_chart_is_drawn_for_every_metric_and_a_line_for_every_run(root: Path,
                                                                     charts: Browser) -> None:
-    records, _ = journal.read(folders(root)["plain"])
+    records, _ = reading.read(folders(root)["plain"])
     metrics = {key for record in records if record["kind"] in ("metrics", "system")
                for key in record["values"]}
     assert "train/g_loss" in metrics

@@ -1,1 +1,1 @@
-"""From runs to a verdict. No torch here."""
+"""From scores to verdicts."""

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from gan_bench.compare.course import Course, courses, curves, repeated
-from gan_bench.compare.noise import Noise, noise
-from gan_bench.compare.pairs import Comparison, compare
+from gan_bench.compare.courses import Course, courses, curves, repeated
+from gan_bench.compare.ended import Ended
 from gan_bench.compare.results import PARAM, Results
-from gan_bench.compare.stats import Better, Estimate, Reason
-from gan_bench.compare.study import Ended
-from gan_bench.compare.tables import Row, directions, final_scores, summarise
+from gan_bench.compare.rows import Row, directions, final_scores, summarise
+from gan_bench.compare.stats.comparison import Comparison, compare
+from gan_bench.compare.stats.noise import Noise, noise
+from gan_bench.compare.stats.summary import Better, Estimate, Reason
 from gan_bench.errors import UserError
-from gan_bench.records import RESULTS
+from gan_bench.journal.schema import RESULTS
 from gan_bench.registry import METRICS, nearest, scores_of
 
 

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan_bench.compare.reading import Stored, StoredRun, read_experiment
-from gan_bench.compare.study import Declared, Ended
+from gan_bench.compare.ended import Declared, Ended
 from gan_bench.errors import UserError
-from gan_bench.names import DURING, last_scores
-from gan_bench.records import RESULTS, Status
+from gan_bench.journal.layout import read_about
+from gan_bench.journal.names import DURING, last_scores
+from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.registry import nearest
-from gan_bench.root import read_about
-from gan_bench.store import resolve_uri
+from gan_bench.tracking.address import resolve_uri
+from gan_bench.tracking.reader import Stored, StoredRun, read_experiment
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # how the names of columns begin
 

@@ -1,0 +1,135 @@
+"""What `gan-bench report` does: bring MLflow up to date, read it back, write the report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_bench.errors import UserError
+from gan_bench.journal.layout import run_folders
+from gan_bench.registry import nearest
+from gan_bench.tracking import cursor
+from gan_bench.tracking.address import resolve_uri
+from gan_bench.tracking.sync import sync
+
+if TYPE_CHECKING:
+    from gan_bench.compare.results import Results
+    from gan_bench.report.write import Written
+
+FORMATS = ("html", "csv", "tex", "md", "parquet", "figures")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be reported, and how.
+
+    Attributes:
+        experiments: Names in MLflow, or YAML files.
+        settings: Overrides of the files.
+        metric: The score that leads; None: the first that the experiment lists.
+        baseline: None: as declared.
+        variants: Names, separated by commas; None: all.
+        formats: Of `FORMATS`, separated by commas.
+        out: Where to; None: `<root>/reports/<experiment>`.
+    """
+
+    experiments: Sequence[str]
+    settings: Sequence[str] = ()
+    metric: str | None = None
+    baseline: str | None = None
+    variants: str | None = None
+    formats: str = ",".join(FORMATS)
+    out: Path | None = None
+
+
+def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, command: str,
+                say: Callable[[str], None]) -> Written:
+    """Write a report.
+
+    Args:
+        asked: Of what.
+        root: Where runs are, and by default MLflow's store and the report.
+        data_root: Where data sets are, for experiments given as files.
+        uri: MLflow's store.
+        command: How to make this report, for the page.
+        say: Is told what is not as it should be.
+
+    Raises:
+        UserError: There is no such experiment, it has no result, what is asked for is not there,
+            experiments cannot be compared, or something cannot be read or written.
+    """
+    formats = [name.strip() for name in asked.formats.split(",")]
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f"--format: there is no {name!r}; {nearest(name, list(FORMATS))}")
+    if len(set(asked.experiments)) < len(asked.experiments):
+        raise UserError("the same experiment is named twice")
+    several, notes = [], []
+    for given in asked.experiments:
+        results, behind = _read(given, asked.settings, root, data_root, uri)
+        several.append(results)
+        notes += behind
+    for note in notes:
+        say(note)
+
+    from gan_bench.compare.combine import combine
+    from gan_bench.compare.findings import with_baseline
+    from gan_bench.report.write import write_report
+
+    several = [with_baseline(one, asked.baseline, _names(asked.variants, one.variants))
+               for one in combine(several)]
+    out = asked.out or root / "reports" / "+".join(one.experiment for one in several)
+    return write_report(several, out, formats, asked.metric, command, notes)
+
+
+def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri: str | None,
+          ) -> tuple[Results, list[str]]:
+    """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
+    from gan_bench.compare.ended import Declared
+    from gan_bench.compare.results import load_results
+
+    name, declared = given, None
+    if given.endswith((".yaml", ".yml")):
+        from gan_bench.config.experiment import load_experiment
+
+        spec = load_experiment(Path(given), data_root, list(settings))
+        command = " ".join(["gan-bench run", shlex.quote(given),
+                            *(f"--set {shlex.quote(s)}" for s in settings)])
+        name, declared = spec.name, replace(Declared.of(spec.declared), command=command)
+    elif settings:
+        raise UserError("--set overrides values of a file; give the experiment's YAML")
+    notes = _update(name, root, uri)
+    return load_results(name, uri, root, declared), notes
+
+
+def _update(name: str, root: Path, uri: str | None) -> list[str]:
+    """Bring an experiment's journals into the store, if it is theirs; return what is missing.
+
+    A store that has none of the runs may be anybody's, and is only read.
+    """
+    home = root / "runs" / name
+    if Path(name).name != name or not home.is_dir():
+        return []
+    address = resolve_uri(root, uri)
+    try:
+        theirs = address == resolve_uri(root, f"sqlite:///{root / 'mlflow.db'}") or any(
+            cursor.read(folder, address) for folder in run_folders(home))
+        missing = sync(root, uri, lambda line: None, name).missing if theirs else []
+    except UserError as error:  # that the store cannot be read, reading it will say
+        missing = [str(error)]
+    return [f"what MLflow holds may not be all: {line}" for line in missing]
+
+
+def _names(text: str | None, known: Sequence[str]) -> list[str]:
+    """Return the variants that a list names; a name may have commas in it."""
+    names: list[str] = []
+    parts = text.split(",") if text is not None else []
+    while parts:
+        end = next((end for end in range(len(parts), 0, -1)
+                    if ",".join(parts[:end]).strip() in known), 1)
+        names.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return list(dict.fromkeys(names))

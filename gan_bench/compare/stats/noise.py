@@ -1,0 +1,68 @@
+"""How much of the scatter is the seed's, and how much comes of measuring on other latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gan_bench.compare.stats.summary import spread
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Two sources of scatter, as standard deviations in the units of the score.
+
+    Attributes:
+        seed: Between trained generators, the sampling noise taken out; NaN with fewer than 2 runs.
+        sampling: Between sets of latents of the same generator; NaN where no run has 2.
+        runs: How many runs have finite scores.
+        note: What there is to know of the numbers; never empty where one of them is NaN or was
+            set to 0.
+    """
+
+    seed: float
+    sampling: float
+    runs: int
+    note: str = ""
+
+
+def noise(scores: Mapping[int, Sequence[float]]) -> Noise:
+    """Tell seed noise from sampling noise by the one-way random-effects decomposition.
+
+    Each score is a mean, plus what the training seed adds, plus what the latents add. The mean
+    squares within and between runs have known expectations (Searle, Casella and McCulloch 1992,
+    "Variance components", section 3.6, for unequal numbers of sets too); solved for the two.
+
+    Args:
+        scores: For each seed, the score of the same generator on several sets of latents. Runs may
+            have unequal numbers of them; those without a finite score are left out, and noted.
+    """
+    groups = [x[np.isfinite(x)] for x in (np.asarray(v, dtype=np.float64) for v in scores.values())]
+    groups = [x for x in groups if len(x)]
+    notes = []
+    if len(groups) < len(scores):
+        notes.append(f"without {len(scores) - len(groups)} runs that have no finite score")
+    sizes = np.array([len(x) for x in groups])
+    total, runs = int(sizes.sum()), len(groups)
+    within = math.nan
+    if total > runs:
+        within = float(sum((len(x) - 1) * spread(x) ** 2 for x in groups if len(x) > 1)
+                       / (total - runs))
+    else:
+        notes.append("one set of latents a run: no sampling noise to tell apart")
+    between = math.nan
+    if runs < 2:
+        notes.append("fewer than two runs: no seed noise")
+    elif total > runs:
+        means = np.array([x.mean() for x in groups])
+        centre = (sizes * means).sum() / total
+        square = float((sizes * (means - centre) ** 2).sum() / (runs - 1))
+        typical = (total - (sizes**2).sum() / total) / (runs - 1)
+        between = (square - within) / typical
+        if between < 0:
+            notes.append("runs differ by no more than their samples do: seed noise set to 0")
+    return Noise(math.sqrt(max(0.0, between)) if between == between else math.nan,
+                 math.sqrt(within), runs, "; ".join(notes))

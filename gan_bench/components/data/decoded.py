@@ -1,0 +1,217 @@
+"""The cache of decoded data: written once, whole or not at all; shared by all runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_bench.components.data.arrays import Arrays, ArraySplit, Say
+from gan_bench.errors import UserError
+from gan_bench.data_facts import DataFacts
+from gan_bench.registry import DATASETS, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from numpy.typing import NDArray
+
+VERSION = 1  # of the format and of the decoders: raise it when either gives other bytes
+META = "meta.json"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set, on a device.
+
+    Attributes:
+        images: `(N, C, H, W)` uint8, or `(N, D)` float32.
+        labels: `(N,)` int64, or None.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, on a device; nobody writes to it.
+
+    Attributes:
+        name: Its name in the registry.
+        facts: What was known before it was read.
+        train: What is learned from.
+        test: What is held out.
+        fingerprint: sha256 of all arrays: 16 hex digits.
+    """
+
+    name: str
+    facts: DataFacts
+    train: Split
+    test: Split
+    fingerprint: str
+
+    @property
+    def channel(self) -> Dataset | None:
+        """The grey data set that is the whole of the first channel, if this is a stack of it."""
+        first_channel: Callable[[Dataset], Dataset] | None
+        first_channel = DATASETS[self.name].facts.channel
+        return first_channel(self) if first_channel else None
+
+
+def prepare(dataset: Part, data_root: Path, cache: Path, say: Say = lambda line: None) -> None:
+    """See that the data set lies decoded in the cache: download, verify and decode it if not.
+
+    Any number of processes may do so at once; a damaged cache is made anew.
+
+    Args:
+        dataset: A part of `DATASETS`.
+        data_root: The user's data, in torchvision's layout; only a download writes there.
+        cache: The folder for what is made from it.
+        say: Told, line by line, what goes on; nothing if the data is there already.
+
+    Raises:
+        UserError: The data is missing, broken, or cannot be written to the cache.
+    """
+    facts = _describe(dataset, data_root)
+    folder = _folder(dataset, facts, cache)
+    damage = _damage(folder)
+    if damage is None:
+        return
+    if folder.exists():
+        say(f"{folder}: {damage}; making it anew")
+    arrays: Arrays = DATASETS.build(dataset, data_root, say)
+    _check(dataset, arrays, facts)
+    try:
+        _write(folder, arrays)
+    except OSError as error:
+        raise UserError(f"{folder}: the decoded data cannot be written: {error.strerror or error}; "
+                        "free some space, or name another root") from error
+
+
+def load(
+    dataset: Part, data_root: Path, cache: Path, device: str, *, facts: DataFacts | None = None
+) -> Dataset:
+    """Return the data set from the cache, on `device`.
+
+    On the CPU the tensors are maps of the cached files, which all processes share.
+
+    Args:
+        dataset: A part of `DATASETS`.
+        data_root: As for `prepare`.
+        cache: As for `prepare`.
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
+        facts: What a plan found; spares listing the user's folder once more.
+
+    Raises:
+        UserError: The data set is not in the cache, or damaged there.
+    """
+    import numpy as np
+    import torch
+
+    facts = facts or _describe(dataset, data_root)
+    folder = _folder(dataset, facts, cache)
+    damage = _damage(folder)
+    if damage:
+        raise UserError(f"{folder}: {damage}; run the experiment again from its start, which "
+                        "prepares the data")
+
+    def tensor(name: str) -> torch.Tensor:
+        # Copy on write: pages are shared, and a stray write stays within its process.
+        return torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")).to(device)
+
+    meta = json.loads((folder / META).read_text())
+    tensors = {name: tensor(name) for name in meta["sizes"]}
+    return Dataset(
+        dataset.name, facts,
+        train=Split(tensors["train-images"], tensors.get("train-labels")),
+        test=Split(tensors["test-images"], tensors.get("test-labels")),
+        fingerprint=meta["fingerprint"])
+
+
+def _describe(dataset: Part, data_root: Path) -> DataFacts:
+    return DATASETS[dataset.name].facts.describe(data_root, **dataset.args)
+
+
+def _folder(dataset: Part, facts: DataFacts, cache: Path) -> Path:
+    key = json.dumps([VERSION, dataset.args, facts.digest], sort_keys=True)
+    return cache / "data" / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def _named(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return the arrays by file name, in a fixed order, without the labels that are None."""
+    named = {"train-images": arrays.train.images, "train-labels": arrays.train.labels,
+             "test-images": arrays.test.images, "test-labels": arrays.test.labels}
+    return {name: array for name, array in named.items() if array is not None}
+
+
+def _check(dataset: Part, arrays: Arrays, facts: DataFacts) -> None:
+    """Raise if a decoder did not return what its `describe` announced."""
+
+    def summary(split: ArraySplit) -> tuple[int, tuple[int, ...], str, int | None]:
+        return (len(split.images), split.images.shape[1:], str(split.images.dtype),
+                None if split.labels is None else len(split.labels))
+
+    dtype = "uint8" if facts.is_image else "float32"
+    for split, count in ((arrays.train, facts.train), (arrays.test, facts.test)):
+        found = summary(split)
+        if found[:3] != (count, facts.shape, dtype) or found[3] not in (None, count):
+            raise UserError(f"dataset {dataset.name}: {found[0]:,} examples {found[1]} {found[2]} "
+                            f"were decoded where {count:,} {facts.shape} {dtype} were announced; "
+                            "if its files changed meanwhile, run again")
+
+
+def fingerprint(arrays: Arrays) -> str:
+    """Return the sha256 of names, shapes, types and values: 16 hex digits."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for name, array in _named(arrays).items():
+        digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def _write(folder: Path, arrays: Arrays) -> None:
+    import numpy as np
+
+    named = _named(arrays)
+    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        for name, array in named.items():
+            np.save(temporary / f"{name}.npy", array)
+        meta = {"fingerprint": fingerprint(arrays),
+                "sizes": {name: (temporary / f"{name}.npy").stat().st_size for name in named}}
+        (temporary / META).write_text(json.dumps(meta, indent=1) + "\n")
+        if _damage(folder):
+            with suppress(FileNotFoundError):
+                folder.rename(temporary / "damaged")
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if _damage(folder):  # and not because another process was faster
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _damage(folder: Path) -> str | None:
+    """Return what is wrong with a cached data set, as far as names and sizes can tell; or None."""
+    if not folder.exists():
+        return "is not there"
+    try:
+        meta = json.loads((folder / META).read_text())
+        for name, size in meta["sizes"].items():
+            found = (folder / f"{name}.npy").stat().st_size
+            if found != size:
+                return f"{name}.npy has {found:,} bytes and should have {size:,}"
+    except (OSError, ValueError, KeyError) as error:
+        return f"is damaged ({type(error).__name__}: {error})"
+    return None

@@ -1,0 +1,89 @@
+"""Public data: downloaded by torchvision's own classes, and never trusted unverified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from gan_bench.components.data.arrays import Say
+from gan_bench.errors import UserError
+
+TIMEOUT = 30.0  # seconds without a byte; urllib's own default is to wait for ever
+
+
+def verified(path: Path, *, md5: str | None = None, size: int | None = None) -> bytes:
+    """Return the content of `path`.
+
+    Raises:
+        UserError: It cannot be read, or its size or md5 is not the one given.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    cure = "delete it and run again to download it anew, or put a good copy in its place"
+    if size is not None and len(data) != size:
+        raise UserError(f"{path}: has {len(data):,} bytes and should have {size:,}; {cure}")
+    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if md5 is not None and found != md5:
+        raise UserError(f"{path}: has the md5 {found} and should have {md5}, so it is truncated "
+                        f"or altered; {cure}")
+    return data
+
+
+def fetch(download: Callable[[str], Any], what: str, by_hand: str, data_root: Path,
+          say: Say) -> None:
+    """Download a data set, into a temporary folder first, and move it into the data root.
+
+    Files that the data root holds already stay as they are.
+
+    Args:
+        download: Downloads to, and verifies in, the folder given: a class of torchvision.
+        what: The data set and where it comes from, for messages.
+        by_hand: Which files to put where if there is no network, for messages.
+        data_root: Where the data is to lie, in torchvision's layout.
+        say: Told what goes on.
+
+    Raises:
+        UserError: The data root cannot be written, or the download failed. Nothing is left behind.
+    """
+    try:
+        data_root.mkdir(parents=True, exist_ok=True)
+        folder = Path(mkdtemp(prefix=".download-", dir=data_root))
+    except OSError as error:
+        raise UserError(f"{what}: not in the data root {data_root}, where a download cannot be "
+                        f"written: {error.strerror}; {by_hand}") from error
+    say(f"downloading {what} to {data_root}")
+    try:
+        with _timeout(TIMEOUT):
+            download(str(folder))
+        for file in [path for path in sorted(folder.rglob("*")) if path.is_file()]:
+            target = data_root / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                os.replace(file, target)
+    except (OSError, RuntimeError, HTTPException, EOFError, zlib.error) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what}: not in the data root {data_root}, and the download failed: "
+                        f"{why}; {by_hand}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

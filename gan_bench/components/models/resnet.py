@@ -1,0 +1,108 @@
+"""The residual networks of the spectral-normalisation paper."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from gan_bench.components.models.base import Count, Eps, Init, Networks, Shape, residual, with_gain
+from gan_bench.registry import MODELS, ModelFacts
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# For each size: G's channels from 4 pixels on and D's from its first block on, in units of `width`,
+# and how many of D's blocks halve the resolution.
+PLANS = {
+    32: ((4, 4, 4, 4), (2, 2, 2, 2), 2),
+    64: ((16, 8, 4, 2, 1), (1, 2, 4, 8, 16), 5),
+}
+GAIN = 2**0.5  # of the convolutions within a block; shortcuts and all other layers have 1
+
+
+def _is_32_or_64(shape: Shape, **_: Any) -> str | None:
+    if len(shape) != 3:
+        return "it is convolutional; use mlp or mlp_dropout for vectors"
+    return None if shape[1] in PLANS else "it is laid out for an image_size of 32 or 64"
+
+
+@MODELS.register("resnet", ModelFacts(refuses=_is_32_or_64))
+def resnet(
+    shape: Shape, *, latent_dim: Count = 128, width: Count = 64, bn_eps: Eps = 1e-5,
+    init: Init = "xavier",
+) -> Networks:
+    """The SNGAN's residual pair for 32 and 64 pixels; D without any norm of its own.
+
+    Miyato et al. 2018, "Spectral normalization for generative adversarial networks", appendix B.4,
+    after Gulrajani et al. 2017, appendix; channels and initialisation are those of the published
+    code for 64 pixels and of Mimicry (Lee and Town 2020). The papers' channels come with the
+    default `width` of 64: for 32 pixels G has 4 w throughout and D 2 w, for 64 pixels G has 16 w at
+    4×4 down to w, and D w up to 16 w.
+
+    G: linear → 4×4, blocks (batch norm, ReLU, nearest ×2, conv 3×3, batch norm, ReLU, conv 3×3; on
+    the shortcut nearest ×2 and conv 1×1), batch norm, ReLU, conv 3×3, tanh. D: blocks (ReLU,
+    conv 3×3, ReLU, conv 3×3, mean over 2×2; conv 1×1 on the shortcut), the first without its first
+    ReLU and, for 32 pixels, the last two at one resolution and with nothing on the shortcut; ReLU,
+    sum over all pixels, linear.
+
+    What differs: spectral norm is the penalty `spectral_norm`, and none is there without it;
+    Mimicry upsamples bilinearly, leaves PyTorch's own initial biases where the published code has
+    0, and the latter's batch norm has an ε of 2e-5. The 1×1 convolution stands on the cheaper side
+    of the resampling, with which it commutes.
+    """
+    from torch import nn
+
+    from gan_bench.components.layers import ConvToImage
+
+    image_channels, side, _ = shape
+    of_g, of_d, halvings = PLANS[side]
+    wide = [width * units for units in of_g]
+    generator: list[nn.Module] = [nn.Linear(latent_dim, 16 * wide[0]),
+                                  nn.Unflatten(1, (wide[0], 4, 4))]
+    generator += [_upwards(before, after, bn_eps) for before, after in pairwise(wide)]
+    generator += [nn.BatchNorm2d(wide[-1], eps=bn_eps), nn.ReLU(),
+                  ConvToImage(wide[-1], image_channels), nn.Tanh()]
+
+    discriminator: list[nn.Module] = []
+    for i, (before, after) in enumerate(pairwise([image_channels, *(width * u for u in of_d)])):
+        discriminator.append(_downwards(before, after, halve=i < halvings, first=i == 0))
+    discriminator += [nn.ReLU(), _sum_of_pixels(), nn.Linear(width * of_d[-1], 1), nn.Flatten(0)]
+    return Networks(nn.Sequential(*generator), nn.Sequential(*discriminator), init)
+
+
+def _upwards(before: int, after: int, bn_eps: float) -> nn.Module:
+    """A block of G, which doubles the resolution."""
+    from torch import nn
+
+    from gan_bench.components.layers import UpsampledConv2d
+
+    branch = nn.Sequential(
+        nn.BatchNorm2d(before, eps=bn_eps), nn.ReLU(),
+        with_gain(UpsampledConv2d(before, after), GAIN),
+        nn.BatchNorm2d(after, eps=bn_eps), nn.ReLU(),
+        with_gain(nn.Conv2d(after, after, 3, padding=1), GAIN))
+    return residual(branch, nn.Sequential(nn.Conv2d(before, after, 1), nn.Upsample(scale_factor=2)))
+
+
+def _downwards(before: int, after: int, halve: bool, first: bool) -> nn.Module:
+    """A block of D. The images themselves, which the first is given, pass through no ReLU."""
+    from torch import nn
+
+    hidden = after if first else before
+    branch: list[nn.Module] = [] if first else [nn.ReLU()]
+    branch += [with_gain(nn.Conv2d(before, hidden, 3, padding=1), GAIN), nn.ReLU(),
+               with_gain(nn.Conv2d(hidden, after, 3, padding=1), GAIN)]
+    if not halve:
+        return residual(nn.Sequential(*branch), nn.Identity())
+    return residual(nn.Sequential(*branch, nn.AvgPool2d(2)),
+                    nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(before, after, 1)))
+
+
+def _sum_of_pixels() -> nn.Module:
+    from torch import nn
+
+    class SumOfPixels(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sum((2, 3))
+
+    return SumOfPixels()

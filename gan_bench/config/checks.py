@@ -1,0 +1,159 @@
+"""What cannot go together in a run, in words, before anything is spent. No torch."""
+
+from __future__ import annotations
+
+from gan_bench import registry
+from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
+from gan_bench.data_facts import DataFacts
+from gan_bench.errors import shown
+from gan_bench.registry import Part
+
+SCHEDULES = ("constant", "linear", "cosine")  # those that optimizers.rate knows
+
+
+def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
+    """Return the number of G steps; None where it is not given, or given twice.
+
+    An epoch is one pass of D over the data, and D takes `d_steps` batches a step.
+    """
+    if settings.epochs is None or settings.steps is not None:
+        return settings.steps if settings.epochs is None else None
+    return max(1, settings.epochs * (data.train // settings.batch_size) // settings.d_steps)
+
+
+def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: EvaluateSpec,
+            ) -> list[tuple[str, str]]:
+    """Return what cannot go together in a run, as (key, reason); nothing if all is well.
+
+    The key is one of the run's settings, or `evaluate.` and one of the measurement's.
+    """
+    problems: list[tuple[str, str]] = []
+    if (steps := steps_of(settings, data)) is None:
+        both = settings.steps is not None
+        problems.append(("epochs" if both else "", "give either `steps` or `epochs`" + (
+            "; `--set base.steps=null` takes the steps out" if both else "")))
+    if settings.batch_size > data.train:
+        problems.append(("batch_size", f"{settings.batch_size:,} is more than the {data.train:,} "
+                                       f"training examples; choose a smaller batch"))
+    refuse = registry.MODELS[settings.model.name].facts.refuses
+    reason = refuse(data.shape, **settings.model.args)
+    if "latent_dim" not in settings.model.args:
+        problems.append(("model", f"{settings.model} has no argument latent_dim, the number of its "
+                                  f"latents: its author has to add one"))
+    if reason:
+        problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
+                                  f"{reason}"))
+    problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
+                                                 ("d_optimizer", settings.d_optimizer))
+                 if (reason := _without_rate(part))]
+    problems += _unbearable(settings, steps)
+    if settings.condition != "none":
+        problems += _unconditional(settings, data, evaluate)
+    told = settings.condition != "none"
+    problems += _unmeasurable(evaluate, data, told, "")
+    if registry.DATASETS[dataset.name].facts.modes is None:
+        problems += [("evaluate.metrics", f"{name} needs known modes, and the data set {dataset} "
+                                          f"states none")
+                     for name in evaluate.all_metrics if data.shape == (2,)
+                     and registry.METRICS[name].facts.extractor == "coordinates"]
+    if evaluate.final is not None:
+        problems += _unmeasurable(evaluate.final, data, told, "final_")
+        problems += _unmeasured(evaluate, evaluate.final, steps)
+    return problems
+
+
+def _without_rate(optimizer: Part) -> str:
+    """Return why an optimizer has no learning rate at each step; empty if it has."""
+    for argument in ("lr", "schedule"):
+        if argument not in optimizer.args:
+            return (f"{optimizer} has no argument {argument}, and the learning rate is set from lr "
+                    f"and schedule at each step: its author has to add it")
+    lr, schedule = optimizer.args["lr"], optimizer.args["schedule"]
+    if not isinstance(lr, int | float):
+        return f"{optimizer}: lr is {shown(lr)}, and no number; give it one"
+    if schedule not in SCHEDULES:
+        return (f"{optimizer}: there is no schedule {shown(schedule)}; "
+                f"known: {', '.join(SCHEDULES)}")
+    return ""
+
+
+def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
+                   ) -> list[tuple[str, str]]:
+    """What keeps a run from being conditional."""
+    problems = []
+    if data.classes < 2:
+        problems.append(("condition", f"{settings.condition} needs labels, and this data set has "
+                                      f"none; leave it out"))
+    if settings.share_fakes and settings.d_steps > 1:
+        problems.append(("share_fakes", "shared fakes have the labels of one batch, and D sees "
+                                        f"{settings.d_steps} a step: set d_steps: 1"))
+    if settings.share_fakes and registry.LOSSES[settings.loss.name].facts.needs_real:
+        problems.append(("share_fakes", f"shared fakes have the labels of the real batch that "
+                                        f"G's {settings.loss} asks for: set share_fakes: false"))
+    problems += [("evaluate.metrics", f"{name} asks D about images without labels, and this D is "
+                                      f"conditional: give evaluate.metrics without it")
+                 for name in evaluate.all_metrics
+                 if registry.METRICS[name].facts.extractor == "discriminator"]
+    return problems
+
+
+def _unbearable(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
+    """What penalties the model's D cannot carry, or never has to."""
+    model = registry.MODELS[settings.model.name].facts
+    mixes, zeros = model.mixes(**settings.model.args), model.zeros(**settings.model.args)
+    problems = []
+    for penalty in settings.penalties:
+        facts = registry.PENALTIES[penalty.name].facts
+        if mixes and facts.on_examples:
+            problems.append(f"{penalty} needs a D that judges every example alone, and that of "
+                            f"{settings.model} has batch norm: give the model `d_norm: none`")
+        if zeros and facts.divides:
+            problems.append(f"{penalty} divides weights by their norm, and the D of "
+                            f"{settings.model} begins with some that are 0: give the model "
+                            f"`init: default`")
+        every = penalty.args.get("every")
+        if steps is not None and isinstance(every, int) and every > steps:
+            problems.append(f"{penalty} is due every {every:,} steps, and so at none of the "
+                            f"{steps:,} that there are: lower its `every`, or leave it out")
+    return [("penalties", problem) for problem in problems]
+
+
+def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, told: bool, prefix: str,
+                  ) -> list[tuple[str, str]]:
+    """What keeps metrics from being measured.
+
+    Args:
+        told: Whether G is told which class to make.
+        prefix: How the names of the keys begin.
+    """
+    problems = []
+    for name in evaluate.metrics:
+        facts = registry.METRICS[name].facts
+        reason, least = facts.refuses(data), facts.least
+        if not reason and facts.asked and not told:
+            reason = ("compares with the class that each sample is asked for, and a run with "
+                      "`condition: none` asks for none; give every variant a condition, or leave "
+                      "it out")
+        if per_class := facts.least_per_class:
+            least = per_class * data.classes
+        if not reason and facts.reference == "train" and data.train < least:
+            reason = f"needs {least:,} training examples, and there are {data.train:,}"
+        if reason:
+            problems.append((f"evaluate.{prefix}metrics", f"{name} {reason}"))
+        elif evaluate.samples < least:
+            problems.append((f"evaluate.{prefix}samples",
+                             f"{name} needs at least {least:,} samples, not {evaluate.samples:,}"))
+    return problems
+
+
+def _unmeasured(evaluate: EvaluateSpec, final: EvaluateSpec, steps: int | None,
+                ) -> list[tuple[str, str]]:
+    """What metrics are asked for during training, by a file that names no step to measure at."""
+    never = [name for name in evaluate.metrics if name not in final.metrics]
+    if steps is None or not never or "metrics" not in evaluate.model_fields_set or (
+            evaluate.every is not None and evaluate.every <= steps):
+        return []
+    one = len(never) == 1
+    return [("evaluate.metrics", f"{', '.join(never)} {'is' if one else 'are'} never measured: "
+                                 f"give evaluate.every, at most the {steps:,} steps, or name "
+                                 f"{'it' if one else 'them'} in final_metrics")]

@@ -1,0 +1,349 @@
+"""From an experiment file to its runs: matrix, overrides, and every error at its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
+
+from gan_bench import registry
+from gan_bench.config.amount import AMOUNT_SCHEMA, PERCENT, Amount, parse_amount
+from gan_bench.config.checks import steps_of, why_not
+from gan_bench.config.curve_mean import CurveMean
+from gan_bench.config.grid import Variant, expand
+from gan_bench.config.recipes import RECIPES
+from gan_bench.config.spec import (
+    Closed,
+    ComputeSpec,
+    Data,
+    EvaluateSpec,
+    ExperimentSpec,
+    RunSettings,
+    RunSpec,
+    Seed,
+    data_facts,
+)
+from gan_bench.config.yaml_source import Source, Where, read
+from gan_bench.data_facts import DataFacts
+from gan_bench.errors import SpecError, UserError, shown
+from gan_bench.registry import Part, PartError, nearest
+
+MAX_RUNS = 100_000
+MAX_ERRORS = 100  # nobody reads more of them at once
+ABSENT = "·"  # in the place of a value, where a variant has no such setting
+
+
+def _parse_margin(given: object) -> Amount | dict[str, Amount] | None:
+    """Return the margin for all scores, or that of each."""
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        share = parse_amount(given)
+        if not share.relative:  # 0.5 is little for an FID, and half of all there is for a recall
+            raise ValueError(f"a margin for all scores is a percentage of the baseline's mean, "
+                             f"'5%' say; one of {share} belongs to a score: {{NAME: {share}}}")
+        return share
+    return {name: parse_amount(value) for name, value in given.items()}
+
+
+Margin = Annotated[
+    Amount | dict[str, Amount] | None, BeforeValidator(_parse_margin),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": PERCENT}, {"type": "null"},
+                              {"type": "object", "additionalProperties": AMOUNT_SCHEMA}]})]
+# A name becomes a folder, an MLflow experiment and a file name; it never becomes a path.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+
+class ExperimentFile(Closed):
+    """The top level of an experiment file."""
+
+    name: Name = Field(description="names the folder and the MLflow experiment")
+    question: str = Field("", description="what the study is to find out, in a sentence")
+    baseline: str | None = Field(
+        None, description="the variant that the others are compared with; default: the first")
+    dataset: Data
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
+        description="every variant is trained once under each")
+    base: dict[str, Any] = Field({}, description="what all variants share")
+    variants: dict[Name, dict[str, Any] | None] = Field(
+        {}, description="named overrides of `base`; crossed with `matrix` where both are given")
+    matrix: dict[str, list[Any]] | None = Field(
+        None, description="axes, whose cross product are the variants; with include and exclude")
+    evaluate: EvaluateSpec = EvaluateSpec()  # type: ignore[call-arg]
+    compute: ComputeSpec = ComputeSpec()  # type: ignore[call-arg]
+    paired: bool = Field(
+        False, description="compare variants seed by seed; worth it only where runs of one seed "
+        "truly share something")
+    margin: Margin = Field(
+        None, description="a difference in mean score that is of no matter, for the verdict "
+        "*equivalent*: a share of the baseline's mean ('5%'), or by score, that or a number")
+    curve_means: dict[Name, CurveMean] = Field(
+        {}, description="means of logged curves between two steps, which the report compares as it "
+        "compares scores")
+
+
+def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = None,
+                    ) -> ExperimentSpec:
+    """Read, check and expand an experiment file.
+
+    Args:
+        path: The YAML file.
+        data_root: Where data sets lie; only an `image_folder` is looked at.
+        overrides: `a.b=value` settings that replace what the file says.
+
+    Raises:
+        SpecError: Anything is wrong with it; all the errors at once, each with its place.
+    """
+    source = read(path)
+    for setting in overrides or []:
+        source.override(setting)
+    errors = _Errors(source)
+    try:
+        file = ExperimentFile.model_validate(source.data)
+    except ValidationError as error:
+        errors.add_all(error, ExperimentFile, lambda where: where)
+        if not {found["loc"][:1] for found in error.errors()} & {("base",), ("variants",),
+                                                                 ("matrix",)}:
+            _look_further(source.data, errors)
+        raise errors.raised() from None
+    try:
+        data = data_facts(file.dataset, data_root)
+    except UserError as error:
+        errors.add(("dataset",), str(error))
+        _look_further(source.data, errors)
+        raise errors.raised() from None
+    recipes: dict[str, str] = {}
+    firsts = []
+    for variant in _until_enough(file.base, file.variants, file.matrix, errors):
+        run = _first_run(file, data, variant, errors)
+        if run is not None:
+            firsts.append(run)
+            recipes |= {run.variant: variant.recipe} if variant.recipe else {}
+    baseline = _check_names(file, firsts, errors)
+    _check_curve_means(file, firsts, errors)
+    known = [*registry.scores(), *file.curve_means]
+    for name in file.margin if isinstance(file.margin, dict) else ():
+        if name not in known:
+            errors.add(("margin", name), f"no metric gives a score {shown(name)}; "
+                                         f"{nearest(str(name), known)}")
+    if errors.lines:
+        raise errors.raised()
+    runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
+    return ExperimentSpec(name=file.name, question=file.question.strip(), baseline=baseline,
+                          runs=runs, paired=file.paired, margin=file.margin, recipes=recipes,
+                          curve_means=file.curve_means)
+
+
+def _look_further(data: dict[str, Any], errors: _Errors) -> None:
+    """Note what is wrong with the variants too, though the file cannot be used as it is."""
+    for variant in _until_enough(data.get("base", {}), data.get("variants", {}),
+                                 data.get("matrix"), errors):
+        _settings(variant, errors)
+
+
+def _until_enough(base: dict[str, Any], variants: dict[str, Any],
+                  matrix: dict[str, Any] | None, errors: _Errors) -> Iterator[Variant]:
+    """The variants, until so many errors have been found in them that no more are of use."""
+    for variant in expand(base, variants, matrix, errors.add):
+        yield variant
+        if errors.found > 10 * MAX_ERRORS:  # each counted as often as it was found
+            return
+
+
+class _Errors:
+    """The errors found so far, each once, at its place."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.lines: list[str] = []
+        self.found = 0
+
+    def add(self, where: Where, message: str) -> None:
+        self.found += 1
+        path = ".".join(f"{key:.60}" if isinstance(key, str) else str(key) for key in where)
+        line = f"{self._source.place(where)}: {path + ': ' if path else ''}{message}"
+        if line not in self.lines and len(self.lines) <= MAX_ERRORS:
+            self.lines.append(line if len(self.lines) < MAX_ERRORS else
+                              f"{self._source.file}: there are more errors than these")
+
+    def add_all(self, error: ValidationError, model: type[BaseModel], origin: Any) -> None:
+        """Add what pydantic found; `origin` maps its path to the path in the file."""
+        for found in error.errors():
+            where: Where = found["loc"]
+            cause = found.get("ctx", {}).get("error")
+            message = f"{found['msg']}, not {shown(found['input'])}"
+            if found["type"] == "extra_forbidden" and where == ("recipe",):
+                message = (f"no recipe is called {shown(found['input'])}; "
+                           f"{nearest(str(found['input']), list(RECIPES))}")
+            elif found["type"] == "extra_forbidden":
+                known = list(_at(model, where[:-1]).model_fields)
+                known += ["optimizer", "recipe"] if model is RunSettings else []
+                message = f"unknown key; {nearest(str(where[-1]), known)}"
+            elif found["type"] == "missing":
+                message = f"the key {str(where[-1])!r} is missing"
+                where = where[:-1]
+            elif cause is not None:
+                message = str(cause)
+            if isinstance(cause, PartError):
+                for problem, argument in cause.problems:
+                    self.add(origin((*where, argument) if argument else where), problem)
+            else:
+                self.add(origin(where), message)
+
+    def raised(self) -> SpecError:
+        return SpecError(self.lines)
+
+
+def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:
+    """Return the model that validates what stands at `where` below `model`."""
+    for key in where:
+        field = model.model_fields.get(str(key))
+        # A mapping from names is as its values are.
+        kinds = get_args(field.annotation)[-1:] or (field.annotation,) if field else ()
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return model
+
+
+def _settings(variant: Variant, errors: _Errors) -> RunSettings | None:
+    """Return the variant's settings, or None after noting what is wrong with them."""
+    try:
+        return RunSettings.model_validate(variant.settings)
+    except ValidationError as error:
+        errors.add_all(error, RunSettings, variant.where)
+        return None
+
+
+def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: _Errors,
+               ) -> RunSpec | None:
+    """Return the variant's run under the first seed, or None after noting what is wrong."""
+    settings = _settings(variant, errors)
+    if settings is None:
+        return None
+    problems = why_not(settings, file.dataset, data, file.evaluate)
+    for key, reason in problems:
+        section, _, own = key.partition(".")
+        errors.add((section, own) if own else variant.where((key,)), reason)
+    if problems:
+        return None
+    fields = {key: getattr(settings, key) for key in RunSettings.model_fields}
+    return RunSpec(**{
+        **fields, "steps": steps_of(settings, data), "epochs": None, "experiment": file.name,
+        "variant": "-".join(variant.labels) or "base", "seed": file.seeds[0],
+        "dataset": file.dataset, "data": data, "evaluate": file.evaluate,
+        "compute": file.compute})
+
+
+def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -> str:
+    """Check that variants and seeds differ, and return the baseline."""
+    if len(firsts) * len(file.seeds) > MAX_RUNS:
+        errors.add(("seeds",), f"{len(firsts):,} variants × {len(file.seeds):,} seeds are more "
+                               f"than {MAX_RUNS:,} runs")
+    by_name: dict[str, RunSpec] = {}
+    by_id: dict[str, RunSpec] = {}
+    where: Where = ("matrix",) if file.matrix else ("variants",)
+    for run in firsts:
+        if run.variant in by_name:
+            errors.add(where, f"two variants are called {shown(run.variant)}")
+        elif run.id in by_id:
+            errors.add(where, f"{by_id[run.id].variant!r} and {run.variant!r} are the same run: "
+                              f"they differ in nothing but their names")
+        by_name[run.variant] = by_id[run.id] = run
+    seen: set[int] = set()
+    for index, seed in enumerate(file.seeds):
+        if seed in seen:
+            errors.add(("seeds", index), f"{seed} is given twice")
+        seen.add(seed)
+    if file.baseline is None:
+        return firsts[0].variant if firsts else ""
+    if firsts and file.baseline not in by_name and not errors.lines:
+        errors.add(("baseline",), f"there is no variant {shown(file.baseline)}; "
+                                  f"{nearest(file.baseline, list(by_name))}")
+    return file.baseline
+
+
+def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -> None:
+    """Check that every run has a value that goes into each mean, under a name of its own."""
+    for name, mean in file.curve_means.items():
+        if name in registry.scores():
+            errors.add(("curve_means", name), f"a metric gives a score {name!r}; choose another "
+                                              f"name")
+        first, last = mean.steps
+        counts = {run.variant: logged_steps(run, mean) for run in firsts}
+        for run in firsts:
+            where: Where = ("curve_means", name, "steps")
+            if missing := _never_logged(run, mean.of):
+                errors.add(("curve_means", name, "of"),
+                           f"{run.variant} has no {mean.of}: {missing}")
+            elif last > run.steps:
+                errors.add(where, f"{run.variant} has {run.steps:,} steps, and {last} is beyond")
+            elif not counts[run.variant]:
+                at = " and ".join(map(str, _due(run, mean.of)))
+                lazy = "" if at == "1" else f", and has a penalty at every {at} alone"
+                errors.add(where, (
+                    f"{run.variant} logs every {run.log_every} of {run.steps:,} steps{lazy}, and "
+                    f"so none from {first} to {last}: widen the steps, or lower log_every"))
+            elif counts[run.variant] != counts[firsts[0].variant]:
+                errors.add(where, (
+                    f"{run.variant} logs {counts[run.variant]} steps from {first} to {last}, and "
+                    f"{firsts[0].variant} {counts[firsts[0].variant]}: give them one log_every"))
+
+
+def logged_steps(run: RunSpec, mean: CurveMean) -> int:
+    """Return of how many logged steps a run's mean is that of."""
+    return mean.logged(run.log_every, run.steps, _due(run, mean.of))
+
+
+def _due(run: RunSpec, curve: str) -> list[int]:
+    """Every how many steps a run has something to log in a curve, for one reason or another."""
+    return [1] if curve != "train/d_penalty" else sorted({
+        int(part.args.get("every", 1)) for part in run.penalties
+        if registry.PENALTIES[part.name].facts.term})
+
+
+def _never_logged(run: RunSpec, curve: str) -> str:
+    """Why a run never logs a curve; empty if it does."""
+    if not _due(run, curve):
+        return "none of its penalties is a term of D's loss"
+    if curve in ("train/d_loss_real", "train/d_loss_fake") and registry.LOSSES[
+            run.loss.name].facts.one_term:
+        return f"the loss {run.loss} does not come apart into a real and a fake term"
+    return ""
+
+
+def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
+    """Return, for each setting in which variants differ, its value in each variant."""
+    flat = {run.variant: _flatten(run) for run in runs}
+    keys = sorted({key for settings in flat.values() for key in settings})
+    table = {key: {name: settings.get(key, ABSENT) for name, settings in flat.items()}
+             for key in keys}
+    return {key: row for key, row in table.items() if len(set(row.values())) > 1}
+
+
+def recipe_of(run: RunSpec, name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what a recipe sets, and the values of those that the experiment has overridden."""
+    variant = Variant()
+    variant.overlay({"recipe": name}, ())
+    given = {key: value for key, value in _flatten(RunSettings.model_validate(
+        {**variant.settings, "steps": 1})).items() if key.partition(".")[0] in variant.settings}
+    ours = _flatten(run)
+    return given, {key: ours.get(key, ABSENT) for key in given if ours.get(key) != given[key]}
+
+
+def _flatten(run: RunSettings) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key in RunSettings.model_fields:
+        value = getattr(run, key)
+        if isinstance(value, Part):
+            flat[key] = value.name
+            flat.update({f"{key}.{k}": str(v) for k, v in value.args.items()})
+        elif key == "penalties":
+            flat[key] = "+".join(part.name for part in value) or "none"
+            flat.update({f"{key}.{part.name}.{k}": str(v) for part in value
+                         for k, v in part.args.items()})
+        elif key != "epochs":
+            flat[key] = str(value)
+    return flat

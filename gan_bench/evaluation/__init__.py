@@ -1,0 +1,1 @@
+"""Samples, features and scores, each score with its protocol."""

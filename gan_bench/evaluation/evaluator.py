@@ -1,0 +1,219 @@
+"""The Evaluator: what a generator makes of a run's latents, measured; training never notices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from gan_bench import rng
+from gan_bench.components.data import Dataset
+from gan_bench.components.models import with_labels
+from gan_bench.config.spec import EvaluateSpec, RunSpec
+from gan_bench.errors import UserError
+from gan_bench.evaluation.features.base import Say, plain_float32
+from gan_bench.evaluation.metrics.conditional import check_real_classes
+from gan_bench.evaluation.metrics.nearest import nearest
+from gan_bench.evaluation.sample_grid import pair_picture, to_uint8
+from gan_bench.evaluation.scorer import BATCH, Scorer, extractors_of, references_of
+from gan_bench.journal.names import AGAIN, CLASS, DURING, FINAL
+from gan_bench.registry import LOSSES, METRICS
+
+STREAM = "evaluation"
+
+
+def prepare(metrics: list[str], data: Dataset, cache: Path, say: Say) -> None:
+    """Make ready, once and before any training, what the metrics need: extractors and references.
+
+    Args:
+        metrics: Names of registered metrics.
+        data: The data set, on the device that the runs will use.
+        cache: Where trained extractors and reference features are kept.
+        say: Is told what takes long.
+
+    Raises:
+        UserError: A metric cannot measure this data, or a class of it; an extractor's weights are
+            not to be had, or it misses the data's gate; the cache cannot be written.
+    """
+    entries = [METRICS[name] for name in metrics]
+    for entry in entries:
+        if reason := entry.facts.refuses(data.facts):
+            raise UserError(f"{entry.name} {reason}")
+        if entry.facts.asked and entry.facts.reference:
+            labels = getattr(data, entry.facts.reference).labels
+            check_real_classes(labels.cpu().numpy())
+    extractors = extractors_of(entries, data, cache, say)
+    references_of(entries, extractors, data, cache, say)
+
+
+def generate(generator: nn.Module, latents: Tensor, device: str) -> Tensor:
+    """Return the generator's samples: uint8 images (N, C, H, W), or float32 vectors (N, D).
+
+    Raises:
+        FloatingPointError: A sample is not finite.
+    """
+    samples = []
+    for batch in torch.split(latents, BATCH):
+        made = generator(batch.to(device)).float()
+        if not made.isfinite().all():
+            raise FloatingPointError("the generator makes samples that are not finite")
+        samples.append(to_uint8(made) if made.dim() == 4 else made)
+    return torch.cat(samples)
+
+
+def nearest_picture(samples: Tensor, data: Dataset) -> bytes:
+    """Return a PNG of generated images, each with its nearest training image on its right.
+
+    Nearest in pixels, as the metrics that ask for the picture measure it.
+
+    Args:
+        samples: (N, C, H, W) in [-1, 1], on the CPU.
+        data: A data set of images.
+    """
+    made, train = to_uint8(samples), data.train.images.cpu()
+    with threadpool_limits(torch.get_num_threads(), user_api="blas"):
+        index, _ = nearest(made.flatten(1).numpy(), train.flatten(1).numpy())
+    return pair_picture(made, train[torch.from_numpy(index)])
+
+
+@contextmanager
+def undisturbed(*networks: nn.Module, seed: int) -> Iterator[None]:
+    """Put the networks in eval mode, without gradients; leave everything as it was found.
+
+    Everything: the mode of every layer, all buffers, and torch's global random state, which starts
+    from `seed` within, for networks that draw noise of their own.
+    """
+    layers = [(layer, layer.training) for network in networks for layer in network.modules()]
+    buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
+    on_cuda = any(p.is_cuda for network in networks for p in network.parameters())
+    devices = [torch.cuda.current_device()] if on_cuda else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), plain_float32():
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            torch.cuda.manual_seed(seed)
+        try:
+            for network in networks:
+                network.eval()
+            yield
+        finally:
+            for layer, training in layers:
+                layer.training = training
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+class Evaluator:
+    """Measures a generator by the metrics of a run's specification.
+
+    The latents depend on the run's seed alone, so they are the same at every step and for every
+    variant.
+
+    Attributes:
+        protocol: How each score is measured, by its name: extractor and the hash of its weights,
+            data set, numbers of generated and real examples, split, weights of G, quantisation,
+            latents.
+            The same for all seeds of a variant.
+    """
+
+    def __init__(self, spec: RunSpec, data: Dataset, cache: Path, device: str,
+                 plan: EvaluateSpec | None = None) -> None:
+        """Load what `prepare` has made.
+
+        Args:
+            plan: The measurement after the last step, `spec.evaluate.final`, whose scores are
+                named `final/<name>`; by default the one during training.
+
+        Raises:
+            UserError: As `prepare`, where something was not prepared.
+        """
+        self._spec, self._device = spec, device
+        self._prefix, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
+        plan = plan or spec.evaluate
+        self._train_labels = data.train.labels
+        self._boundary: float = LOSSES.build(spec.loss).boundary
+        self._latents = latents(spec, plan.samples, self._train_labels)
+        metrics = [METRICS[name] for name in plan.metrics]
+        self._scorer = Scorer(metrics, plan.samples, spec.dataset, data, cache)
+        if spec.condition != "none":
+            for k in range(self._sets):  # those of further sets are asked for at the very end
+                self._scorer.check_labels(labels_of(spec, latents(spec, plan.samples,
+                                                                  self._train_labels, k)))
+        self.protocol = {self._prefix + name: protocol
+                         for name, protocol in self._scorer.protocol(**provenance(spec)).items()}
+
+    def __call__(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
+        """Return the scores as `eval/<name>`, or `final/…`; networks and random state stay as is.
+
+        What metrics say of single classes is beside them as `class/<name>/<label>`, or
+        `class/final/…`: it has another prefix, for it is no score that variants are compared by.
+
+        Args:
+            generator: (n, latent_dim) float32 → (n, C, H, W) in [-1, 1], or (n, D).
+            discriminator: Such examples → logits (n,) or (n, 1).
+
+        Raises:
+            FloatingPointError: The generator or an extractor made something that is not finite.
+        """
+        scores = self._measure(generator, discriminator, self._latents)
+        of_class = CLASS if self._prefix == DURING else CLASS + FINAL
+        return {of_class + name.removeprefix(CLASS) if name.startswith(CLASS)
+                else self._prefix + name: value for name, value in scores.items()}
+
+    def again(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
+        """Return the scores on the run's further sets of latents, as `again/<set>/<name>`.
+
+        They tell how much of the scatter between runs comes of the samples alone
+        (`compare.noise`). Otherwise as `__call__`.
+        """
+        scores: dict[str, float] = {}
+        for k in range(1, self._sets):
+            others = latents(self._spec, len(self._latents), self._train_labels, k)
+            measured = self._measure(generator, discriminator, others)
+            scores |= {f"{AGAIN}{k}/{name}": value for name, value in measured.items()
+                       if not name.startswith(CLASS)}
+        return scores
+
+    def _measure(self, generator: nn.Module, discriminator: nn.Module, latents: Tensor,
+                 ) -> dict[str, float]:
+        def centred(examples: Tensor) -> Tensor:  # so that 0 is where D is undecided
+            logits: Tensor = discriminator(examples) - self._boundary
+            return logits
+
+        with undisturbed(generator, discriminator, seed=rng.derive(self._spec.seed, STREAM, 1)):
+            return self._scorer(generate(generator, latents, self._device), centred,
+                                labels_of(self._spec, latents))
+
+
+def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int = 0) -> Tensor:
+    """Return the latents (count, latent_dim) that a run is measured with: of its sets, this one.
+
+    Those of a conditional run are (count, latent_dim + classes): behind the latents stand labels,
+    one-hot, drawn from those of the training examples.
+    """
+    stream = f"{STREAM}, set {number}" if number else STREAM
+    drawn = torch.randn(count, int(spec.model.args["latent_dim"]),
+                        generator=rng.generator(spec.seed, stream))
+    if spec.condition == "none":
+        return drawn
+    assert train_labels is not None, "refused when planned"
+    chosen = torch.randint(len(train_labels), (count,),
+                           generator=rng.generator(spec.seed, f"{stream}, labels"))
+    return with_labels(drawn, train_labels.cpu()[chosen], spec.data.classes)
+
+
+def labels_of(spec: RunSpec, latents: Tensor) -> Tensor | None:
+    """Return the label, (N,) int64, that each of a run's latents asks for; None where none do."""
+    if spec.condition == "none":
+        return None
+    return latents[:, -spec.data.classes:].argmax(dim=1)
+
+
+def provenance(spec: RunSpec) -> dict[str, object]:
+    """Return what a protocol says of where a run's samples come from."""
+    return {"generator": "ema" if spec.ema else "raw",
+            "quantisation": "uint8(x * 127.5 + 128)" if spec.data.is_image else None,
+            "latents": f"the run's seed, stream {STREAM}"}

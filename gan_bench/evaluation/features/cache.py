@@ -1,0 +1,107 @@
+"""The cache of reference features, and how anything gets into the cache: whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_bench.errors import UserError
+from gan_bench.evaluation.features.base import Extractor, Features, Gaussian, Say, one_thread
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+FORMAT = "3"  # of what is kept, and of how it is made: roots of covariances without rounding
+
+
+def publish(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder, then give it its name in one step.
+
+    Where another process was first, its folder stays and this one is discarded.
+
+    Raises:
+        UserError: The disk is full or read-only.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+        try:
+            write(temporary)
+            temporary.rename(folder)
+        except BaseException as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not (isinstance(error, OSError) and folder.is_dir()):
+                raise
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error}); "
+                        f"make room, or choose another root") from None
+
+
+def damaged(folder: Path, error: Exception) -> UserError:
+    """Return the error that says what to do about a cache entry that cannot be read."""
+    why = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return UserError(f"{folder}: this part of the cache is damaged ({why}); "
+                     f"delete the folder and run again: it will be made anew")
+
+
+def reference_features(extractor: Extractor, images: torch.Tensor, source: str, cache: Path,
+                       say: Say) -> Features:
+    """Return the features of real images, computed once and mapped from the cache thereafter.
+
+    Memory-mapped, so that concurrent runs share one copy, and a Fréchet distance, which needs the
+    fitted Gaussian alone, reads no more than that.
+
+    Args:
+        images: (N, C, H, W) uint8, N ≥ 2.
+        source: What the images are: the data set's fingerprint and the split.
+        cache: The cache folder; the features lie in `features/` below it.
+        say: Is told when they have to be computed.
+
+    Raises:
+        UserError: The cache cannot be written, or is damaged.
+    """
+    # Float32 convolutions differ in the last digits between kinds of device.
+    kind = images.device.type
+    key = hashlib.sha256(f"{FORMAT}/{extractor.id}/{source}/{kind}".encode()).hexdigest()[:12]
+    folder = cache / "features" / f"{extractor.name}-{key}"
+    if not folder.exists():
+        say(f"computing the {extractor.name} features of {len(images):,} real images, once")
+        with one_thread():  # whichever command is the first, with however many threads of its own
+            features = extractor(images)
+            publish(folder, lambda temporary: _write(features, temporary))
+    return _read(folder, extractor.id, len(images))
+
+
+def _write(features: Features, folder: Path) -> None:
+    import numpy as np
+
+    np.save(folder / "values.npy", features.values)
+    if features.logits is not None:
+        np.save(folder / "logits.npy", features.logits)
+    np.save(folder / "mean.npy", features.gaussian.mean)
+    np.save(folder / "factor.npy", features.gaussian.factor)
+
+
+def _read(folder: Path, extractor: str, count: int) -> Features:
+    import numpy as np
+
+    def mapped(name: str) -> NDArray[np.float64]:
+        array: NDArray[np.float64] = np.load(folder / f"{name}.npy", mmap_mode="r")
+        return array
+
+    try:
+        values, mean, factor = mapped("values"), mapped("mean"), mapped("factor")
+        logits = mapped("logits") if (folder / "logits.npy").exists() else None
+        if len(values) != count:
+            raise ValueError(f"it holds {len(values):,} features of {count:,} images")
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(folder, error) from None
+    features = Features(values, logits, extractor)
+    features.__dict__["gaussian"] = Gaussian(mean, factor)  # the place of a cached property
+    return features

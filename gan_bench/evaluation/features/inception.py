@@ -1,0 +1,119 @@
+"""Inception-v3 as in the published FID and IS: torch-fidelity's `inception-v3-compat`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_bench.errors import UserError
+from gan_bench.evaluation.features.base import Extractor, LabelledData, Say
+from gan_bench.registry import EXTRACTORS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+VARIABLE = "GAN_BENCH_INCEPTION"
+MEANT = "GAN_BENCH_INCEPTION_SHA256"  # how the hash of other weights starts that are meant
+URL = ("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+       "weights-inception-2015-12-05-6726825d.pth")
+SHA256_START = "6726825d"  # by the convention of PyTorch Hub, part of the file's name
+
+
+@EXTRACTORS.register("inception")
+def inception(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor:
+    """Inception-v3 of the published FID and IS: 2048 features, 1008 logits without bias.
+
+    The weights are the file that the variable GAN_BENCH_INCEPTION names, or PyTorch Hub's copy of
+    torch-fidelity's, which is downloaded where it is missing. Any other content is refused, but for
+    that whose hash the variable GAN_BENCH_INCEPTION_SHA256 begins. Grey images are repeated to RGB.
+
+    Raises:
+        UserError: The weights are neither to hand nor to be had, or the file is not what it should
+            be.
+    """
+    path = weights_file(say)
+    digest = _sha256(path)
+    own = VARIABLE in os.environ
+    meant = os.environ.get(MEANT, "") if own else ""
+    accepted = (SHA256_START, meant) if len(meant) >= len(SHA256_START) else (SHA256_START,)
+    if not digest.startswith(accepted):
+        what_to_do = (f"name the file from {URL}; or, where other weights are meant, set "
+                      f"{MEANT}={digest[:8]}" if own else "delete it and run again")
+        raise UserError(f"{path}: its sha256 starts with {digest[:8]} and not with "
+                        f"{' or '.join(accepted)}; {what_to_do}")
+    if not digest.startswith(SHA256_START):
+        say(f"{path} is not the published Inception: its scores compare only with its own")
+    return Extractor("inception", digest[:12], _load(path).to(device).eval(), device, batch_size=50)
+
+
+def weights_file(say: Say) -> Path:
+    """Return the file of weights, downloaded if need be.
+
+    Raises:
+        UserError: There is none, and the download failed.
+    """
+    import torch
+
+    if VARIABLE in os.environ:
+        path = Path(os.environ[VARIABLE])
+        if not path.is_file():
+            raise UserError(f"{VARIABLE}={path}: there is no such file; name the file of Inception "
+                            f"weights from {URL}")
+        return path
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+    if not path.exists():
+        say(f"downloading {URL}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Writes to a temporary name, and gives it this one when the hash is right.
+            torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256_START)
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"Inception's weights are not at {path}, and downloading {URL} failed "
+                            f"({error}); put the file there, or name it in {VARIABLE}, or leave "
+                            f"out fid and is") from None
+    return path
+
+
+def _load(path: Path) -> nn.Module:
+    import pickle
+
+    import torch
+    from torch import nn
+
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError:
+        raise UserError("fid and is need torch-fidelity: pip install torch-fidelity, or leave them "
+                        "out") from None
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            # torch-fidelity unpickles anything: first see that the file holds tensors only.
+            torch.load(path, map_location="cpu", weights_only=True)
+            self.inception = FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048", "logits_unbiased"],
+                feature_extractor_weights_path=str(path))
+
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            values, logits = self.inception(images.expand(-1, 3, -1, -1))
+            return values, logits
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return Network()
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, AttributeError,
+            TypeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a file of weights of torch-fidelity's Inception ({why}); "
+                        f"fetch it anew from {URL}") from None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

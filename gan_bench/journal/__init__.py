@@ -1,0 +1,1 @@
+"""What happened, on the disk: the truth."""

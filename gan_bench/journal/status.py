@@ -1,0 +1,115 @@
+"""How runs stand and how they ended, read from their journals. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gan_bench.config.spec import RunSpec
+from gan_bench.journal import reading, schema
+from gan_bench.journal.drift import in_words
+from gan_bench.journal.names import WEIGHTS, last_scores
+from gan_bench.journal.schema import Kind, Status
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run: The run's id.
+        status: FINISHED; DIVERGED (a result, not a failure); FAILED (the program raised);
+            KILLED (its process died without a word).
+        why: The reason, in a line; empty for FINISHED.
+    """
+
+    run: str
+    status: Status
+    why: str = ""
+
+
+@dataclass
+class Progress:
+    """What a run's journal says so far.
+
+    Attributes:
+        spec: The run.
+        state: WAITING and RUNNING besides the ways in which a run ends.
+        why: The reason of an end that is no FINISHED.
+        step: The last step in the journal.
+        values: The latest value of every loss, score and measurement, by name.
+        scores: The scores of the last measurement, the prefix left off: those of the final one
+            (`final/…`) alone once there is one, and otherwise those during training (`eval/…`).
+        protocols: How each of `scores` was measured, by the same names.
+        announced: How each score of the journal is measured, by its full name.
+        notes: A line for each time that the run went on after an interruption.
+    """
+
+    spec: RunSpec
+    folder: Path
+    state: Status = Status.WAITING
+    why: str = ""
+    step: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+    announced: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    notes: list[str] = field(default_factory=list, repr=False)
+    offset: int = 0
+
+    def follow(self) -> bool:
+        """Take in what the journal has gained; return whether there was anything."""
+        records, self.offset = reading.read(self.folder, self.offset)
+        for record in records:
+            self.step = record["step"]
+            if record["kind"] in (Kind.METRICS, Kind.SYSTEM):
+                self.values.update(record["values"])
+            elif record["kind"] == Kind.PROTOCOL:
+                self.announced.update(record["protocol"])
+            elif record["kind"] == Kind.START:
+                self.values = {}
+                self.state, self.why = Status.RUNNING, ""
+            elif record["kind"] == Kind.RESUME:
+                self.state, self.why = Status.RUNNING, ""
+                self.notes.append(_resumed(record))
+            elif record["kind"] == Kind.END:
+                self.state, self.why = Status(record["status"]), record["why"]
+        scores = last_scores(self.values)
+        self.scores = {name: value for name, (_, value) in scores.items()}
+        self.protocols = {name: self.announced.get(full, {})
+                          for name, (full, _) in scores.items()}
+        return bool(records)
+
+
+def progress_of(run: RunSpec, root: Path) -> Progress:
+    """Return a run's progress under `root`; WAITING unless it ended in a result that is there."""
+    progress = Progress(run, run.folder(root))
+    progress.follow()
+    there = progress.state.is_result and (progress.folder / WEIGHTS).exists()
+    return progress if there else Progress(run, run.folder(root))
+
+
+def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
+    """Return (state, last step) of a run from the end of its journal alone.
+
+    A journal without an end is of a RUNNING run while a process has it open, and of a KILLED one
+    otherwise. A run whose result is not there is made again: it is WAITING, as in `progress_of`.
+    """
+    folder = run.folder(root)
+    record = reading.last(folder)
+    if reading.is_open(folder):
+        return Status.RUNNING, record["step"] if record else 0
+    if record is None:
+        return Status.WAITING, 0
+    state = Status(record["status"]) if record["kind"] == Kind.END else Status.KILLED
+    if state.is_result and not (folder / WEIGHTS).exists():
+        return Status.WAITING, 0
+    return state, record["step"]
+
+
+def _resumed(record: schema.Record) -> str:
+    """Say how a run went on, in a line."""
+    where = f"goes on after step {record['step']}" if record["step"] else "begins again"
+    changed = f", though changed since: {in_words(record['drift'])}" if record["drift"] else ""
+    return where + changed + (f" ({record['note']})" if record["note"] else "")

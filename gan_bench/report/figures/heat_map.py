@@ -1,0 +1,112 @@
+"""The probability of improvement of every pair of variants, as a heat map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from gan_bench.compare.stats.comparison import Comparison
+from gan_bench.compare.stats.summary import Estimate
+from gan_bench.report.figures.style import (
+    INK,
+    LINE,
+    NAME,
+    WIDTH,
+    add_notes,
+    in_words,
+    new_figure,
+    settings,
+    width_of,
+    wrapped,
+)
+
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "?", None: ""}
+TURNED = {"better": "worse", "worse": "better"}
+HEAT = "cividis"  # its lightness grows all the way, so that it can be read in grey
+# Of numbers on the cells, in either theme. An SVG would leave black unsaid.
+DARK, LIGHT = "#111111", "#ffffff"
+
+
+def heat_map(comparisons: Sequence[Comparison], score: str = "") -> Figure:
+    """Return how likely a run of one variant (row) beats one of another (column).
+
+    Where all are against one baseline, it is the only column. Marks tell the verdicts on the row's
+    variant; diverged runs rank last.
+
+    Args:
+        score: What is compared, for the title.
+    """
+    title = "Probability that a run of the row beats one of the column" + (
+        f" · {score}" if score else "")
+    with settings():
+        if not comparisons:
+            return in_words(title, "One variant has nothing to be compared with.")
+        if all(math.isnan(one.improvement.value) for one in comparisons):
+            return in_words(title, "No probabilities: " + "; ".join(
+                sorted({one.improvement.note for one in comparisons})) + ".")
+        names = list(dict.fromkeys(name for one in comparisons
+                                   for name in (one.against, one.variant)))
+        against = {one.against for one in comparisons}
+        columns = sorted(against) if len(against) == 1 else names
+        rows = [name for name in names if len(against) > 1 or name not in against]
+        cells = {(one.variant, one.against): _cell(one.improvement, one.verdict)
+                 for one in comparisons}
+        for one in comparisons:
+            cells.setdefault((one.against, one.variant), _cell(Estimate(
+                1 - one.improvement.value, 1 - one.improvement.high, 1 - one.improvement.low),
+                TURNED.get(one.verdict or "", one.verdict)))
+        return _heat(title, rows, columns, cells)
+
+
+def _cell(chance: Estimate, verdict: str | None) -> tuple[float, str]:
+    """Return a cell's number, and its words: verdict, number and interval."""
+    if math.isnan(chance.value):
+        return math.nan, "–"
+    interval = "" if math.isnan(chance.low) else f"\n[{chance.low:.2f}, {chance.high:.2f}]"
+    return chance.value, f"{MARKS[verdict]} {chance.value:.2f}".strip() + interval
+
+
+def _heat(title: str, rows: list[str], columns: list[str],
+          cells: Mapping[tuple[str, str], tuple[float, str]]) -> Figure:
+    values = np.array([[cells.get((row, column), (math.nan, ""))[0] for column in columns]
+                       for row in rows])
+    few = len(columns) <= 12
+    labels = 0.2 + max(width_of(line) for name in rows for line in wrapped(name).split("\n"))
+    side = max(0.86 if few else 0.62, min(1.8, (WIDTH - labels - 0.9) / len(columns)))
+    turned = side < 1.1  # too narrow for names
+    heads = [wrapped(name, NAME if turned else int(side / 0.085)) for name in columns]
+    above = (max(width_of(line) for name in heads for line in name.split("\n")) if turned else
+             LINE * max(1 + name.count("\n") for name in heads))
+    figure = new_figure(title, max(4.0, side * len(columns) + labels + 0.9),
+                        max(1.2, 0.5 * len(rows)) + above + 0.4)
+    axes = figure.subplots()
+    colours = matplotlib.colormaps[HEAT]
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            value, words = cells.get((row, column), (math.nan, ""))
+            axes.text(j, i, words, ha="center", va="center", label=f"_{row}|{column}",
+                      fontsize=7 if few else 6, color=_readable(value))
+    axes.set_xticks(range(len(columns)), heads, rotation=90 if turned else 0)
+    axes.set_yticks(range(len(rows)), [wrapped(name) for name in rows])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, ticks=[0, 0.25, 0.5, 0.75, 1], pad=0.02, fraction=0.05,
+                          aspect=25)
+    bar.outline.set_visible(False)
+    bar.set_label("probability")
+    add_notes(figure, ["Verdict on the row's variant: ▲ better, ▼ worse, = equivalent, "
+                       "? inconclusive. In brackets: the 95% interval. Diverged runs rank last."])
+    return figure
+
+
+def _readable(value: float) -> str:
+    """Return the colour for a number on the colour of a value; the ink where there is none."""
+    if math.isnan(value):
+        return INK
+    red, green, blue, _ = matplotlib.colormaps[HEAT](value)
+    return DARK if 0.3 * red + 0.59 * green + 0.11 * blue > 0.45 else LIGHT

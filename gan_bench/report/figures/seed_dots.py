@@ -1,0 +1,150 @@
+"""Every seed's final score as a dot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gan_bench.compare.rows import final_scores, ranges
+from gan_bench.compare.stats.summary import ANYTHING, Better, Estimate, Scores, Values, describe
+from gan_bench.report.figures.style import (
+    CROSS,
+    INK,
+    SMALL,
+    WIDTH,
+    Style,
+    add_notes,
+    count,
+    fit,
+    in_words,
+    new_figure,
+    settings,
+    styles,
+    way,
+    with_direction,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from gan_bench.compare.results import Results
+
+
+def seed_dots(results: Results, score: str) -> Figure:
+    """Return every run's final score as a dot, and beside the dots their mean with its interval.
+
+    Runs that diverged are crosses beyond the worst score; where neither direction is better, beyond
+    the greatest.
+
+    Args:
+        score: Its name, without the `score.` of the frame's column.
+    """
+    title = f"Final {score} of every seed · {results.experiment}"
+    better = way(results, score)
+    scores = final_scores(results.ended(), score)
+    everything = np.array([value for own in scores.values() for value in own.values()], float)
+    lost, runs = int((~np.isfinite(everything)).sum()), len(results.runs)
+    with settings():
+        if lost == len(everything):
+            return in_words(title, f"No run has a finite {score}: " + (
+                f"{lost} of {count(runs, 'run')} diverged." if lost else
+                f"none of {count(runs, 'run')} finished with one."))
+        summaries = {variant: describe(own, better, ranges().get(score, ANYTHING))
+                     for variant, own in scores.items()}
+        labels = [wrapped(f"{variant}\n({count(one.n, 'run')}" + (
+            f", {one.diverged} diverged)" if one.diverged else ")"))
+            for variant, one in summaries.items()]
+        rows = [0.32 + 0.14 * (1 + label.count("\n")) for label in labels]
+        figure = new_figure(title, WIDTH, max(rows) * len(rows) + 0.8)
+        axes = figure.subplots()
+        axes.grid(True, axis="x")
+        means = [one.mean for one in summaries.values()]
+        ends = np.array([end for mean in means for end in (mean.low, mean.high)])
+        notes = fit(axes, "x", everything[np.isfinite(everything)], ends)
+        strip = _strip(axes, better) if lost else np.empty(0)
+        looks = styles(list(results.runs["variant"].cat.categories))
+        for place, (variant, own) in enumerate(scores.items()):
+            _dots(axes, place, own, looks[variant], strip, variant)
+            _mean(axes, place, summaries[variant].mean, looks[variant], variant)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.45, -0.55)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(with_direction(results, score))
+        add_notes(figure, [
+            "Small: each seed. Large: their mean, with its 95% interval." + (
+                " Crosses: runs that diverged, which take no part in the mean." if lost else ""),
+            *notes, *_remarks(results, scores, {v: one.mean for v, one in summaries.items()})])
+        return figure
+
+
+def _strip(axes: Axes, better: Better) -> Values:
+    """Make room for crosses at the worse end of the axis, and return where they may go."""
+    log = axes.get_xscale() == "log"
+    low, high = (math.log(x) if log else x for x in axes.get_xlim())
+    width = 0.1 * (high - low)
+    ticks = axes.get_xticks()
+    if better == "higher":
+        edge, low = low, low - width
+    else:
+        edge, high = high, high + width
+    places = np.linspace(low, low + width, 6) if better == "higher" else np.linspace(
+        high - width, high, 6)
+    ends, line = np.array([low, high]), np.array([edge])
+    if log:
+        places, ends, line = np.exp(places), np.exp(ends), np.exp(line)
+    inside = ticks > line[0] if better == "higher" else ticks < line[0]
+    axes.set_xticks(ticks[inside])  # there is no score in the strip
+    axes.set_xlim(*ends)
+    axes.minorticks_off()
+    axes.axvline(line[0], color=INK, linewidth=0.7, linestyle=(0, (1, 2)))
+    axes.annotate("diverged", ((places[2] * places[3])**0.5 if log else places[2:4].mean(), 1),
+                  xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
+                  ha="center", fontsize=SMALL)
+    return places[1:-1]
+
+
+def _dots(axes: Axes, place: int, scores: Scores, style: Style, strip: Values, variant: str,
+          ) -> None:
+    values = np.array([scores[seed] for seed in sorted(scores)], float)
+    values = values[np.isfinite(values)]
+    axes.plot(values, _spread(place, len(values)), linestyle="none", marker=style.marker,
+              markersize=4.5, color=style.colour, alpha=0.75, markeredgewidth=0,
+              label=f"_seeds {variant}")
+    if lost := len(scores) - len(values):
+        rows = math.ceil(lost / len(strip))
+        axes.plot(np.tile(strip, rows)[:lost], np.repeat(_spread(place, rows), len(strip))[:lost],
+                  linestyle="none", marker=CROSS, markersize=6, color=style.colour,
+                  markeredgecolor=INK, markeredgewidth=0.5, label=f"_diverged {variant}")
+
+
+def _spread(place: int, n: int) -> Values:
+    """Return how high the dots of a row go, so that equal scores do not hide each other."""
+    return place - 0.12 + (np.linspace(-0.2, 0.2, n) if n > 1 else np.zeros(n))
+
+
+def _mean(axes: Axes, place: int, mean: Estimate, style: Style, variant: str) -> None:
+    if math.isnan(mean.value):
+        return
+    y = place + 0.26
+    if not math.isnan(mean.low):
+        axes.plot([mean.low, mean.high], [y, y], color=style.colour, linewidth=2,
+                  solid_capstyle="butt", marker="|", markersize=9, label=f"_interval {variant}")
+    axes.plot([mean.value], [y], color=style.colour, marker=style.marker, markersize=8,
+              markeredgecolor=INK, markeredgewidth=0.8, label=f"_mean {variant}")
+
+
+def _remarks(results: Results, scores: Mapping[str, Scores], means: Mapping[str, Estimate],
+             ) -> list[str]:
+    """Return what there is to know of the means, and of runs that are not among the dots."""
+    said: dict[str, list[str]] = {}
+    for variant, mean in means.items():
+        for remark in mean.remarks:  # the variant's label says which runs the mean is over
+            said.setdefault(remark, []).append(variant)
+        if absent := int((results.runs["variant"] == variant).sum()) - len(scores[variant]):
+            said.setdefault(f"{count(absent, 'run')} without a result (yet): not finished, or "
+                            f"failed, or without this score", []).append(variant)
+    return [f"{', '.join(variants)}: {what}." for what, variants in said.items()]

@@ -1,0 +1,318 @@
+"""What all figures share: colours, words, legends, and how a figure becomes a file.
+
+Text, axes and grid have one colour, `INK`, on a transparent ground. A page with a light and a dark
+theme can put a CSS variable in its place, for in an SVG it stands as text; the other colours are
+visible on both. matplotlib's global state, the user's settings included, is neither read nor
+changed.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from matplotlib import style as mpl_style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from gan_bench.atomic import replacing
+from gan_bench.compare.rows import directions
+from gan_bench.compare.stats.summary import Better, Values
+from gan_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from gan_bench.compare.results import Results
+
+INK = "#1a2b3c"
+SMALL = 8  # points
+WIDTH = 8.0  # inches
+LINE = 0.155  # inches that a line of small text needs
+NAME = 32  # letters of a name on one line
+RC: dict[str, Any] = {
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
+    "axes.titlesize": 9, "axes.labelsize": 9, "figure.titlesize": 11, "legend.fontsize": SMALL,
+    "xtick.labelsize": SMALL, "ytick.labelsize": SMALL,
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK,
+    "xtick.color": INK, "ytick.color": INK, "grid.color": INK, "legend.labelcolor": INK,
+    "text.parse_math": False,  # a `$` in a name is a `$`
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "axes.linewidth": 0.7, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
+    "grid.alpha": 0.15, "grid.linewidth": 0.6, "legend.frameon": False,
+    "svg.fonttype": "none", "svg.hashsalt": "gan-bench", "pdf.fonttype": 42,
+}
+
+# Okabe and Ito's (2008) without yellow and black, of which one is lost on white and the other on
+# black, and with wine and brown (Tol 2021) in their place; moved until all pairs are 19 apart in
+# CIELAB, 17 under each simulated colour-blindness, and all 4 apart in lightness, for print in grey.
+COLOURS = ("#0070B0", "#EAA300", "#00A053", "#7A4800", "#5AA7FF", "#A62F76", "#C982A4", "#CA6100")
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", "p", ">")  # no cross: that is a run that diverged
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)),
+                          (0, (9, 1.5, 1, 1.5, 1, 1.5)))
+CROSS = "X"
+DOTTED = (0, (2, 1.5))  # the baseline, in ink, in the panels of others
+TOGETHER = len(COLOURS)  # variants in one panel; more get a panel each
+ACROSS = 4  # panels beside each other
+SPAN = 50.0  # between the least and the greatest value, beyond which an axis is logarithmic
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a variant is drawn, in every figure."""
+
+    colour: str
+    marker: str
+    line: Any
+
+
+def styles(variants: Sequence[str]) -> dict[str, Style]:
+    """Return how each variant is drawn, by its place in the experiment.
+
+    Colours come back after 8 variants, with other markers and line styles; the first 360 differ.
+    """
+    return {name: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)],
+                        LINES[i % len(LINES)]) for i, name in enumerate(variants)}
+
+
+@contextmanager
+def settings() -> Iterator[None]:
+    """What matplotlib goes by while a figure is made or written; as before afterwards."""
+    with mpl_style.context(["default", RC]):
+        yield
+
+
+def new_figure(title: str, width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches under a title, which lengthens it if it must."""
+    lines = wrapped(title, int(width * 11))
+    figure = Figure(figsize=(width, height + 0.2 * (1 + lines.count("\n"))), layout="constrained")
+    figure.suptitle(lines, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def in_words(title: str, why: str) -> Figure:
+    """Return a figure that says why there is nothing to draw."""
+    figure = new_figure(title, WIDTH, 0.7)
+    axes = figure.subplots()
+    axes.axis("off")
+    axes.text(0, 0.5, wrapped(why, 100), transform=axes.transAxes, va="center")
+    return figure
+
+
+def add_notes(figure: Figure, notes: Sequence[str]) -> None:
+    """Write what the drawing cannot say for itself below it, a paragraph each."""
+    if not notes:
+        return
+    width, height = figure.get_size_inches()
+    text = "\n".join(textwrap.fill(note, int(width * 16.5), subsequent_indent="    ")
+                     for note in notes)
+    figure.set_size_inches(width, height + LINE * (1.5 + text.count("\n")))
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL, linespacing=1.25)
+
+
+def add_legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
+    """Put a legend beside the axes, where it hides nothing; the figure grows to its height."""
+    texts = [wrapped(label) for _, label in entries]
+    # matplotlib leaves out what begins so.
+    texts = [" " + text if text.startswith("_") else text for text in texts]
+    width, height = figure.get_size_inches()
+    needed = LINE * sum(1.35 + text.count("\n") for text in texts) + 0.6
+    figure.set_size_inches(width, max(height, needed))
+    figure.legend([handle for handle, _ in entries], texts, loc="outside right upper",
+                  handlelength=3.2, borderaxespad=0.3)
+
+
+def swatch(style: Style) -> Line2D:
+    """Return what stands for a variant in a legend."""
+    return Line2D([], [], color=style.colour, linestyle=style.line, marker=style.marker,
+                  markersize=5, linewidth=1.8)
+
+
+def cross() -> tuple[Line2D, str]:
+    """Return a legend's entry for runs that diverged."""
+    return (Line2D([], [], color=INK, linestyle="none", marker=CROSS, markersize=7),
+            "where a run diverged")
+
+
+def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below: str,
+            ) -> tuple[Figure, list[Any]]:
+    """Return a figure with `rows` panels below each other for each label, label by label.
+
+    Args:
+        height: Of the panels of one label, in inches.
+    """
+    across = min(ACROSS, len(labels))
+    down = math.ceil(len(labels) / across)
+    width = max(WIDTH, 2.6 * across)
+    names = [wrapped(label, int(27 * width / across / 2.6)) for label in labels]
+    tallest = max(name.count("\n") for name in names)
+    figure = new_figure(title, width, down * (height + 0.15 * (1 + tallest)) + 0.6)
+    grid = figure.add_gridspec(down, across)
+    panels: list[Any] = []
+    for i in range(down * across):
+        cell = grid[i // across, i % across].subgridspec(rows, 1)
+        for j in range(rows):
+            axes = figure.add_subplot(cell[j], **(
+                {"sharex": panels[j], "sharey": panels[j]} if rows == 1 and panels else
+                {"sharex": panels[0]} if panels else {}))
+            axes.grid(True)
+            if i >= len(labels):
+                axes.axis("off")
+                continue
+            if j == 0:
+                axes.set_title(names[i], fontsize=SMALL, loc="left")
+            # The scales are shared, and numbers at every panel take longer than all else.
+            if i + across < len(labels):
+                axes.tick_params(labelbottom=False)
+            elif j == rows - 1:
+                axes.set_xlabel(below, fontsize=SMALL)
+            if rows == 1 and i % across:
+                axes.tick_params(labelleft=False)
+            panels.append(axes)
+    return figure, panels
+
+
+def wrapped(name: str, width: int = NAME) -> str:
+    """Break a name into lines, after a hyphen, underscore, comma, slash or space if one is near.
+
+    A line feed in it stays.
+    """
+    lines: list[str] = []
+    for paragraph in name.split("\n"):
+        line = ""
+        for word in re.findall(r"[^-_,/\s]*[-_,/\s]*", paragraph):
+            if line and len(line + word.rstrip()) > width:
+                lines.append(line.rstrip())
+                line = ""
+            line += word
+            while len(line) > width:
+                lines.append(line[:width])
+                line = line[width:].lstrip()
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def width_of(line: str) -> float:
+    """Return how many inches a line of small text is long."""
+    return float(TextPath((0, 0), line, size=SMALL).get_extents().x1) / 72 if line.strip() else 0.0
+
+
+def fit(axes: Axes, along: Literal["x", "y"], values: Values, ends: Values) -> list[str]:
+    """Choose the scale and range of an axis of scores, and return what there is to say of it.
+
+    It is logarithmic where positive values go over more than a factor of 50. Its range is that of
+    the values and, for no more than half as much on either side, the ends of their intervals: one
+    of two seeds may reach ten times as far, and would leave nothing to be seen of the values.
+
+    Args:
+        values: Finite, at least one.
+        ends: The ends of intervals; NaN counts for nothing.
+    """
+    low, high = float(values.min()), float(values.max())
+    log = low > 0 and high / low > SPAN
+    ends = np.concatenate([[low, high], ends[np.isfinite(ends)]])
+    if log:
+        getattr(axes, f"set_{along}scale")("log")
+        axis = axes.xaxis if along == "x" else axes.yaxis
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+        room = (high / low) ** 0.25
+        floor, ceiling = low / room, high * room
+    else:
+        room = (high - low) / 2 or abs(high) / 10 or 1.0
+        floor, ceiling = low - room, high + room
+    least, most = max(floor, float(ends.min())), min(ceiling, float(ends.max()))
+    margin = room**0.2 if log else room / 10
+    getattr(axes, f"set_{along}lim")(*((least / margin, most * margin) if log else
+                                       (least - margin, most + margin)))
+    cut = ends.min() < floor or ends.max() > ceiling
+    return (["Logarithmic axis."] if log else []) + (
+        ["An interval that meets the frame goes on beyond it."] if cut else [])
+
+
+def way(results: Results, score: str) -> Better:
+    """Return which way a score is better; None where neither is, or where it is not known."""
+    return directions(results.declared).get(score)
+
+
+def with_direction(results: Results, score: str) -> str:
+    """Return a score's name for an axis, with the direction that is better."""
+    better = way(results, score)
+    return f"{score} ({better} is better)" if better else f"{score} (neither direction is better)"
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+FORMATS = ("svg", "png", "pdf")
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """Return a figure as SVG, PNG or PDF; equal figures give equal bytes.
+
+    An SVG's text is text, in fonts of the reader's. A PNG's ground is white, for viewers with a
+    dark ground would hide the text. The first rendering settles where everything goes.
+
+    Raises:
+        UserError: It is another format.
+    """
+    if kind not in FORMATS:
+        raise UserError(f"a figure is no {kind!r}; the formats are {', '.join(FORMATS)}")
+    kinds: dict[str, dict[str, Any]] = {
+        "svg": {"metadata": {"Date": None}}, "pdf": {"metadata": {"CreationDate": None}},
+        "png": {"dpi": 150, "facecolor": "white"}}
+    buffer = io.BytesIO()
+    log = logging.getLogger("fontTools")
+    level = log.level
+    with settings(), warnings.catch_warnings():
+        # A name in a script that DejaVu lacks: browsers have fonts of their own for an SVG.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        log.setLevel(logging.ERROR)  # it tells of every table of a font that it cuts down
+        settle(figure)
+        try:
+            figure.savefig(buffer, format=kind, **kinds[kind])
+        finally:
+            log.setLevel(level)
+    return buffer.getvalue()
+
+
+def settle(figure: Figure) -> None:
+    """Put everything in its place, for good."""
+    FigureCanvasAgg(figure)  # whatever canvas the last format left behind
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        # It goes on from where it stands, so each format would look a little different.
+        with settings():
+            figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        # Its last digits vary from time to time, and an SVG's ids are made of all of them.
+        for axes in figure.axes:
+            axes.set_position(tuple(round(x, 6) for x in axes.get_position(original=True).bounds))
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a file that ends in .svg, .png or .pdf; it is there whole or not at all.
+
+    Raises:
+        UserError: It ends otherwise.
+        OSError: It cannot be written.
+    """
+    content = render(figure, path.suffix.removeprefix(".").lower())
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,82 @@
+"""The cursor file of a run: how far its journal is in each MLflow store. No MLflow here."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_bench.atomic import replacing
+from gan_bench.errors import DamagedError
+from gan_bench.journal import reading
+from gan_bench.tracking.address import has_run, sqlite_path, without_password
+
+FILE = "mirror.json"
+RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a run's journal is in a store.
+
+    Attributes:
+        uri: The store, without password.
+        mlflow_run_id: MLflow's own id of the run.
+        offset: Bytes of the journal that have been replayed.
+        began: Time of the journal's first record. No other journal has the same, wherever the
+            clock has been set; whether it is an earlier or a later time says nothing.
+    """
+
+    uri: str
+    mlflow_run_id: str
+    offset: int
+    began: int
+
+
+def read(folder: Path, uri: str) -> Cursor | None:
+    """Return the run's cursor in a store; None if there is none of its journal: it is remade.
+
+    Raises:
+        DamagedError: The journal is damaged.
+    """
+    try:
+        cursor = Cursor(**_all(folder)[without_password(uri)])
+    except (KeyError, TypeError):
+        return None
+    start = reading.first(folder)
+    sound = (isinstance(cursor.mlflow_run_id, str) and RUN_ID.fullmatch(cursor.mlflow_run_id)
+             and type(cursor.offset) is int and reading.begins_line(folder, cursor.offset)
+             and type(cursor.began) is int and start is not None and cursor.began == start["t"])
+    return cursor if sound else None
+
+
+def write(folder: Path, cursor: Cursor) -> None:
+    """Write the run's cursor in its store, whole or not at all, beside those in other stores."""
+    known = {**_all(folder), cursor.uri: asdict(cursor)}
+    with replacing(folder / FILE) as temporary:
+        temporary.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def mirrored(folder: Path, uri: str) -> bool:
+    """Whether all of the run's journal is in the store at `uri`, without importing MLflow.
+
+    A server is taken at the cursor's word; an SQLite file is asked whether it holds the run.
+    """
+    try:
+        cursor = read(folder, uri)
+    except DamagedError:  # who brings it there will say so
+        return False
+    if cursor is None or cursor.offset != (folder / reading.FILE).stat().st_size:
+        return False
+    database = sqlite_path(uri)
+    return database is None or has_run(database, cursor.mlflow_run_id)
+
+
+def _all(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

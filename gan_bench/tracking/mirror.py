@@ -1,0 +1,316 @@
+"""Replays the journals of runs into MLflow: may lag, may be restarted, never loses, never doubles.
+
+The journal is the truth and MLflow a view of it. All that goes there is a function of the run's
+folder alone, times included, so that replaying a record changes nothing: a metric's primary key is
+(key, timestamp, step, run, value), and pictures have names of our own. A cursor file in the run's
+folder says how far the replay got; if it is lost, the replay begins again.
+
+This is the one module that imports mlflow (3.17), and only inside functions: the import takes over
+a second.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_bench.config.spec import read_values
+from gan_bench.errors import DamagedError, UserError
+from gan_bench.journal import reading
+from gan_bench.journal.layout import read_about
+from gan_bench.journal.names import LOG, TABLE, TRACE, WEIGHTS
+from gan_bench.journal.reading import valid, voids
+from gan_bench.journal.schema import Kind, Record, Status
+from gan_bench.tracking import cursor as cursors
+from gan_bench.tracking import tags
+from gan_bench.tracking.address import (
+    check_sqlite,
+    environment,
+    is_server,
+    page,
+    reason,
+    resolve_uri,
+    sqlite_path,
+    ui_command,
+    without_password,
+)
+from gan_bench.tracking.cursor import Cursor, mirrored
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["Mirror", "MirrorError", "Store", "mirrored", "open_store", "page", "resolve_uri",
+           "ui_command"]
+
+
+
+class MirrorError(UserError):
+    """MLflow did not take what it was given. Nothing is lost: a later `sync` goes on from there."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store that has been found usable.
+
+    Attributes:
+        uri: Its address, with the password if it has one.
+        artifacts: The folder for artifacts; None for a server, which keeps them itself.
+        client: MLflow's client for it.
+    """
+
+    uri: str
+    artifacts: Path | None
+    client: MlflowClient
+
+
+def open_store(root: Path, uri: str | None = None) -> Store:
+    """Open the store, creating `<root>/mlflow.db` if that is the one and it is not there.
+
+    Args:
+        root: Where runs leave what they make; made if needed.
+        uri: MLflow's tracking address; None: `MLFLOW_TRACKING_URI`, else `<root>/mlflow.db`.
+
+    Raises:
+        UserError: The root cannot be written, the database is from another MLflow, or the server
+            does not answer.
+    """
+    uri = resolve_uri(root, uri)
+    os.environ.update(environment())
+    database = sqlite_path(uri)
+    if database and {"?", "%"} & set(str(database)):  # to MLflow it is part of an address
+        raise UserError(f"MLflow cannot keep a database at {without_password(str(database))}: "
+                        f"choose another --root, or --tracking-uri, without ? and %")
+    try:
+        for folder in {root, database.parent if database else root}:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        if database:
+            _create_sqlite(database, root)
+    except OSError as error:
+        raise UserError(f"cannot write to {error.filename or root}: {error.strerror}; "
+                        f"choose another --root") from None
+    if database:
+        check_sqlite(database, root)
+
+    from mlflow import MlflowClient
+
+    # It logs the traceback of each error that it raises as well; ours is one line, said once.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # a server, or whatever database driver is behind the address
+        raise UserError(f"MLflow cannot use {without_password(uri)}: {reason(error, uri)}; give "
+                        f"another --tracking-uri or MLFLOW_TRACKING_URI, or neither") from error
+    return Store(uri, None if is_server(uri) else root.absolute() / "artifacts", client)
+
+
+class Mirror:
+    """Keeps MLflow up with the journals. One thread at a time.
+
+    Args:
+        store: Where to.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._client = store.client
+        self._experiments: dict[str, str] = {}
+        self._checked: set[str] = set()
+
+    def open_experiment(self, folder: Path) -> str:
+        """Return MLflow's id of the experiment of this folder, which is made if needed.
+
+        Raises:
+            MirrorError: It was deleted in MLflow, or MLflow fails.
+        """
+        name, home = folder.name, self.store.artifacts
+        if name in self._experiments:
+            return self._experiments[name]
+        with _errors(self.store.uri):
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                self._client.create_experiment(name, (home / name).as_uri() if home else None)
+                found = self._client.get_experiment_by_name(name)
+            tag = tags.about(read_about(folder))
+            if found and found.lifecycle_stage == "active" and found.tags.get(tags.ABOUT) != tag:
+                self._client.set_experiment_tag(found.experiment_id, tags.ABOUT, tag)
+        assert found is not None, "it was there or has just been made"
+        if found.lifecycle_stage != "active":
+            raise MirrorError(f"the experiment {name!r} was deleted in MLflow: restore it with "
+                              f"`mlflow experiments restore -x {found.experiment_id}`, "
+                              f"or rename the experiment")
+        self._experiments[name] = str(found.experiment_id)
+        return self._experiments[name]
+
+    def sync(self, folder: Path) -> bool:
+        """Replay what is new in the run's journal; True when it is mirrored whole, end included.
+
+        Raises:
+            MirrorError: MLflow fails; call again later.
+        """
+        began = reading.first(folder)
+        if began is None:
+            return False
+        with _errors(self.store.uri):
+            cursor = self._cursor(folder)
+            records, offset = reading.read(folder, cursor.offset if cursor else 0)
+            if cursor is None or any(map(voids, records)):
+                records, offset = reading.read(folder)
+                attempt = next((r["t"] for r in reversed(records) if voids(r)), began["t"])
+                run_id = self._find_or_create(folder, attempt)
+                cursor = Cursor(without_password(self.store.uri), run_id, 0, began["t"])
+                records = valid(records)
+            self._checked.add(cursor.mlflow_run_id)
+            if records:
+                self._replay(folder, cursor.mlflow_run_id, records)
+                cursors.write(folder, replace(cursor, offset=offset))
+        last = records[-1] if records else reading.last(folder)
+        return last is not None and last["kind"] == Kind.END
+
+    def _cursor(self, folder: Path) -> Cursor | None:
+        """Return the cursor if the store still has its run."""
+        cursor = cursors.read(folder, self.store.uri)
+        if cursor is None or cursor.mlflow_run_id in self._checked:
+            return cursor
+        return cursor if self._is_active(cursor.mlflow_run_id) else None
+
+    def _is_active(self, mlflow_run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(mlflow_run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _find_or_create(self, folder: Path, attempt: int) -> str:
+        """Return the MLflow run of this attempt; those of earlier attempts are deleted."""
+        spec = read_values(folder)
+        experiment = self.open_experiment(folder.parent)
+        mine = f"tags.run_id = '{folder.name}'"
+        for run in self._client.search_runs([experiment], filter_string=mine):
+            if run.info.start_time == attempt:
+                return str(run.info.run_id)
+            self._client.delete_run(run.info.run_id)
+        about = read_about(folder.parent)
+        note = tags.note(folder.name, spec, about.get("question", ""),
+                           about.get("differs", {}).get(spec["variant"], ""),
+                           about.get("command", ""))
+        run_tags = {**tags.identity(folder.name, spec), "mlflow.note.content": note}
+        run = self._client.create_run(experiment, attempt, run_tags, tags.name(spec))
+        return str(run.info.run_id)
+
+    def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [
+            Metric(key, value, record["t"], record["step"])
+            for record in records if record["kind"] in (Kind.METRICS, Kind.SYSTEM)
+            for key, value in record["values"].items()
+        ]
+        images = [record for record in records if record["kind"] == Kind.IMAGE]
+        run_tags = {"mlflow.loggedImages": "True"} if images else {}
+        params: dict[str, str] = {}
+        for record in records:
+            if record["kind"] == Kind.START:
+                params = tags.params(read_values(folder))
+                run_tags |= tags.circumstances(record["facts"])
+                if record["facts"].get("dataset"):
+                    self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
+            elif record["kind"] == Kind.PROTOCOL:
+                run_tags |= tags.protocol(record["protocol"])
+            elif record["kind"] == Kind.RESUME:
+                run_tags |= tags.resumed(record)
+        run_tags["heartbeat"] = tags.when(records[-1]["t"])
+        # One call: the client cuts it into batches of 1,000, MLflow's largest.
+        self._client.log_batch(mlflow_run_id, metrics,
+                               [Param(k, v) for k, v in params.items()],
+                               [RunTag(k, v) for k, v in run_tags.items()])
+        if images:
+            self._log_images(folder, mlflow_run_id, images)
+        state = next((r for r in reversed(records) if r["kind"] in (Kind.RESUME, Kind.END)), None)
+        if state and state["kind"] == Kind.END:
+            self._end(folder, mlflow_run_id, state["status"], state["why"], state["t"])
+        elif state:
+            self._client.update_run(mlflow_run_id, Status.RUNNING.value)
+
+    def _log_dataset(self, mlflow_run_id: str, facts: Mapping[str, Any]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        profile = {"train": facts["train"], "test": facts["test"]}
+        dataset = Dataset(facts["name"], facts["fingerprint"][:36], "gan_bench",
+                          json.dumps({"name": facts["name"]}), profile=json.dumps(profile))
+        context = InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(mlflow_run_id, [DatasetInput(dataset, [context])])
+
+    def _log_images(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            for record in records:
+                picture = _within(folder, record["file"])
+                if picture.exists():  # it may have been deleted since, to save space
+                    for name in tags.picture(folder.name, record):
+                        shutil.copyfile(picture, Path(temporary, name))
+            self._client.log_artifacts(mlflow_run_id, temporary, "images")
+
+    def _end(self, folder: Path, mlflow_run_id: str, status: str, why: str, t: int) -> None:
+        from mlflow.entities import RunTag
+
+        log = () if Status(status).is_result else (LOG,)  # the traceback, if it left one
+        for name in ("spec.json", reading.FILE, WEIGHTS, TABLE, TRACE, *log):
+            if _within(folder, name).exists():
+                self._client.log_artifact(mlflow_run_id, str(folder / name))
+        run_tags = {"status": status, "why": why} if why else {"status": status}
+        self._client.log_batch(mlflow_run_id, tags=[RunTag(k, v) for k, v in run_tags.items()])
+        # Divergence is a result of the experiment, not a failure of the program.
+        shown = Status.FINISHED if Status(status).is_result else Status(status)
+        self._client.set_terminated(mlflow_run_id, shown.value, t)
+
+
+def _within(folder: Path, name: str) -> Path:
+    """Return a run's file, unless it is a link to something else, which is nobody's to publish."""
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise DamagedError(f"{file}: is a link out of the run's folder; remove it")
+    return file
+
+
+def _create_sqlite(database: Path, root: Path) -> None:
+    """Create MLflow's database, whole or not at all; if somebody else does, theirs is kept.
+
+    Opening a fresh file from several processes at once breaks MLflow's migrations, and dying in
+    the middle leaves a file that no MLflow opens. So it is made under another name.
+    """
+    if database.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as temporary:
+        fresh = Path(temporary, database.name)
+        artifacts = (root.absolute() / "artifacts").as_uri()
+        store = SqlAlchemyStore(f"sqlite:///{fresh}", artifacts)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        with suppress(FileExistsError):
+            os.link(fresh, database)
+
+
+@contextmanager
+def _errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises into a MirrorError."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise MirrorError(f"MLflow at {without_password(uri)} failed: {reason(error, uri)}"
+                          ) from error

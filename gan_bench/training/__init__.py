@@ -1,0 +1,1 @@
+"""One run: assembled, looped, stepped, checkpointed."""

@@ -1,0 +1,154 @@
+"""What a run is computed on and in: device, precision, and how many runs share a GPU."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from gan_bench.config.spec import ExperimentSpec, RunSpec
+from gan_bench.errors import UserError
+from gan_bench.hardware import cpu_has_bfloat16, refuse_lacking
+from gan_bench.training.engine import Engine
+
+MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
+
+
+def set_up_torch(spec: RunSpec) -> None:
+    """Make torch's arithmetic what the run's specification says, and nothing else."""
+    torch.set_num_threads(spec.compute.threads)
+    torch.use_deterministic_algorithms(spec.compute.deterministic)
+    if spec.compute.deterministic:  # cuBLAS repeats its sums with a fixed workspace only
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # It would fill new tensors with NaN to expose reads of them; the steps make none, and pay.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    # TF32 keeps 10 bits of the mantissa: float32 means float32.
+    tf32 = spec.compute.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+@contextmanager
+def torch_as_before() -> Iterator[None]:
+    """Put back on leaving what `set_up_torch` and the seeds of a run change in this process."""
+    threads, name = torch.get_num_threads(), "CUBLAS_WORKSPACE_CONFIG"
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(name)
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    drawn = torch.get_rng_state()
+    # A GPU that nobody has used yet has drawn nothing, and to ask it would wake it up.
+    awake = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    drawn_on_gpus = torch.cuda.get_rng_state_all() if awake else []
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_rng_state(drawn)
+        if drawn_on_gpus:
+            torch.cuda.set_rng_state_all(drawn_on_gpus)
+        if workspace is None:
+            os.environ.pop(name, None)
+
+
+def resolve_device(spec: RunSpec) -> str:
+    """Return `cpu` or `cuda`, as the run asks for.
+
+    Raises:
+        UserError: cuda is asked for, and there is none.
+    """
+    if spec.compute.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("compute.device is cuda, and torch sees no CUDA device here; "
+                        "set compute.device: auto, or cpu")
+    if spec.compute.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return spec.compute.device
+
+
+def resolve_precision(spec: RunSpec, device: str) -> str:
+    """Return what a run's products are computed in on a device: float32, tf32 or bfloat16.
+
+    `auto` is bfloat16 where the hardware multiplies it faster, and float32 elsewhere.
+
+    Raises:
+        UserError: The device has not got what is asked for.
+    """
+    asked = spec.compute.precision
+    if device == "cuda":
+        ampere = torch.cuda.get_device_capability() >= (8, 0)
+        if asked in ("tf32", "bfloat16") and not ampere:
+            raise UserError(f"compute.precision is {asked}, and this GPU is older than Ampere; set "
+                            f"compute.precision: float32, or auto")
+        return ("bfloat16" if ampere else "float32") if asked == "auto" else asked
+    refuse_lacking("cpu", asked, spec.compute.pack)
+    return ("bfloat16" if cpu_has_bfloat16() else "float32") if asked == "auto" else asked
+
+
+def devices(spec: RunSpec) -> int:
+    """Return how many GPUs the run's device setting means: 0 for the CPU."""
+    return torch.cuda.device_count() if resolve_device(spec) == "cuda" else 0
+
+
+def runs_together(experiment: ExperimentSpec, device: str, precision: str,
+                  say: Callable[[str], None]) -> int:
+    """Return how many runs are to share a GPU, in one process: what is asked for, if it fits.
+
+    What a run needs is measured: a step of the variant that needs most.
+
+    Raises:
+        UserError: It does not fit, or not even one does.
+    """
+    asked = experiment.runs[0].compute.pack
+    if device != "cuda":
+        return 1
+    needs = max(_memory_of(run, precision) for run in
+                {run.variant: run for run in experiment.runs}.values())
+    torch.cuda.empty_cache()
+    free = torch.cuda.mem_get_info()[0] * 9 // 10  # cuDNN's and the metrics' own on top
+    fit = max(1, free // needs)
+    if asked == "auto":
+        if fit < MOST_TOGETHER:
+            say(f"{fit} runs at once on a GPU, and not {MOST_TOGETHER}: a step needs "
+                f"{needs / 1e9:.2g} GB, and {free / 1e9:.2g} are free")
+        return min(fit, MOST_TOGETHER)
+    if asked > fit:
+        raise UserError(f"compute.pack is {asked}, and a step needs {needs / 1e9:.2g} GB of the "
+                        f"{free / 1e9:.2g} that are free: set it to {fit} or less, or to auto")
+    return asked
+
+
+def _memory_of(spec: RunSpec, precision: str) -> int:
+    """Return the bytes of the GPU that a run's networks and one step of theirs take."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    engine = Engine(spec, "cuda", precision)
+    shape = (spec.batch_size, *spec.data.shape)
+    batch, told = torch.zeros(shape, device="cuda"), None
+    if spec.condition != "none":
+        label = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
+        told = [label] * spec.d_steps, label
+    try:
+        engine.step(1, [batch] * spec.d_steps, True, batch if engine.needs_real else None, told)
+    except torch.cuda.OutOfMemoryError:
+        raise UserError(f"variant {spec.variant}: a step with batch_size {spec.batch_size} needs "
+                        f"more memory than the GPU has: choose a smaller batch_size or model"
+                        ) from None
+    return torch.cuda.max_memory_allocated() - before
+
+
+def peak_memory(device: str) -> int:
+    """Return the most bytes that this process has held: of the GPU's memory, or of the machine's.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,162 @@
+"""The loop: batch → step → journal; every now and then measure and sample."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from gan_bench import rng
+from gan_bench.components.data import Dataset
+from gan_bench.components.models import with_labels
+from gan_bench.config.spec import RunSpec
+from gan_bench.evaluation.evaluator import nearest_picture
+from gan_bench.evaluation.sample_grid import sample_picture, to_float
+from gan_bench.journal.schema import Status
+from gan_bench.journal.writing import Journal
+from gan_bench.registry import METRICS
+from gan_bench.training.cuda_graph import Captured
+from gan_bench.training.device import peak_memory
+from gan_bench.training.engine import Engine
+
+Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
+GRID = 64  # samples in a grid
+PAIRS = 32  # of them, beside their nearest training images
+
+
+class Batches:
+    """Batches of real data, gathered on the device from the resident tensor.
+
+    Every epoch is one permutation, which depends on the seed and the epoch alone; a last, partial
+    batch is dropped.
+    """
+
+    def __init__(self, images: Tensor, batch_size: int, seed: int, stream: str = "data") -> None:
+        self._images, self._size, self._seed, self._stream = images, batch_size, seed, stream
+        self._per_epoch = len(images) // batch_size
+        self._epoch = -1
+        self._order = torch.empty(0)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return batch number `index`, from 0: float32 in [-1, 1], or vectors as they are."""
+        return to_float(self._images[self.places(index)])
+
+    def places(self, index: int) -> Tensor:
+        """Return where the examples of batch number `index` stand in the data set, (N,)."""
+        epoch, place = divmod(index, self._per_epoch)
+        if epoch != self._epoch:
+            draws = rng.generator(self._seed, self._stream, epoch)
+            order = torch.randperm(len(self._images), generator=draws)
+            self._epoch, self._order = epoch, order.to(self._images.device)
+        return self._order[place * self._size : (place + 1) * self._size]
+
+
+def train(engine: Engine, data: Dataset, evaluate: Evaluate, at_end: Sequence[Evaluate],
+          journal: Journal, *, start: int = 0,
+          after_step: Callable[[int], None] = lambda step: None,
+          ) -> Generator[None, None, tuple[Status, str]]:
+    """Train a run to its last step; give way after each, so that others may take theirs.
+
+    Args:
+        engine: Stands where the run is to go on.
+        data: What it trains on, on the engine's device.
+        evaluate: Measures every `evaluate.every` steps.
+        at_end: Measure after the last step, in this order; `evaluate` may be one of them.
+        journal: Takes all that is recorded, losses and scores and pictures.
+        start: The step after which the engine stands; 0: at the beginning.
+        after_step: Is called with the step's number when it is done with all its records, but for
+            the last; what it raises ends the training.
+
+    Returns:
+        (status, why): FINISHED, or DIVERGED with the step of the first loss that was not finite, or
+            at which samples or their features were not.
+    """
+    spec = engine.spec
+    batches = Batches(data.train.images, spec.batch_size, spec.seed)
+    # An order of its own, so that D sees the same batches whatever G's loss asks for.
+    g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
+    latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
+                          generator=rng.generator(spec.seed, "grid"))
+    known = data.train.labels if spec.condition != "none" else None
+    if known is not None:  # a grid goes through the classes from its first sample to its last
+        latents = with_labels(latents, torch.arange(GRID) * spec.data.classes // GRID,
+                              spec.data.classes)
+    captured = spec.compute.graphs and engine.device != "cpu"
+    update = Captured(engine).step if captured else engine.step
+    clock = _Clock(spec.batch_size, start)
+    if start == 0:
+        with clock.paused():  # where it starts from: MLflow's slider begins at step 0
+            journal.image(0, "samples", sample_picture(engine.sample(latents)))
+    for step in range(start + 1, spec.steps + 1):
+        last = step == spec.steps
+        logging = last or due(step, spec.log_every)
+        sampling = last or due(step, spec.sample_every)
+        measures = list(at_end) if last else []
+        if due(step, spec.evaluate.every) and evaluate not in measures:
+            measures.insert(0, evaluate)
+        first = (step - 1) * spec.d_steps
+        mine = range(first, first + spec.d_steps)
+        real = [batches[i] for i in mine]
+        g_real = g_batches[step - 1] if engine.needs_real else None
+        labels = None
+        if known is not None:
+            of_d = [known[batches.places(i)] for i in mine]
+            labels = of_d, known[g_batches.places(step - 1)] if engine.needs_real else of_d[0]
+        seen = update(step, real, logging, g_real, labels)
+        if logging:
+            values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
+            journal.metrics(step, values)
+            journal.system(step, clock.lap(step, engine.device))
+        if (logging or sampling or measures) and (bad := int(engine.first_bad)):
+            return Status.DIVERGED, f"a loss was not finite at step {bad}"
+        with clock.paused():
+            try:
+                for measure in measures:
+                    journal.metrics(step, measure(engine.measured, engine.discriminator))
+            except FloatingPointError as error:
+                return Status.DIVERGED, f"{error}, at step {step}"
+            if sampling:
+                journal.image(step, "samples", sample_picture(engine.sample(latents)))
+            if last and _shows_nearest(spec):
+                pairs = nearest_picture(engine.sample(latents)[:PAIRS], data)
+                journal.image(step, "nearest", pairs)
+            if not last:
+                after_step(step)
+        yield
+    return Status.FINISHED, ""
+
+
+def due(step: int, every: int | None) -> bool:
+    """Return whether something that happens every so many steps happens at this one."""
+    return every is not None and step % every == 0
+
+
+def _shows_nearest(spec: RunSpec) -> bool:
+    """Whether a metric of the run asks for samples beside their nearest training images."""
+    return spec.data.is_image and any(METRICS[name].facts.picture == "nearest"
+                                      for name in spec.evaluate.all_metrics)
+
+
+class _Clock:
+    """The speed of training between two laps, measuring and sampling not counted."""
+
+    def __init__(self, batch_size: int, step: int) -> None:
+        self._batch_size = batch_size
+        self._since, self._from_step, self._out = time.perf_counter(), step, 0.0
+
+    def lap(self, step: int, device: str) -> dict[str, float]:
+        now = time.perf_counter()
+        steps_per_s = (step - self._from_step) / max(now - self._since - self._out, 1e-9)
+        self._since, self._from_step, self._out = now, step, 0.0
+        return {"system/steps_per_s": steps_per_s,
+                "system/peak_memory_mb": peak_memory(device) / 1e6,
+                "system/images_per_s": steps_per_s * self._batch_size}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._out += time.perf_counter() - start

@@ -1,0 +1,358 @@
+"""run_one: the only place where the parts of a run are put together."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from gan_bench.atomic import replacing
+from gan_bench.components import data as datasets
+from gan_bench.components.models import make_networks
+from gan_bench.config.spec import ExperimentSpec, RunSpec
+from gan_bench.errors import DamagedError, UserError, is_out_of_memory, one_line
+from gan_bench.evaluation.evaluator import Evaluator
+from gan_bench.evaluation.evaluator import prepare as prepare_metrics
+from gan_bench.hardware import cpu_name
+from gan_bench.journal import reading
+from gan_bench.journal.drift import in_words, since, versions
+from gan_bench.journal.layout import Execution, cache_of, remove_checkpoints
+from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.schema import Status
+from gan_bench.journal.status import Outcome
+from gan_bench.journal.writing import Journal
+from gan_bench.registry import PENALTIES
+from gan_bench.training import checkpoint
+from gan_bench.training.checkpoint import Checkpoint
+from gan_bench.training.device import (
+    peak_memory,
+    resolve_device,
+    resolve_precision,
+    runs_together,
+    set_up_torch,
+    torch_as_before,
+)
+from gan_bench.training.engine import Engine, constrain
+from gan_bench.training.loop import Evaluate, train
+from gan_bench.training.profiling import profiled
+
+
+def never() -> bool:
+    """Nobody asks a run to stop."""
+    return False
+
+
+@torch_as_before()
+def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callable[[str], None],
+            allow_drift: bool = False) -> int:
+    """Do once, before any training, what all the runs need, and refuse what cannot work.
+
+    Downloads and decodes the data, trains or fetches the feature extractors, computes the
+    reference features, and builds every variant's networks without weights.
+
+    Returns:
+        How many runs are to share a process: 1 on the CPU.
+
+    Raises:
+        UserError: The data or an extractor is not to be had, the device is not there, a D cannot
+            be constrained as asked, or a run has a checkpoint from another version or device, and
+            going on from it is not allowed.
+    """
+    first = experiment.runs[0]
+    device = resolve_device(first)
+    set_up_torch(first)
+    here = circumstances(first, device)
+    if not allow_drift:
+        _refuse_drift(experiment, root, here)
+    with torch.device("meta"):
+        for run in {run.variant: run for run in experiment.runs}.values():
+            networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
+            penalties = [PENALTIES.build(part) for part in run.penalties]
+            try:
+                constrain(networks.discriminator, penalties, run.seed)
+            except UserError as error:
+                raise UserError(f"variant {run.variant}: {error}") from None
+    cache = cache_of(root)
+    datasets.prepare(first.dataset, data_root, cache, say)
+    data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)
+    prepare_metrics(first.evaluate.all_metrics, data, cache, say)
+    return runs_together(experiment, device, here["precision"], say)
+
+
+@torch_as_before()
+def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: float | None = None,
+            allow_drift: bool = False, stop: Callable[[], bool] = never) -> Outcome:
+    """Train, measure and record one run in this process, from its last checkpoint if it has one.
+
+    Args:
+        root, data_root, checkpoint_every, allow_drift: As in `gan_bench.journal.layout.Execution`.
+        stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
+            KILLED.
+
+    Raises:
+        UserError: As `step_by_step`.
+    """
+    execution = Execution(root, data_root, checkpoint_every, allow_drift)
+    steps = step_by_step(spec, execution, partial(_load, spec, execution), stop)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+
+def run_together(specs: Sequence[RunSpec], execution: Execution, *,
+                 stop: Callable[[], bool] = never,
+                 failed: Callable[[RunSpec, Exception], None]) -> None:
+    """Run several in this process, which take their steps in turn, each to the bit as if alone.
+
+    On a GPU each has a stream of its own: while Python launches the step of one, the device is
+    busy with those of others.
+
+    Args:
+        stop: As in `run_one`, for each of them.
+        failed: Is told of each run that raised; the others go on.
+    """
+    device = resolve_device(specs[0])
+    # Once for all of them, who only read it.
+    load = lru_cache(partial(_load, specs[0], execution))
+    going = []
+    for spec in specs:
+        folder = spec.folder(execution.root)
+        steps = step_by_step(spec, execution, load, stop)
+        if execution.profile and reading.first(folder) is None:
+            steps = profiled(steps, spec.steps, folder, device)
+        # On the CPU there is none, and to ask would wake up a GPU that is not used.
+        stream = (torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+                  if device == "cuda" else nullcontext())
+        going.append((spec, steps, stream))
+    while going:
+        for one in list(going):
+            spec, steps, stream = one
+            try:
+                with stream:
+                    next(steps)
+            except StopIteration:
+                going.remove(one)
+            except Exception as error:
+                going.remove(one)
+                failed(spec, error)
+
+
+def step_by_step(spec: RunSpec, execution: Execution, load: Callable[[], datasets.Dataset],
+                 stop: Callable[[], bool]) -> Generator[None, None, Outcome]:
+    """Train, measure and record one run, from its last checkpoint, giving way after each step.
+
+    Leaves `spec.json`, `journal.jsonl`, `samples/` and `final.safetensors` in the run's folder, to
+    the bit what a run leaves that was never interrupted. An interrupted one leaves checkpoints.
+
+    Args:
+        load: Returns the run's data, on its device.
+        stop: As in `run_one`.
+
+    Raises:
+        UserError: The data or an extractor is not prepared, memory does not suffice, a checkpoint
+            is of another version, or the run does not repeat what its journal holds.
+    """
+    folder = spec.write(execution.root)
+    record = Journal(folder)
+    try:
+        status, why, weights = yield from _run(spec, execution, record, load, stop)
+        record.end(status, why, weights)
+    except Interrupted:
+        status, why = Status.KILLED, "stopped by the user"
+        record.end(status, why)
+    except (KeyboardInterrupt, GeneratorExit):
+        record.end(Status.KILLED, "stopped by the user")
+        raise
+    except BaseException as error:
+        explained = _explained(error, spec)
+        try:
+            record.end(Status.FAILED, one_line(explained))
+        except OSError:  # a full disk, of which the caller hears through the exception
+            record.close()
+        if explained is error:
+            raise
+        raise explained from error
+    if status.is_result:
+        remove_checkpoints(folder)
+    return Outcome(spec.id, status, why)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has written its checkpoint."""
+
+
+def _load(spec: RunSpec, execution: Execution) -> datasets.Dataset:
+    return datasets.load(spec.dataset, execution.data_root, cache_of(execution.root),
+                         resolve_device(spec), facts=spec.data)
+
+
+def _run(spec: RunSpec, execution: Execution, record: Journal,
+         load: Callable[[], datasets.Dataset], stop: Callable[[], bool],
+         ) -> Generator[None, None, tuple[Status, str, str]]:
+    device, cache, folder = resolve_device(spec), cache_of(execution.root), record.folder
+    set_up_torch(spec)
+    data = load()
+    here = facts(spec, data, device)
+    evaluator = Evaluator(spec, data, cache, device)
+    final = None
+    if spec.evaluate.final:
+        final = Evaluator(spec, data, cache, device, spec.evaluate.final)
+    engine = Engine(spec, device, here["precision"])
+    start = _resume(spec, record, engine, here, execution.allow_drift)
+    if start == 0:
+        record.start(here)
+        record.protocol(evaluator.protocol | (final.protocol if final else {}))
+    cadence = checkpoint.Cadence(execution.checkpoint_every)
+
+    def after_step(step: int) -> None:
+        stopping = stop()
+        if stopping or cadence.due():
+            begin = time.perf_counter()
+            checkpoint.write(folder, Checkpoint(step, record.flush(), here, engine.state()))
+            cadence.taken(time.perf_counter() - begin)
+        if stopping:
+            raise Interrupted
+
+    at_end: list[Evaluate] = [final or evaluator]
+    if spec.evaluate.latent_sets > 1:
+        at_end.append((final or evaluator).again)
+    status, why = yield from train(engine, data, evaluator, at_end, record, start=start,
+                                   after_step=after_step)
+    return status, why, save_weights(engine, folder)
+
+
+def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
+            allow_drift: bool) -> int:
+    """Put engine and journal where an earlier attempt can be gone on from; return that step.
+
+    Raises:
+        UserError: The checkpoint was made elsewhere, and that is not allowed.
+    """
+    folder = record.folder
+    began = reading.began(folder)
+    if began is None:
+        return 0
+    found, problems = checkpoint.newest(folder, spec.steps)
+    drift = since(found.facts if found else began.get("facts", {}), here)
+    if found and drift and not allow_drift:
+        raise UserError(drifted(folder, drift))
+    step, position = (found.step, found.position) if found else (0, 0)
+    # With other software no step repeats to the bit, and without deterministic algorithms none
+    # can be relied on to.
+    alike = not drift and not allow_drift and spec.compute.deterministic
+    again = alike and record.repeat(position)
+    if found is None:
+        remove_checkpoints(folder)
+    else:
+        try:
+            engine.load(found.engine)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(f"{folder}: its checkpoint does not fit its networks any more "
+                            f"({one_line(error)}); their code must have changed: delete the folder "
+                            f"to begin the run again") from None
+    record.resume(step, "; ".join(problems), drift, void=not again)
+    return step
+
+
+def drifted(folder: Path, drift: dict[str, list[Any]]) -> str:
+    """Say that a checkpoint was made under other circumstances, and what to do."""
+    return (f"{folder.name} was begun with {in_words(drift)}, so it cannot be finished to the bit: "
+            f"go on from its checkpoint with --allow-drift, which is recorded, or delete {folder} "
+            f"to begin it again")
+
+
+def _explained(error: BaseException, spec: RunSpec) -> BaseException:
+    """Return what went wrong in terms of what the user can change, where it is known."""
+    if is_out_of_memory(error):
+        return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
+                         f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
+                         f"batch_size or model, or fewer runs at once (--slots)")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"the disk is full ({error.strerror}): make room, and the same command "
+                         f"goes on from the last checkpoint")
+    return error
+
+
+def facts(spec: RunSpec, data: datasets.Dataset, device: str) -> dict[str, Any]:
+    """Return what a run ran on, for its journal's `start`.
+
+    Keys: those of `circumstances`; `git_commit`, of the working folder, or None; `dataset`, with
+    `name`, `fingerprint` and the numbers of `train` and `test` examples.
+    """
+    return {
+        **circumstances(spec, device),
+        "git_commit": _git_commit(),
+        "dataset": {"name": data.name, "fingerprint": data.fingerprint,
+                    "train": data.facts.train, "test": data.facts.test},
+    }
+
+
+def circumstances(spec: RunSpec, device: str) -> dict[str, Any]:
+    """Return what a run's numbers depend on besides its specification and its data.
+
+    Keys: `versions`, as `drift.versions` and Python's; `device`, cpu or cuda, and `device_name`;
+    `precision`, as resolved; `threads`.
+    """
+    return {
+        "versions": {**versions(), "python": platform.python_version()},
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "precision": resolve_precision(spec, device),
+        "threads": spec.compute.threads,
+    }
+
+
+def _refuse_drift(experiment: ExperimentSpec, root: Path, here: dict[str, Any]) -> None:
+    """Refuse to go on from checkpoints that were made under other circumstances."""
+    drifts = []
+    for run in experiment.runs:
+        folder = run.folder(root)
+        try:
+            began = reading.first(folder)
+        except DamagedError:  # the launcher has said so, and leaves the run alone
+            continue
+        if began is None or not since(began.get("facts", {}), here):
+            continue
+        found, _ = checkpoint.newest(folder, run.steps)
+        if found and (drift := since(found.facts, here)):
+            drifts.append(drifted(folder, drift))
+    if drifts:
+        more = f" (and {len(drifts) - 1} more runs)" if len(drifts) > 1 else ""
+        raise UserError(drifts[0] + more)
+
+
+def save_weights(engine: Engine, folder: Path) -> str:
+    """Write the final weights of all networks to `final.safetensors`; return the file's sha256."""
+    tensors = {f"generator.{k}": v for k, v in engine.generator.state_dict().items()}
+    tensors |= {f"discriminator.{k}": v for k, v in engine.discriminator.state_dict().items()}
+    if engine.ema is not None:
+        tensors |= {f"ema.{k}": v for k, v in engine.ema.state_dict().items()}
+    # On the disk itself before the journal says that the run is finished.
+    with replacing(folder / WEIGHTS, durable=True) as temporary:
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+@lru_cache
+def _git_commit() -> str | None:
+    """The commit of the working folder's repository: whose code and YAML this was."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
+                              timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
