@@ -13,7 +13,8 @@ import sys
 import pandas as pd
 
 from gan_bench import Results, UserError, load_results
-from gan_bench.compare.rows import OUT_OF_BOUNDS, Row, notes, summarise
+from gan_bench.compare.rows import Row, summarise
+from gan_bench.report.terminal import OUT_OF_BOUNDS, notes
 
 
 def statuses(results: Results) -> pd.DataFrame:

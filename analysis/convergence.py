@@ -18,10 +18,10 @@ import sys
 import pandas as pd
 
 from gan_bench import Results, UserError, load_results
-from gan_bench.compare.rows import directions
-from gan_bench.compare.stats.summary import Better, describe
+from gan_bench.compare.stats.summary import describe
 from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
-from gan_bench.registry import nearest
+from gan_bench.evaluation.scores import directions
+from gan_bench.registry import Better, nearest
 
 
 def curves(results: Results, score: str) -> list[tuple[pd.Series, pd.DataFrame]]:

@@ -17,11 +17,12 @@ import sys
 import pandas as pd
 
 from gan_bench import Results, UserError, load_results
-from gan_bench.config.amount import Amount
 from gan_bench.compare.rows import final_scores
-from gan_bench.compare.seeds import detectable, needs, strictest
+from gan_bench.compare.seeds import needs, strictest
 from gan_bench.compare.stats.noise import noise
+from gan_bench.compare.stats.power import detectable
 from gan_bench.compare.stats.summary import mean_of, survivors
+from gan_bench.config.amount import Amount
 from gan_bench.journal.names import AGAIN
 
 

@@ -35,7 +35,8 @@ from gan_bench.evaluation.metrics import frechet, inception_score, kernel, preci
 from gan_bench.training import run
 from gan_bench.training.engine import Engine
 
-NEIGHBOURS = (precision_recall.precision, precision_recall.recall, precision_recall.density, precision_recall.coverage)
+NEIGHBOURS = (precision_recall.precision, precision_recall.recall, precision_recall.density,
+              precision_recall.coverage)
 KERNEL = (kernel.kernel_distance, kernel.kernel_distance_of_subsets,
           kernel.kernel_distance_spread)
 FRECHET = (frechet.frechet_distance, frechet.frechet_distance_norm, frechet.frechet_distance_inf)

@@ -92,7 +92,7 @@ def count_in_worker(put: Callable[[Any, str, Any], None] = setattr) -> None:
     timed(run, "facts", "journal")
     timed(loop._Clock, "lap", "journal")
     timed(engine.Engine, "sample", "pictures")
-    timed(train, "sample_picture", "pictures")
+    timed(loop, "sample_picture", "pictures")
     timed(evaluator.Evaluator, "__call__", "and measuring")
     put(engine.Engine, "step", timed_step)
     put(run, "run_together", counted)

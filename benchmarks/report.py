@@ -26,7 +26,7 @@ from overhead import GAN_BENCH
 from PIL import Image
 from targets import row, say_load, say_rows
 
-from gan_bench.tracking.mirror import open_store
+from gan_bench.tracking.client import open_store
 from gan_bench.tracking.tags import ABOUT
 
 POINTS, SEEDS, NAME = 1_000, 10, "synthetic"

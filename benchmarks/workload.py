@@ -46,7 +46,7 @@ def spec_of(model: str, precision: str, device: str, seed: int = 0) -> RunSpec:
 
 
 def trainer(steps: Steps, spec: RunSpec, images: Tensor) -> Callable[[int], None]:
-    """Return what does step number so much, as `gan_bench.training.loop` does: batch, update, logging."""
+    """Return a function of the step that does what the training loop does: batch, update, log."""
     batches = Batches(images, spec.batch_size, spec.seed)
 
     def advance(step: int) -> None:

@@ -8,11 +8,13 @@ import math
 import pytest
 from rich.console import Console
 
-from gan_bench.compare.ended import Declared, Ended
-from gan_bench.compare.rows import _interval, final_scores, notes, summarise, summary_table
+from gan_bench.compare.ended import Ended
+from gan_bench.compare.rows import final_scores, summarise
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.amount import Amount
+from gan_bench.config.declared import Declared
 from gan_bench.report.exports import interval
+from gan_bench.report.terminal import _interval, notes, summary_table
 
 BASE = Declared(baseline="base")
 

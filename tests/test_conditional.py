@@ -10,6 +10,7 @@ import torch
 from runs import DIGITS, a_run, write_experiment
 from torch import Tensor
 
+from gan_bench.cli.sample import write_samples
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.components.models import build_networks, with_labels
@@ -21,7 +22,7 @@ from gan_bench.registry import MODELS
 from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches
 from gan_bench.training.run import run_one
-from gan_bench.training.trained import draw, load_generator, write_samples
+from gan_bench.training.trained import draw, load_generator
 
 WAYS = ["concat", "projection"]
 HEAD = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]", "metrics: [nearest_train_mse]")

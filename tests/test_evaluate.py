@@ -16,11 +16,11 @@ from gan_bench import rng
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.components.data.gaussians import modes
+from gan_bench.components.data.value_range import to_uint8
 from gan_bench.components.models import Networks, build_networks
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.evaluator import Evaluator, generate, prepare
-from gan_bench.evaluation.sample_grid import to_uint8
 from gan_bench.registry import DATASETS
 
 IMAGE_METRICS = ["fd_classifier", "classifier_score", "d_accuracy", "nearest_train_mse"]

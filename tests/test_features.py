@@ -24,11 +24,12 @@ from gan_bench.components.data import Dataset
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features import classifier as recipe
 from gan_bench.evaluation.features import inception as inception_module
-from gan_bench.evaluation.features.base import Extractor, Gaussian, fit_gaussian, hash_of
+from gan_bench.evaluation.features.base import Extractor, hash_of
 from gan_bench.evaluation.features.cache import publish, reference_features
 from gan_bench.evaluation.features.classifier import augment, build, classifier
 from gan_bench.evaluation.features.dinov2 import VARIABLE as DINOV2
 from gan_bench.evaluation.features.dinov2 import dinov2
+from gan_bench.evaluation.features.gaussian import Gaussian, fit_gaussian
 from gan_bench.evaluation.features.inception import MEANT, VARIABLE, inception
 from gan_bench.evaluation.features.random_weights import random
 from gan_bench.registry import DATASETS

@@ -25,8 +25,9 @@ from ruamel.yaml import YAML
 
 from gan_bench.cli import plan
 from gan_bench.config.experiment import ExperimentFile, load_experiment
-from gan_bench.config.spec import ComputeSpec, EvaluateSpec, ExperimentSpec, RunSettings, read_spec
+from gan_bench.config.spec import ComputeSpec, EvaluateSpec, ExperimentSpec, RunSettings
 from gan_bench.errors import SpecError
+from gan_bench.journal.spec_file import read_spec
 
 FULL = """\
 name: everything

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gan_bench.components.data.pixels import decode
+from gan_bench.components.data.value_range import to_float, to_uint8
 from gan_bench.errors import UserError
 from gan_bench.evaluation.external_images import read_images
-from gan_bench.evaluation.sample_grid import to_float, to_uint8
 
 GREY, COLOUR = (1, 16, 16), (3, 16, 16)
 LEVELS = np.stack([np.roll(np.arange(256, dtype=np.uint8), 64 * i).reshape(1, 16, 16)

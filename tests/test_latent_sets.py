@@ -20,7 +20,8 @@ from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal import layout, reading
 from gan_bench.journal.status import progress_of
 from gan_bench.registry import METRICS
-from gan_bench.tracking.mirror import Mirror, open_store
+from gan_bench.tracking.client import open_store
+from gan_bench.tracking.mirror import Mirror
 from gan_bench.training import run
 from gan_bench.training.trained import load_generator
 

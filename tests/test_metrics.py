@@ -18,7 +18,8 @@ from gan_bench.components.data.gaussians import modes
 from gan_bench.config.experiment import load_experiment
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import SpecError, UserError
-from gan_bench.evaluation.features.base import Features, covariance, fit_gaussian
+from gan_bench.evaluation.features.base import Features
+from gan_bench.evaluation.features.gaussian import covariance, fit_gaussian
 from gan_bench.evaluation.metrics.base import refuses_nothing
 from gan_bench.evaluation.metrics.discriminator import d_accuracy
 from gan_bench.evaluation.metrics.frechet import frechet_distance

@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 from gan_bench import rng
 from gan_bench.components import data as datasets
 from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import (
-    FeatureError,
-    Features,
-    Gaussian,
-    NonFiniteFeatures,
-    scatter,
-)
+from gan_bench.evaluation.features.base import FeatureError, Features, NonFiniteFeatures
+from gan_bench.evaluation.features.gaussian import Gaussian, scatter
 from gan_bench.evaluation.metrics import pairwise as blocks
 from gan_bench.evaluation.metrics.frechet import (
     frechet_distance,

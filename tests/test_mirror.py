@@ -28,17 +28,19 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gan_bench.cli.ui import ui_command
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading, writing
-from gan_bench.journal.layout import write_about
+from gan_bench.journal.about import write_about
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
 from gan_bench.tracking import cursor, tags
-from gan_bench.tracking.address import sqlite_path, ui_command
+from gan_bench.tracking.address import sqlite_path
+from gan_bench.tracking.client import MirrorError, Store, open_store
 from gan_bench.tracking.cursor import mirrored
-from gan_bench.tracking.mirror import Mirror, MirrorError, Store, open_store
+from gan_bench.tracking.mirror import Mirror
 from gan_bench.tracking.sync import sync as bring
 
 FACTS = {

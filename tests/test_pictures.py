@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torchvision.utils import make_grid
 
-from gan_bench.evaluation.sample_grid import sample_picture, to_float
+from gan_bench.components.data.value_range import to_float
+from gan_bench.evaluation.sample_grid import sample_picture
 
 
 @pytest.mark.parametrize("shape", [(64, 1, 32, 32), (70, 3, 8, 16), (2, 1, 8, 8), (5, 3, 64, 64)])

@@ -13,18 +13,13 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 from studies import gan_bench, here
 
-from gan_bench.compare.ended import Declared, Ended
-from gan_bench.compare.seeds import (
-    as_table,
-    detectable,
-    found,
-    needs,
-    power_of,
-    report,
-    seeds_needed,
-)
+from gan_bench.cli.power import as_table, report
+from gan_bench.compare.ended import Ended
+from gan_bench.compare.seeds import needs
+from gan_bench.compare.stats.power import detectable, found, power_of, seeds_needed
 from gan_bench.config.amount import Amount
 from gan_bench.config.curve_mean import CurveMean
+from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
 from gan_bench.journal.status import progress_of

@@ -25,7 +25,7 @@ from gan_bench.cli.report import Asked, _names, make_report
 from gan_bench.compare.courses import Curve, courses
 from gan_bench.compare.findings import findings
 from gan_bench.errors import UserError
-from gan_bench.journal.layout import locked
+from gan_bench.journal.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
 from gan_bench.report.samples import BUDGET, MOST, Pictures, _few, shown
 from gan_bench.report.write import Written

@@ -28,19 +28,23 @@ from pandas.testing import assert_frame_equal
 from runs import write_experiment
 
 import gan_bench
+from gan_bench.cli.ui import ui_command
 from gan_bench.compare import results as module
-from gan_bench.compare.ended import Declared
 from gan_bench.compare.results import Results, load_results
+from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment
-from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec, read_values, settings_digest
+from gan_bench.config.run_id import settings_digest
+from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
-from gan_bench.journal.layout import write_about
+from gan_bench.journal.about import write_about
+from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
-from gan_bench.tracking.address import environment, ui_command
-from gan_bench.tracking.mirror import Mirror, Store, open_store
+from gan_bench.tracking.address import environment
+from gan_bench.tracking.client import Store, open_store
+from gan_bench.tracking.mirror import Mirror
 
 FACTS = {"versions": {"torch": "2.15.0", "gan_bench": "0.1.0"}, "device": "cpu", "threads": 1,
          "dataset": {"name": "digits", "fingerprint": "f" * 64, "train": 1438, "test": 359}}

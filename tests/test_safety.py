@@ -36,10 +36,12 @@ from gan_bench.components.data.image_folder import image_folder
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError, UserError
 from gan_bench.evaluation.external_images import read_images
-from gan_bench.journal.layout import locked, run_folders
+from gan_bench.journal.layout import run_folders
+from gan_bench.journal.lock import locked
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import NoFacts, Registry
-from gan_bench.tracking.mirror import Mirror, open_store
+from gan_bench.tracking.client import open_store
+from gan_bench.tracking.mirror import Mirror
 from gan_bench.tracking.sync import sync
 
 STRANGE = ["../up", "..", ".", "a/../../b", "/tmp/abs", "~", "~/x", "a/b", "a\\b", "a\0b", "a\nb",

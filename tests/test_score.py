@@ -21,10 +21,12 @@ from torch import Tensor
 
 from gan_bench.cli import app
 from gan_bench.cli.evaluate import Report, Wanted, as_text, evaluate, log_scores
-from gan_bench.compare.ended import Declared, Ended
+from gan_bench.cli.sample import write_samples
+from gan_bench.compare.ended import Ended
 from gan_bench.compare.rows import summarise
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
+from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
@@ -36,7 +38,6 @@ from gan_bench.journal import reading, writing
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.training.run import prepare, run_one
-from gan_bench.training.trained import write_samples
 
 DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})
 SCORED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]",

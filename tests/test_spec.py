@@ -12,9 +12,11 @@ from gan_bench.cli.plan import as_text
 from gan_bench.components.optimizers import Schedule
 from gan_bench.config.amount import Amount
 from gan_bench.config.checks import SCHEDULES
-from gan_bench.config.experiment import differences, load_experiment
-from gan_bench.config.spec import ExperimentSpec, read_spec
+from gan_bench.config.differences import differences
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import SpecError
+from gan_bench.journal.spec_file import read_spec
 
 SMALL = """\
 name: small

@@ -11,20 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from gan_bench.cli.ui import ui_command
 from gan_bench.errors import Stopped, UserError
 from gan_bench.tracking.address import (
-    _schemas,
-    check_sqlite,
     environment,
-    has_run,
     is_server,
     reason,
     resolve_uri,
     sqlite_path,
-    ui_command,
     without_password,
 )
-from gan_bench.tracking.mirror import Mirror, open_store
+from gan_bench.tracking.client import open_store
+from gan_bench.tracking.database import _schemas, check_sqlite, has_run
+from gan_bench.tracking.mirror import Mirror
 
 
 @pytest.fixture(autouse=True)

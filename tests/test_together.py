@@ -16,7 +16,7 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation import sample_grid
 from gan_bench.journal.layout import Execution
-from gan_bench.launcher import launch
+from gan_bench.launcher import launch, processes
 from gan_bench.launcher.launch import Settings
 from gan_bench.launcher.reporters import PlainLines
 from gan_bench.training.run import prepare, run_one, run_together
@@ -129,13 +129,14 @@ def test_the_launcher_shares_runs_out_and_follows_them_all(
     experiment = ready(tmp_path)
     monkeypatch.setattr(launch, "_prepare", lambda *given: (0, 2))
     pids = []
-    make = launch._Worker.__init__
+    make = processes.WorkerProcess.__init__
 
-    def noted(self: launch._Worker, context: object, runs: list[object], *more: object) -> None:
+    def noted(self: processes.WorkerProcess, context: object, runs: list[object],
+              *more: object) -> None:
         pids.append(len(runs))
         make(self, context, runs, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(launch._Worker, "__init__", noted)
+    monkeypatch.setattr(processes.WorkerProcess, "__init__", noted)
     settings = Settings(Execution(tmp_path, tmp_path), 2, None, "")
     ended = launch.execute(experiment, settings, PlainLines(Console()))
     assert sorted(pids) == [1, 2]

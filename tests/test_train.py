@@ -11,8 +11,8 @@ from runs import a_run
 from torch import nn
 
 from gan_bench.components import data
+from gan_bench.components.data.value_range import to_float, to_uint8
 from gan_bench.config.spec import RunSpec
-from gan_bench.evaluation.sample_grid import to_float, to_uint8
 from gan_bench.journal import reading
 from gan_bench.journal.schema import Record
 from gan_bench.journal.writing import Journal

@@ -86,8 +86,10 @@ def run(
                           "runs": [to_json(r) for r in runs]}))
     else:
         # SciPy is for the end
-        from gan_bench.compare.ended import Declared, Ended
-        from gan_bench.compare.rows import summarise, summary_table
+        from gan_bench.compare.ended import Ended
+        from gan_bench.compare.rows import summarise
+        from gan_bench.config.declared import Declared
+        from gan_bench.report.terminal import summary_table
 
         if rows := summarise([Ended.of(r) for r in runs], Declared.of(spec.declared)):
             console.print(summary_table(rows, spec.baseline))
@@ -146,7 +148,7 @@ def power(
     """Say how many seeds it takes to find a difference, from how much the runs so far scatter."""
     from rich.console import Console
 
-    from gan_bench.compare.seeds import report
+    from gan_bench.cli.power import report
     from gan_bench.config.experiment import load_experiment
 
     table = report(load_experiment(experiment, data, settings), root, difference, score)
@@ -272,7 +274,7 @@ def sample(
 
     They are `images` or `vectors`, and of a conditional run `labels`.
     """
-    from gan_bench.training.trained import write_samples
+    from gan_bench.cli.sample import write_samples
 
     write_samples(root, run, out, n, seed)
     print(f"{out}: {n} samples")
@@ -355,7 +357,7 @@ def ui(
     tracking_uri: Uri = None,
 ) -> None:
     """Open MLflow's page on the store of the root, on 127.0.0.1."""
-    from gan_bench.tracking.address import page, ui_command
+    from gan_bench.cli.ui import page, ui_command
 
     argv, environment = ui_command(root, tracking_uri, port)
     print(f"{page(port)} (Ctrl-C ends it)", flush=True)

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from gan_bench import rng
-from gan_bench.compare.rows import directions
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.config.spec import RunSpec, data_facts, describe_shape
@@ -36,6 +35,7 @@ from gan_bench.evaluation.external_images import ARRAYS, read_images
 from gan_bench.evaluation.metrics.base import asks_d, asks_labels
 from gan_bench.evaluation.protocol import digest, refusal
 from gan_bench.evaluation.scorer import Scorer
+from gan_bench.evaluation.scores import directions
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import cache_of
@@ -144,7 +144,8 @@ def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | Non
         UserError: The run is not finished, or MLflow fails (the journal has the scores then, and
             logging again goes on from there).
     """
-    from gan_bench.tracking.mirror import Mirror, open_store
+    from gan_bench.tracking.client import open_store
+    from gan_bench.tracking.mirror import Mirror
 
     last = reading.last(folder)
     status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"

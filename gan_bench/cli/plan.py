@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gan_bench.config.experiment import ABSENT, differences, recipe_of
+from gan_bench.config.differences import ABSENT, differences, recipe_of
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import ExperimentSpec, describe_shape
 from gan_bench.hardware import cpu_has_bfloat16

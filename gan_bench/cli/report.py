@@ -88,8 +88,8 @@ def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, comm
 def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri: str | None,
           ) -> tuple[Results, list[str]]:
     """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
-    from gan_bench.compare.ended import Declared
     from gan_bench.compare.results import load_results
+    from gan_bench.config.declared import Declared
 
     name, declared = given, None
     if given.endswith((".yaml", ".yml")):

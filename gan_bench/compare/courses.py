@@ -15,10 +15,11 @@ import numpy as np
 from scipy.integrate import trapezoid
 
 from gan_bench.compare.results import SCORE
-from gan_bench.compare.stats.summary import Better, Estimate, Reason, Values, mean_of
+from gan_bench.compare.stats.summary import Estimate, Reason, Values, mean_of
 from gan_bench.compare.stats.time_to_quality import TimeToQuality, first_passing, time_to_quality
 from gan_bench.journal.names import AGAIN
 from gan_bench.journal.schema import RESULTS, Status
+from gan_bench.registry import Better
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,13 +12,14 @@ import pandas as pd
 from gan_bench.compare.courses import Course, courses, curves, repeated
 from gan_bench.compare.ended import Ended
 from gan_bench.compare.results import PARAM, Results
-from gan_bench.compare.rows import Row, directions, final_scores, summarise
+from gan_bench.compare.rows import Row, final_scores, summarise
 from gan_bench.compare.stats.comparison import Comparison, compare
 from gan_bench.compare.stats.noise import Noise, noise
-from gan_bench.compare.stats.summary import Better, Estimate, Reason
+from gan_bench.compare.stats.summary import Estimate, Reason
 from gan_bench.errors import UserError
+from gan_bench.evaluation.scores import directions
 from gan_bench.journal.schema import RESULTS
-from gan_bench.registry import METRICS, nearest, scores_of
+from gan_bench.registry import METRICS, Better, nearest, scores_of
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan_bench.compare.ended import Declared, Ended
+from gan_bench.compare.ended import Ended
+from gan_bench.config.declared import Declared
 from gan_bench.errors import UserError
-from gan_bench.journal.layout import read_about
+from gan_bench.journal.about import read_about
 from gan_bench.journal.names import DURING, last_scores
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.registry import nearest

@@ -5,28 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rich.markup import escape
-from rich.table import Table
-from scipy import optimize, stats
+from scipy import stats
 
-from gan_bench.compare.ended import Declared, Ended
-from gan_bench.compare.rows import directions, final_scores
+from gan_bench.compare.ended import Ended
+from gan_bench.compare.rows import final_scores
 from gan_bench.compare.stats.comparison import ALPHA
+from gan_bench.compare.stats.power import seeds_needed
 from gan_bench.compare.stats.summary import Scores, mean_of, spread, survivors
-from gan_bench.config.amount import Amount, parse_amount
-from gan_bench.config.spec import ExperimentSpec
+from gan_bench.config.amount import Amount
+from gan_bench.config.declared import Declared
 from gan_bench.errors import UserError
-from gan_bench.journal.status import progress_of
+from gan_bench.evaluation.scores import directions
 from gan_bench.registry import nearest
 
-POWER = 0.8
 SURE = 0.8  # of the interval of the standard deviation, which few seeds tell only roughly
-SHARES = 200  # of the one variance in the sum of both, in a mean over them
-MOST = 100_000  # seeds: more is no plan
 
 
 @dataclass(frozen=True)
@@ -53,76 +47,6 @@ class Need:
     low: int | None
     high: int | None
     note: str = ""
-
-
-def power_of(seeds: int, effect: float, alpha: float = ALPHA, paired: bool = False) -> float:
-    """Return the chance that a two-sided t-test finds a difference.
-
-    By the noncentral t distribution (Cohen 1988, "Statistical power analysis", chapter 2). Welch's
-    statistic of equally many runs of equal spread follows it too, with 2n − 2 degrees; but the
-    degrees that the test supposes, and so what it asks for, depend on the share u of the one
-    variance in the sum of both: (n − 1) / (u² + (1 − u)²). That share is independent of the
-    statistic, and beta-distributed, so the chance is a mean over it. At 3 seeds it is .70 where a
-    pooled t-test has .80 or so; from 10 on they agree to a hundredth.
-
-    Args:
-        seeds: Of each variant, at least 2.
-        effect: The difference over the standard deviation (of the differences, if paired).
-        alpha: The chance to find one where there is none.
-        paired: Whether runs are compared seed by seed.
-    """
-    if paired:
-        return found(stats.t.ppf(1 - alpha / 2, seeds - 1), seeds - 1,
-                     effect * math.sqrt(seeds))
-    middles = (np.arange(SHARES) + 0.5) / SHARES
-    u = stats.beta.ppf(middles, (seeds - 1) / 2, (seeds - 1) / 2)
-    edges = stats.t.ppf(1 - alpha / 2, (seeds - 1) / (u**2 + (1 - u) ** 2))
-    return found(edges, 2 * seeds - 2, effect * math.sqrt(seeds / 2))
-
-
-def found(edges: Any, freedom: int, shift: float) -> float:
-    """Return the mean chance that |noncentral t| exceeds each of the edges.
-
-    Its square is noncentral F, of which SciPy has better tails.
-    """
-    return float(np.mean(stats.ncf.sf(np.square(edges), 1, freedom, shift**2)))
-
-
-def seeds_needed(difference: float, sd: float, alpha: float = ALPHA, power: float = POWER,
-                 paired: bool = False) -> int | None:
-    """Return the least number of seeds that finds a difference with the given power.
-
-    None where that is more than 100,000. Where runs do not scatter at all: 2, the least that there
-    is a test for.
-    """
-    if sd == 0:
-        return 2
-    low, high = 1, 2  # too few; enough, once the loop has ended
-    while power_of(high, difference / sd, alpha, paired) < power:
-        low, high = high, 2 * high
-        if low > MOST:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if power_of(middle, difference / sd, alpha, paired) < power:
-            low = middle
-        else:
-            high = middle
-    return high if high <= MOST else None
-
-
-def detectable(seeds: int, alpha: float = ALPHA, power: float = POWER, paired: bool = False,
-               ) -> float:
-    """Return the difference, over its standard deviation, that so many seeds find so often.
-
-    Args:
-        seeds: Of each variant, at least 2.
-    """
-    low, high = 0.0, 1.0
-    while power_of(seeds, high, alpha, paired) < power:
-        low, high = high, 2 * high
-    return float(optimize.brentq(
-        lambda effect: power_of(seeds, effect, alpha, paired) - power, low, high))
 
 
 def needs(declared: Declared, runs: Sequence[Ended], difference: Amount,
@@ -168,47 +92,6 @@ def strictest(declared: Declared) -> float:
     return ALPHA / max(1, len(declared.variants) - 1)
 
 
-def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
-           ) -> Table:
-    """Return what `gan-bench power` shows, from the journals under `root`.
-
-    Raises:
-        UserError: `difference` is none, or see `needs`.
-    """
-    try:
-        wanted = parse_amount(difference)
-    except ValueError as error:
-        raise UserError(f"--difference: {error}") from None
-    if not wanted.relative and score is None:
-        raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
-                        f"give a percentage")
-    runs = [Ended.of(progress_of(run, root)) for run in spec.runs]
-    declared = Declared.of(spec.declared)
-    return as_table(needs(declared, runs, wanted, score), declared, wanted)
-
-
-def as_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
-    """Return the rows as a table for the terminal."""
-    many = len(declared.variants) - 1
-    share = f"5% over the {many} comparisons (Holm)" if many > 1 else "5%"
-    means = ", ".join(declared.curve_means)
-    table = Table(
-        box=None, pad_edge=False, title_justify="left", caption_justify="left",
-        title=escape(f"Seeds of each variant that find a difference of {difference} from "
-                     f"{declared.baseline} with {POWER:.0%} power, two-sided at {share}"
-                     f"{', paired by seed' if declared.paired else ''}"),
-        caption="from … to: were the true sd at the ends of its 80% interval" + (escape(
-            f"\nthe means of curves ({means}) are left out: only a report has them")
-            if means else ""))
-    for heading in ("score", "variant", "difference", "sd over seeds", "seeds", "from … to", ""):
-        table.add_column(heading, no_wrap=heading != "")
-    for one in rows:
-        span = f"{_count(one.low)} to {_count(one.high)}" if one.seeds or one.low else ""
-        table.add_row(one.score, escape(one.variant), _show(one.difference), _show(one.sd),
-                      _count(one.seeds) if span else "", span, one.note)
-    return table
-
-
 def _need(score: str, variant: str, baseline: str, a: Scores, b: Scores, wanted: Amount,
           alpha: float, paired: bool) -> Need:
     x, y = survivors(a), survivors(b)
@@ -238,9 +121,3 @@ def _need(score: str, variant: str, baseline: str, a: Scores, b: Scores, wanted:
     return Need(score, variant, baseline, gap or math.nan, sd, None, None, None, "; ".join(notes))
 
 
-def _show(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4g}"
-
-
-def _count(seeds: int | None) -> str:
-    return f"over {MOST:,}" if seeds is None else f"{seeds:,}"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from gan_bench import registry
 from gan_bench.config.amount import AMOUNT_SCHEMA, PERCENT, Amount, parse_amount
 from gan_bench.config.checks import steps_of, why_not
 from gan_bench.config.curve_mean import CurveMean
-from gan_bench.config.grid import Variant, expand
-from gan_bench.config.recipes import RECIPES
+from gan_bench.config.grid import Variant
+from gan_bench.config.problems import Problems, _look_further, _settings, _until_enough
 from gan_bench.config.spec import (
     Closed,
     ComputeSpec,
@@ -25,14 +24,12 @@ from gan_bench.config.spec import (
     Seed,
     data_facts,
 )
-from gan_bench.config.yaml_source import Source, Where, read
+from gan_bench.config.yaml_source import Where, read
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import SpecError, UserError, shown
-from gan_bench.registry import Part, PartError, nearest
+from gan_bench.errors import UserError, shown
+from gan_bench.registry import nearest
 
 MAX_RUNS = 100_000
-MAX_ERRORS = 100  # nobody reads more of them at once
-ABSENT = "·"  # in the place of a value, where a variant has no such setting
 
 
 def _parse_margin(given: object) -> Amount | dict[str, Amount] | None:
@@ -99,7 +96,7 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
     source = read(path)
     for setting in overrides or []:
         source.override(setting)
-    errors = _Errors(source)
+    errors = Problems(source)
     try:
         file = ExperimentFile.model_validate(source.data)
     except ValidationError as error:
@@ -136,88 +133,7 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
                           curve_means=file.curve_means)
 
 
-def _look_further(data: dict[str, Any], errors: _Errors) -> None:
-    """Note what is wrong with the variants too, though the file cannot be used as it is."""
-    for variant in _until_enough(data.get("base", {}), data.get("variants", {}),
-                                 data.get("matrix"), errors):
-        _settings(variant, errors)
-
-
-def _until_enough(base: dict[str, Any], variants: dict[str, Any],
-                  matrix: dict[str, Any] | None, errors: _Errors) -> Iterator[Variant]:
-    """The variants, until so many errors have been found in them that no more are of use."""
-    for variant in expand(base, variants, matrix, errors.add):
-        yield variant
-        if errors.found > 10 * MAX_ERRORS:  # each counted as often as it was found
-            return
-
-
-class _Errors:
-    """The errors found so far, each once, at its place."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.lines: list[str] = []
-        self.found = 0
-
-    def add(self, where: Where, message: str) -> None:
-        self.found += 1
-        path = ".".join(f"{key:.60}" if isinstance(key, str) else str(key) for key in where)
-        line = f"{self._source.place(where)}: {path + ': ' if path else ''}{message}"
-        if line not in self.lines and len(self.lines) <= MAX_ERRORS:
-            self.lines.append(line if len(self.lines) < MAX_ERRORS else
-                              f"{self._source.file}: there are more errors than these")
-
-    def add_all(self, error: ValidationError, model: type[BaseModel], origin: Any) -> None:
-        """Add what pydantic found; `origin` maps its path to the path in the file."""
-        for found in error.errors():
-            where: Where = found["loc"]
-            cause = found.get("ctx", {}).get("error")
-            message = f"{found['msg']}, not {shown(found['input'])}"
-            if found["type"] == "extra_forbidden" and where == ("recipe",):
-                message = (f"no recipe is called {shown(found['input'])}; "
-                           f"{nearest(str(found['input']), list(RECIPES))}")
-            elif found["type"] == "extra_forbidden":
-                known = list(_at(model, where[:-1]).model_fields)
-                known += ["optimizer", "recipe"] if model is RunSettings else []
-                message = f"unknown key; {nearest(str(where[-1]), known)}"
-            elif found["type"] == "missing":
-                message = f"the key {str(where[-1])!r} is missing"
-                where = where[:-1]
-            elif cause is not None:
-                message = str(cause)
-            if isinstance(cause, PartError):
-                for problem, argument in cause.problems:
-                    self.add(origin((*where, argument) if argument else where), problem)
-            else:
-                self.add(origin(where), message)
-
-    def raised(self) -> SpecError:
-        return SpecError(self.lines)
-
-
-def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:
-    """Return the model that validates what stands at `where` below `model`."""
-    for key in where:
-        field = model.model_fields.get(str(key))
-        # A mapping from names is as its values are.
-        kinds = get_args(field.annotation)[-1:] or (field.annotation,) if field else ()
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                model = kind
-    return model
-
-
-def _settings(variant: Variant, errors: _Errors) -> RunSettings | None:
-    """Return the variant's settings, or None after noting what is wrong with them."""
-    try:
-        return RunSettings.model_validate(variant.settings)
-    except ValidationError as error:
-        errors.add_all(error, RunSettings, variant.where)
-        return None
-
-
-def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: _Errors,
+def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,
                ) -> RunSpec | None:
     """Return the variant's run under the first seed, or None after noting what is wrong."""
     settings = _settings(variant, errors)
@@ -237,7 +153,7 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
         "compute": file.compute})
 
 
-def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -> str:
+def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) -> str:
     """Check that variants and seeds differ, and return the baseline."""
     if len(firsts) * len(file.seeds) > MAX_RUNS:
         errors.add(("seeds",), f"{len(firsts):,} variants × {len(file.seeds):,} seeds are more "
@@ -265,7 +181,7 @@ def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -
     return file.baseline
 
 
-def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: _Errors) -> None:
+def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) -> None:
     """Check that every run has a value that goes into each mean, under a name of its own."""
     for name, mean in file.curve_means.items():
         if name in registry.scores():
@@ -314,36 +230,3 @@ def _never_logged(run: RunSpec, curve: str) -> str:
     return ""
 
 
-def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
-    """Return, for each setting in which variants differ, its value in each variant."""
-    flat = {run.variant: _flatten(run) for run in runs}
-    keys = sorted({key for settings in flat.values() for key in settings})
-    table = {key: {name: settings.get(key, ABSENT) for name, settings in flat.items()}
-             for key in keys}
-    return {key: row for key, row in table.items() if len(set(row.values())) > 1}
-
-
-def recipe_of(run: RunSpec, name: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what a recipe sets, and the values of those that the experiment has overridden."""
-    variant = Variant()
-    variant.overlay({"recipe": name}, ())
-    given = {key: value for key, value in _flatten(RunSettings.model_validate(
-        {**variant.settings, "steps": 1})).items() if key.partition(".")[0] in variant.settings}
-    ours = _flatten(run)
-    return given, {key: ours.get(key, ABSENT) for key in given if ours.get(key) != given[key]}
-
-
-def _flatten(run: RunSettings) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key in RunSettings.model_fields:
-        value = getattr(run, key)
-        if isinstance(value, Part):
-            flat[key] = value.name
-            flat.update({f"{key}.{k}": str(v) for k, v in value.args.items()})
-        elif key == "penalties":
-            flat[key] = "+".join(part.name for part in value) or "none"
-            flat.update({f"{key}.{part.name}.{k}": str(v) for part in value
-                         for k, v in part.args.items()})
-        elif key != "epochs":
-            flat[key] = str(value)
-    return flat

@@ -5,9 +5,6 @@ Frozen, closed models: an unknown key is an error. No torch here.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,9 +22,10 @@ from gan_bench import registry
 from gan_bench.atomic import replacing
 from gan_bench.config.amount import Amount
 from gan_bench.config.curve_mean import CurveMean
+from gan_bench.config.run_id import digest_of, identifying_settings
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import DamagedError, UserError, one_line, shown
-from gan_bench.registry import Part, PartError, Registry
+from gan_bench.errors import UserError, shown
+from gan_bench.registry import Part
 
 Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
 Loss = Annotated[Part, BeforeValidator(registry.LOSSES.parse), WithJsonSchema({"kind": "LOSSES"})]
@@ -184,16 +182,16 @@ class RunSpec(RunSettings):
         Names are left out, for they change none; so is the device, which `auto` may choose anew
         (it is recorded in the journal), and the facts that follow from the digest.
         """
-        return _digest({**self._settings, "seed": self.seed})
+        return digest_of({**self._settings, "seed": self.seed})
 
     @property
     def settings(self) -> str:
         """What stands for all that can change a number, but the seed: 12 hex digits."""
-        return _digest(self._settings)
+        return digest_of(self._settings)
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        return _identifying(self.model_dump(mode="json"))
+        return identifying_settings(self.model_dump(mode="json"))
 
     def with_seed(self, seed: int) -> RunSpec:
         """Return the same variant under another seed; `seed` has been checked."""
@@ -215,91 +213,6 @@ class RunSpec(RunSettings):
         with replacing(folder / "spec.json") as temporary:
             temporary.write_text(self.model_dump_json(indent=1) + "\n")
         return folder
-
-
-# Keys that are younger than the ids of runs without them, which their defaults leave as they were.
-_YOUNGER: dict[str, Any] = {
-    "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
-    "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
-    "compute.precision": "float32",
-}
-
-
-PLACES = ("device", "graphs", "pack")  # where and how a run is computed, in whose company
-
-
-def _identifying(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a run's plain values can change a number, but for the seed."""
-    names = ("experiment", "variant", "seed", "epochs", "data")
-    settings = {key: value for key, value in values.items() if key not in names}
-    settings["compute"] = {k: v for k, v in values["compute"].items() if k not in PLACES}
-    # Where a folder lies changes no number; what is in it does.
-    settings["dataset"] = {**values["dataset"], "args": {
-        k: v for k, v in values["dataset"]["args"].items() if k != "path"}}
-    settings["digest"] = values["data"]["digest"]
-    for key, default in _YOUNGER.items():
-        section, _, name = key.rpartition(".")
-        below = settings[section] if section else settings
-        args = below.get("args", below) if isinstance(below, dict) else None
-        if not isinstance(args, dict):  # no specification of ours, as its hash will tell
-            continue
-        if args.get(name, default) == default:
-            kept = {k: v for k, v in args.items() if k != name}
-            if section:
-                settings[section] = {**below, "args": kept} if args is not below else kept
-            else:
-                settings = kept
-    return settings
-
-
-def settings_digest(values: Mapping[str, Any]) -> str:
-    """Return what stands for all of a run's plain values that can change a number, but the seed."""
-    return _digest(_identifying(dict(values)))
-
-
-def _digest(settings: dict[str, Any]) -> str:
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def read_values(folder: Path) -> dict[str, Any]:
-    """Return a run's `spec.json` as plain data, also if a plug-in that it names has gone since.
-
-    Raises:
-        DamagedError: It is damaged, or not that of the run and experiment that its folder is named
-            after.
-    """
-    try:
-        values: dict[str, Any] = json.loads((folder / "spec.json").read_text())
-        found = (values["experiment"], _digest({**_identifying(values), "seed": values["seed"]}))
-        if not isinstance(values["variant"], str):
-            raise TypeError("its variant is no string")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"{folder / 'spec.json'}: cannot be read ({one_line(error)}); run the "
-                        f"experiment again, which writes it anew, or delete {folder}") from None
-    if found != (folder.parent.name, folder.name):
-        raise DamagedError(f"{folder / 'spec.json'}: is of the run {shown(found[1])} of "
-                        f"{shown(found[0])}, and not of this folder; run the experiment again, "
-                        f"which writes it anew, or delete {folder}")
-    return values
-
-
-def read_spec(folder: Path) -> RunSpec:
-    """Read a run's `spec.json` back.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError, TypeError, KeyError: It is no JSON, or not of such a shape; pydantic's
-            ValidationError and PartError, of a name that nobody knows here, are ValueErrors.
-    """
-    values = json.loads((folder / "spec.json").read_text())
-    data = values.pop("data")
-    facts = DataFacts(**{**data, "shape": tuple(data["shape"])})
-    for key, value in values.items():
-        if isinstance(value, dict) and set(value) == {"name", "args"}:
-            values[key] = Part(**value)
-    values["penalties"] = [Part(**value) for value in values.get("penalties", [])]
-    return RunSpec(**values, data=facts)
 
 
 class ExperimentSpec(Closed):
@@ -365,9 +278,3 @@ def data_facts(dataset: Part, data_root: Path) -> DataFacts:
 def describe_shape(shape: tuple[int, ...]) -> str:
     """Return `1×28×28 images` or `2-vectors`."""
     return "×".join(map(str, shape)) + " images" if len(shape) == 3 else f"{shape[0]}-vectors"
-
-
-__all__ = [
-    "ComputeSpec", "EvaluateSpec", "ExperimentSpec", "Part", "PartError", "Registry", "RunSettings",
-    "RunSpec", "data_facts", "describe_shape", "read_spec",
-]

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.components.data import Dataset
+from gan_bench.components.data.value_range import to_uint8
 from gan_bench.components.models import with_labels
 from gan_bench.config.spec import EvaluateSpec, RunSpec
 from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Say, plain_float32
+from gan_bench.evaluation.features.base import Say
+from gan_bench.evaluation.features.repeatable import plain_float32
 from gan_bench.evaluation.metrics.conditional import check_real_classes
 from gan_bench.evaluation.metrics.nearest import nearest
-from gan_bench.evaluation.sample_grid import pair_picture, to_uint8
+from gan_bench.evaluation.sample_grid import pair_picture
 from gan_bench.evaluation.scorer import BATCH, Scorer, extractors_of, references_of
 from gan_bench.journal.names import AGAIN, CLASS, DURING, FINAL
 from gan_bench.registry import LOSSES, METRICS

@@ -24,9 +24,9 @@ from torch import Tensor
 from gan_bench.components.data.files import TAR, ZIP, check_unpacked, contents, sizes
 from gan_bench.components.data.image_folder import SUFFIXES, is_image
 from gan_bench.components.data.pixels import FORMATS, is_deep, resize, square
+from gan_bench.components.data.value_range import to_uint8
 from gan_bench.errors import UserError, one_line, printable
 from gan_bench.evaluation.features.base import evenly
-from gan_bench.evaluation.sample_grid import to_uint8
 
 ARRAYS = (".npz", ".npy")
 OVERSHOOT = 0.1  # how far below 0 a filter may push images that are meant to lie in 0..1

@@ -9,19 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gan_bench.components.data.value_range import to_uint8
+
 PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
 NEAREST = Image.Resampling.NEAREST
 SIDE = 448  # pixels, about: small images are enlarged, for a browser would blur them
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Quantise images in [-1, 1] to 256 levels; exact for what came from uint8."""
-    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Map uint8 images to float32 in [-1, 1]; return float vectors unchanged."""
-    return images.to(torch.float32) / 127.5 - 1 if images.dtype == torch.uint8 else images
 
 
 def sample_picture(samples: Tensor) -> bytes:

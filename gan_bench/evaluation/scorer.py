@@ -83,8 +83,8 @@ class Scorer:
         say: Is told what takes long.
 
     Raises:
-        UserError: As `gan_bench.evaluation.evaluator.prepare`; the data set states no modes, or there
-            are too few samples for a metric.
+        UserError: As `gan_bench.evaluation.evaluator.prepare`; the data set states no modes, or
+            there are too few samples for a metric.
     """
 
     def __init__(self, metrics: Sequence[MetricEntry], count: int, dataset: Part, data: Dataset,

@@ -3,60 +3,39 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Protocol
 
-from gan_bench.config.experiment import differences
+from gan_bench.config.differences import differences
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.hardware import refuse_lacking
-from gan_bench.journal import writing
-from gan_bench.journal.layout import (
-    Execution,
-    locked,
-    make_folder,
-    make_root,
-    remove_checkpoints,
-    write_about,
-)
-from gan_bench.journal.names import LOG
+from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import Execution, make_folder, make_root, remove_checkpoints
+from gan_bench.journal.lock import locked
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress, progress_of
-from gan_bench.launcher import worker
+from gan_bench.launcher.processes import (
+    GRACE,
+    LAST_WORDS,
+    WorkerProcess,
+    fork_context,
+    run_label,
+    run_preparations,
+    signals_wait,
+)
+from gan_bench.launcher.reporters import Reporter
 from gan_bench.tracking.background import Mirroring
 
 POLL = 0.5  # seconds between two looks at the journals
-# When the user stops it, the table has to be there within the ten seconds that README promises,
-# for batch systems kill what takes longer.
-GRACE = 6.0  # seconds for the runs' checkpoints
-LAST_WORDS = 2.5  # seconds for MLflow to hear of it
-
-
-class Reporter(Protocol):
-    """What shows the launcher's progress to somebody: gan_bench.launcher.reporters has three."""
-
-    def say(self, line: str) -> None:
-        """Tell what goes on before and between the runs."""
-
-    def begin(self, runs: list[Progress]) -> None:
-        """All is prepared; these are the runs, finished ones among them."""
-
-    def changed(self, run: Progress) -> None:
-        """A run has started, gone on or ended."""
-
-    def close(self) -> None:
-        """The last run has ended, or the launcher was told to stop."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +111,9 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
             return Ended(runs, Mirroring(root, settings.tracking_uri, home, False,
                                          reporter.say).finish())
         # Its server imports torch while MLflow is imported here.
-        context = _context(experiment.runs[0].compute.threads)
+        context = fork_context(experiment.runs[0].compute.threads)
         mirror = Mirroring(root, settings.tracking_uri, home, True, reporter.say)
-        gpus, together = _prepare(experiment, settings.execution, context, reporter)
+        gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         reporter.begin(runs)
         stopped = None
         try:
@@ -172,61 +151,6 @@ def _terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _context(threads: int) -> ForkServerContext:
-    os.environ.update(worker.environment(threads))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(worker.PRELOAD)
-    # A terminal sends Ctrl-C to every process, and `timeout` and batch systems SIGTERM: the server
-    # and what it forks are deaf to both from their first moment, and the launcher hears them later.
-    resource_tracker.ensure_running()  # it unblocks them itself
-    with _signals_wait():
-        forkserver.ensure_running()
-    return context
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the block has ended."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, worker.DEAF_TO)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.DEAF_TO)
-
-
-def _prepare(experiment: ExperimentSpec, execution: Execution, context: ForkServerContext,
-             reporter: Reporter) -> tuple[int, int]:
-    """Do the preparations in a process of their own.
-
-    Returns:
-        (GPUs to use, runs in one process).
-
-    Raises:
-        UserError: They failed.
-    """
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=worker.prepare, args=(experiment, execution, sender))
-    process.start()
-    sender.close()
-    try:
-        while True:
-            kind, value = receiver.recv()
-            if kind == "say":
-                reporter.say(value)
-            elif kind == "ready":
-                gpus, together = value
-                return int(gpus), int(together)
-            elif kind == "error":
-                raise UserError(value)
-            else:
-                raise RuntimeError(value)
-    except EOFError:
-        raise UserError("the preparations were killed, perhaps for want of memory") from None
-    finally:
-        process.kill()
-        process.join()
-
-
 def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerContext, gpus: int,
                together: int, reporter: Reporter, mirror: Mirroring) -> None:
     """Keep the slots busy until every run has ended.
@@ -239,14 +163,14 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
     slots = settings.slots or gpus or max(1, len(os.sched_getaffinity(0)) // threads)
     together = runs_per_process(together, slots, gpus)
     queue = list(reversed(waiting))
-    running: dict[int, _Worker] = {}
+    running: dict[int, WorkerProcess] = {}
     killed: Counter[str] = Counter()
     try:
         while queue or running:
             free = [slot for slot in range(slots) if slot not in running]
             for slot, share in zip(free, shares(len(queue), len(free), together), strict=False):
-                with _signals_wait():  # none is started that is not known of
-                    running[slot] = _Worker(context, [queue.pop() for _ in range(share)],
+                with signals_wait():  # none is started that is not known of
+                    running[slot] = WorkerProcess(context, [queue.pop() for _ in range(share)],
                                             settings.execution, slot % gpus if gpus else None)
                 for run in running[slot].runs:
                     reporter.changed(run)
@@ -258,7 +182,7 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
                 for run in worker.runs:
                     if run.spec.id in worker.killed and killed[run.spec.id] < settings.retries:
                         killed[run.spec.id] += 1
-                        reporter.say(f"{_name(run)}: {run.why}; taken up again "
+                        reporter.say(f"{run_label(run)}: {run.why}; taken up again "
                                      f"({killed[run.spec.id]} of {settings.retries})")
                         queue.append(run)
                     else:
@@ -305,73 +229,6 @@ def shares(waiting: int, free: int, together: int) -> list[int]:
         return []
     share, over = divmod(min(waiting, free * together), free)
     return [count for count in [share + 1] * over + [share] * (free - over) if count]
-
-
-class _Worker:
-    """A process that trains runs, and the connection for their last words.
-
-    Attributes:
-        runs: Whose process it is.
-        killed: The ids of those that it has left without a word.
-        let_go: Whether it is the launcher that kills it.
-    """
-
-    def __init__(self, context: ForkServerContext, runs: list[Progress], execution: Execution,
-                 gpu: int | None) -> None:
-        self.runs, self.let_go = runs, False
-        self.killed: set[str] = set()
-        self._last_words, sender = context.Pipe(duplex=False)
-        self.process: ForkServerProcess = context.Process(target=worker.train, args=(
-            [run.spec for run in runs], execution, gpu, sender))
-        for run in runs:
-            run.follow()  # what earlier attempts have left
-            run.state, run.why = Status.RUNNING, ""
-            run.notes.clear()
-        self.process.start()
-        sender.close()
-
-    def follow(self, reporter: Reporter, mirror: Mirroring) -> bool:
-        """Take in what the runs have recorded; return whether their process has ended."""
-        ended = self.process.exitcode is not None
-        for run in self.runs:
-            if run.follow():
-                reporter.changed(run)
-                mirror.wanted(run.folder)
-            for note in run.notes:
-                reporter.say(f"{_name(run)} {note}")
-            run.notes.clear()
-        silent = [run for run in self.runs if run.state == Status.RUNNING]
-        if ended and silent:
-            words = dict(self._words())
-            for run in silent:
-                self._settle(run, words.get(run.spec.id, ""))
-                mirror.wanted(run.folder)
-        return ended
-
-    def _words(self) -> Iterator[tuple[str, str]]:
-        with suppress(EOFError):
-            while True:
-                yield self._last_words.recv()
-
-    def _settle(self, run: Progress, words: str) -> None:
-        """Give a run whose process has not recorded its end the state that is true."""
-        code = self.process.exitcode
-        assert code is not None, "it has ended"
-        if code < 0:
-            self.killed.add(run.spec.id)
-            run.state = Status.KILLED
-            run.why = ("stopped by the user, before it could write a checkpoint" if self.let_go else
-                       f"its process ended by signal {-code} ({signal.Signals(-code).name})")
-        else:
-            run.state = Status.FAILED
-            run.why = words or f"its process ended with status {code}; see {LOG} in its folder"
-        # A full disk, or a process that outlives its fork server: the next launcher settles it.
-        with suppress(OSError, UserError):
-            writing.settle(run.folder, run.state, run.why)
-
-
-def _name(run: Progress) -> str:
-    return f"{run.spec.id} {run.spec.variant} seed {run.spec.seed}"
 
 
 def _what_differs(experiment: ExperimentSpec) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -181,4 +181,17 @@ def duration(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+class Reporter(Protocol):
+    """What shows the launcher's progress to somebody: gan_bench.launcher.reporters has three."""
 
+    def say(self, line: str) -> None:
+        """Tell what goes on before and between the runs."""
+
+    def begin(self, runs: list[Progress]) -> None:
+        """All is prepared; these are the runs, finished ones among them."""
+
+    def changed(self, run: Progress) -> None:
+        """A run has started, gone on or ended."""
+
+    def close(self) -> None:
+        """The last run has ended, or the launcher was told to stop."""

@@ -12,9 +12,10 @@ import pandas as pd
 
 from gan_bench.compare.findings import Finding
 from gan_bench.compare.results import Results
-from gan_bench.compare.rows import Row, notes
+from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.summary import Estimate
+from gan_bench.report.terminal import notes
 
 NONE = "–"
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",

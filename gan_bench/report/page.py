@@ -23,11 +23,11 @@ from markupsafe import Markup, escape
 
 from gan_bench.compare.findings import Finding
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
-from gan_bench.compare.rows import notes
 from gan_bench.journal.schema import Status
 from gan_bench.report.exports import LONG, cells, interval, number, title
 from gan_bench.report.figures.style import INK, count
 from gan_bench.report.samples import Shown
+from gan_bench.report.terminal import notes
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 HIDDEN = ("experiment", "variant", "seed")  # params that are told elsewhere

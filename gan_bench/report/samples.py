@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import io
-import re
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from PIL import Image
 
 from gan_bench.report.figures.mosaics import ACROSS, GREY, Pixels, tiles
 from gan_bench.tracking.address import is_server, quiet_mlflow, reason
-from gan_bench.tracking.reader import connected
+from gan_bench.tracking.artifacts import AT_ONCE, PICTURE, pictures_of_database, pictures_of_server
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
     from gan_bench.compare.results import Results
 
@@ -30,11 +24,8 @@ BUDGET = 2_200_000  # bytes of all pictures of a page; base64 makes a third more
 MOST = 240  # pictures: more are no comparison that anyone looks through
 SEEDS, STEPS, VARIANTS = 5, 12, 24  # at most; fewer steps are shown before fewer than 2 seeds
 COUNTS = (64, 36, 16, 9, 4, 1)  # samples of a grid, of its left upper corner
-PICTURE = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
-AT_ONCE = 8  # requests to a server
 Grids = dict[str, dict[int, dict[int, bytes]]]  # variant → seed → step → picture
 Place = tuple[str, int, int]  # variant, seed, step
-Listed = tuple[str, str, Callable[[], bytes]]  # MLflow's run, the file's name, and its content
 
 
 @dataclass(frozen=True)
@@ -185,7 +176,7 @@ def _places(results: Results) -> dict[str, dict[int, Callable[[], bytes]]]:
     """Return for each run and step how to get its grid."""
     places: dict[str, dict[int, tuple[int, Callable[[], bytes]]]] = {}
     named = {mlflow: str(run) for run, mlflow in results.runs["mlflow_run"].items()}
-    listing = _of_server if is_server(results.uri) else _of_database
+    listing = pictures_of_server if is_server(results.uri) else pictures_of_database
     for mlflow, name, get in listing(results.uri, list(named)):
         if found := PICTURE.fullmatch(name):
             step, t = int(found[1]), int(found[2])
@@ -195,34 +186,3 @@ def _places(results: Results) -> dict[str, dict[int, Callable[[], bytes]]]:
     return {run: {step: get for step, (_, get) in own.items()} for run, own in places.items()}
 
 
-def _of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
-    """Yield the pictures of runs whose artifacts lie in folders, where the database says."""
-    from sqlalchemy import text
-
-    with connected(uri) as connection:
-        found = connection.execute(text("select run_uuid, artifact_uri from runs"))
-        homes = {row[0]: row[1] for row in found}
-    for run in runs:
-        home = homes.get(run) or ""
-        if home.startswith(("file:", "/")):
-            folder = Path(unquote(urlsplit(home).path), "images")
-            for file in sorted(folder.glob("samples+*.png")):
-                yield run, file.name, file.read_bytes
-        elif home:
-            yield from _of_server(uri, [run])
-
-
-def _of_server(uri: str, runs: list[str]) -> Iterator[Listed]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for run, found in zip(runs, pool.map(lambda run: client.list_artifacts(run, "images"),
-                                             runs), strict=True):
-            for item in found:
-                yield run, Path(item.path).name, partial(_download, client, run, item.path)
-
-
-def _download(client: MlflowClient, run: str, path: str) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        return Path(client.download_artifacts(run, path, folder)).read_bytes()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.results import Results
-from gan_bench.compare.rows import notes as table_notes
 from gan_bench.errors import UserError
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
@@ -21,6 +20,7 @@ from gan_bench.report.figures.style import count
 from gan_bench.report.page import Content, Drawing, html
 from gan_bench.report.rendering import plates, rendered
 from gan_bench.report.samples import pictures, shown
+from gan_bench.report.terminal import notes as table_notes
 
 PAGE = "report.html"
 UNFINISHED, LONGEST = ".report-", 600  # folder of a report that is being made; seconds

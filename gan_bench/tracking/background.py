@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal.layout import run_folders
+from gan_bench.tracking import client
 from gan_bench.tracking.address import is_server, reason, resolve_uri
 from gan_bench.tracking.cursor import mirrored
 
@@ -119,7 +120,7 @@ class Mirroring:
             return
         from gan_bench.tracking import mirror
 
-        opened = mirror.Mirror(mirror.open_store(self._root, self._uri))
+        opened = mirror.Mirror(client.open_store(self._root, self._uri))
         opened.open_experiment(self._home)
         self._mirror = opened
 

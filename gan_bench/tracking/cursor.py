@@ -11,7 +11,8 @@ from typing import Any
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
-from gan_bench.tracking.address import has_run, sqlite_path, without_password
+from gan_bench.tracking.address import sqlite_path, without_password
+from gan_bench.tracking.database import has_run
 
 FILE = "mirror.json"
 RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")

@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan_bench.errors import UserError
-from gan_bench.journal.layout import checked_about
+from gan_bench.journal.about import checked_about
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import (
-    check_version,
     is_server,
     quiet_mlflow,
     reason,
     sqlite_path,
     without_password,
 )
+from gan_bench.tracking.database import check_version
 from gan_bench.tracking.tags import ABOUT
 
 if TYPE_CHECKING:

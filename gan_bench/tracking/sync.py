@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import reading
-from gan_bench.journal.layout import locked, run_folders
+from gan_bench.journal.layout import run_folders
+from gan_bench.journal.lock import locked
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.cursor import mirrored
 
@@ -84,7 +85,8 @@ class _Unusable(UserError):
 
 
 def _open(root: Path, uri: str | None) -> Mirror:
-    from gan_bench.tracking.mirror import Mirror, open_store  # it takes over a second
+    from gan_bench.tracking.client import open_store
+    from gan_bench.tracking.mirror import Mirror
 
     try:
         return Mirror(open_store(root, uri))

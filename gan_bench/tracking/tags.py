@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gan_bench.config.spec import settings_digest
+from gan_bench.config.run_id import settings_digest
 from gan_bench.journal.drift import in_words
 from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Record, Status

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from gan_bench.config.spec import ExperimentSpec, RunSpec
+from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.hardware import cpu_has_bfloat16, refuse_lacking
-from gan_bench.training.engine import Engine
-
-MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
 
 
 def set_up_torch(spec: RunSpec) -> None:
@@ -96,54 +93,6 @@ def resolve_precision(spec: RunSpec, device: str) -> str:
 def devices(spec: RunSpec) -> int:
     """Return how many GPUs the run's device setting means: 0 for the CPU."""
     return torch.cuda.device_count() if resolve_device(spec) == "cuda" else 0
-
-
-def runs_together(experiment: ExperimentSpec, device: str, precision: str,
-                  say: Callable[[str], None]) -> int:
-    """Return how many runs are to share a GPU, in one process: what is asked for, if it fits.
-
-    What a run needs is measured: a step of the variant that needs most.
-
-    Raises:
-        UserError: It does not fit, or not even one does.
-    """
-    asked = experiment.runs[0].compute.pack
-    if device != "cuda":
-        return 1
-    needs = max(_memory_of(run, precision) for run in
-                {run.variant: run for run in experiment.runs}.values())
-    torch.cuda.empty_cache()
-    free = torch.cuda.mem_get_info()[0] * 9 // 10  # cuDNN's and the metrics' own on top
-    fit = max(1, free // needs)
-    if asked == "auto":
-        if fit < MOST_TOGETHER:
-            say(f"{fit} runs at once on a GPU, and not {MOST_TOGETHER}: a step needs "
-                f"{needs / 1e9:.2g} GB, and {free / 1e9:.2g} are free")
-        return min(fit, MOST_TOGETHER)
-    if asked > fit:
-        raise UserError(f"compute.pack is {asked}, and a step needs {needs / 1e9:.2g} GB of the "
-                        f"{free / 1e9:.2g} that are free: set it to {fit} or less, or to auto")
-    return asked
-
-
-def _memory_of(spec: RunSpec, precision: str) -> int:
-    """Return the bytes of the GPU that a run's networks and one step of theirs take."""
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    engine = Engine(spec, "cuda", precision)
-    shape = (spec.batch_size, *spec.data.shape)
-    batch, told = torch.zeros(shape, device="cuda"), None
-    if spec.condition != "none":
-        label = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
-        told = [label] * spec.d_steps, label
-    try:
-        engine.step(1, [batch] * spec.d_steps, True, batch if engine.needs_real else None, told)
-    except torch.cuda.OutOfMemoryError:
-        raise UserError(f"variant {spec.variant}: a step with batch_size {spec.batch_size} needs "
-                        f"more memory than the GPU has: choose a smaller batch_size or model"
-                        ) from None
-    return torch.cuda.max_memory_allocated() - before
 
 
 def peak_memory(device: str) -> int:

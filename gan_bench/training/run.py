@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
@@ -20,12 +18,11 @@ from gan_bench.atomic import replacing
 from gan_bench.components import data as datasets
 from gan_bench.components.models import make_networks
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import DamagedError, UserError, is_out_of_memory, one_line
+from gan_bench.errors import UserError, is_out_of_memory, one_line
 from gan_bench.evaluation.evaluator import Evaluator
 from gan_bench.evaluation.evaluator import prepare as prepare_metrics
-from gan_bench.hardware import cpu_name
 from gan_bench.journal import reading
-from gan_bench.journal.drift import in_words, since, versions
+from gan_bench.journal.drift import since
 from gan_bench.journal.layout import Execution, cache_of, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.schema import Status
@@ -34,16 +31,11 @@ from gan_bench.journal.writing import Journal
 from gan_bench.registry import PENALTIES
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
-from gan_bench.training.device import (
-    peak_memory,
-    resolve_device,
-    resolve_precision,
-    runs_together,
-    set_up_torch,
-    torch_as_before,
-)
+from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
+from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine, constrain
 from gan_bench.training.loop import Evaluate, train
+from gan_bench.training.packing import runs_together
 from gan_bench.training.profiling import profiled
 
 
@@ -73,7 +65,7 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
     set_up_torch(first)
     here = circumstances(first, device)
     if not allow_drift:
-        _refuse_drift(experiment, root, here)
+        refuse_drift(experiment, root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
             networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
@@ -267,13 +259,6 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     return step
 
 
-def drifted(folder: Path, drift: dict[str, list[Any]]) -> str:
-    """Say that a checkpoint was made under other circumstances, and what to do."""
-    return (f"{folder.name} was begun with {in_words(drift)}, so it cannot be finished to the bit: "
-            f"go on from its checkpoint with --allow-drift, which is recorded, or delete {folder} "
-            f"to begin it again")
-
-
 def _explained(error: BaseException, spec: RunSpec) -> BaseException:
     """Return what went wrong in terms of what the user can change, where it is known."""
     if is_out_of_memory(error):
@@ -284,54 +269,6 @@ def _explained(error: BaseException, spec: RunSpec) -> BaseException:
         return UserError(f"the disk is full ({error.strerror}): make room, and the same command "
                          f"goes on from the last checkpoint")
     return error
-
-
-def facts(spec: RunSpec, data: datasets.Dataset, device: str) -> dict[str, Any]:
-    """Return what a run ran on, for its journal's `start`.
-
-    Keys: those of `circumstances`; `git_commit`, of the working folder, or None; `dataset`, with
-    `name`, `fingerprint` and the numbers of `train` and `test` examples.
-    """
-    return {
-        **circumstances(spec, device),
-        "git_commit": _git_commit(),
-        "dataset": {"name": data.name, "fingerprint": data.fingerprint,
-                    "train": data.facts.train, "test": data.facts.test},
-    }
-
-
-def circumstances(spec: RunSpec, device: str) -> dict[str, Any]:
-    """Return what a run's numbers depend on besides its specification and its data.
-
-    Keys: `versions`, as `drift.versions` and Python's; `device`, cpu or cuda, and `device_name`;
-    `precision`, as resolved; `threads`.
-    """
-    return {
-        "versions": {**versions(), "python": platform.python_version()},
-        "device": device,
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
-        "precision": resolve_precision(spec, device),
-        "threads": spec.compute.threads,
-    }
-
-
-def _refuse_drift(experiment: ExperimentSpec, root: Path, here: dict[str, Any]) -> None:
-    """Refuse to go on from checkpoints that were made under other circumstances."""
-    drifts = []
-    for run in experiment.runs:
-        folder = run.folder(root)
-        try:
-            began = reading.first(folder)
-        except DamagedError:  # the launcher has said so, and leaves the run alone
-            continue
-        if began is None or not since(began.get("facts", {}), here):
-            continue
-        found, _ = checkpoint.newest(folder, run.steps)
-        if found and (drift := since(found.facts, here)):
-            drifts.append(drifted(folder, drift))
-    if drifts:
-        more = f" (and {len(drifts) - 1} more runs)" if len(drifts) > 1 else ""
-        raise UserError(drifts[0] + more)
 
 
 def save_weights(engine: Engine, folder: Path) -> str:
@@ -345,14 +282,4 @@ def save_weights(engine: Engine, folder: Path) -> str:
         save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
-
-@lru_cache
-def _git_commit() -> str | None:
-    """The commit of the working folder's repository: whose code and YAML this was."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
-                              timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -15,14 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gan_bench import rng
-from gan_bench.atomic import replacing
 from gan_bench.components.models import make_networks, with_labels
-from gan_bench.config.spec import RunSpec, read_spec
+from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
-from gan_bench.evaluation.sample_grid import sample_picture, to_uint8
-from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal import reading
 from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.spec_file import read_spec
 from gan_bench.training import checkpoint
 
 BATCH = 256
@@ -120,43 +115,12 @@ def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
     """
     latents = torch.randn(n, int(spec.model.args["latent_dim"]),
                           generator=rng.generator(seed, "sample"))
-    latents = with_labels(latents, _labels(spec, n), spec.data.classes)
+    latents = with_labels(latents, labels_in_turn(spec, n), spec.data.classes)
     return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)])
 
 
-def _labels(spec: RunSpec, n: int) -> Tensor | None:
+def labels_in_turn(spec: RunSpec, n: int) -> Tensor | None:
     """The labels (n,) int64 that samples are asked for; None where none are."""
     return None if spec.condition == "none" else torch.arange(n) % spec.data.classes
 
 
-def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
-    """Write n samples of a run to a .png grid, or to a .npz.
-
-    The .npz holds `images`, uint8 (n, H, W, C) as other tools expect them, or `vectors`, float32
-    (n, D); and of a conditional run `labels`, int64 (n,), which the samples were asked for.
-
-    Raises:
-        UserError: No such run, not finished, another kind of file, too many for the memory that
-            there is, or it cannot be written.
-    """
-    if out.suffix not in (".png", ".npz"):
-        raise UserError(f"{out}: the name must end in .png or .npz")
-    spec, generator = load_generator(find_run(root, run))
-    # All of them as float32, in parts and then as one.
-    refuse_more_than_memory(8 * n * math.prod(spec.data.shape), f"{n:,} samples")
-    samples = draw(spec, generator, n, seed)
-    try:
-        with replacing(out) as temporary, temporary.open("wb") as file:
-            if out.suffix == ".png":
-                file.write(sample_picture(samples))
-            else:
-                np.savez(file, **_arrays(samples, _labels(spec, n)))
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
-
-
-def _arrays(samples: Tensor, labels: Tensor | None) -> dict[str, Any]:
-    told = {} if labels is None else {"labels": labels.numpy()}
-    if samples.dim() == 2:
-        return {"vectors": samples.numpy(), **told}
-    return {"images": to_uint8(samples).permute(0, 2, 3, 1).numpy(), **told}

@@ -43,7 +43,6 @@ from gan_bench.compare.stats.improvement import improvement
 from gan_bench.compare.stats.permutation import Permutation, of_signs, of_splits
 from gan_bench.compare.stats.summary import (
     LEVEL,
-    Better,
     Estimate,
     Scores,
     Values,
@@ -56,7 +55,7 @@ from gan_bench.compare.stats.summary import (
 )
 from gan_bench.config.amount import Amount
 from gan_bench.errors import UserError
-from gan_bench.registry import nearest
+from gan_bench.registry import Better, nearest
 
 ALPHA = round(1 - LEVEL, 10)
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]

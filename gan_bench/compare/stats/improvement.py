@@ -6,7 +6,8 @@ import math
 
 from scipy import optimize
 
-from gan_bench.compare.stats.summary import Better, Estimate, Reason, Values, t_quantile
+from gan_bench.compare.stats.summary import Estimate, Reason, Values, t_quantile
+from gan_bench.registry import Better
 
 
 def improvement(a: Values, b: Values, better: Better) -> Estimate:

@@ -12,15 +12,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from gan_bench.registry import Better
+
 LEVEL = 0.95
 Scores = Mapping[int, float]  # seed → final score; NaN or infinite where the run ended without one
-Better = Literal["lower", "higher"] | None
 Values = NDArray[np.float64]
 ANYTHING = (-math.inf, math.inf)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from gan_bench.compare.stats.summary import LEVEL, Better, Estimate, Reason
+from gan_bench.compare.stats.summary import LEVEL, Estimate, Reason
+from gan_bench.registry import Better
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize, Say
 from gan_bench.components.data.files import contents, sizes
-from gan_bench.errors import UserError
 from gan_bench.data_facts import DataFacts
+from gan_bench.errors import UserError
 from gan_bench.registry import DATASETS, DatasetFacts
 
 if TYPE_CHECKING:

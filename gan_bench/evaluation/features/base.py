@@ -8,14 +8,15 @@ An extractor is a decorated function in a module of this package that returns an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
+from gan_bench.evaluation.features.gaussian import Gaussian, fit_gaussian
+from gan_bench.evaluation.features.repeatable import plain_float32
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,103 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Say = Callable[[str], None]
-BLOCK = 4096  # rows of a matrix that are centred at a time
-EPSILON = 2.0 ** -52  # of float64
-
-
-def fit_gaussian(values: NDArray[np.float64]) -> Gaussian:
-    """Return the Gaussian with the mean and the covariance (ddof 1) of `values`, (N, D), N ≥ 2."""
-    import numpy as np
-
-    samples, width = values.shape
-    mean = values.mean(axis=0)
-    if samples <= width:  # the centred samples are a root of the covariance as they are
-        return Gaussian(mean, (values - mean).T / np.sqrt(samples - 1))
-    return Gaussian(mean, root_of(covariance(values, mean)))
-
-
-def root_of(spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a root (D, R) of a covariance (D, D) of rank R: at least a column, and no rounding.
-
-    What is 0 in the covariance up to rounding would be 1e-8 in a root, and a sum of roots would
-    show it. Of full rank the root is triangular.
-    """
-    import numpy as np
-    from scipy.linalg import lapack
-
-    bound = len(spread) * EPSILON * float(spread.diagonal().max())
-    # The largest pivot first, until what is left is rounding: without that order, the last pivot
-    # of a singular matrix may be 1e-5.
-    pivoted, order, rank, _ = lapack.dpstrf(spread, tol=bound, lower=1)
-    if rank == len(spread):
-        try:  # a triangular root takes a third of the time to use
-            triangular: NDArray[Any] = np.linalg.cholesky(spread)
-            return triangular
-        except np.linalg.LinAlgError:  # almost singular
-            pass
-    factor: NDArray[np.float64] = np.zeros((len(spread), max(rank, 1)))
-    factor[order - 1, :rank] = np.tril(pivoted)[:, :rank]
-    return factor
-
-
-def covariance(values: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the covariance (D, D) of `values` (N, D) with the mean (D,), ddof 1."""
-    return scatter(values, mean) / (len(values) - 1)
-
-
-def scatter(values: NDArray[np.float64], centre: NDArray[np.float64],
-            rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-    """Return the sum of (x - centre)(x - centre)ᵀ, (D, D), without a centred copy of the values.
-
-    Args:
-        values: (N, D).
-        centre: (D,).
-        rows: Which of the values; by default all.
-    """
-    import numpy as np
-
-    total = np.zeros((values.shape[1], values.shape[1]))
-    for start in range(0, len(values if rows is None else rows), BLOCK):
-        part = slice(start, start + BLOCK)
-        centred = values[part if rows is None else rows[part]] - centre
-        total += centred.T @ centred
-    return total
 
 
 def evenly(total: int, count: int) -> list[int]:
     """Return `count` ≤ `total` of the indices below `total`, evenly spread, ascending."""
     return [i * total // count for i in range(count)]
-
-
-@contextmanager
-def plain_float32() -> Iterator[None]:
-    """Compute float32 as float32 (no TF32) with repeatable algorithms; settings are restored."""
-    import torch
-
-    matmul = torch.backends.cuda.matmul
-    allowed = matmul.allow_tf32
-    matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True,
-                                        allow_tf32=False):
-            yield
-    finally:
-        matmul.allow_tf32 = allowed
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute in one thread, torch and BLAS alike: others sum in another order. As it was after."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class FeatureError(UserError, ValueError):
@@ -128,19 +37,6 @@ class FeatureError(UserError, ValueError):
 
 class NonFiniteFeatures(FeatureError, FloatingPointError):
     """Features of generated samples with a NaN or an infinity: in training, the run diverged."""
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """A normal distribution.
-
-    Attributes:
-        mean: (D,).
-        factor: (D, R), a root of the covariance: `factor @ factor.T` is the covariance.
-    """
-
-    mean: NDArray[np.float64]
-    factor: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Extractor, Features, Gaussian, Say, one_thread
+from gan_bench.evaluation.features.base import Extractor, Features, Say
+from gan_bench.evaluation.features.gaussian import Gaussian
+from gan_bench.evaluation.features.repeatable import one_thread
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gan_bench.data_facts import DataFacts
-from gan_bench.evaluation.features.base import FeatureError, Features, Gaussian, fit_gaussian
+from gan_bench.evaluation.features.base import FeatureError, Features
+from gan_bench.evaluation.features.gaussian import Gaussian, fit_gaussian
 from gan_bench.evaluation.metrics.base import check, check_finite, refuses_unlabelled
 from gan_bench.evaluation.metrics.frechet import distance_from
 from gan_bench.journal.names import CLASS

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gan_bench.compare.rows import ranges
 from gan_bench.compare.stats.summary import ANYTHING, Values, mean_of
+from gan_bench.evaluation.scores import ranges
 from gan_bench.journal.names import DURING
 from gan_bench.journal.schema import Status
 from gan_bench.report.figures.style import (

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gan_bench.compare.rows import final_scores
-from gan_bench.compare.stats.summary import Better, Scores, Values
+from gan_bench.compare.stats.summary import Scores, Values
+from gan_bench.registry import Better
 from gan_bench.report.figures.style import (
     DOTTED,
     INK,

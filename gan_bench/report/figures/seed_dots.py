@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gan_bench.compare.rows import final_scores, ranges
-from gan_bench.compare.stats.summary import ANYTHING, Better, Estimate, Scores, Values, describe
+from gan_bench.compare.rows import final_scores
+from gan_bench.compare.stats.summary import ANYTHING, Estimate, Scores, Values, describe
+from gan_bench.evaluation.scores import ranges
+from gan_bench.registry import Better
 from gan_bench.report.figures.style import (
     CROSS,
     INK,

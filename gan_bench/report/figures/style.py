@@ -32,9 +32,10 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gan_bench.atomic import replacing
-from gan_bench.compare.rows import directions
-from gan_bench.compare.stats.summary import Better, Values
+from gan_bench.compare.stats.summary import Values
 from gan_bench.errors import UserError
+from gan_bench.evaluation.scores import directions
+from gan_bench.registry import Better
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results

@@ -1,0 +1,67 @@
+"""What `gan-bench power` does."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from gan_bench.compare.ended import Ended
+from gan_bench.compare.seeds import Need, needs
+from gan_bench.compare.stats.power import MOST, POWER
+from gan_bench.config.amount import Amount, parse_amount
+from gan_bench.config.declared import Declared
+from gan_bench.config.spec import ExperimentSpec
+from gan_bench.errors import UserError
+from gan_bench.journal.status import progress_of
+
+
+def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
+           ) -> Table:
+    """Return what `gan-bench power` shows, from the journals under `root`.
+
+    Raises:
+        UserError: `difference` is none, or see `needs`.
+    """
+    try:
+        wanted = parse_amount(difference)
+    except ValueError as error:
+        raise UserError(f"--difference: {error}") from None
+    if not wanted.relative and score is None:
+        raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
+                        f"give a percentage")
+    runs = [Ended.of(progress_of(run, root)) for run in spec.runs]
+    declared = Declared.of(spec.declared)
+    return as_table(needs(declared, runs, wanted, score), declared, wanted)
+
+
+def as_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
+    """Return the rows as a table for the terminal."""
+    many = len(declared.variants) - 1
+    share = f"5% over the {many} comparisons (Holm)" if many > 1 else "5%"
+    means = ", ".join(declared.curve_means)
+    table = Table(
+        box=None, pad_edge=False, title_justify="left", caption_justify="left",
+        title=escape(f"Seeds of each variant that find a difference of {difference} from "
+                     f"{declared.baseline} with {POWER:.0%} power, two-sided at {share}"
+                     f"{', paired by seed' if declared.paired else ''}"),
+        caption="from … to: were the true sd at the ends of its 80% interval" + (escape(
+            f"\nthe means of curves ({means}) are left out: only a report has them")
+            if means else ""))
+    for heading in ("score", "variant", "difference", "sd over seeds", "seeds", "from … to", ""):
+        table.add_column(heading, no_wrap=heading != "")
+    for one in rows:
+        span = f"{_count(one.low)} to {_count(one.high)}" if one.seeds or one.low else ""
+        table.add_row(one.score, escape(one.variant), _show(one.difference), _show(one.sd),
+                      _count(one.seeds) if span else "", span, one.note)
+    return table
+
+
+def _show(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def _count(seeds: int | None) -> str:
+    return f"over {MOST:,}" if seeds is None else f"{seeds:,}"

@@ -1,0 +1,50 @@
+"""What `gan-bench sample` does."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gan_bench.atomic import replacing
+from gan_bench.components.data.value_range import to_uint8
+from gan_bench.errors import UserError
+from gan_bench.evaluation.sample_grid import sample_picture
+from gan_bench.hardware import refuse_more_than_memory
+from gan_bench.training.trained import draw, find_run, labels_in_turn, load_generator
+
+
+def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
+    """Write n samples of a run to a .png grid, or to a .npz.
+
+    The .npz holds `images`, uint8 (n, H, W, C) as other tools expect them, or `vectors`, float32
+    (n, D); and of a conditional run `labels`, int64 (n,), which the samples were asked for.
+
+    Raises:
+        UserError: No such run, not finished, another kind of file, too many for the memory that
+            there is, or it cannot be written.
+    """
+    if out.suffix not in (".png", ".npz"):
+        raise UserError(f"{out}: the name must end in .png or .npz")
+    spec, generator = load_generator(find_run(root, run))
+    # All of them as float32, in parts and then as one.
+    refuse_more_than_memory(8 * n * math.prod(spec.data.shape), f"{n:,} samples")
+    samples = draw(spec, generator, n, seed)
+    try:
+        with replacing(out) as temporary, temporary.open("wb") as file:
+            if out.suffix == ".png":
+                file.write(sample_picture(samples))
+            else:
+                np.savez(file, **_arrays(samples, labels_in_turn(spec, n)))
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _arrays(samples: Tensor, labels: Tensor | None) -> dict[str, Any]:
+    told = {} if labels is None else {"labels": labels.numpy()}
+    if samples.dim() == 2:
+        return {"vectors": samples.numpy(), **told}
+    return {"images": to_uint8(samples).permute(0, 2, 3, 1).numpy(), **told}

@@ -1,0 +1,44 @@
+"""In which settings the variants of an experiment differ."""
+
+from __future__ import annotations
+
+from gan_bench.config.grid import Variant
+from gan_bench.config.spec import RunSettings, RunSpec
+from gan_bench.registry import Part
+
+ABSENT = "·"  # in the place of a value, where a variant has no such setting
+
+
+def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
+    """Return, for each setting in which variants differ, its value in each variant."""
+    flat = {run.variant: flatten(run) for run in runs}
+    keys = sorted({key for settings in flat.values() for key in settings})
+    table = {key: {name: settings.get(key, ABSENT) for name, settings in flat.items()}
+             for key in keys}
+    return {key: row for key, row in table.items() if len(set(row.values())) > 1}
+
+
+def recipe_of(run: RunSpec, name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what a recipe sets, and the values of those that the experiment has overridden."""
+    variant = Variant()
+    variant.overlay({"recipe": name}, ())
+    given = {key: value for key, value in flatten(RunSettings.model_validate(
+        {**variant.settings, "steps": 1})).items() if key.partition(".")[0] in variant.settings}
+    ours = flatten(run)
+    return given, {key: ours.get(key, ABSENT) for key in given if ours.get(key) != given[key]}
+
+
+def flatten(run: RunSettings) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key in RunSettings.model_fields:
+        value = getattr(run, key)
+        if isinstance(value, Part):
+            flat[key] = value.name
+            flat.update({f"{key}.{k}": str(v) for k, v in value.args.items()})
+        elif key == "penalties":
+            flat[key] = "+".join(part.name for part in value) or "none"
+            flat.update({f"{key}.{part.name}.{k}": str(v) for part in value
+                         for k, v in part.args.items()})
+        elif key != "epochs":
+            flat[key] = str(value)
+    return flat

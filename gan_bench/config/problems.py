@@ -1,0 +1,98 @@
+"""Collects the errors of an experiment file, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from gan_bench.config.grid import Variant, expand
+from gan_bench.config.recipes import RECIPES
+from gan_bench.config.spec import RunSettings
+from gan_bench.config.yaml_source import Source, Where
+from gan_bench.errors import SpecError, shown
+from gan_bench.registry import PartError, nearest
+
+MAX_ERRORS = 100  # nobody reads more of them at once
+
+
+def _look_further(data: dict[str, Any], errors: Problems) -> None:
+    """Note what is wrong with the variants too, though the file cannot be used as it is."""
+    for variant in _until_enough(data.get("base", {}), data.get("variants", {}),
+                                 data.get("matrix"), errors):
+        _settings(variant, errors)
+
+
+def _until_enough(base: dict[str, Any], variants: dict[str, Any],
+                  matrix: dict[str, Any] | None, errors: Problems) -> Iterator[Variant]:
+    """The variants, until so many errors have been found in them that no more are of use."""
+    for variant in expand(base, variants, matrix, errors.add):
+        yield variant
+        if errors.found > 10 * MAX_ERRORS:  # each counted as often as it was found
+            return
+
+
+class Problems:
+    """The errors found so far, each once, at its place."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.lines: list[str] = []
+        self.found = 0
+
+    def add(self, where: Where, message: str) -> None:
+        self.found += 1
+        path = ".".join(f"{key:.60}" if isinstance(key, str) else str(key) for key in where)
+        line = f"{self._source.place(where)}: {path + ': ' if path else ''}{message}"
+        if line not in self.lines and len(self.lines) <= MAX_ERRORS:
+            self.lines.append(line if len(self.lines) < MAX_ERRORS else
+                              f"{self._source.file}: there are more errors than these")
+
+    def add_all(self, error: ValidationError, model: type[BaseModel], origin: Any) -> None:
+        """Add what pydantic found; `origin` maps its path to the path in the file."""
+        for found in error.errors():
+            where: Where = found["loc"]
+            cause = found.get("ctx", {}).get("error")
+            message = f"{found['msg']}, not {shown(found['input'])}"
+            if found["type"] == "extra_forbidden" and where == ("recipe",):
+                message = (f"no recipe is called {shown(found['input'])}; "
+                           f"{nearest(str(found['input']), list(RECIPES))}")
+            elif found["type"] == "extra_forbidden":
+                known = list(_at(model, where[:-1]).model_fields)
+                known += ["optimizer", "recipe"] if model is RunSettings else []
+                message = f"unknown key; {nearest(str(where[-1]), known)}"
+            elif found["type"] == "missing":
+                message = f"the key {str(where[-1])!r} is missing"
+                where = where[:-1]
+            elif cause is not None:
+                message = str(cause)
+            if isinstance(cause, PartError):
+                for problem, argument in cause.problems:
+                    self.add(origin((*where, argument) if argument else where), problem)
+            else:
+                self.add(origin(where), message)
+
+    def raised(self) -> SpecError:
+        return SpecError(self.lines)
+
+
+def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:
+    """Return the model that validates what stands at `where` below `model`."""
+    for key in where:
+        field = model.model_fields.get(str(key))
+        # A mapping from names is as its values are.
+        kinds = get_args(field.annotation)[-1:] or (field.annotation,) if field else ()
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return model
+
+
+def _settings(variant: Variant, errors: Problems) -> RunSettings | None:
+    """Return the variant's settings, or None after noting what is wrong with them."""
+    try:
+        return RunSettings.model_validate(variant.settings)
+    except ValidationError as error:
+        errors.add_all(error, RunSettings, variant.where)
+        return None

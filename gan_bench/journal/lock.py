@@ -1,0 +1,50 @@
+"""The lock of an experiment's folder, which keeps a second launcher out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from gan_bench.errors import DamagedError, UserError
+from gan_bench.journal import writing
+from gan_bench.journal.layout import make_folder, run_folders
+from gan_bench.journal.schema import Status
+
+
+@contextmanager
+def locked(experiment: Path) -> Iterator[None]:
+    """Hold the lock of an experiment's folder, and put right what a dead launcher left behind.
+
+    Raises:
+        UserError: Another process holds it: two launchers would train the same runs. Or the folder
+            cannot be used.
+    """
+    make_folder(experiment)
+    with _lock_file(experiment) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(f"{experiment.name} is being run already, by process "
+                            f"{file.read(20).strip()}; wait for it or stop it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for folder in run_folders(experiment):
+            with suppress(DamagedError):  # whoever needs that run will say so
+                writing.settle(folder, Status.KILLED, "its process died without a word")
+        yield
+
+
+def _lock_file(experiment: Path) -> IO[str]:
+    try:
+        descriptor = os.open(experiment / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND
+                             | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        raise UserError(f"{experiment / 'lock'}: cannot be used: {error.strerror}; move it away"
+                        ) from None
+    return os.fdopen(descriptor, "a+", errors="replace")

@@ -1,0 +1,121 @@
+"""Whether an SQLite database can be used, found out without MLflow."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from gan_bench.errors import UserError
+from gan_bench.tracking.address import sqlite_path, without_password
+
+
+def has_run(database: Path, mlflow_run_id: str) -> bool:
+    """Whether the SQLite store holds the run, be it deleted in MLflow's page or not."""
+    if not database.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            query = "select 1 from runs where run_uuid = ?"
+            return connection.execute(query, [mlflow_run_id]).fetchone() is not None
+    except sqlite3.Error:  # what is wrong with the file, open_store will say
+        return False
+
+
+def check_sqlite(database: Path, root: Path) -> None:
+    """Check that this MLflow can write to the database, and switch it to write-ahead logging.
+
+    Raises:
+        UserError: It is read-only, locked, no MLflow database, from a newer or an older MLflow, or
+            its artifacts are elsewhere because `root` was moved.
+    """
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("begin immediate")  # fails on a file that cannot be written
+            (version,) = connection.execute("select version_num from alembic_version").fetchone()
+            experiments = connection.execute(
+                "select name, artifact_location from experiments where experiment_id != 0"
+            ).fetchall()
+            runs = connection.execute("select run_uuid, artifact_uri from runs").fetchall()
+            connection.rollback()
+            check_version(f"sqlite:///{database}", version)
+            connection.execute("pragma journal_mode = wal")
+    except (sqlite3.Error, TypeError) as error:  # TypeError: no row, a migration was interrupted
+        raise UserError(f"cannot use {database} as MLflow's database ({error}); move the file "
+                        f"away, or name another with --tracking-uri") from error
+    if database.parent == root.absolute():
+        _check_artifacts(database, dict(experiments))
+        _check_runs(database, runs)
+
+
+def check_version(uri: str, found: str) -> None:
+    """Check that a database is of this MLflow, without importing it.
+
+    Args:
+        uri: The database.
+        found: Its schema's version, from the table `alembic_version`.
+
+    Raises:
+        UserError: It is from a newer or an older one.
+    """
+    head, older = _schemas()
+    if found == head:
+        return
+    shown = without_password(uri)
+    database = sqlite_path(uri) or shown
+    if found in older:
+        raise UserError(f"{database} is from an older MLflow (schema {found}, here {head}): back "
+                        f"it up, then run `mlflow db upgrade {shown}`")
+    raise UserError(f"{database} is from a newer MLflow (schema {found}, here {head}): upgrade "
+                    f"with `pip install --upgrade mlflow`, or choose another --root")
+
+
+@cache
+def _schemas() -> tuple[str, set[str]]:
+    """Return the schema of the installed MLflow, and those before it, as its migrations name them.
+
+    Alembic would import the migrations, and they import all of MLflow.
+    """
+    mlflow = find_spec("mlflow")
+    if mlflow is None or mlflow.origin is None:
+        raise UserError("MLflow is not installed: `pip install mlflow`")
+    known: set[str] = set()
+    older: set[str] = set()
+    for file in Path(mlflow.origin).parent.glob("store/db_migrations/versions/*.py"):
+        for line in re.findall(r"^(?:down_)?revision\b.*=.*$", file.read_text(), re.MULTILINE):
+            names = re.findall(r"[\"']([0-9a-z]+)[\"']", line)
+            (older if line.startswith("down") else known).update(names)
+    (head,) = known - older
+    return head, older
+
+
+def _check_artifacts(database: Path, locations: dict[str, str]) -> None:
+    """MLflow stores absolute addresses: after a move it would write to the old place."""
+    home = (database.parent / "artifacts").resolve()
+    for name, location in locations.items():
+        if location.startswith("file:") and home not in Path(
+                unquote(urlsplit(location).path)).resolve().parents:
+            raise UserError(f"{database.parent} was moved: the artifacts of {name!r} belong to "
+                            f"{location}; move it back, or delete {database.name} and run the "
+                            f"experiment again, which fills a new one from the runs' journals")
+
+
+def _check_runs(database: Path, runs: list[tuple[str, str | None]]) -> None:
+    """Artifacts are written where the database says: it must not lead out of the root."""
+    home = (database.parent / "artifacts").resolve()
+    within: dict[Path, bool] = {}
+    for run, location in runs:
+        if not (location or "").startswith(("file:", "/")):
+            continue
+        path = Path(unquote(urlsplit(str(location)).path))
+        folder = path.parent.parent  # of the experiment: <folder>/<run>/artifacts
+        if folder not in within:
+            within[folder] = folder.resolve().is_relative_to(home)
+        if ".." in path.parts or not within[folder]:
+            raise UserError(f"{database}: the artifacts of its run {run} belong to {location}, out "
+                            f"of {home}; delete {database.name} and run the experiment again, "
+                            f"which fills a new one from the runs' journals")
