@@ -21,7 +21,7 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from browser import Browser, experiment_page, gan_bench_ui  # noqa: E402
+from helpers.browser import Browser, experiment_page, gan_bench_ui  # noqa: E402
 
 EXPERIMENT = "dcgan_vs_mlp"
 VARIANTS = ["mlp-saturating", "mlp-non_saturating", "dcgan-saturating", "dcgan-non_saturating"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from helpers.launching import plugin as plugin
+from helpers.studies import copy_of, make_studies
 from hypothesis import settings
-from studies import copy_of, make_studies
 
 # Before anything imports numpy or torch: each of the processes that pytest-xdist starts would take
 # as many threads as there are cores. What a run is computed with, it says itself.
@@ -83,7 +84,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the experiment of tests/faults.py has been run without a disturbance."""
-    from faults import run_undisturbed  # which imports torch
+    """A folder with the experiment of tests/helpers/faults.py, run without a disturbance."""
+    from helpers.faults import run_undisturbed  # which imports torch
 
     return once(tmp_path_factory, "undisturbed", lambda folder: run_undisturbed(folder, steps=400))

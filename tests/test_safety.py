@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from browser import gan_bench_ui
+from helpers.browser import gan_bench_ui
+from helpers.journals import new_run, write_journal
+from helpers.launching import gan_bench
+from helpers.limits import within
+from helpers.runs import DIGITS, a_run, install, write_experiment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from runs import DIGITS, a_run, install, write_experiment
-from test_execute import gan_bench
-from test_fuzz import within
-from test_mirror import new_run, write_journal
 
 import gan_bench as package
 from gan_bench.atomic import replacing

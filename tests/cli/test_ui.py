@@ -1,0 +1,146 @@
+"""What a user sees: `gan-bench ui` over real runs, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from helpers.browser import Browser, experiment_page, gan_bench_ui
+from helpers.runs import write_experiment
+from PIL import Image
+
+from gan_bench.journal import reading
+
+pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
+
+CARDS = """[...document.querySelectorAll('[data-testid=experiment-view-compare-runs-card]')]"""
+RUN_LINKS = """[...document.querySelectorAll('a[href*="/runs/"]')].map(a => a.innerText)"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a real run of two variants, one seed each."""
+    folder = tmp_path_factory.mktemp("ui")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "gan_bench", "run", write_experiment(folder), "--root",
+         folder / "root", "--set", "seeds=[0]", "--set", "question=Which one?"],
+        capture_output=True, text=True, check=False, timeout=240, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "root"
+
+
+@pytest.fixture(scope="module")
+def page(root: Path) -> Iterator[str]:
+    """The address of the experiment's runs on a served page."""
+    with gan_bench_ui(root) as address:
+        yield experiment_page(address, "tiny")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # So tall that every card is in view: MLflow draws no other.
+    with Browser((1500, 3600)) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def charts(page: str, browser: Browser) -> Browser:
+    """The browser with the experiment's charts, which take long to load."""
+    browser.open(page + "&compareRunsMode=CHART")
+    browser.wait(f"{CARDS}.length")
+    return browser
+
+
+def folders(root: Path) -> dict[str, Path]:
+    """The runs' folders by variant."""
+    return {json.loads(file.read_text())["variant"]: file.parent
+            for file in root.glob("runs/tiny/*/spec.json")}
+
+
+def test_the_runs_page_lists_each_run_once_and_no_other(page: str, browser: Browser) -> None:
+    browser.open(page)
+    names = browser.wait(RUN_LINKS, until=lambda names: len(names) >= 2)
+    assert sorted(names) == ["plain seed 0", "saturating seed 0"]
+    assert "2 matching runs" in browser.text()
+
+
+def test_a_run_page_shows_the_note_and_the_params_and_the_tags(root: Path, page: str,
+                                                               browser: Browser) -> None:
+    browser.open(page)
+    link = """[...document.querySelectorAll('a[href*="/runs/"]')]
+              .find(a => a.innerText == 'saturating seed 0')"""
+    browser.wait(f"!!{link}")
+    browser.js(f"{link}.click()")
+    browser.wait("document.body.innerText.includes('About this run')")
+    text = " ".join(browser.wait("document.body.innerText", until=lambda t: "Tags" in t).split())
+    run_id = folders(root)["saturating"].name
+    _, note = text.split("Description ")
+    note, params = note.split("Parameters (")
+    params, about = params.split("About this run ")
+    about, tags = about.split("Tags ")
+    for words in ("saturating, seed 0: mlp with the saturating loss on digits, 6 steps of batch "
+                  "size 32.", "Question: Which one?", f"Run id {run_id}.",
+                  "Differs from the baseline: loss saturating for non_saturating"):
+        assert words in note
+    for words in ("model mlp model.latent_dim 100 model.width 16 ", " loss saturating ",
+                  " steps 6 ", " dataset.image_size 16 "):
+        assert words in params
+    for words in (f"run_id : {run_id} variant : saturating seed : 0 settings : ",
+                  " status : FINISHED ", "device : cpu "):
+        assert words in tags
+    assert "Status Finished" in about
+    assert "plain" not in tags
+
+
+def test_a_chart_is_drawn_for_every_metric_and_a_line_for_every_run(root: Path,
+                                                                    charts: Browser) -> None:
+    records, _ = reading.read(folders(root)["plain"])
+    metrics = {key for record in records if record["kind"] in ("metrics", "system")
+               for key in record["values"]}
+    assert "train/g_loss" in metrics
+    titles = charts.wait(f"{CARDS}.map(card => card.querySelector('h4').title)",
+                         until=lambda titles: len(titles) > len(metrics))
+    assert sorted(titles) == sorted(metrics | {"samples"})
+    card = f"{CARDS}.find(card => card.querySelector('h4').title == 'train/g_loss')"
+    lines = charts.wait(
+        f"[...{card}.querySelectorAll('.scatterlayer path.js-line')].map(p => p.getAttribute('d'))",
+        until=lambda lines: len(lines) >= 2)
+    # Logged at steps 2, 4 and 6, hence three points; nearly straight, they may be joined into two.
+    assert all(line.count("L") in (1, 2) and "NaN" not in line for line in lines)
+    assert len(set(lines)) == 2
+    legend = charts.js(f"{card}.innerText")
+    for name in ("plain seed 0", "saturating seed 0"):
+        assert f"{name} (train/g_loss)" in legend
+
+
+def test_the_grid_shows_every_runs_samples_at_the_sliders_step(root: Path,
+                                                               charts: Browser) -> None:
+    pictures = """[...document.querySelectorAll('img[src*=get-artifact]')]
+                  .filter(image => image.naturalWidth > 0)
+                  .map(i => [decodeURIComponent(i.src), i.naturalWidth, i.naturalHeight])"""
+    size = Image.open(folders(root)["plain"] / "samples" / "samples-0000006.png").size
+
+    first = charts.wait(pictures, until=lambda seen: len(seen) == 2)
+    assert all("/samples+step+0+" in source for source, *_ in first)
+    assert [tuple(shown) for _, *shown in first] == [size, size]
+
+    slider = "document.querySelector('[role=slider]')"
+    assert charts.wait(f"{slider} && ['min', 'max'].map(x => {slider}.getAttribute('aria-value' + "
+                       "x))") == ["0", "6"]
+    for _ in range(20):  # the page may draw the slider anew and miss a key
+        charts.js(f"{slider}?.focus()")
+        charts.press("ArrowRight", 39)
+        with suppress(TimeoutError):
+            charts.wait(f"{slider}?.getAttribute('aria-valuenow') == '6'", seconds=1)
+            break
+    last = charts.wait(pictures, until=lambda seen: [
+        "/samples+step+6+" in source for source, *_ in seen] == [True, True])
+    assert [tuple(shown) for _, *shown in last] == [size, size]

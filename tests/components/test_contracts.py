@@ -1,0 +1,279 @@
+"""What every entry of the registries keeps, alone and with the others: new ones without a new test.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.runs import write_experiment
+from PIL import Image
+from torch import Tensor
+
+from gan_bench.components.data.gaussians import gaussians
+from gan_bench.components.models import Networks, build_networks
+from gan_bench.components.penalties import Penalty
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import RunSpec
+from gan_bench.errors import SpecError
+from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, ModelFacts, PenaltyFacts
+from gan_bench.training.engine import Engine
+from gan_bench.training.loop import Batches
+
+ModelEntry = Entry[Any, ModelFacts]
+SHAPES = [(channels, side, side) for side in (8, 14, 16, 28, 32, 64) for channels in (1, 3)]
+SMALL = {"width": 4, "latent_dim": 5}
+PICTURES = """\
+name: tiny
+dataset: {{name: image_folder, path: ., image_size: {side}, channels: {channels}}}
+seeds: [0]
+base: {{model: {model}, batch_size: 4, steps: 4, ema: 0.9}}
+compute: {{device: cpu}}
+"""
+POINTS = """\
+name: tiny
+dataset: {{name: gaussians, samples: 2000}}
+seeds: [0]
+base:
+  model: {{name: mlp_dropout, width: 16, latent_dim: 8, dropout: 0.0}}
+  loss: {loss}
+  penalties: {penalties}
+  batch_size: 64
+  steps: 50
+compute: {{device: cpu}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As runs have it: with more, sums may be added up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten images of random colours."""
+    folder = tmp_path_factory.mktemp("pictures")
+    draws = torch.Generator().manual_seed(0)
+    for i in range(10):
+        pixels = torch.randint(256, (64, 64, 3), dtype=torch.uint8, generator=draws)
+        Image.fromarray(pixels.numpy()).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+    return torch.from_numpy(gaussians(tmp_path_factory.mktemp("ring"), print,
+                                      samples=2000).train.images)
+
+
+def small(entry: ModelEntry, **given: object) -> dict[str, Any]:
+    """The arguments of a small network of this family, as far as it takes them."""
+    wanted: dict[str, Any] = {**SMALL, **given}
+    return {"name": entry.name} | {key: value for key, value in wanted.items()
+                                   if key in entry.schema.model_fields}
+
+
+def refuses(entry: ModelEntry, shape: tuple[int, ...]) -> str | None:
+    part = MODELS.parse(small(entry))
+    return entry.facts.refuses(shape, **part.args)
+
+
+def declares(entry: ModelEntry, fact: str, **given: object) -> bool:
+    """Whether D is declared to have this property."""
+    part = MODELS.parse(small(entry, **given))
+    return bool(getattr(entry.facts, fact)(**part.args))
+
+
+def a_shape(entry: ModelEntry) -> tuple[int, ...]:
+    """A shape that the model makes: 32 pixels if it can, where each has all its kinds of layers."""
+    return next(shape for shape in [(3, 32, 32), *SHAPES] if refuses(entry, shape) is None)
+
+
+def plan(folder: Path, model: dict[str, Any], shape: tuple[int, ...], *overrides: str) -> RunSpec:
+    """Return the run of an experiment on images of this shape."""
+    text = PICTURES.format(model=model, channels=shape[0], side=shape[1])
+    return load_experiment(write_experiment(folder, text), folder, list(overrides)).runs[0]
+
+
+def advance(engine: Engine, steps: range) -> list[dict[str, Tensor]]:
+    """Train on images that depend on the step alone."""
+    shape = (4, *engine.spec.data.shape)
+
+    def images(step: int) -> Tensor:
+        return torch.rand(shape, generator=torch.Generator().manual_seed(step)) * 2 - 1
+
+    return [engine.step(step, [images(step)], True, images(-step) if engine.needs_real else None)
+            for step in steps]
+
+
+def bits(engine: Engine) -> list[tuple[str, bytes]]:
+    """All that a step leaves behind, to the bit."""
+    found: list[tuple[str, bytes]] = []
+
+    def walk(name: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key in value:
+                walk(f"{name}.{key}", value[key])
+        elif isinstance(value, (list, tuple)):
+            walk(name, dict(enumerate(value)))
+        else:
+            raw = value.numpy().tobytes() if isinstance(value, Tensor) else repr(value).encode()
+            found.append((name, raw))
+
+    walk("", engine.state())
+    return found
+
+
+def models(legal: bool) -> list[Any]:
+    return [pytest.param(entry, shape, id=f"{entry.name}-{shape[0]}x{shape[1]}")
+            for entry in MODELS for shape in SHAPES if (refuses(entry, shape) is None) == legal]
+
+
+ENTRIES = [pytest.param(entry, id=entry.name) for entry in MODELS]
+
+
+@pytest.mark.parametrize(("entry", "shape"), models(legal=True))
+def test_a_model_builds_trains_samples_and_resumes_to_the_bit(
+        pictures: Path, entry: ModelEntry, shape: tuple[int, ...]) -> None:
+    spec = plan(pictures, small(entry), shape)
+    assert spec.data.shape == shape
+    latent_dim = int(spec.model.args["latent_dim"])
+    with torch.device("meta"):
+        planned: Networks = MODELS.build(spec.model, shape)
+        made = planned.generator(torch.randn(3, latent_dim))
+        assert made.shape == (3, *shape)
+        assert planned.discriminator(made).shape == (3,)
+
+    engine = Engine(spec, "cpu")
+    before = bits(engine)
+    seen = advance(engine, range(1, 3))
+    assert all(bool(value.isfinite()) for one in seen for value in one.values())
+    samples = engine.sample(torch.randn(3, latent_dim))
+    assert samples.shape == (3, *shape)
+    assert samples.abs().max() <= 1
+    assert samples.std() > 0
+    assert int(engine.first_bad) == 0
+    moved = {name.split(".")[1] for (name, a), (_, b) in zip(before, bits(engine), strict=False)
+             if a != b}
+    assert {"generator", "discriminator", "ema"} <= moved
+
+    file = io.BytesIO()
+    twin = Engine(spec, "cpu")
+    advance(twin, range(1, 3))
+    torch.save(twin.state(), file)
+    file.seek(0)
+    resumed = Engine(spec, "cpu")
+    resumed.load(torch.load(file, weights_only=True))
+    whole = [advance(one, range(3, 5)) for one in (engine, resumed)]
+    assert bits(engine) == bits(resumed)
+    assert whole[0] == whole[1]
+    assert bits(engine) != bits(twin)
+    logits = engine.discriminator(samples)  # at last, for batch norm remembers it
+    assert logits.shape == (3,)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(("entry", "shape"), models(legal=False))
+def test_a_size_that_a_model_cannot_make_is_refused_with_the_reason(
+        pictures: Path, entry: ModelEntry, shape: tuple[int, ...]) -> None:
+    with pytest.raises(SpecError) as error:
+        plan(pictures, small(entry), shape)
+    reason = refuses(entry, shape)
+    assert reason
+    assert "tiny.yaml:4:" in str(error.value)
+    assert f"{entry.name} cannot make {shape[0]}×{shape[1]}×{shape[1]} images: {reason}" \
+        in str(error.value)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_weight_is_drawn(entry: ModelEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left as it was in memory would be NaN here."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        networks = build_networks(MODELS.parse(small(entry)), a_shape(entry), 0)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for network in (networks.generator, networks.discriminator):
+        assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize("penalty", [pytest.param(entry, id=entry.name) for entry in PENALTIES])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_model_carries_every_penalty_that_it_does_not_refuse(
+        pictures: Path, entry: ModelEntry, penalty: Entry[Penalty, PenaltyFacts]) -> None:
+    override = f"base.penalties=[{penalty.name}]"
+    given: dict[str, object] = {}
+    for fact, of_penalty, message, cure in (
+            ("mixes", "on_examples", "needs a D that judges every example", {"d_norm": "none"}),
+            ("zeros", "divides", "divides weights by their norm", {"init": "default"})):
+        if declares(entry, fact) and getattr(penalty.facts, of_penalty):
+            with pytest.raises(SpecError, match=f"penalties: {penalty.name} {message}"):
+                plan(pictures, small(entry), a_shape(entry), override)
+            given = cure
+    engine = Engine(plan(pictures, small(entry, **given), a_shape(entry), override), "cpu")
+    for seen in advance(engine, range(1, 3)):
+        assert all(bool(value.isfinite()) for value in seen.values())
+        assert ("train/d_penalty" in seen) == penalty.facts.term
+    assert int(engine.first_bad) == 0
+
+
+@pytest.mark.parametrize("d_norm", ["batch", "none"])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_discriminator_mixes_examples_if_it_says_so(entry: ModelEntry, d_norm: str) -> None:
+    """In double precision, where only another sum, and not its rounding, is of any size."""
+    given = {"d_norm": d_norm, "dropout": 0.0}  # which would draw for the whole batch at once
+    part = MODELS.parse(small(entry, **given))
+    discriminator = build_networks(part, a_shape(entry), 0).discriminator.double()
+    draws = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in discriminator.parameters():  # blocks may begin as nothing
+            parameter += 0.1 * torch.randn(parameter.shape, generator=draws)
+        x = torch.rand((6, *a_shape(entry)), generator=draws).double() * 2 - 1
+        logits, order = discriminator(x), torch.tensor([4, 2, 0, 5, 3, 1])
+        torch.testing.assert_close(discriminator(x[order]), logits[order], rtol=1e-10, atol=1e-10)
+        alone = (discriminator(x[:3]) - logits[:3]).abs().max().item()
+    assert logits.std().item() > 1e-3
+    if declares(entry, "mixes", d_norm=d_norm):
+        assert alone > 1e-4
+    else:
+        assert alone < 1e-10 * logits.abs().max().item()
+
+
+def test_what_families_say_of_their_discriminators() -> None:
+    for name in ("resnet", "r3"):
+        assert not declares(MODELS[name], "mixes")
+    assert declares(MODELS["dcgan"], "mixes")
+    assert declares(MODELS["r3"], "zeros")
+    assert not declares(MODELS["r3"], "zeros", init="normal")
+    assert not declares(MODELS["resnet"], "zeros")
+
+
+@pytest.mark.parametrize("penalties", ["[]", *(f"[{name}]" for name in PENALTIES.names())])
+@pytest.mark.parametrize("loss", LOSSES.names())
+def test_a_loss_trains_with_every_penalty(tmp_path: Path, ring: Tensor, loss: str,
+                                          penalties: str) -> None:
+    text = POINTS.format(loss=loss, penalties=penalties)
+    spec = load_experiment(write_experiment(tmp_path, text), tmp_path).runs[0]
+    engine = Engine(spec, "cpu")
+    before = bits(engine)
+    batches = Batches(ring, spec.batch_size, spec.seed)
+    g_batches = Batches(ring, spec.batch_size, spec.seed, "data/generator")
+    for step in range(1, spec.steps + 1):
+        seen = engine.step(step, [batches[step - 1]], True,
+                           g_batches[step - 1] if engine.needs_real else None)
+        assert all(bool(value.isfinite()) for value in seen.values()), (step, seen)
+    assert int(engine.first_bad) == 0
+    for network in (engine.generator, engine.discriminator):
+        assert all(value.isfinite().all() for value in network.state_dict().values())
+    assert engine.sample(torch.randn(5, 8)).isfinite().all()
+    assert bits(engine) != before

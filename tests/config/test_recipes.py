@@ -1,0 +1,123 @@
+"""Recipes: what they set, what overrides them, and that each of them trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.runs import DIGITS, a_run, write_experiment
+
+from gan_bench.cli import plan
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.recipes import RECIPES
+from gan_bench.errors import SpecError
+from gan_bench.training.engine import Engine
+
+HEAD, _, _ = DIGITS.partition("base:")
+TAIL = "evaluate: {samples: 50, metrics: [d_accuracy]}\ncompute: {device: cpu}\n"
+
+
+def test_a_recipe_is_as_if_its_keys_were_written_out(tmp_path: Path) -> None:
+    short = HEAD + "base: {recipe: wgan2017, steps: 5}\n" + TAIL
+    long = HEAD + """\
+base:
+  model: dcgan
+  loss: wgan
+  penalties: [weight_clip]
+  optimizer: {name: rmsprop, lr: 5e-5}
+  batch_size: 64
+  d_loss_reduction: sum
+  d_steps: 5
+  steps: 5
+""" + TAIL
+    assert a_run(tmp_path, text=short).id == a_run(tmp_path, text=long).id
+
+
+def test_what_stands_beside_or_above_a_recipe_overrides_it(tmp_path: Path) -> None:
+    text = HEAD + """\
+base: {model: mlp, steps: 5, batch_size: 8, loss: kl}
+variants:
+  a: {recipe: dcgan2015}
+  b: {recipe: dcgan2015, batch_size: 16, model: {name: dcgan, width: 8}}
+  c: {}
+""" + TAIL
+    spec = load_experiment(write_experiment(tmp_path, text), tmp_path, [])
+    a, b, c = (next(run for run in spec.runs if run.variant == v) for v in "abc")
+    assert (a.batch_size, a.loss.name, a.model.args["width"]) == (128, "non_saturating", 128)
+    assert (b.batch_size, b.loss.name, b.model.args["width"]) == (16, "non_saturating", 8)
+    assert (c.batch_size, c.loss.name) == (8, "kl")
+    assert spec.recipes == {"a": "dcgan2015", "b": "dcgan2015"}
+    shown = plan.as_text(spec, tmp_path)
+    assert "dcgan2015: Radford et al. 2015" in shown
+    assert "b overrides model.width 8 (for 128), batch_size 16 (for 128)" in shown
+    assert "a overrides" not in shown
+    text = text.replace("recipe: dcgan2015, batch_size: 16, model: {name: dcgan, width: 8}",
+                        "recipe: wgan_gp2017, model: {name: mlp, width: 8}, penalties: []")
+    spec = load_experiment(write_experiment(tmp_path, text), tmp_path, [])
+    told = plan.as_text(spec, tmp_path)
+    assert ("    b overrides model mlp (for dcgan), penalties none (for gradient_penalty)\n"
+            in told)  # and nothing of the arguments that went with them
+
+
+def test_recipes_may_be_an_axis(tmp_path: Path) -> None:
+    text = HEAD + "base: {steps: 5}\nmatrix: {recipe: [dcgan2015, wgan2017]}\n" + TAIL
+    spec = load_experiment(write_experiment(tmp_path, text), tmp_path, [])
+    assert spec.variants == ["dcgan2015", "wgan2017"]
+    assert [run.loss.name for run in spec.runs[::2]] == ["non_saturating", "wgan"]
+
+
+@pytest.mark.parametrize("place", ["base", "variants.plain", "matrix"])
+def test_an_unknown_recipe_is_refused_in_its_place(tmp_path: Path, place: str) -> None:
+    value = "{recipe: [wgan_gp]}" if place == "matrix" else "{recipe: wgan_gp, steps: 3}"
+    text = HEAD + "base: {model: mlp, steps: 5}\nvariants: {plain: {}}\n" + TAIL
+    with pytest.raises(SpecError, match=r"no recipe is called 'wgan_gp'; did you mean"):
+        load_experiment(write_experiment(tmp_path, text), tmp_path, [f"{place}={value}"])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(tmp_path: Path, name: str) -> None:
+    text = HEAD.replace("image_size: 16", "image_size: 32") + (
+        f"base: {{recipe: {name}, steps: 3, batch_size: 8}}\n") + TAIL
+    small = {"dcgan": "width: 8", "resnet": "width: 8", "r3": "width: 8"}
+    model = RECIPES[name].settings["model"]
+    plain = model if isinstance(model, dict) else {"name": model}
+    overrides = []
+    if plain["name"] in small:
+        rest = "".join(f", {k}: {v}" for k, v in plain.items() if k != "name")
+        overrides = [f"base.model={{name: {plain['name']}, {small[plain['name']]}{rest}}}"]
+    spec = a_run(tmp_path, *overrides, text=text)
+    engine = Engine(spec, "cpu")
+    draws = torch.Generator().manual_seed(0)
+
+    def real() -> torch.Tensor:
+        return torch.rand(8, 1, 32, 32, generator=draws) * 2 - 1
+
+    before = [p.detach().clone() for p in engine.generator.parameters()]
+    for step in range(1, 4):
+        seen = engine.step(step, [real() for _ in range(spec.d_steps)], True,
+                           real() if engine.needs_real else None)
+        assert all(value.isfinite() for value in seen.values())
+    assert any(not torch.equal(a, b) for a, b in zip(before, engine.generator.parameters(),
+                                                     strict=True))
+
+
+@pytest.mark.parametrize("recipe", ["[wgan2017]", "{name: wgan2017}", "3", "null"])
+def test_a_recipe_that_is_no_name_is_one_line(recipe: str, tmp_path: Path) -> None:
+    text = HEAD + f"base: {{recipe: {recipe}, model: mlp, steps: 5}}\n" + TAIL
+    with pytest.raises(SpecError) as caught:
+        a_run(tmp_path, text=text)
+    (line,) = str(caught.value).splitlines()
+    assert ":4:8: base.recipe: no recipe is called " in line
+
+
+@pytest.mark.parametrize("above", RECIPES)
+def test_a_recipe_over_another_is_the_run_that_it_is_alone(tmp_path: Path, above: str) -> None:
+    def one(base: str, variant: str) -> str:
+        text = HEAD.replace("image_size: 16", "image_size: 32") + (
+            f"base: {{steps: 5{base}}}\nvariants: {{a: {{{variant}}}}}\n") + TAIL
+        return a_run(tmp_path, text=text).id
+
+    alone = one("", f"recipe: {above}")
+    for below in RECIPES:
+        assert one(f", recipe: {below}", f"recipe: {above}") == alone, below

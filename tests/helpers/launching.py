@@ -1,0 +1,55 @@
+"""Runs of the command line in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.runs import install, write_experiment
+
+GAN_BENCH = [sys.executable, "-m", "gan_bench"]
+
+
+def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240,
+              ) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
+    return subprocess.run([*GAN_BENCH, *map(str, arguments)], capture_output=True, text=True,
+                          check=False, timeout=timeout, env={**environment, **(env or {})})
+
+
+def run(tmp_path: Path, root: str, *more: object, env: dict[str, str] | None = None,
+        ) -> subprocess.CompletedProcess[str]:
+    return gan_bench("run", write_experiment(tmp_path), "--root", tmp_path / root, *more, env=env)
+
+
+PLUGIN = '''\
+from gan_bench.registry import LOSSES
+from gan_bench.losses import non_saturating
+
+@LOSSES.register("explosive")
+def explosive(*, at: int = 3):
+    """Raises."""
+    inner, calls = non_saturating(), [0]
+    def generator(fake_logits, real_logits):
+        calls[0] += 1
+        if calls[0] == at:
+            raise RuntimeError("boom at last")
+        return inner.generator(fake_logits, real_logits)
+    return type(inner)(inner.discriminator, generator)
+
+@LOSSES.register("deadly")
+def deadly():
+    """Kills its process."""
+    import os, signal
+    inner = non_saturating()
+    return type(inner)(inner.discriminator, lambda *logits: os.kill(os.getpid(), signal.SIGKILL))
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> dict[str, str]:
+    """An installed package that adds two losses, as another project would."""
+    return install(tmp_path / "site", "explosive", PLUGIN, "losses")

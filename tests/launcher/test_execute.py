@@ -1,0 +1,243 @@
+"""The launcher, as a user starts it: a command in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from helpers.launching import GAN_BENCH, gan_bench, run
+from helpers.runs import write_experiment
+from helpers.studies import here
+
+from gan_bench.config.experiment import load_experiment
+from gan_bench.journal import reading, schema
+from gan_bench.journal.drift import NUMERICS
+
+
+def leavings(root: Path) -> dict[str, tuple[list[schema.Record], bytes]]:
+    return {folder.name: (reading.repeatable(reading.read(folder)[0]),
+                          (folder / "final.safetensors").read_bytes())
+            for folder in (root / "runs" / "tiny").iterdir() if folder.is_dir()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the experiment has been run, with two slots, into `root`."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run(folder, "root", "--slots", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return folder
+
+
+def test_every_run_leaves_its_record_and_its_weights(finished: Path) -> None:
+    left = leavings(finished / "root")
+    spec = load_experiment(finished / "tiny.yaml", finished)
+    assert set(left) == {run.id for run in spec.runs}
+    for records, _ in left.values():
+        assert (records[0]["kind"], records[-1]["status"]) == ("start", "FINISHED")
+
+
+def test_another_root_and_another_number_of_slots_give_the_same_bits(finished: Path,
+                                                                     tmp_path: Path) -> None:
+    done = run(tmp_path, "other", "--slots", 1)
+    assert done.returncode == 0, done.stderr
+    assert leavings(tmp_path / "other") == leavings(finished / "root")
+
+
+def test_again_trains_nothing(finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (finished / "root" / "runs").rglob("*.jsonl")}
+    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root")
+    assert done.returncode == 0
+    assert "4 of 4 runs are done" in done.stdout
+    assert "started" not in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_an_unfinished_run_is_finished_and_no_other(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    root = tmp_path / "copy" / "root"
+    (root / "mlflow.db").unlink()  # its artifacts lie where the original's do
+    runs = sorted(p.parent for p in root.glob("runs/tiny/*/journal.jsonl"))
+    torn = (runs[1] / "journal.jsonl").read_bytes()
+    (runs[1] / "journal.jsonl").write_bytes(torn[: len(torn) // 2])
+    (runs[2] / "final.safetensors").unlink()  # the journal has its end, and keeps it
+    done = gan_bench("run", tmp_path / "copy" / "tiny.yaml", "--root", root)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("started") == 2
+    assert leavings(root) == leavings(finished / "root")
+
+
+def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
+    """A line in the middle of one journal; an older run of which nothing can be read."""
+    shutil.copytree(finished, tmp_path / "copy")
+    root = tmp_path / "copy" / "root"
+    (root / "mlflow.db").unlink()
+    damaged, torn, *_ = sorted(root.glob("runs/tiny/*/journal.jsonl"))
+    lines = damaged.read_bytes().splitlines(keepends=True)
+    damaged.write_bytes(b"".join([*lines[:6], b"\0" * 20 + b"\n", *lines[7:]]))
+    torn.write_bytes(torn.read_bytes()[:-200])
+    older = root / "runs" / "tiny" / ("0" * 12) / "journal.jsonl"
+    older.parent.mkdir()
+    for first, number in (("", 7), ("[]\n", 1)):
+        damaged.write_text(first + damaged.read_text())
+        older.write_text("[]\n")
+        before = damaged.read_bytes()
+        done = here("run", tmp_path / "copy" / "tiny.yaml", "--root", root)
+        assert done.returncode == 1, done.stderr
+        assert "3 of 4 runs are done" in done.stdout
+        words = f"({damaged.parent.name}): {damaged}: line {number} is damaged"
+        assert words in done.stdout
+        assert "MLflow does not take" not in done.stdout
+        assert "MLflow has not got everything: " in done.stderr
+        assert f"{damaged}: line {number} is damaged" in done.stderr
+        assert f"{older}: line 1 is damaged" in done.stderr
+        assert damaged.read_bytes() == before
+        with sqlite3.connect(root / "mlflow.db") as db:
+            assert db.execute("select count(*) from runs where status = 'FINISHED'"
+                              ).fetchone() == (3,)
+    expected = leavings(finished / "root")[torn.parent.name]
+    assert (reading.repeatable(reading.read(torn.parent)[0]),
+            (torn.parent / "final.safetensors").read_bytes()) == expected
+
+
+def test_mlflow_has_every_run_whole(finished: Path) -> None:
+    with sqlite3.connect(finished / "root" / "mlflow.db") as db:
+        runs = db.execute("select run_uuid, status from runs where lifecycle_stage = 'active'"
+                          ).fetchall()
+        assert [status for _, status in runs] == ["FINISHED"] * 4
+        for uuid, _ in runs:
+            tags = dict(db.execute("select key, value from tags where run_uuid = ?", (uuid,)))
+            folder = finished / "root" / "runs" / "tiny" / tags["run_id"]
+            expected = sorted(
+                (key, record["step"], record["t"], value) for record in reading.read(folder)[0]
+                if record["kind"] in ("metrics", "system")
+                for key, value in record["values"].items())
+            assert sorted(db.execute(
+                "select key, step, timestamp, value from metrics where run_uuid = ?", (uuid,)
+            ).fetchall()) == expected
+
+
+def test_the_summary_names_every_variant_and_score(finished: Path) -> None:
+    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root")
+    for word in ("d_accuracy_real", "d_accuracy_fake", "nearest_train_mse", "plain", "saturating",
+                 "baseline", "95% interval"):
+        assert word in done.stdout
+
+
+def test_json_lines_are_json_and_end_with_every_run(finished: Path) -> None:
+    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root", "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[-1]["event"] == "end"
+    assert [r["state"] for r in lines[-1]["runs"]] == ["FINISHED"] * 4
+    assert set(lines[-1]["runs"][0]["scores"]) == {"d_accuracy_real", "d_accuracy_fake",
+                                                    "nearest_train_mse"}
+
+
+def test_on_a_terminal_a_table_is_drawn_in_place(tmp_path: Path) -> None:
+    """Under a pseudo-terminal: a live table while it trains, the summary after it, status 0."""
+    import pty
+
+    argv = [*GAN_BENCH, "run", str(write_experiment(tmp_path)), "--root", str(tmp_path / "root"),
+            "--set", "seeds=[0]", "--set", "base.steps=200"]
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover
+        os.execve(argv[0], argv, {**os.environ, "TERM": "xterm", "COLUMNS": "140", "LINES": "40"})
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal closes with the process
+        while chunk := os.read(terminal, 65536):
+            shown += chunk
+    _, status = os.waitpid(pid, 0)
+    text = shown.decode()
+    assert os.waitstatus_to_exitcode(status) == 0, text
+    assert "Traceback" not in text
+    for heading in ("variant", "seed", "state", "step", "steps/s", "D loss", "G loss",
+                    "last score", "left"):
+        assert heading in text
+    assert "200/200" in text
+    assert "RUNNING" in text
+    assert "2 of 2 ended" in text
+    assert text.index("2 of 2 ended") < text.index("95% interval")
+
+
+def test_plan_shows_states(finished: Path) -> None:
+    done = gan_bench("plan", finished / "tiny.yaml", "--root", finished / "root", "--json")
+    assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["FINISHED"] * 4
+    fresh = gan_bench("plan", finished / "tiny.yaml", "--root", finished / "no")
+    assert fresh.stdout.count("WAITING") == 4
+    assert not (finished / "no").exists()
+
+
+def test_sample_writes_a_picture_or_an_array(finished: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    folder = next((finished / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
+    png, npz = tmp_path / "a.png", tmp_path / "a.npz"
+    for command, out in ((gan_bench, png), (here, npz)):
+        done = command("sample", folder.name[:8], "--root", finished / "root", "-n", 70, "-o", out)
+        assert done.returncode == 0, done.stderr
+    assert png.read_bytes().startswith(b"\x89PNG")
+    images = np.load(npz)["images"]
+    assert (images.shape, images.dtype) == ((70, 16, 16, 1), np.uint8)
+    assert images.std() > 1
+    unknown = here("sample", "zzz", "--root", finished / "root", "-o", png)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+
+
+def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[str, str]) -> None:
+    done = run(tmp_path, "root", "--set",
+               "variants={good: {}, bad: {loss: explosive}, dead: {loss: deadly}}",
+               "--set", "seeds=[0]", env=plugin)
+    assert done.returncode == 1
+    assert "FAILED bad seed 0" in done.stdout
+    assert "boom at last" in done.stdout
+    assert "KILLED dead seed 0" in done.stdout
+    assert "SIGKILL" in done.stdout
+    assert "taken up again (2 of 2)" in done.stdout
+    assert "taken up again (3" not in done.stdout
+    assert "1 of 3 runs are done" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
+        status = dict(db.execute(
+            "select t.value, r.status from runs r join tags t on t.run_uuid = r.run_uuid "
+            "where t.key = 'variant'").fetchall())
+    assert status == {"good": "FINISHED", "bad": "FAILED", "dead": "KILLED"}
+    artifacts = [p.read_text() for p in tmp_path.glob("root/artifacts/tiny/*/artifacts/log.txt")]
+    assert sum("boom at last" in text and "Traceback" in text for text in artifacts) == 1
+    logs = [(p.parent, p.read_text()) for p in tmp_path.glob("root/runs/tiny/*/log.txt")]
+    assert sum("boom at last" in text for _, text in logs) == 1
+
+
+def test_sync_copies_everything_into_another_store(finished: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/other.db"
+    done = gan_bench("sync", "--root", finished / "root", "--to", uri)
+    assert (done.returncode, done.stdout) == (0, "4 runs, 4 brought up to date\n")
+    again = here("sync", "--root", finished / "root", "--to", uri)
+    assert (again.returncode, again.stdout) == (0, "4 runs, 0 brought up to date\n")
+    rows = []
+    for database in (finished / "root" / "mlflow.db", tmp_path / "other.db"):
+        with sqlite3.connect(database) as db:
+            rows.append(sorted(db.execute(
+                "select t.value, m.key, m.timestamp, m.step, m.value from metrics m join tags t "
+                "on t.run_uuid = m.run_uuid where t.key = 'run_id'").fetchall()))
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 100
+    nothing = here("sync", "--root", tmp_path / "nothing")
+    assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
+
+
+def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "root" / "runs", tmp_path / "runs")
+    file = next(tmp_path.glob("runs/tiny/*/journal.jsonl"))
+    file.write_text(file.read_text().replace(f'"numerics": {NUMERICS}', '"numerics": 0', 1))
+    done = gan_bench("plan", finished / "tiny.yaml", "--root", tmp_path)
+    assert f"{file.parent.name}: numerics 0 and now {NUMERICS}" in done.stdout
+    assert done.stdout.count("and now") == 1
+    other = gan_bench("plan", finished / "tiny.yaml", "--root", tmp_path, "--set", "base.steps=7")
+    assert "4 older runs of tiny" in other.stdout
+    assert other.stdout.count("WAITING") == 4

@@ -1,0 +1,70 @@
+"""A disk that fills up, a memory that does not suffice: the others go on, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.faults import differences
+from helpers.launching import GAN_BENCH, PLUGIN
+from helpers.runs import write_experiment
+
+TEN = """\
+{a: {}, b: {loss: saturating}, c: {batch_size: 16}, d: {d_steps: 2}, e: {ema: 0.9},
+ f: {order: g_first}, g: {d_optimizer: rmsprop},
+ diverges: {d_optimizer: {name: sgd, lr: 1.0e+30}}, huge: {model: {name: mlp, width: 4096}},
+ raises: {loss: explosive}}
+"""
+ADDRESS_SPACE = 8 * 2**30  # enough for torch, and not for G, D, gradients and two moments of `huge`
+
+
+def test_seven_of_ten_finish(tmp_path: Path, plugin: dict[str, str]) -> None:
+    """One raises, one diverges, one exceeds the memory that `ulimit -v` leaves."""
+    assert "boom at last" in PLUGIN
+    done = subprocess.run(
+        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
+         f"variants={TEN}", "--set", "seeds=[0]", "--set", "base.steps=20"],
+        capture_output=True, text=True, check=False, timeout=240, env={**os.environ, **plugin},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE)))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "8 of 10 runs are done" in done.stdout
+    ends = {line.split()[1]: line for line in done.stdout.splitlines()
+            if line.startswith(("FAILED", "DIVERGED", "KILLED"))}
+    assert set(ends) == {"diverges", "huge", "raises"}
+    assert ends["diverges"].startswith("DIVERGED")
+    assert "not finite at step" in ends["diverges"]
+    assert "out of memory with batch_size 32 (peak" in ends["huge"]
+    assert "boom at last" in ends["raises"]
+    for variant in "abcdefg":
+        assert f" {variant} seed 0: FINISHED at step 20" in done.stdout
+
+
+def test_a_full_disk_costs_nothing_but_time(undisturbed: Path, tmp_path: Path) -> None:
+    """The root is a small tmpfs, in a mount namespace of its own; then there is room again."""
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system in a namespace (unshare -rm)")
+    shutil.copy(undisturbed / "storm.yaml", tmp_path)
+    (tmp_path / "small").mkdir()
+    command = (f"{sys.executable} -m gan_bench.cli.app run storm.yaml --root small "
+               f"--checkpoint-every 0.1 --slots 1")
+    (tmp_path / "full.sh").write_text(f"""\
+mount -t tmpfs -o size=11m tmpfs small
+{command} > first.txt 2>&1; echo $? >> first.txt
+mount -o remount,size=200m small
+{command} > second.txt 2>&1; echo $? >> second.txt
+cp -r small copy
+""")
+    subprocess.run(["unshare", "-rm", "sh", "full.sh"], cwd=tmp_path, check=True, timeout=240)
+    first, second = ((tmp_path / name).read_text() for name in ("first.txt", "second.txt"))
+    assert first.endswith("\n1\n"), first
+    assert "the disk is full (No space left on device): make room" in first
+    assert "Traceback" not in first
+    assert second.endswith("\n0\n"), second
+    assert "goes on after step" in second
+    assert differences(undisturbed / "undisturbed", tmp_path / "copy") == []

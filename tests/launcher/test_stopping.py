@@ -1,0 +1,141 @@
+"""Ending a launcher from outside: a signal, two, SIGKILL; and one that finds another at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers.launching import GAN_BENCH, gan_bench, run
+from helpers.runs import write_experiment
+
+from gan_bench.journal import reading
+
+
+def launched(tmp_path: Path) -> subprocess.Popen[str]:
+    """Start a long experiment, in a group of processes of its own."""
+    return subprocess.Popen(
+        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
+         "base.steps=1000000", "--slots", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+        # A test suite in the background of a shell runs with Ctrl-C ignored, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+
+
+def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Process]]:
+    """Start a long experiment; return it and its processes once two runs are under way."""
+    process = launched(tmp_path)
+    deadline = time.monotonic() + 180
+    while sum(len(reading.read(p.parent)[0]) > 3
+              for p in tmp_path.glob("root/runs/tiny/*/journal.jsonl")) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def gone(workers: Sequence[psutil.Process]) -> None:
+    assert len(workers) >= 3
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_writes_checkpoints_ends_the_workers_and_says_so(
+        tmp_path: Path, number: int, status: int) -> None:
+    process, workers = started(tmp_path)
+    os.killpg(process.pid, number)  # as a terminal does, and `timeout`
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, out + err
+    assert "the same command goes on" in err
+    assert "0 of 4 runs are done" in out
+    assert out.count("stopped by the user") == 4  # a line when it happens, and under the table
+    gone(workers)
+    for file in tmp_path.glob("root/runs/tiny/*/journal.jsonl"):
+        assert (file.parent / "checkpoint.pt").exists()
+    with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:
+        assert db.execute("select status, count(*) from runs group by status").fetchall() == [
+            ("KILLED", 2)]
+
+
+def test_stopping_while_it_starts_is_a_line(tmp_path: Path) -> None:
+    """The server that forks the workers is importing torch, and is sent the signal too."""
+    process = launched(tmp_path)
+    while not (servers := [p for p in psutil.Process(process.pid).children()
+                           if "forkserver" in " ".join(p.cmdline())]):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert err == "stopped; the same command goes on with what is not finished\n"
+    _, alive = psutil.wait_procs(servers, timeout=60)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_stopping_twice_stops_at_once(tmp_path: Path) -> None:
+    process, workers = started(tmp_path)
+    training = [w for w in workers if any(f.path.endswith(reading.FILE) for f in w.open_files())]
+    assert len(training) == 2
+    for worker in training:
+        worker.suspend()  # so that it cannot write its checkpoint
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("stopping"):
+            break
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, out + err
+    assert out.count("stopped by the user, before it could write a checkpoint") == 4
+    gone(workers)
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A launcher that was killed: its folder, id and processes, and what another said before it."""
+
+    folder: Path
+    pid: int
+    workers: Sequence[psutil.Process]
+    second: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def dead(tmp_path_factory: pytest.TempPathFactory) -> Dead:
+    """A launcher that found another at work, and was killed."""
+    folder = tmp_path_factory.mktemp("dead")
+    process, workers = started(folder)
+    second = run(folder, "root")
+    process.kill()
+    process.communicate()
+    return Dead(folder, process.pid, workers, second)
+
+
+def test_a_second_launcher_leaves(dead: Dead) -> None:
+    assert dead.second.returncode == 2
+    assert f"by process {dead.pid}" in dead.second.stderr
+
+
+def test_workers_die_with_the_launcher(dead: Dead) -> None:
+    gone(dead.workers)
+
+
+def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
+    gone(dead.workers)
+    assert gan_bench("sync", "--root", dead.folder / "root").returncode == 0
+    with sqlite3.connect(dead.folder / "root" / "mlflow.db") as db:
+        assert db.execute("select status, count(*) from runs group by status").fetchall() == [
+            ("KILLED", 2)]
+    plan = gan_bench("plan", dead.folder / "tiny.yaml", "--root", dead.folder / "root", "--set",
+                     "base.steps=1000000", "--json")
+    assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2

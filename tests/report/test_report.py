@@ -1,0 +1,522 @@
+"""From real runs in MLflow to a report's files, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.browser import gan_bench_ui
+from helpers.studies import edited, ended, gan_bench, of_run, write_study
+
+from gan_bench import load_results
+from gan_bench.cli.report import Asked, _names, make_report
+from gan_bench.compare.courses import Curve, courses
+from gan_bench.compare.findings import findings
+from gan_bench.errors import UserError
+from gan_bench.journal.lock import locked
+from gan_bench.report.exports import as_latex, as_markdown, latex
+from gan_bench.report.samples import BUDGET, MOST, Pictures, _few, shown
+from gan_bench.report.write import Written
+
+ALL = ["history.parquet", "pairs.csv", "report.html", "summary.csv", "table.md", "table.tex"]
+UNKNOWN = "delete from experiment_tags"  # so that nothing but the runs says what variants there are
+
+
+@pytest.fixture(autouse=True)
+def _no_warning() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        yield
+
+
+def report(root: Path, out: Path, *names: str, uri: str | None = None, **asked: Any) -> Written:
+    asked = {"formats": "csv", **asked}
+    return make_report(Asked(names or ("losses",), out=out, **asked), root, root, uri, "command",
+                       lambda line: None)
+
+
+def summary(out: Path, score: str = "fd_random") -> pd.DataFrame:
+    frame = pd.read_csv(out / "summary.csv", keep_default_na=False, na_values=[""])
+    return frame[frame["score"] == score].set_index("variant")
+
+
+def refused(*words: str) -> Any:
+    return pytest.raises(UserError, match=".*".join(map(re.escape, words)))
+
+
+@pytest.fixture(scope="module")
+def whole(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole report, as the command line writes it."""
+    out = tmp_path_factory.mktemp("whole") / "deep" / "er"
+    done = gan_bench("report", "losses", "--root", studies, "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    first, verdict, note, *more, page = done.stdout.splitlines()
+    assert note.startswith("  p: of no difference from ")
+    assert more == (["  p of what is called equivalent: of a difference beyond the margin, the "
+                     "larger of two one-sided tests"]
+                    if "equivalent" in (out / "table.md").read_text().partition("\n###")[0] else [])
+    assert first == "fd_random (lower is better)"
+    assert verdict.startswith("  sat ")
+    assert " plain " in verdict
+    assert page == str(out / "report.html")
+    return out
+
+
+def test_all_files_are_there_and_nothing_else(whole: Path) -> None:
+    assert sorted(file.name for file in whole.iterdir() if file.is_file()) == ALL
+    drawn = {file.name for file in (whole / "figures").iterdir()}
+    scores = ("fd_random", "classes_covered", "d_accuracy_real", "d_accuracy_fake")
+    assert {f"{score}-{what}.svg" for score in scores for what in ("seeds", "curves")} <= drawn
+    for name in ("fd_random-pairs", "dynamics", "samples", "samples-plain", "samples-sat"):
+        assert {f"{name}.{kind}" for kind in ("svg", "png", "pdf")} <= drawn
+    assert "d_accuracy_real-pairs.svg" not in drawn  # no direction of it is better
+    assert (whole / "report.html").stat().st_size < 2e6
+
+
+def test_the_tables_are_those_of_the_runs(studies: Path, whole: Path) -> None:
+    results = load_results("losses", root=studies)
+    scores = results.runs.groupby("variant", observed=True)["score.fd_random"]
+    table = summary(whole)
+    for name, numbers in (("mean", scores.mean()), ("sd", scores.std()), ("median",
+                          scores.median()), ("best", scores.min()), ("worst", scores.max())):
+        np.testing.assert_allclose(table[name], numbers, rtol=1e-9)
+    assert (table["n"] == 3).all()
+    assert (table["diverged"] == 0).all()
+    assert table["collapsed"].notna().all()
+    gap = scores.mean()["sat"] - scores.mean()["plain"]
+    assert table.loc["sat", "difference"] == pytest.approx(gap, rel=1e-9)
+    assert pd.isna(table.loc["plain", "difference"])
+    assert (table[["sd_latents", "sd_seeds"]] >= 0).all(axis=None)
+    assert summary(whole, "d_accuracy_real")["best"].isna().all()
+    pairs = pd.read_csv(whole / "pairs.csv")
+    assert pairs.loc[pairs["score"] == "fd_random", ["variant", "against"]].values.tolist() == [
+        ["sat", "plain"]]
+    history = pd.read_parquet(whole / "history.parquet")
+    pd.testing.assert_frame_equal(history, results.history, check_categorical=False)
+
+
+def test_best_checkpoint_and_area_are_beside_the_final_score(studies: Path, whole: Path) -> None:
+    history = load_results("losses", root=studies).history
+    curve = history[history["metric"] == "eval/fd_random"].groupby(["variant", "run"],
+                                                                   observed=True)["value"]
+    table = summary(whole)
+    best = curve.min().groupby("variant", observed=True).mean()
+    area = curve.mean().groupby("variant", observed=True).mean()  # of two points, as it happens
+    np.testing.assert_allclose(table["best_checkpoint"], best, rtol=1e-9)
+    np.testing.assert_allclose(table["area_under_curve"], area, rtol=1e-9)
+
+
+def curve(values: list[float], status: str = "FINISHED", variant: str = "a", seed: int = 0,
+          ) -> Curve:
+    steps = np.arange(1.0, len(values) + 1) * 10
+    return Curve(variant, seed, status, steps, steps / 2, np.array(values))
+
+
+def test_courses_in_closed_form() -> None:
+    runs = [curve([5, 1, 3]), curve([9, 3, 5], seed=1), curve([9], "DIVERGED", seed=2),
+            curve([8, 6, 4], variant="b"), curve([8, 4], "KILLED", variant="b", seed=1)]
+    a, b = courses(runs, "lower", "a").values()
+    assert (a.best.value, a.area.value) == (2.0, (2.5 + 5) / 2)  # trapezia: 2.5 and 5
+    assert a.best.note == "over the 2 of 3 runs that did not diverge"
+    assert a.threshold == 4.0  # of the last ones, 3 and 5
+    assert a.steps is not None
+    assert b.steps is not None
+    assert (a.steps.n, a.steps.reached, b.steps.n, b.steps.reached) == (3, 2, 1, 1)
+    assert (a.steps.median.value, b.steps.median.value) == (20.0, 30.0)
+    assert a.steps.mean == 20 + 10 / 3  # the one that diverged is not there at 30 either
+    assert b.seconds is not None
+    assert b.seconds.median.value == 15.0
+    # The quickest never gets there: that does not make the one that does look like half of them.
+    quick = replace(curve([9, 8, 7], seed=1), seconds=np.array([1.0, 2.0, 3.0]))
+    (half,) = courses([curve([5, 1, 3]), quick, curve([9, 9, 9], seed=2)], "lower", "a").values()
+    assert half.seconds is not None
+    assert half.steps is not None
+    assert (half.seconds.reached, half.steps.reached) == (1, 1)
+    assert np.isnan([half.seconds.median.value, half.steps.median.value]).all()
+    assert courses(runs, None, "a")["a"].steps is None
+    assert courses(runs, "higher", "a")["b"].best.value == 8.0
+
+
+def test_tables_for_papers(whole: Path) -> None:
+    tex, md = (whole / "table.tex").read_text(), (whole / "table.md").read_text()
+    assert tex.count(r"\toprule") == tex.count(r"\end{table}") == 4
+    rows = [line for line in tex.splitlines() if line.startswith("  sat &")]
+    assert len(rows) == 4
+    assert all(line.count("&") == 7 and line.endswith(r"\\") for line in rows)
+    assert r"fd\_random" in tex
+    lines = [line for line in md.splitlines() if line.startswith("| sat")]
+    assert len(lines) == 4
+    assert all(line.count("|") == 9 for line in lines)
+
+
+def test_what_latex_and_markdown_would_take_for_commands(studies: Path, tmp_path: Path) -> None:
+    name = r"a_b & 50% $x$ #1 {y} ~ ^ \input{z} | <b>"
+    uri = edited(studies, tmp_path, [
+        f"update tags set value = '{name}' where key = 'variant' and value = 'sat'",
+        UNKNOWN])
+    found = findings(load_results("losses", uri, tmp_path))
+    tex, md = as_latex(found), as_markdown(found)
+    assert (r"a\_b \& 50\% \$x\$ \#1 \{y\} \textasciitilde{} \textasciicircum{} "
+            r"\textbackslash{}input\{z\} | <b>") in tex
+    row = next(line for line in md.splitlines() if line.startswith("| a"))
+    assert r"\| &lt;b&gt; |" in row
+    assert r"a\_b &amp; 50% $x$ \#1" in row
+    assert latex("two\nlines") == "two lines"
+
+
+def test_a_report_is_the_same_again_and_opens(studies: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    done = gan_bench("report", "losses", "--root", studies, "--out", out, "--open",
+                     env={"BROWSER": f"sh -c 'echo %s > {tmp_path}/opened'"})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "opened").read_text().strip() == (out / "report.html").as_uri()
+    for file in whole.rglob("*"):
+        if file.is_file():
+            assert (out / file.relative_to(whole)).read_bytes() == file.read_bytes(), file.name
+
+
+def test_metric_baseline_and_variants(studies: Path, tmp_path: Path) -> None:
+    done = report(studies, tmp_path, baseline="sat", metric="classes_covered")
+    assert done.lines[0] == "classes_covered (higher is better)"
+    table = summary(tmp_path)
+    assert (table["baseline"] == "sat").all()
+    assert pd.isna(table.loc["sat", "difference"])
+    done = report(studies, tmp_path, variants="sat")
+    assert list(summary(tmp_path).index) == ["sat"]
+    with refused("no finished run of losses has a score 'fd_randon'", "fd_random"):
+        report(studies, tmp_path, metric="fd_randon")
+    with refused("--baseline", "'plian'", "plain"):
+        report(studies, tmp_path, baseline="plian")
+    with refused("no runs of a variant 'plian'", "plain"):
+        report(studies, tmp_path, variants="sat,plian")
+    with refused("--baseline: plain is not among --variants"):
+        report(studies, tmp_path, variants="sat", baseline="plain")
+    with refused("--format", "'htm'", "html"):
+        report(studies, tmp_path, formats="htm")
+
+
+def test_names_with_commas_in_them() -> None:
+    known = ["a", "betas=[0.5, 0.9]", "b"]
+    assert _names("a,betas=[0.5, 0.9],b", known) == known
+    assert _names("b, a", known) == ["b", "a"]
+    assert _names("a,zzz", known) == ["a", "zzz"]
+    assert _names(None, known) == []
+
+
+def test_an_experiment_by_its_file(studies: Path, tmp_path: Path) -> None:
+    file = write_study(tmp_path, "losses", "{plain: {}, sat: {loss: saturating}}", sets=3)
+    file.write_text(file.read_text() + "baseline: sat\n")
+    report(studies, tmp_path / "out", str(file))
+    assert (summary(tmp_path / "out")["baseline"] == "sat").all()
+    with refused("--set"):
+        report(studies, tmp_path / "out", settings=["seeds=[0]"])
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["lossen"], ["no experiment 'lossen'", "losses"]),
+    (["losses", "losses"], ["named twice"]),
+    (["no.yaml"], ["no such file"]),
+    (["losses", "--tracking-uri", "http://127.0.0.1:9"], ["cannot read MLflow", "127.0.0.1:9"]),
+])
+def test_one_clear_line(studies: Path, tmp_path: Path, arguments: list[str],
+                        words: list[str]) -> None:
+    done = gan_bench("report", *arguments, "--root", studies, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") or "no.yaml" in words[0] + arguments[0]
+    for word in words:
+        assert word in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_finished_run(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        "update tags set value = 'RUNNING' where key = 'status'"])
+    with refused("losses has no finished run yet (6 RUNNING)"):
+        report(studies, tmp_path / "out", uri=uri)
+
+
+def test_all_runs_diverged(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        "update tags set value = 'DIVERGED' where key = 'status'"])
+    done = report(studies, tmp_path / "out", uri=uri, formats="html,csv,tex,md,parquet,figures")
+    assert "6 of 6 runs diverged; they count, and rank last" in done.lines
+    assert "every run diverged: there is no score to compare" in done.lines
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Every run diverged: there is no score to compare." in page
+    assert page.count("<td>DIVERGED</td>") == 12  # those that failed, and all of them
+
+
+def test_diverged_failed_and_nan_are_counted_apart(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        *ended("sat", 0, "DIVERGED", "d_loss is NaN at step 7"),
+        *ended("sat", 1, "FAILED", "out of memory"),
+        f"update metrics set is_nan = 1, value = 0 where key = 'eval/fd_random' and step = 20 and "
+        f"run_uuid = {of_run('plain', 2)}"])
+    done = report(studies, tmp_path / "out", uri=uri, formats="html,csv")
+    table = summary(tmp_path / "out")
+    assert table[["n", "diverged", "no_result"]].values.tolist() == [[3, 1, 0], [2, 1, 1]]
+    assert table["worst"].tolist() == [np.inf, np.inf]
+    assert (table["mean"] < 1e6).all()
+    assert table.loc["sat", "verdict"] == "inconclusive"
+    first = "\n".join(done.lines)
+    assert "1 of 6 runs have no result: 1 FAILED" in first
+    assert "1 of 6 runs diverged" in first
+    page = (tmp_path / "out" / "report.html").read_text()
+    for words in ("d_loss is NaN at step 7", "out of memory"):
+        assert f">{words}</td>" in page
+
+
+def test_one_seed(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        "update runs set lifecycle_stage = 'deleted' where run_uuid in (select run_uuid from tags "
+        "where key = 'seed' and value != '0')"])
+    done = report(studies, tmp_path / "out", uri=uri, formats="html,csv,figures")
+    assert "one seed of plain, sat: no intervals and no verdict" in done.lines[0]
+    assert "fewer than two runs" in done.lines[2]
+    table = summary(tmp_path / "out")
+    assert table[["mean_low", "sd", "p", "difference_low"]].isna().all(axis=None)
+    assert (table["note"].str.contains("one seed: no interval")).all()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<small>(one seed: no interval)</small>" in page
+
+
+def test_a_metric_that_some_runs_lack(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        f"delete from metrics where key like '%fd_random' and run_uuid = {of_run('sat', 1)}",
+        f"delete from tags where key = 'protocol.eval/fd_random' and run_uuid = "
+        f"{of_run('sat', 1)}"])
+    report(studies, tmp_path / "out", uri=uri)
+    table = summary(tmp_path / "out")
+    assert table[["n", "no_result"]].values.tolist() == [[3, 0], [2, 1]]
+    assert summary(tmp_path / "out", "classes_covered")["n"].tolist() == [3, 3]
+
+
+def test_the_newer_of_two_measurements_of_a_step_counts(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        f"insert into metrics select key, value + {value}, timestamp + {later}, run_uuid, step, "
+        f"is_nan from metrics where key = 'eval/fd_random' and step = 20 and value < 1000 and "
+        f"run_uuid = {of_run('sat', 1)}" for value, later in ((5000, 50), (7000, -50))])
+    runs = load_results("losses", uri, tmp_path).runs
+    score = runs[(runs["variant"] == "sat") & (runs["seed"] == 1)]["score.fd_random"].item()
+    assert 5000 < score < 6000
+
+
+def test_runs_that_were_not_measured_alike_are_not_compared(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        f"update tags set value = replace(value, '\"generated\": 100', '\"generated\": 999') where "
+        f"key = 'protocol.eval/fd_random' and run_uuid = {of_run('sat', 1)}"])
+    report(studies, tmp_path / "out", uri=uri, formats="html,csv")
+    table = summary(tmp_path / "out")
+    assert pd.isna(table.loc["sat", "mean"])
+    assert "generated" in table.loc["sat", "note"]
+    assert table.loc["plain", "n"] == 3
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "sat is not compared: not measured alike: generated" in page
+    assert "<dd>999</dd>" in page
+    assert "1 run of sat" in page
+    assert (pd.read_csv(tmp_path / "out" / "pairs.csv")["score"] != "fd_random").all()
+
+
+def test_two_program_versions_are_said_first(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        f"update tags set value = '9.9' where key = 'gan_bench_version' and run_uuid = "
+        f"{of_run('sat', 1)}"])
+    done = report(studies, tmp_path / "out", uri=uri, formats="html")
+    assert "runs of 2 program versions are compared" in done.lines[0]
+    assert "gan_bench 9.9" in done.lines[0]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.index("runs of 2 program versions are compared") < page.index("Verdicts</h2>")
+    assert len(re.findall(r"<td>gan_bench 9\.9, torch [^<]*</td>", page)) == 1
+
+
+def test_several_experiments(studies: Path, tmp_path: Path) -> None:
+    report(studies, tmp_path, "losses", "more")
+    table = summary(tmp_path)
+    assert list(table.index) == ["plain", "sat", "wide"]
+    assert (table["holm_over"].dropna() == 2).all()
+    assert len(pd.read_csv(tmp_path / "pairs.csv").query("score == 'fd_random'")) == 3
+    uri = edited(studies, tmp_path, [
+        "update tags set value = 'plain' where key = 'variant' and value = 'wide'", UNKNOWN])
+    report(tmp_path, tmp_path, "losses", "more", uri=uri)
+    assert list(summary(tmp_path).index) == ["losses/plain", "losses/sat", "more/plain"]
+    means = summary(tmp_path)["mean"].to_numpy()
+    np.testing.assert_allclose(means, table["mean"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("data", ["digits", "letters"])
+def test_experiments_that_were_not_measured_alike(studies: Path, tmp_path: Path, data: str) -> None:
+    uri = edited(studies, tmp_path, [
+        "update tags set value = replace(replace(value, '\"generated\": 100', '\"generated\": "
+        f"999'), '\"data\": \"digits', '\"data\": \"{data}') where "
+        f"key = 'protocol.eval/fd_random' and run_uuid = {of_run('wide', seed, 'more')}"
+        for seed in range(3)])
+    with refused("losses and more cannot be in one report", "generated 100 against 999"):
+        report(studies, tmp_path / "out", "losses", "more", uri=uri)
+
+
+def test_experiments_on_different_data(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        "update tags set value = replace(value, '\"data\": \"digits', '\"data\": \"letters') where "
+        f"key like 'protocol.%' and run_uuid = {of_run('wide', seed, 'more')}" for seed in range(3)
+    ] + ["update tags set value = 'plain' where key = 'variant' and value = 'wide'", UNKNOWN])
+    report(tmp_path, tmp_path / "out", "losses", "more", uri=uri, formats="html,csv,figures")
+    table = pd.read_csv(tmp_path / "out" / "summary.csv").query("score == 'fd_random'")
+    assert table[["experiment", "variant"]].values.tolist() == [
+        ["losses", "plain"], ["losses", "sat"], ["more", "plain"]]
+    assert table["difference"].notna().tolist() == [False, True, False]
+    assert (tmp_path / "out" / "figures" / "fd_random-profiles.pdf").exists()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "There is one variant, and nothing to compare it with." in page
+
+
+def test_a_lost_store_is_filled_again_from_the_journals(studies: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(studies / "runs", root / "runs")
+    journal = next((root / "runs" / "losses").glob("*/journal.jsonl"))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))  # it died before it could say how it ended
+    done = gan_bench("report", "losses", "--root", root, "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    frames = [load_results("losses", root=place) for place in (studies, root)]
+    assert (frames[1].runs["status"] == "KILLED").sum() == 1
+    assert frames[1].runs.loc[journal.parent.name, "why"] == "its process died without a word"
+    assert len(frames[1].history) == len(frames[0].history)
+    assert set(pd.read_csv(root / "reports" / "losses" / "summary.csv")["no_result"]) == {0, 1}
+    with closing(sqlite3.connect(root / "mlflow.db")) as db:  # and no other experiment
+        assert db.execute("select count(*) from experiments where name = 'more'").fetchone() == (0,)
+
+
+def test_a_store_of_somebody_elses_is_only_read(studies: Path, tmp_path: Path) -> None:
+    shutil.copytree(studies / "runs", tmp_path / "root" / "runs")
+    uri = edited(studies, tmp_path, [
+        f"delete from metrics where key like '%fd_random' and run_uuid = {of_run('sat', 1)}"])
+    for _ in range(2):
+        report(tmp_path / "root", tmp_path / "out", uri=uri)
+    assert summary(tmp_path / "out")["n"].tolist() == [3, 2]
+
+
+def test_a_server_gives_the_same_page_as_its_database(studies: Path, tmp_path: Path) -> None:
+    with gan_bench_ui(studies) as address:
+        report(studies, tmp_path / "a", uri=address, formats="html,csv")
+    report(studies, tmp_path / "b", formats="html,csv")
+    for name in ("report.html", "summary.csv", "pairs.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a" / "report.html").read_text().count("data:image/webp;base64,") == 18
+
+
+def test_an_experiment_that_is_being_run(studies: Path, tmp_path: Path) -> None:
+    with locked(studies / "runs" / "losses"):
+        done = gan_bench("report", "losses", "--root", studies, "--format", "csv", "--out",
+                         tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "losses is being run already, by process" in done.stderr
+    assert len(summary(tmp_path / "out")) == 2
+
+
+def test_a_report_that_fails_leaves_the_one_before(studies: Path, whole: Path, tmp_path: Path,
+                                                   ) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    (out / "summary.csv").write_text("before")
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    done = subprocess.run(  # files of no more than 100 KB: the page is larger, the tables are not
+        ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", sys.executable, "-m", "gan_bench",
+         "report", "losses", "--root", studies, "--out", out],
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+def test_a_report_replaces_its_own_files_and_no_others(studies: Path, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "figures" / "fid-seeds.png").write_text("of an earlier report")
+    (tmp_path / "figures" / "readme.txt").write_text("mine")
+    (tmp_path / "summary.csv").write_text("of an earlier report")
+    report(studies, tmp_path, formats="figures")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "figures" / "readme.txt").read_text() == "mine"
+    assert not (tmp_path / "figures" / "fid-seeds.png").exists()
+    assert (tmp_path / "summary.csv").read_text() == "of an earlier report"  # no csv was asked for
+
+
+def test_a_run_says_how_to_compare(studies: Path) -> None:
+    file = studies.parent / "losses.yaml"
+    store = f"sqlite:///{studies}/mlflow.db"  # the usual one, by its name
+    done = gan_bench("run", file, "--root", studies, "--tracking-uri", store)
+    where = f" --root {studies} --tracking-uri {store}"
+    done_line, compare = done.stdout.splitlines()[-2:]
+    assert done_line.endswith(f" runs are done. Look at them: gan-bench ui{where}")
+    assert compare == f"Compare them: gan-bench report losses --open{where}"
+
+
+def test_pictures_within_the_budget() -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+
+    def grid(side: int) -> bytes:
+        canvas = np.full((2 + 8 * (side + 2),) * 2 + (3,), 128, np.uint8)
+        for y in range(2, len(canvas), side + 2):
+            for x in range(2, len(canvas), side + 2):
+                canvas[y:y + side, x:x + side] = rng.integers(0, 256, (side, side, 3))
+        buffer = BytesIO()
+        Image.fromarray(canvas).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    small = shown(Pictures({"a": {0: {1: grid(4)}}}, [0], [1]))
+    assert small.notes == ()
+    assert (small.width, small.height) == (39, 39)  # 8 × 4 and 7 between them
+    assert Image.open(BytesIO(small.grids["a"][0][1])).format == "WEBP"
+    one = grid(32)
+    many = shown(Pictures({"a": {0: dict.fromkeys(range(30), one)}}, [0], [*range(30)]))
+    assert many.notes == ("16 of 64 samples of each grid",)
+    assert many.width == 4 * 32 + 3
+    sizes = [len(content) for content in many.grids["a"][0].values()]
+    assert len(sizes) == 30
+    assert BUDGET / 2 < sum(sizes) <= BUDGET
+    grids = Image.open(BytesIO(one)), Image.open(BytesIO(many.grids["a"][0][0]))
+    whole, part = (np.asarray(picture.convert("RGB")) for picture in grids)
+    for i in range(4):  # those of the upper left corner
+        np.testing.assert_array_equal(part[33 * i:33 * i + 32, 33:65],
+                                      whole[2 + 34 * i:34 + 34 * i, 36:68])
+
+
+@pytest.mark.parametrize(("variants", "seeds", "steps"), [(4, 5, 5), (2, 100, 100), (24, 10, 50),
+                                                          (100, 3, 3), (1, 1, 1)])
+def test_no_more_pictures_than_anyone_looks_through(variants: int, seeds: int, steps: int) -> None:
+    some, when = _few(variants, [*range(seeds)], [*range(0, 10 * steps, 10)])
+    assert variants * len(some) * len(when) <= MOST or (len(some), len(when)) == (1, 2)
+    assert when[-1] == 10 * (steps - 1)
+    assert when[0] == 0
+    if variants * seeds * steps <= MOST:
+        assert (len(some), len(when)) == (seeds, steps)
+
+
+def test_runs_of_one_variant_in_two_precisions_are_named(studies: Path, tmp_path: Path) -> None:
+    from gan_bench.report.write import first_of_all
+
+    line = "runs of plain were computed in different precisions (float32: 2 runs; bfloat16: 1 run)"
+    assert line not in first_of_all(load_results("losses", root=studies))
+    uri = edited(studies, tmp_path, [
+        f"update tags set value = 'bfloat16' where key = 'precision' and "
+        f"run_uuid = {of_run('plain', 1)}"])
+    assert line in first_of_all(load_results("losses", uri, studies))

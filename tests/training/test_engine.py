@@ -1,0 +1,179 @@
+"""The step, against the plain loop that a textbook would write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.runs import a_run
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+from gan_bench import rng
+from gan_bench.components.models import build_networks
+from gan_bench.components.optimizers import rate
+from gan_bench.registry import OPTIMIZERS
+from gan_bench.training.engine import Engine
+
+STEPS = 5
+
+
+def batches(step: int, count: int) -> list[Tensor]:
+    draws = torch.Generator().manual_seed(step)
+    return [torch.rand(32, 1, 16, 16, generator=draws) * 2 - 1 for _ in range(count)]
+
+
+def plain_loop(seed: int, saturating: bool, d_first: bool, share: bool, reduce: float,
+               d_steps: int) -> tuple[list[float], list[float], Tensor]:
+    """Train with sigmoid cross-entropy, two Adams and nothing else; return losses and weights."""
+    from gan_bench.registry import MODELS
+
+    networks = build_networks(MODELS.parse({"name": "mlp", "width": 16}), (1, 16, 16), seed)
+    g, d = networks.generator, networks.discriminator
+    g_adam, d_adam = (torch.optim.Adam(n.parameters(), 2e-4, (0.5, 0.999)) for n in (g, d))
+    ones, zeros = torch.ones(32), torch.zeros(32)
+    d_losses, g_losses = [], []
+    for step in range(1, STEPS + 1):
+        draws = rng.generator(seed, "latents", step)
+        latents = torch.randn(32, 100, generator=draws)
+        shared = g(latents) if share else None
+
+        def update_g(latents: Tensor, shared: Tensor | None) -> Tensor:
+            fake = g(latents) if shared is None else shared
+            logits = d(fake)
+            loss = -bce(logits, zeros) if saturating else bce(logits, ones)
+            g_adam.zero_grad()
+            loss.backward()
+            g_adam.step()
+            g_losses.append(loss.item())
+            return fake
+
+        if not d_first:
+            shared = update_g(latents, shared)
+        for real in batches(step, d_steps):
+            fake = shared if share else g(torch.randn(32, 100, generator=draws))
+            loss = (bce(d(real), ones) + bce(d(fake.detach()), zeros)) * reduce
+            d_adam.zero_grad()
+            loss.backward()
+            d_adam.step()
+        d_losses.append(loss.item())
+        if d_first:
+            update_g(latents, shared)
+    return d_losses, g_losses, torch.cat([p.detach().flatten() for p in g.parameters()])
+
+
+@pytest.mark.parametrize(("overrides", "saturating", "d_first", "share", "reduce", "d_steps"), [
+    ([], False, True, False, 0.5, 1),
+    (["base.loss=saturating"], True, True, False, 0.5, 1),
+    (["base.order=g_first", "base.share_fakes=true"], False, False, True, 0.5, 1),
+    (["base.order=g_first"], False, False, False, 0.5, 1),
+    (["base.share_fakes=true"], False, True, True, 0.5, 1),
+    (["base.d_loss_reduction=sum"], False, True, False, 1.0, 1),
+    (["base.d_steps=3"], False, True, False, 0.5, 3),
+])
+def test_step_is_the_plain_loop(tmp_path: Path, overrides: list[str], saturating: bool,
+                                d_first: bool, share: bool, reduce: float, d_steps: int) -> None:
+    spec = a_run(tmp_path, "variants={}", *overrides)
+    engine = Engine(spec, "cpu")
+    seen = [engine.step(step, batches(step, d_steps), observe=True)
+            for step in range(1, STEPS + 1)]
+    d_losses, g_losses, weights = plain_loop(spec.seed, saturating, d_first, share, reduce, d_steps)
+    assert [float(s["train/d_loss"]) for s in seen] == pytest.approx(d_losses, rel=1e-5)
+    assert [float(s["train/g_loss"]) for s in seen] == pytest.approx(g_losses, rel=1e-5)
+    ours = torch.cat([p.detach().flatten() for p in engine.generator.parameters()])
+    # Adam divides by the root of a gradient's square: where that is near 0, the last bit decides.
+    assert (ours - weights).abs().max() < STEPS * 2e-4 * 2
+    assert (ours - weights).abs().mean() < 1e-7
+
+
+def test_observing_changes_nothing(tmp_path: Path) -> None:
+    spec = a_run(tmp_path)
+    silent, watched = Engine(spec, "cpu"), Engine(spec, "cpu")
+    for step in range(1, STEPS + 1):
+        assert silent.step(step, batches(step, 1)) == {}
+        watched.step(step, batches(step, 1), observe=True)
+    assert weights_of(silent) == weights_of(watched)
+
+
+def test_observed_values_are_what_they_are_called(tmp_path: Path) -> None:
+    engine = Engine(a_run(tmp_path, "base.d_optimizer={lr: 1e-30}", "base.g_optimizer={lr: 1e-30}"),
+                    "cpu")
+    real = batches(1, 1)[0]
+    seen = {k: float(v) for k, v in engine.step(1, [real], observe=True).items()}
+    logits = engine.discriminator(real).detach()  # its weights have not moved
+    assert seen["train/d_real"] == pytest.approx(float(logits.sigmoid().mean()), rel=1e-5)
+    assert seen["train/d_loss_real"] == pytest.approx(float(bce(logits, torch.ones(32))), rel=1e-5)
+    assert seen["train/d_accuracy_real"] == pytest.approx(float((logits > 0).float().mean()))
+    assert seen["train/d_loss"] == pytest.approx(
+        (seen["train/d_loss_real"] + seen["train/d_loss_fake"]) / 2, rel=1e-6)
+    for name, network in (("g", engine.generator), ("d", engine.discriminator)):
+        squares = sum(float((p.grad**2).sum()) for p in network.parameters() if p.grad is not None)
+        assert seen[f"train/{name}_grad_norm"] == pytest.approx(squares**0.5, rel=1e-5)
+
+
+def test_average_follows_parameters_and_copies_buffers(tmp_path: Path) -> None:
+    engine = Engine(a_run(tmp_path, "base.ema=0.9"), "cpu")
+    expected = [p.detach().clone() for p in engine.generator.parameters()]
+    for step in range(1, 4):
+        engine.step(step, batches(step, 1))
+        expected = [0.9 * e + 0.1 * p.detach()
+                    for e, p in zip(expected, engine.generator.parameters(), strict=True)]
+    assert engine.ema is not None
+    for average, e in zip(engine.ema.parameters(), expected, strict=True):
+        torch.testing.assert_close(average, e)
+    pairs = list(zip(engine.ema.buffers(), engine.generator.buffers(), strict=True))
+    assert pairs
+    for average, buffer in pairs:
+        assert torch.equal(average, buffer)
+    assert engine.measured is engine.ema
+
+
+def test_first_non_finite_loss_is_remembered(tmp_path: Path) -> None:
+    engine = Engine(a_run(tmp_path), "cpu")
+    for step in range(1, 6):
+        real = batches(step, 1)
+        if step == 3:
+            real[0][0, 0, 0, 0] = float("nan")
+        engine.step(step, real)
+    assert int(engine.first_bad) == 3
+
+
+def test_sampling_leaves_the_generator_as_it_was(tmp_path: Path) -> None:
+    engine = Engine(a_run(tmp_path), "cpu")
+    engine.step(1, batches(1, 1))
+    before = weights_of(engine)
+    latents = torch.randn(10, 100)
+    first, again = engine.sample(latents), engine.sample(latents.flip(0)).flip(0)
+    torch.testing.assert_close(first, again)  # eval mode: no sample depends on its neighbours
+    assert weights_of(engine) == before
+    assert engine.generator.training
+
+
+def test_dropout_depends_on_the_step_and_not_on_the_past(tmp_path: Path) -> None:
+    spec = a_run(tmp_path, "base.model=mlp_dropout")
+    first, second = Engine(spec, "cpu"), Engine(spec, "cpu")
+    first.step(1, batches(1, 1))
+    torch.randn(5)
+    second.step(1, batches(1, 1))
+    assert weights_of(first) == weights_of(second)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in OPTIMIZERS])
+@pytest.mark.parametrize(("schedule", "halfway"), [("constant", 1.0), ("linear", 0.5),
+                                                   ("cosine", 0.5)])
+def test_schedules(tmp_path: Path, name: str, schedule: str, halfway: float) -> None:
+    spec = a_run(tmp_path, f"base.g_optimizer={{name: {name}, lr: 0.1, schedule: {schedule}}}",
+                 "base.steps=100")
+    assert rate(spec.g_optimizer, 1, 100) == pytest.approx(0.1)
+    assert rate(spec.g_optimizer, 51, 100) == pytest.approx(0.1 * halfway)
+    engine = Engine(spec, "cpu")
+    engine.step(51, batches(51, 1))
+    used = engine._optimizers[engine.generator].param_groups[0]["lr"]
+    assert used == pytest.approx(0.1 * halfway)
+    assert engine._optimizers[engine.discriminator].param_groups[0]["lr"] == pytest.approx(2e-4)
+
+
+def weights_of(engine: Engine) -> list[bytes]:
+    networks = (engine.generator, engine.discriminator)
+    return [v.numpy().tobytes() for n in networks for v in n.state_dict().values()]
