@@ -23,7 +23,7 @@ test-portable: $(READY)  ## tests of numbers with the kernels of three other pro
 	@failed=0; for kernels in "Haswell default SSE41" "Zen avx2 AVX2" "SkylakeX avx512 AVX512_CORE"; do \
 	  set -- $$kernels; echo "=== OpenBLAS $$1, ATen $$2, oneDNN $$3"; \
 	  OPENBLAS_CORETYPE=$$1 ATEN_CPU_CAPABILITY=$$2 ONEDNN_MAX_CPU_ISA=$$3 \
-	    $(BIN)/python -m pytest -n 4 --dist loadfile $(PORTABLE:%=tests/test_%.py) || failed=1; \
+	    $(BIN)/python -m pytest -n 4 --dist loadfile $(PORTABLE:%=tests/*/test_%.py) || failed=1; \
 	done; exit $$failed
 
 faults: $(READY)  ## 200 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback

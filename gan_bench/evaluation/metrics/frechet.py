@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gan_bench import rng
+from gan_bench.evaluation.features.base import FeatureError, Features
 from gan_bench.evaluation.features.gaussian import EPSILON, Gaussian, covariance, root_of, scatter
 from gan_bench.evaluation.metrics.base import check, on_extractors, once
 
