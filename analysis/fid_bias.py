@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from gan_bench import METRICS, UserError, draw, load_generator, load_results
 from gan_bench.compare.stats.summary import t_quantile
 from gan_bench.components import data as datasets
-from gan_bench.components.data.value_range import to_uint8
+from gan_bench.components.value_range import to_uint8
 from gan_bench.evaluation.evaluator import prepare
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal.layout import cache_of

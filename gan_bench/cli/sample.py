@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from gan_bench.atomic import replacing
-from gan_bench.components.data.value_range import to_uint8
+from gan_bench.components.value_range import to_uint8
 from gan_bench.errors import UserError
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.hardware import refuse_more_than_memory

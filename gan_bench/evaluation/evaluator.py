@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.components.data import Dataset
-from gan_bench.components.data.value_range import to_uint8
 from gan_bench.components.models import with_labels
+from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import EvaluateSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Say

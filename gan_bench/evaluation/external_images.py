@@ -24,7 +24,7 @@ from torch import Tensor
 from gan_bench.components.data.files import TAR, ZIP, check_unpacked, contents, sizes
 from gan_bench.components.data.image_folder import SUFFIXES, is_image
 from gan_bench.components.data.pixels import FORMATS, is_deep, resize, square
-from gan_bench.components.data.value_range import to_uint8
+from gan_bench.components.value_range import to_uint8
 from gan_bench.errors import UserError, one_line, printable
 from gan_bench.evaluation.features.base import evenly
 

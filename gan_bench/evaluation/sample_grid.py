@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_bench.components.data.value_range import to_uint8
+from gan_bench.components.value_range import to_uint8
 
 PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
 NEAREST = Image.Resampling.NEAREST

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gan_bench import rng
 from gan_bench.components.data import Dataset
-from gan_bench.components.data.value_range import to_float
 from gan_bench.components.models import with_labels
+from gan_bench.components.value_range import to_float
 from gan_bench.config.spec import RunSpec
 from gan_bench.evaluation.evaluator import nearest_picture
 from gan_bench.evaluation.sample_grid import sample_picture

@@ -31,7 +31,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
 def test_help_and_list_are_quick_and_light(tmp_path: Path) -> None:
     """What `plan`, `list` and `--help` import is checked, not their time, which is measured in
     benchmarks."""
-    code = ("import sys; from gan_bench import cli\nsys.argv = ['gan-bench', *{args}]\n"
+    code = ("import sys; from gan_bench.cli import app\nsys.argv = ['gan-bench', *{args}]\n"
             "try: app.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
             "heavy = {{'torch', 'mlflow', 'numpy', 'scipy', 'sklearn'}} & set(sys.modules)\n"
             "assert not heavy, heavy")

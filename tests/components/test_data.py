@@ -174,7 +174,7 @@ def test_damaged_cache_is_refused_then_made_anew(harm: str, tmp_path: Path) -> N
 RACER = """
 import sys
 from pathlib import Path
-from gan_bench.data import prepare
+from gan_bench.components.data import prepare
 from gan_bench.registry import DATASETS
 cache = Path(sys.argv[1])
 DATASETS.build(DATASETS.parse("digits"), cache, print)  # imports done before the race

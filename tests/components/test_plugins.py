@@ -24,9 +24,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gan_bench.losses import Loss
-from gan_bench.models import Networks
-from gan_bench.penalties import Penalty
+from gan_bench.components.losses import Loss
+from gan_bench.components.models import Networks
+from gan_bench.components.penalties import Penalty
 from gan_bench.registry import LOSSES, MODELS, PENALTIES, ModelFacts, PenaltyFacts
 
 
@@ -313,7 +313,7 @@ def test_what_states_no_facts_is_named(tmp_path: Path) -> None:
 def brightness(extractor: str, reference: str | None) -> str:
     """A plug-in's metric: the mean of what it sees of the samples."""
     return (
-        "from gan_bench.metrics import refuses_vectors\n"
+        "from gan_bench.evaluation.metrics.base import refuses_vectors\n"
         "from gan_bench.registry import METRICS, MetricFacts\n"
         f"@METRICS.register('brightness', MetricFacts(better=None, extractor={extractor!r},\n"
         f"                  reference={reference!r}, refuses=refuses_vectors))\n"

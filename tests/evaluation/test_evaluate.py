@@ -16,8 +16,8 @@ from gan_bench import rng
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.components.data.gaussians import modes
-from gan_bench.components.data.value_range import to_uint8
 from gan_bench.components.models import Networks, build_networks
+from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.evaluator import Evaluator, generate, prepare

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gan_bench.components.data.pixels import decode
-from gan_bench.components.data.value_range import to_float, to_uint8
+from gan_bench.components.value_range import to_float, to_uint8
 from gan_bench.errors import UserError
 from gan_bench.evaluation.external_images import read_images
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.utils import make_grid
 
-from gan_bench.components.data.value_range import to_float
+from gan_bench.components.value_range import to_float
 from gan_bench.evaluation.sample_grid import sample_picture
 
 

@@ -27,7 +27,7 @@ def run(tmp_path: Path, root: str, *more: object, env: dict[str, str] | None = N
 
 PLUGIN = '''\
 from gan_bench.registry import LOSSES
-from gan_bench.losses import non_saturating
+from gan_bench.components.losses import non_saturating
 
 @LOSSES.register("explosive")
 def explosive(*, at: int = 3):

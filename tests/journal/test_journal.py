@@ -165,7 +165,7 @@ def test_a_record_survives_sigkill(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from gan_bench.recording import Journal
+from gan_bench.journal.writing import Journal
 record = Journal(Path({str(tmp_path)!r}))
 for step in range(100):
     record.metrics(step, {{"a": float(step)}})

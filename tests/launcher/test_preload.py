@@ -7,7 +7,7 @@ import sys
 
 SHOWN = """
 import gc, sys
-import gan_bench.preload
+import gan_bench.launcher.preload
 print(gc.get_freeze_count() > 100_000, "scipy.linalg" in sys.modules,
       "PIL.PngImagePlugin" in sys.modules)
 """

@@ -144,7 +144,7 @@ def test_mlflow_cannot_write_everywhere(tmp_path: Path, name: str, good: bool) -
 
 
 def test_launchers_that_start_at_once_share_one_database(tmp_path: Path) -> None:
-    script = ("import sys, pathlib; from gan_bench.tracking.mirror import *; "
+    script = ("import sys, pathlib; from gan_bench.tracking.client import *; "
               "open_store(pathlib.Path(sys.argv[1]))")
     processes = [subprocess.Popen([sys.executable, "-c", script, tmp_path],
                                   stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -255,9 +255,10 @@ def test_a_server_has_its_own_page(tmp_path: Path) -> None:
 
 def test_light_commands_do_not_import_mlflow(fresh: bytes, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(fresh)
-    script = ("import sys, pathlib; from gan_bench import mirror; r = pathlib.Path(sys.argv[1]); "
-              "assert not mirror.mirrored(r, mirror.resolve_uri(r, None)); "
-              "mirror.check_sqlite(r / 'mlflow.db', r); "
+    script = ("import sys, pathlib; r = pathlib.Path(sys.argv[1]); "
+              "from gan_bench.tracking import address, client, cursor, database, mirror; "
+              "assert not cursor.mirrored(r, address.resolve_uri(r, None)); "
+              "database.check_sqlite(r / 'mlflow.db', r); "
               "assert not {'mlflow', 'torch', 'numpy', 'alembic'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
     assert not has_run(tmp_path / "mlflow.db", "0" * 32)

@@ -11,7 +11,7 @@ from helpers.runs import a_run
 from torch import nn
 
 from gan_bench.components import data
-from gan_bench.components.data.value_range import to_float, to_uint8
+from gan_bench.components.value_range import to_float, to_uint8
 from gan_bench.config.spec import RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.schema import Record
