@@ -117,7 +117,8 @@ def test_the_command_makes_nothing_anywhere(tmp_path: Path, name: str, command: 
 
 @pytest.mark.parametrize("name", [n for n in STRANGE if n != "_a"])
 def test_a_plug_in_gives_no_path_for_a_name(name: str) -> None:
-    kind: Registry[object, NoFacts] = Registry("loss", "gan_bench.losses", NoFacts)
+    kind: Registry[object, NoFacts] = Registry(
+        "loss", NoFacts, "gan_bench.components.losses", "gan_bench.losses")
     with pytest.raises(ValueError, match="is no name for a loss"):
         kind.register(name)(lambda: object())
 
@@ -540,7 +541,7 @@ FORBIDDEN = {
     "pandas.read_pickle", "subprocess.getoutput", "subprocess.getstatusoutput",
 }
 # dinov2 is fetched from its makers' repository, and says so, when a metric asks for it.
-KNOWN = {("features/dinov2.py", "torch.hub.load")}
+KNOWN = {("evaluation/features/dinov2.py", "torch.hub.load")}
 
 
 def dangers(source: str) -> list[str]:

@@ -201,9 +201,9 @@ def test_a_line_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None
     code = f"""
 import resource
 from pathlib import Path
-from gan_bench import journal, recording
+from gan_bench.journal import reading, writing
 folder = Path({str(tmp_path)!r})
-record = recording.Journal(folder)
+record = writing.Journal(folder)
 record.metrics(1, {{"a": 1.0}})
 size = (folder / reading.FILE).stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, resource.RLIM_INFINITY))

@@ -25,7 +25,7 @@ from gan_bench.journal import drift, reading, writing
 from gan_bench.journal.layout import remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.status import Outcome, Progress, state_of
-from gan_bench.registry import MODELS
+from gan_bench.registry import MODELS, ModelFacts
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import BEFORE, FILE, Cadence, Checkpoint
 from gan_bench.training.run import prepare, run_one
@@ -451,7 +451,8 @@ def test_noise_of_any_layer_repeats_after_a_resume(tmp_path: Path, monkeypatch: 
         return Networks(generator, discriminator, "xavier")
 
     monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
-    MODELS.register("noisy", refuses=lambda shape, **arguments: None)(noisy)
+    facts = ModelFacts(refuses=lambda shape, **arguments: None)
+    MODELS.register("noisy", facts)(noisy)
     results = []
     for name, steps in (("whole", None), ("stopped", 3)):
         folder = tmp_path / name
