@@ -11,6 +11,7 @@ from gan_bench import registry
 from gan_bench.config.amount import AMOUNT_SCHEMA, PERCENT, Amount, parse_amount
 from gan_bench.config.checks import steps_of, why_not
 from gan_bench.config.curve_mean import CurveMean
+from gan_bench.config.declared import comparison_tag
 from gan_bench.config.grid import Variant
 from gan_bench.config.problems import Problems, _look_further, _settings, _until_enough
 from gan_bench.config.spec import (
@@ -128,9 +129,15 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
     if errors.lines:
         raise errors.raised()
     runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
-    return ExperimentSpec(name=file.name, question=file.question.strip(), baseline=baseline,
+    spec = ExperimentSpec(name=file.name, question=file.question.strip(), baseline=baseline,
                           runs=runs, paired=file.paired, margin=file.margin, recipes=recipes,
                           curve_means=file.curve_means)
+    try:
+        comparison_tag(spec.declared)
+    except ValueError as error:
+        errors.add((), str(error))
+        raise errors.raised() from None
+    return spec
 
 
 def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,

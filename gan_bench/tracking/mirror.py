@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gan_bench.config.declared import comparison_tag
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
@@ -60,7 +61,10 @@ class Mirror:
             if found is None:
                 self._client.create_experiment(name, (home / name).as_uri() if home else None)
                 found = self._client.get_experiment_by_name(name)
-            tag = tags.about(read_about(folder))
+            try:
+                tag = comparison_tag(read_about(folder))
+            except ValueError as error:
+                raise MirrorError(f"{folder / 'about.json'}: {error}") from None
             if found and found.lifecycle_stage == "active" and found.tags.get(tags.ABOUT) != tag:
                 self._client.set_experiment_tag(found.experiment_id, tags.ABOUT, tag)
         assert found is not None, "it was there or has just been made"

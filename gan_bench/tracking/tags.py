@@ -14,15 +14,6 @@ from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Record, Status
 
 ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
-LONGEST = 5000  # characters of such a tag: MLflow 3.11 takes no more
-
-
-def about(facts: Mapping[str, Any]) -> str:
-    """Return the tag of an experiment; without its variants where they would make it too long."""
-    kept = {k: v for k, v in facts.items() if k != "differs"}
-    text = json.dumps(kept)
-    return text if len(text) <= LONGEST else json.dumps(
-        {k: v for k, v in kept.items() if k not in ("variants", "margin", "settings")})[:LONGEST]
 
 
 def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -12,6 +12,7 @@ from gan_bench.cli.plan import as_text
 from gan_bench.components.optimizers import Schedule
 from gan_bench.config.amount import Amount
 from gan_bench.config.checks import SCHEDULES
+from gan_bench.config.declared import TAG_LIMIT, comparison_tag
 from gan_bench.config.differences import differences
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec
@@ -407,3 +408,47 @@ def test_a_margin_that_means_nothing_is_refused(tmp_path: Path, margin: str, mes
     assert len(found) == 1
     assert found[0].startswith("x.yaml:8:")
     assert message in found[0]
+
+
+LONG = {"question": "Why?", "baseline": "plain", "paired": True, "margin": "5%",
+        "command": "gan-bench run x.yaml", "curve_means": {}}
+
+
+@pytest.mark.parametrize("facts", [
+    {"question": "变" * 820, "variants": ["plain", "b"], "settings": {}},
+    {"variants": [f"{n:018d}" for n in range(81)],
+     "settings": {f"{n:018d}": "a" * 12 for n in range(81)}},
+    {"question": '"\n' * 6000, "variants": ["v" * 60] * 90},
+    {"question": "变" * 9000}, {"question": "\ud800" * 6000}, {"command": "c" * 6000},
+])
+def test_a_tag_that_is_too_long_keeps_what_the_verdicts_need(facts: dict[str, object]) -> None:
+    facts = {**LONG, **facts}
+    text = comparison_tag(facts)
+    assert len(text) <= TAG_LIMIT
+    assert text.encode()
+    held = json.loads(text)
+    for key in ("baseline", "paired", "margin", "curve_means"):
+        assert held[key] == facts[key]
+    if len(str(facts["question"])) > TAG_LIMIT:
+        assert held["question"].endswith("…")
+        assert len(text) > TAG_LIMIT - 10
+        assert "variants" not in held
+    else:
+        assert held["question"] == facts["question"]
+
+
+def test_variants_go_after_the_settings_and_not_before() -> None:
+    names = [f"{n:018d}" for n in range(81)]
+    settings = dict.fromkeys(names, "a" * 12)
+    held = json.loads(comparison_tag({**LONG, "variants": names, "settings": settings}))
+    assert held["variants"] == names
+    assert "settings" not in held
+    short = json.loads(comparison_tag({**LONG, "variants": ["a"], "settings": {"a": "b"}}))
+    assert short == {**LONG, "variants": ["a"], "settings": {"a": "b"}}
+
+
+def test_curve_means_that_no_tag_holds_are_refused_before_any_run(tmp_path: Path) -> None:
+    mean = "{of: train/g_grad_norm, steps: [1, 10]}"
+    many = "".join(f"  {'x' * 50}{n}: {mean}\n" for n in range(60))
+    (line,) = errors(tmp_path, f"{SMALL}  log_every: 5\ncurve_means:\n{many}")
+    assert "of MLflow's tag of the experiment, which holds 5,000" in line
