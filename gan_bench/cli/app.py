@@ -1,7 +1,4 @@
-"""The command line: options only. What a command does is in the file of its name beside this one.
-
-What a command does not need, it does not import.
-"""
+"""The command line: options only. Each command imports the file beside this one that does it."""
 
 from __future__ import annotations
 
@@ -22,16 +19,21 @@ from gan_bench.cli.options import (
     Root,
     Set,
     Uri,
+    Version,
     parse_data_set,
     to_stderr,
     wide_console,
 )
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                  help="Compare GAN variants over fixed seeds, tracked in MLflow.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 extractor = typer.Typer(no_args_is_help=True, help="The feature extractors that are trained here.")
 app.add_typer(extractor, name="extractor")
+
+
+@app.callback()
+def program(version: Version = False) -> None:
+    """Compare GAN variants over fixed seeds, tracked in MLflow."""
 
 
 @app.command()

@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import gan_bench
 from gan_bench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gan_bench.registry import Part
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end the program, if that is wanted."""
+    if wanted:
+        print(f"gan-bench {gan_bench.__version__}")
+        raise typer.Exit
+
 
 File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
 Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
@@ -29,6 +38,8 @@ Uri = Annotated[str | None, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKI
                                          help="MLflow's store. [default: mlflow.db in the root]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
 ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
+Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,
+                                       help="Print the version, and nothing else.")]
 ROOT, DATA = Path("mlruns"), Path("data")  # the defaults of --root and --data
 
 
