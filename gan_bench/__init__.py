@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gan_bench.training.run import prepare, run_one
     from gan_bench.training.trained import draw, load_generator
 
+    __version__: str
+
 _HOMES = {
     "Results": "compare.results", "load_results": "compare.results",
     "SpecError": "errors", "UserError": "errors",
@@ -46,6 +48,17 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'gan_bench' has no attribute {name!r}")
     return getattr(importlib.import_module(f"gan_bench.{_HOMES[name]}"), name)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gan_bench")
+    except PackageNotFoundError:  # the folder is on the path, and not installed
+        return "unknown"

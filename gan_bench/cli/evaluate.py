@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from gan_bench import rng
+from gan_bench.cli.options import parse_data_set
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
+from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec, data_facts, describe_shape
 from gan_bench.errors import UserError
 from gan_bench.evaluation.evaluator import (
@@ -49,9 +51,32 @@ from gan_bench.training.trained import find_run, load_generator
 
 Say = Callable[[str], None]
 Side = Literal["train", "test"] | None
+SIDES: dict[str | None, Side] = {None: None, "train": "train", "test": "test"}
 # Measured by default, as far as they apply: what needs no download and no discriminator.
 USUAL = ("fd_classifier", "kd_classifier", "precision_classifier", "recall_classifier",
          "classifier_score", "fd_random", "nearest_train_mse", "high_quality", "modes_covered")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The options of `gan-bench evaluate` as the user types them.
+
+    Attributes:
+        data_set: A name, or a YAML mapping.
+        image_size: The data set's image_size.
+        experiment: The file that data set, metrics and number of samples are taken from.
+        metrics: Names, separated by commas.
+        samples, split, resize, log: As in `Wanted`.
+    """
+
+    data_set: str | None = None
+    image_size: int | None = None
+    experiment: Path | None = None
+    metrics: str | None = None
+    samples: int | None = None
+    split: str | None = None
+    resize: bool = False
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +119,48 @@ class Report:
     classes: dict[str, float] = field(default_factory=dict)
     journalled: dict[str, float] = field(default_factory=dict)
     not_alike: dict[str, str] = field(default_factory=dict)
+
+
+def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
+    """Return what the options ask for, with the experiment's values where they say nothing.
+
+    Raises:
+        UserError: An option is invalid, two of them exclude each other, or the experiment's file
+            is invalid.
+    """
+    if options.split not in SIDES:
+        raise UserError(f"--split is train or test, not {options.split!r}")
+    if options.data_set and options.experiment:
+        raise UserError("give --data-set or --experiment, not both")
+    data_set = _data_set(options)
+    names = _metric_names(options.metrics)
+    samples = options.samples
+    if options.experiment:
+        run = load_experiment(options.experiment, data_root, []).runs[0]
+        measured = run.evaluate.final or run.evaluate
+        data_set = run.dataset
+        names = names or [name for name in measured.metrics if not asks_d(name)]
+        samples = samples or measured.samples
+    return Wanted(data_set=data_set, metrics=names, samples=samples, split=SIDES[options.split],
+                  resize=options.resize, log=options.log)
+
+
+def _data_set(options: EvaluateOptions) -> Part | None:
+    if options.data_set is not None:
+        return parse_data_set(options.data_set, options.image_size)
+    if options.image_size is not None:
+        raise UserError("--image-size belongs to --data-set; give both")
+    return None
+
+
+def _metric_names(text: str | None) -> list[str] | None:
+    """Return the names that a list holds; None for no list."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise UserError(f"--metrics {text!r} has an empty name; write it as A,B")
+    return names
 
 
 def evaluate(source: str, wanted: Wanted, root: Path, data_root: Path, say: Say,

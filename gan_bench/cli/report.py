@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_bench.cli.options import set_options
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import run_folders
 from gan_bench.registry import nearest
@@ -43,6 +45,15 @@ class Asked:
     variants: str | None = None
     formats: str = ",".join(FORMATS)
     out: Path | None = None
+
+
+def report_command(asked: Asked) -> str:
+    """Return the command that makes the same report, for the page."""
+    options = {"metric": asked.metric, "baseline": asked.baseline, "variants": asked.variants}
+    return " ".join(["gan-bench report", *map(shlex.quote, asked.experiments),
+                     *set_options(asked.settings),
+                     *(f"--{option} {shlex.quote(value)}" for option, value in options.items()
+                       if value is not None)])
 
 
 def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, command: str,
@@ -85,6 +96,13 @@ def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, comm
     return write_report(several, out, formats, asked.metric, command, notes)
 
 
+def open_page(written: Written) -> None:
+    """Open the report's page in a browser, if there is a page."""
+    page = written.files[0]
+    if page.suffix == ".html":
+        webbrowser.open(page.resolve().as_uri())
+
+
 def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri: str | None,
           ) -> tuple[Results, list[str]]:
     """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
@@ -96,8 +114,7 @@ def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri:
         from gan_bench.config.experiment import load_experiment
 
         spec = load_experiment(Path(given), data_root, list(settings))
-        command = " ".join(["gan-bench run", shlex.quote(given),
-                            *(f"--set {shlex.quote(s)}" for s in settings)])
+        command = " ".join(["gan-bench run", shlex.quote(given), *set_options(settings)])
         name, declared = spec.name, replace(Declared.of(spec.declared), command=command)
     elif settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")

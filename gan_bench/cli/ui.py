@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from gan_bench.errors import UserError
 from gan_bench.tracking.address import (
@@ -14,6 +16,17 @@ from gan_bench.tracking.address import (
     without_password,
 )
 from gan_bench.tracking.database import check_sqlite
+
+
+def serve(root: Path, uri: str | None, port: int) -> NoReturn:
+    """Print the address of MLflow's page, and become the process that serves it.
+
+    Raises:
+        UserError: See `ui_command`.
+    """
+    argv, variables = ui_command(root, uri, port)
+    print(f"{page(port)} (Ctrl-C ends it)", flush=True)
+    os.execvpe(argv[0], argv, {**os.environ, **variables})
 
 
 def ui_command(root: Path, uri: str | None, port: int) -> tuple[list[str], dict[str, str]]:

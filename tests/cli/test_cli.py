@@ -14,6 +14,7 @@ from helpers.launching import gan_bench
 from helpers.runs import DIGITS, write_experiment
 from helpers.studies import here
 
+import gan_bench as package
 from gan_bench.cli import app
 from gan_bench.config.experiment import load_experiment
 
@@ -36,10 +37,17 @@ def test_help_and_list_are_quick_and_light(tmp_path: Path) -> None:
             "heavy = {{'torch', 'mlflow', 'numpy', 'scipy', 'sklearn'}} & set(sys.modules)\n"
             "assert not heavy, heavy")
     file = write_experiment(tmp_path)
-    for args in (["--help"], ["list"], ["plan", str(file), "--root", str(tmp_path)], ["schema"]):
+    for args in (["--help"], ["--version"], ["list"], ["schema"],
+                 ["plan", str(file), "--root", str(tmp_path)]):
         done = subprocess.run([sys.executable, "-c", code.format(args=args)], capture_output=True,
                               text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_version_is_that_of_the_package() -> None:
+    done = gan_bench("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0, f"gan-bench {package.__version__}\n", "")
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

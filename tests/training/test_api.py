@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,19 @@ import gan_bench
 def test_every_public_name_is_there() -> None:
     assert sorted(gan_bench.__all__) == sorted(gan_bench._HOMES)
     assert all(getattr(gan_bench, name) is not None for name in gan_bench.__all__)
+
+
+def test_the_version_is_looked_up_when_it_is_read() -> None:
+    described = ConfigParser()
+    described.read(Path(__file__).parents[2] / "setup.cfg")
+    assert gan_bench.__version__ == described["metadata"]["version"]
+    code = ("import sys, gan_bench; before = 'importlib.metadata' in sys.modules\n"
+            "gan_bench.__version__\n"
+            "print(before, 'importlib.metadata' in sys.modules, 'torch' in sys.modules)")
+    # Without site: what is installed beside the package may import more when Python starts.
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True,
+                          check=True, cwd=Path(gan_bench.__file__).parents[1])
+    assert done.stdout.split() == ["False", "True", "False"]
 
 
 def state() -> dict[str, Any]:

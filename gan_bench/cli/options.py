@@ -1,0 +1,95 @@
+"""Options that several commands have, what they make of them, and their text in a hint."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import gan_bench
+from gan_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gan_bench.registry import Part
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end the program, if that is wanted."""
+    if wanted:
+        print(f"gan-bench {gan_bench.__version__}")
+        raise typer.Exit
+
+
+File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
+Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
+                                    help="Folder of what runs leave behind.")]
+DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA",
+                                        help="Folder of the data sets.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",
+                                        help="Override a value of the file; may be repeated.")]
+Uri = Annotated[str | None, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
+                                         help="MLflow's store. [default: mlflow.db in the root]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
+ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
+Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,
+                                       help="Print the version, and nothing else.")]
+ROOT, DATA = Path("mlruns"), Path("data")  # the defaults of --root and --data
+
+
+def parse_data_set(text: str, image_size: int | None) -> Part:
+    """Return the part of DATASETS that a name or a YAML mapping stands for.
+
+    Raises:
+        UserError: It is no data set, or its arguments are invalid.
+    """
+    from gan_bench.config.yaml_source import parse
+    from gan_bench.registry import DATASETS, PartError
+
+    value = parse(text, f"data set {text!r}")
+    if image_size is not None:
+        value = {**(value if isinstance(value, dict) else {"name": value}),
+                 "image_size": image_size}
+    try:
+        return DATASETS.parse(value)
+    except PartError as error:
+        raise UserError("; ".join(f"data set {text!r}: " + (f"{key}: " if key else "") + message
+                                  for message, key in error.problems)) from None
+
+
+def to_stderr(line: str) -> None:
+    """Print a line of progress, so that stdout holds the result alone."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def wide_console() -> Console:
+    """Return the console of stdout: as wide as the terminal, 120 columns in a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def set_options(settings: Sequence[str]) -> list[str]:
+    """Return the options that override values of a file, as the shell reads them."""
+    return [f"--set {shlex.quote(setting)}" for setting in settings]
+
+
+def root_option(root: Path) -> str:
+    """Return the option that names the root; empty for the default one."""
+    return "" if root == ROOT else f" --root {shlex.quote(str(root))}"
+
+
+def store_option(uri: str | None, option: str = "--to") -> str:
+    """Return the option that names the store, without its password; empty if the environment does.
+    """
+    from gan_bench.tracking.address import without_password
+
+    if uri is None or uri == os.environ.get("MLFLOW_TRACKING_URI"):
+        return ""
+    return f" {option} {shlex.quote(without_password(uri))}"

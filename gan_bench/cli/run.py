@@ -1,0 +1,99 @@
+"""What `gan-bench run` prints: progress, the table that a study ends with, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from gan_bench.cli.options import root_option, set_options, store_option, wide_console
+from gan_bench.config.spec import ExperimentSpec
+from gan_bench.errors import Stopped
+from gan_bench.journal.schema import Status
+from gan_bench.journal.status import Progress
+from gan_bench.launcher.launch import Settings, execute
+from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter
+from gan_bench.launcher.reporters import as_json as to_json
+from gan_bench.tracking.address import is_server, resolve_uri, without_password
+
+
+def run_command(experiment: Path, settings: list[str]) -> str:
+    """Return the command that repeats a run, for the notes in MLflow."""
+    return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings)])
+
+
+def run_experiment(spec: ExperimentSpec, settings: Settings, as_json: bool) -> int:
+    """Train what is not finished, print the results and the hints; return the exit status.
+
+    Args:
+        spec: The experiment.
+        settings: Where and how it is executed.
+        as_json: Whether to print JSON lines, for machines.
+
+    Returns:
+        0 if all runs are finished or diverged, 1 if a run failed, 3 if MLflow lacks something.
+
+    Raises:
+        UserError: No run is possible.
+        Stopped: Ctrl-C or SIGTERM, after the results so far are printed.
+    """
+    console = wide_console()
+    ended = execute(spec, settings, _reporter(console, as_json))
+    failed = [run for run in ended.runs if not run.state.is_result]
+    root, uri = settings.execution.root, settings.tracking_uri
+    if as_json:
+        print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": ended.missing,
+                          "runs": [to_json(run) for run in ended.runs]}))
+    else:
+        _print_results(console, spec, ended.runs)
+        _print_line(console, f"{len(ended.runs) - len(failed)} of {len(ended.runs)} runs are done. "
+                             f"Look at them: {page_hint(root, uri)}")
+        _print_line(console, f"Compare them: gan-bench report {spec.name} --open"
+                             f"{root_option(root)}{store_option(uri, '--tracking-uri')}")
+    if ended.missing:
+        print(f"MLflow has not got everything: {ended.missing}\nOnce that is mended, gan-bench sync"
+              f"{root_option(root)}{store_option(uri)} brings the rest there.", file=sys.stderr)
+    if ended.stopped:
+        raise Stopped(ended.stopped)
+    if failed:
+        return 1
+    return 3 if ended.missing else 0
+
+
+def page_hint(root: Path, uri: str | None) -> str:
+    """Return where to look at runs: a server's own page, or the command that serves one."""
+    address = resolve_uri(root, uri)
+    if is_server(address):
+        return without_password(address)
+    return f"gan-bench ui{root_option(root)}{store_option(uri, '--tracking-uri')}"
+
+
+def _reporter(console: Console, as_json: bool) -> Reporter:
+    if as_json:
+        return JsonLines()
+    return LiveTable(console) if console.is_terminal else PlainLines(console)
+
+
+def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress]) -> None:
+    """Print the scores of each variant, and why a run has no result."""
+    # SciPy is imported when the training is over.
+    from gan_bench.compare.ended import Ended
+    from gan_bench.compare.rows import summarise
+    from gan_bench.config.declared import Declared
+    from gan_bench.report.terminal import summary_table
+
+    if rows := summarise([Ended.of(run) for run in runs], Declared.of(spec.declared)):
+        console.print(summary_table(rows, spec.baseline))
+    for run in runs:
+        if run.state not in (Status.FINISHED, Status.WAITING):
+            _print_line(console, f"{run.state} {run.spec.variant} seed {run.spec.seed} "
+                                 f"({run.spec.id}): {run.why}")
+
+
+def _print_line(console: Console, line: str) -> None:
+    """Print text as it is: no markup, no colours, no wrapped lines."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
