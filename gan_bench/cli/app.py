@@ -88,11 +88,10 @@ def run(
         # SciPy is for the end
         from gan_bench.compare.ended import Ended
         from gan_bench.compare.rows import summarise
-        from gan_bench.config.declared import Declared
         from gan_bench.report.terminal import summary_table
 
-        if rows := summarise([Ended.of(r) for r in runs], Declared.of(spec.declared)):
-            console.print(summary_table(rows, spec.baseline))
+        if rows := summarise([Ended.of(r) for r in runs], spec.declared):
+            console.print(summary_table(rows, spec.declared.baseline))
         for r in runs:
             if r.state not in (Status.FINISHED, Status.WAITING):
                 console.print(f"{r.state} {r.spec.variant} seed {r.spec.seed} ({r.spec.id}): "
