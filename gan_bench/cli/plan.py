@@ -32,11 +32,12 @@ def as_json(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
 def as_text(spec: ExperimentSpec, root: Path) -> str:
     """Return the plan for people: the question, the data, the differences, and every run."""
     first = spec.runs[0]
-    lines = [f"{spec.name}: {spec.question}", ""] if spec.question else [spec.name, ""]
+    question = spec.declared.question
+    lines = [f"{spec.name}: {question}", ""] if question else [spec.name, ""]
     lines += [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
               f"{first.data.train:,} for training and {first.data.test:,} held out",
               f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
-              f"{len(spec.runs)}, baseline {spec.baseline}",
+              f"{len(spec.runs)}, baseline {spec.declared.baseline}",
               f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} "
               f"samples",
               *([f"final     {', '.join(final.metrics)} on {final.samples:,} samples"]

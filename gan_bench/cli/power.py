@@ -11,8 +11,7 @@ from rich.table import Table
 from gan_bench.compare.ended import Ended
 from gan_bench.compare.seeds import Need, needs
 from gan_bench.compare.stats.power import MOST, POWER
-from gan_bench.config.amount import Amount, parse_amount
-from gan_bench.config.declared import Declared
+from gan_bench.config.declared import Amount, Declared, parse_amount
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
 from gan_bench.journal.status import progress_of
@@ -33,8 +32,7 @@ def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None 
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
                         f"give a percentage")
     runs = [Ended.of(progress_of(run, root)) for run in spec.runs]
-    declared = Declared.of(spec.declared)
-    return as_table(needs(declared, runs, wanted, score), declared, wanted)
+    return as_table(needs(spec.declared, runs, wanted, score), spec.declared, wanted)
 
 
 def as_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import webbrowser
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,6 @@ def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri:
           ) -> tuple[Results, list[str]]:
     """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
     from gan_bench.compare.results import load_results
-    from gan_bench.config.declared import Declared
 
     name, declared = given, None
     if given.endswith((".yaml", ".yml")):
@@ -115,7 +114,7 @@ def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri:
 
         spec = load_experiment(Path(given), data_root, list(settings))
         command = " ".join(["gan-bench run", shlex.quote(given), *set_options(settings)])
-        name, declared = spec.name, replace(Declared.of(spec.declared), command=command)
+        name, declared = spec.name, spec.declared.with_changes(command=command)
     elif settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
     notes = _update(name, root, uri)

@@ -83,11 +83,10 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     # SciPy is imported when the training is over.
     from gan_bench.compare.ended import Ended
     from gan_bench.compare.rows import summarise
-    from gan_bench.config.declared import Declared
     from gan_bench.report.terminal import summary_table
 
-    if rows := summarise([Ended.of(run) for run in runs], Declared.of(spec.declared)):
-        console.print(summary_table(rows, spec.baseline))
+    if rows := summarise([Ended.of(run) for run in runs], spec.declared):
+        console.print(summary_table(rows, spec.declared.baseline))
     for run in runs:
         if run.state not in (Status.FINISHED, Status.WAITING):
             _print_line(console, f"{run.state} {run.spec.variant} seed {run.spec.seed} "

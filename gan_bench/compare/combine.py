@@ -100,8 +100,8 @@ def _merged(group: list[Results]) -> Results:
         notes.append("the experiments declare different margins of equivalence: none is used")
     return replace(
         first, experiment="+".join(one.experiment for one in group), runs=runs, history=history,
-        notes=tuple(notes), declared=replace(
-            declared[0], question=" ".join(d.question for d in declared if d.question),
+        notes=tuple(notes), declared=declared[0].with_changes(
+            question=" ".join(d.question for d in declared if d.question),
             baseline=called(first, first.baseline), paired=all(d.paired for d in declared),
             margin=margin, variants=tuple(kind.categories),
             curve_means={name: mean for d in declared for name, mean in d.curve_means.items()},

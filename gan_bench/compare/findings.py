@@ -160,4 +160,4 @@ def with_baseline(results: Results, baseline: str | None, variants: list[str]) -
         chosen = results.variants[0]
         results = replace(results, notes=(*results.notes, f"the baseline {results.baseline} is not "
                                           f"among --variants: compared with {chosen}"))
-    return replace(results, declared=replace(results.declared, baseline=chosen))
+    return replace(results, declared=results.declared.with_changes(baseline=chosen))

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from gan_bench.compare.ended import Ended
-from gan_bench.config.declared import Declared
+from gan_bench.config.declared import Declared, read_declared
 from gan_bench.errors import UserError
 from gan_bench.journal.about import read_about
 from gan_bench.journal.names import DURING, last_scores
@@ -141,7 +141,7 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
     uri = resolve_uri(root, tracking_uri)
     stored = read_experiment(uri, experiment)
     if declared is None:
-        declared = _declared(read_about(root / "runs" / experiment) or stored.about, experiment)
+        declared = _declared(root, experiment, stored.about)
     chosen, notes = _newest(stored, declared)
     if not chosen:
         raise UserError(f"{experiment} has no runs yet" + (f" ({notes[0]})" if notes else "") +
@@ -153,7 +153,7 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
         if declared.baseline:
             notes.append(f"the baseline {declared.baseline} has no runs yet: compared with "
                          f"{names[0]}")
-        declared = replace(declared, baseline=names[0])
+        declared = declared.with_changes(baseline=names[0])
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
     history = _history(chosen, variants)
@@ -161,13 +161,14 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
                    tuple(notes))
 
 
-def _declared(about: dict[str, Any], experiment: str) -> Declared:
+def _declared(root: Path, experiment: str, tag: str) -> Declared:
+    """Return what the root says that an experiment declares, or if it says nothing, the store."""
     try:
-        return Declared.of(about)
+        kept = read_about(root / "runs" / experiment)
+        return read_declared(tag) if kept == Declared() else kept
     except ValueError as error:
-        why = str(error).splitlines()[0]
         raise UserError(f"what is kept of {experiment} has a margin, or a curve's mean, that is "
-                        f"none ({why}); repeat `gan-bench run` of it, which writes it anew"
+                        f"none ({error}); repeat `gan-bench run` of it, which writes it anew"
                         ) from None
 
 

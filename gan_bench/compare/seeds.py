@@ -14,8 +14,7 @@ from gan_bench.compare.rows import final_scores
 from gan_bench.compare.stats.comparison import ALPHA
 from gan_bench.compare.stats.power import seeds_needed
 from gan_bench.compare.stats.summary import Scores, mean_of, spread, survivors
-from gan_bench.config.amount import Amount
-from gan_bench.config.declared import Declared
+from gan_bench.config.declared import Amount, Declared
 from gan_bench.errors import UserError
 from gan_bench.evaluation.scores import directions
 from gan_bench.registry import nearest

@@ -3,18 +3,143 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from gan_bench.config.amount import Amount, parse_amount
-from gan_bench.config.curve_mean import CurveMean
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import from_json
 
 TAG_LIMIT = 5000  # characters of a tag of an experiment: MLflow 3.11 takes no more
+PERCENT = r"^\s*(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*%\s*$"
 
 
 @dataclass(frozen=True)
-class Declared:
+class Amount:
+    """A size in the units of a score, `0.5`, or a share of a mean, `5%`.
+
+    Attributes:
+        value: Above 0; 0.05 for `5%`.
+        relative: Whether it is a share.
+    """
+
+    value: float
+    relative: bool = False
+
+    def __str__(self) -> str:
+        return self.with_digits(6)
+
+    def with_digits(self, digits: int) -> str:
+        """Return it as text, rounded to so many significant digits."""
+        return (f"{100 * self.value:.{digits}g}%" if self.relative else
+                f"{self.value:.{digits}g}")
+
+
+def parse_amount(given: object) -> Amount:
+    """Return the amount that a number, or a string such as `0.5` or `5%`, stands for.
+
+    Raises:
+        ValueError: It is none, or not above 0.
+    """
+    if isinstance(given, Amount):
+        return given
+    text = str(given)
+    relative = re.match(PERCENT, text) is not None
+    try:
+        value = float(text.strip().removesuffix("%")) / (100 if relative else 1)
+    except ValueError:
+        value = math.nan
+    if isinstance(given, bool) or not 0 < value < math.inf:
+        raise ValueError(f"an amount is a number above 0, or a percentage such as '5%', "
+                         f"not {text!r:.60}")
+    return Amount(value, relative)
+
+
+def parse_margin(given: object) -> Amount | dict[str, Amount] | None:
+    """Return the margin for all scores, or that of each.
+
+    Raises:
+        ValueError: It is no amount.
+    """
+    if given is None:
+        return None
+    if isinstance(given, dict):
+        return {name: parse_amount(value) for name, value in given.items()}
+    return parse_amount(given)
+
+
+def _margin_text(margin: Amount | dict[str, Amount] | None) -> str | dict[str, str] | None:
+    if isinstance(margin, dict):
+        return {name: amount.with_digits(15) for name, amount in margin.items()}
+    return margin.with_digits(15) if margin else None
+
+
+def _storable(given: object) -> object:
+    # A lone surrogate, of a file's name say, cannot be stored as UTF-8.
+    return given.encode("utf-8", "replace").decode() if isinstance(given, str) else given
+
+
+Margin = Annotated[
+    Amount | dict[str, Amount] | None, BeforeValidator(parse_margin),
+    PlainSerializer(_margin_text, when_used="json"),
+    WithJsonSchema({"anyOf": [
+        {"type": "string", "pattern": PERCENT}, {"type": "null"},
+        {"type": "object", "additionalProperties": {"anyOf": [
+            {"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": PERCENT}]}}]})]
+Text = Annotated[str, BeforeValidator(_storable)]
+# What training logs at every `log_every` steps, and at the last.
+Logged = Literal[
+    "train/g_loss", "train/g_grad_norm", "train/d_loss", "train/d_loss_real", "train/d_loss_fake",
+    "train/d_penalty", "train/d_grad_norm", "train/d_real", "train/d_fake",
+    "train/d_accuracy_real", "train/d_accuracy_fake",
+]
+Steps = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
+
+
+class CurveMean(BaseModel):
+    """The mean of a logged curve between two steps, which is compared as a score is.
+
+    It is no measurement of what the run has learnt, so no run has it in its id: it may be declared,
+    changed and left out later, and the runs stay what they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    of: Logged = Field(description="the curve, as it is logged")
+    steps: Steps = Field(description="first and last step of those over which the mean is taken")
+    better: Literal["lower", "higher"] | None = Field(
+        None, description="which way is better; null: neither, and there is no verdict")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CurveMean:
+        if self.steps[0] > self.steps[1]:
+            raise ValueError(f"steps: the first is after the last: {self.steps}")
+        return self
+
+    def logged(self, every: int, steps: int, due: Collection[int] = (1,)) -> int:
+        """Return at how many steps a run of so many, logged every so often, has a value of it.
+
+        Args:
+            due: Every so many steps there is something to log, for one reason or another.
+        """
+        first, last = self.steps
+        own = {*range(-(-first // every) * every, min(last, steps) + 1, every)}
+        own |= {steps} if first <= steps <= last else set()
+        return sum(any(step % one == 0 for one in due) for step in own)
+
+
+class Declared(BaseModel):
     """What an experiment says of its own comparison.
 
     Attributes:
@@ -26,59 +151,97 @@ class Declared:
         command: How to repeat it; may be empty.
         settings: What stands for each variant's settings, as far as it is known; runs under others
             answer another question.
+        differs: In what each variant differs from the baseline, in words.
         curve_means: Means of logged curves that are scores too, by name.
     """
 
-    question: str = ""
-    baseline: str = ""
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    question: Text = ""
+    baseline: Text = ""
     paired: bool = False
-    margin: Amount | dict[str, Amount] | None = None
-    variants: tuple[str, ...] = ()
-    command: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    curve_means: Mapping[str, CurveMean] = field(default_factory=dict)
+    margin: Margin = None
+    variants: tuple[Text, ...] = ()
+    command: Text = ""
+    settings: dict[Text, Text] = {}
+    differs: dict[Text, Text] = {}
+    curve_means: dict[Text, CurveMean] = {}
 
+    @field_validator("curve_means", mode="before")
     @classmethod
-    def of(cls, about: Mapping[str, Any]) -> Declared:
-        """Return what plain data says, of `ExperimentSpec.declared` or from MLflow's tag of it.
-
-        Raises:
-            ValueError: A margin is no amount, or a curve's mean is none.
-        """
-        margin = about.get("margin")
-        return cls(about.get("question", ""), about.get("baseline", ""),
-                   about.get("paired", False),
-                   {name: parse_amount(text) for name, text in margin.items()}
-                   if isinstance(margin, dict) else parse_amount(margin) if margin else None,
-                   tuple(about.get("variants", ())), about.get("command", ""),
-                   about.get("settings", {}),
-                   {name: CurveMean.model_validate_json(text)
-                    for name, text in about.get("curve_means", {}).items()})
+    def _read_texts(cls, given: object) -> object:
+        # Older versions wrote each as JSON within the JSON.
+        return {name: from_json(mean) if isinstance(mean, str) else mean
+                for name, mean in given.items()} if isinstance(given, dict) else given
 
     def margin_of(self, score: str) -> Amount | None:
         """The largest difference in a score that is declared to be of no matter, if one is."""
         return self.margin.get(score) if isinstance(self.margin, dict) else self.margin
 
+    def with_changes(self, **changes: object) -> Declared:
+        """Return the same with other values of some fields, which are checked."""
+        return Declared.model_validate({**dict(self), **changes})
 
-def comparison_tag(facts: Mapping[str, Any]) -> str:
+
+_FORMS: dict[str, type | tuple[type, ...]] = {
+    "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
+    "command": str, "settings": dict, "differs": dict, "curve_means": dict}
+
+
+def read_declared(text: str) -> Declared:
+    """Return what a file or a tag says, as far as it is of the right form.
+
+    It may be anybody's, or of an older version. Fields of another form count as absent.
+
+    Raises:
+        ValueError: A margin is no amount, or a curve's mean is none: without them the verdicts
+            would be others.
+    """
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = None
+    facts = given if isinstance(given, dict) else {}
+    try:
+        return Declared.model_validate({
+            name: _usable(name, facts[name]) for name, form in _FORMS.items()
+            if facts.get(name) and isinstance(facts[name], form)})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: "
+                         f"{first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _usable(name: str, value: Any) -> Any:
+    """Return a field without the entries that are of another form."""
+    if isinstance(value, list):
+        return tuple(entry for entry in value if isinstance(entry, str))
+    if isinstance(value, dict):
+        form = (str, dict) if name == "curve_means" else str
+        return {key: entry for key, entry in value.items() if isinstance(entry, form)}
+    return value
+
+
+def comparison_tag(declared: Declared) -> str:
     """Return the tag of an experiment: whole JSON of at most `TAG_LIMIT` characters.
 
-    Where the facts are too long, the settings are left out, then the variants; then the question is
-    shortened, and a command that alone is too long is left out. The verdicts depend on all other
-    facts, which always stay.
+    In what variants differ is left out, and what is as it is by default. Where the facts are too
+    long, the settings are left out, then the variants; then the question is shortened, and a
+    command that alone is too long is left out. The verdicts depend on all other facts, which always
+    stay.
 
     Raises:
         ValueError: Even so they are too long.
     """
-    kept = {key: value for key, value in facts.items() if key != "differs"}
-    for key in ("settings", "variants"):
-        if len(_json(kept)) > TAG_LIMIT:
-            kept.pop(key, None)
-    if len(_json({**kept, "question": ""})) > TAG_LIMIT:
-        kept.pop("command", None)
+    kept = declared.with_changes(differs={})
+    if len(_json(kept)) > TAG_LIMIT:
+        kept = kept.with_changes(settings={})
+    if len(_json(kept)) > TAG_LIMIT:
+        kept = kept.with_changes(variants=())
+    if len(_json(kept.with_changes(question=""))) > TAG_LIMIT:
+        kept = kept.with_changes(command="")
     excess = len(_json(kept)) - TAG_LIMIT
-    if excess > 0 and kept.get("question"):
-        kept["question"] = _shortened(kept["question"], excess)
+    if excess > 0:
+        kept = kept.with_changes(question=_shortened(kept.question, excess))
     text = _json(kept)
     if len(text) > TAG_LIMIT:
         raise ValueError(f"baseline, margin and curve_means take {len(text):,} characters of "
@@ -87,16 +250,19 @@ def comparison_tag(facts: Mapping[str, Any]) -> str:
     return text
 
 
-def _json(facts: Mapping[str, Any]) -> str:
-    # A lone surrogate cannot be stored as UTF-8.
-    return json.dumps(facts, ensure_ascii=False).encode("utf-8", "replace").decode()
+def _json(declared: Declared) -> str:
+    return declared.model_dump_json(exclude_defaults=True)
 
 
 def _shortened(text: str, excess: int) -> str:
     """Return the start of a text whose JSON is shorter by `excess` characters, or nothing."""
-    room = len(_json({"": text})) - excess
+    room = len(_quoted(text)) - excess
     start = text
-    while start and (over := len(_json({"": start + "…"})) - room) > 0:
+    while start and (over := len(_quoted(start + "…")) - room) > 0:
         # A character takes at most six in JSON, so this cuts no more than it must.
         start = start[:-max(1, over // 6)]
     return start + "…" if start else ""
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -18,6 +18,14 @@ def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
     return {key: row for key, row in table.items() if len(set(row.values())) > 1}
 
 
+def from_baseline(runs: tuple[RunSpec, ...], baseline: str) -> dict[str, str]:
+    """Return for each variant in what it differs from the baseline, in words."""
+    table = differences(runs)
+    return {run.variant: ", ".join(
+        f"{key} {row[run.variant]} for {row[baseline]}" for key, row in table.items()
+        if row[run.variant] != row[baseline]) for run in runs}
+
+
 def recipe_of(run: RunSpec, name: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return what a recipe sets, and the values of those that the experiment has overridden."""
     variant = Variant()

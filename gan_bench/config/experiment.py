@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, Field, ValidationError
 
 from gan_bench import registry
-from gan_bench.config.amount import AMOUNT_SCHEMA, PERCENT, Amount, parse_amount
 from gan_bench.config.checks import steps_of, why_not
-from gan_bench.config.curve_mean import CurveMean
-from gan_bench.config.declared import comparison_tag
+from gan_bench.config.declared import Amount, CurveMean, Declared, Margin, comparison_tag
+from gan_bench.config.differences import from_baseline
 from gan_bench.config.grid import Variant
 from gan_bench.config.problems import Problems, _look_further, _settings, _until_enough
 from gan_bench.config.spec import (
@@ -33,23 +32,15 @@ from gan_bench.registry import nearest
 MAX_RUNS = 100_000
 
 
-def _parse_margin(given: object) -> Amount | dict[str, Amount] | None:
-    """Return the margin for all scores, or that of each."""
-    if given is None:
-        return None
-    if not isinstance(given, dict):
-        share = parse_amount(given)
-        if not share.relative:  # 0.5 is little for an FID, and half of all there is for a recall
-            raise ValueError(f"a margin for all scores is a percentage of the baseline's mean, "
-                             f"'5%' say; one of {share} belongs to a score: {{NAME: {share}}}")
-        return share
-    return {name: parse_amount(value) for name, value in given.items()}
+def _check_margin(margin: Amount | dict[str, Amount] | None,
+                  ) -> Amount | dict[str, Amount] | None:
+    # 0.5 is little for an FID, and half of all there is for a recall.
+    if isinstance(margin, Amount) and not margin.relative:
+        raise ValueError(f"a margin for all scores is a percentage of the baseline's mean, "
+                         f"'5%' say; one of {margin} belongs to a score: {{NAME: {margin}}}")
+    return margin
 
 
-Margin = Annotated[
-    Amount | dict[str, Amount] | None, BeforeValidator(_parse_margin),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": PERCENT}, {"type": "null"},
-                              {"type": "object", "additionalProperties": AMOUNT_SCHEMA}]})]
 # A name becomes a folder, an MLflow experiment and a file name; it never becomes a path.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
@@ -74,7 +65,7 @@ class ExperimentFile(Closed):
     paired: bool = Field(
         False, description="compare variants seed by seed; worth it only where runs of one seed "
         "truly share something")
-    margin: Margin = Field(
+    margin: Annotated[Margin, AfterValidator(_check_margin)] = Field(
         None, description="a difference in mean score that is of no matter, for the verdict "
         "*equivalent*: a share of the baseline's mean ('5%'), or by score, that or a number")
     curve_means: dict[Name, CurveMean] = Field(
@@ -129,15 +120,17 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
     if errors.lines:
         raise errors.raised()
     runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
-    spec = ExperimentSpec(name=file.name, question=file.question.strip(), baseline=baseline,
-                          runs=runs, paired=file.paired, margin=file.margin, recipes=recipes,
-                          curve_means=file.curve_means)
+    declared = Declared(
+        question=file.question.strip(), baseline=baseline, paired=file.paired, margin=file.margin,
+        variants=tuple(run.variant for run in firsts), curve_means=file.curve_means,
+        settings={run.variant: run.settings for run in firsts},
+        differs=from_baseline(tuple(firsts), baseline))
     try:
-        comparison_tag(spec.declared)
+        comparison_tag(declared)
     except ValueError as error:
         errors.add((), str(error))
         raise errors.raised() from None
-    return spec
+    return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes)
 
 
 def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,

@@ -20,8 +20,7 @@ from pydantic import (
 
 from gan_bench import registry
 from gan_bench.atomic import replacing
-from gan_bench.config.amount import Amount
-from gan_bench.config.curve_mean import CurveMean
+from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import digest_of, identifying_settings
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
@@ -220,40 +219,15 @@ class ExperimentSpec(Closed):
 
     Attributes:
         name: Names the folder and the MLflow experiment.
-        question: What it is to find out; empty where the file does not say.
-        baseline: The variant that the others are compared with.
+        declared: What a comparison of the runs must know besides them.
         runs: One for each variant and seed.
-        paired: Whether variants are compared seed by seed.
-        margin: The difference that is of no matter, of all scores or by score; None: none.
         recipes: By variant, the recipe that it is based on, if it is on one.
-        curve_means: By name, means of logged curves that are compared as scores.
     """
 
     name: str
-    question: str
-    baseline: str
+    declared: Declared
     runs: tuple[RunSpec, ...]
-    paired: bool = False
-    margin: Amount | dict[str, Amount] | None = None
     recipes: dict[str, str] = {}
-    curve_means: dict[str, CurveMean] = {}
-
-    def margin_of(self, score: str) -> Amount | None:
-        """The largest difference in a score that is declared to be of no matter, if one is."""
-        return self.margin.get(score) if isinstance(self.margin, dict) else self.margin
-
-    @property
-    def declared(self) -> dict[str, Any]:
-        """What a comparison of the runs must know besides them, as plain data."""
-        margin = self.margin
-        return {"question": self.question, "baseline": self.baseline, "paired": self.paired,
-                "margin": {name: str(amount) for name, amount in margin.items()}
-                if isinstance(margin, dict) else str(margin) if margin else None,
-                "variants": self.variants,
-                "curve_means": {name: one.model_dump_json()
-                                for name, one in self.curve_means.items()},
-                "settings": {run.variant: run.settings for run in self.runs
-                             if run.seed == self.runs[0].seed}}
 
     @property
     def variants(self) -> list[str]:

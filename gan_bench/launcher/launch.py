@@ -14,7 +14,6 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-from gan_bench.config.differences import differences
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.hardware import refuse_lacking
@@ -105,8 +104,7 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
                 remove_checkpoints(run.folder)  # its process may have died before it did so
             else:
                 make_folder(run.folder)
-        write_about(home, {**experiment.declared, "command": settings.command,
-                           "differs": _what_differs(experiment)})
+        write_about(home, experiment.declared.with_changes(command=settings.command))
         if not waiting:
             return Ended(runs, Mirroring(root, settings.tracking_uri, home, False,
                                          reporter.say).finish())
@@ -229,11 +227,3 @@ def shares(waiting: int, free: int, together: int) -> list[int]:
         return []
     share, over = divmod(min(waiting, free * together), free)
     return [count for count in [share + 1] * over + [share] * (free - over) if count]
-
-
-def _what_differs(experiment: ExperimentSpec) -> dict[str, str]:
-    """Return for each variant in what it differs from the baseline, in words."""
-    table = differences(experiment.runs)
-    return {variant: ", ".join(
-        f"{key} {row[variant]} for {row[experiment.baseline]}" for key, row in table.items()
-        if row[variant] != row[experiment.baseline]) for variant in experiment.variants}

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gan_bench.config.declared import comparison_tag
+from gan_bench.config.declared import Declared, comparison_tag
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
@@ -62,7 +62,7 @@ class Mirror:
                 self._client.create_experiment(name, (home / name).as_uri() if home else None)
                 found = self._client.get_experiment_by_name(name)
             try:
-                tag = comparison_tag(read_about(folder))
+                tag = comparison_tag(_declared(folder))
             except ValueError as error:
                 raise MirrorError(f"{folder / 'about.json'}: {error}") from None
             if found and found.lifecycle_stage == "active" and found.tags.get(tags.ABOUT) != tag:
@@ -126,10 +126,9 @@ class Mirror:
             if run.info.start_time == attempt:
                 return str(run.info.run_id)
             self._client.delete_run(run.info.run_id)
-        about = read_about(folder.parent)
-        note = tags.note(folder.name, spec, about.get("question", ""),
-                           about.get("differs", {}).get(spec["variant"], ""),
-                           about.get("command", ""))
+        declared = _declared(folder.parent)
+        note = tags.note(folder.name, spec, declared.question,
+                         declared.differs.get(spec["variant"], ""), declared.command)
         run_tags = {**tags.identity(folder.name, spec), "mlflow.note.content": note}
         run = self._client.create_run(experiment, attempt, run_tags, tags.name(spec))
         return str(run.info.run_id)
@@ -198,6 +197,14 @@ class Mirror:
         # Divergence is a result of the experiment, not a failure of the program.
         shown = Status.FINISHED if Status(status).is_result else Status(status)
         self._client.set_terminated(mlflow_run_id, shown.value, t)
+
+
+def _declared(experiment: Path) -> Declared:
+    try:
+        return read_about(experiment)
+    except ValueError as error:
+        raise MirrorError(f"{experiment / 'about.json'}: {error}; repeat `gan-bench run` of the "
+                          f"experiment, which writes it anew") from None
 
 
 def _within(folder: Path, name: str) -> Path:

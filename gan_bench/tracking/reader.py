@@ -7,7 +7,6 @@ for what takes seconds so. It is opened for reading alone, so that a report neve
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan_bench.errors import UserError
-from gan_bench.journal.about import checked_about
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import (
     is_server,
@@ -79,9 +77,9 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Stored:
-    """An experiment as MLflow holds it: what it says of itself, and its runs."""
+    """An experiment as MLflow holds it: the tag of what it declares, and its runs."""
 
-    about: dict[str, Any]
+    about: str
     runs: list[StoredRun]
 
 
@@ -186,7 +184,7 @@ def _select(connection: Connection, uri: str, name: str) -> Stored:
         ).cursor.fetchall())
     tags = rows("select value from experiment_tags where experiment_id = :experiment and "
                 "key = :key", experiment=experiment, key=ABOUT)
-    return Stored(_about(tags[0][0] if tags else ""), list(runs.values()))
+    return Stored(str(tags[0][0]) if tags else "", list(runs.values()))
 
 
 def _by_client(uri: str, name: str) -> Stored:
@@ -208,7 +206,7 @@ def _by_client(uri: str, name: str) -> Stored:
         for run, answers in zip(runs, futures, strict=True):
             run.measured((m.key, m.step, m.timestamp, m.value) for answer in answers
                          for m in answer.result())
-    return Stored(_about(experiment.tags.get(ABOUT, "")), runs)
+    return Stored(experiment.tags.get(ABOUT, ""), runs)
 
 
 def _all(search: Callable[[str | None], Any]) -> Iterator[Any]:
@@ -226,10 +224,3 @@ def _choose(name: str, known: dict[str, str]) -> str:
         raise UserError(f"there is no experiment {name!r} in MLflow; "
                         + (nearest(name, list(known)) if known else "it holds none at all"))
     return known[name]
-
-
-def _about(text: str) -> dict[str, Any]:
-    try:
-        return checked_about(json.loads(text or "{}"))
-    except (ValueError, RecursionError):
-        return {}

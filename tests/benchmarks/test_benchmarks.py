@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import a_run
 
+from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.journal.layout import Execution
 from gan_bench.training import run
@@ -22,8 +23,8 @@ def test_what_a_run_costs_is_counted_in_its_process(tmp_path: Path, monkeypatch:
     import overhead
 
     spec = a_run(tmp_path, "base.log_every=2")  # 6 steps, of which 3 are logged
-    run.prepare(ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,)), tmp_path,
-                tmp_path, lambda line: None)
+    run.prepare(ExperimentSpec(name="tiny", declared=Declared(baseline="plain"), runs=(spec,)),
+                tmp_path, tmp_path, lambda line: None)
     overhead.count_in_worker(monkeypatch.setattr)
     monkeypatch.setenv(overhead.COSTS, str(tmp_path))
     run.run_together([spec], Execution(tmp_path, tmp_path),

@@ -266,7 +266,7 @@ def check(folder: Path, data: Path, content: bytes, overrides: list[str]) -> Exp
         refused = error
     else:
         assert len({run.id for run in spec.runs}) == len(spec.runs) >= 1
-        assert spec.baseline in spec.variants
+        assert spec.declared.baseline in spec.variants
         for run in spec.runs[0], spec.runs[-1]:
             written = run.write(folder)
             assert written == folder / "runs" / spec.name / run.id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,7 @@ from gan_bench.cli.power import as_table, report
 from gan_bench.compare.ended import Ended
 from gan_bench.compare.seeds import needs
 from gan_bench.compare.stats.power import detectable, found, power_of, seeds_needed
-from gan_bench.config.amount import Amount
-from gan_bench.config.curve_mean import CurveMean
-from gan_bench.config.declared import Declared
+from gan_bench.config.declared import Amount, CurveMean, Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
 from gan_bench.journal.status import progress_of
@@ -77,7 +74,7 @@ def study(tmp_path: Path, scores: dict[str, list[float]], paired: bool = False,
     runs = [Ended(run.variant, run.seed, "FINISHED" if math.isfinite(score) else "DIVERGED",
                   {"fd_classifier": score})
             for run in spec.runs for score in [scores[run.variant][run.seed]]]
-    return Declared.of(spec.declared), runs
+    return spec.declared, runs
 
 
 def test_sd_is_pooled_over_both_and_a_percentage_is_of_the_baselines_mean(tmp_path: Path) -> None:
@@ -126,7 +123,7 @@ def test_a_variant_without_a_run_so_far_is_said(tmp_path: Path, absent: str, pai
         assert got.difference == pytest.approx(2)
         assert (got.seeds is not None) == known
     assert known == (not paired)  # without a pair there is no scatter of pairs
-    declared = replace(declared, variants=("plain", "saturating", "later"))
+    declared = declared.with_changes(variants=("plain", "saturating", "later"))
     first, later = needs(declared, runs, Amount(0.2, relative=True))
     assert (first.variant, later.variant) == ("saturating", "later")
     assert first.seeds is not None
@@ -196,7 +193,7 @@ def test_a_mean_of_a_curve_is_said_to_be_left_out(tmp_path: Path) -> None:
     mean = CurveMean(of="train/g_loss", steps=[1, 2])
     five = Amount(0.05, True)
     rows = needs(declared, runs, five)
-    told = as_table(rows, replace(declared, curve_means={"early": mean, "late": mean}), five)
+    told = as_table(rows, declared.with_changes(curve_means={"early": mean, "late": mean}), five)
     assert str(told.caption).splitlines()[1:] == [
         "the means of curves (early, late) are left out: only a report has them"]
     assert "\n" not in str(as_table(rows, declared, five).caption)

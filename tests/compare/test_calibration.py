@@ -17,7 +17,7 @@ from scipy import stats
 from gan_bench.compare.stats.comparison import Comparison, compare
 from gan_bench.compare.stats.improvement import improvement
 from gan_bench.compare.stats.summary import mean_of, survivors
-from gan_bench.config.amount import Amount
+from gan_bench.config.declared import Amount
 
 COMPARISONS = 2_000
 SIGMA = 0.5  # of the log-normal scores: skewness 1.75

@@ -11,8 +11,7 @@ from rich.console import Console
 from gan_bench.compare.ended import Ended
 from gan_bench.compare.rows import final_scores, summarise
 from gan_bench.compare.stats.summary import Estimate
-from gan_bench.config.amount import Amount
-from gan_bench.config.declared import Declared
+from gan_bench.config.declared import Amount, Declared
 from gan_bench.report.exports import interval
 from gan_bench.report.terminal import _interval, notes, summary_table
 

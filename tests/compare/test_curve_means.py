@@ -15,7 +15,7 @@ from helpers.runs import DIGITS, a_run, write_experiment
 from helpers.studies import here
 
 from gan_bench.compare.results import load_results
-from gan_bench.config.curve_mean import CurveMean, Logged
+from gan_bench.config.declared import CurveMean, Logged
 from gan_bench.config.experiment import load_experiment, logged_steps
 from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES
@@ -98,7 +98,7 @@ def test_a_margin_may_be_of_a_mean(tmp_path: Path) -> None:
                                         r"'early_g_norm'; did you mean 'early_g_grad_norm'"):
         load_experiment(file, tmp_path)
     file.write_text(file.read_text().replace(", early_g_norm: 1", ""))
-    assert str(load_experiment(file, tmp_path).margin_of("early_g_grad_norm")) == "0.5"
+    assert str(load_experiment(file, tmp_path).declared.margin_of("early_g_grad_norm")) == "0.5"
 
 
 @pytest.fixture(scope="module")

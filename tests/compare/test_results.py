@@ -31,7 +31,7 @@ import gan_bench
 from gan_bench.cli.ui import ui_command
 from gan_bench.compare import results as module
 from gan_bench.compare.results import Results, load_results
-from gan_bench.config.declared import Declared
+from gan_bench.config.declared import Declared, parse_amount
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.run_id import settings_digest
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
@@ -50,8 +50,8 @@ FACTS = {"versions": {"torch": "2.15.0", "gan_bench": "0.1.0"}, "device": "cpu",
          "dataset": {"name": "digits", "fingerprint": "f" * 64, "train": 1438, "test": 359}}
 FD, ACC = ({"extractor": "classifier", "weights": "0a1b", "generated": n} for n in (200, 900))
 PROTOCOL = {"eval/fd_classifier": FD}
-ABOUT = {"question": "Why?", "command": "gan-bench run study.yaml", "baseline": "zeta",
-         "paired": True, "margin": "5%", "variants": ["zeta", "alpha", "never"]}
+ABOUT = Declared(question="Why?", command="gan-bench run study.yaml", baseline="zeta",
+                 paired=True, margin=parse_amount("5%"), variants=("zeta", "alpha", "never"))
 CURVE = {2: math.nan, 4: math.inf, 6: -math.inf, 8: 1e-300}
 End = tuple[str, str]
 
@@ -217,7 +217,7 @@ def test_each_run_is_told_as_it_stands(root: Path, found: Results) -> None:
 
 def test_what_the_experiment_declares_comes_along(root: Path, found: Results) -> None:
     for read in (found, load_results("study", root=root)):
-        assert read.declared == Declared.of(ABOUT)
+        assert read.declared == ABOUT
         assert (read.question, read.baseline, read.command, read.variants, read.notes) == (
             "Why?", "zeta", "gan-bench run study.yaml", ["zeta", "alpha"], ())
         assert read.scores == ["fd_classifier", "classifier_score"]
@@ -274,7 +274,8 @@ def test_the_example_of_the_docstring(root: Path, tmp_path: Path,
 def fresh(tmp_path: Path) -> Store:
     """A study of two variants, two seeds each, in a store of its own."""
     write = [a_run(tmp_path, variant, seed) for variant in ("plain", "other") for seed in (0, 1)]
-    write_about(tmp_path / "runs" / "study", {"baseline": "plain", "variants": ["plain", "other"]})
+    write_about(tmp_path / "runs" / "study", Declared(baseline="plain",
+                                                      variants=("plain", "other")))
     return mirrored(tmp_path, *write)
 
 
@@ -326,13 +327,13 @@ def test_settings_that_came_back_are_those_that_count(fresh: Store, tmp_path: Pa
     time.sleep(0.002)
     mirrored(tmp_path, a_run(tmp_path, "plain", 0, 1.5, steps=9))
     now = {name: spec_of(name, 0).settings for name in ("plain", "other")}
-    write_about(tmp_path / "runs" / "study", {"baseline": "plain", "settings": now})
+    write_about(tmp_path / "runs" / "study", Declared(baseline="plain", settings=now))
     read = load_results("study", root=tmp_path)
     assert rows(read) == [*ALL[2:], *ALL[:2]]  # it is not known in which order
     assert list(read.runs["params.steps"]) == ["8"] * 4
     assert read.notes == ("left out: 1 run under other settings of a variant",)
     never = {"plain": spec_of("plain", 0, steps=10).settings}
-    write_about(tmp_path / "runs" / "study", {"baseline": "other", "settings": never})
+    write_about(tmp_path / "runs" / "study", Declared(baseline="other", settings=never))
     assert rows(load_results("study", root=tmp_path)) == ALL[2:]
 
 
@@ -340,13 +341,13 @@ def test_what_an_experiment_declares_has_the_settings_of_its_runs(tmp_path: Path
     experiment = load_experiment(write_experiment(tmp_path), tmp_path)
     tags = {run.variant: settings_digest(read_values(run.write(tmp_path)))
             for run in experiment.runs}
-    assert experiment.declared["settings"] == tags
+    assert experiment.declared.settings == tags
     assert len(set(tags.values())) == 2
-    assert Declared.of(experiment.declared).settings == tags
 
 
 def test_variants_gone_from_the_file_are_left_out(fresh: Store, tmp_path: Path) -> None:
-    write_about(tmp_path / "runs" / "study", {"baseline": "other", "variants": ["other", "new"]})
+    write_about(tmp_path / "runs" / "study", Declared(baseline="other",
+                                                      variants=("other", "new")))
     read = load_results("study", root=tmp_path)
     assert (rows(read), read.variants, read.baseline) == (ALL[2:], ["other"], "other")
     assert read.notes == ("left out: 2 runs of variants that the experiment does not have any "
@@ -354,8 +355,8 @@ def test_variants_gone_from_the_file_are_left_out(fresh: Store, tmp_path: Path) 
 
 
 def test_a_baseline_without_runs_is_said(fresh: Store, tmp_path: Path) -> None:
-    write_about(tmp_path / "runs" / "study", {"baseline": "new", "variants": ["new", "other",
-                                                                              "plain"]})
+    write_about(tmp_path / "runs" / "study", Declared(baseline="new",
+                                                      variants=("new", "other", "plain")))
     read = load_results("study", root=tmp_path)
     assert (read.baseline, read.variants) == ("other", ["other", "plain"])
     assert read.notes == ("the baseline new has no runs yet: compared with other",)
@@ -595,10 +596,11 @@ def test_a_database_that_cannot_be_read(root: Path, plain_user: Path, what: str)
 
 
 def test_a_margin_that_is_none_is_one_line(fresh: Store, tmp_path: Path) -> None:
-    write_about(tmp_path / "runs" / "study", {"baseline": "plain", "margin": "a lot"})
+    (tmp_path / "runs" / "study" / "about.json").write_text(
+        '{"baseline": "plain", "margin": "a lot"}')
     assert one_line(lambda: load_results("study", root=tmp_path)).startswith(
-        "what is kept of study has a margin, or a curve's mean, that is none (an amount is a "
-        "number above 0")
+        "what is kept of study has a margin, or a curve's mean, that is none (margin: an "
+        "amount is a number above 0")
 
 
 def test_empty_columns_are_text_and_numbers(found: Results) -> None:

@@ -23,7 +23,7 @@ from gan_bench.compare.stats.noise import noise
 from gan_bench.compare.stats.permutation import EXACT_UP_TO, of_signs, of_splits
 from gan_bench.compare.stats.summary import Estimate, describe, difference, mean_of
 from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
-from gan_bench.config.amount import Amount
+from gan_bench.config.declared import Amount
 from gan_bench.errors import UserError
 
 NAN = math.nan

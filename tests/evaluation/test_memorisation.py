@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
+from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.evaluator import nearest_picture
@@ -167,7 +168,7 @@ def test_the_picture_shows_each_sample_beside_its_neighbour(mnist: Dataset) -> N
 def recorded(folder: Path, *overrides: str) -> tuple[list[dict[str, Any]], bytes]:
     folder.mkdir()
     spec = a_run(folder, *overrides)
-    study = ExperimentSpec(name="tiny", question="", baseline=spec.variant, runs=(spec,))
+    study = ExperimentSpec(name="tiny", declared=Declared(baseline=spec.variant), runs=(spec,))
     prepare(study, folder, folder, print)
     assert run_one(spec, folder, folder).status == "FINISHED"
     run = spec.folder(folder)

@@ -27,8 +27,7 @@ from scipy import stats
 from gan_bench.compare.results import Results
 from gan_bench.compare.rows import final_scores
 from gan_bench.compare.stats.comparison import compare
-from gan_bench.config.amount import Amount
-from gan_bench.config.declared import Declared
+from gan_bench.config.declared import Amount, Declared
 from gan_bench.errors import UserError
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.report.figures import (

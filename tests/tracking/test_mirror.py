@@ -29,6 +29,7 @@ from helpers.journals import FACTS, PROTOCOL, new_run, picture, write_journal
 from PIL import Image
 
 from gan_bench.cli.ui import ui_command
+from gan_bench.config.declared import Declared
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading, writing
 from gan_bench.journal.about import write_about
@@ -117,8 +118,8 @@ def test_what_evaluate_adds_is_not_the_runs_own_extractor() -> None:
 
 def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
     folder = new_run(tmp_path)
-    write_about(folder.parent, {"question": "Why?", "command": "gan-bench run x.yaml",
-                                "differs": {"narrow": "width 16 for 64"}})
+    write_about(folder.parent, Declared(question="Why?", command="gan-bench run x.yaml",
+                                        differs={"narrow": "width 16 for 64"}))
     write_journal(folder)
     assert Mirror(store).sync(folder) is True
 
@@ -233,6 +234,19 @@ def test_what_is_said_of_an_experiment_may_be_anything(local: Store, tmp_path: P
     assert Mirror(local).sync(folder)
     (run,) = runs_of(local, folder)
     assert run.data.tags["mlflow.note.content"].startswith("**narrow**, seed 3: ")
+
+
+def test_a_margin_that_is_none_is_named_with_its_file(local: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    about = folder.parent / "about.json"
+    about.write_text('{"margin": "a lot"}')
+    with pytest.raises(MirrorError) as refused:
+        Mirror(local).sync(folder)
+    assert str(refused.value).startswith(f"{about}: margin: an amount is a number above 0, or a ")
+    assert str(refused.value).endswith("which writes it anew")
+    write_about(folder.parent, Declared(baseline="narrow"))
+    assert Mirror(local).sync(folder)
 
 
 @pytest.mark.parametrize(("change", "words"), [

@@ -19,6 +19,7 @@ from torch import nn
 from gan_bench.cli import plan
 from gan_bench.cli.evaluate import Wanted, evaluate
 from gan_bench.components.models import Networks
+from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.journal import drift, reading, writing
@@ -43,7 +44,7 @@ def train(spec: RunSpec, root: Path, steps: int | None = None, **more: object) -
 def ready(folder: Path, *overrides: str) -> RunSpec:
     """Return a run, all that it needs prepared in the folder."""
     spec = a_run(folder, *STEPS, *overrides)
-    prepare(ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,)), folder,
+    prepare(ExperimentSpec(name="tiny", declared=Declared(baseline="plain"), runs=(spec,)), folder,
             folder, lambda line: None)
     return spec
 
@@ -323,7 +324,7 @@ def test_the_launcher_hears_of_drift_before_anything_is_trained(tmp_path: Path) 
     (folder / reading.FILE).write_text(text.replace(name, '"another"'.ljust(len(name)), 1))
     with pytest.raises(UserError, match="device_name another and now"):
         ready(tmp_path)
-    experiment = ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,))
+    experiment = ExperimentSpec(name="tiny", declared=Declared(baseline="plain"), runs=(spec,))
     prepare(experiment, tmp_path, tmp_path, lambda line: None, allow_drift=True)
 
 
@@ -401,7 +402,7 @@ def test_weights_that_the_run_did_not_end_with_are_not_measured(tmp_path: Path) 
 def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ready(tmp_path)
-    study = ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,))
+    study = ExperimentSpec(name="tiny", declared=Declared(baseline="plain"), runs=(spec,))
     with monkeypatch.context() as earlier:
         earlier.setattr(drift, "NUMERICS", drift.NUMERICS - 1)
         train(spec, tmp_path, 5)

@@ -12,6 +12,7 @@ import torch
 from helpers.runs import a_run, write_experiment
 from helpers.studies import gan_bench, here
 
+from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Execution
@@ -58,7 +59,7 @@ def test_it_changes_no_bit(profiled: Path, tmp_path: Path) -> None:
 
 def ready(folder: Path, *overrides: str) -> RunSpec:
     spec = a_run(folder, *overrides)
-    prepare(ExperimentSpec(name="tiny", question="", baseline="plain", runs=(spec,)), folder,
+    prepare(ExperimentSpec(name="tiny", declared=Declared(baseline="plain"), runs=(spec,)), folder,
             folder, lambda line: None)
     return spec
 

@@ -53,7 +53,7 @@ from gan_bench.compare.stats.summary import (
     survivors,
     worst_last,
 )
-from gan_bench.config.amount import Amount
+from gan_bench.config.declared import Amount
 from gan_bench.errors import UserError
 from gan_bench.registry import Better, nearest
 
