@@ -7,7 +7,11 @@ READY := $(VENV)/.ready
 PORTABLE := metrics metrics_classes metrics_conditional metrics_features features losses penalties \
   models layers stats engine parity
 
-.PHONY: run test test-portable faults lint bench clean
+# What is written in files alone and needs no trained run; `process` marks the exceptions.
+FAST_NAMES := stats losses penalties layers models engine metrics metrics_classes pictures
+FAST := tests/config tests/journal tests/test_house.py $(FAST_NAMES:%=tests/*/test_%.py)
+
+.PHONY: run test test-fast test-portable faults lint bench clean
 
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
@@ -16,6 +20,9 @@ run: $(READY)  ## train, measure and compare the four variants of the demonstrat
 # the order of tests/conftest.py: what a file trains for its tests, it trains once.
 test: $(READY)  ## all tests; set GAN_BENCH_DATA to the folder of MNIST for those that need it
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+test-fast: $(READY)  ## tests that start no process and no server: under a minute on two cores
+	$(BIN)/python -m pytest -n 2 -m "not process and not gpu" $(FAST)
 
 # Each line: the kernels of OpenBLAS, of ATen, of oneDNN. All of them run on any processor with AVX512;
 # on an older one OpenBLAS takes what there is.

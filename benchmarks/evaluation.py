@@ -3,6 +3,7 @@
     python benchmarks/evaluation.py                the times: five minutes on two cores
     python benchmarks/evaluation.py --memory       the peak memory at 50,000 x 2048: fifteen
     python benchmarks/evaluation.py --during       measuring in the demonstration's training: two
+    python benchmarks/evaluation.py --quick        whether it works, and no measurement
 
 Ours and theirs take turns, and each ratio is that of the medians. What a line is held to stands in
 brackets, and the last lines say what falls short.
@@ -15,7 +16,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,16 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="the peak memory, and nothing else")
     parser.add_argument("--during", action="store_true",
                         help="the share of measuring in training, and nothing else")
+    parser.add_argument("--quick", action="store_true",
+                        help="few samples and steps: whether it works, and no measurement")
     options = parser.parse_args()
     if options.memory:
-        missed = memory()
+        missed = memory(400, 64) if options.quick else memory()
     elif options.during:
-        missed = during()
+        missed = during(20, ["base.steps=4"]) if options.quick else during()
+    elif options.quick:
+        missed = [*frechet_ratio(1_200, 1, 64), *pairs_ratio(1_200, 1, 64),
+                  *whole_set(1_200, 64)]
     else:
         missed = [*frechet_ratio(options.samples, options.repeats),
                   *pairs_ratio(options.samples, options.repeats), *whole_set(options.samples)]
@@ -181,7 +187,7 @@ def features_like_memory(samples: int, width: int, seed: int) -> NDArray[np.floa
     return values
 
 
-def during(samples: int = 5000) -> list[str]:
+def during(samples: int = 5000, overrides: Sequence[str] = ()) -> list[str]:
     """The demonstration, one run of each variant, measured on more samples than it asks for.
 
     CPU time of the measurements during training, that is without the one after the last step, over
@@ -191,7 +197,8 @@ def during(samples: int = 5000) -> list[str]:
     periodic, training = 0.0, 0.0
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        experiment = load_experiment(DEMO, root, ["seeds=[0]", f"evaluate.samples={samples}"])
+        experiment = load_experiment(DEMO, root, ["seeds=[0]", f"evaluate.samples={samples}",
+                                                   *overrides])
         run.prepare(experiment, root, root, print)
         for spec in experiment.runs:
             steps.clear()

@@ -1,5 +1,7 @@
 """What gan-bench costs beside the training itself, against its targets: `make bench`.
 
+    python benchmarks/overhead.py --quick   whether it works, and no measurement
+
 Tracking is counted in CPU-seconds by the processes of real runs of the demonstration: two trainings
 differ by more than tracking costs, so one with it and one without would compare the trainings.
 """
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from targets import row, say_load, say_rows
+from targets import QUICK, row, say_load, say_rows
 
 DEMO, DEMO_RUNS = Path(__file__).resolve().parents[1] / "experiments" / "dcgan_vs_mlp.yaml", 20
 GAN_BENCH = str(Path(sys.executable).with_name("gan-bench"))
@@ -28,6 +30,8 @@ GAN_BENCH = str(Path(sys.executable).with_name("gan-bench"))
 WHY_SO_LONG = ("nearly all of it is steps on batches of 64, of which products and convolutions, "
                "at 60 to 90 % of the speed of large products, take 7 in 10 parts, and the launch "
                "of some 600 small operations 2")
+QUICK_DEMO = ("--set", "seeds=[0]", "--set", "base.steps=4", "--set", "base.log_every=2",
+              "--set", "evaluate.samples=20")
 COSTS = "OVERHEAD_COSTS"  # names the folder where the processes of a measured run leave theirs
 IN_WORKER = ("journal", "pictures", "observing")
 TRACKING = (*IN_WORKER, "mirroring", "starting")
@@ -37,7 +41,7 @@ dataset: {{name: digits, image_size: 16}}
 seeds: {[*range(10)]}
 base: {{model: mlp, steps: 1000}}
 matrix: {{batch_size: [16, 32, 64, 128, 256], loss: [saturating, non_saturating],
-  g_optimizer.lr: {[i / 1e5 for i in range(1, 101)]}}}
+  g_optimizer.lr: {[i / 1e5 for i in range(1, 3 if QUICK else 101)]}}}
 """
 
 
@@ -145,7 +149,8 @@ def share(what: str, means: list[dict[str, float]]) -> list[str]:
 def wall_times(*arguments: object, times: int) -> list[float]:
     """Return the wall times of a whole process; a first one, with cold caches, is not counted."""
     command = [GAN_BENCH, *map(str, arguments)]
-    return timeit.repeat(lambda: subprocess.check_output(command), number=1, repeat=times + 1)[1:]
+    repeats = 2 if QUICK else times + 1
+    return timeit.repeat(lambda: subprocess.check_output(command), number=1, repeat=repeats)[1:]
 
 
 def print_growth(source: str, root: Path) -> None:
@@ -170,7 +175,10 @@ def main() -> None:
     """Measure all, print the table, and what is missed."""
     load, source = say_load(), os.environ.get("GAN_BENCH_DATA", "")
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # what is measured is the database in the root
-    studies = {"one seed of the demo": (("--set", "seeds=[0]"), 3), "the whole demo": ((), 1)}
+    studies: dict[str, tuple[tuple[str, ...], int]] = {
+        "one seed of the demo": (("--set", "seeds=[0]"), 3), "the whole demo": ((), 1)}
+    if QUICK:
+        studies = {"the demo in short": (QUICK_DEMO, 1)}
     with tempfile.TemporaryDirectory() as name:
         folder, grid = Path(name), Path(name, "grid.yaml")
         grid.write_text(GRID)

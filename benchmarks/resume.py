@@ -1,6 +1,7 @@
 """What it costs that nothing is ever lost: checkpoints, and taking up a large experiment again.
 
     python benchmarks/resume.py        a minute on two cores, nothing else running
+    python benchmarks/resume.py --quick   whether it works, and no measurement
 
 A checkpoint is timed with the journal's flush, waits for the disk included, on networks that have
 trained a few steps. The start is that of a command whose experiment has 200 finished runs and one
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import torch
 from overhead import GAN_BENCH
-from targets import row, say_load, say_rows
+from targets import QUICK, row, say_load, say_rows
 
 from gan_bench.config.experiment import load_experiment
 from gan_bench.journal import reading
@@ -28,7 +29,7 @@ from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import EVERY, Checkpoint
 from gan_bench.training.engine import Engine
 
-RUNS, TIMES = 200, 9
+RUNS, TIMES, STARTS = (2, 1, 1) if QUICK else (200, 9, 3)
 MODELS = {
     "mlp, digits at 16 pixels (the demonstration)": ("mlp", "{name: digits, image_size: 16}", 64),
     "dcgan, width 32, the same": ("{name: dcgan, width: 32}", "{name: digits, image_size: 16}", 64),
@@ -49,7 +50,8 @@ compute: {{device: cpu}}
 def checkpoint_rows(folder: Path) -> list[list[str]]:
     """Time checkpoints of several models: seconds, and the share of training at the cadence."""
     rows = []
-    for number, (what, (model, dataset, batch)) in enumerate(MODELS.items()):
+    models = list(MODELS.items())[: 1 if QUICK else None]
+    for number, (what, (model, dataset, batch)) in enumerate(models):
         file = folder / "study.yaml"
         file.write_text(STUDY.format(dataset=dataset.removeprefix("{name: ").removesuffix("}"),
                                      seeds=[0], model=model, batch=batch))
@@ -76,7 +78,7 @@ def checkpoint_rows(folder: Path) -> list[list[str]]:
 def start_row(folder: Path) -> list[str]:
     """Time the start of a command that finds 200 of 201 runs finished."""
     file, root, taken = folder / "study.yaml", folder / "root", []
-    for seeds in (RUNS, *range(RUNS + 1, RUNS + 4)):
+    for seeds in (RUNS, *range(RUNS + 1, RUNS + 1 + STARTS)):
         file.write_text(STUDY.format(dataset="digits", seeds=[*range(seeds)],
                                      model="{name: mlp, width: 16}", batch=16))
         begin = time.time()

@@ -2,6 +2,7 @@
 
     python benchmarks/step.py           the speed: about ten minutes
     python benchmarks/step.py --long    mlp, 20,000 steps in the faster precision: 12 to 20 minutes
+    python benchmarks/step.py --quick   whether it works, and no measurement
 
 naive.py has both cores, and as many workers as make it fastest. Ours is what `gan-bench run` does
 there: two runs of one thread at once, and their steps/s together. The two take turns (A B A B),
@@ -25,7 +26,7 @@ from typing import Any
 import psutil
 import torch
 from overhead import cpu
-from targets import say_missed
+from targets import QUICK, say_missed
 from workload import dataset, engine_of, flops_of, matmul_peak, spec_of, timed, trainer
 
 from gan_bench.components import data
@@ -34,8 +35,9 @@ from gan_bench.launcher import worker
 
 AT_ONCE = 2
 NAIVE = Path(__file__).with_name("naive.py")
-NAIVE_STEPS = {"mlp": (200, 20), "dcgan_upsample": (10, 2)}  # timed, and before
-WORKERS = (0, 1, 2)
+# Steps: how many are timed, and how many come before.
+NAIVE_STEPS = {"mlp": (2, 1) if QUICK else (200, 20), "dcgan_upsample": (10, 2)}
+WORKERS = (0,) if QUICK else (0, 1, 2)
 TARGETS = {"float32": 3.0, "bfloat16": 10.0}
 # What torch's profiler has found, on a processor without AMX.
 KNOWN = {
@@ -236,7 +238,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12, help="of each measurement, about")
     parser.add_argument("--long", action="store_true", help="long training, and nothing else")
     parser.add_argument("--late", type=int, default=LATE, help="the steps of a long training")
+    parser.add_argument("--quick", action="store_true",
+                        help="few steps of one model: whether it works, and no measurement")
     options = parser.parse_args()
+    if options.quick:
+        options.models, options.precisions, options.repeats = ["mlp"], ["float32"], 1
+        options.seconds, options.late = 0.2, 20
     source = os.environ.get("GAN_BENCH_DATA", "")
     if not Path(source, "MNIST").exists():
         say_missed(["skipped: GAN_BENCH_DATA names no folder with MNIST"])

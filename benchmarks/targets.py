@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 
+QUICK = "--quick" in sys.argv[1:]  # little of everything: whether it works, and no measurement
 MISSED = "missed:"  # after it, a line each: "- what: …", which all.py collects
 UNKNOWN = "no reason is known"
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,19 @@ def test_what_scripts_miss_is_collected(monkeypatch: pytest.MonkeyPatch,
     assert capsys.readouterr().out == printed
     targets.say_missed([])
     assert together.missed_in(["- no\n", capsys.readouterr().out, "- nor this\n"]) == []
+
+
+@pytest.mark.parametrize("command", [
+    ("overhead.py", "--quick"), ("resume.py", "--quick"), ("report.py", "--quick"),
+    ("evaluation.py", "--quick"), ("evaluation.py", "--quick", "--during"),
+    ("evaluation.py", "--quick", "--memory"), ("step.py", "--quick"),
+    ("naive.py", "--steps", "2", "--warmup", "1")], ids=" ".join)
+def test_a_quick_form_ends_well(command: tuple[str, ...], tmp_path: Path) -> None:
+    """Its figures mean nothing: it shows that the script works, to its last line."""
+    script, *options = command
+    environment = {**os.environ, "GAN_BENCH_ROOT": str(tmp_path),
+                   "PYTHONPATH": str(BENCHMARKS.parent)}
+    done = subprocess.run([sys.executable, BENCHMARKS / script, *options], capture_output=True,
+                          text=True, check=False, env=environment, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("steps/s" if script == "naive.py" else "missed:") in done.stdout

@@ -298,6 +298,7 @@ def test_what_is_refused() -> None:
     assert takes(POINTS) & anything == always | {"high_quality"}
 
 
+@pytest.mark.process
 def test_the_names_are_known_without_heavy_imports() -> None:
     code = ("import sys; from gan_bench.registry import METRICS, EXTRACTORS; METRICS.names(); "
             "[m.schema for m in METRICS]; EXTRACTORS.names(); [e.schema for e in EXTRACTORS]; "

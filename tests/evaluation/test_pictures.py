@@ -27,6 +27,7 @@ def test_a_grid_is_torchvisions_enlarged(shape: tuple[int, int, int, int]) -> No
     assert 300 < picture.shape[1] < 600
 
 
+@pytest.mark.process
 def test_a_run_imports_no_torchvision() -> None:
     """It would import all of its models, and so take twice as long to start."""
     script = "import gan_bench.training.run, sys; "\

@@ -160,6 +160,7 @@ def test_repeatable_leaves_out_times_and_measurements_only(tmp_path: Path) -> No
                     {"kind": "end", "step": 1, "status": "FINISHED", "why": "", "weights": None}]
 
 
+@pytest.mark.process
 def test_a_record_survives_sigkill(tmp_path: Path) -> None:
     """Written by another process, which kills itself right after the call."""
     code = f"""
@@ -196,6 +197,7 @@ def test_pictures_and_their_names_are_on_the_disk_before_the_journal_is(
     record.close()
 
 
+@pytest.mark.process
 def test_a_line_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
     """The disk takes 50 bytes of it, as `ulimit -f` does too; the next record has room again."""
     code = f"""

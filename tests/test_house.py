@@ -1,0 +1,75 @@
+"""That the documents of the repository's root say what is in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from gan_bench.journal.drift import NUMERICS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "gan_bench"
+ENTRY_POINTS = {"__init__.py", "__main__.py"}
+MAX_FUNCTION_LINES, MAX_APP_LINES = 60, 300
+
+
+def table_rows() -> dict[str, str]:
+    """Return CONTRIBUTING's table of folders: the first cell → the second."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    return dict(re.findall(r"(?m)^\| (`\w+/`|modules) \| (.*) \|$", text))
+
+
+def folder_rows() -> dict[str, str]:
+    return {name.strip("`/"): text for name, text in table_rows().items() if name != "modules"}
+
+
+def test_every_folder_and_root_module_is_in_the_table() -> None:
+    folders = {path.name for path in PACKAGE.iterdir()
+               if path.is_dir() and path.name != "__pycache__"}
+    assert set(folder_rows()) == folders
+    modules = {path.name for path in PACKAGE.glob("*.py")} - ENTRY_POINTS
+    assert set(re.findall(r"`(\w+\.py)`", table_rows()["modules"])) == modules
+
+
+@pytest.mark.parametrize("folder", sorted(folder_rows()))
+def test_what_the_table_names_of_a_folder_exists(folder: str) -> None:
+    names = re.findall(r"`([\w.]+(?:\.py|/))`", folder_rows()[folder])
+    assert [name for name in names if not (PACKAGE / folder / name).exists()] == []
+
+
+def test_every_file_of_the_command_line_is_in_the_table() -> None:
+    named = set(re.findall(r"`(\w+\.py)`", folder_rows()["cli"]))
+    assert named == {path.name for path in (PACKAGE / "cli").glob("*.py")} - ENTRY_POINTS
+
+
+def test_the_command_line_keeps_its_size() -> None:
+    assert len((PACKAGE / "cli" / "app.py").read_text().splitlines()) < MAX_APP_LINES
+    long = [f"{path.name}: {node.name}" for path in (PACKAGE / "cli").glob("*.py")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.FunctionDef)
+            and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES]
+    assert long == []
+
+
+def test_the_changelog_begins_with_the_present_numerics() -> None:
+    headings = re.findall(r"(?m)^## (.*)$", (ROOT / "CHANGELOG.md").read_text())
+    assert headings[0] == "Unreleased"
+    numbers = [int(title.removeprefix("NUMERICS ")) for title in headings
+               if title.startswith("NUMERICS ")]
+    assert numbers == [*range(NUMERICS, 0, -1)]
+
+
+def test_the_licence_is_the_one_that_the_package_declares() -> None:
+    described = ConfigParser()
+    described.read(ROOT / "setup.cfg")
+    metadata = described["metadata"]
+    lines = (ROOT / metadata["license_files"]).read_text().splitlines()
+    assert lines[0] == f"{metadata['license']} License"
+    assert metadata["author"] in lines[2]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nlicense: {metadata['license']}\n" in citation
+    assert f"\nversion: {metadata['version']}\n" in citation
