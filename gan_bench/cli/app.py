@@ -66,9 +66,8 @@ def run(
     from gan_bench.errors import Stopped
     from gan_bench.journal.layout import Execution
     from gan_bench.journal.schema import Status
-    from gan_bench.launcher.launch import Settings, execute
-    from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines
-    from gan_bench.launcher.reporters import as_json as to_json
+    from gan_bench.launcher.launch import LaunchSettings, execute
+    from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, progress_json
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     spec = load_experiment(experiment, data, settings)
@@ -76,14 +75,14 @@ def run(
                 LiveTable(console) if console.is_terminal else PlainLines(console))
     command = " ".join(["gan-bench run", shlex.quote(str(experiment)),
                         *(f"--set {shlex.quote(s)}" for s in settings)])
-    ended = execute(spec, Settings(
+    ended = execute(spec, LaunchSettings(
         Execution(root, data, checkpoint_every, allow_drift, profile),
         slots, tracking_uri, command, retries), reporter)
     runs, missing = ended.runs, ended.missing
     failed = [r for r in runs if not r.state.is_result]
     if as_json:
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": missing,
-                          "runs": [to_json(r) for r in runs]}))
+                          "runs": [progress_json(r) for r in runs]}))
     else:
         # SciPy is for the end
         from gan_bench.compare.ended import Ended
@@ -207,9 +206,9 @@ def sync(
 
     Exit status: 0 all is there; 2 nothing could be done; 3 something is still missing.
     """
-    from gan_bench.tracking.sync import sync as bring
+    from gan_bench.tracking.sync import sync_runs
 
-    done = bring(root, tracking_uri, _to_stderr)
+    done = sync_runs(root, tracking_uri, _to_stderr)
     print(f"{done.runs} runs, {done.brought} brought up to date")
     if done.missing:
         print("\n".join(done.missing), file=sys.stderr)
@@ -393,7 +392,7 @@ def main() -> NoReturn:
 
 def _data_set(text: str | None, image_size: int | None) -> Any:
     """Return the Part of DATASETS that a name or a YAML mapping stands for."""
-    from gan_bench.config.yaml_source import parse
+    from gan_bench.config.yaml_source import parse_value
     from gan_bench.errors import UserError
     from gan_bench.registry import DATASETS, PartError
 
@@ -401,7 +400,7 @@ def _data_set(text: str | None, image_size: int | None) -> Any:
         if image_size is not None:
             raise UserError("--image-size belongs to --data-set; give both")
         return None
-    value = parse(text, f"data set {text!r}")
+    value = parse_value(text, f"data set {text!r}")
     if image_size is not None:
         value = {**(value if isinstance(value, dict) else {"name": value}),
                  "image_size": image_size}

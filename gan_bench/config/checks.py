@@ -21,7 +21,7 @@ def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
     return max(1, settings.epochs * (data.train // settings.batch_size) // settings.d_steps)
 
 
-def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: EvaluateSpec,
+def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: EvaluateSpec,
             ) -> list[tuple[str, str]]:
     """Return what cannot go together in a run, as (key, reason); nothing if all is well.
 

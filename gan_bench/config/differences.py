@@ -9,7 +9,7 @@ from gan_bench.registry import Part
 ABSENT = "·"  # in the place of a value, where a variant has no such setting
 
 
-def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
+def variant_differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
     """Return, for each setting in which variants differ, its value in each variant."""
     flat = {run.variant: flatten(run) for run in runs}
     keys = sorted({key for settings in flat.values() for key in settings})

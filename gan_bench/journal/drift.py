@@ -37,7 +37,7 @@ def since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[A
             if one[name] != two[name]}
 
 
-def in_words(drift: Mapping[str, list[Any]]) -> str:
+def describe_drift(drift: Mapping[str, list[Any]]) -> str:
     """Return `torch 2.14.0 and now 2.15.0, device cuda and now cpu`."""
     return ", ".join(f"{name} {before} and now {now}"
                      for name, (before, now) in sorted(drift.items()))

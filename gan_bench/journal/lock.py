@@ -36,7 +36,7 @@ def locked(experiment: Path) -> Iterator[None]:
         file.flush()
         for folder in run_folders(experiment):
             with suppress(DamagedError):  # whoever needs that run will say so
-                writing.settle(folder, Status.KILLED, "its process died without a word")
+                writing.settle_run(folder, Status.KILLED, "its process died without a word")
         yield
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO
 
 from gan_bench.errors import DamagedError
-from gan_bench.journal.schema import Kind, Status, parse
+from gan_bench.journal.schema import Kind, Status, parse_record
 from gan_bench.journal.schema import Record as Record
 
 FILE = "journal.jsonl"
@@ -52,7 +52,7 @@ def is_open(folder: Path) -> bool:
     return False
 
 
-def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
+def read_records(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
     """Return the complete records from byte `offset` on, and the offset after the last of them.
 
     A torn last line, as a killed process leaves it, is not a record yet. No journal: no records.
@@ -206,7 +206,7 @@ def _opened(folder: Path) -> IO[bytes] | None:
 
 def _parse(line: bytes, folder: Path, offset: int) -> Record:
     try:
-        return parse(line)
+        return parse_record(line)
     except ValueError:
         file = folder / FILE
         number = file.read_bytes()[:offset].count(b"\n") + 1

@@ -53,7 +53,7 @@ RESULTS = tuple(status for status in Status if status.is_result)
 _ENDS = (*RESULTS, Status.FAILED, Status.KILLED)
 
 
-def parse(line: bytes) -> Record:
+def parse_record(line: bytes) -> Record:
     """Return the record that a line holds.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_bench.config.spec import RunSpec
 from gan_bench.journal import reading, schema
-from gan_bench.journal.drift import in_words
+from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.names import WEIGHTS, last_scores
 from gan_bench.journal.schema import Kind, Status
 
@@ -60,7 +60,7 @@ class Progress:
 
     def follow(self) -> bool:
         """Take in what the journal has gained; return whether there was anything."""
-        records, self.offset = reading.read(self.folder, self.offset)
+        records, self.offset = reading.read_records(self.folder, self.offset)
         for record in records:
             self.step = record["step"]
             if record["kind"] in (Kind.METRICS, Kind.SYSTEM):
@@ -111,5 +111,5 @@ def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
 def _resumed(record: schema.Record) -> str:
     """Say how a run went on, in a line."""
     where = f"goes on after step {record['step']}" if record["step"] else "begins again"
-    changed = f", though changed since: {in_words(record['drift'])}" if record["drift"] else ""
-    return where + changed + (f" ({record['note']})" if record["note"] else "")
+    drift = f", though changed since: {describe_drift(record['drift'])}" if record["drift"] else ""
+    return where + drift + (f" ({record['note']})" if record["note"] else "")

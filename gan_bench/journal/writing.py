@@ -163,7 +163,7 @@ class Journal:
         self._step = step
 
 
-def settle(folder: Path, status: str, why: str) -> bool:
+def settle_run(folder: Path, status: str, why: str) -> bool:
     """Record how a run ended whose process did not say; return whether there was need.
 
     Raises:
@@ -191,7 +191,7 @@ def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]
         protocol: As for `Journal.protocol`; full names.
         values: As for `Journal.metrics`; the same names.
     """
-    records, _ = reading.read(folder)
+    records, _ = reading.read_records(folder)
     end = records[-1]
     if end["kind"] != Kind.END:
         raise ValueError(f"{folder}: the run has not ended")

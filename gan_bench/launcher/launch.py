@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-from gan_bench.config.differences import differences
+from gan_bench.config.differences import variant_differences
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.hardware import refuse_lacking
@@ -33,13 +33,13 @@ from gan_bench.launcher.processes import (
     signals_wait,
 )
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.tracking.background import Mirroring
+from gan_bench.tracking.background import BackgroundMirror
 
 POLL = 0.5  # seconds between two looks at the journals
 
 
 @dataclass(frozen=True)
-class Settings:
+class LaunchSettings:
     """What `gan-bench run` has been told besides the experiment.
 
     Attributes:
@@ -59,7 +59,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Ended:
+class LaunchResult:
     """How an experiment ended.
 
     Attributes:
@@ -73,7 +73,8 @@ class Ended:
     stopped: int | None = None
 
 
-def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) -> Ended:
+def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
+            ) -> LaunchResult:
     """Train what is not yet trained, and mirror what is not yet mirrored.
 
     Args:
@@ -108,11 +109,11 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
         write_about(home, {**experiment.declared, "command": settings.command,
                            "differs": _what_differs(experiment)})
         if not waiting:
-            return Ended(runs, Mirroring(root, settings.tracking_uri, home, False,
+            return LaunchResult(runs, BackgroundMirror(root, settings.tracking_uri, home, False,
                                          reporter.say).finish())
         # Its server imports torch while MLflow is imported here.
         context = fork_context(experiment.runs[0].compute.threads)
-        mirror = Mirroring(root, settings.tracking_uri, home, True, reporter.say)
+        mirror = BackgroundMirror(root, settings.tracking_uri, home, True, reporter.say)
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         reporter.begin(runs)
         stopped = None
@@ -126,7 +127,7 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
             missing = mirror.finish(None if stopped is None else LAST_WORDS)
         except Stopped as stop:
             stopped, missing = stop.status, "there was no time for the rest"
-        return Ended(runs, missing, stopped)
+        return LaunchResult(runs, missing, stopped)
 
 
 def _progress(run: RunSpec, root: Path) -> Progress:
@@ -151,8 +152,8 @@ def _terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerContext, gpus: int,
-               together: int, reporter: Reporter, mirror: Mirroring) -> None:
+def _train_all(waiting: list[Progress], settings: LaunchSettings, context: ForkServerContext,
+               gpus: int, together: int, reporter: Reporter, mirror: BackgroundMirror) -> None:
     """Keep the slots busy until every run has ended.
 
     Raises:
@@ -233,7 +234,7 @@ def shares(waiting: int, free: int, together: int) -> list[int]:
 
 def _what_differs(experiment: ExperimentSpec) -> dict[str, str]:
     """Return for each variant in what it differs from the baseline, in words."""
-    table = differences(experiment.runs)
+    table = variant_differences(experiment.runs)
     return {variant: ", ".join(
         f"{key} {row[variant]} for {row[experiment.baseline]}" for key, row in table.items()
         if row[variant] != row[experiment.baseline]) for variant in experiment.variants}

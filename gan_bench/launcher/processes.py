@@ -19,7 +19,7 @@ from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 from gan_bench.launcher import worker
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.tracking.background import Mirroring
+from gan_bench.tracking.background import BackgroundMirror
 
 # When the user stops it, the table has to be there within the ten seconds that README promises,
 # for batch systems kill what takes longer.
@@ -30,7 +30,7 @@ LAST_WORDS = 2.5  # seconds for MLflow to hear of it
 
 
 def fork_context(threads: int) -> ForkServerContext:
-    os.environ.update(worker.environment(threads))
+    os.environ.update(worker.process_environment(threads))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(worker.PRELOAD)
     # A terminal sends Ctrl-C to every process, and `timeout` and batch systems SIGTERM: the server
@@ -44,11 +44,11 @@ def fork_context(threads: int) -> ForkServerContext:
 @contextmanager
 def signals_wait() -> Iterator[None]:
     """Put off Ctrl-C and SIGTERM until the block has ended."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, worker.DEAF_TO)
+    signal.pthread_sigmask(signal.SIG_BLOCK, worker.STOP_SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.DEAF_TO)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.STOP_SIGNALS)
 
 
 def run_preparations(experiment: ExperimentSpec, execution: Execution, context: ForkServerContext,
@@ -62,7 +62,8 @@ def run_preparations(experiment: ExperimentSpec, execution: Execution, context: 
         UserError: They failed.
     """
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=worker.prepare, args=(experiment, execution, sender))
+    process = context.Process(target=worker.prepare_in_process,
+                              args=(experiment, execution, sender))
     process.start()
     sender.close()
     try:
@@ -98,7 +99,7 @@ class WorkerProcess:
         self.runs, self.let_go = runs, False
         self.killed: set[str] = set()
         self._last_words, sender = context.Pipe(duplex=False)
-        self.process: ForkServerProcess = context.Process(target=worker.train, args=(
+        self.process: ForkServerProcess = context.Process(target=worker.train_in_process, args=(
             [run.spec for run in runs], execution, gpu, sender))
         for run in runs:
             run.follow()  # what earlier attempts have left
@@ -107,7 +108,7 @@ class WorkerProcess:
         self.process.start()
         sender.close()
 
-    def follow(self, reporter: Reporter, mirror: Mirroring) -> bool:
+    def follow(self, reporter: Reporter, mirror: BackgroundMirror) -> bool:
         """Take in what the runs have recorded; return whether their process has ended."""
         ended = self.process.exitcode is not None
         for run in self.runs:
@@ -144,7 +145,7 @@ class WorkerProcess:
             run.why = words or f"its process ended with status {code}; see {LOG} in its folder"
         # A full disk, or a process that outlives its fork server: the next launcher settles it.
         with suppress(OSError, UserError):
-            writing.settle(run.folder, run.state, run.why)
+            writing.settle_run(run.folder, run.state, run.why)
 
 
 def run_label(run: Progress) -> str:

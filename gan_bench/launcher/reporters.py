@@ -78,7 +78,7 @@ class PlainLines:
             else:
                 why = f": {run.why}" if run.why else ""
                 self.say(f"{run.spec.id} {name}: {run.state} at step {run.step}{why}"
-                         f"{', ' + score(run) if run.scores else ''}  [{self._pace.line()}]")
+                         f"{', ' + last_score(run) if run.scores else ''}  [{self._pace.line()}]")
         elif time.monotonic() - self._last > HEARTBEAT:
             self._last = time.monotonic()
             self.say(self._pace.line())
@@ -94,10 +94,10 @@ class JsonLines:
         self._print({"event": "note", "text": line})
 
     def begin(self, runs: list[Progress]) -> None:
-        self._print({"event": "begin", "runs": [as_json(run) for run in runs]})
+        self._print({"event": "begin", "runs": [progress_json(run) for run in runs]})
 
     def changed(self, run: Progress) -> None:
-        self._print({"event": "run", **as_json(run)})
+        self._print({"event": "run", **progress_json(run)})
 
     def close(self) -> None:
         pass
@@ -143,15 +143,15 @@ class LiveTable:
             left = (run.spec.steps - run.step) / rate if run.state == Status.RUNNING else math.nan
             table.add_row(
                 escape(run.spec.variant), str(run.spec.seed), run.state,
-                f"{run.step}/{run.spec.steps}", number(rate),
-                number(values.get("train/d_loss", math.nan)),
-                number(values.get("train/g_loss", math.nan)), score(run),
+                f"{run.step}/{run.spec.steps}", format_number(rate),
+                format_number(values.get("train/d_loss", math.nan)),
+                format_number(values.get("train/g_loss", math.nan)), last_score(run),
                 duration(left) if run.state == Status.RUNNING else "",
                 style=STYLES.get(run.state))
         return table
 
 
-def as_json(run: Progress) -> dict[str, Any]:
+def progress_json(run: Progress) -> dict[str, Any]:
     """Return a run's progress as JSON-safe data; non-finite numbers become null."""
     def safe(values: dict[str, float]) -> dict[str, float | None]:
         return {k: v if math.isfinite(v) else None for k, v in values.items()}
@@ -162,12 +162,12 @@ def as_json(run: Progress) -> dict[str, Any]:
             "values": safe({k: v for k, v in run.values.items() if split_score(k) is None})}
 
 
-def score(run: Progress) -> str:
+def last_score(run: Progress) -> str:
     """Return the first of a run's last scores: `fd_classifier 41.2`."""
-    return next((f"{name} {number(value)}" for name, value in run.scores.items()), "")
+    return next((f"{name} {format_number(value)}" for name, value in run.scores.items()), "")
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return four significant digits, or nothing for what is not known."""
     return "" if math.isnan(value) else f"{value:.4g}"
 

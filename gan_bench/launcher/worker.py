@@ -22,10 +22,11 @@ from gan_bench.journal.layout import Execution
 from gan_bench.journal.names import LOG
 
 PRELOAD = ["gan_bench.launcher.preload"]  # by the server, before it forks
-DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # the server, and what it forks until it says otherwise
+# The fork server and its children block these, until a child unblocks them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def environment(threads: int) -> dict[str, str]:
+def process_environment(threads: int) -> dict[str, str]:
     """Return the variables that must be set before a process starts, for it then is too late.
 
     BLAS sums in another order with another number of threads; cuBLAS is deterministic with a fixed
@@ -39,7 +40,8 @@ def environment(threads: int) -> dict[str, str]:
             "MALLOC_TOP_PAD_": str(2**26)}
 
 
-def prepare(experiment: ExperimentSpec, execution: Execution, answer: Connection) -> None:
+def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer: Connection,
+                       ) -> None:
     """Run `training.run.prepare`; send its progress lines, then its result or its error.
 
     That is ("say", line)…, then ("ready", (GPUs, runs in one process)) or ("error", line).
@@ -57,8 +59,8 @@ def prepare(experiment: ExperimentSpec, execution: Execution, answer: Connection
         answer.send(("bug", traceback.format_exc()))
 
 
-def train(specs: list[RunSpec], execution: Execution, gpu: int | None, last_words: Connection,
-          ) -> None:
+def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None,
+                     last_words: Connection) -> None:
     """Run one run, or several that take their steps in turn; exit status 1 if one raised.
 
     Output goes into `log.txt` of the first one's folder, the traceback of a run into its own.

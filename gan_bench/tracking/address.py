@@ -21,7 +21,7 @@ SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|secret|token|credential|api_?k
                     r"[^=&;]*|odbc_connect)=)[^&#\s]*", re.IGNORECASE)
 
 
-def environment() -> dict[str, str]:
+def mlflow_environment() -> dict[str, str]:
     """Return the variables to set before MLflow is imported.
 
     By default MLflow reports to its makers, logs each migration, prints a line per ended run, and
@@ -41,7 +41,7 @@ def environment() -> dict[str, str]:
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
     """Set MLflow's environment and mute its log; on leaving, put back what the caller had."""
-    log, variables = logging.getLogger("mlflow"), environment()
+    log, variables = logging.getLogger("mlflow"), mlflow_environment()
     level, before = log.level, {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     # It logs each error that it raises as well; ours is one line, said once.

@@ -21,7 +21,7 @@ EVERY, SLOWEST = 5.0, 60.0  # seconds between two rounds; the most of them while
 PATIENCE = 30.0  # seconds that a last round may lose to a store that fails
 
 
-class Mirroring:
+class BackgroundMirror:
     """Brings the journals of an experiment into MLflow, as they grow and at the end.
 
     What a store does not take is kept and tried again, less and less often; nothing else waits.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import UserError
 from gan_bench.tracking.address import (
-    environment,
     is_server,
+    mlflow_environment,
     reason,
     resolve_uri,
     sqlite_path,
@@ -57,7 +57,7 @@ def open_store(root: Path, uri: str | None = None) -> Store:
             does not answer.
     """
     uri = resolve_uri(root, uri)
-    os.environ.update(environment())
+    os.environ.update(mlflow_environment())
     database = sqlite_path(uri)
     if database and {"?", "%"} & set(str(database)):  # to MLflow it is part of an address
         raise UserError(f"MLflow cannot keep a database at {without_password(str(database))}: "

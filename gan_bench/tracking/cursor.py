@@ -36,7 +36,7 @@ class Cursor:
     began: int
 
 
-def read(folder: Path, uri: str) -> Cursor | None:
+def read_cursor(folder: Path, uri: str) -> Cursor | None:
     """Return the run's cursor in a store; None if there is none of its journal: it is remade.
 
     Raises:
@@ -53,7 +53,7 @@ def read(folder: Path, uri: str) -> Cursor | None:
     return cursor if sound else None
 
 
-def write(folder: Path, cursor: Cursor) -> None:
+def write_cursor(folder: Path, cursor: Cursor) -> None:
     """Write the run's cursor in its store, whole or not at all, beside those in other stores."""
     known = {**_all(folder), cursor.uri: asdict(cursor)}
     with replacing(folder / FILE) as temporary:
@@ -66,7 +66,7 @@ def mirrored(folder: Path, uri: str) -> bool:
     A server is taken at the cursor's word; an SQLite file is asked whether it holds the run.
     """
     try:
-        cursor = read(folder, uri)
+        cursor = read_cursor(folder, uri)
     except DamagedError:  # who brings it there will say so
         return False
     if cursor is None or cursor.offset != (folder / reading.FILE).stat().st_size:

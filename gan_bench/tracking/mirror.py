@@ -82,9 +82,9 @@ class Mirror:
             return False
         with mlflow_errors(self.store.uri):
             cursor = self._cursor(folder)
-            records, offset = reading.read(folder, cursor.offset if cursor else 0)
+            records, offset = reading.read_records(folder, cursor.offset if cursor else 0)
             if cursor is None or any(map(voids, records)):
-                records, offset = reading.read(folder)
+                records, offset = reading.read_records(folder)
                 attempt = next((r["t"] for r in reversed(records) if voids(r)), began["t"])
                 run_id = self._find_or_create(folder, attempt)
                 cursor = Cursor(without_password(self.store.uri), run_id, 0, began["t"])
@@ -92,13 +92,13 @@ class Mirror:
             self._checked.add(cursor.mlflow_run_id)
             if records:
                 self._replay(folder, cursor.mlflow_run_id, records)
-                cursors.write(folder, replace(cursor, offset=offset))
+                cursors.write_cursor(folder, replace(cursor, offset=offset))
         last = records[-1] if records else reading.last(folder)
         return last is not None and last["kind"] == Kind.END
 
     def _cursor(self, folder: Path) -> Cursor | None:
         """Return the cursor if the store still has its run."""
-        cursor = cursors.read(folder, self.store.uri)
+        cursor = cursors.read_cursor(folder, self.store.uri)
         if cursor is None or cursor.mlflow_run_id in self._checked:
             return cursor
         return cursor if self._is_active(cursor.mlflow_run_id) else None
@@ -144,7 +144,7 @@ class Mirror:
         for record in records:
             if record["kind"] == Kind.START:
                 params = tags.params(read_values(folder))
-                run_tags |= tags.circumstances(record["facts"])
+                run_tags |= tags.circumstance_tags(record["facts"])
                 if record["facts"].get("dataset"):
                     self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
             elif record["kind"] == Kind.PROTOCOL:

@@ -33,8 +33,8 @@ class Synced:
     missing: list[str] = field(default_factory=list)
 
 
-def sync(root: Path, uri: str | None, say: Callable[[str], None], only: str | None = None,
-         ) -> Synced:
+def sync_runs(root: Path, uri: str | None, say: Callable[[str], None],
+              only: str | None = None) -> Synced:
     """Mirror every run under `root` that the store has not got whole.
 
     Runs that a dead launcher left without an end are said to be KILLED. Experiments that are being

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gan_bench.config.run_id import settings_digest
-from gan_bench.journal.drift import in_words
+from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Record, Status
 
@@ -54,7 +54,7 @@ def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
             "mlflow.source.name": "gan-bench"}
 
 
-def circumstances(facts: Mapping[str, Any]) -> dict[str, str]:
+def circumstance_tags(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags that a journal's start record gives; what is None is left out."""
     tags = {f"{program}_version": str(version)
             for program, version in facts.get("versions", {}).items()}
@@ -68,7 +68,7 @@ def circumstances(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def resumed(record: Record) -> dict[str, str]:
     """Return the tags of a run that goes on after an interruption."""
-    drift = {"drift": in_words(record["drift"])} if record["drift"] else {}
+    drift = {"drift": describe_drift(record["drift"])} if record["drift"] else {}
     return {"status": Status.RUNNING.value, "why": "",
             "resumed_after_step": str(record["step"]), **drift}
 

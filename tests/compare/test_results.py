@@ -42,7 +42,7 @@ from gan_bench.journal.about import write_about
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
-from gan_bench.tracking.address import environment
+from gan_bench.tracking.address import mlflow_environment
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror
 
@@ -154,7 +154,7 @@ def found(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> Results
 
 def truth(root: Path) -> tuple[dict[str, list[Any]], dict[tuple[str, str, int], tuple[float, ...]]]:
     """What the journals hold: their records by run, and values by run, metric and step."""
-    records = {folder.name: reading.read(folder)[0]
+    records = {folder.name: reading.read_records(folder)[0]
                for folder in (root / "runs" / "study").iterdir() if folder.is_dir()}
     return records, {(run, metric, record["step"]): ((record["t"] - book[0]["t"]) / 1000, value)
                      for run, book in records.items() for record in book
@@ -398,7 +398,7 @@ def test_a_run_that_goes_on_is_running_again(tmp_path: Path) -> None:
     mirrored(tmp_path, folder)
     [row] = load_results("study", root=tmp_path).runs.to_dict("records")
     assert (row["status"], row["why"], row["step"]) == ("RUNNING", "", 9)
-    records, _ = reading.read(folder)
+    records, _ = reading.read_records(folder)
     assert row["seconds"] == pytest.approx((records[-1]["t"] - records[0]["t"]) / 1000)
 
 
@@ -453,7 +453,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 def test_reading_leaves_the_process_as_it_was(
         fresh: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     """Before and after: the environment and MLflow's log, whether it succeeds or not."""
-    for name in environment():
+    for name in mlflow_environment():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     monkeypatch.setenv("DO_NOT_TRACK", "0")

@@ -145,7 +145,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(tmp_path: Path, server:
     process = begun(tmp_path, "--tracking-uri", server.uri, "--set", "seeds=[0]", "--set",
                     "base.steps=2000", "--set", "base.log_every=10", "--set",
                     "evaluate.every=1000", "--set", "base.sample_every=1000", "--slots", "2")
-    wait_for(lambda: [len(reading.read(file.parent)[0]) > 3
+    wait_for(lambda: [len(reading.read_records(file.parent)[0]) > 3
                       for file in journals(tmp_path)] == [True, True])
     with standing(process):
         wait_for(lambda: server.holds()[1] > 0)
