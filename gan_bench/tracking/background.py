@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
 
 EVERY, SLOWEST = 5.0, 60.0  # seconds between two rounds; the most of them while MLflow fails
-PATIENCE = 30.0  # seconds that a last round may lose to a store that fails
+PATIENCE = 30.0  # seconds that the last round may lose to a store that fails
+OUT_OF_TIME = "there was no time for the rest"
 
 
 class BackgroundMirror:
@@ -54,8 +55,8 @@ class BackgroundMirror:
             self._thread = threading.Thread(target=self._loop, daemon=True)
             self._thread.start()
 
-    def wanted(self, folder: Path) -> None:
-        """Note that a run has something to be mirrored."""
+    def request(self, folder: Path) -> None:
+        """Note that a run's journal has new records."""
         with self._lock:
             self._dirty[folder] = None
 
@@ -70,7 +71,7 @@ class BackgroundMirror:
         self._stop.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
-            return self._failure or "there was no time for the rest"
+            return self._failure or OUT_OF_TIME
         return "; ".join([*self._damaged.values(), *([self._failure] if self._dirty else [])])
 
     def _loop(self) -> None:
@@ -108,10 +109,10 @@ class BackgroundMirror:
             except Exception as error:
                 self._failed(error)
                 failures, lost = failures + 1, lost + time.monotonic() - begin
-                self.wanted(folder)
+                self.request(folder)
                 if lost > patience:
-                    for rest in batch[i + 1 :]:
-                        self.wanted(rest)
+                    for later in batch[i + 1 :]:
+                        self.request(later)
                     break
         return failures > 0
 

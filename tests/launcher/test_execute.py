@@ -199,8 +199,8 @@ def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[s
     assert "boom at last" in done.stdout
     assert "KILLED dead seed 0" in done.stdout
     assert "SIGKILL" in done.stdout
-    assert "taken up again (2 of 2)" in done.stdout
-    assert "taken up again (3" not in done.stdout
+    assert "resumed (2 of 2)" in done.stdout
+    assert "resumed (3" not in done.stdout
     assert "1 of 3 runs are done" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:

@@ -92,7 +92,7 @@ def test_runs_that_are_too_short_are_refused(tmp_path: Path) -> None:
     done = here("run", write_experiment(tmp_path), "--root", tmp_path / "root", "--profile",
                 "--set", "base.steps=2")
     assert done.returncode == 2
-    assert done.stderr == "error: --profile needs runs of at least 3 steps, and there is one of 2\n"
+    assert done.stderr == "error: --profile needs runs of at least 3 steps, and one has 2\n"
     assert not (tmp_path / "root").exists()
 
 
