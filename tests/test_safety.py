@@ -251,7 +251,7 @@ def test_a_lock_may_hold_anything(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
         (tmp_path / "lock").write_bytes(b"\xff\x1b[2J" * 10_000)
-        with pytest.raises(UserError, match="is being run already") as why, locked(tmp_path):
+        with pytest.raises(UserError, match="is already being run") as why, locked(tmp_path):
             pass
         assert len(one_line(why)) < 400
 

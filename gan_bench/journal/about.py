@@ -9,15 +9,15 @@ from typing import Any
 
 from gan_bench.atomic import replacing
 
-ABOUT = "about.json"  # of an experiment: what its runs' notes in MLflow say of it
+ABOUT = "about.json"  # in an experiment's folder
 
 
 def write_about(experiment: Path, about: Mapping[str, Any]) -> None:
-    """Keep what MLflow, and whoever compares, must know of an experiment beside its runs.
+    """Write what an experiment declares; MLflow's notes and the comparison read it.
 
     Args:
         about: `question`, `command`, `baseline`, `paired`, `margin`, `variants`, `curve_means`, and
-            by variant its `settings` and what `differs` from the baseline.
+            by variant the digest of its `settings` and how it `differs` from the baseline.
 
     Raises:
         OSError: It cannot be written.
@@ -27,7 +27,7 @@ def write_about(experiment: Path, about: Mapping[str, Any]) -> None:
 
 
 def read_about(experiment: Path) -> dict[str, Any]:
-    """Return what `write_about` has kept, as far as it is what it should be."""
+    """Return what `write_about` wrote, without values of a wrong type; empty if unreadable."""
     try:
         return checked_about(json.loads((experiment / ABOUT).read_text()))
     except (OSError, ValueError, RecursionError):
@@ -35,17 +35,18 @@ def read_about(experiment: Path) -> dict[str, Any]:
 
 
 def checked_about(about: object) -> dict[str, Any]:
-    """Return of what is said to be about an experiment what is of the right kind."""
+    """Return the values of `about` that have the right type; it may come from any file."""
     if not isinstance(about, dict):
         return {}
-    kept: dict[str, Any] = {k: about[k] for k in ("question", "command", "baseline")
-                            if isinstance(about.get(k), str)}
-    kept |= {"paired": True} if about.get("paired") is True else {}
+    checked: dict[str, Any] = {key: about[key] for key in ("question", "command", "baseline")
+                               if isinstance(about.get(key), str)}
+    if about.get("paired") is True:
+        checked["paired"] = True
     for key in ("differs", "margin", "settings", "curve_means"):
         if isinstance(about.get(key), dict):
-            kept[key] = {k: v for k, v in about[key].items() if isinstance(v, str)}
+            checked[key] = {k: v for k, v in about[key].items() if isinstance(v, str)}
     if isinstance(about.get("margin"), str):
-        kept["margin"] = about["margin"]
+        checked["margin"] = about["margin"]
     if isinstance(about.get("variants"), list):
-        kept["variants"] = [name for name in about["variants"] if isinstance(name, str)]
-    return kept
+        checked["variants"] = [name for name in about["variants"] if isinstance(name, str)]
+    return checked

@@ -132,7 +132,7 @@ def test_a_journal_is_a_plain_file(tmp_path: Path, what: str) -> None:
     else:
         os.mkfifo(file)  # whoever opens one for reading waits for a writer
     for use in (reading.read_records, reading.last, reading.first, reading.is_open, Journal):
-        with pytest.raises(DamagedError, match=r"journal\.jsonl: (cannot be used|is no plain)"):
+        with pytest.raises(DamagedError, match=r"journal\.jsonl: (cannot be used|is not a plain)"):
             use(tmp_path)
     assert (tmp_path / "elsewhere").read_text() == json.dumps(GOOD[0]) + "\n"
 

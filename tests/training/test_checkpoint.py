@@ -281,7 +281,7 @@ def test_a_damaged_checkpoint_costs_time_and_no_bit(
     train(spec, tmp_path, 2, checkpoint_every=0)  # from step 3 to 5
     progress = Progress(spec, folder)
     progress.follow()
-    assert "goes on after step 3" in progress.notes[0]
+    assert "resumes after step 3" in progress.notes[0]
     assert "checkpoint.pt is damaged" in progress.notes[0]
     for name in (FILE, BEFORE):
         damage(folder / name, how)
