@@ -440,13 +440,13 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     store = open_store(tmp_path)
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
-        "there is no experiment 'study' in MLflow; it holds none at all")
+        "there is no experiment 'study' in MLflow; MLflow holds no experiments")
     store.client.create_run(store.client.create_experiment("study"))
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
         "study has no runs yet (left out: 1 run that gan-bench has not made); train some first: "
         "gan-bench run")
     store.client.delete_experiment(store.client.get_experiment_by_name("study").experiment_id)
-    assert "it holds none at all" in one_line(lambda: load_results("study", root=tmp_path))
+    assert "MLflow holds no experiments" in one_line(lambda: load_results("study", root=tmp_path))
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -583,7 +583,7 @@ def test_what_is_not_in_the_file_yet_is_not_left_out(root: Path, plain_user: Pat
     drop_privileges()
     line = one_line(lambda: load_results("study", root=plain_user))
     assert line.startswith(f"{plain_user / 'mlflow.db'}: cannot be read in a folder that cannot be "
-                           f"written to, for mlflow.db-wal holds what is not in it yet; copy ")
+                           f"written to, as mlflow.db-wal holds newer data; copy both ")
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])

@@ -236,9 +236,9 @@ def test_what_is_said_of_an_experiment_may_be_anything(local: Store, tmp_path: P
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"seed": 4}, "is of the run .* and not of this folder"),
-    ({"experiment": "../../up"}, r"of '\.\./\.\./up', and not of this folder"),
-    ({"experiment": "/tmp/up"}, "and not of this folder"), ({"model": 3}, "and not of this folder"),
+    ({"seed": 4}, "belongs to the run .* and not to this folder"),
+    ({"experiment": "../../up"}, r"of '\.\./\.\./up', and not to this folder"),
+    ({"experiment": "/tmp/up"}, "and not to this folder"), ({"model": 3}, "and not to this folder"),
     ({"compute": []}, "cannot be read"), ({"variant": 3}, "cannot be read"),
     ({"data": None}, "cannot be read"), ({"dataset": {}}, "cannot be read"), (None, "cannot be r"),
 ])
