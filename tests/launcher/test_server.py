@@ -166,7 +166,7 @@ def test_a_server_that_is_not_there_yet_stops_no_training(tmp_path: Path) -> Non
     server = Server(tmp_path)
     done = run(tmp_path, "root", "--tracking-uri", server.uri, "--set", "seeds=[0]")
     assert done.returncode == 3, done.stdout + done.stderr
-    assert done.stdout.count("training goes on") == 1  # tried again at the end, and said once
+    assert done.stdout.count("training continues") == 1  # tried again at the end, and said once
     assert "2 of 2 runs are done" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
