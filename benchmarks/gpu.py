@@ -298,7 +298,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         refuse("torch sees no CUDA device here")
     options.out.mkdir(parents=True, exist_ok=True)
-    os.environ.update(worker.environment(1))
+    os.environ.update(worker.process_environment(1))
     bench = Bench(options.out, options.limit, options.budget)
     source = os.environ.get("GAN_BENCH_DATA", "")
     real = Path(source, "MNIST").exists()

@@ -84,7 +84,7 @@ def start_row(folder: Path) -> list[str]:
         begin = time.time()
         subprocess.check_output([GAN_BENCH, "run", file, "--root", root])
         newest = load_experiment(file, folder, []).runs[-1]
-        records, _ = reading.read(newest.folder(root))
+        records, _ = reading.read_records(newest.folder(root))
         if seeds > RUNS:
             taken.append(records[0]["t"] / 1000 - begin)
     return row(f"start of a command with {RUNS} finished runs", taken, "s", 5,

@@ -68,7 +68,8 @@ def at_once(*arguments: object) -> list[dict[str, Any]]:
     """Let two single-threaded processes do the same from the same moment; return what they found.
     """
     command = [sys.executable, __file__, "part", *map(str, arguments)]
-    parts = [subprocess.Popen(command, env={**os.environ, **worker.environment(1)}, text=True,
+    variables = {**os.environ, **worker.process_environment(1)}
+    parts = [subprocess.Popen(command, env=variables, text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
              for _ in range(AT_ONCE)]
     try:

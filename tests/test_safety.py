@@ -42,7 +42,7 @@ from gan_bench.journal.writing import Journal
 from gan_bench.registry import NoFacts, Registry
 from gan_bench.tracking.client import open_store
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.sync import sync
+from gan_bench.tracking.sync import sync_runs
 
 STRANGE = ["../up", "..", ".", "a/../../b", "/tmp/abs", "~", "~/x", "a/b", "a\\b", "a\0b", "a\nb",
            "n" * 300, "\U0001F600", "\u00e9", "\u0430", "a b", " a", "a ", "-a", ".a", "_a", "a:b",
@@ -153,7 +153,7 @@ def test_names_in_mlflow_are_no_paths(tmp_path: Path) -> None:
         made.append(run.info.run_id)
         store.client.set_tag(run.info.run_id, "artifact_path", name)
     before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(root)}
-    done = sync(root, None, lambda line: None)
+    done = sync_runs(root, None, lambda line: None)
     assert (done.runs, done.brought, done.missing) == (1, 1, [])
     after = {path for path in tmp_path.rglob("*") if not path.is_relative_to(root)}
     assert after == before
@@ -252,7 +252,7 @@ def test_a_lock_may_hold_anything(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
         (tmp_path / "lock").write_bytes(b"\xff\x1b[2J" * 10_000)
-        with pytest.raises(UserError, match="is being run already") as why, locked(tmp_path):
+        with pytest.raises(UserError, match="is already being run") as why, locked(tmp_path):
             pass
         assert len(one_line(why)) < 400
 

@@ -69,11 +69,11 @@ def run(
     from gan_bench.cli.run import run_command, run_experiment
     from gan_bench.config.experiment import load_experiment
     from gan_bench.journal.layout import Execution
-    from gan_bench.launcher.launch import Settings
+    from gan_bench.launcher.launch import LaunchSettings
 
     status = run_experiment(
         load_experiment(experiment, data, settings),
-        Settings(Execution(root, data, checkpoint_every, allow_drift, profile), slots,
+        LaunchSettings(Execution(root, data, checkpoint_every, allow_drift, profile), slots,
                  tracking_uri, run_command(experiment, settings), retries), as_json)
     if status:
         raise typer.Exit(status)
@@ -165,9 +165,9 @@ def sync(
 
     Exit status: 0 all is there; 2 nothing could be done; 3 something is still missing.
     """
-    from gan_bench.tracking.sync import sync as bring
+    from gan_bench.tracking.sync import sync_runs
 
-    done = bring(root, tracking_uri, to_stderr)
+    done = sync_runs(root, tracking_uri, to_stderr)
     print(f"{done.runs} runs, {done.brought} brought up to date")
     if done.missing:
         print("\n".join(done.missing), file=sys.stderr)

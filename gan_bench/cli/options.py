@@ -49,10 +49,10 @@ def parse_data_set(text: str, image_size: int | None) -> Part:
     Raises:
         UserError: It is no data set, or its arguments are invalid.
     """
-    from gan_bench.config.yaml_source import parse
+    from gan_bench.config.yaml_source import parse_value
     from gan_bench.registry import DATASETS, PartError
 
-    value = parse(text, f"data set {text!r}")
+    value = parse_value(text, f"data set {text!r}")
     if image_size is not None:
         value = {**(value if isinstance(value, dict) else {"name": value}),
                  "image_size": image_size}

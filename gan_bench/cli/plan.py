@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gan_bench.config.differences import ABSENT, differences, recipe_of
+from gan_bench.config.differences import ABSENT, recipe_of, variant_differences
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import ExperimentSpec, describe_shape
 from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
-from gan_bench.journal.drift import in_words, since, versions
+from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import run_folders
 from gan_bench.journal.status import state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
@@ -47,7 +47,7 @@ def as_text(spec: ExperimentSpec, root: Path) -> str:
                  "precision auto: bfloat16 on a GPU from Ampere on, and float32 on this processor"]
                 if first.compute.precision == "auto" else []),
               ""]
-    table = _folded(spec, differences(spec.runs))
+    table = _folded(spec, variant_differences(spec.runs))
     if table:
         rows = [["", *table], *([v, *(row[v] for row in table.values())] for v in spec.variants)]
         # A grid has many variants; recipes differ in many settings.
@@ -138,7 +138,7 @@ def _other_version(folder: Path) -> str | None:
         changed = since(began.get("facts", {}), {"versions": versions()}) if began else {}
         if not changed:
             return None
-    return in_words(changed)
+    return describe_drift(changed)
 
 
 def _old(spec: ExperimentSpec, root: Path) -> list[str]:

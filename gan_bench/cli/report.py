@@ -15,7 +15,7 @@ from gan_bench.journal.layout import run_folders
 from gan_bench.registry import nearest
 from gan_bench.tracking import cursor
 from gan_bench.tracking.address import resolve_uri
-from gan_bench.tracking.sync import sync
+from gan_bench.tracking.sync import sync_runs
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results
@@ -132,8 +132,8 @@ def _update(name: str, root: Path, uri: str | None) -> list[str]:
     address = resolve_uri(root, uri)
     try:
         theirs = address == resolve_uri(root, f"sqlite:///{root / 'mlflow.db'}") or any(
-            cursor.read(folder, address) for folder in run_folders(home))
-        missing = sync(root, uri, lambda line: None, name).missing if theirs else []
+            cursor.read_cursor(folder, address) for folder in run_folders(home))
+        missing = sync_runs(root, uri, lambda line: None, name).missing if theirs else []
     except UserError as error:  # that the store cannot be read, reading it will say
         missing = [str(error)]
     return [f"what MLflow holds may not be all: {line}" for line in missing]

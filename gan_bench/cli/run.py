@@ -15,9 +15,8 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
-from gan_bench.launcher.launch import Settings, execute
-from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter
-from gan_bench.launcher.reporters import as_json as to_json
+from gan_bench.launcher.launch import LaunchSettings, execute
+from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
 
@@ -26,7 +25,7 @@ def run_command(experiment: Path, settings: list[str]) -> str:
     return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings)])
 
 
-def run_experiment(spec: ExperimentSpec, settings: Settings, as_json: bool) -> int:
+def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool) -> int:
     """Train what is not finished, print the results and the hints; return the exit status.
 
     Args:
@@ -47,7 +46,7 @@ def run_experiment(spec: ExperimentSpec, settings: Settings, as_json: bool) -> i
     root, uri = settings.execution.root, settings.tracking_uri
     if as_json:
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": ended.missing,
-                          "runs": [to_json(run) for run in ended.runs]}))
+                          "runs": [progress_json(run) for run in ended.runs]}))
     else:
         _print_results(console, spec, ended.runs)
         _print_line(console, f"{len(ended.runs) - len(failed)} of {len(ended.runs)} runs are done. "

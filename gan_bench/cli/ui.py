@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from gan_bench.errors import UserError
 from gan_bench.tracking.address import (
-    environment,
     is_server,
+    mlflow_environment,
     resolve_uri,
     sqlite_path,
     without_password,
@@ -52,7 +52,7 @@ def ui_command(root: Path, uri: str | None, port: int) -> tuple[list[str], dict[
                "--workers", "1", "--uvicorn-opts", "--log-level warning",
                "--no-serve-artifacts", "--default-artifact-root", artifacts]
     # The address goes by the environment, for it may hold a password.
-    return command, {**environment(), "MLFLOW_BACKEND_STORE_URI": uri,
+    return command, {**mlflow_environment(), "MLFLOW_BACKEND_STORE_URI": uri,
                      "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 

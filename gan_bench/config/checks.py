@@ -1,4 +1,4 @@
-"""What cannot go together in a run, in words, before anything is spent. No torch."""
+"""Finds settings of a run that conflict, before it costs anything. No torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
 from gan_bench.registry import Part
 
-SCHEDULES = ("constant", "linear", "cosine")  # those that optimizers.rate knows
+SCHEDULES = ("constant", "linear", "cosine")  # that optimizers.rate accepts
 
 
 def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
-    """Return the number of G steps; None where it is not given, or given twice.
+    """Return the number of G steps; None if the settings state it nowhere or twice.
 
     An epoch is one pass of D over the data, and D takes `d_steps` batches a step.
     """
@@ -21,11 +21,11 @@ def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
     return max(1, settings.epochs * (data.train // settings.batch_size) // settings.d_steps)
 
 
-def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: EvaluateSpec,
+def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: EvaluateSpec,
             ) -> list[tuple[str, str]]:
-    """Return what cannot go together in a run, as (key, reason); nothing if all is well.
+    """Return the conflicts between a run's settings, as (key, reason); empty if there is none.
 
-    The key is one of the run's settings, or `evaluate.` and one of the measurement's.
+    The key is a setting of the run, or `evaluate.` and a setting of the measurement.
     """
     problems: list[tuple[str, str]] = []
     if (steps := steps_of(settings, data)) is None:
@@ -49,15 +49,15 @@ def why_not(settings: RunSettings, dataset: Part, data: DataFacts, evaluate: Eva
     problems += _unbearable(settings, steps)
     if settings.condition != "none":
         problems += _unconditional(settings, data, evaluate)
-    told = settings.condition != "none"
-    problems += _unmeasurable(evaluate, data, told, "")
+    is_conditional = settings.condition != "none"
+    problems += _unmeasurable(evaluate, data, is_conditional, "")
     if registry.DATASETS[dataset.name].facts.modes is None:
         problems += [("evaluate.metrics", f"{name} needs known modes, and the data set {dataset} "
                                           f"states none")
                      for name in evaluate.all_metrics if data.shape == (2,)
                      and registry.METRICS[name].facts.extractor == "coordinates"]
     if evaluate.final is not None:
-        problems += _unmeasurable(evaluate.final, data, told, "final_")
+        problems += _unmeasurable(evaluate.final, data, is_conditional, "final_")
         problems += _unmeasured(evaluate, evaluate.final, steps)
     return problems
 
@@ -79,7 +79,7 @@ def _without_rate(optimizer: Part) -> str:
 
 def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
                    ) -> list[tuple[str, str]]:
-    """What keeps a run from being conditional."""
+    """Return why a run cannot be conditional."""
     problems = []
     if data.classes < 2:
         problems.append(("condition", f"{settings.condition} needs labels, and this data set has "
@@ -98,7 +98,7 @@ def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpe
 
 
 def _unbearable(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
-    """What penalties the model's D cannot carry, or never has to."""
+    """Return the penalties that do not fit the model's D, or are never due."""
     model = registry.MODELS[settings.model.name].facts
     mixes, zeros = model.mixes(**settings.model.args), model.zeros(**settings.model.args)
     problems = []
@@ -118,19 +118,19 @@ def _unbearable(settings: RunSettings, steps: int | None) -> list[tuple[str, str
     return [("penalties", problem) for problem in problems]
 
 
-def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, told: bool, prefix: str,
+def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool, prefix: str,
                   ) -> list[tuple[str, str]]:
-    """What keeps metrics from being measured.
+    """Return the metrics that cannot be measured, and why.
 
     Args:
-        told: Whether G is told which class to make.
-        prefix: How the names of the keys begin.
+        is_conditional: Whether G receives labels.
+        prefix: The beginning of the keys' names.
     """
     problems = []
     for name in evaluate.metrics:
         facts = registry.METRICS[name].facts
         reason, least = facts.refuses(data), facts.least
-        if not reason and facts.asked and not told:
+        if not reason and facts.asked and not is_conditional:
             reason = ("compares with the class that each sample is asked for, and a run with "
                       "`condition: none` asks for none; give every variant a condition, or leave "
                       "it out")
@@ -148,12 +148,12 @@ def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, told: bool, prefix: s
 
 def _unmeasured(evaluate: EvaluateSpec, final: EvaluateSpec, steps: int | None,
                 ) -> list[tuple[str, str]]:
-    """What metrics are asked for during training, by a file that names no step to measure at."""
+    """Return the metrics for use during training, if the file names no step to measure at."""
     never = [name for name in evaluate.metrics if name not in final.metrics]
     if steps is None or not never or "metrics" not in evaluate.model_fields_set or (
             evaluate.every is not None and evaluate.every <= steps):
         return []
-    one = len(never) == 1
-    return [("evaluate.metrics", f"{', '.join(never)} {'is' if one else 'are'} never measured: "
+    verb, pronoun = ("is", "it") if len(never) == 1 else ("are", "them")
+    return [("evaluate.metrics", f"{', '.join(never)} {verb} never measured: "
                                  f"give evaluate.every, at most the {steps:,} steps, or name "
-                                 f"{'it' if one else 'them'} in final_metrics")]
+                                 f"{pronoun} in final_metrics")]

@@ -6,10 +6,10 @@ from gan_bench.config.grid import Variant
 from gan_bench.config.spec import RunSettings, RunSpec
 from gan_bench.registry import Part
 
-ABSENT = "·"  # in the place of a value, where a variant has no such setting
+ABSENT = "·"  # shown where a variant lacks a setting
 
 
-def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
+def variant_differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
     """Return, for each setting in which variants differ, its value in each variant."""
     flat = {run.variant: flatten(run) for run in runs}
     keys = sorted({key for settings in flat.values() for key in settings})
@@ -20,7 +20,7 @@ def differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
 
 def from_baseline(runs: tuple[RunSpec, ...], baseline: str) -> dict[str, str]:
     """Return for each variant in what it differs from the baseline, in words."""
-    table = differences(runs)
+    table = variant_differences(runs)
     return {run.variant: ", ".join(
         f"{key} {row[run.variant]} for {row[baseline]}" for key, row in table.items()
         if row[run.variant] != row[baseline]) for run in runs}
@@ -30,13 +30,16 @@ def recipe_of(run: RunSpec, name: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return what a recipe sets, and the values of those that the experiment has overridden."""
     variant = Variant()
     variant.overlay({"recipe": name}, ())
-    given = {key: value for key, value in flatten(RunSettings.model_validate(
-        {**variant.settings, "steps": 1})).items() if key.partition(".")[0] in variant.settings}
-    ours = flatten(run)
-    return given, {key: ours.get(key, ABSENT) for key in given if ours.get(key) != given[key]}
+    settings = flatten(RunSettings.model_validate({**variant.settings, "steps": 1}))
+    recipe = {key: value for key, value in settings.items()
+              if key.partition(".")[0] in variant.settings}
+    actual = flatten(run)
+    overridden = {key: actual.get(key, ABSENT) for key in recipe if actual.get(key) != recipe[key]}
+    return recipe, overridden
 
 
 def flatten(run: RunSettings) -> dict[str, str]:
+    """Return the settings of a run as text; a part's arguments get keys such as `loss.target`."""
     flat: dict[str, str] = {}
     for key in RunSettings.model_fields:
         value = getattr(run, key)

@@ -8,11 +8,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from gan_bench import registry
-from gan_bench.config.checks import steps_of, why_not
+from gan_bench.config.checks import find_conflicts, steps_of
 from gan_bench.config.declared import Amount, CurveMean, Declared, Margin, comparison_tag
 from gan_bench.config.differences import from_baseline
 from gan_bench.config.grid import Variant
-from gan_bench.config.problems import Problems, _look_further, _settings, _until_enough
+from gan_bench.config.problems import (
+    Problems,
+    note_variant_problems,
+    validate_settings,
+    variants_until_enough,
+)
 from gan_bench.config.spec import (
     Closed,
     ComputeSpec,
@@ -24,7 +29,7 @@ from gan_bench.config.spec import (
     Seed,
     data_facts,
 )
-from gan_bench.config.yaml_source import Where, read
+from gan_bench.config.yaml_source import Where, read_yaml
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
 from gan_bench.registry import nearest
@@ -85,7 +90,7 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
     Raises:
         SpecError: Anything is wrong with it; all the errors at once, each with its place.
     """
-    source = read(path)
+    source = read_yaml(path)
     for setting in overrides or []:
         source.override(setting)
     errors = Problems(source)
@@ -95,17 +100,17 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
         errors.add_all(error, ExperimentFile, lambda where: where)
         if not {found["loc"][:1] for found in error.errors()} & {("base",), ("variants",),
                                                                  ("matrix",)}:
-            _look_further(source.data, errors)
+            note_variant_problems(source.data, errors)
         raise errors.raised() from None
     try:
         data = data_facts(file.dataset, data_root)
     except UserError as error:
         errors.add(("dataset",), str(error))
-        _look_further(source.data, errors)
+        note_variant_problems(source.data, errors)
         raise errors.raised() from None
     recipes: dict[str, str] = {}
     firsts = []
-    for variant in _until_enough(file.base, file.variants, file.matrix, errors):
+    for variant in variants_until_enough(file.base, file.variants, file.matrix, errors):
         run = _first_run(file, data, variant, errors)
         if run is not None:
             firsts.append(run)
@@ -136,10 +141,10 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
 def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,
                ) -> RunSpec | None:
     """Return the variant's run under the first seed, or None after noting what is wrong."""
-    settings = _settings(variant, errors)
+    settings = validate_settings(variant, errors)
     if settings is None:
         return None
-    problems = why_not(settings, file.dataset, data, file.evaluate)
+    problems = find_conflicts(settings, file.dataset, data, file.evaluate)
     for key, reason in problems:
         section, _, own = key.partition(".")
         errors.add((section, own) if own else variant.where((key,)), reason)

@@ -1,4 +1,4 @@
-"""From `base`, `variants` and `matrix` to each variant's settings, and where each came from."""
+"""Expands `base`, `variants` and `matrix` into variants, with the place of each setting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gan_bench.registry import nearest
 PARTS = ("model", "loss", "g_optimizer", "d_optimizer")
 KEYS = (*RunSettings.model_fields, "optimizer", "recipe")
 AXES_BESIDE = ("include", "exclude")
-MAX_VARIANTS = 20_000  # more is a slip of the pen: five axes of forty values are a hundred million
+MAX_VARIANTS = 20_000  # more is a mistake: five axes of forty values are a hundred million
 MAX_AXES = 64
 
 Note = Callable[[Where, str], None]
@@ -40,7 +40,7 @@ class Variant:
         self.origin: dict[Where, Where] = {}
 
     def copy(self) -> Variant:
-        """Return one that can be overlaid without changing this."""
+        """Return a copy; overlaying it leaves this variant unchanged."""
         other = Variant()
         other.recipe = self.recipe
         other.labels = list(self.labels)
@@ -57,7 +57,7 @@ class Variant:
         settings come before the layer's own.
         """
         name = layer.get("recipe")
-        if isinstance(name, str) and name in RECIPES:  # what is none is refused as a key is
+        if isinstance(name, str) and name in RECIPES:  # others are refused as keys are
             self.recipe = name
             self.overlay(RECIPES[self.recipe].settings, (*where, "recipe"))
             layer = {key: value for key, value in layer.items() if key != "recipe"}
@@ -71,8 +71,9 @@ class Variant:
     def _set(self, key: str, value: Any, where: Where) -> None:
         if key in PARTS and isinstance(value, dict) and "name" not in value:
             below = self.settings.get(key, RunSettings.model_fields[key].default)
-            value = {**({"name": below} if isinstance(below, str) else
-                        below if isinstance(below, dict) else {}), **value}
+            if isinstance(below, str):
+                below = {"name": below}
+            value = {**below, **value} if isinstance(below, dict) else dict(value)
         elif key in PARTS and isinstance(value, str):
             value = {"name": value}
         if isinstance(value, dict):
@@ -92,7 +93,7 @@ class Variant:
 
 
 def layer_keys(value: Mapping[str, Any], below: object) -> list[str]:
-    """Return the keys of `value` that `below` has not got in the same form."""
+    """Return the keys of `value` that `below` lacks or sets to another value."""
     return [k for k in value if not isinstance(below, dict) or below.get(k) != value[k]]
 
 
@@ -104,7 +105,7 @@ def expand(base: Mapping[str, Any], variants: Mapping[str, Any], matrix: Mapping
         base: What all of them share.
         variants: Overrides by name; a None overrides nothing.
         matrix: Values by axis, and the two keys beside; None where the file has no matrix.
-        note: Is told what is wrong, and where; then there are no variants.
+        note: Receives the place and text of each error; then there are no variants.
     """
     axes = {k: v for k, v in (matrix or {}).items() if k not in AXES_BESIDE}
     include, exclude = ((matrix or {}).get(key, []) for key in AXES_BESIDE)
@@ -115,30 +116,30 @@ def expand(base: Mapping[str, Any], variants: Mapping[str, Any], matrix: Mapping
     labels = {axis: _labels(axis, values, _tails(axes)) for axis, values in axes.items()}
     keys = {axis: [_comparable(value) for value in values] for axis, values in axes.items()}
     excluded = _by_axes(exclude)
-    made = 0
+    count = 0
     # With nothing but `include`, there is no grid that its entries would be added to.
     names = variants or ({"": None} if axes or not include else {})
     for name, settings in names.items():
         for cell in itertools.product(*(range(len(values)) for values in axes.values())):
             chosen = {axis: keys[axis][i] for axis, i in zip(axes, cell, strict=True)}
-            if any(tuple(chosen[axis] for axis in some) in cells
-                   for some, cells in excluded.items()):
+            if any(tuple(chosen[axis] for axis in subset) in cells
+                   for subset, cells in excluded.items()):
                 continue
             variant = shared.copy()
             variant.labels += [name] if name else []
             variant.overlay(settings or {}, ("variants", name))
             for axis, i in zip(axes, cell, strict=True):
                 _apply_axis(variant, axis, axes[axis][i], labels[axis][i], ("matrix", axis, i))
-            made += 1
+            count += 1
             yield variant
     for index, entry in enumerate(include):
         variant = shared.copy()
         for axis, value in entry.items():
             label = _labels(axis, [value], _tails(entry))[0]
             _apply_axis(variant, axis, value, label, ("matrix", "include", index))
-        made += 1
+        count += 1
         yield variant
-    if not made:
+    if not count:
         note(("matrix",), "nothing is left of it after `exclude`: no run")
 
 
@@ -201,11 +202,11 @@ def _comparable(value: Any) -> Hashable:
 
 def _by_axes(entries: Iterable[Any]) -> dict[tuple[str, ...], set[tuple[Hashable, ...]]]:
     """Return entries of `exclude` as the values to look for on each combination of axes."""
-    found: dict[tuple[str, ...], set[tuple[Hashable, ...]]] = {}
+    cells: dict[tuple[str, ...], set[tuple[Hashable, ...]]] = {}
     for entry in entries:
-        some = tuple(sorted(entry))
-        found.setdefault(some, set()).add(tuple(_comparable(entry[axis]) for axis in some))
-    return found
+        axes = tuple(sorted(entry))
+        cells.setdefault(axes, set()).add(tuple(_comparable(entry[axis]) for axis in axes))
+    return cells
 
 
 def _tails(axes: Iterable[str]) -> Counter[str]:
@@ -224,8 +225,8 @@ def _labels(axis: str, values: list[Any], tails: Counter[str]) -> list[str]:
             return "+".join(label(part, long) for part in value) or "unpenalised"
         if isinstance(value, dict):
             named = [str(value["name"])] if "name" in value else []
-            rest = [f"{k}={v}" for k, v in value.items() if k != "name"]
-            return "-".join(named + (rest if long or not named else []))
+            arguments = [f"{k}={v}" for k, v in value.items() if k != "name"]
+            return "-".join(named + (arguments if long or not named else []))
         return value if isinstance(value, str) and "." not in axis else f"{key}={value}"
 
     short = [label(value, long=False) for value in values]

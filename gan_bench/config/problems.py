@@ -10,39 +10,39 @@ from pydantic import BaseModel, ValidationError
 from gan_bench.config.grid import Variant, expand
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import RunSettings
-from gan_bench.config.yaml_source import Source, Where
+from gan_bench.config.yaml_source import Where, YamlSource
 from gan_bench.errors import SpecError, shown
 from gan_bench.registry import PartError, nearest
 
-MAX_ERRORS = 100  # nobody reads more of them at once
+MAX_ERRORS = 100  # more would not be read
 
 
-def _look_further(data: dict[str, Any], errors: Problems) -> None:
-    """Note what is wrong with the variants too, though the file cannot be used as it is."""
-    for variant in _until_enough(data.get("base", {}), data.get("variants", {}),
+def note_variant_problems(data: dict[str, Any], errors: Problems) -> None:
+    """Note the errors in the variants too, when the file has other errors."""
+    for variant in variants_until_enough(data.get("base", {}), data.get("variants", {}),
                                  data.get("matrix"), errors):
-        _settings(variant, errors)
+        validate_settings(variant, errors)
 
 
-def _until_enough(base: dict[str, Any], variants: dict[str, Any],
+def variants_until_enough(base: dict[str, Any], variants: dict[str, Any],
                   matrix: dict[str, Any] | None, errors: Problems) -> Iterator[Variant]:
-    """The variants, until so many errors have been found in them that no more are of use."""
+    """Yield the variants until they have too many errors to report."""
     for variant in expand(base, variants, matrix, errors.add):
         yield variant
-        if errors.found > 10 * MAX_ERRORS:  # each counted as often as it was found
+        if errors.count > 10 * MAX_ERRORS:  # repeated errors count each time
             return
 
 
 class Problems:
-    """The errors found so far, each once, at its place."""
+    """The errors of a file, each once, with its place."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: YamlSource) -> None:
         self._source = source
         self.lines: list[str] = []
-        self.found = 0
+        self.count = 0
 
     def add(self, where: Where, message: str) -> None:
-        self.found += 1
+        self.count += 1
         path = ".".join(f"{key:.60}" if isinstance(key, str) else str(key) for key in where)
         line = f"{self._source.place(where)}: {path + ': ' if path else ''}{message}"
         if line not in self.lines and len(self.lines) <= MAX_ERRORS:
@@ -89,7 +89,7 @@ def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:
     return model
 
 
-def _settings(variant: Variant, errors: Problems) -> RunSettings | None:
+def validate_settings(variant: Variant, errors: Problems) -> RunSettings | None:
     """Return the variant's settings, or None after noting what is wrong with them."""
     try:
         return RunSettings.model_validate(variant.settings)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-# Keys that are younger than the ids of runs without them, which their defaults leave as they were.
+# Keys that are younger than some runs' ids. A default value leaves such an id unchanged.
 LATER_DEFAULTS: dict[str, Any] = {
     "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
@@ -15,11 +15,11 @@ LATER_DEFAULTS: dict[str, Any] = {
 }
 
 
-PLACES = ("device", "graphs", "pack")  # where and how a run is computed, in whose company
+PLACES = ("device", "graphs", "pack")  # where and how a run is computed
 
 
 def identifying_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a run's plain values can change a number, but for the seed."""
+    """Return those of a run's plain values that can change a number, without the seed."""
     names = ("experiment", "variant", "seed", "epochs", "data")
     settings = {key: value for key, value in values.items() if key not in names}
     settings["compute"] = {k: v for k, v in values["compute"].items() if k not in PLACES}
@@ -31,7 +31,7 @@ def identifying_settings(values: dict[str, Any]) -> dict[str, Any]:
         section, _, name = key.rpartition(".")
         below = settings[section] if section else settings
         args = below.get("args", below) if isinstance(below, dict) else None
-        if not isinstance(args, dict):  # no specification of ours, as its hash will tell
+        if not isinstance(args, dict):  # not a specification; its hash will not match
             continue
         if args.get(name, default) == default:
             kept = {k: v for k, v in args.items() if k != name}

@@ -27,7 +27,7 @@ LARGEST = 2**63  # integers beyond are no count of anything
 CORE = "tag:yaml.org,2002:"
 
 
-class Source:
+class YamlSource:
     """An experiment file as plain data, with the place of every value.
 
     Attributes:
@@ -61,7 +61,7 @@ class Source:
         if not separator or not all(words) or len(words) > MAX_DEPTH:
             raise SpecError([f"{place}: write it as a.b=value"])
         keys = self._keys(words)
-        value = parse(text, place)
+        value = parse_value(text, place)
         node = self.data
         for depth, key in enumerate(keys[:-1], start=1):
             below = node.get(key)
@@ -104,7 +104,7 @@ class _Refused(Exception):
         self.mark = node.start_mark
 
 
-def parse(text: str, place: str) -> Any:
+def parse_value(text: str, place: str) -> Any:
     """Return one value of the command line, written as YAML, as plain data.
 
     Args:
@@ -127,7 +127,7 @@ def parse(text: str, place: str) -> Any:
     raise SpecError([f"{place}: the value is no YAML: {problem:.300}"])
 
 
-def read(path: Path) -> Source:
+def read_yaml(path: Path) -> YamlSource:
     """Read an experiment file.
 
     Raises:
@@ -159,7 +159,7 @@ def read(path: Path) -> Source:
         kind = {type(None): "nothing", list: "a list"}.get(type(plain.data), "a single value")
         raise SpecError([f"{path}:1:1: an experiment is a mapping (`name: …`, `base: …`), and "
                          f"this file holds {kind}"])
-    return Source(str(path), plain.data,
+    return YamlSource(str(path), plain.data,
                   {where: f"{path}:{place}" for where, place in plain.places.items()})
 
 

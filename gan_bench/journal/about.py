@@ -7,7 +7,7 @@ from pathlib import Path
 from gan_bench.atomic import replacing
 from gan_bench.config.declared import Declared, read_declared
 
-ABOUT = "about.json"  # of an experiment: what its runs' notes in MLflow say of it
+ABOUT = "about.json"  # in an experiment's folder
 
 
 def write_about(experiment: Path, declared: Declared) -> None:

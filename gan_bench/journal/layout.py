@@ -1,4 +1,4 @@
-"""The root folder, where runs leave what they make: its layout, and who may write to it."""
+"""The layout of the root folder, which holds everything that runs write."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from gan_bench.journal import reading
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how runs are executed: nothing of it is part of their specification.
+    """Where and how runs are executed; no part of their specification.
 
     Attributes:
-        root: Where they leave what they make.
-        data_root: Where data sets lie.
+        root: The folder that runs write to.
+        data_root: The folder of the data sets.
         checkpoint_every: Seconds between two checkpoints of a run; None: 30, or as many more as
             keep their cost below 1 % of the time.
-        allow_drift: Whether to go on from a checkpoint that another version of torch, or another
-            device, has made; the journal then says so.
-        profile: Whether to profile some steps of each run that begins, and is not gone on with.
+        allow_drift: Whether to resume from a checkpoint of another version of torch or another
+            device; the journal then records it.
+        profile: Whether to profile some steps of each run that begins; a resumed run is not
+            profiled.
     """
 
     root: Path
@@ -31,33 +32,34 @@ class Execution:
     profile: bool = False
 
 
-CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, the one before
+CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, and the previous
 
 
 def cache_of(root: Path) -> Path:
-    """Return where decoded data, extractors and reference features are kept."""
+    """Return the folder of decoded data, extractors and reference features."""
     return root / "cache"
 
 
 def make_root(root: Path) -> None:
-    """Make the root folder.
+    """Create the root folder.
 
     Raises:
-        UserError: It cannot be made or written to.
+        UserError: It cannot be created or written to.
     """
     try:
         (root / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--root {root}: cannot be made: {error.strerror}") from None
+        raise UserError(f"--root {root}: cannot be created: {error.strerror}; name another "
+                        f"folder") from None
     if not os.access(root / "runs", os.W_OK):
         raise UserError(f"--root {root}: is not writable; give another with --root")
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of an experiment or of a run.
+    """Create the folder of an experiment or of a run.
 
     Raises:
-        UserError: Something else lies where it belongs, or a link to another place.
+        UserError: Another file, or a link, lies in its place.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -68,25 +70,23 @@ def make_folder(folder: Path) -> None:
 
 def _refuse_link(folder: Path) -> None:
     if folder.is_symlink():
-        raise UserError(f"{folder}: is a link; move it away: what lies in the root stays in the "
-                        f"root, which may be a link itself")
+        raise UserError(f"{folder}: is a link; move it away: the root's files stay in the root, "
+                        f"which may be a link itself")
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Delete a run's checkpoints: it has ended, or begins again."""
+    """Delete a run's checkpoints when it has ended or begins again."""
     for name in CHECKPOINTS:
         (folder / name).unlink(missing_ok=True)
 
 
 def run_folders(experiment: Path) -> list[Path]:
-    """Return the folders of an experiment's runs that have begun, the file's own or older ones.
+    """Return the folders of all runs of an experiment that have begun, older settings included.
 
     Raises:
-        UserError: One of them is a link to another place.
+        UserError: One of them is a link.
     """
-    found = sorted(file.parent for file in experiment.glob(f"*/{reading.FILE}"))
-    for folder in (experiment, *found):
+    folders = sorted(file.parent for file in experiment.glob(f"*/{reading.FILE}"))
+    for folder in (experiment, *folders):
         _refuse_link(folder)
-    return found
-
-
+    return folders

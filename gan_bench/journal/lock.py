@@ -17,11 +17,11 @@ from gan_bench.journal.schema import Status
 
 @contextmanager
 def locked(experiment: Path) -> Iterator[None]:
-    """Hold the lock of an experiment's folder, and put right what a dead launcher left behind.
+    """Hold the lock of an experiment's folder, and record the end of a dead launcher's runs.
 
     Raises:
-        UserError: Another process holds it: two launchers would train the same runs. Or the folder
-            cannot be used.
+        UserError: Another process holds the lock (two launchers would train the same runs), or the
+            folder cannot be used.
     """
     make_folder(experiment)
     with _lock_file(experiment) as file:
@@ -29,14 +29,14 @@ def locked(experiment: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            raise UserError(f"{experiment.name} is being run already, by process "
+            raise UserError(f"{experiment.name} is already being run by process "
                             f"{file.read(20).strip()}; wait for it or stop it") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         for folder in run_folders(experiment):
-            with suppress(DamagedError):  # whoever needs that run will say so
-                writing.settle(folder, Status.KILLED, "its process died without a word")
+            with suppress(DamagedError):  # a command that reads this run reports it
+                writing.settle_run(folder, Status.KILLED, "its process died without a word")
         yield
 
 

@@ -1,20 +1,20 @@
-"""The journal: an append-only file of all that happened in a run, with step and time. The truth.
+"""Reads the journal: the append-only file of every event of a run, with step and time.
 
-One JSON object a line, `{"t": ms since 1970, "kind": ..., "step": ..., ...}`:
+Each line is one JSON object, `{"t": ms since 1970, "kind": ..., "step": ..., ...}`:
 
-| kind | further fields | what |
+| kind | further fields | content |
 |---|---|---|
-| `start` | `facts` | versions, device, data fingerprint, git commit; all lines before it are void |
-| `protocol` | `protocol` | how the scores that follow are measured, by metric |
+| `start` | `facts` | versions, device, data fingerprint, git commit; it voids all lines before it |
+| `protocol` | `protocol` | how the following scores are measured, by metric |
 | `metrics` | `values` | losses and scores: the same in every repetition of the run |
 | `system` | `values` | images/s, memory: measurements, different every time |
-| `image` | `name`, `file` | a picture under the run's folder, written before this line |
+| `image` | `name`, `file` | a picture in the run's folder, written before this line |
 | `end` | `status`, `why` | FAILED or KILLED: the end of this attempt |
 | `end` | `status`, `why`, `weights` | FINISHED or DIVERGED: the last line; hash of the weights |
-| `resume` | `note`, `drift`, `void` | a new attempt goes on after `step` |
+| `resume` | `note`, `drift`, `void` | a new attempt continues after `step` |
 
-`journal/writing.py` writes it. It is read here, by the launcher while it grows, by the mirror, and
-by every command that shows how a run stands. A line that is no record is damage, and is named.
+`journal/writing.py` writes it. The launcher reads it while it grows; so do the mirror and every
+command that shows a run's state. A line that is not a record is damage, and the error names it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import IO
 
 from gan_bench.errors import DamagedError
-from gan_bench.journal.schema import Kind, Status, parse
+from gan_bench.journal.schema import Kind, Status, parse_record
 from gan_bench.journal.schema import Record as Record
 
 FILE = "journal.jsonl"
-START = f'"kind": "{Kind.START}"'.encode()  # in a line of such a record
+START = f'"kind": "{Kind.START}"'.encode()  # every start record contains it
 
-# JSON has no NaN or infinity, and a diverged loss is worth recording as what it was.
+# JSON has no NaN or infinity; the journal records a diverged loss as one of these strings.
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -52,20 +52,22 @@ def is_open(folder: Path) -> bool:
     return False
 
 
-def read(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
+def read_records(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
     """Return the complete records from byte `offset` on, and the offset after the last of them.
 
-    A torn last line, as a killed process leaves it, is not a record yet. No journal: no records.
+    A killed process may leave a torn last line, which is not a record yet. Without a journal there
+    are no records.
 
     Raises:
-        UserError: A line is no record, or the journal is no plain file.
+        UserError: A line is not a record, or the journal is not a plain file.
     """
-    found = tail(folder, offset)
-    return [_decode(record) for record, _ in found], found[-1][1] if found else offset
+    records = tail(folder, offset)
+    end = records[-1][1] if records else offset
+    return [_decode(record) for record, _ in records], end
 
 
 def last(folder: Path) -> Record | None:
-    """Return the last complete record without reading the rest; None when there is none."""
+    """Return the last complete record without reading the whole file; None if there is none."""
     file = _opened(folder)
     if file is None:
         return None
@@ -84,7 +86,7 @@ def last(folder: Path) -> Record | None:
 
 
 def first(folder: Path) -> Record | None:
-    """Return the first record; None when there is none that is whole."""
+    """Return the first record; None if it is missing or incomplete."""
     file = _opened(folder)
     if file is None:
         return None
@@ -94,9 +96,9 @@ def first(folder: Path) -> Record | None:
 
 
 def began(folder: Path) -> Record | None:
-    """Return the `start` record that counts, which is the last; None where the first is not whole.
+    """Return the last `start` record, which is the valid one; None if no line is complete.
 
-    It is the first too unless the run was begun anew, without anything to go on from.
+    A journal has a second `start` record if the run began again without a checkpoint.
     """
     file = _opened(folder)
     if file is None:
@@ -122,28 +124,28 @@ def begins_line(folder: Path, offset: int) -> bool:
 
 
 def valid(records: Iterable[Record]) -> list[Record]:
-    """Leave out what later records have declared void, and all ends but the last."""
-    kept: list[Record] = []
+    """Return the records without those that later records void, and without ends but the last."""
+    result: list[Record] = []
     for record in records:
         if record["kind"] == Kind.START:
-            kept.clear()
+            result.clear()
         elif voids(record):
-            kept = [known for known in kept if known["step"] <= record["step"]]
-        elif record["kind"] == Kind.END and record in kept:
-            kept.remove(record)
-        if kept and _is_attempts_end(kept[-1]):
-            kept.pop()
-        kept.append(record)
-    return kept
+            result = [earlier for earlier in result if earlier["step"] <= record["step"]]
+        elif record["kind"] == Kind.END and record in result:
+            result.remove(record)
+        if result and _is_attempts_end(result[-1]):
+            result.pop()
+        result.append(record)
+    return result
 
 
 def voids(record: Record) -> bool:
-    """Whether a record declares records before it void."""
+    """Whether a record voids records before it."""
     return bool(record["kind"] == Kind.START or (record["kind"] == Kind.RESUME and record["void"]))
 
 
 def of_attempt(record: Record) -> bool:
-    """Whether a record tells of one attempt, and is no part of what every repetition makes."""
+    """Whether a record belongs to one attempt only; a repetition of the run does not repeat it."""
     return bool(record["kind"] == Kind.RESUME) or _is_attempts_end(record)
 
 
@@ -152,13 +154,13 @@ def _is_attempts_end(record: Record) -> bool:
 
 
 def repeatable(records: Iterable[Record]) -> list[Record]:
-    """Return what must be equal in a repetition of the run: all but times and measurements."""
+    """Return what a repetition of the run must repeat: all but times and measurements."""
     return [{k: v for k, v in record.items() if k != "t"} for record in valid(records)
             if record["kind"] != Kind.SYSTEM and not of_attempt(record)]
 
 
 def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
-    """Return the records from byte `offset` on as they are, each with the position of its end."""
+    """Return the undecoded records from byte `offset` on, each with the position of its end."""
     file = _opened(folder)
     if file is None:
         return []
@@ -174,11 +176,11 @@ def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
 
 
 def open_plain(folder: Path, flags: int) -> int:
-    """Open the journal, if it is a plain file: a link leads elsewhere, a pipe waits for ever.
+    """Open the journal if it is a plain file: a link leads elsewhere, a pipe blocks for ever.
 
     Raises:
-        DamagedError: It is none.
-        OSError: There is none, or it cannot be opened.
+        DamagedError: It is not a plain file.
+        OSError: It is missing or cannot be opened.
     """
     try:
         descriptor = os.open(folder / FILE, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
@@ -188,16 +190,16 @@ def open_plain(folder: Path, flags: int) -> int:
         if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
             raise
         raise DamagedError(f"{folder / FILE}: cannot be used: {error.strerror}; move {folder} "
-                           f"away, and the run is made again") from None
+                           f"away, and repeat the run") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DamagedError(f"{folder / FILE}: is no plain file; move {folder} away, and the run "
-                           f"is made again")
+        raise DamagedError(f"{folder / FILE}: is not a plain file; move {folder} away, and "
+                           f"repeat the run")
     return descriptor
 
 
 def _opened(folder: Path) -> IO[bytes] | None:
-    """Open the journal for reading; None if there is none."""
+    """Open the journal for reading; None if it is missing."""
     try:
         return os.fdopen(open_plain(folder, os.O_RDONLY), "rb")
     except (FileNotFoundError, NotADirectoryError):
@@ -206,12 +208,12 @@ def _opened(folder: Path) -> IO[bytes] | None:
 
 def _parse(line: bytes, folder: Path, offset: int) -> Record:
     try:
-        return parse(line)
+        return parse_record(line)
     except ValueError:
         file = folder / FILE
         number = file.read_bytes()[:offset].count(b"\n") + 1
-        raise DamagedError(f"{file}: line {number} is damaged: it is no record; delete the folder "
-                           f"{folder}, and the run is made again") from None
+        raise DamagedError(f"{file}: line {number} is damaged: it is not a record; delete the "
+                           f"folder {folder}, and repeat the run") from None
 
 
 def _decode(record: Record) -> Record:

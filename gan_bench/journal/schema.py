@@ -1,7 +1,7 @@
-"""What a line of a journal may hold. Journals are read long after they were written, by anyone.
+"""What a line of a journal may hold.
 
-The journal trusts nobody's file: a line that is damaged, or was put there, is found when it is
-read, and not by what later stumbles over it.
+Journals are read long after they were written, and on other machines. So reading trusts no file: it
+refuses a damaged or forged line at once, before later code fails on it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PICTURE = re.compile(r"samples/[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9]{7,20}\.png")
 
 
 class Status(StrEnum):
-    """How a run stands, or how it ended: see `gan_bench.journal.status`."""
+    """The state of a run, or how it ended: see `gan_bench.journal.status`."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -32,12 +32,12 @@ class Status(StrEnum):
 
     @property
     def is_result(self) -> bool:
-        """Whether the run is done: a diverged run is a result, which a repetition gives again."""
+        """Whether the run is done. Divergence is a result too: a repetition diverges again."""
         return self in (Status.FINISHED, Status.DIVERGED)
 
 
 class Kind(StrEnum):
-    """What a record tells of: see `gan_bench.journal.reading`."""
+    """What a record describes: see `gan_bench.journal.reading`."""
 
     START = "start"
     PROTOCOL = "protocol"
@@ -48,19 +48,19 @@ class Kind(StrEnum):
     RESUME = "resume"
 
 
-# Of text that is not from a journal, and may be no status at all.
+# For text from outside a journal, which may be no status at all.
 RESULTS = tuple(status for status in Status if status.is_result)
 _ENDS = (*RESULTS, Status.FAILED, Status.KILLED)
 
 
-def parse(line: bytes) -> Record:
+def parse_record(line: bytes) -> Record:
     """Return the record that a line holds.
 
     Raises:
-        ValueError: It holds none.
+        ValueError: The line is not a record.
     """
     if b"\\u0000" in line or b"\\ud" in line or b"\\uD" in line:
-        json.dumps(json.loads(line), ensure_ascii=False).encode()  # a lone surrogate is no text
+        json.dumps(json.loads(line), ensure_ascii=False).encode()  # raises at a lone surrogate
         if b"\\u0000" in line:
             raise ValueError("holds a NUL")
     try:
@@ -68,12 +68,12 @@ def parse(line: bytes) -> Record:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(record, dict) or not _is_sound(record):
-        raise ValueError("no record")
+        raise ValueError("not a record")
     return record
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _is_sound(record: Record) -> bool:
@@ -99,10 +99,12 @@ def _is_start(record: Record) -> bool:
 
 def _is_protocol(record: Record) -> bool:
     protocols = record.get("protocol")
-    return isinstance(protocols, dict) and all(
-        isinstance(one, dict) and all(isinstance(one.get(key), (str, type(None)))
-                                      for key in ("extractor", "weights"))
-        for one in protocols.values())
+    return isinstance(protocols, dict) and all(map(_names_extractor, protocols.values()))
+
+
+def _names_extractor(protocol: object) -> bool:
+    return isinstance(protocol, dict) and all(
+        isinstance(protocol.get(key), (str, type(None))) for key in ("extractor", "weights"))
 
 
 def _has_values(record: Record) -> bool:

@@ -1,4 +1,4 @@
-"""Reading `spec.json`, which stands in the folder of each run."""
+"""Reads `spec.json`, which lies in the folder of each run."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from gan_bench.registry import Part
 
 
 def read_values(folder: Path) -> dict[str, Any]:
-    """Return a run's `spec.json` as plain data, also if a plug-in that it names has gone since.
+    """Return a run's `spec.json` as plain data, even if a plug-in that it names is gone.
 
     Raises:
-        DamagedError: It is damaged, or not that of the run and experiment that its folder is named
-            after.
+        DamagedError: It is damaged, or the names of its folders are those of another run or
+            experiment.
     """
     try:
         values: dict[str, Any] = json.loads((folder / "spec.json").read_text())
         identity = {**identifying_settings(values), "seed": values["seed"]}
-        found = (values["experiment"], digest_of(identity))
+        experiment, run_id = values["experiment"], digest_of(identity)
         if not isinstance(values["variant"], str):
-            raise TypeError("its variant is no string")
+            raise TypeError("its variant is not a string")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{folder / 'spec.json'}: cannot be read ({one_line(error)}); run the "
-                        f"experiment again, which writes it anew, or delete {folder}") from None
-    if found != (folder.parent.name, folder.name):
-        raise DamagedError(f"{folder / 'spec.json'}: is of the run {shown(found[1])} of "
-                        f"{shown(found[0])}, and not of this folder; run the experiment again, "
-                        f"which writes it anew, or delete {folder}")
+                           f"experiment again, which rewrites it, or delete {folder}") from None
+    if (experiment, run_id) != (folder.parent.name, folder.name):
+        raise DamagedError(f"{folder / 'spec.json'}: belongs to the run {shown(run_id)} of "
+                           f"{shown(experiment)}, and not to this folder; run the experiment "
+                           f"again, which rewrites it, or delete {folder}")
     return values
 
 
@@ -41,8 +41,8 @@ def read_spec(folder: Path) -> RunSpec:
 
     Raises:
         OSError: It cannot be read.
-        ValueError, TypeError, KeyError: It is no JSON, or not of such a shape; pydantic's
-            ValidationError and PartError, of a name that nobody knows here, are ValueErrors.
+        ValueError, TypeError, KeyError: It is not JSON, or lacks a key or has a wrong type.
+            Pydantic's ValidationError is a ValueError; so is PartError, for an unknown name.
     """
     values = json.loads((folder / "spec.json").read_text())
     data = values.pop("data")

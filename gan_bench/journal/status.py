@@ -1,4 +1,4 @@
-"""How runs stand and how they ended, read from their journals. No torch here."""
+"""The states of runs, and how they ended, read from their journals. No torch here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_bench.config.spec import RunSpec
 from gan_bench.journal import reading, schema
-from gan_bench.journal.drift import in_words
+from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.names import WEIGHTS, last_scores
 from gan_bench.journal.schema import Kind, Status
 
@@ -20,7 +20,7 @@ class Outcome:
     Attributes:
         run: The run's id.
         status: FINISHED; DIVERGED (a result, not a failure); FAILED (the program raised);
-            KILLED (its process died without a word).
+            KILLED (its process died without recording an end).
         why: The reason, in a line; empty for FINISHED.
     """
 
@@ -31,19 +31,21 @@ class Outcome:
 
 @dataclass
 class Progress:
-    """What a run's journal says so far.
+    """The progress of a run, as far as its journal records it.
 
     Attributes:
         spec: The run.
-        state: WAITING and RUNNING besides the ways in which a run ends.
-        why: The reason of an end that is no FINISHED.
+        folder: The run's folder.
+        state: WAITING, RUNNING, or how the run ended.
+        why: The reason of any end but FINISHED.
         step: The last step in the journal.
         values: The latest value of every loss, score and measurement, by name.
-        scores: The scores of the last measurement, the prefix left off: those of the final one
-            (`final/…`) alone once there is one, and otherwise those during training (`eval/…`).
+        scores: The scores of the last measurement, without prefix: only those after training
+            (`final/…`) once they exist, else those during training (`eval/…`).
         protocols: How each of `scores` was measured, by the same names.
         announced: How each score of the journal is measured, by its full name.
-        notes: A line for each time that the run went on after an interruption.
+        notes: A line for each time that the run resumed.
+        offset: The bytes of the journal that have been read.
     """
 
     spec: RunSpec
@@ -59,8 +61,8 @@ class Progress:
     offset: int = 0
 
     def follow(self) -> bool:
-        """Take in what the journal has gained; return whether there was anything."""
-        records, self.offset = reading.read(self.folder, self.offset)
+        """Read the new records of the journal; return whether there are any."""
+        records, self.offset = reading.read_records(self.folder, self.offset)
         for record in records:
             self.step = record["step"]
             if record["kind"] in (Kind.METRICS, Kind.SYSTEM):
@@ -72,7 +74,7 @@ class Progress:
                 self.state, self.why = Status.RUNNING, ""
             elif record["kind"] == Kind.RESUME:
                 self.state, self.why = Status.RUNNING, ""
-                self.notes.append(_resumed(record))
+                self.notes.append(_describe_resume(record))
             elif record["kind"] == Kind.END:
                 self.state, self.why = Status(record["status"]), record["why"]
         scores = last_scores(self.values)
@@ -83,18 +85,18 @@ class Progress:
 
 
 def progress_of(run: RunSpec, root: Path) -> Progress:
-    """Return a run's progress under `root`; WAITING unless it ended in a result that is there."""
+    """Return a run's progress under `root`; WAITING unless it has a result and its weights."""
     progress = Progress(run, run.folder(root))
     progress.follow()
-    there = progress.state.is_result and (progress.folder / WEIGHTS).exists()
-    return progress if there else Progress(run, run.folder(root))
+    is_done = progress.state.is_result and (progress.folder / WEIGHTS).exists()
+    return progress if is_done else Progress(run, run.folder(root))
 
 
 def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
     """Return (state, last step) of a run from the end of its journal alone.
 
-    A journal without an end is of a RUNNING run while a process has it open, and of a KILLED one
-    otherwise. A run whose result is not there is made again: it is WAITING, as in `progress_of`.
+    Without an end record the run is RUNNING if a process has the journal open, else KILLED. A run
+    whose weights are missing will be trained again: it is WAITING, as in `progress_of`.
     """
     folder = run.folder(root)
     record = reading.last(folder)
@@ -108,8 +110,9 @@ def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
     return state, record["step"]
 
 
-def _resumed(record: schema.Record) -> str:
-    """Say how a run went on, in a line."""
-    where = f"goes on after step {record['step']}" if record["step"] else "begins again"
-    changed = f", though changed since: {in_words(record['drift'])}" if record["drift"] else ""
-    return where + changed + (f" ({record['note']})" if record["note"] else "")
+def _describe_resume(record: schema.Record) -> str:
+    """Describe in a line how a run resumed."""
+    action = f"resumes after step {record['step']}" if record["step"] else "begins again"
+    drift = f", though changed: {describe_drift(record['drift'])}" if record["drift"] else ""
+    note = f" ({record['note']})" if record["note"] else ""
+    return action + drift + note

@@ -1,9 +1,9 @@
-"""Writing journals: a run's own records, and what is added to one whose process has ended.
+"""Writes journals: a run's records, and what is added after its process has ended.
 
-A resumed run makes again what came after its checkpoint. Nothing is cut off for that: what it makes
-is compared with the lines that are there, which keep their times, and so a replay into MLflow gives
-the same rows however often the run was killed. Only where it cannot be the same to the bit (another
-version of torch, say) does its `resume` line declare the later lines of earlier attempts void.
+A resumed run repeats the records after its checkpoint. The journal keeps the old lines, with their
+times, and compares each repeated record with its line. So a replay into MLflow gives the same rows
+however often the run was killed. If the run cannot repeat them to the bit (with another version of
+torch, say), its `resume` line voids the later lines of earlier attempts.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gan_bench.journal import reading
 from gan_bench.journal.reading import of_attempt, voids
 from gan_bench.journal.schema import Kind, Record, Status
 
-PATIENCE = 10.0  # seconds for the process of a launcher that has died to be gone too
+PATIENCE = 10.0  # seconds to wait until the process of a dead launcher ends too
 
 
 class Journal:
-    """Appends records to `<folder>/journal.jsonl`, after those that are there.
+    """Appends records to `<folder>/journal.jsonl`.
 
-    A record is on its way to the disk when the call returns: it survives a SIGKILL of the process.
-    The file is locked while it is open, so `reading.is_open` tells the living from the dead.
+    When a call returns, the kernel has the record: it survives a SIGKILL of the process. The file
+    is locked while it is open, so `reading.is_open` tells whether its process lives.
 
     Raises:
         UserError: Another process has it open.
@@ -44,18 +44,18 @@ class Journal:
         try:
             _lock(self._fd, folder)
             content = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-            # The beginning of a line that a killed process, or a full disk, did not let end.
+            # Cut an incomplete last line, which a killed process or a full disk leaves.
             os.ftruncate(self._fd, content.rfind(b"\n") + 1)
         except BaseException:
             os.close(self._fd)
             raise
         self._to_repeat: deque[tuple[Record, int]] = deque()  # each with the position of its end
-        self._repeated = 0  # the position up to which all is made again
-        self._pictures: list[Path] = []  # written, and perhaps not on the disk itself yet
+        self._repeated = 0  # the position after the last repeated record
+        self._pictures: list[Path] = []  # written, and perhaps not synced to the disk yet
         self._step = 0
 
     def start(self, facts: Mapping[str, Any]) -> None:
-        """Write the first record: what this attempt runs on. All before it is void."""
+        """Write the first record: what this attempt runs on. It voids all records before it."""
         self._write(Kind.START, 0, facts=dict(facts))
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
@@ -73,19 +73,19 @@ class Journal:
     def image(self, step: int, name: str, png: bytes) -> None:
         """Write the picture to `samples/`, then record it."""
         file = Path("samples") / f"{name}-{step:07d}.png"
-        home = (self.folder / file).parent
-        home.mkdir(exist_ok=True)
-        if home.is_symlink():
-            raise UserError(f"{home}: is a link; remove it: what a run makes stays in its folder")
+        pictures = (self.folder / file).parent
+        pictures.mkdir(exist_ok=True)
+        if pictures.is_symlink():
+            raise UserError(f"{pictures}: is a link; remove it: a run's files stay in its folder")
         with replacing(self.folder / file) as temporary:
             temporary.write_bytes(png)
         self._pictures.append(self.folder / file)
         self._write(Kind.IMAGE, step, name=name, file=str(file))
 
     def repeat(self, position: int) -> bool:
-        """Expect the records after byte `position` once more; return whether they can be.
+        """Expect the records after byte `position` again; return whether they can be repeated.
 
-        They cannot where a later attempt has declared some of them void.
+        They cannot if a later attempt voids some of them.
         """
         tail = reading.tail(self.folder, position)
         if any(voids(record) for record, _ in (tail if position else tail[1:])):
@@ -95,33 +95,33 @@ class Journal:
         return True
 
     def resume(self, step: int, note: str, drift: Mapping[str, Any], void: bool) -> None:
-        """Record that this attempt goes on after `step`.
+        """Record that this attempt continues after `step`.
 
         Args:
-            note: What there is to say of it, e.g. that a checkpoint was damaged.
-            drift: What has changed since the checkpoint, `{name: [before, now]}`.
-            void: Whether what earlier attempts recorded of later steps no longer counts.
+            note: A remark, e.g. that a checkpoint was damaged.
+            drift: What changed since the checkpoint, `{name: [before, after]}`.
+            void: Whether the records of earlier attempts after `step` no longer count.
         """
         self._append(Kind.RESUME, step, note=note, drift=dict(drift), void=void)
 
     def end(self, status: str, why: str = "", weights: str | None = None) -> None:
-        """Write the last record, at the last step recorded, to the disk itself; close the file.
+        """Write the last record, at the last recorded step; sync and close the file.
 
         Args:
             weights: The sha256 of the final weights' file, of a FINISHED or DIVERGED run.
         """
         if Status(status).is_result:
-            known = self._to_repeat[0][0] if self._to_repeat else None
+            earlier = self._to_repeat[0][0] if self._to_repeat else None
             self._write(Kind.END, self._step, status=status, why=why, weights=weights)
-            if known:  # `resume` came after it, and the last line says how the run ended
-                self._append(**known)
+            if earlier:  # a `resume` line follows it, and the last line must say how the run ended
+                self._append(**earlier)
         else:
             self._append(Kind.END, self._step, status=status, why=why)
         self.flush()
         self.close()
 
     def flush(self) -> int:
-        """Wait until all is on the disk itself; return the position after the last record."""
+        """Sync everything to the disk; return the position after the last record."""
         if self._pictures:
             for path in (*self._pictures, self._pictures[0].parent, self.folder):
                 sync(path)
@@ -131,23 +131,23 @@ class Journal:
 
     @property
     def position(self) -> int:
-        """The number of bytes up to the last record that has been made, or made again."""
+        """The number of bytes up to the end of the last record, written or repeated."""
         return self._repeated if self._to_repeat else os.fstat(self._fd).st_size
 
     def close(self) -> None:
-        """Close the file and let go of its lock."""
+        """Close the file and release its lock."""
         os.close(self._fd)
 
     def _write(self, kind: str, step: int, **fields: Any) -> None:
-        """Append a record, unless it is there from an earlier attempt: then compare."""
+        """Append a record, or compare it with the line of an earlier attempt."""
         if not self._to_repeat:
             self._append(kind, step, **fields)
             return
-        known, self._repeated = self._to_repeat.popleft()
-        if difference := _difference(known, {"kind": kind, "step": step, **fields}):
+        earlier, self._repeated = self._to_repeat.popleft()
+        if difference := _describe_difference(earlier, {"kind": kind, "step": step, **fields}):
             raise UserError(
                 f"the run does not repeat itself: {difference}; code, data or machine must have "
-                f"changed: delete {self.folder} to begin it again, or go on with --allow-drift")
+                f"changed: delete {self.folder} to begin again, or continue with --allow-drift")
         self._step = step
 
     def _append(self, kind: str, step: int, **fields: Any) -> None:
@@ -155,53 +155,54 @@ class Journal:
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
         size = os.fstat(self._fd).st_size
         try:
-            while line:  # a disk that is nearly full takes a part, and then none
+            while line:  # a nearly full disk first takes a part of the line, then nothing
                 line = line[os.write(self._fd, line) :]
         except OSError:
-            os.ftruncate(self._fd, size)  # what comes next would be taken for the rest of the line
+            os.ftruncate(self._fd, size)  # the next record would continue the torn line
             raise
         self._step = step
 
 
-def settle(folder: Path, status: str, why: str) -> bool:
-    """Record how a run ended whose process did not say; return whether there was need.
+def settle_run(folder: Path, status: str, why: str) -> bool:
+    """Record how a run ended if its process did not; return whether a record was added.
 
     Raises:
-        UserError: A process has the journal open: the run lives.
+        UserError: A process has the journal open: the run is alive.
     """
     record = reading.last(folder)
     if record is None or record["kind"] == Kind.END:
         return False
-    book = Journal(folder)
-    book._step = record["step"]
-    book.end(status, why)
+    journal = Journal(folder)
+    journal._step = record["step"]
+    journal.end(status, why)
     return True
 
 
 def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
-    """Add what was measured of a run after its end; return whether any of it is new.
+    """Add scores that were measured after a run's end; return whether any of them is new.
 
-    What the journal has a value for keeps it, so that adding something again changes nothing.
+    A value in the journal stays as it is, so adding a score twice changes nothing.
 
-    The records carry the run's last step. The end is repeated as it was, time included, so that the
-    last line still says how and when the run ended. All lines are one write: whole or not at all.
+    The records carry the run's last step. The end record is repeated unchanged, time included, so
+    the last line still says how and when the run ended. All lines are written at once: whole or not
+    at all.
 
     Args:
         folder: A run whose journal has its end.
         protocol: As for `Journal.protocol`; full names.
         values: As for `Journal.metrics`; the same names.
     """
-    records, _ = reading.read(folder)
+    records, _ = reading.read_records(folder)
     end = records[-1]
     if end["kind"] != Kind.END:
         raise ValueError(f"{folder}: the run has not ended")
-    known = {name for record in records for name in record.get("values", ())}
-    values = {name: value for name, value in values.items() if name not in known}
+    recorded = {name for record in records for name in record.get("values", ())}
+    values = {name: value for name, value in values.items() if name not in recorded}
     if not values:
         return False
-    now, step = time.time_ns() // 1_000_000, end["step"]
-    lines = [{"t": now, "kind": Kind.PROTOCOL, "step": step, "protocol": dict(protocol)},
-             {"t": now, "kind": Kind.METRICS, "step": step, "values": _encode(values)}, end]
+    t, step = time.time_ns() // 1_000_000, end["step"]
+    lines = [{"t": t, "kind": Kind.PROTOCOL, "step": step, "protocol": dict(protocol)},
+             {"t": t, "kind": Kind.METRICS, "step": step, "values": _encode(values)}, end]
     with (folder / reading.FILE).open("ab") as file:
         file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
         file.flush()
@@ -210,7 +211,7 @@ def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]
 
 
 def _lock(descriptor: int, folder: Path) -> None:
-    """Take the file for this process alone."""
+    """Lock the file for this process; wait up to `PATIENCE` seconds."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -224,22 +225,22 @@ def _lock(descriptor: int, folder: Path) -> None:
             return
 
 
-def _difference(known: Record, made: Record) -> str:
-    """In what a record differs from the one that an earlier attempt made, in words."""
-    what = f"at step {made['step']}"
-    if (known["kind"], known["step"]) != (made["kind"], made["step"]):
-        return (f"{what} there is a record of {made['kind']}, where there was one of "
-                f"{known['kind']} at step {known['step']}")
-    if made["kind"] in (Kind.START, Kind.SYSTEM):  # of the circumstances, which may be others
+def _describe_difference(earlier: Record, repeated: Record) -> str:
+    """Return how a repeated record differs from the earlier attempt's; empty if it does not."""
+    place = f"at step {repeated['step']}"
+    if (earlier["kind"], earlier["step"]) != (repeated["kind"], repeated["step"]):
+        return (f"{place} there is a record of {repeated['kind']}, where there was one of "
+                f"{earlier['kind']} at step {earlier['step']}")
+    if repeated["kind"] in (Kind.START, Kind.SYSTEM):  # the circumstances may differ
         return ""
-    for key in sorted((known.keys() | made.keys()) - {"t"}):
-        before, now = known.get(key), made.get(key)
-        if before == now:
+    for key in sorted((earlier.keys() | repeated.keys()) - {"t"}):
+        old, new = earlier.get(key), repeated.get(key)
+        if old == new:
             continue
-        if isinstance(before, dict) and isinstance(now, dict):
-            key = next(k for k in {**before, **now} if before.get(k) != now.get(k))
-            before, now = before.get(key), now.get(key)
-        return f"{what} {key} is {now}, and was {before}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            key = next(k for k in {**old, **new} if old.get(k) != new.get(k))
+            old, new = old.get(key), new.get(key)
+        return f"{place} {key} is {new}, and was {old}"
     return ""
 
 

@@ -26,28 +26,28 @@ from gan_bench.launcher.processes import (
     GRACE,
     LAST_WORDS,
     WorkerProcess,
+    delayed_signals,
     fork_context,
     run_label,
     run_preparations,
-    signals_wait,
 )
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.tracking.background import Mirroring
+from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
 
 POLL = 0.5  # seconds between two looks at the journals
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What `gan-bench run` has been told besides the experiment.
+class LaunchSettings:
+    """The options of `gan-bench run` besides the experiment.
 
     Attributes:
         execution: Where and how each run is executed.
-        slots: How many processes at once, of a run each or, on a GPU, of several; None: as many
-            as cores (over a run's threads), or GPUs.
+        slots: How many processes run at once. A process trains one run, or several on a GPU. None:
+            the number of GPUs, or of cores divided by a run's threads.
         tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
-        command: How to repeat it, for the notes in MLflow.
-        retries: How often a run whose process was killed is taken up again from its checkpoint.
+        command: The command that repeats the experiment, for the notes in MLflow.
+        retries: How often a run is resumed from its checkpoint after its process was killed.
     """
 
     execution: Execution
@@ -58,13 +58,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Ended:
+class LaunchResult:
     """How an experiment ended.
 
     Attributes:
-        runs: How each run did.
-        missing: Why MLflow has not got everything; empty if it has.
-        stopped: The status to end with, 130 or 143, if the user stopped it.
+        runs: The progress of each run.
+        missing: Why MLflow's copy is incomplete; empty if it is complete.
+        stopped: The exit status, 130 or 143, if the user stopped it.
     """
 
     runs: list[Progress]
@@ -72,45 +72,45 @@ class Ended:
     stopped: int | None = None
 
 
-def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) -> Ended:
-    """Train what is not yet trained, and mirror what is not yet mirrored.
+def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
+            ) -> LaunchResult:
+    """Train every unfinished run, and mirror every journal that MLflow lacks.
 
     Args:
-        experiment: Its runs, and what their comparison must know.
+        experiment: The runs, and what the experiment declares of their comparison.
         settings: Where and how.
-        reporter: Is told of all that happens; `begin` and `close` only where there is something to
-            train.
+        reporter: Receives progress events; `begin` and `close` only if a run is trained.
 
     Returns:
-        How every run stands, also those that had ended before or were not reached; runs that
-        failed are no exception here.
+        The progress of every run, whether it ended earlier, ended now or did not start. A failed
+        run raises no exception.
 
     Raises:
-        UserError: Something makes the whole experiment impossible; nothing has been trained.
-        Stopped: Ctrl-C or SIGTERM, before there was anything to train.
+        UserError: The whole experiment is impossible; no run has been trained.
+        Stopped: Ctrl-C or SIGTERM before the training began.
     """
     root = settings.execution.root
     if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
-        raise UserError(f"--profile needs runs of at least 3 steps, and there is one of {short}")
+        raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
     compute = experiment.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     make_root(root)
     home = root / "runs" / experiment.name
-    with locked(home), _terminable():
-        runs = [_progress(run, root) for run in experiment.runs]
+    with locked(home), _raise_stopped():
+        runs = [_read_progress(run, root) for run in experiment.runs]
         waiting = [run for run in runs if run.state == Status.WAITING]
         for run in runs:
             if run.state.is_result:
-                remove_checkpoints(run.folder)  # its process may have died before it did so
+                remove_checkpoints(run.folder)  # its process may have died before that
             else:
                 make_folder(run.folder)
         write_about(home, experiment.declared.with_changes(command=settings.command))
         if not waiting:
-            return Ended(runs, Mirroring(root, settings.tracking_uri, home, False,
-                                         reporter.say).finish())
-        # Its server imports torch while MLflow is imported here.
+            mirror = BackgroundMirror(root, settings.tracking_uri, home, False, reporter.say)
+            return LaunchResult(runs, mirror.finish())
+        # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
-        mirror = Mirroring(root, settings.tracking_uri, home, True, reporter.say)
+        mirror = BackgroundMirror(root, settings.tracking_uri, home, True, reporter.say)
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         reporter.begin(runs)
         stopped = None
@@ -123,12 +123,12 @@ def execute(experiment: ExperimentSpec, settings: Settings, reporter: Reporter) 
         try:
             missing = mirror.finish(None if stopped is None else LAST_WORDS)
         except Stopped as stop:
-            stopped, missing = stop.status, "there was no time for the rest"
-        return Ended(runs, missing, stopped)
+            stopped, missing = stop.status, OUT_OF_TIME
+        return LaunchResult(runs, missing, stopped)
 
 
-def _progress(run: RunSpec, root: Path) -> Progress:
-    """Return a run's progress; a damaged one has FAILED and is left alone, and others go on."""
+def _read_progress(run: RunSpec, root: Path) -> Progress:
+    """Return a run's progress. A damaged run counts as FAILED and stays as it is; others train."""
     try:
         return progress_of(run, root)
     except DamagedError as error:
@@ -136,26 +136,26 @@ def _progress(run: RunSpec, root: Path) -> Progress:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM alike end in `Stopped`, each time that they come."""
+def _raise_stopped() -> Iterator[None]:
+    """Raise `Stopped` at every Ctrl-C and every SIGTERM."""
     def stop(number: int, frame: object) -> None:
         raise Stopped(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerContext, gpus: int,
-               together: int, reporter: Reporter, mirror: Mirroring) -> None:
+def _train_all(waiting: list[Progress], settings: LaunchSettings, context: ForkServerContext,
+               gpus: int, together: int, reporter: Reporter, mirror: BackgroundMirror) -> None:
     """Keep the slots busy until every run has ended.
 
     Raises:
-        Stopped: The user stopped it; every run has written a checkpoint, unless it took too long or
-            the user did not want to wait.
+        Stopped: The user stopped it. Every run has written a checkpoint, unless that took too long
+            or the user stopped it a second time.
     """
     threads = waiting[0].spec.compute.threads
     slots = settings.slots or gpus or max(1, len(os.sched_getaffinity(0)) // threads)
@@ -167,9 +167,10 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
         while queue or running:
             free = [slot for slot in range(slots) if slot not in running]
             for slot, share in zip(free, shares(len(queue), len(free), together), strict=False):
-                with signals_wait():  # none is started that is not known of
+                gpu = slot % gpus if gpus else None
+                with delayed_signals():  # every process that has started is in `running`
                     running[slot] = WorkerProcess(context, [queue.pop() for _ in range(share)],
-                                            settings.execution, slot % gpus if gpus else None)
+                                                  settings.execution, gpu)
                 for run in running[slot].runs:
                     reporter.changed(run)
             wait([worker.process.sentinel for worker in running.values()], timeout=POLL)
@@ -180,13 +181,13 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
                 for run in worker.runs:
                     if run.spec.id in worker.killed and killed[run.spec.id] < settings.retries:
                         killed[run.spec.id] += 1
-                        reporter.say(f"{run_label(run)}: {run.why}; taken up again "
+                        reporter.say(f"{run_label(run)}: {run.why}; resumed "
                                      f"({killed[run.spec.id]} of {settings.retries})")
                         queue.append(run)
                     else:
                         reporter.changed(run)
     except Stopped:
-        reporter.say("stopping: each run writes a checkpoint; once more to stop at once")
+        reporter.say("stopping: each run writes a checkpoint; repeat the signal to stop at once")
         for worker in running.values():
             worker.process.terminate()
         deadline = time.monotonic() + GRACE
@@ -195,7 +196,7 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
         raise
     finally:
         for worker in running.values():
-            worker.let_go = True
+            worker.is_abandoned = True
             worker.process.kill()
         for worker in running.values():
             worker.process.join()
@@ -207,7 +208,7 @@ def _train_all(waiting: list[Progress], settings: Settings, context: ForkServerC
 def runs_per_process(together: int, slots: int, gpus: int) -> int:
     """Return how many runs one process trains, where `together` runs fit on one GPU.
 
-    The processes of a GPU share what fits on it. With 3 slots on 2 GPUs, one of the GPUs has two.
+    The processes on a GPU share its room. With 3 slots on 2 GPUs, one GPU has two processes.
     """
     if not gpus:
         return together
@@ -215,13 +216,13 @@ def runs_per_process(together: int, slots: int, gpus: int) -> int:
 
 
 def shares(waiting: int, free: int, together: int) -> list[int]:
-    """Return how many of the waiting runs each free slot starts now, in shares as equal as can be.
+    """Return how many of the waiting runs each free slot starts, in shares as equal as possible.
 
-    Runs of one process take hardly longer than one run, so a slot that starts fewer leaves the
-    others with a second round. Slots that start none have no share.
+    Several runs in one process take hardly longer than one run. Unequal shares would cause a second
+    round for the runs that found no room. The list leaves out slots that start no run.
 
     Args:
-        together: The most runs that one process trains.
+        together: The largest number of runs that one process trains.
     """
     if not free:
         return []

@@ -1,7 +1,7 @@
-"""What the launcher's server does before it forks: it imports what every run needs, once for all.
+"""What the fork server does before it forks: it imports what every run needs.
 
-Then it freezes all that there is: a run would search these objects for garbage again and again,
-half a million of them, and copy the pages that they lie in.
+Then it freezes the half million objects in memory. Otherwise each run would search them for garbage
+many times, and copy the pages that hold them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import atexit
 import gc
 
 import scipy.linalg  # noqa: F401
-import torch._dynamo  # noqa: F401  the compiler is not used, but who makes an optimizer imports it
+import torch._dynamo  # noqa: F401  no run compiles, but every optimizer imports it
 from PIL import Image
 
 import gan_bench.training.run  # noqa: F401
@@ -18,4 +18,4 @@ import gan_bench.training.run  # noqa: F401
 Image.preinit()
 gc.collect()
 gc.freeze()
-atexit.register(gc.unfreeze)  # or some libraries would call it a leak when the server ends
+atexit.register(gc.unfreeze)  # otherwise some libraries report a leak when the server ends

@@ -1,4 +1,4 @@
-"""The processes that train, and the one that prepares."""
+"""The processes that train runs, and the process that prepares the experiment."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 from gan_bench.launcher import worker
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.tracking.background import Mirroring
+from gan_bench.tracking.background import BackgroundMirror
 
-# When the user stops it, the table has to be there within the ten seconds that README promises,
-# for batch systems kill what takes longer.
+# README promises the table within ten seconds after the user stops the command: batch systems kill
+# a process that takes longer.
 GRACE = 6.0  # seconds for the runs' checkpoints
-
-
-LAST_WORDS = 2.5  # seconds for MLflow to hear of it
+LAST_WORDS = 2.5  # seconds for the last round of mirroring
 
 
 def fork_context(threads: int) -> ForkServerContext:
-    os.environ.update(worker.environment(threads))
+    """Start the fork server, and return the context whose processes it forks."""
+    os.environ.update(worker.process_environment(threads))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(worker.PRELOAD)
-    # A terminal sends Ctrl-C to every process, and `timeout` and batch systems SIGTERM: the server
-    # and what it forks are deaf to both from their first moment, and the launcher hears them later.
-    resource_tracker.ensure_running()  # it unblocks them itself
-    with signals_wait():
+    # A terminal sends Ctrl-C to every process; `timeout` and batch systems send SIGTERM. The server
+    # and its children block both from the start. The launcher receives them after this block.
+    resource_tracker.ensure_running()  # it unblocks the signals itself
+    with delayed_signals():
         forkserver.ensure_running()
     return context
 
 
 @contextmanager
-def signals_wait() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the block has ended."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, worker.DEAF_TO)
+def delayed_signals() -> Iterator[None]:
+    """Delay Ctrl-C and SIGTERM until the block ends."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, worker.STOP_SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.DEAF_TO)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.STOP_SIGNALS)
 
 
 def run_preparations(experiment: ExperimentSpec, execution: Execution, context: ForkServerContext,
-             reporter: Reporter) -> tuple[int, int]:
-    """Do the preparations in a process of their own.
+                     reporter: Reporter) -> tuple[int, int]:
+    """Prepare the experiment in a separate process.
 
     Returns:
         (GPUs to use, runs in one process).
 
     Raises:
-        UserError: They failed.
+        UserError: The preparations failed.
     """
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=worker.prepare, args=(experiment, execution, sender))
+    process = context.Process(target=worker.prepare_in_process,
+                              args=(experiment, execution, sender))
     process.start()
     sender.close()
     try:
@@ -78,74 +78,80 @@ def run_preparations(experiment: ExperimentSpec, execution: Execution, context: 
             else:
                 raise RuntimeError(value)
     except EOFError:
-        raise UserError("the preparations were killed, perhaps for want of memory") from None
+        raise UserError("the process that prepares the experiment was killed; perhaps memory ran "
+                        "out") from None
     finally:
         process.kill()
         process.join()
 
 
 class WorkerProcess:
-    """A process that trains runs, and the connection for their last words.
+    """A process that trains runs, and the connection that carries their last errors.
 
     Attributes:
-        runs: Whose process it is.
-        killed: The ids of those that it has left without a word.
-        let_go: Whether it is the launcher that kills it.
+        runs: The runs that it trains.
+        killed: The ids of the runs that were unfinished when a signal ended the process.
+        is_abandoned: Whether the launcher kills it.
     """
 
     def __init__(self, context: ForkServerContext, runs: list[Progress], execution: Execution,
                  gpu: int | None) -> None:
-        self.runs, self.let_go = runs, False
+        self.runs, self.is_abandoned = runs, False
         self.killed: set[str] = set()
         self._last_words, sender = context.Pipe(duplex=False)
-        self.process: ForkServerProcess = context.Process(target=worker.train, args=(
-            [run.spec for run in runs], execution, gpu, sender))
+        self.process: ForkServerProcess = context.Process(
+            target=worker.train_in_process,
+            args=([run.spec for run in runs], execution, gpu, sender))
         for run in runs:
-            run.follow()  # what earlier attempts have left
+            run.follow()  # read the records of earlier attempts
             run.state, run.why = Status.RUNNING, ""
             run.notes.clear()
         self.process.start()
         sender.close()
 
-    def follow(self, reporter: Reporter, mirror: Mirroring) -> bool:
-        """Take in what the runs have recorded; return whether their process has ended."""
+    def follow(self, reporter: Reporter, mirror: BackgroundMirror) -> bool:
+        """Read the new records of the runs; return whether the process has ended."""
         ended = self.process.exitcode is not None
         for run in self.runs:
             if run.follow():
                 reporter.changed(run)
-                mirror.wanted(run.folder)
+                mirror.request(run.folder)
             for note in run.notes:
                 reporter.say(f"{run_label(run)} {note}")
             run.notes.clear()
-        silent = [run for run in self.runs if run.state == Status.RUNNING]
-        if ended and silent:
-            words = dict(self._words())
-            for run in silent:
-                self._settle(run, words.get(run.spec.id, ""))
-                mirror.wanted(run.folder)
+        unfinished = [run for run in self.runs if run.state == Status.RUNNING]
+        if ended and unfinished:
+            errors = dict(self._receive_errors())
+            for run in unfinished:
+                self._settle_run(run, errors.get(run.spec.id, ""))
+                mirror.request(run.folder)
         return ended
 
-    def _words(self) -> Iterator[tuple[str, str]]:
+    def _receive_errors(self) -> Iterator[tuple[str, str]]:
+        """Yield the id of each run that raised, and its error in one line."""
         with suppress(EOFError):
             while True:
                 yield self._last_words.recv()
 
-    def _settle(self, run: Progress, words: str) -> None:
-        """Give a run whose process has not recorded its end the state that is true."""
+    def _settle_run(self, run: Progress, error: str) -> None:
+        """Set the state of a run whose process ended without a record of it."""
         code = self.process.exitcode
-        assert code is not None, "it has ended"
-        if code < 0:
+        assert code is not None, "the process has ended"
+        if code >= 0:
+            run.state = Status.FAILED
+            run.why = error or f"its process ended with status {code}; see {LOG} in its folder"
+        else:
             self.killed.add(run.spec.id)
             run.state = Status.KILLED
-            run.why = ("stopped by the user, before it could write a checkpoint" if self.let_go else
-                       f"its process ended by signal {-code} ({signal.Signals(-code).name})")
-        else:
-            run.state = Status.FAILED
-            run.why = words or f"its process ended with status {code}; see {LOG} in its folder"
-        # A full disk, or a process that outlives its fork server: the next launcher settles it.
+            if self.is_abandoned:
+                run.why = "stopped by the user, before it could write a checkpoint"
+            else:
+                run.why = f"its process ended by signal {-code} ({signal.Signals(-code).name})"
+        # If the disk is full, or the process outlives its fork server, the next launcher does this.
         with suppress(OSError, UserError):
-            writing.settle(run.folder, run.state, run.why)
+            writing.settle_run(run.folder, run.state, run.why)
 
 
 def run_label(run: Progress) -> str:
+    """Return `<id> <variant> seed <seed>`."""
     return f"{run.spec.id} {run.spec.variant} seed {run.spec.seed}"

@@ -1,4 +1,4 @@
-"""Showing how a grid of runs goes on: a live table, plain lines, or JSON lines."""
+"""Three ways to show the progress of a grid: a live table, plain lines, or JSON lines."""
 
 from __future__ import annotations
 
@@ -17,49 +17,60 @@ from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 
-ROWS = 24  # of the live table: what runs and what ended last; the rest is counted
-HEARTBEAT = 30.0  # seconds between two plain lines about the whole
+ROWS = 24  # of the live table; its caption counts the other runs
+HEARTBEAT = 30.0  # seconds between two plain lines about the whole grid
 STYLES = {Status.RUNNING: "cyan", Status.FINISHED: "green", Status.DIVERGED: "yellow",
           Status.FAILED: "red", Status.KILLED: "red"}
+BAD_ENDS = (Status.DIVERGED, Status.FAILED, Status.KILLED)
+# The order of the live table's rows.
+ORDER = {Status.RUNNING: 0, Status.FAILED: 1, Status.KILLED: 1, Status.DIVERGED: 2,
+         Status.FINISHED: 3, Status.WAITING: 4}
+TEXT_COLUMNS = ("variant", "state", "last score")
 
 
 class Pace:
-    """How much of the grid is done, and how long the rest will take at the pace so far."""
+    """The share of the grid that is done, and the time that the remaining runs take at this pace.
+
+    Args:
+        runs: All runs of the grid.
+    """
 
     def __init__(self, runs: list[Progress]) -> None:
         self._runs = runs
         self._start = time.monotonic()
-        self._before = self._steps()
+        self._first_steps = self._count_steps()
 
-    def _steps(self) -> int:
-        # A run that is over takes no more time, however far it got.
-        return sum(r.step if r.state in (Status.WAITING, Status.RUNNING) else r.spec.steps
-                   for r in self._runs)
+    def _count_steps(self) -> int:
+        """Return how many steps are done; an ended run counts in full, as it takes no more time."""
+        steps = 0
+        for run in self._runs:
+            is_over = run.state not in (Status.WAITING, Status.RUNNING)
+            steps += run.spec.steps if is_over else run.step
+        return steps
 
-    def left(self) -> float:
-        """Seconds until the last run ends, nan before anything is known."""
-        done = self._steps() - self._before
-        total = sum(r.spec.steps for r in self._runs) - self._before
+    def seconds_left(self) -> float:
+        """Return the seconds until the last run ends; nan before the first step."""
+        done = self._count_steps() - self._first_steps
+        total = sum(run.spec.steps for run in self._runs) - self._first_steps
         elapsed = time.monotonic() - self._start
         return elapsed * (total - done) / done if done else math.nan
 
     def line(self) -> str:
-        """`7 of 20 ended, 2 running, about 3 min left`."""
-        count = Counter(r.state for r in self._runs)
+        """Return `7 of 20 ended, 2 running, about 3 min left`."""
+        count = Counter(run.state for run in self._runs)
         ended = len(self._runs) - count[Status.WAITING] - count[Status.RUNNING]
-        bad = [f"{count[s]} {s}" for s in (Status.DIVERGED, Status.FAILED, Status.KILLED)
-               if count[s]]
+        bad = [f"{count[status]} {status}" for status in BAD_ENDS if count[status]]
         named = f" ({', '.join(bad)})" if bad else ""
-        left = f", {duration(self.left())} left" if count[Status.RUNNING] else ""
+        left = f", {duration(self.seconds_left())} left" if count[Status.RUNNING] else ""
         return f"{ended} of {len(self._runs)} ended{named}, {count[Status.RUNNING]} running{left}"
 
 
 class PlainLines:
-    """A line for every start and end, and now and then one about the whole."""
+    """A line for every start and end of a run, and one about the whole grid every 30 seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._shown: dict[str, str] = {}
+        self._states: dict[str, str] = {}  # that the last line of each run shows
         self._last = time.monotonic()
         self._pace = Pace([])
 
@@ -70,15 +81,16 @@ class PlainLines:
         self._pace, self._last = Pace(runs), time.monotonic()
 
     def changed(self, run: Progress) -> None:
-        if self._shown.get(run.spec.id) != run.state:
-            self._shown[run.spec.id] = run.state
+        if self._states.get(run.spec.id) != run.state:
+            self._states[run.spec.id] = run.state
             name = f"{run.spec.variant} seed {run.spec.seed}"
             if run.state == Status.RUNNING:
                 self.say(f"{run.spec.id} {name}: started")
             else:
                 why = f": {run.why}" if run.why else ""
-                self.say(f"{run.spec.id} {name}: {run.state} at step {run.step}{why}"
-                         f"{', ' + score(run) if run.scores else ''}  [{self._pace.line()}]")
+                score = f", {last_score(run)}" if run.scores else ""
+                self.say(f"{run.spec.id} {name}: {run.state} at step {run.step}{why}{score}  "
+                         f"[{self._pace.line()}]")
         elif time.monotonic() - self._last > HEARTBEAT:
             self._last = time.monotonic()
             self.say(self._pace.line())
@@ -94,10 +106,10 @@ class JsonLines:
         self._print({"event": "note", "text": line})
 
     def begin(self, runs: list[Progress]) -> None:
-        self._print({"event": "begin", "runs": [as_json(run) for run in runs]})
+        self._print({"event": "begin", "runs": [progress_json(run) for run in runs]})
 
     def changed(self, run: Progress) -> None:
-        self._print({"event": "run", **as_json(run)})
+        self._print({"event": "run", **progress_json(run)})
 
     def close(self) -> None:
         pass
@@ -123,7 +135,7 @@ class LiveTable:
         self._live.start()
 
     def changed(self, run: Progress) -> None:
-        pass  # the table is drawn from the runs themselves
+        pass  # the table reads the runs each time it is drawn
 
     def close(self) -> None:
         self._live.stop()
@@ -133,25 +145,23 @@ class LiveTable:
         for heading in ("variant", "seed", "state", "step", "steps/s", "D loss", "G loss",
                         "last score", "left"):
             table.add_column(heading, no_wrap=True,
-                             justify="left" if heading in ("variant", "state", "last score")
-                             else "right")
-        order = {Status.RUNNING: 0, Status.FAILED: 1, Status.KILLED: 1, Status.DIVERGED: 2,
-                 Status.FINISHED: 3, Status.WAITING: 4}
-        room = min(ROWS, max(4, self._console.height - 4))
-        for run in sorted(self._runs, key=lambda r: order[r.state])[:room]:
+                             justify="left" if heading in TEXT_COLUMNS else "right")
+        rows = min(ROWS, max(4, self._console.height - 4))
+        for run in sorted(self._runs, key=lambda run: ORDER[run.state])[:rows]:
             values, rate = run.values, run.values.get("system/steps_per_s", math.nan)
-            left = (run.spec.steps - run.step) / rate if run.state == Status.RUNNING else math.nan
+            left = ""
+            if run.state == Status.RUNNING:
+                left = duration((run.spec.steps - run.step) / rate)
             table.add_row(
                 escape(run.spec.variant), str(run.spec.seed), run.state,
-                f"{run.step}/{run.spec.steps}", number(rate),
-                number(values.get("train/d_loss", math.nan)),
-                number(values.get("train/g_loss", math.nan)), score(run),
-                duration(left) if run.state == Status.RUNNING else "",
+                f"{run.step}/{run.spec.steps}", format_number(rate),
+                format_number(values.get("train/d_loss", math.nan)),
+                format_number(values.get("train/g_loss", math.nan)), last_score(run), left,
                 style=STYLES.get(run.state))
         return table
 
 
-def as_json(run: Progress) -> dict[str, Any]:
+def progress_json(run: Progress) -> dict[str, Any]:
     """Return a run's progress as JSON-safe data; non-finite numbers become null."""
     def safe(values: dict[str, float]) -> dict[str, float | None]:
         return {k: v if math.isfinite(v) else None for k, v in values.items()}
@@ -162,18 +172,20 @@ def as_json(run: Progress) -> dict[str, Any]:
             "values": safe({k: v for k, v in run.values.items() if split_score(k) is None})}
 
 
-def score(run: Progress) -> str:
-    """Return the first of a run's last scores: `fd_classifier 41.2`."""
-    return next((f"{name} {number(value)}" for name, value in run.scores.items()), "")
+def last_score(run: Progress) -> str:
+    """Return the first score of a run's last measurement: `fd_classifier 41.2`."""
+    for name, value in run.scores.items():
+        return f"{name} {format_number(value)}"
+    return ""
 
 
-def number(value: float) -> str:
-    """Return four significant digits, or nothing for what is not known."""
+def format_number(value: float) -> str:
+    """Return four significant digits; empty for nan."""
     return "" if math.isnan(value) else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
-    """Return `about 40 s`, `about 3 min`, `about 2.5 h`; `?` when not known."""
+    """Return `about 40 s`, `about 3 min`, `about 2.5 h`; `?` if not finite."""
     if not math.isfinite(seconds):
         return "?"
     if seconds < 90:
@@ -182,16 +194,16 @@ def duration(seconds: float) -> str:
 
 
 class Reporter(Protocol):
-    """What shows the launcher's progress to somebody: gan_bench.launcher.reporters has three."""
+    """Receives the launcher's progress events and shows them; this module has three of them."""
 
     def say(self, line: str) -> None:
-        """Tell what goes on before and between the runs."""
+        """Show a line that belongs to no state of a run."""
 
     def begin(self, runs: list[Progress]) -> None:
-        """All is prepared; these are the runs, finished ones among them."""
+        """The preparations are done; `runs` are all runs, finished ones included."""
 
     def changed(self, run: Progress) -> None:
-        """A run has started, gone on or ended."""
+        """A run has started, recorded something or ended."""
 
     def close(self) -> None:
-        """The last run has ended, or the launcher was told to stop."""
+        """The last run has ended, or the user stopped the launcher."""

@@ -1,7 +1,7 @@
-"""What goes on in the processes that the launcher starts: one for the preparations, one a run.
+"""What the launcher's processes do: one prepares the experiment, the others train runs.
 
-They are forked from a server process that has imported torch once and done nothing else, so a run
-costs no import, shares no state with another, and can die alone.
+A server process imports torch, does nothing else, and forks them. So a run imports nothing, shares
+no state with another run, and its death ends no other run.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from gan_bench.errors import UserError, one_line
 from gan_bench.journal.layout import Execution
 from gan_bench.journal.names import LOG
 
-PRELOAD = ["gan_bench.launcher.preload"]  # by the server, before it forks
-DEAF_TO = (signal.SIGINT, signal.SIGTERM)  # the server, and what it forks until it says otherwise
+PRELOAD = ["gan_bench.launcher.preload"]  # the fork server imports it before it forks
+# The fork server and its children block these, until a child unblocks them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Return the variables that must be set before a process starts, for it then is too late.
+def process_environment(threads: int) -> dict[str, str]:
+    """Return the variables that must be set before a process starts; later they have no effect.
 
     BLAS sums in another order with another number of threads; cuBLAS is deterministic with a fixed
-    workspace only. And the memory of a step's tensors is kept for the next: glibc would hand all
-    that is large back to the kernel and have it zeroed anew, a third of a DCGAN's time on a CPU.
+    workspace only. The malloc variables keep the memory of a step's tensors for the next step: by
+    default glibc returns large blocks to the kernel, which zeroes them again. That takes a third of
+    a DCGAN's time on a CPU.
     """
     count = str(threads)
     return {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count,
@@ -39,12 +41,14 @@ def environment(threads: int) -> dict[str, str]:
             "MALLOC_TOP_PAD_": str(2**26)}
 
 
-def prepare(experiment: ExperimentSpec, execution: Execution, answer: Connection) -> None:
-    """Run `training.run.prepare`; send its progress lines, then its result or its error.
+def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer: Connection,
+                       ) -> None:
+    """Prepare the experiment; send progress lines to the launcher, then the result or the error.
 
-    That is ("say", line)…, then ("ready", (GPUs, runs in one process)) or ("error", line).
+    The messages are ("say", line)…, then ("ready", (GPUs, runs in one process)), ("error", line)
+    or ("bug", traceback).
     """
-    _belong_to_launcher()
+    _die_with_launcher()
     from gan_bench.training import device, run
 
     try:
@@ -57,32 +61,32 @@ def prepare(experiment: ExperimentSpec, execution: Execution, answer: Connection
         answer.send(("bug", traceback.format_exc()))
 
 
-def train(specs: list[RunSpec], execution: Execution, gpu: int | None, last_words: Connection,
-          ) -> None:
-    """Run one run, or several that take their steps in turn; exit status 1 if one raised.
+def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None,
+                     last_words: Connection) -> None:
+    """Train one run, or several that take their steps in turn; exit with status 1 if one raised.
 
-    Output goes into `log.txt` of the first one's folder, the traceback of a run into its own.
-    SIGTERM makes every run write a checkpoint and end. What a run died of is sent to `last_words`
-    too, as (its id, a line), since a full disk takes neither a log nor a record.
+    Output goes to `log.txt` in the first run's folder, the traceback of a run to its own folder.
+    After SIGTERM every run writes a checkpoint and ends. `last_words` receives the error of a run
+    too, as (id, line): on a full disk the run can write neither its log nor its journal.
     """
-    _belong_to_launcher()
+    _die_with_launcher()
     stop = Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    if gpu is not None:  # the user may have left only some of them to us
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpu is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # the user may allow only some GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
-    lost: list[str] = []
+    failures: list[str] = []
 
     def failed(spec: RunSpec, error: Exception) -> None:
         last_words.send((spec.id, one_line(error)))
-        lost.append(spec.id)
-        with suppress(OSError), os.fdopen(_log(spec, execution.root, os.O_APPEND), "a") as log:
+        failures.append(spec.id)
+        with suppress(OSError), os.fdopen(_open_log(spec, execution.root, os.O_APPEND), "a") as log:
             traceback.print_exception(error, file=log)
 
     try:
         for spec in specs:
-            log = _log(spec, execution.root, os.O_TRUNC)
+            log = _open_log(spec, execution.root, os.O_TRUNC)
             if spec is specs[0]:
                 for stream in (1, 2):
                     os.dup2(log, stream)
@@ -95,26 +99,27 @@ def train(specs: list[RunSpec], execution: Execution, gpu: int | None, last_word
             last_words.send((spec.id, one_line(error)))
         traceback.print_exc()
         sys.exit(1)
-    if lost:
+    if failures:
         sys.exit(1)
 
 
-def _log(spec: RunSpec, root: Path, how: int) -> int:
-    return os.open(spec.write(root) / LOG,
-                   os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | how, 0o644)
+def _open_log(spec: RunSpec, root: Path, mode: int) -> int:
+    """Open a run's log for appending; `mode` is a further flag of `os.open`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | mode
+    return os.open(spec.write(root) / LOG, flags, 0o644)
 
 
-def _belong_to_launcher() -> None:
-    """Die with the launcher.
+def _die_with_launcher() -> None:
+    """Watch the launcher in a thread, and end this process when the launcher ends.
 
-    The kernel's own way (PR_SET_PDEATHSIG) would wait for the fork server, which in its turn lives
-    as long as any of its children.
+    The kernel's PR_SET_PDEATHSIG would wait for the fork server, which lives as long as any of its
+    children.
     """
     launcher = parent_process()
-    assert launcher is not None, "called in a process that the launcher started"
-    Thread(target=_die_with, args=(launcher.sentinel,), daemon=True).start()
+    assert launcher is not None, "the launcher started this process"
+    Thread(target=_exit_after, args=(launcher.sentinel,), daemon=True).start()
 
 
-def _die_with(sentinel: int) -> None:
+def _exit_after(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)

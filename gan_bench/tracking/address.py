@@ -1,7 +1,7 @@
-"""Which MLflow store a study goes to, and whether it can be used: all of it without MLflow itself.
+"""The address of the MLflow store, checked without importing MLflow.
 
-Importing MLflow takes over a second of CPU time, and letting it open a database of another version
-may migrate that database in place; so what can be known beforehand is found out here.
+The import takes over a second of CPU time. And MLflow may migrate a database of another version in
+place when it opens it.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from urllib.parse import urlsplit
 
 from gan_bench.errors import UserError, one_line
 
-# A parameter of an address whose value is not to be shown.
+# A parameter of an address whose value stays hidden.
 SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|secret|token|credential|api_?key|access_?key)"
                     r"[^=&;]*|odbc_connect)=)[^&#\s]*", re.IGNORECASE)
 
 
-def environment() -> dict[str, str]:
+def mlflow_environment() -> dict[str, str]:
     """Return the variables to set before MLflow is imported.
 
-    By default MLflow reports to its makers, logs each migration, prints a line per ended run, and
-    tries a server that is down for minutes before it says so; the user's own choice of how long to
-    try is left as it is.
+    By default MLflow sends usage data to its makers, logs each migration, prints a line for each
+    ended run, and retries a dead server for minutes. The user's own choice of retries and timeout
+    stays in force.
     """
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
     return {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_CONFIGURE_LOGGING": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        **{name: os.environ.get(name, value) for name, value in patience.items()},
+        **{name: os.environ.get(name, value) for name, value in retries.items()},
     }
 
 
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """Set MLflow's environment and mute its log; on leaving, put back what the caller had."""
-    log, variables = logging.getLogger("mlflow"), environment()
-    level, before = log.level, {name: os.environ.get(name) for name in variables}
+    """Set MLflow's environment and mute its log; restore both on leaving."""
+    log, variables = logging.getLogger("mlflow"), mlflow_environment()
+    level, old_values = log.level, {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
-    # It logs each error that it raises as well; ours is one line, said once.
+    # MLflow also logs each error that it raises; the program reports it once, in one line.
     log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         log.setLevel(level)
-        for name, value in before.items():
+        for name, value in old_values.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
@@ -61,7 +61,7 @@ def resolve_uri(root: Path, uri: str | None = None) -> str:
     """Return the store's address: `uri`, else `MLFLOW_TRACKING_URI`, else `<root>/mlflow.db`.
 
     Raises:
-        UserError: It is a folder; MLflow's plain file store is closed to new data since MLflow 3.
+        UserError: It is a folder; since version 3 MLflow's plain file store refuses new data.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
     if uri.startswith("sqlite:///"):
@@ -74,17 +74,17 @@ def resolve_uri(root: Path, uri: str | None = None) -> str:
 
 
 def without_password(uri: str) -> str:
-    """Return the address as it may be shown and stored."""
-    part = _password(uri)
-    shown = f"{uri[:part.start]}***{uri[part.stop:]}" if part.stop else uri
-    return SECRET.sub(r"\1***", shown)
+    """Return the address with *** for its secrets, fit for messages and files."""
+    password = _locate_password(uri)
+    masked = f"{uri[:password.start]}***{uri[password.stop:]}" if password.stop else uri
+    return SECRET.sub(r"\1***", masked)
 
 
-def _password(uri: str) -> slice:
-    """Return where the password of an address stands; `slice(0, 0)`: it has none.
+def _locate_password(uri: str) -> slice:
+    """Return where the password stands in an address; `slice(0, 0)` if there is no password.
 
-    It ends at the last @ before the query, for users write / and @ as they are. In the address of a
-    server, digits and a / after the colon are a port, and the @ belongs to the path.
+    It ends at the last @ before the query, as users leave / and @ unescaped. In a server's address,
+    digits and a / after the colon are a port, and the @ belongs to the path.
     """
     query = re.search(r"\?[\w.-]+=", uri)
     # What looks like a query may be part of the password.
@@ -96,27 +96,27 @@ def _password(uri: str) -> slice:
 
 
 def reason(error: BaseException, uri: str = "") -> str:
-    """Return what the system said, if that is what failed, else the error's first line.
+    """Return the operating system's message if it caused the error, else the error's first line.
 
     Args:
-        uri: The store that the error is about, whose password its text may quote.
+        uri: The store that failed; the error's text may quote its password.
     """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    if re.search("[/@?#]", uri[_password(uri)]):  # the text may quote any piece of it
+    if re.search("[/@?#]", uri[_locate_password(uri)]):  # the text may quote any piece of it
         return (f"{type(error).__name__}; in its password, write / as %2F, @ as %40, ? as %3F and "
                 f"# as %23")
     text = one_line(error)
     if uri:
         text = text.replace(uri, without_password(uri))
-    return re.sub(r"[\w+.-]+://[^\s'\"]+", lambda part: without_password(part[0]), text)[:200]
+    return re.sub(r"[\w+.-]+://[^\s'\"]+", lambda match: without_password(match[0]), text)[:200]
 
 
 def is_server(uri: str) -> bool:
-    """Whether the address is that of a server, which keeps the artifacts itself."""
+    """Whether the address is a server's, which keeps the artifacts itself."""
     return urlsplit(uri).scheme in ("http", "https", "databricks", "") or uri == "databricks"
 
 

@@ -1,4 +1,4 @@
-"""The sample grids that MLflow holds, whether in folders or on a server."""
+"""The sample grids in an MLflow store, read from its artifact folders or from its server."""
 
 from __future__ import annotations
 
@@ -16,43 +16,38 @@ from gan_bench.tracking.reader import connected
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-
-
 PICTURE = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
-
-
 AT_ONCE = 8  # requests to a server
-
-
-Listed = tuple[str, str, Callable[[], bytes]]  # MLflow's run, the file's name, and its content
+Listed = tuple[str, str, Callable[[], bytes]]  # MLflow's run id, file name, function for content
 
 
 def pictures_of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
-    """Yield the pictures of runs whose artifacts lie in folders, where the database says."""
+    """Yield the pictures of runs from the artifact folders that the database names."""
     from sqlalchemy import text
 
     with connected(uri) as connection:
-        found = connection.execute(text("select run_uuid, artifact_uri from runs"))
-        homes = {row[0]: row[1] for row in found}
+        rows = connection.execute(text("select run_uuid, artifact_uri from runs"))
+        locations = {row[0]: row[1] for row in rows}
     for run in runs:
-        home = homes.get(run) or ""
-        if home.startswith(("file:", "/")):
-            folder = Path(unquote(urlsplit(home).path), "images")
+        location = locations.get(run) or ""
+        if location.startswith(("file:", "/")):
+            folder = Path(unquote(urlsplit(location).path), "images")
             for file in sorted(folder.glob("samples+*.png")):
                 yield run, file.name, file.read_bytes
-        elif home:
+        elif location:
             yield from pictures_of_server(uri, [run])
 
 
 def pictures_of_server(uri: str, runs: list[str]) -> Iterator[Listed]:
+    """Yield the pictures of runs from a server."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for run, found in zip(runs, pool.map(lambda run: client.list_artifacts(run, "images"),
-                                             runs), strict=True):
-            for item in found:
-                yield run, Path(item.path).name, partial(_download, client, run, item.path)
+        listings = pool.map(lambda run: client.list_artifacts(run, "images"), runs)
+        for run, files in zip(runs, listings, strict=True):
+            for file in files:
+                yield run, Path(file.path).name, partial(_download, client, run, file.path)
 
 
 def _download(client: MlflowClient, run: str, path: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Mirroring while runs go on: in a thread of its own, so that MLflow's pace is nobody else's."""
+"""Mirrors journals into MLflow in a thread, so that a slow store delays no training."""
 
 from __future__ import annotations
 
@@ -17,81 +17,84 @@ from gan_bench.tracking.cursor import mirrored
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
 
-EVERY, SLOWEST = 5.0, 60.0  # seconds between two rounds; the most of them while MLflow fails
-PATIENCE = 30.0  # seconds that a last round may lose to a store that fails
+EVERY, SLOWEST = 5.0, 60.0  # seconds between two rounds: usual, and at most while MLflow fails
+PATIENCE = 30.0  # seconds that the last round may lose to a store that fails
+OUT_OF_TIME = "there was no time for the rest"
 
 
-class Mirroring:
-    """Brings the journals of an experiment into MLflow, as they grow and at the end.
+class BackgroundMirror:
+    """Copies the journals of an experiment into MLflow, while they grow and at the end.
 
-    What a store does not take is kept and tried again, less and less often; nothing else waits.
+    It retries what the store refuses, less and less often. Training never waits for it.
 
     Args:
         root: The root folder.
         uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
-        home: The experiment's folder; what an earlier launcher has not mirrored is mirrored too.
-        more: Whether runs are going to be trained.
-        say: Is told once that MLflow fails.
+        home: The experiment's folder; journals that an earlier launcher left behind count too.
+        trains: Whether the launcher is about to train runs.
+        say: Receives one line when MLflow fails for the first time.
 
     Raises:
         UserError: The store is a database that cannot be used. (A server may come back.)
     """
 
-    def __init__(self, root: Path, uri: str | None, home: Path, more: bool,
+    def __init__(self, root: Path, uri: str | None, home: Path, trains: bool,
                  say: Callable[[str], None]) -> None:
         self._root, self._uri, self._home, self._say = root, uri, home, say
         self._address = store = resolve_uri(root, uri)
-        self._dirty = dict.fromkeys(f for f in run_folders(home) if not mirrored(f, store))
+        self._dirty = dict.fromkeys(
+            folder for folder in run_folders(home) if not mirrored(folder, store))
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure = ""
-        self._damaged: dict[Path, str] = {}  # nothing is to be had of these until that is mended
+        self._damaged: dict[Path, str] = {}  # these cannot be mirrored until the user mends them
         self._mirror: Mirror | None = None
         self._thread: threading.Thread | None = None
-        if self._dirty or more:
-            if not is_server(store):  # which may take its time, and is no reason to stop
+        if self._dirty or trains:
+            if not is_server(store):  # a server may be slow or down, and training starts anyway
                 self._open()
-            self._thread = threading.Thread(target=self._loop, daemon=True)
+            self._thread = threading.Thread(target=self._repeat_rounds, daemon=True)
             self._thread.start()
 
-    def wanted(self, folder: Path) -> None:
-        """Note that a run has something to be mirrored."""
+    def request(self, folder: Path) -> None:
+        """Note that a run's journal has new records."""
         with self._lock:
             self._dirty[folder] = None
 
     def finish(self, timeout: float | None = None) -> str:
-        """Mirror the rest; return why MLflow has not got everything, or nothing.
+        """Mirror what is left; return why MLflow's copy is incomplete, or an empty string.
 
         Args:
-            timeout: Seconds to wait for it; None: as long as it takes, or goes on failing.
+            timeout: Seconds to wait; None: until the last round is done or fails.
         """
         if self._thread is None:
             return ""
         self._stop.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
-            return self._failure or "there was no time for the rest"
-        return "; ".join([*self._damaged.values(), *([self._failure] if self._dirty else [])])
+            return self._failure or OUT_OF_TIME
+        failure = [self._failure] if self._dirty else []
+        return "; ".join([*self._damaged.values(), *failure])
 
-    def _loop(self) -> None:
+    def _repeat_rounds(self) -> None:
         pause = EVERY
         try:
             self._open()
         except Exception as error:
-            self._failed(error)
+            self._note_failure(error)
         while True:
-            last = self._stop.is_set()
-            failed = self._round(PATIENCE if last else 0.0)
-            if last:
+            is_last = self._stop.is_set()
+            failed = self._mirror_dirty(PATIENCE if is_last else 0.0)
+            if is_last:
                 return
             pause = min(2 * pause, SLOWEST) if failed else EVERY
             self._stop.wait(pause)
 
-    def _round(self, patience: float) -> bool:
-        """Mirror what there is to be mirrored; return whether the store failed.
+    def _mirror_dirty(self, patience: float) -> bool:
+        """Mirror every journal with new records; return whether the store failed.
 
         Args:
-            patience: How many seconds may go to failures before the rest is left for another time.
+            patience: The seconds that failures may take before the round ends early.
         """
         with self._lock:
             batch, self._dirty = list(self._dirty), {}
@@ -106,12 +109,12 @@ class Mirroring:
             except DamagedError as error:
                 self._damaged[folder] = str(error)
             except Exception as error:
-                self._failed(error)
+                self._note_failure(error)
                 failures, lost = failures + 1, lost + time.monotonic() - begin
-                self.wanted(folder)
+                self.request(folder)
                 if lost > patience:
-                    for rest in batch[i + 1 :]:
-                        self.wanted(rest)
+                    for later in batch[i + 1 :]:
+                        self.request(later)
                     break
         return failures > 0
 
@@ -124,9 +127,9 @@ class Mirroring:
         opened.open_experiment(self._home)
         self._mirror = opened
 
-    def _failed(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         why = str(error) if isinstance(error, UserError) else reason(error, self._address)
         if not self._failure:
-            self._say(f"MLflow does not take what it is given ({why}); training goes on, and it is "
-                      f"tried again")
+            self._say(f"MLflow refuses records ({why}); training continues, and mirroring is "
+                      f"retried")
         self._failure = why

@@ -1,4 +1,4 @@
-"""MLflow's client for a store that has been found usable."""
+"""Opens an MLflow store: checks it, creates its database, and returns MLflow's client for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import UserError
 from gan_bench.tracking.address import (
-    environment,
     is_server,
+    mlflow_environment,
     reason,
     resolve_uri,
     sqlite_path,
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class MirrorError(UserError):
-    """MLflow did not take what it was given. Nothing is lost: a later `sync` goes on from there."""
+    """MLflow refused records. Nothing is lost: a later `sync` continues from there."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """An MLflow store that has been found usable.
+    """An MLflow store that has passed the checks of `open_store`.
 
     Attributes:
         uri: Its address, with the password if it has one.
@@ -46,10 +46,10 @@ class Store:
 
 
 def open_store(root: Path, uri: str | None = None) -> Store:
-    """Open the store, creating `<root>/mlflow.db` if that is the one and it is not there.
+    """Open the store, and create `<root>/mlflow.db` if that is the store and it is missing.
 
     Args:
-        root: Where runs leave what they make; made if needed.
+        root: The root folder of the runs; created if needed.
         uri: MLflow's tracking address; None: `MLFLOW_TRACKING_URI`, else `<root>/mlflow.db`.
 
     Raises:
@@ -57,9 +57,9 @@ def open_store(root: Path, uri: str | None = None) -> Store:
             does not answer.
     """
     uri = resolve_uri(root, uri)
-    os.environ.update(environment())
+    os.environ.update(mlflow_environment())
     database = sqlite_path(uri)
-    if database and {"?", "%"} & set(str(database)):  # to MLflow it is part of an address
+    if database and {"?", "%"} & set(str(database)):  # special characters in an address
         raise UserError(f"MLflow cannot keep a database at {without_password(str(database))}: "
                         f"choose another --root, or --tracking-uri, without ? and %")
     try:
@@ -77,22 +77,22 @@ def open_store(root: Path, uri: str | None = None) -> Store:
 
     from mlflow import MlflowClient
 
-    # It logs the traceback of each error that it raises as well; ours is one line, said once.
+    # MLflow also logs the traceback of each error; the program reports the error in one line.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     try:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
-    except Exception as error:  # a server, or whatever database driver is behind the address
+    except Exception as error:  # from a server, or from any database driver
         raise UserError(f"MLflow cannot use {without_password(uri)}: {reason(error, uri)}; give "
                         f"another --tracking-uri or MLFLOW_TRACKING_URI, or neither") from error
     return Store(uri, None if is_server(uri) else root.absolute() / "artifacts", client)
 
 
 def _create_sqlite(database: Path, root: Path) -> None:
-    """Create MLflow's database, whole or not at all; if somebody else does, theirs is kept.
+    """Create MLflow's database, whole or not at all; keep one that another process creates first.
 
-    Opening a fresh file from several processes at once breaks MLflow's migrations, and dying in
-    the middle leaves a file that no MLflow opens. So it is made under another name.
+    MLflow's migrations break when several processes open a fresh file at once. A process that dies
+    in a migration leaves a file that MLflow cannot open. So the file starts under another name.
     """
     if database.exists():
         return
@@ -109,7 +109,7 @@ def _create_sqlite(database: Path, root: Path) -> None:
 
 @contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into a MirrorError."""
+    """Turn MLflow's errors into a MirrorError."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,4 +1,4 @@
-"""The cursor file of a run: how far its journal is in each MLflow store. No MLflow here."""
+"""The cursor file of a run: how much of its journal each MLflow store holds. No MLflow here."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 @dataclass(frozen=True)
 class Cursor:
-    """How far a run's journal is in a store.
+    """How much of a run's journal a store holds.
 
     Attributes:
         uri: The store, without password.
         mlflow_run_id: MLflow's own id of the run.
         offset: Bytes of the journal that have been replayed.
-        began: Time of the journal's first record. No other journal has the same, wherever the
-            clock has been set; whether it is an earlier or a later time says nothing.
+        began: Time of the journal's first record, which identifies the journal. Its order means
+            nothing, as the clock may have been reset.
     """
 
     uri: str
@@ -36,14 +36,14 @@ class Cursor:
     began: int
 
 
-def read(folder: Path, uri: str) -> Cursor | None:
-    """Return the run's cursor in a store; None if there is none of its journal: it is remade.
+def read_cursor(folder: Path, uri: str) -> Cursor | None:
+    """Return the run's cursor in a store; None if it is missing or belongs to another journal.
 
     Raises:
         DamagedError: The journal is damaged.
     """
     try:
-        cursor = Cursor(**_all(folder)[without_password(uri)])
+        cursor = Cursor(**_read_file(folder)[without_password(uri)])
     except (KeyError, TypeError):
         return None
     start = reading.first(folder)
@@ -53,21 +53,21 @@ def read(folder: Path, uri: str) -> Cursor | None:
     return cursor if sound else None
 
 
-def write(folder: Path, cursor: Cursor) -> None:
+def write_cursor(folder: Path, cursor: Cursor) -> None:
     """Write the run's cursor in its store, whole or not at all, beside those in other stores."""
-    known = {**_all(folder), cursor.uri: asdict(cursor)}
+    cursors = {**_read_file(folder), cursor.uri: asdict(cursor)}
     with replacing(folder / FILE) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n")
+        temporary.write_text(json.dumps(cursors, indent=1) + "\n")
 
 
 def mirrored(folder: Path, uri: str) -> bool:
-    """Whether all of the run's journal is in the store at `uri`, without importing MLflow.
+    """Whether the store at `uri` holds the run's whole journal, without importing MLflow.
 
-    A server is taken at the cursor's word; an SQLite file is asked whether it holds the run.
+    For a server the cursor alone decides; an SQLite file must also hold the run.
     """
     try:
-        cursor = read(folder, uri)
-    except DamagedError:  # who brings it there will say so
+        cursor = read_cursor(folder, uri)
+    except DamagedError:  # the replay of this journal reports it
         return False
     if cursor is None or cursor.offset != (folder / reading.FILE).stat().st_size:
         return False
@@ -75,9 +75,10 @@ def mirrored(folder: Path, uri: str) -> bool:
     return database is None or has_run(database, cursor.mlflow_run_id)
 
 
-def _all(folder: Path) -> dict[str, dict[str, Any]]:
+def _read_file(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the fields of the run's cursors by store; empty if the file cannot be read."""
     try:
-        found = json.loads((folder / FILE).read_text())
+        cursors = json.loads((folder / FILE).read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return cursors if isinstance(cursors, dict) else {}

@@ -1,4 +1,4 @@
-"""Whether an SQLite database can be used, found out without MLflow."""
+"""Checks of an SQLite database, without importing MLflow."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gan_bench.tracking.address import sqlite_path, without_password
 
 
 def has_run(database: Path, mlflow_run_id: str) -> bool:
-    """Whether the SQLite store holds the run, be it deleted in MLflow's page or not."""
+    """Whether the SQLite store holds the run, even one that is deleted in MLflow's page."""
     if not database.exists():
         return False
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
             query = "select 1 from runs where run_uuid = ?"
             return connection.execute(query, [mlflow_run_id]).fetchone() is not None
-    except sqlite3.Error:  # what is wrong with the file, open_store will say
+    except sqlite3.Error:  # open_store reports what is wrong with the file
         return False
 
 
@@ -30,8 +30,8 @@ def check_sqlite(database: Path, root: Path) -> None:
     """Check that this MLflow can write to the database, and switch it to write-ahead logging.
 
     Raises:
-        UserError: It is read-only, locked, no MLflow database, from a newer or an older MLflow, or
-            its artifacts are elsewhere because `root` was moved.
+        UserError: It is read-only, locked, not MLflow's, from a newer or an older MLflow, or its
+            artifacts are elsewhere because `root` was moved.
     """
     try:
         with closing(sqlite3.connect(database)) as connection:
@@ -52,60 +52,61 @@ def check_sqlite(database: Path, root: Path) -> None:
         _check_runs(database, runs)
 
 
-def check_version(uri: str, found: str) -> None:
-    """Check that a database is of this MLflow, without importing it.
+def check_version(uri: str, schema: str) -> None:
+    """Check that a database fits the installed MLflow, without importing MLflow.
 
     Args:
         uri: The database.
-        found: Its schema's version, from the table `alembic_version`.
+        schema: Its version, from the table `alembic_version`.
 
     Raises:
-        UserError: It is from a newer or an older one.
+        UserError: It is from a newer or an older MLflow.
     """
     head, older = _schemas()
-    if found == head:
+    if schema == head:
         return
-    shown = without_password(uri)
-    database = sqlite_path(uri) or shown
-    if found in older:
-        raise UserError(f"{database} is from an older MLflow (schema {found}, here {head}): back "
-                        f"it up, then run `mlflow db upgrade {shown}`")
-    raise UserError(f"{database} is from a newer MLflow (schema {found}, here {head}): upgrade "
+    address = without_password(uri)
+    database = sqlite_path(uri) or address
+    if schema in older:
+        raise UserError(f"{database} is from an older MLflow (schema {schema}, here {head}): back "
+                        f"it up, then run `mlflow db upgrade {address}`")
+    raise UserError(f"{database} is from a newer MLflow (schema {schema}, here {head}): upgrade "
                     f"with `pip install --upgrade mlflow`, or choose another --root")
 
 
 @cache
 def _schemas() -> tuple[str, set[str]]:
-    """Return the schema of the installed MLflow, and those before it, as its migrations name them.
+    """Return the schema of the installed MLflow, and the older ones, read from its migrations.
 
-    Alembic would import the migrations, and they import all of MLflow.
+    Alembic would import the migrations, which import all of MLflow.
     """
     mlflow = find_spec("mlflow")
     if mlflow is None or mlflow.origin is None:
         raise UserError("MLflow is not installed: `pip install mlflow`")
-    known: set[str] = set()
+    schemas: set[str] = set()
     older: set[str] = set()
     for file in Path(mlflow.origin).parent.glob("store/db_migrations/versions/*.py"):
         for line in re.findall(r"^(?:down_)?revision\b.*=.*$", file.read_text(), re.MULTILINE):
             names = re.findall(r"[\"']([0-9a-z]+)[\"']", line)
-            (older if line.startswith("down") else known).update(names)
-    (head,) = known - older
+            (older if line.startswith("down") else schemas).update(names)
+    (head,) = schemas - older
     return head, older
 
 
 def _check_artifacts(database: Path, locations: dict[str, str]) -> None:
-    """MLflow stores absolute addresses: after a move it would write to the old place."""
+    """Check that artifacts lie in the root: MLflow stores absolute addresses, which outlive a move.
+    """
     home = (database.parent / "artifacts").resolve()
     for name, location in locations.items():
-        if location.startswith("file:") and home not in Path(
-                unquote(urlsplit(location).path)).resolve().parents:
+        folder = Path(unquote(urlsplit(location).path)).resolve()
+        if location.startswith("file:") and home not in folder.parents:
             raise UserError(f"{database.parent} was moved: the artifacts of {name!r} belong to "
                             f"{location}; move it back, or delete {database.name} and run the "
                             f"experiment again, which fills a new one from the runs' journals")
 
 
 def _check_runs(database: Path, runs: list[tuple[str, str | None]]) -> None:
-    """Artifacts are written where the database says: it must not lead out of the root."""
+    """Check that no run's artifact address leads out of the root, as MLflow writes there."""
     home = (database.parent / "artifacts").resolve()
     within: dict[Path, bool] = {}
     for run, location in runs:

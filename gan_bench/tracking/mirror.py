@@ -1,12 +1,11 @@
-"""Replays the journals of runs into MLflow: may lag, may be restarted, never loses, never doubles.
+"""Replays the journals of runs into MLflow. It may lag or restart; it loses and doubles nothing.
 
-The journal is the truth and MLflow a view of it. All that goes there is a function of the run's
-folder alone, times included, so that replaying a record changes nothing: a metric's primary key is
-(key, timestamp, step, run, value), and pictures have names of our own. A cursor file in the run's
-folder says how far the replay got; if it is lost, the replay begins again.
+The journal is the truth and MLflow a view of it. Everything that MLflow receives follows from the
+run's folder alone, times included. So replaying a record twice changes nothing: a metric's primary
+key is (key, timestamp, step, run, value), and each picture has a fixed name. A cursor file in the
+run's folder says how far the replay got. If it is lost, the replay begins again.
 
-This is the one module that imports mlflow (3.17), and only inside functions: the import takes over
-a second.
+mlflow (3.17) is imported inside functions: the import takes over a second.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from gan_bench.tracking.cursor import Cursor
 
 
 class Mirror:
-    """Keeps MLflow up with the journals. One thread at a time.
+    """Copies new records from journals to MLflow. One thread at a time.
 
     Args:
-        store: Where to.
+        store: The store to write to.
     """
 
     def __init__(self, store: Store) -> None:
@@ -48,7 +47,7 @@ class Mirror:
         self._checked: set[str] = set()
 
     def open_experiment(self, folder: Path) -> str:
-        """Return MLflow's id of the experiment of this folder, which is made if needed.
+        """Return MLflow's id of the experiment in this folder; create it if needed.
 
         Raises:
             MirrorError: It was deleted in MLflow, or MLflow fails.
@@ -57,26 +56,27 @@ class Mirror:
         if name in self._experiments:
             return self._experiments[name]
         with mlflow_errors(self.store.uri):
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
                 self._client.create_experiment(name, (home / name).as_uri() if home else None)
-                found = self._client.get_experiment_by_name(name)
+                experiment = self._client.get_experiment_by_name(name)
+            assert experiment is not None, "it existed or was just created"
+            is_active = experiment.lifecycle_stage == "active"
             try:
                 tag = comparison_tag(_declared(folder))
             except ValueError as error:
                 raise MirrorError(f"{folder / 'about.json'}: {error}") from None
-            if found and found.lifecycle_stage == "active" and found.tags.get(tags.ABOUT) != tag:
-                self._client.set_experiment_tag(found.experiment_id, tags.ABOUT, tag)
-        assert found is not None, "it was there or has just been made"
-        if found.lifecycle_stage != "active":
+            if is_active and experiment.tags.get(tags.ABOUT) != tag:
+                self._client.set_experiment_tag(experiment.experiment_id, tags.ABOUT, tag)
+        if not is_active:
             raise MirrorError(f"the experiment {name!r} was deleted in MLflow: restore it with "
-                              f"`mlflow experiments restore -x {found.experiment_id}`, "
+                              f"`mlflow experiments restore -x {experiment.experiment_id}`, "
                               f"or rename the experiment")
-        self._experiments[name] = str(found.experiment_id)
+        self._experiments[name] = str(experiment.experiment_id)
         return self._experiments[name]
 
     def sync(self, folder: Path) -> bool:
-        """Replay what is new in the run's journal; True when it is mirrored whole, end included.
+        """Replay the new records of the run's journal; return whether its end is mirrored too.
 
         Raises:
             MirrorError: MLflow fails; call again later.
@@ -85,10 +85,10 @@ class Mirror:
         if began is None:
             return False
         with mlflow_errors(self.store.uri):
-            cursor = self._cursor(folder)
-            records, offset = reading.read(folder, cursor.offset if cursor else 0)
+            cursor = self._find_cursor(folder)
+            records, offset = reading.read_records(folder, cursor.offset if cursor else 0)
             if cursor is None or any(map(voids, records)):
-                records, offset = reading.read(folder)
+                records, offset = reading.read_records(folder)
                 attempt = next((r["t"] for r in reversed(records) if voids(r)), began["t"])
                 run_id = self._find_or_create(folder, attempt)
                 cursor = Cursor(without_password(self.store.uri), run_id, 0, began["t"])
@@ -96,13 +96,13 @@ class Mirror:
             self._checked.add(cursor.mlflow_run_id)
             if records:
                 self._replay(folder, cursor.mlflow_run_id, records)
-                cursors.write(folder, replace(cursor, offset=offset))
+                cursors.write_cursor(folder, replace(cursor, offset=offset))
         last = records[-1] if records else reading.last(folder)
         return last is not None and last["kind"] == Kind.END
 
-    def _cursor(self, folder: Path) -> Cursor | None:
+    def _find_cursor(self, folder: Path) -> Cursor | None:
         """Return the cursor if the store still has its run."""
-        cursor = cursors.read(folder, self.store.uri)
+        cursor = cursors.read_cursor(folder, self.store.uri)
         if cursor is None or cursor.mlflow_run_id in self._checked:
             return cursor
         return cursor if self._is_active(cursor.mlflow_run_id) else None
@@ -118,11 +118,11 @@ class Mirror:
             raise
 
     def _find_or_create(self, folder: Path, attempt: int) -> str:
-        """Return the MLflow run of this attempt; those of earlier attempts are deleted."""
+        """Return the MLflow run of this attempt; delete the MLflow runs of earlier attempts."""
         spec = read_values(folder)
         experiment = self.open_experiment(folder.parent)
-        mine = f"tags.run_id = '{folder.name}'"
-        for run in self._client.search_runs([experiment], filter_string=mine):
+        of_this_run = f"tags.run_id = '{folder.name}'"
+        for run in self._client.search_runs([experiment], filter_string=of_this_run):
             if run.info.start_time == attempt:
                 return str(run.info.run_id)
             self._client.delete_run(run.info.run_id)
@@ -147,7 +147,7 @@ class Mirror:
         for record in records:
             if record["kind"] == Kind.START:
                 params = tags.params(read_values(folder))
-                run_tags |= tags.circumstances(record["facts"])
+                run_tags |= tags.circumstance_tags(record["facts"])
                 if record["facts"].get("dataset"):
                     self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
             elif record["kind"] == Kind.PROTOCOL:
@@ -155,7 +155,7 @@ class Mirror:
             elif record["kind"] == Kind.RESUME:
                 run_tags |= tags.resumed(record)
         run_tags["heartbeat"] = tags.when(records[-1]["t"])
-        # One call: the client cuts it into batches of 1,000, MLflow's largest.
+        # One call: the client splits it into batches of 1,000, MLflow's limit.
         self._client.log_batch(mlflow_run_id, metrics,
                                [Param(k, v) for k, v in params.items()],
                                [RunTag(k, v) for k, v in run_tags.items()])
@@ -180,7 +180,7 @@ class Mirror:
         with tempfile.TemporaryDirectory() as temporary:
             for record in records:
                 picture = _within(folder, record["file"])
-                if picture.exists():  # it may have been deleted since, to save space
+                if picture.exists():  # the user may have deleted it to save space
                     for name in tags.picture(folder.name, record):
                         shutil.copyfile(picture, Path(temporary, name))
             self._client.log_artifacts(mlflow_run_id, temporary, "images")
@@ -188,15 +188,16 @@ class Mirror:
     def _end(self, folder: Path, mlflow_run_id: str, status: str, why: str, t: int) -> None:
         from mlflow.entities import RunTag
 
-        log = () if Status(status).is_result else (LOG,)  # the traceback, if it left one
+        is_result = Status(status).is_result
+        log = () if is_result else (LOG,)  # with the traceback, if there is one
         for name in ("spec.json", reading.FILE, WEIGHTS, TABLE, TRACE, *log):
             if _within(folder, name).exists():
                 self._client.log_artifact(mlflow_run_id, str(folder / name))
         run_tags = {"status": status, "why": why} if why else {"status": status}
         self._client.log_batch(mlflow_run_id, tags=[RunTag(k, v) for k, v in run_tags.items()])
         # Divergence is a result of the experiment, not a failure of the program.
-        shown = Status.FINISHED if Status(status).is_result else Status(status)
-        self._client.set_terminated(mlflow_run_id, shown.value, t)
+        mlflow_status = Status.FINISHED if is_result else Status(status)
+        self._client.set_terminated(mlflow_run_id, mlflow_status.value, t)
 
 
 def _declared(experiment: Path) -> Declared:
@@ -208,10 +209,8 @@ def _declared(experiment: Path) -> Declared:
 
 
 def _within(folder: Path, name: str) -> Path:
-    """Return a run's file, unless it is a link to something else, which is nobody's to publish."""
+    """Return the path of a run's file; refuse a link out of the folder, which may be private."""
     file = folder / name
     if not file.resolve().is_relative_to(folder.resolve()):
         raise DamagedError(f"{file}: is a link out of the run's folder; remove it")
     return file
-
-

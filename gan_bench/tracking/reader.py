@@ -1,7 +1,7 @@
-"""The rows that MLflow holds of an experiment, from a database or from a server.
+"""Reads an experiment's runs back from MLflow, from a database or from a server.
 
-A database is read by SQL: MLflow's client makes an object of every measurement, and takes minutes
-for what takes seconds so. It is opened for reading alone, so that a report never changes it.
+A database is read by SQL: that takes seconds, where MLflow's client takes minutes, as it creates an
+object for each measurement. The database is opened read-only, so a report never changes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gan_bench.tracking.tags import ABOUT
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-LARGEST = 1.7976931348623157e308  # what MLflow's database holds in the place of infinity
+LARGEST = 1.7976931348623157e308  # MLflow's database stores it in place of infinity
 AT_ONCE = 8  # requests to a server
 
 
@@ -47,8 +47,9 @@ class StoredRun:
         started, ended: In ms since 1970; `ended` is None while it is running.
         tags, params: As text.
         metrics: The names of its metrics.
-        keys: (n,) index into `metrics`, for each measurement.
-        steps, times, values: (n,) of each; times in ms since 1970. By metric, step and time.
+        keys: (n,) index into `metrics`, of each measurement.
+        steps, times, values: (n,) of each measurement; times in ms since 1970. The order is by
+            metric, step and time.
     """
 
     id: str
@@ -63,16 +64,17 @@ class StoredRun:
     values: NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
 
     def measured(self, rows: Iterable[tuple[str, int, int, float]]) -> None:
-        """Take over its measurements, (metric, step, time, value) each, and put them in order."""
+        """Store the run's measurements, (metric, step, time, value) each, in order."""
         names, steps, times, values = list(zip(*rows, strict=True)) or [(), (), (), ()]
-        place = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        self.metrics = list(place)
-        keys = np.fromiter((place[name] for name in names), np.int32, len(names))
+        index = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        self.metrics = list(index)
+        keys = np.fromiter((index[name] for name in names), np.int32, len(names))
         self.steps, self.times = np.array(steps, np.int64), np.array(times, np.int64)
         order = np.lexsort((self.times, self.steps, keys))
         self.keys, self.steps, self.times = keys[order], self.steps[order], self.times[order]
-        found = np.array(values, np.float64)[order]
-        self.values = np.where(np.abs(found) >= LARGEST, np.copysign(np.inf, found), found)
+        ordered = np.array(values, np.float64)[order]
+        is_infinite = np.abs(ordered) >= LARGEST
+        self.values = np.where(is_infinite, np.copysign(np.inf, ordered), ordered)
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,18 @@ def read_experiment(uri: str, name: str) -> Stored:
         if database is not None and not database.exists():
             raise UserError(f"there is no {database} yet: run an experiment first, or give --root "
                             f"or --tracking-uri")
-        with quiet_mlflow(), _uncollected():
+        with quiet_mlflow(), _pause_garbage_collection():
             return _by_client(uri, name) if is_server(uri) else _by_sql(uri, name)
     except UserError:
         raise
-    except Exception as error:  # a server, or whatever database driver is behind the address
+    except Exception as error:  # from a server, or from any database driver
         raise UserError(f"cannot read MLflow at {without_password(uri)}: {reason(error, uri)}"
                         ) from error
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep Python from searching millions of tuples for cycles, again and again: half the time."""
+def _pause_garbage_collection() -> Iterator[None]:
+    """Pause the search for cycles: among millions of tuples it takes half of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -122,12 +124,14 @@ def _by_sql(uri: str, name: str) -> Stored:
 
 @contextmanager
 def connected(uri: str) -> Iterator[Connection]:
-    """Open a database, an SQLite file for reading alone."""
+    """Open a database; an SQLite file read-only."""
     import sqlalchemy
 
     database = sqlite_path(uri)
-    engine = (sqlalchemy.create_engine("sqlite://", creator=lambda: _open(database)) if database
-              else sqlalchemy.create_engine(uri))
+    if database:
+        engine = sqlalchemy.create_engine("sqlite://", creator=lambda: _open_read_only(database))
+    else:
+        engine = sqlalchemy.create_engine(uri)
     try:
         with engine.connect() as connection:
             yield connection
@@ -135,8 +139,8 @@ def connected(uri: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _open(database: Path) -> sqlite3.Connection:
-    """Open a database for reading alone, also where nothing can be written beside it."""
+def _open_read_only(database: Path) -> sqlite3.Connection:
+    """Open an SQLite file read-only, even in a folder that cannot be written to."""
     address = f"{database.as_uri()}?mode=ro"
     try:
         connection = sqlite3.connect(address, uri=True)
@@ -146,13 +150,13 @@ def _open(database: Path) -> sqlite3.Connection:
             raise
     else:
         return connection
-    # SQLite makes files beside a database with a write-ahead log even to read it. Where it cannot,
-    # and nothing is left in a log, all is in the file itself.
+    # To read a database with a write-ahead log, SQLite creates files beside it. Where it cannot,
+    # and the logs are empty, the file itself holds all data.
     for log in (Path(f"{database}{ending}") for ending in ("-wal", "-journal")):
         if log.exists() and log.stat().st_size:
             raise UserError(f"{database}: cannot be read in a folder that cannot be written to, "
-                            f"for {log.name} holds what is not in it yet; copy both to another "
-                            f"folder, and read them there")
+                            f"as {log.name} holds newer data; copy both files to another folder, "
+                            f"and read them there")
     return sqlite3.connect(f"{address}&immutable=1", uri=True)
 
 
@@ -166,18 +170,19 @@ def _select(connection: Connection, uri: str, name: str) -> Stored:
         check_version(uri, version)
     active = rows("select name, experiment_id from experiments where lifecycle_stage = 'active'")
     experiment = _choose(name, dict(map(tuple, active)))
-    of_it = "where experiment_id = :experiment and lifecycle_stage = 'active'"
+    of_experiment = "where experiment_id = :experiment and lifecycle_stage = 'active'"
     runs = {row[0]: StoredRun(row[0], *row[1:]) for row in rows(
-        f"select run_uuid, start_time, end_time from runs {of_it}", experiment=experiment)}
+        f"select run_uuid, start_time, end_time from runs {of_experiment}",
+        experiment=experiment)}
     for table in ("tags", "params"):
         for run, key, value in rows(
                 f"select run_uuid, key, value from {table} where run_uuid in "
-                f"(select run_uuid from runs {of_it})", experiment=experiment):
-            if run in runs:  # another may have begun since
+                f"(select run_uuid from runs {of_experiment})", experiment=experiment):
+            if run in runs:  # a run may have begun after the first query
                 getattr(runs[run], table)[key] = value
     for run in runs.values():
-        # In the order of MLflow's own index. The driver's tuples, of which there may be millions,
-        # without an object of SQLAlchemy's around each.
+        # In the order of MLflow's index. The driver's own tuples: there may be millions, and
+        # SQLAlchemy would wrap each in an object.
         run.measured(connection.execute(text(
             "select key, step, timestamp, case when is_nan then null else value end from metrics "
             "where run_uuid = :run order by key, step"), {"run": run.id},
@@ -191,26 +196,26 @@ def _by_client(uri: str, name: str) -> Stored:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    experiments = {e.name: e for e in _all(lambda token: client.search_experiments(
-        page_token=token))}
+    experiments = {experiment.name: experiment for experiment in _all_pages(
+        lambda token: client.search_experiments(page_token=token))}
     experiment = experiments[_choose(name, {name: name for name in experiments})]
-    runs, histories = [], []
-    for found in _all(lambda token: client.search_runs(
+    runs, metrics_of_runs = [], []
+    for entity in _all_pages(lambda token: client.search_runs(
             [experiment.experiment_id], page_token=token)):
-        runs.append(StoredRun(found.info.run_id, found.info.start_time, found.info.end_time,
-                              dict(found.data.tags), dict(found.data.params)))
-        histories.append(sorted(found.data.metrics))
+        runs.append(StoredRun(entity.info.run_id, entity.info.start_time, entity.info.end_time,
+                              dict(entity.data.tags), dict(entity.data.params)))
+        metrics_of_runs.append(sorted(entity.data.metrics))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = [[pool.submit(client.get_metric_history, run.id, key) for key in keys]
-                   for run, keys in zip(runs, histories, strict=True)]
-        for run, answers in zip(runs, futures, strict=True):
-            run.measured((m.key, m.step, m.timestamp, m.value) for answer in answers
-                         for m in answer.result())
+        futures = [[pool.submit(client.get_metric_history, run.id, metric) for metric in metrics]
+                   for run, metrics in zip(runs, metrics_of_runs, strict=True)]
+        for run, histories in zip(runs, futures, strict=True):
+            run.measured((m.key, m.step, m.timestamp, m.value) for history in histories
+                         for m in history.result())
     return Stored(experiment.tags.get(ABOUT, ""), runs)
 
 
-def _all(search: Callable[[str | None], Any]) -> Iterator[Any]:
-    """Yield what every page of an answer holds."""
+def _all_pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Yield the items of every page of an answer."""
     token = None
     while token != "":
         page = search(token)
@@ -218,9 +223,10 @@ def _all(search: Callable[[str | None], Any]) -> Iterator[Any]:
         token = page.token or ""
 
 
-def _choose(name: str, known: dict[str, str]) -> str:
-    known.pop("Default", None)  # MLflow's own
-    if name not in known:
-        raise UserError(f"there is no experiment {name!r} in MLflow; "
-                        + (nearest(name, list(known)) if known else "it holds none at all"))
-    return known[name]
+def _choose(name: str, experiments: dict[str, str]) -> str:
+    """Return the id of the experiment with this name; `experiments` maps names to ids."""
+    experiments.pop("Default", None)  # MLflow creates it
+    if name not in experiments:
+        hint = nearest(name, list(experiments)) if experiments else "MLflow holds no experiments"
+        raise UserError(f"there is no experiment {name!r} in MLflow; {hint}")
+    return experiments[name]

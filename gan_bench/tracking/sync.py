@@ -1,4 +1,4 @@
-"""What `gan-bench sync` does: bring what lies in a root into an MLflow store, now or once more."""
+"""What `gan-bench sync` does: copy the journals of a root into an MLflow store."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Synced:
-    """How far it got.
+    """What a sync did.
 
     Attributes:
-        runs: How many runs there are.
-        brought: How many of them had something new for the store.
-        missing: Why others are not there whole, a line each.
+        runs: How many runs the root holds.
+        brought: How many of them had new records for the store.
+        missing: Why the store's copy of other runs is incomplete, a line each.
     """
 
     runs: int = 0
@@ -33,16 +33,15 @@ class Synced:
     missing: list[str] = field(default_factory=list)
 
 
-def sync(root: Path, uri: str | None, say: Callable[[str], None], only: str | None = None,
-         ) -> Synced:
-    """Mirror every run under `root` that the store has not got whole.
+def sync_runs(root: Path, uri: str | None, say: Callable[[str], None],
+              only: str | None = None) -> Synced:
+    """Mirror every run under `root` whose copy in the store is incomplete.
 
-    Runs that a dead launcher left without an end are said to be KILLED. Experiments that are being
-    run are left to their launcher. A run that is damaged, or that the store does not take, holds
-    up no other.
+    A run that a dead launcher left without an end becomes KILLED. A running experiment is left to
+    its launcher. A damaged run, or a run that the store refuses, delays no other run.
 
     Args:
-        only: The experiment that it is about; None: all.
+        only: The name of the experiment to mirror; None: all.
 
     Raises:
         UserError: There are no runs, or the store cannot be used.
@@ -51,13 +50,13 @@ def sync(root: Path, uri: str | None, say: Callable[[str], None], only: str | No
                    and only in (None, path.name))
     if not any(any(home.glob(f"*/{reading.FILE}")) for home in homes):
         raise UserError(f"there are no runs under {root}; give --root")
-    address, done = resolve_uri(root, uri), Synced()
+    address, result = resolve_uri(root, uri), Synced()
     mirror: Mirror | None = None
     for home in homes:
         try:
             with locked(home):
                 for folder in run_folders(home):
-                    done.runs += 1
+                    result.runs += 1
                     try:
                         if mirrored(folder, address):
                             continue
@@ -65,19 +64,19 @@ def sync(root: Path, uri: str | None, say: Callable[[str], None], only: str | No
                         mirror.sync(folder)
                     except _Unusable:
                         raise
-                    except DamagedError as error:  # which says where
-                        done.missing.append(str(error))
+                    except DamagedError as error:  # its message names the file
+                        result.missing.append(str(error))
                         continue
                     except UserError as error:
-                        done.missing.append(f"{home.name}/{folder.name}: {error}")
+                        result.missing.append(f"{home.name}/{folder.name}: {error}")
                         continue
-                    done.brought += 1
-                    say(f"{home.name}/{folder.name}: is there")
+                    result.brought += 1
+                    say(f"{home.name}/{folder.name}: mirrored")
         except _Unusable:
             raise
         except UserError as error:
-            done.missing.append(str(error))
-    return done
+            result.missing.append(str(error))
+    return result
 
 
 class _Unusable(UserError):

@@ -1,4 +1,4 @@
-"""How a run is labelled in MLflow: its params, tags, note and the names of its pictures."""
+"""What MLflow shows of a run besides its metrics: params, tags, note and names of pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gan_bench.config.run_id import settings_digest
-from gan_bench.journal.drift import in_words
+from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Record, Status
 
@@ -45,8 +45,8 @@ def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
             "mlflow.source.name": "gan-bench"}
 
 
-def circumstances(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags that a journal's start record gives; what is None is left out."""
+def circumstance_tags(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags from a journal's start record; a fact that is None gives no tag."""
     tags = {f"{program}_version": str(version)
             for program, version in facts.get("versions", {}).items()}
     for key in ("device", "device_name", "precision", "threads", "git_commit"):
@@ -58,26 +58,26 @@ def circumstances(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def resumed(record: Record) -> dict[str, str]:
-    """Return the tags of a run that goes on after an interruption."""
-    drift = {"drift": in_words(record["drift"])} if record["drift"] else {}
+    """Return the tags of a run that resumes after an interruption."""
+    drift = {"drift": describe_drift(record["drift"])} if record["drift"] else {}
     return {"status": Status.RUNNING.value, "why": "",
             "resumed_after_step": str(record["step"]), **drift}
 
 
 def when(t: int) -> str:
-    """Return a record's time, in ms since 1970, as people write it."""
+    """Return a record's time, in ms since 1970, in ISO 8601."""
     return datetime.fromtimestamp(t / 1000, UTC).isoformat(timespec="seconds")
 
 
 def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the tags that a journal's protocol record gives: one per metric, and the extractor.
+    """Return the tags from a journal's protocol record: one per metric, and the extractor.
 
-    The extractor is that of the run's own scores: what `gan-bench evaluate --log` adds later says
-    in its own tags what it was measured by.
+    The extractor is the one behind the scores of the run itself. Scores that `gan-bench evaluate
+    --log` adds later name their extractor in their own tags.
     """
     tags = {f"protocol.{metric}": json.dumps(value, sort_keys=True)
             for metric, value in protocols.items()}
-    # What has no weights (pixels, D's logits) is a view of the samples and no extractor.
+    # A view of the samples without weights (pixels, D's logits) is not an extractor.
     used = sorted({(p["extractor"], p["weights"]) for metric, p in protocols.items()
                    if p.get("weights") and p.get("extractor")
                    and split_score(metric)})
@@ -88,8 +88,7 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, command: str) -> str:
-    """Return the Markdown that says what the run is and how to repeat it; empty parts are left out.
-    """
+    """Return the Markdown that describes a run and how to repeat it; empty parts are omitted."""
     parts = [
         f"**{spec['variant']}**, seed {spec['seed']}: {spec['model']['name']} with the "
         f"{spec['loss']['name']} loss on {spec['dataset']['name']}, {spec['steps']:,} steps of "
@@ -106,10 +105,10 @@ def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, comm
 def picture(run_id: str, record: Record) -> tuple[str, str]:
     """Return the file names of a picture and its thumbnail under the artifact folder `images`.
 
-    MLflow's page finds keyed images by their names, as `MlflowClient.log_image` of MLflow 3.17
-    makes them. There the uuid is random, so that logging a picture again doubles it; here it
-    follows from the run, the step and the name. The thumbnail there is a smaller WebP; the page
-    shows PNG as well, and our grids are small.
+    MLflow's page finds keyed images by the names that `MlflowClient.log_image` of MLflow 3.17 gives
+    them. MLflow's uuid is random, so a picture that is logged twice appears twice; here the uuid
+    follows from the run, the step and the name. MLflow's thumbnail is a smaller WebP; the page also
+    shows PNG, and the grids are small.
     """
     seed = f"{run_id}/{record['step']}/{record['name']}"
     stem = (f"{record['name'].replace('/', '~')}+step+{record['step']}+timestamp+{record['t']}"

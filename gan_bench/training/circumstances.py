@@ -15,16 +15,16 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, UserError
 from gan_bench.hardware import cpu_name
 from gan_bench.journal import reading
-from gan_bench.journal.drift import in_words, since, versions
+from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.training import checkpoint
 from gan_bench.training.device import resolve_precision
 
 
 def drifted(folder: Path, drift: dict[str, list[Any]]) -> str:
     """Say that a checkpoint was made under other circumstances, and what to do."""
-    return (f"{folder.name} was begun with {in_words(drift)}, so it cannot be finished to the bit: "
-            f"go on from its checkpoint with --allow-drift, which is recorded, or delete {folder} "
-            f"to begin it again")
+    return (f"{folder.name} was begun with {describe_drift(drift)}, so it cannot be finished to "
+            f"the bit: go on from its checkpoint with --allow-drift, which is recorded, or delete "
+            f"{folder} to begin it again")
 
 
 def facts(spec: RunSpec, data: datasets.Dataset, device: str) -> dict[str, Any]:

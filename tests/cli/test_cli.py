@@ -107,8 +107,8 @@ def test_read_only_root(tmp_path: Path) -> None:
     else:
         root = tmp_path / "locked"
         root.mkdir(mode=0o500)
-    refused(gan_bench("run", write_experiment(tmp_path), "--root", root), "--root", "cannot be made"
-            if os.geteuid() == 0 else "not writable")
+    refused(gan_bench("run", write_experiment(tmp_path), "--root", root), "--root",
+            "cannot be created" if os.geteuid() == 0 else "not writable")
 
 
 @pytest.mark.parametrize("place", ["runs/tiny", "runs/tiny/{id}"])

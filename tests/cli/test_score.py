@@ -124,10 +124,10 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     spec = load(root)
     report, folder = evaluate(spec.id, Wanted(samples=60), root, root, silent)
     assert folder is not None
-    before, _ = reading.read(folder)
+    before, _ = reading.read_records(folder)
     uri = f"sqlite:///{root / 'mlflow.db'}"
     assert log_scores(report, folder, root, uri)
-    after, _ = reading.read(folder)
+    after, _ = reading.read_records(folder)
     assert after[: len(before)] == before
     assert [r["kind"] for r in after[len(before):]] == ["protocol", "metrics", "end"]
     assert after[-1] == before[-1]
@@ -135,7 +135,7 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert progress_of(spec, root).scores["nearest_train_mse"] != report.scores["nearest_train_mse"]
 
     assert not log_scores(report, folder, root, uri)
-    assert reading.read(folder)[0] == after
+    assert reading.read_records(folder)[0] == after
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None

@@ -102,7 +102,7 @@ def test_a_run_page_shows_the_note_and_the_params_and_the_tags(root: Path, page:
 
 def test_a_chart_is_drawn_for_every_metric_and_a_line_for_every_run(root: Path,
                                                                     charts: Browser) -> None:
-    records, _ = reading.read(folders(root)["plain"])
+    records, _ = reading.read_records(folders(root)["plain"])
     metrics = {key for record in records if record["kind"] in ("metrics", "system")
                for key in record["values"]}
     assert "train/g_loss" in metrics

@@ -42,7 +42,7 @@ from gan_bench.journal.about import write_about
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
-from gan_bench.tracking.address import environment
+from gan_bench.tracking.address import mlflow_environment
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror
 
@@ -154,7 +154,7 @@ def found(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> Results
 
 def truth(root: Path) -> tuple[dict[str, list[Any]], dict[tuple[str, str, int], tuple[float, ...]]]:
     """What the journals hold: their records by run, and values by run, metric and step."""
-    records = {folder.name: reading.read(folder)[0]
+    records = {folder.name: reading.read_records(folder)[0]
                for folder in (root / "runs" / "study").iterdir() if folder.is_dir()}
     return records, {(run, metric, record["step"]): ((record["t"] - book[0]["t"]) / 1000, value)
                      for run, book in records.items() for record in book
@@ -399,7 +399,7 @@ def test_a_run_that_goes_on_is_running_again(tmp_path: Path) -> None:
     mirrored(tmp_path, folder)
     [row] = load_results("study", root=tmp_path).runs.to_dict("records")
     assert (row["status"], row["why"], row["step"]) == ("RUNNING", "", 9)
-    records, _ = reading.read(folder)
+    records, _ = reading.read_records(folder)
     assert row["seconds"] == pytest.approx((records[-1]["t"] - records[0]["t"]) / 1000)
 
 
@@ -441,20 +441,20 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     store = open_store(tmp_path)
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
-        "there is no experiment 'study' in MLflow; it holds none at all")
+        "there is no experiment 'study' in MLflow; MLflow holds no experiments")
     store.client.create_run(store.client.create_experiment("study"))
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
         "study has no runs yet (left out: 1 run that gan-bench has not made); train some first: "
         "gan-bench run")
     store.client.delete_experiment(store.client.get_experiment_by_name("study").experiment_id)
-    assert "it holds none at all" in one_line(lambda: load_results("study", root=tmp_path))
+    assert "MLflow holds no experiments" in one_line(lambda: load_results("study", root=tmp_path))
 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_reading_leaves_the_process_as_it_was(
         fresh: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     """Before and after: the environment and MLflow's log, whether it succeeds or not."""
-    for name in environment():
+    for name in mlflow_environment():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     monkeypatch.setenv("DO_NOT_TRACK", "0")
@@ -584,7 +584,7 @@ def test_what_is_not_in_the_file_yet_is_not_left_out(root: Path, plain_user: Pat
     drop_privileges()
     line = one_line(lambda: load_results("study", root=plain_user))
     assert line.startswith(f"{plain_user / 'mlflow.db'}: cannot be read in a folder that cannot be "
-                           f"written to, for mlflow.db-wal holds what is not in it yet; copy ")
+                           f"written to, as mlflow.db-wal holds newer data; copy both ")
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])

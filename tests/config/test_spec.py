@@ -12,7 +12,7 @@ from gan_bench.cli.plan import as_text
 from gan_bench.components.optimizers import Schedule
 from gan_bench.config.checks import SCHEDULES
 from gan_bench.config.declared import Amount
-from gan_bench.config.differences import differences
+from gan_bench.config.differences import variant_differences
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import SpecError
@@ -329,7 +329,7 @@ def test_missing_file_names_its_neighbours(tmp_path: Path) -> None:
 
 def test_differences_are_those_between_variants_only(tmp_path: Path) -> None:
     spec = load(tmp_path, SMALL + "variants: {a: {}, b: {loss: saturating, ema: 0.9}}\n")
-    assert differences(spec.runs) == {
+    assert variant_differences(spec.runs) == {
         "loss": {"a": "non_saturating", "b": "saturating"}, "ema": {"a": "None", "b": "0.9"}}
 
 

@@ -68,7 +68,7 @@ def test_sets_differ_from_each_other_and_the_first_is_what_it_was(tmp_path: Path
 def test_nothing_else_of_a_run_changes(tmp_path: Path) -> None:
     one, three = (trained(tmp_path / name, sets) for name, sets in (("one", ONE), ("three", THREE)))
     folders = one.folder(tmp_path / "one"), three.folder(tmp_path / "three")
-    books = [reading.repeatable(reading.read(folder)[0]) for folder in folders]
+    books = [reading.repeatable(reading.read_records(folder)[0]) for folder in folders]
     extra = [record for record in books[1] if any(name.startswith("again/")
                                                   for name in record.get("values", {}))]
     assert [record for record in books[1] if record not in extra] == books[0]
@@ -87,7 +87,7 @@ def test_each_is_the_final_measurement_on_its_latents(tmp_path: Path, final: tup
                                                       ) -> None:
     spec = trained(tmp_path, THREE, *final)
     folder = spec.folder(tmp_path)
-    values = {name: value for record in reading.read(folder)[0]
+    values = {name: value for record in reading.read_records(folder)[0]
               for name, value in record.get("values", {}).items()}
     again = {name: value for name, value in values.items() if name.startswith("again/")}
     count = 60 if final else 50
@@ -135,7 +135,7 @@ def test_a_resumed_run_measures_the_same(tmp_path: Path) -> None:
     outcome = run.run_one(spec, parts, parts, stop=lambda: next(asked))
     assert (outcome.status, progress_of(spec, parts).state) == ("KILLED", "WAITING")
     assert run.run_one(spec, parts, parts).status == "FINISHED"
-    books = [reading.repeatable(reading.read(one.folder(root))[0])
+    books = [reading.repeatable(reading.read_records(one.folder(root))[0])
              for one, root in ((whole, tmp_path / "whole"), (spec, parts))]
     assert books[0] == books[1]
     assert sum("again/1/nearest_train_mse" in r.get("values", {}) for r in books[1]) == 1

@@ -172,7 +172,7 @@ def recorded(folder: Path, *overrides: str) -> tuple[list[dict[str, Any]], bytes
     prepare(study, folder, folder, print)
     assert run_one(spec, folder, folder).status == "FINISHED"
     run = spec.folder(folder)
-    return reading.read(run)[0], (run / "final.safetensors").read_bytes()
+    return reading.read_records(run)[0], (run / "final.safetensors").read_bytes()
 
 
 def test_a_run_that_asks_for_it_ends_with_the_picture(tmp_path: Path) -> None:

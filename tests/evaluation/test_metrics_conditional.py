@@ -274,7 +274,8 @@ def test_the_mean_is_compared_and_each_class_is_logged(study: tuple[Path, str]) 
 def test_a_run_measured_again_says_the_same_of_every_class(study: tuple[Path, str]) -> None:
     folder, _ = study
     run = next((folder / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
-    before = {k: v for record in reading.read(run)[0] for k, v in record.get("values", {}).items()}
+    before = {k: v for record in reading.read_records(run)[0]
+             for k, v in record.get("values", {}).items()}
     done = gan_bench("evaluate", run.name, "--root", folder / "root", "--json", "--log")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -282,7 +283,8 @@ def test_a_run_measured_again_says_the_same_of_every_class(study: tuple[Path, st
         name: before[f"final/{name}"] for name in METRICS}
     assert found["classes"] == {f"class/{name}/{k}": before[f"class/final/{name}/{k}"]
                                 for name in METRICS for k in range(10)}
-    after = {k: v for record in reading.read(run)[0] for k, v in record.get("values", {}).items()}
+    after = {k: v for record in reading.read_records(run)[0]
+            for k, v in record.get("values", {}).items()}
     added = {k.split("/", 1)[1]: v for k, v in after.items() if k not in before}
     assert all(k.startswith("evaluate-") for k in after if k not in before)
     assert added == found["scores"] | found["classes"]

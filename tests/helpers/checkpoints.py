@@ -18,7 +18,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
 
 def left(folder: Path) -> dict[str, object]:
     """What a run leaves that must be equal to the bit."""
-    records = reading.read(folder)[0]
+    records = reading.read_records(folder)[0]
     return {"records": reading.repeatable(records),
             "measurements": [r["step"] for r in records if r["kind"] == "system"],
             "weights": (folder / WEIGHTS).read_bytes(),

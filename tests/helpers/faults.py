@@ -117,7 +117,7 @@ def _left(root: Path) -> dict[str, dict[str, Any]]:
     database = sqlite3.connect(f"{(root / 'mlflow.db').as_uri()}?mode=ro", uri=True)
     left: dict[str, dict[str, Any]] = {}
     for folder in (f.parent for f in root.glob("runs/storm/*/journal.jsonl")):
-        records = reading.read(folder)[0]
+        records = reading.read_records(folder)[0]
         left[folder.name] = {
             "journals": reading.repeatable(records),
             "measurements": [r["step"] for r in records if r["kind"] == "system"],

@@ -26,7 +26,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     record.system(5, {"system/images_per_s": 3.0})
     record.image(5, "samples", b"png")
     record.end("FINISHED")
-    records, offset = reading.read(tmp_path)
+    records, offset = reading.read_records(tmp_path)
     assert [r["kind"] for r in records] == ["start", "protocol", "metrics", "system", "image",
                                             "end"]
     values = records[2]["values"]
@@ -35,16 +35,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert values["a"] == -math.inf
     assert (tmp_path / records[4]["file"]).read_bytes() == b"png"
     assert (records[-1]["status"], records[-1]["step"]) == ("FINISHED", 5)
-    assert reading.read(tmp_path, offset) == ([], offset)
+    assert reading.read_records(tmp_path, offset) == ([], offset)
     assert reading.last(tmp_path) == records[-1]
 
 
 def test_reading_on_from_an_offset_gives_the_rest_once(tmp_path: Path) -> None:
     record = Journal(tmp_path)
     record.metrics(1, {"a": 1.0})
-    first, offset = reading.read(tmp_path)
+    first, offset = reading.read_records(tmp_path)
     record.metrics(2, {"a": 2.0})
-    second, offset = reading.read(tmp_path, offset)
+    second, offset = reading.read_records(tmp_path, offset)
     assert [r["step"] for r in first + second] == [1, 2]
 
 
@@ -53,17 +53,18 @@ def test_a_torn_last_line_is_no_record_until_it_is_whole(tmp_path: Path) -> None
     path = tmp_path / reading.FILE
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:-7])
-    records, offset = reading.read(tmp_path)
+    records, offset = reading.read_records(tmp_path)
     assert len(records) == 1
     assert reading.last(tmp_path) == records[0]
     path.write_bytes(whole + whole)
-    assert len(reading.read(tmp_path, offset)[0]) == 1
+    assert len(reading.read_records(tmp_path, offset)[0]) == 1
 
 
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     sound = (json.dumps({"t": 1, "kind": "metrics", "step": 1, "values": {}}) + "\n").encode()
     (tmp_path / reading.FILE).write_bytes(2 * sound + b"\0\0\0\n")
-    for read in (reading.read, reading.last, lambda folder: reading.read(folder, len(sound))):
+    for read in (reading.read_records, reading.last,
+                 lambda folder: reading.read_records(folder, len(sound))):
         with pytest.raises(DamagedError, match=r"journal\.jsonl: line 3 is damaged.*delete the f"):
             read(tmp_path)
     assert reading.first(tmp_path) == json.loads(sound)
@@ -107,7 +108,7 @@ BAD = [
 
 def test_sound_lines_are_read(tmp_path: Path) -> None:
     (tmp_path / reading.FILE).write_text("".join(json.dumps(line) + "\n" for line in GOOD))
-    assert [record["kind"] for record in reading.read(tmp_path)[0]] == [
+    assert [record["kind"] for record in reading.read_records(tmp_path)[0]] == [
         line["kind"] for line in GOOD]
 
 
@@ -115,7 +116,7 @@ def test_sound_lines_are_read(tmp_path: Path) -> None:
 def test_a_line_that_somebody_has_put_there_is_named(tmp_path: Path, line: str) -> None:
     """Whatever it holds, it is found when it is read, and not by what works with the records."""
     (tmp_path / reading.FILE).write_bytes(line.encode("latin-1", "replace") + b"\n")
-    for read in (reading.read, reading.last, reading.first):
+    for read in (reading.read_records, reading.last, reading.first):
         with pytest.raises(DamagedError, match=r"journal\.jsonl: line 1 is damaged.*delete the f"):
             read(tmp_path)
 
@@ -130,8 +131,8 @@ def test_a_journal_is_a_plain_file(tmp_path: Path, what: str) -> None:
         file.mkdir()
     else:
         os.mkfifo(file)  # whoever opens one for reading waits for a writer
-    for use in (reading.read, reading.last, reading.first, reading.is_open, Journal):
-        with pytest.raises(DamagedError, match=r"journal\.jsonl: (cannot be used|is no plain)"):
+    for use in (reading.read_records, reading.last, reading.first, reading.is_open, Journal):
+        with pytest.raises(DamagedError, match=r"journal\.jsonl: (cannot be used|is not a plain)"):
             use(tmp_path)
     assert (tmp_path / "elsewhere").read_text() == json.dumps(GOOD[0]) + "\n"
 
@@ -146,7 +147,7 @@ def test_the_last_line_may_be_very_long(tmp_path: Path) -> None:
 
 
 def test_no_journal_is_no_record(tmp_path: Path) -> None:
-    assert reading.read(tmp_path) == ([], 0)
+    assert reading.read_records(tmp_path) == ([], 0)
     assert reading.last(tmp_path) is None
 
 
@@ -155,7 +156,7 @@ def test_repeatable_leaves_out_times_and_measurements_only(tmp_path: Path) -> No
     record.metrics(1, {"a": 1.0})
     record.system(1, {"b": 2.0})
     record.end("FINISHED")
-    kept = reading.repeatable(reading.read(tmp_path)[0])
+    kept = reading.repeatable(reading.read_records(tmp_path)[0])
     assert kept == [{"kind": "metrics", "step": 1, "values": {"a": 1.0}},
                     {"kind": "end", "step": 1, "status": "FINISHED", "why": "", "weights": None}]
 
@@ -174,7 +175,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL
-    assert [r["step"] for r in reading.read(tmp_path)[0]] == list(range(100))
+    assert [r["step"] for r in reading.read_records(tmp_path)[0]] == list(range(100))
 
 
 def test_pictures_and_their_names_are_on_the_disk_before_the_journal_is(
@@ -219,5 +220,5 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 record.end("FAILED", "no room")
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
-    assert [(r["kind"], r["step"]) for r in reading.read(tmp_path)[0]] == [("metrics", 1),
+    assert [(r["kind"], r["step"]) for r in reading.read_records(tmp_path)[0]] == [("metrics", 1),
                                                                            ("end", 1)]

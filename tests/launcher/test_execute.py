@@ -20,7 +20,7 @@ from gan_bench.journal.drift import NUMERICS
 
 
 def leavings(root: Path) -> dict[str, tuple[list[schema.Record], bytes]]:
-    return {folder.name: (reading.repeatable(reading.read(folder)[0]),
+    return {folder.name: (reading.repeatable(reading.read_records(folder)[0]),
                           (folder / "final.safetensors").read_bytes())
             for folder in (root / "runs" / "tiny").iterdir() if folder.is_dir()}
 
@@ -102,7 +102,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
             assert db.execute("select count(*) from runs where status = 'FINISHED'"
                               ).fetchone() == (3,)
     expected = leavings(finished / "root")[torn.parent.name]
-    assert (reading.repeatable(reading.read(torn.parent)[0]),
+    assert (reading.repeatable(reading.read_records(torn.parent)[0]),
             (torn.parent / "final.safetensors").read_bytes()) == expected
 
 
@@ -115,7 +115,8 @@ def test_mlflow_has_every_run_whole(finished: Path) -> None:
             tags = dict(db.execute("select key, value from tags where run_uuid = ?", (uuid,)))
             folder = finished / "root" / "runs" / "tiny" / tags["run_id"]
             expected = sorted(
-                (key, record["step"], record["t"], value) for record in reading.read(folder)[0]
+                (key, record["step"], record["t"], value)
+                for record in reading.read_records(folder)[0]
                 if record["kind"] in ("metrics", "system")
                 for key, value in record["values"].items())
             assert sorted(db.execute(
@@ -198,8 +199,8 @@ def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[s
     assert "boom at last" in done.stdout
     assert "KILLED dead seed 0" in done.stdout
     assert "SIGKILL" in done.stdout
-    assert "taken up again (2 of 2)" in done.stdout
-    assert "taken up again (3" not in done.stdout
+    assert "resumed (2 of 2)" in done.stdout
+    assert "resumed (3" not in done.stdout
     assert "1 of 3 runs are done" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     with sqlite3.connect(tmp_path / "root" / "mlflow.db") as db:

@@ -66,5 +66,5 @@ cp -r small copy
     assert "the disk is full (No space left on device): make room" in first
     assert "Traceback" not in first
     assert second.endswith("\n0\n"), second
-    assert "goes on after step" in second
+    assert "resumes after step" in second
     assert differences(undisturbed / "undisturbed", tmp_path / "copy") == []

@@ -145,7 +145,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(tmp_path: Path, server:
     process = begun(tmp_path, "--tracking-uri", server.uri, "--set", "seeds=[0]", "--set",
                     "base.steps=2000", "--set", "base.log_every=10", "--set",
                     "evaluate.every=1000", "--set", "base.sample_every=1000", "--slots", "2")
-    wait_for(lambda: [len(reading.read(file.parent)[0]) > 3
+    wait_for(lambda: [len(reading.read_records(file.parent)[0]) > 3
                       for file in journals(tmp_path)] == [True, True])
     with standing(process):
         wait_for(lambda: server.holds()[1] > 0)
@@ -154,11 +154,11 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(tmp_path: Path, server:
     wait_for(lambda: all(file.stat().st_size > size
                          for file, size in zip(journals(tmp_path), before, strict=True)))
     with standing(process):
-        said = read_until(process, "MLflow does not take what it is given")
+        said = read_until(process, "MLflow refuses records")
         server.start()
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, said + out + err
-    assert (said + out).count("MLflow does not take what it is given") == 1
+    assert (said + out).count("MLflow refuses records") == 1
     assert server.holds() == ([("FINISHED", 2)], 2 * 200)
 
 
@@ -166,7 +166,7 @@ def test_a_server_that_is_not_there_yet_stops_no_training(tmp_path: Path) -> Non
     server = Server(tmp_path)
     done = run(tmp_path, "root", "--tracking-uri", server.uri, "--set", "seeds=[0]")
     assert done.returncode == 3, done.stdout + done.stderr
-    assert done.stdout.count("training goes on") == 1  # tried again at the end, and said once
+    assert done.stdout.count("training continues") == 1  # tried again at the end, and said once
     assert "2 of 2 runs are done" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 

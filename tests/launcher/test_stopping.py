@@ -34,7 +34,7 @@ def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Proc
     """Start a long experiment; return it and its processes once two runs are under way."""
     process = launched(tmp_path)
     deadline = time.monotonic() + 180
-    while sum(len(reading.read(p.parent)[0]) > 3
+    while sum(len(reading.read_records(p.parent)[0]) > 3
               for p in tmp_path.glob("root/runs/tiny/*/journal.jsonl")) < 2:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

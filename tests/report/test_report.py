@@ -423,7 +423,7 @@ def test_an_experiment_that_is_being_run(studies: Path, tmp_path: Path) -> None:
         done = gan_bench("report", "losses", "--root", studies, "--format", "csv", "--out",
                          tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "losses is being run already, by process" in done.stderr
+    assert "losses is already being run by process" in done.stderr
     assert len(summary(tmp_path / "out")) == 2
 
 

@@ -39,7 +39,7 @@ from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.client import MirrorError, Store, open_store
 from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.sync import sync as bring
+from gan_bench.tracking.sync import sync_runs
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
     write_journal(folder)
     assert Mirror(store).sync(folder) is True
 
-    records, _ = reading.read(folder)
+    records, _ = reading.read_records(folder)
     held = content(store, folder)
     assert held["metrics"] == {
         "eval/fd_classifier": [(20, records[6]["t"], "41.5")],
@@ -179,7 +179,7 @@ def test_syncing_after_every_record_gives_what_syncing_once_gives(
 
 
 def cursor_of(store: Store, folder: Path) -> cursor.Cursor:
-    found = cursor.read(folder, store.uri)
+    found = cursor.read_cursor(folder, store.uri)
     assert found is not None
     return found
 
@@ -197,7 +197,7 @@ def test_a_replay_doubles_nothing(store: Store, tmp_path: Path, lost: str) -> No
         (folder / cursor.FILE).write_text("{")
     else:  # died after telling MLflow and before writing the cursor
         middle = (folder / reading.FILE).read_bytes().index(b'{"t"', before.offset // 2)
-        cursor.write(folder, replace(before, offset=middle))
+        cursor.write_cursor(folder, replace(before, offset=middle))
     assert Mirror(store).sync(folder) is True
     assert content(store, folder) == held
     assert cursor_of(store, folder) == before
@@ -250,9 +250,9 @@ def test_a_margin_that_is_none_is_named_with_its_file(local: Store, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"seed": 4}, "is of the run .* and not of this folder"),
-    ({"experiment": "../../up"}, r"of '\.\./\.\./up', and not of this folder"),
-    ({"experiment": "/tmp/up"}, "and not of this folder"), ({"model": 3}, "and not of this folder"),
+    ({"seed": 4}, "belongs to the run .* and not to this folder"),
+    ({"experiment": "../../up"}, r"of '\.\./\.\./up', and not to this folder"),
+    ({"experiment": "/tmp/up"}, "and not to this folder"), ({"model": 3}, "and not to this folder"),
     ({"compute": []}, "cannot be read"), ({"variant": 3}, "cannot be read"),
     ({"data": None}, "cannot be read"), ({"dataset": {}}, "cannot be read"), (None, "cannot be r"),
 ])
@@ -291,7 +291,7 @@ def test_a_damaged_run_holds_up_no_other(tmp_path: Path) -> None:
     folders[1].joinpath("spec.json").write_text("{}")
     with folders[2].joinpath(reading.FILE).open("a") as file:
         file.write('{"kind": "metrics"}\n')
-    done = bring(tmp_path, None, lambda line: None)
+    done = sync_runs(tmp_path, None, lambda line: None)
     assert (done.runs, done.brought, len(done.missing)) == (4, 1, 3)
     for folder, line in zip(sorted(folders[:3]), sorted(done.missing), strict=True):
         assert line.startswith(str(folder))
@@ -308,14 +308,14 @@ def test_a_run_that_the_store_does_not_take_holds_up_no_other(tmp_path: Path) ->
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute(f"create trigger refuse{number} before insert on tags when "
                                f"new.value = '{folder.name}' begin select raise(abort, 'no'); end")
-    done = bring(tmp_path, None, lambda line: None)
+    done = sync_runs(tmp_path, None, lambda line: None)
     assert (done.runs, done.brought, len(done.missing)) == (4, 2, 2)
     for folder, line in zip(refused, done.missing, strict=True):
         assert line.startswith(f"{folder.parent.name}/{folder.name}: MLflow at sqlite:///")
     assert [mirrored(f, f"sqlite:///{database}") for f in folders] == [False, True, False, True]
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.executescript("drop trigger refuse0; drop trigger refuse1")
-    done = bring(tmp_path, None, lambda line: None)
+    done = sync_runs(tmp_path, None, lambda line: None)
     assert (done.runs, done.brought, done.missing) == (4, 2, [])
 
 
@@ -372,7 +372,7 @@ def test_a_clock_that_was_set_back_loses_and_doubles_nothing(
             assert mirror.sync(folder) is True
             assert mirrored(folder, store.uri)
         (run,) = runs_of(store, folder)
-        start = reading.valid(reading.read(folder)[0])[0]["t"]
+        start = reading.valid(reading.read_records(folder)[0])[0]["t"]
         history = store.client.get_metric_history(run.info.run_id, "train/d_loss")
         assert sorted((m.step, m.value) for m in history) == sorted(rows)
         assert min(m.timestamp for m in history) > start == run.info.start_time
@@ -417,8 +417,8 @@ def test_a_killed_run_is_said_to_be_killed_and_to_run_again(store: Store, tmp_pa
     assert mirror.sync(folder) is False
     assert content(store, folder)["tags"]["status"] == "RUNNING"
     book.close()
-    assert writing.settle(folder, "KILLED", "signal 9")
-    assert not writing.settle(folder, "KILLED", "signal 9")
+    assert writing.settle_run(folder, "KILLED", "signal 9")
+    assert not writing.settle_run(folder, "KILLED", "signal 9")
     assert mirror.sync(folder) is True
     held = content(store, folder)
     assert (held["info"][1], held["tags"]["status"], held["tags"]["why"]) == (
@@ -478,7 +478,7 @@ def test_pictures_are_named_as_mlflow_names_them(store: Store, tmp_path: Path) -
     Mirror(store).sync(folder)
     (run,) = runs_of(store, folder)
     assert run.data.tags["mlflow.loggedImages"] == "True"
-    records = [r for r in reading.read(folder)[0] if r["kind"] == "image"]
+    records = [r for r in reading.read_records(folder)[0] if r["kind"] == "image"]
     ours = artifacts(store, run.info.run_id, "images")
     for record in records:
         store.client.log_image(run.info.run_id, Image.new("L", (32, 32)), key=record["name"],
@@ -583,7 +583,7 @@ def test_a_run_that_the_store_has_lost_is_made_again(store: Store, tmp_path: Pat
     Mirror(store).sync(folder)
     known, held = cursor_of(store, folder), content(store, folder)
     store.client.delete_run(known.mlflow_run_id)
-    cursor.write(folder, replace(known, mlflow_run_id="0" * 32))
+    cursor.write_cursor(folder, replace(known, mlflow_run_id="0" * 32))
     assert mirrored(folder, store.uri) == (sqlite_path(store.uri) is None)
     assert Mirror(store).sync(folder) is True
     assert content(store, folder) == held

@@ -14,8 +14,8 @@ import pytest
 from gan_bench.cli.ui import ui_command
 from gan_bench.errors import Stopped, UserError
 from gan_bench.tracking.address import (
-    environment,
     is_server,
+    mlflow_environment,
     reason,
     resolve_uri,
     sqlite_path,
@@ -217,8 +217,8 @@ def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in environment():
-        monkeypatch.setenv(name, environment()[name])
+    for name in mlflow_environment():
+        monkeypatch.setenv(name, mlflow_environment()[name])
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match=r"^MLflow cannot use http://me:\*\*\*@127.0.0.1:9: "
                                         r"Connection refused; give another --tracking-uri"):

@@ -240,7 +240,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, overrides: tuple
     assert checkpoint.read(spec.folder(parts) / FILE).step == 7
     assert train(spec, parts).status == "FINISHED"
     assert left(spec.folder(parts)) == left(spec.folder(whole))
-    resumes = [r["step"] for r in reading.read(spec.folder(parts))[0] if r["kind"] == "resume"]
+    records, _ = reading.read_records(spec.folder(parts))
+    resumes = [record["step"] for record in records if record["kind"] == "resume"]
     assert resumes == [4, 7]
 
 
@@ -281,7 +282,7 @@ def test_a_damaged_checkpoint_costs_time_and_no_bit(
     train(spec, tmp_path, 2, checkpoint_every=0)  # from step 3 to 5
     progress = Progress(spec, folder)
     progress.follow()
-    assert "goes on after step 3" in progress.notes[0]
+    assert "resumes after step 3" in progress.notes[0]
     assert "checkpoint.pt is damaged" in progress.notes[0]
     for name in (FILE, BEFORE):
         damage(folder / name, how)
@@ -304,7 +305,7 @@ def test_another_torch_is_refused_or_recorded(tmp_path: Path) -> None:
         train(spec, tmp_path)
     outcome = train(spec, tmp_path, 20, allow_drift=True)
     assert outcome.status == "FINISHED"
-    records = reading.read(folder)[0]
+    records = reading.read_records(folder)[0]
     (resume,) = [r for r in records if r["kind"] == "resume"]
     assert (resume["drift"], resume["void"]) == ({"torch": ["0.0.1", here]}, True)
     steps = [r["step"] for r in reading.valid(records) if r["kind"] == "metrics"]
@@ -380,7 +381,7 @@ def test_a_checkpoint_scores_as_the_journal_says_of_its_step(tmp_path: Path) -> 
     train(spec, tmp_path, 8)
     wanted = Wanted(metrics=["nearest_train_mse"])
     report, _ = evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
-    (known,) = [r["values"]["eval/nearest_train_mse"] for r in reading.read(folder)[0]
+    (known,) = [r["values"]["eval/nearest_train_mse"] for r in reading.read_records(folder)[0]
                 if r["step"] == 8 and "eval/nearest_train_mse" in r.get("values", {})]
     assert report.scores["nearest_train_mse"] == known
     assert report.protocols["nearest_train_mse"]["checkpoint"] == "step 8"
@@ -412,7 +413,7 @@ def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,
     for steps in (5, None):  # the second time, from a checkpoint of its own
         train(spec, tmp_path, steps)
         assert plan.as_json(study, tmp_path)[0]["made_by"] is None
-    starts = [r for r in reading.read(spec.folder(tmp_path))[0] if r["kind"] == "start"]
+    starts = [r for r in reading.read_records(spec.folder(tmp_path))[0] if r["kind"] == "start"]
     assert len(starts) == 2
     assert reading.began(spec.folder(tmp_path)) == starts[1]
     assert reading.first(spec.folder(tmp_path)) == starts[0]

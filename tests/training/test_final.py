@@ -39,7 +39,7 @@ def test_no_name_stands_for_two_protocols(tmp_path: Path, overrides: tuple[str, 
     spec = a_run(tmp_path, "base.steps=7", *overrides)
     run.datasets.prepare(spec.dataset, tmp_path, layout.cache_of(tmp_path))
     assert run.run_one(spec, tmp_path, tmp_path).status == "FINISHED"
-    records, _ = reading.read(spec.folder(tmp_path))
+    records, _ = reading.read_records(spec.folder(tmp_path))
     protocol = next(r["protocol"] for r in records if r["kind"] == "protocol")
     steps: dict[str, list[int]] = {}
     for record in records:

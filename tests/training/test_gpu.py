@@ -18,7 +18,7 @@ from gan_bench.errors import UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Execution, cache_of
 from gan_bench.journal.names import WEIGHTS
-from gan_bench.launcher.worker import environment
+from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
 from gan_bench.training.cuda_graph import WARM, Captured
 from gan_bench.training.device import set_up_torch
@@ -26,7 +26,8 @@ from gan_bench.training.engine import Engine
 from gan_bench.training.run import run_one, run_together
 
 # As the launcher does. Torch looks once, at the first product of two matrices in the process.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", environment(threads=1)["CUBLAS_WORKSPACE_CONFIG"])
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG",
+                      process_environment(threads=1)["CUBLAS_WORKSPACE_CONFIG"])
 
 pytestmark = [
     pytest.mark.gpu,
@@ -70,7 +71,7 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
         prepare(spec.dataset, tmp_path, cache_of(root))
         assert run_one(spec, root, tmp_path).status == "FINISHED"
         folder = spec.folder(root)
-        records = reading.read(folder)[0]
+        records = reading.read_records(folder)[0]
         assert records[0]["facts"]["device"] == "cuda"
         left.append((reading.repeatable(records), (folder / WEIGHTS).read_bytes(),
                      [p.read_bytes() for p in sorted((folder / "samples").iterdir())]))
@@ -82,7 +83,7 @@ def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     prepare(spec.dataset, tmp_path, cache_of(tmp_path))
     for run in (spec, spec.with_seed(1)):
         run_one(run, tmp_path, tmp_path)
-    first, second = (reading.repeatable(reading.read(run.folder(tmp_path))[0])
+    first, second = (reading.repeatable(reading.read_records(run.folder(tmp_path))[0])
                      for run in (spec, spec.with_seed(1)))
     assert first != second
 
@@ -185,7 +186,7 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
         else:
             run_together(specs, Execution(root, tmp_path),
                          failed=lambda spec, error: pytest.fail(str(error)))
-        left.append([(reading.repeatable(reading.read(spec.folder(root))[0]),
+        left.append([(reading.repeatable(reading.read_records(spec.folder(root))[0]),
                       (spec.folder(root) / WEIGHTS).read_bytes()) for spec in specs])
     assert left[0] == left[1]
 

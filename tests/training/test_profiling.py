@@ -53,8 +53,8 @@ def test_it_changes_no_bit(profiled: Path, tmp_path: Path) -> None:
         other = profiled / "root" / "runs" / "tiny" / folder.name
         assert (folder / WEIGHTS).read_bytes() == (other / WEIGHTS).read_bytes()
         assert not (folder / "profile.txt").exists()
-        assert (reading.repeatable(reading.read(folder)[0])
-                == reading.repeatable(reading.read(other)[0]))
+        assert (reading.repeatable(reading.read_records(folder)[0])
+                == reading.repeatable(reading.read_records(other)[0]))
 
 
 def ready(folder: Path, *overrides: str) -> RunSpec:
@@ -71,7 +71,7 @@ def test_a_run_that_diverges_before_or_among_the_profiled_steps(tmp_path: Path, 
                  f"base.log_every={log_every}", "base.sample_every=null")
     run_together([spec], Execution(tmp_path, tmp_path, profile=True),
                  failed=lambda run, error: pytest.fail(str(error)))
-    end = reading.read(spec.folder(tmp_path))[0][-1]
+    end = reading.read_records(spec.folder(tmp_path))[0][-1]
     assert end["status"] == "DIVERGED"
     table = spec.folder(tmp_path) / "profile.txt"
     assert table.exists() is (log_every == 4)
@@ -93,7 +93,7 @@ def test_runs_that_are_too_short_are_refused(tmp_path: Path) -> None:
     done = here("run", write_experiment(tmp_path), "--root", tmp_path / "root", "--profile",
                 "--set", "base.steps=2")
     assert done.returncode == 2
-    assert done.stderr == "error: --profile needs runs of at least 3 steps, and there is one of 2\n"
+    assert done.stderr == "error: --profile needs runs of at least 3 steps, and one has 2\n"
     assert not (tmp_path / "root").exists()
 
 

@@ -17,7 +17,7 @@ from gan_bench.errors import UserError
 from gan_bench.evaluation import sample_grid
 from gan_bench.journal.layout import Execution
 from gan_bench.launcher import launch, processes
-from gan_bench.launcher.launch import Settings
+from gan_bench.launcher.launch import LaunchSettings
 from gan_bench.launcher.reporters import PlainLines
 from gan_bench.training.run import prepare, run_one, run_together
 
@@ -137,7 +137,7 @@ def test_the_launcher_shares_runs_out_and_follows_them_all(
         make(self, context, runs, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(processes.WorkerProcess, "__init__", noted)
-    settings = Settings(Execution(tmp_path, tmp_path), 2, None, "")
+    settings = LaunchSettings(Execution(tmp_path, tmp_path), 2, None, "")
     ended = launch.execute(experiment, settings, PlainLines(Console()))
     assert sorted(pids) == [1, 2]
     assert [run.state for run in ended.runs] == ["FINISHED"] * 3

@@ -63,7 +63,7 @@ def run(spec: RunSpec, folder: Path, evaluate: object = lambda g, d: {"eval/x": 
             ended = end.value
             break
     record.end(*ended)
-    return engine, ended, reading.read(folder)[0]
+    return engine, ended, reading.read_records(folder)[0]
 
 
 def test_what_is_recorded_when(tmp_path: Path) -> None:
