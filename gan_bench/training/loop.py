@@ -19,9 +19,9 @@ from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.journal.schema import Status
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import METRICS
-from gan_bench.training.cuda_graph import Captured
+from gan_bench.training.cuda_graph import CapturedStep
 from gan_bench.training.device import peak_memory
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid
@@ -86,7 +86,7 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, at_end: Sequence[Ev
         latents = with_labels(latents, torch.arange(GRID) * spec.data.classes // GRID,
                               spec.data.classes)
     captured = spec.compute.graphs and engine.device != "cpu"
-    update = Captured(engine).step if captured else engine.step
+    update = CapturedStep(engine).step if captured else engine.step
     clock = _Clock(spec.batch_size, start)
     if start == 0:
         with clock.paused():  # where it starts from: MLflow's slider begins at step 0
@@ -102,11 +102,11 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, at_end: Sequence[Ev
         mine = range(first, first + spec.d_steps)
         real = [batches[i] for i in mine]
         g_real = g_batches[step - 1] if engine.needs_real else None
-        labels = None
+        labels, g_labels = None, None
         if known is not None:
-            of_d = [known[batches.places(i)] for i in mine]
-            labels = of_d, known[g_batches.places(step - 1)] if engine.needs_real else of_d[0]
-        seen = update(step, real, logging, g_real, labels)
+            labels = [known[batches.places(i)] for i in mine]
+            g_labels = known[g_batches.places(step - 1)] if engine.needs_real else labels[0]
+        seen = update(step, StepBatch(real, labels, g_real, g_labels), logging)
         if logging:
             values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
             journal.metrics(step, values)
