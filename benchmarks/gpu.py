@@ -56,9 +56,9 @@ def graph(spec: RunSpec, images: Tensor) -> Callable[[int], None]:
     """The step captured as a CUDA graph, and replayed."""
     from workload import engine_of, trainer
 
-    from gan_bench.training.cuda_graph import Captured
+    from gan_bench.training.cuda_graph import CapturedStep
 
-    return trainer(Captured(engine_of(spec)), spec, images)
+    return trainer(CapturedStep(engine_of(spec)), spec, images)
 
 
 def packed(spec: RunSpec, images: Tensor) -> Callable[[int], None]:

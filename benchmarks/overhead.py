@@ -76,9 +76,9 @@ def count_in_worker(put: Callable[[Any, str, Any], None] = setattr) -> None:
 
         put(owner, name, wrapper)
 
-    def timed_step(self: Any, number: int, real: Any, observe: bool = False, *rest: Any) -> Any:
+    def timed_step(self: Any, number: int, batch: Any, observe: bool = False) -> Any:
         start = cpu()
-        seen = step(self, number, real, observe, *rest)
+        seen = step(self, number, batch, observe)
         steps[observe].append(cpu() - start)
         return seen
 

@@ -27,7 +27,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import EVERY, Checkpoint
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 RUNS, TIMES, STARTS = (2, 1, 1) if QUICK else (200, 9, 3)
 MODELS = {
@@ -60,7 +60,7 @@ def checkpoint_rows(folder: Path) -> list[list[str]]:
         home.mkdir()
         engine, record = Engine(spec, "cpu"), Journal(home)
         for step in range(1, 3):  # so that the optimizers have their moments
-            engine.step(step, [torch.zeros(batch, *spec.data.shape)])
+            engine.step(step, StepBatch([torch.zeros(batch, *spec.data.shape)]))
         taken = []
         for step in range(TIMES):
             record.metrics(step, {"train/d_loss": 1.0})

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gan_bench.config.spec import RunSpec, data_facts
 from gan_bench.registry import DATASETS, Part
 from gan_bench.training.device import resolve_precision, set_up_torch
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 from gan_bench.training.loop import Batches, due
 
 BATCH, EPOCHS, STEPS = 256, 100, 23_500  # 235 batches an epoch, as a DataLoader counts
@@ -27,7 +27,7 @@ BATCH, EPOCHS, STEPS = 256, 100, 23_500  # 235 batches an epoch, as a DataLoader
 class Steps(Protocol):
     """What trains: the engine, or what replays it."""
 
-    def step(self, step: int, real: list[Tensor], observe: bool = False) -> dict[str, Tensor]:
+    def step(self, step: int, batch: StepBatch, observe: bool = False) -> dict[str, Tensor]:
         """As `gan_bench.training.engine.Engine.step`."""
 
 
@@ -51,7 +51,7 @@ def trainer(steps: Steps, spec: RunSpec, images: Tensor) -> Callable[[int], None
 
     def advance(step: int) -> None:
         logging = due(step, spec.log_every)
-        seen = steps.step(step, [batches[step - 1]], logging)
+        seen = steps.step(step, StepBatch([batches[step - 1]]), logging)
         if logging:
             torch.stack(list(seen.values())).tolist()
 

@@ -14,15 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from gan_bench.errors import UserError, one_line
-from gan_bench.training.engine import Engine, Labels, Seen
+from gan_bench.training.engine import Engine, Seen, StepBatch
 
 WARM = 3  # steps before a recording: libraries choose kernels, optimizers make their state
 
 
-class Captured:
+class CapturedStep:
     """The steps of an engine on CUDA; each kind of step is recorded when it has become routine.
 
     A kind is what `Engine.alike` and `observe` tell apart. Where each step is another, and until
@@ -37,7 +36,7 @@ class Captured:
         self.engine = engine
         self._taken: Counter[tuple[bool, ...]] = Counter()
         self._recorded: dict[tuple[bool, ...], tuple[torch.cuda.CUDAGraph, Seen]] = {}
-        self._inputs: list[Tensor] = []
+        self._inputs: StepBatch | None = None
         self._memory = torch.cuda.graph_pool_handle()
         # Recorded where it is replayed: cuBLAS has a workspace for each stream, and runs that share
         # one would overwrite each other's. Nothing is ever recorded on the default stream.
@@ -45,8 +44,7 @@ class Captured:
         if self._stream == torch.cuda.default_stream():
             self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
-    def step(self, step: int, real: list[Tensor], observe: bool = False,
-             g_real: Tensor | None = None, labels: Labels | None = None) -> Seen:
+    def step(self, step: int, batch: StepBatch, observe: bool = False) -> Seen:
         """Do what `Engine.step` does; what is returned holds until the next step.
 
         Raises:
@@ -55,38 +53,33 @@ class Captured:
         """
         alike = self.engine.alike(step)
         if alike is None:
-            return self.engine.step(step, real, observe, g_real, labels)
+            return self.engine.step(step, batch, observe)
         kind = (observe, *alike)
         if kind not in self._recorded and self._taken[kind] < WARM:
             self._taken[kind] += 1
             if self._taken[kind] < WARM:
-                return self.engine.step(step, real, observe, g_real, labels)
+                return self.engine.step(step, batch, observe)
             with _waiting_refused():
-                return self.engine.step(step, real, observe, g_real, labels)
-        given = list(_tensors(real, g_real, labels))
-        if not self._inputs:
-            self._inputs = [torch.empty_like(tensor) for tensor in given]
-        torch._foreach_copy_(self._inputs, given)
+                return self.engine.step(step, batch, observe)
+        if self._inputs is None:
+            self._inputs = batch.empty_like()
+        torch._foreach_copy_(self._inputs.tensors(), batch.tensors())
         self.engine.begin(step)
         if kind not in self._recorded:
-            self._recorded[kind] = self._record(step, len(real), observe, g_real, labels)
+            self._recorded[kind] = self._record(step, self._inputs, observe)
         graph, seen = self._recorded[kind]
         graph.replay()
         return seen
 
-    def _record(self, step: int, batches: int, observe: bool, g_real: Tensor | None,
-                labels: Labels | None) -> tuple[torch.cuda.CUDAGraph, Seen]:
-        inputs = iter(self._inputs)
-        real = [next(inputs) for _ in range(batches)]
-        g_place = next(inputs) if g_real is not None else None
-        told = ([next(inputs) for _ in range(batches)], next(inputs)) if labels else None
+    def _record(self, step: int, inputs: StepBatch, observe: bool,
+                ) -> tuple[torch.cuda.CUDAGraph, Seen]:
         graph = torch.cuda.CUDAGraph()
         if torch.__version__ < "2.14":  # from then on by itself, as they are asked
             for generator in self.engine.generators:
                 graph.register_generator_state(generator)
         # All kinds share their memory: they never run at the same time.
         with torch.cuda.graph(graph, pool=self._memory, stream=self._stream):
-            seen = self.engine.update(step, real, observe, g_place, told)
+            seen = self.engine.update(step, inputs, observe)
         return graph, seen
 
 
@@ -108,12 +101,3 @@ def _waiting_refused() -> Iterator[None]:
                         f"({one_line(error)}): set compute.graphs: false") from error
     finally:
         torch.cuda.set_sync_debug_mode(before)
-
-
-def _tensors(real: list[Tensor], g_real: Tensor | None, labels: Labels | None) -> Iterator[Tensor]:
-    yield from real
-    if g_real is not None:
-        yield g_real
-    if labels is not None:
-        yield from labels[0]
-        yield labels[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,8 +20,41 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
 
-Labels = tuple[list[Tensor], Tensor]
 Seen = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """The real examples of one step, and the labels of a conditional run.
+
+    Attributes:
+        real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
+        labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same. None without
+            conditions.
+        g_real: The batch for G's update. None unless the loss compares fakes with it.
+        g_labels: `(N,)` int64 for G's fakes: those of `g_real` if there is one.
+    """
+
+    real: list[Tensor]
+    labels: list[Tensor] | None = None
+    g_real: Tensor | None = None
+    g_labels: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, in a fixed order."""
+        of_g = [tensor for tensor in (self.g_real, self.g_labels) if tensor is not None]
+        return [*self.real, *(self.labels or ()), *of_g]
+
+    def empty_like(self) -> StepBatch:
+        """Return a batch of the same shapes whose values are undefined."""
+        def empty(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else torch.empty_like(tensor)
+
+        labels = None
+        if self.labels is not None:
+            labels = [torch.empty_like(tensor) for tensor in self.labels]
+        return StepBatch([torch.empty_like(tensor) for tensor in self.real], labels,
+                         empty(self.g_real), empty(self.g_labels))
 
 
 class Engine:
@@ -73,17 +107,12 @@ class Engine:
         """Whether G's loss compares fake with real examples."""
         return self._loss.needs_real
 
-    def step(self, step: int, real: list[Tensor], observe: bool = False,
-             g_real: Tensor | None = None, labels: Labels | None = None) -> Seen:
+    def step(self, step: int, batch: StepBatch, observe: bool = False) -> Seen:
         """Update D `d_steps` times and G once, in the run's order.
 
         Args:
             step: The number of the step, from 1; all random numbers depend on it.
-            real: One batch in [-1, 1] for each update of D, `(N, C, H, W)` or `(N, D)` float32.
-            g_real: One for G's update, if it `needs_real`.
-            labels: Of a conditional run, (N,) int64: of each batch of `real`, and for G's update,
-                which are those of `g_real` if there is one. Fakes have the labels of the real
-                examples that they stand beside.
+            batch: What it trains on.
             observe: Whether to compute what is logged.
 
         Returns:
@@ -94,33 +123,32 @@ class Engine:
             `d_penalty` is there at steps where one is due, with the factor `every` of a lazy one.
         """
         self.begin(step)
-        return self.update(step, real, observe, g_real, labels)
+        return self.update(step, batch, observe)
 
-    def update(self, step: int, real: list[Tensor], observe: bool, g_real: Tensor | None,
-               labels: Labels | None) -> Seen:
+    def update(self, step: int, batch: StepBatch, observe: bool) -> Seen:
         """Do what `step` does once the step has begun: all that the device does, and nothing else.
 
         It depends on the number of the step through `alike` alone.
         """
         seen: Seen = {}
         d_first = self.spec.order == "d_first"
+        real, g_real, of_g = batch.real, batch.g_real, batch.g_labels
         n = real[0].shape[0]
         # Drawn in one fixed order, whatever the order of the updates: G's batch, then D's.
-        of_d: Sequence[Tensor | None] = labels[0] if labels else [None] * len(real)
-        of_g = labels[1] if labels else None
+        of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
         latents = self._latents(n, of_g)
         fake = self._make(latents) if self.spec.share_fakes else None
         losses = []
         if not d_first:
             fake, loss = self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
             losses.append(loss)
-        for i, (batch, told) in enumerate(zip(real, of_d, strict=True)):
+        for i, (examples, labels) in enumerate(zip(real, of_d, strict=True)):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
-                    d_fake = self._make(self._latents(n, told))
-            losses.append(self._step_discriminator(batch, d_fake, told, step, seen,
+                    d_fake = self._make(self._latents(n, labels))
+            losses.append(self._step_discriminator(examples, d_fake, labels, step, seen,
                                                    observe and i == len(real) - 1))
         if d_first:
             losses.append(self._step_generator(latents, fake, g_real, of_g, step, seen, observe)[1])

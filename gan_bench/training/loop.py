@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,9 +19,9 @@ from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.journal.schema import Status
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import METRICS
-from gan_bench.training.cuda_graph import Captured
+from gan_bench.training.cuda_graph import CapturedStep
 from gan_bench.training.device import peak_memory
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid
@@ -55,11 +55,8 @@ class Batches:
         return self._order[place * self._size : (place + 1) * self._size]
 
 
-def train(engine: Engine, data: Dataset, evaluate: Evaluate, at_end: Sequence[Evaluate],
-          journal: Journal, *, start: int = 0,
-          after_step: Callable[[int], None] = lambda step: None,
-          ) -> Generator[None, None, tuple[Status, str]]:
-    """Train a run to its last step; give way after each, so that others may take theirs.
+class Training:
+    """The training of a run: each step takes a batch, updates, records; measures when due.
 
     Args:
         engine: Stands where the run is to go on.
@@ -68,66 +65,87 @@ def train(engine: Engine, data: Dataset, evaluate: Evaluate, at_end: Sequence[Ev
         at_end: Measure after the last step, in this order; `evaluate` may be one of them.
         journal: Takes all that is recorded, losses and scores and pictures.
         start: The step after which the engine stands; 0: at the beginning.
-        after_step: Is called with the step's number when it is done with all its records, but for
-            the last; what it raises ends the training.
 
-    Returns:
-        (status, why): FINISHED, or DIVERGED with the step of the first loss that was not finite, or
-            at which samples or their features were not.
+    Attributes:
+        done: The last step that has been taken.
+        ended: None while there are more steps; then (status, why): FINISHED, or DIVERGED with the
+            step of the first loss that was not finite, or at which samples or their features were
+            not.
+        clock: Measures the speed; what is done while it is paused does not count.
     """
-    spec = engine.spec
-    batches = Batches(data.train.images, spec.batch_size, spec.seed)
-    # An order of its own, so that D sees the same batches whatever G's loss asks for.
-    g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
-    latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
-                          generator=rng.generator(spec.seed, "grid"))
-    known = data.train.labels if spec.condition != "none" else None
-    if known is not None:  # a grid goes through the classes from its first sample to its last
-        latents = with_labels(latents, torch.arange(GRID) * spec.data.classes // GRID,
-                              spec.data.classes)
-    captured = spec.compute.graphs and engine.device != "cpu"
-    update = Captured(engine).step if captured else engine.step
-    clock = _Clock(spec.batch_size, start)
-    if start == 0:
-        with clock.paused():  # where it starts from: MLflow's slider begins at step 0
-            journal.image(0, "samples", sample_picture(engine.sample(latents)))
-    for step in range(start + 1, spec.steps + 1):
+
+    def __init__(self, engine: Engine, data: Dataset, evaluate: Evaluate,
+                 at_end: Sequence[Evaluate], journal: Journal, *, start: int = 0) -> None:
+        spec = engine.spec
+        self._engine, self._data, self._journal = engine, data, journal
+        self._evaluate, self._at_end = evaluate, at_end
+        self._batches = Batches(data.train.images, spec.batch_size, spec.seed)
+        # An order of its own, so that D sees the same batches whatever G's loss asks for.
+        self._g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
+        self._labels = data.train.labels if spec.condition != "none" else None
+        self._latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
+                                    generator=rng.generator(spec.seed, "grid"))
+        if self._labels is not None:  # a grid goes through the classes, from first to last
+            self._latents = with_labels(self._latents, torch.arange(GRID) * spec.data.classes
+                                        // GRID, spec.data.classes)
+        captured = spec.compute.graphs and engine.device != "cpu"
+        self._update = CapturedStep(engine).step if captured else engine.step
+        self.done = start
+        self.ended: tuple[Status, str] | None = None
+        self.clock = _Clock(spec.batch_size, start)
+        if start == 0:
+            with self.clock.paused():  # where it starts from: MLflow's slider begins at step 0
+                self._sample(0)
+
+    def step(self) -> bool:
+        """Take the next step, with all its records; return whether there are more steps."""
+        spec, step, journal = self._engine.spec, self.done + 1, self._journal
         last = step == spec.steps
         logging = last or due(step, spec.log_every)
         sampling = last or due(step, spec.sample_every)
-        measures = list(at_end) if last else []
-        if due(step, spec.evaluate.every) and evaluate not in measures:
-            measures.insert(0, evaluate)
-        first = (step - 1) * spec.d_steps
-        mine = range(first, first + spec.d_steps)
-        real = [batches[i] for i in mine]
-        g_real = g_batches[step - 1] if engine.needs_real else None
-        labels = None
-        if known is not None:
-            of_d = [known[batches.places(i)] for i in mine]
-            labels = of_d, known[g_batches.places(step - 1)] if engine.needs_real else of_d[0]
-        seen = update(step, real, logging, g_real, labels)
+        measures = list(self._at_end) if last else []
+        if due(step, spec.evaluate.every) and self._evaluate not in measures:
+            measures.insert(0, self._evaluate)
+        seen = self._update(step, self._batch(step), logging)
+        self.done = step
         if logging:
             values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
             journal.metrics(step, values)
-            journal.system(step, clock.lap(step, engine.device))
-        if (logging or sampling or measures) and (bad := int(engine.first_bad)):
-            return Status.DIVERGED, f"a loss was not finite at step {bad}"
-        with clock.paused():
+            journal.system(step, self.clock.lap(step, self._engine.device))
+        if (logging or sampling or measures) and (bad := int(self._engine.first_bad)):
+            self.ended = Status.DIVERGED, f"a loss was not finite at step {bad}"
+            return False
+        with self.clock.paused():
             try:
                 for measure in measures:
-                    journal.metrics(step, measure(engine.measured, engine.discriminator))
+                    journal.metrics(step, measure(self._engine.measured,
+                                                  self._engine.discriminator))
             except FloatingPointError as error:
-                return Status.DIVERGED, f"{error}, at step {step}"
+                self.ended = Status.DIVERGED, f"{error}, at step {step}"
+                return False
             if sampling:
-                journal.image(step, "samples", sample_picture(engine.sample(latents)))
+                self._sample(step)
             if last and _shows_nearest(spec):
-                pairs = nearest_picture(engine.sample(latents)[:PAIRS], data)
+                pairs = nearest_picture(self._engine.sample(self._latents)[:PAIRS], self._data)
                 journal.image(step, "nearest", pairs)
-            if not last:
-                after_step(step)
-        yield
-    return Status.FINISHED, ""
+        if last:
+            self.ended = Status.FINISHED, ""
+        return not last
+
+    def _batch(self, step: int) -> StepBatch:
+        d_steps, needs_real = self._engine.spec.d_steps, self._engine.needs_real
+        of_d = range((step - 1) * d_steps, step * d_steps)
+        real = [self._batches[i] for i in of_d]
+        g_real = self._g_batches[step - 1] if needs_real else None
+        if self._labels is None:
+            return StepBatch(real, g_real=g_real)
+        labels = [self._labels[self._batches.places(i)] for i in of_d]
+        g_labels = self._labels[self._g_batches.places(step - 1)] if needs_real else labels[0]
+        return StepBatch(real, labels, g_real, g_labels)
+
+    def _sample(self, step: int) -> None:
+        picture = sample_picture(self._engine.sample(self._latents))
+        self._journal.image(step, "samples", picture)
 
 
 def due(step: int, every: int | None) -> bool:

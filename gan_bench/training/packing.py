@@ -8,7 +8,7 @@ import torch
 
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
 
@@ -48,12 +48,13 @@ def _memory_of(spec: RunSpec, precision: str) -> int:
     before = torch.cuda.memory_allocated()
     engine = Engine(spec, "cuda", precision)
     shape = (spec.batch_size, *spec.data.shape)
-    batch, told = torch.zeros(shape, device="cuda"), None
+    real, labels = torch.zeros(shape, device="cuda"), None
     if spec.condition != "none":
-        label = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
-        told = [label] * spec.d_steps, label
+        labels = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
+    batch = StepBatch([real] * spec.d_steps, None if labels is None else [labels] * spec.d_steps,
+                      real if engine.needs_real else None, labels)
     try:
-        engine.step(1, [batch] * spec.d_steps, True, batch if engine.needs_real else None, told)
+        engine.step(1, batch, observe=True)
     except torch.cuda.OutOfMemoryError:
         raise UserError(f"variant {spec.variant}: a step with batch_size {spec.batch_size} needs "
                         f"more memory than the GPU has: choose a smaller batch_size or model"

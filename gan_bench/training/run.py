@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,11 @@ from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine, constrain
-from gan_bench.training.loop import Evaluate, train
+from gan_bench.training.loop import Evaluate, Training
 from gan_bench.training.packing import runs_together
-from gan_bench.training.profiling import profiled
+from gan_bench.training.profiling import Profiler
+
+BY_USER = "stopped by the user"
 
 
 def never() -> bool:
@@ -92,16 +94,20 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
             KILLED.
 
     Raises:
-        UserError: As `step_by_step`.
+        UserError: As `Run`.
     """
     execution = Execution(root, data_root, checkpoint_every, allow_drift)
-    steps = step_by_step(spec, execution, partial(_load, spec, execution), stop)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            outcome: Outcome = end.value
-            return outcome
+    run = Run(spec, execution, partial(_load, spec, execution))
+    try:
+        while run.step():
+            if stop():
+                run.stop()
+            elif run.cadence.due():
+                run.checkpoint()
+    finally:
+        run.close()
+    assert run.outcome is not None
+    return run.outcome
 
 
 def run_together(specs: Sequence[RunSpec], execution: Execution, *,
@@ -119,71 +125,128 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
     device = resolve_device(specs[0])
     # Once for all of them, who only read it.
     load = lru_cache(partial(_load, specs[0], execution))
-    going = []
-    for spec in specs:
-        folder = spec.folder(execution.root)
-        steps = step_by_step(spec, execution, load, stop)
-        if execution.profile and reading.first(folder) is None:
-            steps = profiled(steps, spec.steps, folder, device)
-        # On the CPU there is none, and to ask would wake up a GPU that is not used.
-        stream = (torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
-                  if device == "cuda" else nullcontext())
-        going.append((spec, steps, stream))
-    while going:
-        for one in list(going):
-            spec, steps, stream = one
+    going: list[tuple[Run, AbstractContextManager[None], Profiler | None]] = []
+    try:
+        for spec in specs:
+            # On the CPU there is none, and to ask would wake up a GPU that is not used.
+            stream: AbstractContextManager[None] = nullcontext()
+            if device == "cuda":
+                stream = torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
             try:
-                with stream:
-                    next(steps)
-            except StopIteration:
-                going.remove(one)
+                folder, profiler = spec.folder(execution.root), None
+                if execution.profile and reading.first(folder) is None:
+                    profiler = Profiler(spec.steps, folder, device)
+                with stream:  # where a captured step is recorded
+                    going.append((Run(spec, execution, load), stream, profiler))
             except Exception as error:
-                going.remove(one)
                 failed(spec, error)
+        while going:
+            for run, stream, profiler in going:
+                try:
+                    with stream, profiler.turn(run) if profiler else nullcontext(1) as count:
+                        for _ in range(count):
+                            if not run.step():
+                                break
+                            if stop():
+                                run.stop()
+                            elif run.cadence.due():
+                                run.checkpoint()
+                except Exception as error:
+                    failed(run.spec, error)
+                    run.close()
+            going = [turn for turn in going if turn[0].outcome is None]
+    finally:
+        for run, _, _ in going:
+            with suppress(OSError):  # a full disk, and the others are to be closed too
+                run.close()
 
 
-def step_by_step(spec: RunSpec, execution: Execution, load: Callable[[], datasets.Dataset],
-                 stop: Callable[[], bool]) -> Generator[None, None, Outcome]:
-    """Train, measure and record one run, from its last checkpoint, giving way after each step.
+class Run:
+    """One run: trained, measured and recorded, from its last checkpoint if it has one.
 
     Leaves `spec.json`, `journal.jsonl`, `samples/` and `final.safetensors` in the run's folder, to
     the bit what a run leaves that was never interrupted. An interrupted one leaves checkpoints.
 
     Args:
         load: Returns the run's data, on its device.
-        stop: As in `run_one`.
+
+    Attributes:
+        outcome: How the run ended; None while it goes on.
+        cadence: When the next checkpoint is due.
 
     Raises:
         UserError: The data or an extractor is not prepared, memory does not suffice, a checkpoint
-            is of another version, or the run does not repeat what its journal holds.
+            is of another version, or the run does not repeat what its journal holds; here and in
+            `step`. The journal says so then, and `outcome` is FAILED.
     """
-    folder = spec.write(execution.root)
-    record = Journal(folder)
-    try:
-        status, why, weights = yield from _run(spec, execution, record, load, stop)
-        record.end(status, why, weights)
-    except Interrupted:
-        status, why = Status.KILLED, "stopped by the user"
-        record.end(status, why)
-    except (KeyboardInterrupt, GeneratorExit):
-        record.end(Status.KILLED, "stopped by the user")
-        raise
-    except BaseException as error:
-        explained = _explained(error, spec)
+
+    def __init__(self, spec: RunSpec, execution: Execution, load: Callable[[], datasets.Dataset],
+                 ) -> None:
+        self.spec = spec
+        self.outcome: Outcome | None = None
+        self._folder = spec.write(execution.root)
+        self._journal = Journal(self._folder)
+        with self._failures_recorded():
+            self._engine, self._training, self._facts = _begin(
+                spec, execution, self._journal, load)
+            self.cadence = checkpoint.Cadence(execution.checkpoint_every)
+
+    @property
+    def done(self) -> int:
+        """The last step that has been taken."""
+        return self._training.done
+
+    def step(self) -> bool:
+        """Take the next step; return whether the run goes on. After its last one it is closed."""
+        if self.outcome is not None:
+            return False
+        with self._failures_recorded():
+            if self._training.step():
+                return True
+            assert self._training.ended is not None
+            self._end(*self._training.ended, save_weights(self._engine, self._folder))
+        remove_checkpoints(self._folder)
+        return False
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the last step; the time that it takes is not the training's."""
+        with self._failures_recorded(), self._training.clock.paused():
+            begin = time.perf_counter()
+            checkpoint.write(self._folder, Checkpoint(self.done, self._journal.flush(),
+                                                      self._facts, self._engine.state()))
+            self.cadence.taken(time.perf_counter() - begin)
+
+    def stop(self) -> None:
+        """Write a checkpoint and end the run KILLED."""
+        self.checkpoint()
+        with self._failures_recorded():
+            self._end(Status.KILLED, BY_USER)
+
+    def close(self) -> None:
+        """End the run KILLED, without a checkpoint, unless it has ended."""
+        if self.outcome is None:
+            self._end(Status.KILLED, BY_USER)
+
+    def _end(self, status: Status, why: str, weights: str | None = None) -> None:
+        self.outcome = Outcome(self.spec.id, status, why)
+        self._journal.end(status, why, weights)
+
+    @contextmanager
+    def _failures_recorded(self) -> Iterator[None]:
         try:
-            record.end(Status.FAILED, one_line(explained))
-        except OSError:  # a full disk, of which the caller hears through the exception
-            record.close()
-        if explained is error:
+            yield
+        except KeyboardInterrupt:
+            self._end(Status.KILLED, BY_USER)
             raise
-        raise explained from error
-    if status.is_result:
-        remove_checkpoints(folder)
-    return Outcome(spec.id, status, why)
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, and has written its checkpoint."""
+        except BaseException as error:
+            explained = _explained(error, self.spec)
+            try:
+                self._end(Status.FAILED, one_line(explained))
+            except OSError:  # a full disk, of which the caller hears through the exception
+                self._journal.close()
+            if explained is error:
+                raise
+            raise explained from error
 
 
 def _load(spec: RunSpec, execution: Execution) -> datasets.Dataset:
@@ -191,10 +254,10 @@ def _load(spec: RunSpec, execution: Execution) -> datasets.Dataset:
                          resolve_device(spec), facts=spec.data)
 
 
-def _run(spec: RunSpec, execution: Execution, record: Journal,
-         load: Callable[[], datasets.Dataset], stop: Callable[[], bool],
-         ) -> Generator[None, None, tuple[Status, str, str]]:
-    device, cache, folder = resolve_device(spec), cache_of(execution.root), record.folder
+def _begin(spec: RunSpec, execution: Execution, record: Journal,
+           load: Callable[[], datasets.Dataset]) -> tuple[Engine, Training, dict[str, Any]]:
+    """Put the parts of a run together; return its engine, its training, and its facts."""
+    device, cache = resolve_device(spec), cache_of(execution.root)
     set_up_torch(spec)
     data = load()
     here = facts(spec, data, device)
@@ -207,23 +270,10 @@ def _run(spec: RunSpec, execution: Execution, record: Journal,
     if start == 0:
         record.start(here)
         record.protocol(evaluator.protocol | (final.protocol if final else {}))
-    cadence = checkpoint.Cadence(execution.checkpoint_every)
-
-    def after_step(step: int) -> None:
-        stopping = stop()
-        if stopping or cadence.due():
-            begin = time.perf_counter()
-            checkpoint.write(folder, Checkpoint(step, record.flush(), here, engine.state()))
-            cadence.taken(time.perf_counter() - begin)
-        if stopping:
-            raise Interrupted
-
     at_end: list[Evaluate] = [final or evaluator]
     if spec.evaluate.latent_sets > 1:
         at_end.append((final or evaluator).again)
-    status, why = yield from train(engine, data, evaluator, at_end, record, start=start,
-                                   after_step=after_step)
-    return status, why, save_weights(engine, folder)
+    return engine, Training(engine, data, evaluator, at_end, record, start=start), here
 
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],

@@ -19,7 +19,7 @@ from gan_bench.config.declared import CurveMean, Logged
 from gan_bench.config.experiment import load_experiment, logged_steps
 from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher}"
 
@@ -28,7 +28,7 @@ def test_the_curves_are_those_that_a_step_gives(tmp_path: Path) -> None:
     spec = a_run(tmp_path, "base.penalties=[r1]", "base.model.name=mlp_dropout")
     draws = torch.Generator().manual_seed(0)
     real = torch.rand(32, 1, 16, 16, generator=draws)
-    assert set(Engine(spec, "cpu").step(1, [real], True)) == set(get_args(Logged))
+    assert set(Engine(spec, "cpu").step(1, StepBatch([real]), True)) == set(get_args(Logged))
 
 
 def test_the_logged_steps_are_counted_as_training_counts_them() -> None:
@@ -87,7 +87,7 @@ def test_the_losses_of_one_term_are_those_that_say_so(tmp_path: Path) -> None:
     for entry in LOSSES:
         engine = Engine(a_run(tmp_path, "variants={}", f"base.loss={entry.name}"), "cpu")
         real = torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-        seen = engine.step(1, [real], True, real if engine.needs_real else None)
+        seen = engine.step(1, StepBatch([real], g_real=real if engine.needs_real else None), True)
         assert ("train/d_loss_real" in seen) is not entry.facts.one_term
 
 
@@ -162,7 +162,7 @@ def test_a_penalty_is_logged_where_it_is_due(tmp_path: Path) -> None:
         run = a_run(tmp_path, f"base.penalties={penalties}", "base.log_every=2")
         engine = Engine(run, "cpu")
         seen = [step for step in range(1, 7) if "train/d_penalty" in engine.step(
-            step, [real], step % 2 == 0)]
+            step, StepBatch([real]), step % 2 == 0)]
         mean = CurveMean(of="train/d_penalty", steps=[first, last])
         assert logged_steps(run, mean) == sum(first <= step <= last for step in seen) > 0
 

@@ -19,7 +19,7 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.evaluation.evaluator import Evaluator, latents, prepare
 from gan_bench.registry import MODELS
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 from gan_bench.training.loop import Batches
 from gan_bench.training.run import run_one
 from gan_bench.training.trained import draw, load_generator
@@ -50,8 +50,8 @@ def trained(spec: RunSpec, digits: Dataset, steps: int) -> Engine:
     assert labels is not None
     for step in range(steps):
         told = labels[batches.places(step)]
-        engine.step(step + 1, [batches[step]], False, batches[step] if engine.needs_real else None,
-                    ([told], told))
+        g_real = batches[step] if engine.needs_real else None
+        engine.step(step + 1, StepBatch([batches[step]], [told], g_real, told))
     return engine
 
 

@@ -21,7 +21,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, ModelFacts, PenaltyFacts
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 from gan_bench.training.loop import Batches
 
 ModelEntry = Entry[Any, ModelFacts]
@@ -110,8 +110,10 @@ def advance(engine: Engine, steps: range) -> list[dict[str, Tensor]]:
     def images(step: int) -> Tensor:
         return torch.rand(shape, generator=torch.Generator().manual_seed(step)) * 2 - 1
 
-    return [engine.step(step, [images(step)], True, images(-step) if engine.needs_real else None)
-            for step in steps]
+    def batch(step: int) -> StepBatch:
+        return StepBatch([images(step)], g_real=images(-step) if engine.needs_real else None)
+
+    return [engine.step(step, batch(step), True) for step in steps]
 
 
 def bits(engine: Engine) -> list[tuple[str, bytes]]:
@@ -269,8 +271,8 @@ def test_a_loss_trains_with_every_penalty(tmp_path: Path, ring: Tensor, loss: st
     batches = Batches(ring, spec.batch_size, spec.seed)
     g_batches = Batches(ring, spec.batch_size, spec.seed, "data/generator")
     for step in range(1, spec.steps + 1):
-        seen = engine.step(step, [batches[step - 1]], True,
-                           g_batches[step - 1] if engine.needs_real else None)
+        g_real = g_batches[step - 1] if engine.needs_real else None
+        seen = engine.step(step, StepBatch([batches[step - 1]], g_real=g_real), True)
         assert all(bool(value.isfinite()) for value in seen.values()), (step, seen)
     assert int(engine.first_bad) == 0
     for network in (engine.generator, engine.discriminator):

@@ -264,7 +264,7 @@ def test_accuracies_are_about_the_logit_at_which_d_is_undecided(tmp_path: Path) 
     """Under `lsgan` D is to say 0 and 1, and a logit of 0.4 is a fake."""
     from helpers.runs import a_run
 
-    from gan_bench.training.engine import Engine
+    from gan_bench.training.engine import Engine, StepBatch
 
     assert LOSSES.build(LOSSES.parse({"name": "lsgan", "a": -1.0, "b": 1.0})).boundary == 0
     for loss, fake in (("lsgan", 1.0), ("hinge", 0.0)):
@@ -272,7 +272,7 @@ def test_accuracies_are_about_the_logit_at_which_d_is_undecided(tmp_path: Path) 
         last = [m for m in engine.discriminator.modules() if isinstance(m, torch.nn.Linear)][-1]
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.constant_(last.bias, 0.4)
-        seen = engine.step(1, [torch.zeros(32, 1, 16, 16)], observe=True)
+        seen = engine.step(1, StepBatch([torch.zeros(32, 1, 16, 16)]), observe=True)
         assert seen["train/d_accuracy_fake"] == fake
         assert seen["train/d_accuracy_real"] == 1 - fake
         assert (seen["train/d_fake"] < 0.5) == bool(fake)

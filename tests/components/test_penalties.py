@@ -17,7 +17,7 @@ from gan_bench.components.penalties import Penalty
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError
 from gan_bench.registry import PENALTIES
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 W = torch.tensor([3.0, -4.0, 12.0], dtype=torch.float64)  # of norm 13
 ON_EXAMPLES = [entry.name for entry in PENALTIES if entry.facts.on_examples]
@@ -198,8 +198,9 @@ def training(folder: Path, *overrides: str) -> tuple[Engine, list[dict[str, Tens
     engine = Engine(spec, "cpu")
     draws = torch.Generator().manual_seed(4)
     real = [torch.rand(32, 1, 16, 16, generator=draws) * 2 - 1 for _ in range(6)]
-    return engine, [engine.step(i + 1, [real[i]], True, real[i - 1] if engine.needs_real else None)
-                    for i in range(6)]
+    batches = [StepBatch([real[i]], g_real=real[i - 1] if engine.needs_real else None)
+               for i in range(6)]
+    return engine, [engine.step(i + 1, batches[i], True) for i in range(6)]
 
 
 def test_weight_clip_holds_after_every_update(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from gan_bench.cli import plan
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.recipes import RECIPES
 from gan_bench.errors import SpecError
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 HEAD, _, _ = DIGITS.partition("base:")
 TAIL = "evaluate: {samples: 50, metrics: [d_accuracy]}\ncompute: {device: cpu}\n"
@@ -95,8 +95,9 @@ def test_every_recipe_trains(tmp_path: Path, name: str) -> None:
 
     before = [p.detach().clone() for p in engine.generator.parameters()]
     for step in range(1, 4):
-        seen = engine.step(step, [real() for _ in range(spec.d_steps)], True,
-                           real() if engine.needs_real else None)
+        of_d = [real() for _ in range(spec.d_steps)]
+        batch = StepBatch(of_d, g_real=real() if engine.needs_real else None)
+        seen = engine.step(step, batch, True)
         assert all(value.isfinite() for value in seen.values())
     assert any(not torch.equal(a, b) for a, b in zip(before, engine.generator.parameters(),
                                                      strict=True))

@@ -14,7 +14,7 @@ from gan_bench import rng
 from gan_bench.components.models import build_networks
 from gan_bench.components.optimizers import rate
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 STEPS = 5
 
@@ -76,7 +76,7 @@ def test_step_is_the_plain_loop(tmp_path: Path, overrides: list[str], saturating
                                 d_first: bool, share: bool, reduce: float, d_steps: int) -> None:
     spec = a_run(tmp_path, "variants={}", *overrides)
     engine = Engine(spec, "cpu")
-    seen = [engine.step(step, batches(step, d_steps), observe=True)
+    seen = [engine.step(step, StepBatch(batches(step, d_steps)), observe=True)
             for step in range(1, STEPS + 1)]
     d_losses, g_losses, weights = plain_loop(spec.seed, saturating, d_first, share, reduce, d_steps)
     assert [float(s["train/d_loss"]) for s in seen] == pytest.approx(d_losses, rel=1e-5)
@@ -91,8 +91,8 @@ def test_observing_changes_nothing(tmp_path: Path) -> None:
     spec = a_run(tmp_path)
     silent, watched = Engine(spec, "cpu"), Engine(spec, "cpu")
     for step in range(1, STEPS + 1):
-        assert silent.step(step, batches(step, 1)) == {}
-        watched.step(step, batches(step, 1), observe=True)
+        assert silent.step(step, StepBatch(batches(step, 1))) == {}
+        watched.step(step, StepBatch(batches(step, 1)), observe=True)
     assert weights_of(silent) == weights_of(watched)
 
 
@@ -100,7 +100,7 @@ def test_observed_values_are_what_they_are_called(tmp_path: Path) -> None:
     engine = Engine(a_run(tmp_path, "base.d_optimizer={lr: 1e-30}", "base.g_optimizer={lr: 1e-30}"),
                     "cpu")
     real = batches(1, 1)[0]
-    seen = {k: float(v) for k, v in engine.step(1, [real], observe=True).items()}
+    seen = {k: float(v) for k, v in engine.step(1, StepBatch([real]), observe=True).items()}
     logits = engine.discriminator(real).detach()  # its weights have not moved
     assert seen["train/d_real"] == pytest.approx(float(logits.sigmoid().mean()), rel=1e-5)
     assert seen["train/d_loss_real"] == pytest.approx(float(bce(logits, torch.ones(32))), rel=1e-5)
@@ -116,7 +116,7 @@ def test_average_follows_parameters_and_copies_buffers(tmp_path: Path) -> None:
     engine = Engine(a_run(tmp_path, "base.ema=0.9"), "cpu")
     expected = [p.detach().clone() for p in engine.generator.parameters()]
     for step in range(1, 4):
-        engine.step(step, batches(step, 1))
+        engine.step(step, StepBatch(batches(step, 1)))
         expected = [0.9 * e + 0.1 * p.detach()
                     for e, p in zip(expected, engine.generator.parameters(), strict=True)]
     assert engine.ema is not None
@@ -135,13 +135,34 @@ def test_first_non_finite_loss_is_remembered(tmp_path: Path) -> None:
         real = batches(step, 1)
         if step == 3:
             real[0][0, 0, 0, 0] = float("nan")
-        engine.step(step, real)
+        engine.step(step, StepBatch(real))
     assert int(engine.first_bad) == 3
+
+
+def test_a_copy_of_a_batch_has_the_same_tensors_in_the_same_places() -> None:
+    """A recorded step reads its batch where the first one was copied to."""
+    real = [torch.full((4, 1, 2, 2), float(i)) for i in range(2)]
+    labels = [torch.full((4,), i) for i in range(2, 4)]
+    for batch, count in ((StepBatch(real), 2), (StepBatch(real, labels, None, labels[0]), 5),
+                         (StepBatch(real, g_real=real[0]), 3),
+                         (StepBatch(real, labels, real[1] + 7, labels[1] + 7), 6)):
+        copy = batch.empty_like()
+        assert len(batch.tensors()) == count
+        torch._foreach_copy_(copy.tensors(), batch.tensors())
+        pairs = [*zip(copy.real, batch.real, strict=True),
+                 *zip(copy.labels or (), batch.labels or (), strict=True),
+                 (copy.g_real, batch.g_real), (copy.g_labels, batch.g_labels)]
+        for ours, theirs in pairs:
+            assert (ours is None) is (theirs is None)
+            if ours is not None and theirs is not None:
+                assert ours is not theirs
+                assert ours.dtype == theirs.dtype
+                assert torch.equal(ours, theirs)
 
 
 def test_sampling_leaves_the_generator_as_it_was(tmp_path: Path) -> None:
     engine = Engine(a_run(tmp_path), "cpu")
-    engine.step(1, batches(1, 1))
+    engine.step(1, StepBatch(batches(1, 1)))
     before = weights_of(engine)
     latents = torch.randn(10, 100)
     first, again = engine.sample(latents), engine.sample(latents.flip(0)).flip(0)
@@ -153,9 +174,9 @@ def test_sampling_leaves_the_generator_as_it_was(tmp_path: Path) -> None:
 def test_dropout_depends_on_the_step_and_not_on_the_past(tmp_path: Path) -> None:
     spec = a_run(tmp_path, "base.model=mlp_dropout")
     first, second = Engine(spec, "cpu"), Engine(spec, "cpu")
-    first.step(1, batches(1, 1))
+    first.step(1, StepBatch(batches(1, 1)))
     torch.randn(5)
-    second.step(1, batches(1, 1))
+    second.step(1, StepBatch(batches(1, 1)))
     assert weights_of(first) == weights_of(second)
 
 
@@ -168,7 +189,7 @@ def test_schedules(tmp_path: Path, name: str, schedule: str, halfway: float) -> 
     assert rate(spec.g_optimizer, 1, 100) == pytest.approx(0.1)
     assert rate(spec.g_optimizer, 51, 100) == pytest.approx(0.1 * halfway)
     engine = Engine(spec, "cpu")
-    engine.step(51, batches(51, 1))
+    engine.step(51, StepBatch(batches(51, 1)))
     used = engine._optimizers[engine.generator].param_groups[0]["lr"]
     assert used == pytest.approx(0.1 * halfway)
     assert engine._optimizers[engine.discriminator].param_groups[0]["lr"] == pytest.approx(2e-4)

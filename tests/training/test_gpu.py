@@ -20,9 +20,9 @@ from gan_bench.journal.layout import Execution, cache_of
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.training.cuda_graph import WARM, Captured
+from gan_bench.training.cuda_graph import WARM, CapturedStep
 from gan_bench.training.device import set_up_torch
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 from gan_bench.training.run import run_one, run_together
 
 # As the launcher does. Torch looks once, at the first product of two matrices in the process.
@@ -102,7 +102,7 @@ def test_first_step_is_that_of_the_cpu(tmp_path: Path, monkeypatch: pytest.Monke
         # A generator on the GPU draws other numbers than one on the CPU from the same seed.
         given = iter([x.to(engine.device) for x in latents])
         monkeypatch.setattr(engine, "_latents", lambda n, labels, given=given: next(given))
-        made = engine.step(1, [batch(1).to(engine.device)], observe=True)
+        made = engine.step(1, StepBatch([batch(1).to(engine.device)]), observe=True)
         assert all(value.device.type == engine.device for value in made.values())
         seen.append({name: float(value) for name, value in made.items()})
     losses = [name for name in seen[0] if "loss" in name]
@@ -117,10 +117,10 @@ def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], prec
     engine = Engine(spec, "cuda", precision)
     step, left = take(engine), []
     for i in range(1, 13):
-        labels = torch.arange(32, device="cuda") % 10
-        told = ([labels], labels) if spec.condition != "none" else None
+        labels = torch.arange(32, device="cuda") % 10 if spec.condition != "none" else None
         g_real = batch(100 + i).cuda() if engine.needs_real else None
-        seen = step(i, [batch(i).cuda()], i % 3 == 0, g_real, told)
+        given = StepBatch([batch(i).cuda()], None if labels is None else [labels], g_real, labels)
+        seen = step(i, given, i % 3 == 0)
         left += [value.clone() for value in seen.values()]  # type: ignore[attr-defined]
     state = engine.state()
     left += [state["generator"][name] for name in state["generator"]]
@@ -147,7 +147,7 @@ def test_a_graph_gives_the_bits_of_the_step(tmp_path: Path, overrides: list[str]
     graphs = []
 
     def captured(engine: Engine) -> Callable[..., object]:
-        graphs.append(Captured(engine))
+        graphs.append(CapturedStep(engine))
         return graphs[0].step
 
     eager = trained(spec, lambda engine: engine.step, precision)
@@ -165,11 +165,11 @@ def test_a_step_that_waits_for_the_device_is_refused_in_words(
     engine = Engine(spec, "cuda")
     made = engine._make
     monkeypatch.setattr(engine, "_make", lambda latents: made(latents) * latents.sum().item())
-    step = Captured(engine).step
+    step = CapturedStep(engine).step
     for i in range(1, WARM):
-        step(i, [batch(i).cuda()])
+        step(i, StepBatch([batch(i).cuda()]))
     with pytest.raises(UserError, match=r"cannot be a CUDA graph, .*: set compute.graphs: false"):
-        step(WARM, [batch(9).cuda()])
+        step(WARM, StepBatch([batch(9).cuda()]))
     assert torch.cuda.get_sync_debug_mode() == 0
 
 
@@ -198,12 +198,12 @@ def test_a_step_never_waits_for_the_gpu(tmp_path: Path, model: str, optimizer: s
     set_up_torch(spec)
     engine, real = Engine(spec, "cuda"), batch(1).cuda()
     for step in (1, 2):  # the first ones allocate, load kernels and create the optimizers' state
-        engine.step(step, [real], observe=True)
+        engine.step(step, StepBatch([real]), observe=True)
     torch.cuda.set_sync_debug_mode("error")
     with pytest.raises(RuntimeError, match="synchroniz"):  # that the mode sees what it should
         real.sum().item()
     for step in range(3, 8):
-        engine.step(step, [real], observe=step % 2 == 0)
+        engine.step(step, StepBatch([real]), observe=step % 2 == 0)
     torch.cuda.set_sync_debug_mode("default")
     assert int(engine.first_bad) == 0
 
@@ -230,14 +230,14 @@ def test_what_a_cpu_has_begun_goes_on_with_its_schedule(tmp_path: Path, optimize
     spec = a_gpu_run(tmp_path, f"base.optimizer={{name: {optimizer}, schedule: linear}}")
     set_up_torch(spec)
     begun = Engine(spec, "cpu")
-    begun.step(1, [batch(1)])
+    begun.step(1, StepBatch([batch(1)]))
     state, left = begun.state(), []
     for graphs in (False, True):
         engine = Engine(spec, "cuda")
         engine.load(state)
-        step = Captured(engine).step if graphs else engine.step
+        step = CapturedStep(engine).step if graphs else engine.step
         for i in range(2, 2 + 2 * WARM):
-            step(i, [batch(i).cuda()])
+            step(i, StepBatch([batch(i).cuda()]))
         left.append([value.clone() for value in engine.generator.state_dict().values()])
         (group,) = engine.state()["generator_optimizer"]["param_groups"]
         assert group["lr"].device.type == "cuda"

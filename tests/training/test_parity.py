@@ -19,7 +19,7 @@ from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.components.models import build_networks
 from gan_bench.config.spec import RunSpec
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 from gan_bench.training.loop import Batches
 
 STEPS = 50
@@ -109,7 +109,7 @@ def test_losses_are_those_of_a_plain_loop(tmp_path: Path, digits: Dataset, model
     order = Batches(digits.train.images, 32, spec.seed)
     batches = [order[i].double() for i in range(STEPS)]
     engine = Engine(spec, "cpu")
-    ours = [engine.step(i + 1, [batch], observe=True) for i, batch in enumerate(batches)]
+    ours = [engine.step(i + 1, StepBatch([batch]), observe=True) for i, batch in enumerate(batches)]
     theirs = loop(spec, batches)  # type: ignore[operator]
     for name, column in (("train/d_loss", 0), ("train/g_loss", 1)):
         torch.testing.assert_close(torch.stack([seen[name] for seen in ours]),

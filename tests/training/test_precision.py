@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gan_bench import hardware
 from gan_bench.errors import UserError
 from gan_bench.training.device import resolve_precision
-from gan_bench.training.engine import Engine
+from gan_bench.training.engine import Engine, StepBatch
 
 BFLOAT16 = pytest.mark.skipif(not hardware.cpu_has_bfloat16(),
                               reason="a processor with AMX or AVX512-BF16 is needed")
@@ -24,7 +24,8 @@ def steps(engine: Engine, count: int = 4) -> Tensor:
     draws = torch.Generator().manual_seed(0)
     losses = []
     for step in range(1, count + 1):
-        seen = engine.step(step, [torch.rand(32, 1, 16, 16, generator=draws) * 2 - 1], True)
+        real = torch.rand(32, 1, 16, 16, generator=draws) * 2 - 1
+        seen = engine.step(step, StepBatch([real]), True)
         losses += [seen["train/d_loss"], seen["train/g_loss"]]
     return torch.stack(losses)
 
@@ -51,7 +52,8 @@ def test_penalties_and_samples_stay_float32_under_bfloat16(tmp_path: Path) -> No
                  "base.model.dropout=0.0")
     lower, exact = Engine(spec, "cpu", "bfloat16"), Engine(spec, "cpu")
     real = [torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1]
-    penalties = [engine.step(1, real, True)["train/d_penalty"] for engine in (lower, exact)]
+    penalties = [engine.step(1, StepBatch(real), True)["train/d_penalty"]
+                 for engine in (lower, exact)]
     assert torch.equal(*penalties)
     latents = torch.randn(5, 100, generator=torch.Generator().manual_seed(0))
     fresh = [Engine(spec, "cpu", precision) for precision in ("bfloat16", "float32")]
@@ -143,7 +145,7 @@ def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:
     engine = Engine(a_run(tmp_path), "cpu")
     engine._loss = Loss(lambda real, fake: (real - fake,), lambda fake, real: -fake.mean())
     with pytest.raises(UserError, match=r"gives a tensor of shape \(32,\), and not a scalar"):
-        engine.step(1, [torch.zeros(32, 1, 16, 16)])
+        engine.step(1, StepBatch([torch.zeros(32, 1, 16, 16)]))
 
 
 def test_projection_needs_a_d_whose_end_is_known() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -109,13 +108,17 @@ def test_it_looks_where_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     real = profiling.profile
     monkeypatch.setattr(profiling, "profile", profile)
 
-    def steps() -> Generator[None, None, None]:
-        for _ in range(6):
-            torch.ones(50, 50).sin().sum()
-            yield
+    class Steps:
+        done = 0
 
-    # The profiled ones are taken without giving way.
-    assert len(list(profiling.profiled(steps(), 6, tmp_path, "cpu"))) == 2 + 1 + 1
+    steps, turns, profiler = Steps(), [], profiling.Profiler(6, tmp_path, "cpu")
+    while steps.done < 6:
+        with profiler.turn(steps) as count:
+            turns.append(count)
+            for _ in range(count):
+                torch.ones(50, 50).sin().sum()
+                steps.done += 1
+    assert turns == [1, 1, 3, 1]  # the profiled ones are taken without giving way
     assert asked == [profiling.ProfilerActivity.CPU]
     table = (tmp_path / "profile.txt").read_text()
     assert table.startswith("steps 3 to 5\n")

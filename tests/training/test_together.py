@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation import sample_grid
+from gan_bench.journal import reading
 from gan_bench.journal.layout import Execution
 from gan_bench.launcher import launch, processes
 from gan_bench.launcher.launch import LaunchSettings
@@ -99,6 +101,24 @@ def test_one_that_raises_stops_no_other(alone: dict[str, dict[str, object]], tmp
     for run in experiment.runs:
         if run.variant != "dropout":
             assert left(run.folder(tmp_path)) == alone[run.variant]
+
+
+def test_an_interrupt_of_one_ends_its_siblings_too(tmp_path: Path) -> None:
+    experiment, asked = ready(tmp_path), itertools.count(1)
+
+    def stop() -> bool:
+        if next(asked) == 4:  # the first run's second step
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        together(tmp_path, experiment.runs, stop)
+    for run in experiment.runs:
+        folder = run.folder(tmp_path)
+        end = reading.read(folder)[0][-1]
+        assert (end["kind"], end["status"], end["why"]) == ("end", "KILLED", "stopped by the user")
+        assert not reading.is_open(folder)
+        assert not (folder / "final.safetensors").exists()
 
 
 @pytest.mark.parametrize(("waiting", "slots", "busy", "pack", "shares"), [

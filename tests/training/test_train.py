@@ -17,7 +17,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.schema import Record
 from gan_bench.journal.writing import Journal
 from gan_bench.training.engine import Engine
-from gan_bench.training.loop import Batches, due, train
+from gan_bench.training.loop import Batches, Training, due
 
 
 def test_every_epoch_is_a_permutation_without_its_partial_batch() -> None:
@@ -55,15 +55,12 @@ def run(spec: RunSpec, folder: Path, evaluate: object = lambda g, d: {"eval/x": 
     data.prepare(spec.dataset, folder, folder / "cache")
     digits = data.load(spec.dataset, folder, folder / "cache", "cpu")
     engine, record = Engine(spec, "cpu"), Journal(folder)
-    steps = train(engine, digits, evaluate, [evaluate], record)  # type: ignore[arg-type]
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            ended = end.value
-            break
-    record.end(*ended)
-    return engine, ended, reading.read_records(folder)[0]
+    training = Training(engine, digits, evaluate, [evaluate], record)  # type: ignore[arg-type]
+    while training.step():
+        assert training.ended is None
+    assert training.ended is not None
+    record.end(*training.ended)
+    return engine, training.ended, reading.read_records(folder)[0]
 
 
 def test_what_is_recorded_when(tmp_path: Path) -> None:
