@@ -119,7 +119,7 @@ def test_classes_without_two_images_are_named() -> None:
     for asked, real, words in (
             ([0, 0, 1], [0, 0, 1, 1], "class 1 has 1; raise evaluate.samples"),
             ([0, 0, 0], [0, 0, 1, 1], "class 1 has 0; raise evaluate.samples"),
-            ([0, 0, 1, 1], [0, 1, 1], "class 0 has 1: give it more")):
+            ([0, 0, 1, 1], [0, 1, 1], "class 0 has 1; add images")):
         with pytest.raises(UserError, match=words):
             check_classes(Labels(np.array(asked), np.array(real)))
 
