@@ -228,8 +228,8 @@ def test_labels_that_do_not_suffice_are_refused_before_training(root: Path, digi
     rare[0] = 7  # one example, which is asked for in two draws of a thousand
     other = datasets.Dataset(digits.name, digits.facts, datasets.Split(digits.train.images, rare),
                              digits.test, digits.fingerprint)
-    why = ("intra_fd_classifier needs 2 training images of every class, and class 7 has 1: give it "
-           "more, take it out, or use label_accuracy")
+    why = ("intra_fd_classifier needs 2 training images of every class, and class 7 has 1; add "
+           "images to it, remove it, or use label_accuracy")
     with pytest.raises(UserError, match=why):
         Evaluator(spec_of(root), other, root / "cache", "cpu")
     with pytest.raises(UserError, match=why):  # once, and not in every run
