@@ -24,7 +24,7 @@ from gan_bench import METRICS, UserError, draw, load_generator, load_results
 from gan_bench.compare.stats.summary import t_quantile
 from gan_bench.components import data as datasets
 from gan_bench.components.value_range import to_uint8
-from gan_bench.evaluation.evaluator import prepare
+from gan_bench.evaluation.evaluator import prepare_metrics
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal.layout import cache_of
 from gan_bench.report.figures import save
@@ -37,7 +37,7 @@ def measure(folder: Path, score: str, counts: list[int], data_root: Path, cache:
     """Return columns `n` and `score`, a row for each measurement."""
     spec, generator = load_generator(folder)
     data = datasets.load(spec.dataset, data_root, cache, "cpu", facts=spec.data)
-    prepare([score], data, cache, say=lambda line: print(line, file=sys.stderr))
+    prepare_metrics([score], data, cache, say=lambda line: print(line, file=sys.stderr))
     rows = []
     for n in counts:
         scorer = Scorer([METRICS[score]], n, spec.dataset, data, cache)

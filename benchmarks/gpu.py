@@ -116,7 +116,7 @@ def decode(source: str, cache: str) -> dict[str, float]:
 
     from gan_bench.components import data
 
-    data.prepare(dataset(), Path(source), Path(cache))
+    data.prepare_data(dataset(), Path(source), Path(cache))
     return {}
 
 

@@ -162,7 +162,7 @@ def print_growth(source: str, root: Path) -> None:
     from gan_bench.registry import DATASETS
 
     part = DATASETS.parse({"name": "mnist", "image_size": 32})
-    data.prepare(part, Path(source), root)
+    data.prepare_data(part, Path(source), root)
     torch.zeros(1000)[::512].max()
     before = psutil.Process().memory_info().rss
     mnist = data.load(part, Path(source), root, "cpu")

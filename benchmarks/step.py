@@ -251,7 +251,7 @@ def main() -> None:
         return
     print(machine())
     with tempfile.TemporaryDirectory() as name:
-        data.prepare(dataset(), Path(source), Path(name))
+        data.prepare_data(dataset(), Path(source), Path(name))
         missed = (after_long(options.late, Path(name)) if options.long else
                   compare(options, Path(name), source))
     say_missed(missed)

@@ -1,13 +1,13 @@
-"""Compare GAN variants over fixed seeds, honestly, tracked in MLflow.
+"""Compare GAN variants over fixed seeds, with honest statistics, tracked in MLflow.
 
-From Python: read an experiment, train a run of it in this process, read back what was tracked.
+From Python: read an experiment, train one of its runs in this process, read the tracked results.
 
     spec = gan_bench.load_experiment(Path("experiments/dcgan_vs_mlp.yaml"), data_root=Path("data"))
     gan_bench.prepare(spec, root=Path("mlruns"), data_root=Path("data"), say=print)
     outcome = gan_bench.run_one(spec.runs[0], root=Path("mlruns"), data_root=Path("data"))
     results = gan_bench.load_results("dcgan_vs_mlp")  # two frames of pandas, from MLflow
 
-Names are imported at their first use, so that `import gan_bench` costs nothing.
+Names are imported at their first use, so that `import gan_bench` is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file is complete, or it does not exist."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from pathlib import Path
 def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a path to write to, which becomes `file` when the block ends without an exception.
 
-    A reader sees the old file or the new one, however the process dies. What a killed process
-    leaves behind has the same name every time, so the next attempt writes over it.
+    A reader sees the old file or the new one, even if the process is killed. The temporary file
+    that a killed process leaves always has the same name, so the next attempt overwrites it.
 
     Args:
-        file: Its folder must be there.
-        durable: Whether it must be on the disk itself before it gets its name: a file that another
-            one will speak of has to survive a loss of power too.
+        file: Its folder must exist.
+        durable: Whether the content must be on the disk before the file is renamed: a file that
+            another file refers to has to survive a power cut.
 
     Raises:
-        OSError: It cannot be written; the old file is as it was.
+        OSError: The file cannot be written; the old file has not changed.
     """
     temporary = file.with_name(f".{file.name}.tmp")
-    if temporary.is_symlink():  # nothing of ours: writing to it would write somewhere else
+    if temporary.is_symlink():  # not ours: writing to it would write to another place
         temporary.unlink()
     try:
         yield temporary
         if durable:
-            sync(temporary)
+            fsync_path(temporary)
         temporary.replace(file)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        sync(file.parent)  # the name is part of the folder
+        fsync_path(file.parent)  # the name is part of the folder
 
 
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk itself."""
+def fsync_path(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What is known of a data set before it is read: enough to check a plan, without torch."""
+"""The facts of a data set before it is read: enough to check a plan, without torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class DataFacts:
 
     Attributes:
         shape: `(C, H, W)` of uint8 images with H = W, or `(D,)` of float32 vectors.
-        classes: Number of classes; 0 where there are no labels.
+        classes: Number of classes; 0 without labels.
         train: Number of training examples.
         test: Number of held-out examples.
-        digest: Changes whenever the content may have changed (published checksums for a public
-            data set, names and sizes of the files for a folder). Part of a run's id.
-        gate: The test accuracy that the embedded classifier must reach on this data to be used as
-            a feature extractor; 0..1, unused without labels.
+        digest: Changes if the content may have changed (published checksums for a public data set,
+            names and sizes of the files for a folder). It is part of a run's id.
+        gate: The test accuracy that the embedded classifier must reach on this data to serve as a
+            feature extractor; 0..1, unused without labels.
     """
 
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What goes wrong through the user's input, as opposed to a defect of the program."""
+"""Errors in the user's input, as opposed to defects of the program."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 class UserError(Exception):
-    """One clear line: what is wrong, where, and what to do.
+    """A single clear line: what is wrong, where, and what to do.
 
-    The command line prints it without a traceback and exits with status 2. What it quotes may come
-    from anyone's files, so it is made printable: it stays one line, and moves no cursor.
+    The command line prints it without a traceback and exits with status 2. It may quote third-party
+    files, so unprintable characters are escaped: it stays a single line, and moves no cursor.
     """
 
     def __init__(self, line: str) -> None:
@@ -20,7 +20,7 @@ class UserError(Exception):
 
 
 class DamagedError(UserError):
-    """A run's files are not as the program left them; other runs can go on."""
+    """A run's files differ from what the program wrote; other runs can continue."""
 
 
 class SpecError(UserError):
@@ -32,9 +32,9 @@ class SpecError(UserError):
 
 
 class Stopped(BaseException):
-    """The user stopped the program; `status` is what a shell expects: 130 or 143.
+    """The user stopped the program; `status` is the exit status that shells expect: 130 or 143.
 
-    As with KeyboardInterrupt, no `except Exception`, of MLflow for example, takes it for an error.
+    Like KeyboardInterrupt, it passes any `except Exception`, for example in MLflow.
     """
 
     def __init__(self, status: int) -> None:
@@ -43,23 +43,26 @@ class Stopped(BaseException):
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's type and the first line of its message; a UserError is one line as is.
+    """Return an exception's type and the first line of its message; of a UserError, its message.
     """
     if isinstance(error, UserError):
         return str(error)
-    text = str(error).strip().splitlines()
-    return type(error).__name__ + (f": {text[0]}" if text else "")
+    lines = str(error).strip().splitlines()
+    name = type(error).__name__
+    return f"{name}: {lines[0]}" if lines else name
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, or torch on whichever device, could not get memory."""
+    """Whether Python, or torch on any device, could not allocate memory."""
+    if isinstance(error, MemoryError):
+        return True
     # On a CPU torch has no class for it: "DefaultCPUAllocator: can't allocate memory: you tried …".
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and (
-        type(error).__name__ == "OutOfMemoryError" or "t allocate memory" in str(error)))
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "t allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and is_torch
 
 
 def shown(value: object) -> str:
-    """Return a value as a message quotes it: cut short, and without looking at all of it."""
+    """Return a value as a message quotes it: shortened, without a full conversion to text."""
     return f"{_SHORT.repr(value):.60}"
 
 
@@ -67,4 +70,10 @@ def printable(text: str) -> str:
     """Return text with escapes in place of line breaks, control characters and lone surrogates."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()

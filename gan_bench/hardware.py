@@ -1,4 +1,4 @@
-"""What processor this is, and what it can do. No torch."""
+"""The processor of this machine and its abilities, without torch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gan_bench.errors import UserError
 
-# Linux's names of what makes bfloat16 products faster than float32's: tiles, or vectors of pairs.
+# Linux's names of the instructions that make bfloat16 products faster than float32 products.
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}
-DEVICES = ("nvidia[0-9]*", "nvhost*", "dxg", "kfd")  # in /dev: of NVIDIA, its boards, WSL, AMD
+DEVICES = ("nvidia[0-9]*", "nvhost*", "dxg", "kfd")  # in /dev: NVIDIA, its boards, WSL, AMD
 
 
 def cpu_name() -> str:
@@ -24,61 +24,61 @@ def cpu_has_bfloat16() -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether there is a device that torch may know as `cuda`."""
+    """Whether there is a device that torch may call `cuda`."""
     return any(True for name in DEVICES for _ in Path("/dev").glob(name))
 
 
 def refuse_lacking(device: str, precision: str, pack: int | str) -> None:
-    """Refuse what this machine has not got of what `compute` asks for, as far as is known untried.
+    """Refuse settings of `compute` that need hardware which this machine visibly lacks.
 
     Args:
         device: auto, cpu or cuda.
         precision: auto, float32, tf32 or bfloat16.
-        pack: auto, or the number of runs that are to share a GPU.
+        pack: auto, or the number of runs that share a GPU.
 
     Raises:
-        UserError: With the key and the reason.
+        UserError: A setting needs other hardware; the message names the key and the reason.
     """
     if device == "cuda" and not has_gpu():
-        raise UserError("compute.device is cuda, and there is no GPU here; set compute.device: "
+        raise UserError("compute.device is cuda, and this machine has no GPU; set compute.device: "
                         "auto, or cpu")
     if device == "cuda" or (device == "auto" and has_gpu()):
         return
     if precision == "tf32":
-        raise UserError("compute.precision is tf32, a format of GPUs, and runs would be on the "
+        raise UserError("compute.precision is tf32, a format of GPUs, and runs would use the "
                         "CPU; set compute.precision: float32, or auto")
     if precision == "bfloat16" and not cpu_has_bfloat16():
         raise UserError("compute.precision is bfloat16, and this processor has neither AMX nor "
                         "AVX512-BF16; set compute.precision: float32, or auto")
     if pack not in ("auto", 1):
-        raise UserError(f"compute.pack is {pack}, which is for GPUs, and runs would be on the CPU, "
-                        f"each in a process of its own; set compute.pack: auto, and give --slots")
+        raise UserError(f"compute.pack is {pack}, which is for GPUs, and runs would use the CPU, "
+                        f"each in a separate process; set compute.pack: auto, and give --slots")
 
 
-def refuse_more_than_memory(size: int, what: str) -> None:
-    """Refuse what would drive the machine out of memory, where it would be killed without a word.
+def refuse_more_than_memory(size: int, name: str) -> None:
+    """Refuse arrays that do not fit into memory; the system would silently kill the process.
 
     Args:
         size: In bytes.
-        what: It is, in the plural.
+        name: Of the arrays, in the plural, for the message.
 
     Raises:
-        UserError: So much memory is not free.
+        UserError: The machine has less free memory.
     """
     import psutil
 
     free = psutil.virtual_memory().available
     if size > free:
-        raise UserError(f"{what} would take {size / 1e9:,.1f} GB, and there are {free / 1e9:,.1f} "
+        raise UserError(f"{name} would take {size / 1e9:,.1f} GB, and there are {free / 1e9:,.1f} "
                         f"GB of memory; ask for fewer")
 
 
 @lru_cache
 def _cpu() -> dict[str, str]:
-    """What Linux says of the first processor; nothing elsewhere."""
+    """Linux's description of the first processor; empty on other systems."""
     try:
         first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
         return {}
-    return {key.strip(): value.strip() for key, _, value in (
-        line.partition(":") for line in first.splitlines())}
+    fields = [line.partition(":") for line in first.splitlines()]
+    return {key.strip(): value.strip() for key, _, value in fields}

@@ -2,11 +2,11 @@
 
 A registered factory's signature is the schema of its arguments: keyword-only parameters with type
 annotations (`typing.Annotated` with `annotated_types` bounds where a range matters) and defaults.
-Nothing here, and nothing at the top of a module that registers something, imports torch: so `plan`
-knows every name and checks every argument in a fraction of a second.
+Neither this module nor the top of a module with registrations imports torch. So `plan` knows every
+name and checks every argument in a fraction of a second.
 
-A registry fills itself on its first look-up: from every module of its home in gan_bench, then from
-its entry-point group (`gan_bench.models`, `gan_bench.losses`, …) in all installed packages.
+The first look-up fills a registry: from every module of its home in gan_bench, then from its
+entry-point group (`gan_bench.models`, `gan_bench.losses`, …) in all installed packages.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ Reference = Literal["train", "test", "modes", "frequencies"] | None
 VIEWS = ("pixels", "discriminator", "coordinates")
 
 
-def _flags(facts: object, *names: str) -> None:
+def _require_booleans(facts: object, *names: str) -> None:
     """Refuse facts that are neither True nor False."""
     for name in names:
         if not isinstance(value := getattr(facts, name), bool):
             raise ValueError(f"{type(facts).__name__}: {name} is True or False, not {shown(value)}")
 
 
-def _functions(facts: object, *names: str) -> None:
+def _require_functions(facts: object, *names: str) -> None:
     """Refuse facts that cannot be called."""
     for name in names:
         if not callable(value := getattr(facts, name)):
             raise ValueError(f"{type(facts).__name__}: {name} is a function, not {shown(value)}")
 
 
-def _one_of(facts: object, name: str, *allowed: str | None) -> None:
-    """Refuse a fact that is none of the allowed values."""
+def _require_one_of(facts: object, name: str, *allowed: str | None) -> None:
+    """Refuse a fact whose value is not allowed."""
     if (value := getattr(facts, name)) not in allowed:
         raise ValueError(f"{type(facts).__name__}: {name} is one of "
                          f"{', '.join(map(repr, allowed))}, not {shown(value)}")
@@ -63,7 +63,7 @@ def _never(**arguments: object) -> bool:
 
 @dataclass(frozen=True)
 class NoFacts:
-    """Of kinds of which nothing needs to be stated."""
+    """The facts of a kind whose entries state nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +72,10 @@ class DatasetFacts:
 
     Attributes:
         describe: (data root, **arguments) → DataFacts, without torch and without reading the data.
-        modes: **arguments → the centres of the modes and their common standard deviation, where
-            they are part of the data's definition.
-        channel: The loaded data set → the grey data set that is the whole of its first channel,
-            where it is a stack of grey images.
+        modes: **arguments → the centres of the modes and their common standard deviation, if the
+            data's definition has modes.
+        channel: The loaded data set → the grey data set in its first channel, if it is a stack of
+            grey images.
     """
 
     describe: Callable[..., DataFacts]
@@ -84,11 +84,11 @@ class DatasetFacts:
 
     def __post_init__(self) -> None:
         """Refuse what is not a function."""
-        _functions(self, "describe")
+        _require_functions(self, "describe")
         if self.modes is not None:
-            _functions(self, "modes")
+            _require_functions(self, "modes")
         if self.channel is not None:
-            _functions(self, "channel")
+            _require_functions(self, "channel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class ModelFacts:
     """What a family of networks states.
 
     Attributes:
-        refuses: (shape, **arguments) → the reason why it cannot make such data, or None.
+        refuses: (shape, **arguments) → the reason why it cannot generate such data, or None.
         mixes: **arguments → whether D judges an example by the others of its batch, as batch norm
             does.
         zeros: **arguments → whether D begins with layers whose weights are all 0.
@@ -108,7 +108,7 @@ class ModelFacts:
 
     def __post_init__(self) -> None:
         """Refuse what is not a function."""
-        _functions(self, "refuses", "mixes", "zeros")
+        _require_functions(self, "refuses", "mixes", "zeros")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class LossFacts:
 
     Attributes:
         needs_real: Whether G's loss depends on logits of real examples.
-        one_term: Whether D's loss does not come apart into a real and a fake term.
+        one_term: Whether D's loss does not separate into a real and a fake term.
     """
 
     needs_real: bool = False
@@ -125,7 +125,7 @@ class LossFacts:
 
     def __post_init__(self) -> None:
         """Refuse what is neither True nor False."""
-        _flags(self, "needs_real", "one_term")
+        _require_booleans(self, "needs_real", "one_term")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ class PenaltyFacts:
     """What a penalty states.
 
     Attributes:
-        on_examples: Whether it needs a D that judges every example alone.
+        on_examples: Whether it needs a D that computes every example separately.
         term: Whether it is a term of D's loss.
         divides: Whether it divides weights by their norm.
     """
@@ -144,7 +144,7 @@ class PenaltyFacts:
 
     def __post_init__(self) -> None:
         """Refuse what is neither True nor False."""
-        _flags(self, "on_examples", "term", "divides")
+        _require_booleans(self, "on_examples", "term", "divides")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +168,11 @@ class MetricFacts:
 
     def __post_init__(self) -> None:
         """Refuse values that no metric can have, and facts that contradict each other."""
-        _one_of(self, "better", "lower", "higher", None)
-        _one_of(self, "reference", "train", "test", "modes", "frequencies", None)
-        _one_of(self, "picture", "nearest", None)
-        _flags(self, "held_out", "asked", "matched")
-        _functions(self, "refuses")
+        _require_one_of(self, "better", "lower", "higher", None)
+        _require_one_of(self, "reference", "train", "test", "modes", "frequencies", None)
+        _require_one_of(self, "picture", "nearest", None)
+        _require_booleans(self, "held_out", "asked", "matched")
+        _require_functions(self, "refuses")
         counts = {name: getattr(self, name) for name in
                   ("least", "least_per_class", "least_per_feature")}
         for name, count in counts.items():
@@ -190,7 +190,7 @@ class MetricFacts:
             raise ValueError(f"MetricFacts: {problem}")
 
     def _contradiction(self) -> str | None:
-        """Why these facts cannot be true of a metric together; None if they can."""
+        """Return why these facts contradict each other; None if they do not."""
         view, reference = self.extractor, self.reference
         examples = reference in ("train", "test")
         if view == "coordinates" and reference not in ("modes", None):
@@ -212,12 +212,13 @@ class MetricFacts:
 
 
 class PartError(UserError, ValueError):
-    """Names or arguments that a registry does not know, or values that it does not take.
+    """A registry does not know a name or an argument, or does not accept a value.
 
-    A ValueError too, so that pydantic reports it among a file's other errors.
+    It is a ValueError too, so that pydantic reports it with the other errors of a file.
 
     Attributes:
-        problems: (message, argument) for each; the argument is None where it is about the name.
+        problems: (message, argument) for each problem; the argument is None for a problem with the
+            name.
     """
 
     def __init__(self, *problems: tuple[str, str | None]) -> None:
@@ -239,12 +240,12 @@ class Part(BaseModel):
         return self.name
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """Return the hint that ends an error about an unknown word: the near ones, or all."""
-    near = get_close_matches(word[:60], known, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(repr(n) for n in near)}?"
-    return f"known: {', '.join(sorted(known))}"
+def nearest(word: str, names: list[str]) -> str:
+    """Return the hint that ends an error about an unknown word: similar names, or all names."""
+    similar = get_close_matches(word[:60], names, n=3, cutoff=0.5)
+    if similar:
+        return f"did you mean {' or '.join(map(repr, similar))}?"
+    return f"known: {', '.join(sorted(names))}"
 
 
 @dataclass(frozen=True)
@@ -260,13 +261,15 @@ class Entry(Generic[T, F]):
         """The keyword-only parameters of the factory as a closed, strict pydantic model."""
         parameters = [p for p in inspect.signature(self.factory).parameters.values()
                       if p.kind is p.KEYWORD_ONLY]
-        # Only theirs: what stands before them, and what is returned, may be a type of torch.
-        holder = type("Arguments", (), {"__annotations__": {p.name: p.annotation
-                                                            for p in parameters}})
+        # Only their annotations: those of other parameters and of the result may be torch's types.
+        annotations = {p.name: p.annotation for p in parameters}
+        holder = type("Arguments", (), {"__annotations__": annotations})
         names = inspect.unwrap(self.factory).__globals__
         hints = get_type_hints(holder, globalns=names, include_extras=True)
-        fields: dict[str, Any] = {
-            p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in parameters}
+        fields: dict[str, Any] = {}
+        for p in parameters:
+            default = ... if p.default is p.empty else p.default
+            fields[p.name] = hints[p.name], default
         config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
         return create_model(f"{self.name}_arguments", __config__=config, **fields)
 
@@ -280,15 +283,15 @@ class Registry(Generic[T, F]):
     """The named factories of one kind of part.
 
     Args:
-        kind: What an entry is, in the singular, for messages: `"model"`.
-        facts: The class of what an entry states: `MetricFacts`.
+        kind: The noun for an entry in messages, in the singular: `"model"`.
+        facts: The class of the facts that an entry states: `MetricFacts`.
         home: The package or module that holds the built-in entries:
             `"gan_bench.components.models"`.
         group: The entry-point group through which other packages add theirs: `"gan_bench.models"`.
 
     Attributes:
-        failed_plugins: The entry points that could not be loaded, each with the reason; nothing
-            that they registered here is kept.
+        failed_plugins: The entry points that could not be loaded, each with the reason; their
+            registrations are removed.
     """
 
     def __init__(self, kind: str, facts: type[F], home: str, group: str) -> None:
@@ -303,13 +306,13 @@ class Registry(Generic[T, F]):
     def register(
         self, name: str, facts: F | None = None, **keywords: Never
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """Register the decorated factory under `name`; `facts` are kept beside it.
+        """Register the decorated factory under `name`, with its `facts`.
 
-        They may be left out where each has a default.
+        The facts may be left out if each has a default.
 
         Raises:
-            ValueError: The name is taken, or cannot be part of a file's name; the facts are
-                missing, of another kind, or given as keywords.
+            ValueError: The name is taken, or cannot be part of a file's name; or the facts are
+                missing, of another kind, or passed as keywords.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise ValueError(f"{shown(name)} is no name for a {self.kind}: a letter or digit, then "
@@ -318,7 +321,7 @@ class Registry(Generic[T, F]):
 
         def add(factory: Callable[P, T]) -> Callable[P, T]:
             if not self._loaded and not factory.__module__.startswith("gan_bench."):
-                self._load_own()  # so that it is the newcomer whose name is taken
+                self._load_builtin()  # so that a plug-in cannot take a built-in name
             if name in self._entries:
                 raise ValueError(f"the {self.kind} {name!r} is registered twice")
             self._entries[name] = Entry(name, factory, stated)
@@ -327,7 +330,7 @@ class Registry(Generic[T, F]):
         return add
 
     def _stated(self, name: str, facts: F | None, keywords: list[str]) -> F:
-        """Return the facts of an entry, by default those that need no statement."""
+        """Return the facts of an entry: those that it states, or the defaults."""
         needed = [fact.name for fact in fields(self._facts)  # type: ignore[arg-type]
                   if fact.default is MISSING and fact.default_factory is MISSING]
         values = ", ".join(f"{fact}=…" for fact in keywords or needed)
@@ -349,7 +352,7 @@ class Registry(Generic[T, F]):
         """Return the entry called `name`.
 
         Raises:
-            PartError: There is none; the message gives the nearest names.
+            PartError: No entry has this name; the message lists similar names.
         """
         self._load()
         if name not in self._entries:
@@ -363,10 +366,11 @@ class Registry(Generic[T, F]):
         return [entry.name for entry in self]
 
     def parse(self, value: object) -> Part:
-        """Return the Part that `value` (a name, or a mapping with `name`) stands for.
+        """Return the Part that `value` describes: a name, or a mapping with `name`.
 
         Raises:
-            PartError: Unknown name, unknown argument, wrong type or value, missing argument.
+            PartError: The name or an argument is unknown, an argument is missing, or its type or
+                value is wrong.
         """
         if isinstance(value, Part):
             return value
@@ -381,23 +385,24 @@ class Registry(Generic[T, F]):
         try:
             checked = entry.schema.model_validate(args)
         except ValidationError as error:
-            raise PartError(*(self._problem(entry, found) for found in error.errors())) from None
+            problems = [self._problem(entry, details) for details in error.errors()]
+            raise PartError(*problems) from None
         return Part(name=entry.name, args=checked.model_dump(mode="json"))
 
-    def _problem(self, entry: Entry[T, F], found: ErrorDetails) -> tuple[str, str | None]:
-        """Return what pydantic found wrong with an argument in words, and which it was."""
-        argument = str(found["loc"][0]) if found["loc"] else None
-        known = list(entry.schema.model_fields)
-        if found["type"] == "extra_forbidden":
-            takes = nearest(str(argument), known) if known else "it takes none"
+    def _problem(self, entry: Entry[T, F], details: ErrorDetails) -> tuple[str, str | None]:
+        """Return the message for an error that pydantic reports, and the argument's name."""
+        argument = str(details["loc"][0]) if details["loc"] else None
+        accepted = list(entry.schema.model_fields)
+        if details["type"] == "extra_forbidden":
+            hint = nearest(str(argument), accepted) if accepted else "it takes none"
             unknown = f"{self.kind} {entry.name!r} has no argument {shown(argument)}"
-            return f"{unknown}; {takes}", argument
-        if found["type"] == "missing":
+            return f"{unknown}; {hint}", argument
+        if details["type"] == "missing":
             return f"{self.kind} {entry.name!r} needs the argument {argument!r}", None
-        return f"{found['msg']}, not {shown(found['input'])}", argument
+        return f"{details['msg']}, not {shown(details['input'])}", argument
 
     def build(self, part: Part, *args: object) -> T:
-        """Call the factory of `part` with `args` and the part's own arguments."""
+        """Call the factory of `part` with `args` and the part's arguments."""
         entry = self[part.name]
         checked = entry.schema.model_validate(part.args, strict=False)
         return entry.factory(*args, **{k: getattr(checked, k) for k in entry.schema.model_fields})
@@ -406,19 +411,19 @@ class Registry(Generic[T, F]):
         if self._loaded:
             return
         self._loaded = True
-        self._load_own()
+        self._load_builtin()
         for point in entry_points(group=self.group):
             before = set(self._entries)
             try:
                 point.load()
                 for name in self._entries.keys() - before:
-                    _ = self._entries[name].schema  # its annotations are somebody else's too
-            except (Exception, SystemExit) as error:  # name it, and go on without it
+                    _ = self._entries[name].schema  # third-party annotations may fail too
+            except (Exception, SystemExit) as error:  # report the plug-in, and continue without it
                 self.failed_plugins[point.name] = printable(one_line(error))
                 for name in self._entries.keys() - before:
                     del self._entries[name]
 
-    def _load_own(self) -> None:
+    def _load_builtin(self) -> None:
         home = importlib.import_module(self.home)
         for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
             importlib.import_module(f"{self.home}.{module.name}")
@@ -447,5 +452,5 @@ def scores_of(entry: MetricEntry) -> tuple[str, ...]:
 
 
 def scores() -> list[str]:
-    """Return the names of all scores that metrics give."""
+    """Return the names of the scores of all metrics."""
     return [name for entry in METRICS for name in scores_of(entry)]

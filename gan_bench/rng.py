@@ -1,9 +1,9 @@
-"""Every random number of a run comes from here.
+"""The source of every random number of a run.
 
-A number depends on (seed, stream, step) and on nothing else: not on what was drawn before, not on
-how often a run was interrupted, not on which runs go on beside it. So variants share their data
-order and latents seed by seed, and a resumed run needs no saved random state. (The idea is that of
-`set_random_seed` in NVlabs/edm2 and of `seed_hash` in facebookresearch/DomainBed.)
+A number depends only on (seed, stream, step): not on earlier draws, interruptions of the run, or
+other runs at the same time. So variants with the same seed share their data order and latents, and
+a resumed run needs no saved random state. (The idea comes from `set_random_seed` in NVlabs/edm2 and
+`seed_hash` in facebookresearch/DomainBed.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def derive(seed: int, stream: str, step: int = 0) -> int:
 
     Args:
         seed: The run's seed, as written in the experiment.
-        stream: What the numbers are for, e.g. `"latents"`; streams are independent of each other.
+        stream: The purpose of the numbers, e.g. `"latents"`; streams are independent of each other.
         step: The step (or epoch, or draw) within the stream.
     """
     digest = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()

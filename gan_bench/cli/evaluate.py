@@ -316,7 +316,7 @@ def _scorer(data_set: Part, names: Sequence[str], count: int, split: Side, root:
         if reason := entry.facts.refuses(facts):
             raise UserError(f"{entry.name} {reason}")
     cache = cache_of(root)
-    datasets.prepare(data_set, data_root, cache, say)
+    datasets.prepare_data(data_set, data_root, cache, say)
     data: Dataset = datasets.load(data_set, data_root, cache, device, facts=facts)
     return Scorer(entries, count, data_set, data, cache, say)
 

@@ -34,7 +34,7 @@ def retrain(data_set: Part, out: Path | None, root: Path, data_root: Path,
     if reason := refuses_unlabelled(data_facts(data_set, data_root)):
         raise UserError(f"the classifier of {data_set} {reason}")
     cache = cache_of(root)
-    datasets.prepare(data_set, data_root, cache, say)
+    datasets.prepare_data(data_set, data_root, cache, say)
     data = datasets.load(data_set, data_root, cache, "cpu")
     if out is not None and (out / entry_name(data)).exists():
         raise UserError(f"{out / entry_name(data)}: is there already; move it away first")

@@ -1,1 +1,1 @@
-"""What a YAML file can name: data, models, losses, penalties, optimizers."""
+"""Components that a YAML file can name: data, models, losses, penalties, optimizers."""

@@ -1,8 +1,8 @@
-"""Layers in the form in which they are computed soonest: PyTorch's functions and parameters.
+"""Faster forms of PyTorch's layers, with the same functions and parameters.
 
-Each is a subclass of the layer that it equals but for the order of its sums. oneDNN, by which
-PyTorch computes convolutions on a CPU, is several times slower than a product of matrices where
-there is one pixel, or where the images have one to three channels.
+Each is a subclass of the layer that it equals; only the order of the sums differs. oneDNN, which
+computes PyTorch's convolutions on a CPU, is several times slower than a product of matrices if
+there is one pixel, or if the images have one to three channels.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch.nn.functional import conv2d, conv_transpose2d, fold, linear
 class UpsampledConv2d(nn.Conv2d):
     """Nearest ×2 and a 3×3 convolution with a margin of 1: (N, C, H, W) → (N, D, 2H, 2W).
 
-    A pixel that is doubled is seen by up to two of the kernel's rows, and of its columns, at once;
-    so their weights are summed first, and a transposed 4×4 convolution of stride 2 does the rest:
-    4/9 of the products, and no doubled image in memory.
+    Up to two rows, and two columns, of the kernel read the same doubled pixel. So their weights are
+    summed first, and a transposed 4×4 convolution of stride 2 follows: it has 4/9 of the products,
+    and the doubled image is never in memory.
     """
 
     def __init__(self, before: int, after: int) -> None:
@@ -76,16 +76,16 @@ class DeconvToImage(nn.ConvTranspose2d):
 
 def _scattered(x: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, sides: torch.Size,
                ) -> Tensor:
-    """A transposed convolution with a margin of 1: each pixel's kernels, added where they overlap.
+    """A transposed convolution with a margin of 1: the sum of each pixel's kernels.
 
     Args:
         x: (N, C, H, W).
         kernel: (C, D, K, K).
         bias: (D,).
-        sides: Height and width of what is returned, (N, D, height, width).
+        sides: Height and width of the result, (N, D, height, width).
     """
     products = conv2d(x, kernel.flatten(1).t()[..., None, None])
-    # Under bfloat16 the products are rounded, and their sums need not be.
+    # Under bfloat16 the products are rounded, but their sums are not.
     image = fold(products.to(kernel.dtype).flatten(2), sides, kernel.shape[2:], padding=1,
                  stride=stride)
     return image if bias is None else image + bias[:, None, None]

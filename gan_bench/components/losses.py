@@ -1,8 +1,8 @@
 """Adversarial losses, as functions of logits.
 
-A registered factory takes the loss's own arguments and returns a `Loss`. What is a logarithm of a
-probability in the published formulas is written with softplus, so that it is exact and finite at
-logits of ±100 and beyond: log σ(x) = −softplus(−x), log(1 − σ(x)) = −softplus(x).
+A registered factory takes the loss's arguments and returns a `Loss`. Logarithms of probabilities in
+the published formulas are written with softplus, so that they are exact and finite at logits of
+±100 and beyond: log σ(x) = −softplus(−x), log(1 − σ(x)) = −softplus(x).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Smoothing = Annotated[float, Field(ge=0, lt=0.5)]
 
 @dataclass(frozen=True)
 class Loss:
-    """What D and G each minimise.
+    """The functions that D and G minimise.
 
     Attributes:
         discriminator: (real_logits, fake_logits) → its terms, scalars: (real term, fake term), or
-            the one term of a loss that does not come apart. How they are reduced to one loss (mean
-            or sum) is a setting of the run.
+            a single term if the loss does not separate. A setting of the run reduces them to one
+            loss (mean or sum).
         generator: (fake_logits, real_logits) → scalar. `real_logits` is None unless `needs_real`.
         needs_real: Whether G's loss compares fake with real examples.
-        boundary: The logit at which D takes an example for neither real nor fake.
+        boundary: The logit at which D calls an example neither real nor fake.
 
     Logits are (N,); terms are means over it.
     """
@@ -48,7 +48,7 @@ def saturating(*, label_smoothing: Smoothing = 0.0) -> Loss:
 
     Goodfellow et al. 2014, "Generative Adversarial Nets", equation 1. Its gradient for G vanishes
     where D is sure that a sample is fake. `label_smoothing` is one-sided (Salimans et al. 2016,
-    section 3.4): D's target for real examples is 1 less that.
+    section 3.4): D's target for real examples is 1 minus `label_smoothing`.
     """
     from torch.nn.functional import softplus
 
@@ -80,7 +80,7 @@ def kl(*, label_smoothing: Smoothing = 0.0) -> Loss:
 
 @LOSSES.register("lsgan")
 def lsgan(*, a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Loss:
-    """Least squares: D is to give b for real and a for fake examples, G wants c.
+    """Least squares: D's target is b for real and a for fake examples, G's target is c.
 
     Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation 2, with its factors
     of a half; the default labels are those of its equation 9. Its equation 8, which minimises the
@@ -116,12 +116,12 @@ def hinge() -> Loss:
 
 @LOSSES.register("relativistic_pairing", LossFacts(needs_real=True, one_term=True))
 def relativistic_pairing() -> Loss:
-    """RpGAN: the logit of a real example against that of the fake one beside it in the batch.
+    """RpGAN: the logit of a real example against that of the fake example in the same row.
 
     Jolicoeur-Martineau 2018, "The relativistic discriminator", section 4.1; with R1 and R2 the loss
     of Huang et al. 2024, "The GAN is dead; long live the GAN!", equation 2. With f = softplus, D
-    minimises the mean of f(fake − real) and G that of f(real − fake). It does not come apart into a
-    real and a fake term: `d_loss_reduction` changes nothing.
+    minimises the mean of f(fake − real) and G that of f(real − fake). It does not separate into a
+    real and a fake term, so `d_loss_reduction` has no effect.
     """
     from torch.nn.functional import softplus
 
@@ -138,8 +138,8 @@ def jeffreys() -> Loss:
 
     f(u) = (u − 1) log u. D minimises f*(fake) − real, G minimises −f*(fake) (Nowozin et al. 2016,
     "f-GAN", equation 4 and table 6), with the conjugate f*(t) = w + 1/w + t − 2 for
-    w = W(exp(1 − t)), Lambert's function, and f*′(t) = 1/w. f* grows as exp(t): from logits of
-    about 89 on it is infinite in float32, and the run has diverged.
+    w = W(exp(1 − t)), Lambert's function, and f*′(t) = 1/w. f* grows as exp(t): above logits of
+    about 89 it is infinite in float32, and the run has diverged.
     """
     conjugate = _jeffreys_conjugate()
     return Loss(lambda real, fake: (-real.mean(), conjugate(fake).mean()),
@@ -148,12 +148,12 @@ def jeffreys() -> Loss:
 
 @LOSSES.register("batch_jeffreys", LossFacts(needs_real=True, one_term=True))
 def batch_jeffreys() -> Loss:
-    """A misreading of Jeffreys found in tutorials: D's outputs of a batch as two distributions.
+    """A misreading of Jeffreys from tutorials: D's outputs of a batch as two distributions.
 
-    p and q are the softmax of the real and of the fake logits over the batch; D maximises, and G
-    minimises, Σ (p − q)(log p − log q). That depends on which examples happen to stand beside each
-    other, and a constant added to all logits changes nothing: neither network is told which of the
-    two is real. It is here so that its failure can be shown.
+    p and q are the softmax of the real and of the fake logits over the batch. D maximises
+    Σ (p − q)(log p − log q), and G minimises it. The sum depends on the chance order of the
+    examples in the batch, and a constant added to all logits does not change it, so neither network
+    learns which of the two is real. This loss exists to show that it fails.
     """
 
     def divergence(real: Tensor, fake: Tensor) -> Tensor:
@@ -168,15 +168,14 @@ def batch_jeffreys() -> Loss:
 
 
 def _cross_entropy(smoothing: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """D's two terms: −E log D(x) and −E log(1 − D(G(z))), the real target less than 1 if smoothed.
-    """
+    """D's two terms: −E log D(x) and −E log(1 − D(G(z))); smoothing lowers the real target."""
     from torch.nn.functional import softplus
 
     def terms(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        sure = softplus(-real).mean()
+        real_term = softplus(-real).mean()
         if smoothing:
-            sure = (1 - smoothing) * sure + smoothing * softplus(real).mean()
-        return sure, softplus(fake).mean()
+            real_term = (1 - smoothing) * real_term + smoothing * softplus(real).mean()
+        return real_term, softplus(fake).mean()
 
     return terms
 
@@ -189,8 +188,8 @@ def _jeffreys_conjugate() -> Callable[[Tensor], Tensor]:
     class Conjugate(torch.autograd.Function):
         @staticmethod
         def forward(ctx: torch.autograd.function.FunctionCtx, t: Tensor) -> Tensor:
-            # w = W(exp(y)) solves w + log w = y; Newton's method for x = log w, which converges
-            # from above, for exp(x) + x is convex. No exponential of y itself, which overflows.
+            # w = W(exp(y)) solves w + log w = y, by Newton's method for x = log w. It converges
+            # from above, because exp(x) + x is convex, and avoids exp(y), which overflows.
             y = 1 - t
             x = torch.where(y > 1, y.clamp(min=1).log(), y)
             for _ in range(8):

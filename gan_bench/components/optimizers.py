@@ -1,8 +1,8 @@
 """Optimizers and their learning-rate schedules.
 
-A registered factory takes the parameters and the optimizer's arguments. The schedule is an
-argument of every one of them, and `rate` gives its value at a step from the step alone, so that a
-resumed run needs no scheduler state.
+A registered factory takes the parameters and the optimizer's arguments. Each optimizer has the
+schedule as an argument. `rate` computes the learning rate from the step alone, so a resumed run
+needs no scheduler state.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def build_optimizer(part: Part, parameters: Iterable[nn.Parameter], *, captured:
     """Return the optimizer that `part` describes, over `parameters`.
 
     Args:
-        captured: Whether its steps may become part of a CUDA graph, which reads the learning rate
-            from the device.
+        captured: Whether a CUDA graph may capture its steps; the graph reads the learning rate from
+            the device.
     """
     optimizer: torch.optim.Optimizer = OPTIMIZERS.build(part, list(parameters))
     if captured:
@@ -79,7 +79,7 @@ def build_optimizer(part: Part, parameters: Iterable[nn.Parameter], *, captured:
 
 
 def set_rate(group: dict[str, Any], value: float) -> None:
-    """Set the learning rate of a group, in place where it lies on the device."""
+    """Set the learning rate of a group; in place if it lies on the device."""
     import torch
 
     if isinstance(group["lr"], torch.Tensor):

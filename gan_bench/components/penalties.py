@@ -1,11 +1,11 @@
-"""What keeps D in bounds: gradient penalties, and constraints on its weights or inputs.
+"""Regularisation of D: gradient penalties, and constraints on its weights or inputs.
 
-A registered factory takes its own arguments and returns a `Penalty`. A run names as many as it
-likes, and each does its part of D's update. Norms of gradients are of single examples, over all of
-an example's values; a D with batch norm mixes the examples of a batch, and is refused.
+A registered factory takes its arguments and returns a `Penalty`. A run names any number of
+penalties, and each acts on D's updates. A gradient norm is that of a single example, over all of
+its values. A D with batch norm mixes the examples of a batch, so it is refused.
 
-Its `PenaltyFacts`: `on_examples`, whether it needs a D that judges every example alone; `term`,
-whether it is a term of D's loss (its argument `every`, if it has one, is then that of the
+Its `PenaltyFacts`: `on_examples`, whether it needs a D that computes every example separately;
+`term`, whether it is a term of D's loss (its argument `every`, if it has one, is then that of the
 `Penalty`); `divides`, whether it divides weights by their norm.
 """
 
@@ -30,19 +30,19 @@ Every = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class Penalty:
-    """What a penalty or constraint does; each part may be missing.
+    """The functions of a penalty or constraint; each may be None.
 
     Attributes:
         term: (D, real, fake, draws) → scalar that is added to D's loss. `real` and `fake` are
             (N, …) in the range of the data, without gradient; `draws` is the generator of random
             numbers for this step.
-        every: Add the term at every so many steps only, that many times as large (lazy
+        every: Add the term only at each `every`-th step, `every` times as large (lazy
             regularisation, Karras et al. 2020, "Analyzing and improving the image quality of
             StyleGAN", appendix B).
-        build: Changes D's layers, once, after its weights have been drawn.
+        build: Changes D's layers, once, after its weights are drawn.
         after: Changes D's weights after each of its updates.
-        noise: (examples, draws, share of the training that is done, 0..1) → what D is shown
-            instead, real or generated.
+        noise: (examples, draws, share of the steps that are done, 0..1) → the examples that D
+            sees instead, real or generated.
     """
 
     term: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, torch.Generator],
@@ -75,11 +75,11 @@ def r2(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
 @PENALTIES.register("gradient_penalty", PenaltyFacts(on_examples=True, term=True))
 def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: bool = False,
                      every: Every = 1) -> Penalty:
-    """WGAN-GP: D's gradient norm is to be `target` between real and generated examples.
+    """WGAN-GP: draw D's gradient norm between real and generated examples to `target`.
 
     Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3 and algorithm 1: at
-    ε x + (1 − ε) G(z), ε uniform in 0..1 and another one for each example. `one_sided` penalises
-    norms above the target alone (section 4 there; Petzka et al. 2018, WGAN-LP).
+    ε x + (1 − ε) G(z), with a new ε, uniform in 0..1, for each example. `one_sided` penalises only
+    norms above the target (section 4 there; Petzka et al. 2018, WGAN-LP).
     """
     import torch
 
@@ -95,13 +95,13 @@ def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: 
 @PENALTIES.register("dragan", PenaltyFacts(on_examples=True, term=True))
 def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
            noise: Literal["uniform", "gaussian"] = "uniform", every: Every = 1) -> Penalty:
-    """DRAGAN: D's gradient norm is to be `target` around real examples.
+    """DRAGAN: draw D's gradient norm around real examples to `target`.
 
-    Kodali et al. 2017, "On convergence and stability of GANs". What lies around them differs by
-    source: `uniform` is their published code, x + α · scale · sd · u, where u is uniform in 0..1,
-    another one for each value, α too, another one for each example, and sd that of all values of
-    the batch; `gaussian` is the paper, x + δ with δ normal and of standard deviation `scale`.
-    (Codes that move towards generated examples compute neither.)
+    Kodali et al. 2017, "On convergence and stability of GANs". The sources differ in the noise.
+    `uniform` is the published code, x + α · scale · sd · u: u is uniform in 0..1 for each value,
+    α is uniform in 0..1 for each example, and sd is the standard deviation of all values of the
+    batch. `gaussian` is the paper, x + δ, with δ normal and of standard deviation `scale`.
+    (Code that moves towards generated examples computes neither.)
     """
     import torch
 
@@ -142,7 +142,7 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
     by power iteration: `iterations` of them in each forward pass in training mode.
 
     Raises:
-        UserError: When built: the model's D has such a constraint of its own.
+        UserError: In `build`: the model's D already has a constraint on its weights.
     """
 
     def build(discriminator: nn.Module) -> None:
@@ -153,11 +153,11 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
         for layer in list(discriminator.modules()):
             if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
                 if is_parametrized(layer, "weight"):
-                    raise UserError("spectral_norm: the weights of this model's D are "
-                                    "constrained already; leave it out")
+                    raise UserError("spectral_norm: this model already constrains the weights of "
+                                    "D; leave spectral_norm out")
                 nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=iterations)
                 norm: Any = cast(Any, layer.parametrizations).weight[-1]
-                # CUDA's autocast would compute the singular value in bfloat16, the CPU's does not.
+                # CUDA's autocast would compute the singular value in bfloat16; the CPU's would not.
                 norm.forward = torch.autocast("cuda", enabled=False)(norm.forward)
 
     return Penalty(build=build)
@@ -166,10 +166,11 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
 @PENALTIES.register("instance_noise", PenaltyFacts(on_examples=False, term=False))
 def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=1)] = 1.0,
                    ) -> Penalty:
-    """Show D all examples with Gaussian noise, which fades linearly.
+    """Add Gaussian noise to all examples that D sees; the noise fades linearly.
 
     Sønderby et al. 2017, "Amortised MAP inference for image super-resolution", section 3.4;
-    Arjovsky and Bottou 2017. From `std` at the start to none after the share `until` of the steps.
+    Arjovsky and Bottou 2017. Its standard deviation falls from `std` at the start to 0 after the
+    share `until` of the steps.
     """
     import torch
 
@@ -182,11 +183,11 @@ def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=
 
 
 def _squares(discriminator: Callable[[Tensor], Tensor], examples: Tensor) -> Tensor:
-    """The squared norm of D's gradient at each example, (N,), to be differentiated further."""
+    """The squared norm of D's gradient at each example, (N,), with a graph for its gradient."""
     import torch
 
     at = examples.detach().requires_grad_()
-    # Of the sum, which is each example's own where D does not mix them.
+    # The gradient of the sum is that of each example, because D does not mix examples.
     (gradient,) = torch.autograd.grad(discriminator(at).sum(), at, create_graph=True)
     return gradient.flatten(1).square().sum(1)
 
@@ -195,7 +196,9 @@ def _distance(discriminator: Callable[[Tensor], Tensor], examples: Tensor, targe
               one_sided: bool) -> Tensor:
     """The mean squared distance of the gradients' norms from the target."""
     squares = _squares(discriminator, examples)
-    # The norm's own derivative is infinite at 0, as where all of D's ReLUs are off.
+    # The derivative of the norm is infinite at 0, for example where all of D's ReLUs are off.
     tiny = 1e-24 if squares.dtype.itemsize > 4 else 1e-12
     excess = (squares + tiny).sqrt() - target
-    return (excess.clamp(min=0) if one_sided else excess).square().mean()
+    if one_sided:
+        excess = excess.clamp(min=0)
+    return excess.square().mean()

@@ -1,4 +1,4 @@
-"""The Evaluator: what a generator makes of a run's latents, measured; training never notices."""
+"""The Evaluator measures a generator on a run's latents and leaves the training as it was."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Say
 from gan_bench.evaluation.features.repeatable import plain_float32
 from gan_bench.evaluation.metrics.conditional import check_real_classes
-from gan_bench.evaluation.metrics.nearest import nearest
+from gan_bench.evaluation.metrics.nearest import nearest_rows
 from gan_bench.evaluation.sample_grid import pair_picture
 from gan_bench.evaluation.scorer import BATCH, Scorer, extractors_of, references_of
 from gan_bench.journal.names import AGAIN, CLASS, DURING, FINAL
@@ -28,18 +28,18 @@ from gan_bench.registry import LOSSES, METRICS
 STREAM = "evaluation"
 
 
-def prepare(metrics: list[str], data: Dataset, cache: Path, say: Say) -> None:
-    """Make ready, once and before any training, what the metrics need: extractors and references.
+def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) -> None:
+    """Prepare the extractors and reference features of the metrics, once, before any training.
 
     Args:
         metrics: Names of registered metrics.
         data: The data set, on the device that the runs will use.
         cache: Where trained extractors and reference features are kept.
-        say: Is told what takes long.
+        say: Receives a line before each slow step.
 
     Raises:
-        UserError: A metric cannot measure this data, or a class of it; an extractor's weights are
-            not to be had, or it misses the data's gate; the cache cannot be written.
+        UserError: A metric cannot measure this data, or one of its classes; an extractor's weights
+            are unavailable, or it misses the data's gate; the cache cannot be written.
     """
     entries = [METRICS[name] for name in metrics]
     for entry in entries:
@@ -60,34 +60,35 @@ def generate(generator: nn.Module, latents: Tensor, device: str) -> Tensor:
     """
     samples = []
     for batch in torch.split(latents, BATCH):
-        made = generator(batch.to(device)).float()
-        if not made.isfinite().all():
+        generated = generator(batch.to(device)).float()
+        if not generated.isfinite().all():
             raise FloatingPointError("the generator makes samples that are not finite")
-        samples.append(to_uint8(made) if made.dim() == 4 else made)
+        is_image = generated.dim() == 4
+        samples.append(to_uint8(generated) if is_image else generated)
     return torch.cat(samples)
 
 
 def nearest_picture(samples: Tensor, data: Dataset) -> bytes:
     """Return a PNG of generated images, each with its nearest training image on its right.
 
-    Nearest in pixels, as the metrics that ask for the picture measure it.
+    The distance is in pixels, as in the metrics that ask for the picture.
 
     Args:
         samples: (N, C, H, W) in [-1, 1], on the CPU.
         data: A data set of images.
     """
-    made, train = to_uint8(samples), data.train.images.cpu()
+    generated, train = to_uint8(samples), data.train.images.cpu()
     with threadpool_limits(torch.get_num_threads(), user_api="blas"):
-        index, _ = nearest(made.flatten(1).numpy(), train.flatten(1).numpy())
-    return pair_picture(made, train[torch.from_numpy(index)])
+        index, _ = nearest_rows(generated.flatten(1).numpy(), train.flatten(1).numpy())
+    return pair_picture(generated, train[torch.from_numpy(index)])
 
 
 @contextmanager
 def undisturbed(*networks: nn.Module, seed: int) -> Iterator[None]:
-    """Put the networks in eval mode, without gradients; leave everything as it was found.
+    """Put the networks in eval mode, without gradients; restore their state afterwards.
 
-    Everything: the mode of every layer, all buffers, and torch's global random state, which starts
-    from `seed` within, for networks that draw noise of their own.
+    That state is the mode of every layer, all buffers, and torch's global random state. Inside the
+    block the random state starts from `seed`, for networks that draw noise themselves.
     """
     layers = [(layer, layer.training) for network in networks for layer in network.modules()]
     buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
@@ -117,20 +118,19 @@ class Evaluator:
     Attributes:
         protocol: How each score is measured, by its name: extractor and the hash of its weights,
             data set, numbers of generated and real examples, split, weights of G, quantisation,
-            latents.
-            The same for all seeds of a variant.
+            latents. It is the same for all seeds of a variant.
     """
 
     def __init__(self, spec: RunSpec, data: Dataset, cache: Path, device: str,
                  plan: EvaluateSpec | None = None) -> None:
-        """Load what `prepare` has made.
+        """Load what `prepare_metrics` has prepared.
 
         Args:
             plan: The measurement after the last step, `spec.evaluate.final`, whose scores are
                 named `final/<name>`; by default the one during training.
 
         Raises:
-            UserError: As `prepare`, where something was not prepared.
+            UserError: As `prepare_metrics`, if something is not prepared yet.
         """
         self._spec, self._device = spec, device
         self._prefix, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
@@ -141,35 +141,41 @@ class Evaluator:
         metrics = [METRICS[name] for name in plan.metrics]
         self._scorer = Scorer(metrics, plan.samples, spec.dataset, data, cache)
         if spec.condition != "none":
-            for k in range(self._sets):  # those of further sets are asked for at the very end
+            for k in range(self._sets):  # the further sets are generated at the very end only
                 self._scorer.check_labels(labels_of(spec, latents(spec, plan.samples,
                                                                   self._train_labels, k)))
         self.protocol = {self._prefix + name: protocol
                          for name, protocol in self._scorer.protocol(**provenance(spec)).items()}
 
     def __call__(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
-        """Return the scores as `eval/<name>`, or `final/…`; networks and random state stay as is.
+        """Return the scores as `eval/<name>` or `final/<name>`.
 
-        What metrics say of single classes is beside them as `class/<name>/<label>`, or
-        `class/final/…`: it has another prefix, for it is no score that variants are compared by.
+        Scores of single classes are added as `class/<name>/<label>`, or `class/final/…`. They have
+        another prefix, because variants are not compared by them. The networks and the random state
+        do not change.
 
         Args:
             generator: (n, latent_dim) float32 → (n, C, H, W) in [-1, 1], or (n, D).
             discriminator: Such examples → logits (n,) or (n, 1).
 
         Raises:
-            FloatingPointError: The generator or an extractor made something that is not finite.
+            FloatingPointError: A sample or a feature is not finite.
         """
         scores = self._measure(generator, discriminator, self._latents)
-        of_class = CLASS if self._prefix == DURING else CLASS + FINAL
-        return {of_class + name.removeprefix(CLASS) if name.startswith(CLASS)
-                else self._prefix + name: value for name, value in scores.items()}
+        class_prefix = CLASS if self._prefix == DURING else CLASS + FINAL
+        prefixed = {}
+        for name, value in scores.items():
+            if name.startswith(CLASS):
+                prefixed[class_prefix + name.removeprefix(CLASS)] = value
+            else:
+                prefixed[self._prefix + name] = value
+        return prefixed
 
     def again(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
         """Return the scores on the run's further sets of latents, as `again/<set>/<name>`.
 
-        They tell how much of the scatter between runs comes of the samples alone
-        (`compare.noise`). Otherwise as `__call__`.
+        They show how much of the scatter between runs comes from the samples alone
+        (`compare.stats.noise`). The rest is as in `__call__`.
         """
         scores: dict[str, float] = {}
         for k in range(1, self._sets):
@@ -191,10 +197,13 @@ class Evaluator:
 
 
 def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int = 0) -> Tensor:
-    """Return the latents (count, latent_dim) that a run is measured with: of its sets, this one.
+    """Return one set of the latents (count, latent_dim) that a run is measured with.
 
-    Those of a conditional run are (count, latent_dim + classes): behind the latents stand labels,
-    one-hot, drawn from those of the training examples.
+    The latents of a conditional run are (count, latent_dim + classes): one-hot labels follow the
+    latents. They are drawn from the labels of the training examples.
+
+    Args:
+        number: Which set; the first is 0.
     """
     stream = f"{STREAM}, set {number}" if number else STREAM
     drawn = torch.randn(count, int(spec.model.args["latent_dim"]),
@@ -208,14 +217,14 @@ def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int 
 
 
 def labels_of(spec: RunSpec, latents: Tensor) -> Tensor | None:
-    """Return the label, (N,) int64, that each of a run's latents asks for; None where none do."""
+    """Return the label, (N,) int64, that each latent of a run asks for; None if unconditional."""
     if spec.condition == "none":
         return None
     return latents[:, -spec.data.classes:].argmax(dim=1)
 
 
 def provenance(spec: RunSpec) -> dict[str, object]:
-    """Return what a protocol says of where a run's samples come from."""
+    """Return the part of a protocol that says where a run's samples come from."""
     return {"generator": "ema" if spec.ema else "raw",
             "quantisation": "uint8(x * 127.5 + 128)" if spec.data.is_image else None,
             "latents": f"the run's seed, stream {STREAM}"}

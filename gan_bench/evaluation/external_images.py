@@ -1,9 +1,9 @@
-"""Images that something else generated: a folder, an archive or an array, read as they are.
+"""Images that another program generated: a folder, an archive or an array.
 
-Nothing is converted in silence. Another size is refused unless resizing is asked for; colour
-counts as grey only where the three channels are equal; floats must lie in -1..1 or 0..1, for a
-batch stretched by its own minimum and maximum is another batch. 16 bits, transparency and further
-frames are refused.
+Nothing is converted silently. Another size is refused unless the user asks for resizing. Colour
+counts as grey only if the three channels are equal. Floats must lie in -1..1 or 0..1: a batch
+that is stretched by its minimum and maximum is another batch. Images with 16 bits a channel,
+transparency or several frames are refused.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from gan_bench.errors import UserError, one_line, printable
 from gan_bench.evaluation.features.base import evenly
 
 ARRAYS = (".npz", ".npy")
-OVERSHOOT = 0.1  # how far below 0 a filter may push images that are meant to lie in 0..1
-NAMES = ("images", "vectors", "arr_0")  # what arrays in a .npz are called, the likeliest first
+OVERSHOOT = 0.1  # how far below 0 a filter may push images whose range is 0..1
+NAMES = ("images", "vectors", "arr_0")  # of arrays in a .npz, the likeliest first
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Given:
+class ExternalSamples:
     """Examples to be measured.
 
     Attributes:
         samples: (N, C, H, W) uint8, or (N, D) float32.
         quantisation: How they became uint8; None for vectors.
-        resized: From which size and how; None where they had the right one.
+        resized: From which size and how; None if they had the right size.
     """
 
     samples: Tensor
@@ -50,23 +50,22 @@ class Given:
 
 
 class _Refused(ValueError):
-    """What is wrong with an image and what to do, as the end of a line that starts with its name.
-    """
+    """Says what is wrong with an image and what to do; the image's name goes before it."""
 
 
-def read_images(path: Path, shape: Shape, count: int | None, resizing: bool) -> Given:
-    """Read `count` examples of the given shape, evenly spread over what there is; None: all.
+def read_images(path: Path, shape: Shape, count: int | None, resizing: bool) -> ExternalSamples:
+    """Read `count` examples of the shape, evenly spread over all of them; None reads all.
 
     Args:
         path: A folder, .tar or .zip of image files, in the order of their names; or a .npz or .npy
             of (N, H, W, C), (N, C, H, W) or (N, H, W), or of (N, D) vectors.
         shape: (C, H, W) with H = W, or (D,).
-        count: How many, at least 2.
+        count: Number of examples, at least 2.
         resizing: Whether other sizes are resampled (the centred square, bilinear) or refused.
 
     Raises:
-        UserError: It is not there or broken, holds too few, or something is of another size,
-            number of channels, type or range.
+        UserError: The path is missing or broken or holds too few examples, or an example has
+            another size, number of channels, type or range.
     """
     if path.suffix.lower() in ARRAYS:
         return _from_array(_load(path), path, shape, count, resizing)
@@ -78,7 +77,7 @@ def read_images(path: Path, shape: Shape, count: int | None, resizing: bool) -> 
     return _from_files(path, shape, count, resizing)
 
 
-def _from_files(path: Path, shape: Shape, count: int | None, resizing: bool) -> Given:
+def _from_files(path: Path, shape: Shape, count: int | None, resizing: bool) -> ExternalSamples:
     names = sorted(name for name in sizes(path) if is_image(name))
     if not names:
         raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)})")
@@ -99,22 +98,22 @@ def _from_files(path: Path, shape: Shape, count: int | None, resizing: bool) -> 
                 images[rows[name]] = _channels(_array(image)[None], shape[0])[0]
             except _Refused as error:
                 raise UserError(f"{path}/{name}: {error}") from None
-            except Exception as error:  # PIL's decoders raise all sorts of things at broken files
+            except Exception as error:  # PIL's decoders raise many types at broken files
                 raise UserError(f"{path}/{name}: cannot be decoded ({one_line(error)}); save it "
-                                f"anew, or leave it out") from None
+                                f"again, or leave it out") from None
     resized = f"bilinear, centred square, from {_listed(others)}" if others else None
-    return Given(torch.from_numpy(images), "8 bits, as given", resized)
+    return ExternalSamples(torch.from_numpy(images), "8 bits, as given", resized)
 
 
 def _decode(content: bytes) -> Image.Image:
     try:
         opened = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        raise _Refused("the content is of no known image format; save it anew, or leave it out"
+        raise _Refused("the content has no known image format; save it again, or leave it out"
                        ) from None
     if getattr(opened, "n_frames", 1) > 1:
         raise _Refused("holds several frames; save each as an image of its own")
-    if is_deep(content):  # in colour Pillow drops the lower 8 bits without a word
+    if is_deep(content):  # in colour Pillow drops the lower 8 bits silently
         raise _Refused("has 16 bits a channel; save it as 8-bit grey or RGB")
     image: Image.Image = ImageOps.exif_transpose(opened)
     if "transparency" in image.info:
@@ -124,7 +123,7 @@ def _decode(content: bytes) -> Image.Image:
     if image.mode == "1":
         image = image.convert("L")
     if image.mode not in ("L", "RGB"):
-        raise _Refused(f"is of Pillow's mode {image.mode}; save it as 8-bit grey or RGB, without "
+        raise _Refused(f"has Pillow's mode {image.mode}; save it as 8-bit grey or RGB, without "
                        f"transparency")
     return image
 
@@ -135,7 +134,7 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    """The array of a .npy, or that of a .npz that is called one of NAMES, or the only one."""
+    """The array of a .npy; or of a .npz the array with one of NAMES, or the only one."""
     try:
         if path.suffix.lower() == ".npy":
             _check_fits(path, path.stat().st_size)
@@ -148,28 +147,33 @@ def _load(path: Path) -> NDArray[Any]:
                 raise UserError(f"{path}: which array? it holds {', '.join(loaded.files) or 'none'}"
                                 f"; call the right one `images`")
             name = name or loaded.files[0]
-            inside = loaded.zip.namelist()
-            size = loaded.zip.getinfo(name if name in inside else f"{name}.npy").file_size
+            member = name if name in loaded.zip.namelist() else f"{name}.npy"
+            size = loaded.zip.getinfo(member).file_size
             check_unpacked(path, size)
             _check_fits(path, size)
             array = loaded[name]
-            if not isinstance(array, np.ndarray):  # numpy gives a file of another kind as it is
-                raise ValueError(f"what it calls {name} is no array")
+            if not isinstance(array, np.ndarray):  # numpy returns the bytes of any other file
+                raise ValueError(f"its member {name} is not an array")
             return array
     except UserError:
         raise
-    except Exception as error:  # numpy and zipfile raise all sorts of things at broken files
-        why = (error.strerror if isinstance(error, OSError) and error.strerror else
-               printable(" ".join(str(error).split())) or type(error).__name__)
-        if "allow_pickle" in why:  # which is no advice for a file that somebody else made
-            why = "it is no array of numbers"
-        raise UserError(f"{path}: cannot be read as an array: {why}; save it anew, with numpy.save "
-                        f"or numpy.savez") from None
+    except Exception as error:  # numpy and zipfile raise many types at broken files
+        raise UserError(f"{path}: cannot be read as an array: {_reason(error)}; save it again, "
+                        f"with numpy.save or numpy.savez") from None
+
+
+def _reason(error: Exception) -> str:
+    """Why numpy could not read a file, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = printable(" ".join(str(error).split()))
+    if "allow_pickle" in text:  # bad advice for a third-party file
+        return "it is not an array of numbers"
+    return text or type(error).__name__
 
 
 def _check_fits(path: Path, size: int) -> None:
-    """Refuse what would drive the machine out of memory: read whole, and as much again made of it.
-    """
+    """Refuse an array that does not fit into memory twice: as it is read, and as converted."""
     free = psutil.virtual_memory().available
     if size > free / 2:
         raise UserError(f"{path}: its array has {size / 1e9:,.1f} GB, and there are "
@@ -177,7 +181,7 @@ def _check_fits(path: Path, size: int) -> None:
 
 
 def _from_array(array: NDArray[Any], path: Path, shape: Shape, count: int | None,
-                resizing: bool) -> Given:
+                resizing: bool) -> ExternalSamples:
     try:
         if len(shape) == 1:
             if array.ndim != 2:  # a single number has no length
@@ -189,7 +193,7 @@ def _from_array(array: NDArray[Any], path: Path, shape: Shape, count: int | None
             raise ValueError(f"has the shape {array.shape}; expected (N, H, W, C), (N, C, H, W) or "
                              f"(N, H, W), with 1 or 3 channels")
         if 0 in array.shape[1:]:
-            raise ValueError(f"has the shape {array.shape}, and so no pixels; expected images of "
+            raise ValueError(f"has the shape {array.shape}, without pixels; expected images of "
                              f"{shape[1]}×{shape[2]}")
         if array.shape[1] not in (1, 3):
             array = array.transpose(0, 3, 1, 2)
@@ -198,24 +202,24 @@ def _from_array(array: NDArray[Any], path: Path, shape: Shape, count: int | None
         levels = np.ascontiguousarray(_channels(levels, shape[0]))
         height, width = levels.shape[2:]
         if (height, width) == shape[1:]:
-            return Given(torch.from_numpy(levels), quantisation)
+            return ExternalSamples(torch.from_numpy(levels), quantisation)
         if not resizing or height != width:
             raise ValueError(_wrong_size(height, width, shape))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
-    return Given(torch.from_numpy(resize(levels, shape[1])), quantisation,
+    return ExternalSamples(torch.from_numpy(resize(levels, shape[1])), quantisation,
                  f"bilinear, from {height}×{width}")
 
 
-def _vectors(array: NDArray[Any], shape: Shape) -> Given:
+def _vectors(array: NDArray[Any], shape: Shape) -> ExternalSamples:
     if array.shape[1:] != shape or array.dtype.kind != "f":
         raise ValueError(_no_vectors(array, shape))
     with np.errstate(over="ignore"):
         points = array.astype(np.float32)
     if not np.isfinite(points).all():
-        raise ValueError("holds values that are not finite, or too large for float32; check what "
-                         "made them")
-    return Given(torch.from_numpy(points), None)
+        raise ValueError("holds values that are not finite, or too large for float32; check the "
+                         "program that wrote them")
+    return ExternalSamples(torch.from_numpy(points), None)
 
 
 def _no_vectors(array: NDArray[Any], shape: Shape) -> str:
@@ -223,22 +227,22 @@ def _no_vectors(array: NDArray[Any], shape: Shape) -> str:
 
 
 def _levels(array: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
-    """The array as uint8, and how it became so: floats are taken by the range they lie in."""
+    """The array as uint8, and how it became uint8: the range of floats decides."""
     if array.dtype == np.uint8:
         if array.max() == 1:
-            raise ValueError("holds uint8 of 0 and 1 alone; expected levels 0..255")
+            raise ValueError("holds only the levels 0 and 1; expected uint8 in 0..255")
         return array, "8 bits, as given"
     expected = "expected uint8 in 0..255, or floats in -1..1 or in 0..1"
     if array.dtype.kind != "f":
         raise ValueError(f"holds {array.dtype}; {expected}")
-    # By way of text: the shortest that tells a float32 from its neighbours.
+    # Through text, the shortest that identifies a float32: so 0.1 stays 0.1 in messages.
     low, high = float(str(array.min())), float(str(array.max()))
     if not -1 <= low <= high <= 1:  # NaN fails this too
         raise ValueError(f"holds floats from {low:.12g} to {high:.12g}; {expected}")
     if -OVERSHOOT < low < 0:
-        raise ValueError(f"holds floats from {low:.12g} to {high:.12g}: those in 0..1 have none "
-                         f"below 0, and those in -1..1 have darker ones; clip them to 0..1, or "
-                         f"give uint8")
+        raise ValueError(f"holds floats from {low:.12g} to {high:.12g}: images in 0..1 have no "
+                         f"value below 0, and images in -1..1 have darker ones; clip them to "
+                         f"0..1, or give uint8")
     floats = torch.from_numpy(array.astype(np.float32))
     if low < 0:
         return to_uint8(floats).numpy(), "uint8(x * 127.5 + 128)"
@@ -246,15 +250,14 @@ def _levels(array: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
 
 
 def _channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """The images (N, c, H, W) with as many channels as the data set's, where that loses nothing."""
+    """The images (N, c, H, W) with the data set's number of channels, if that loses nothing."""
     if images.shape[1] == channels:
         return images
     if channels == 1 and (images == images[:, :1]).all():
         return images[:, :1]
     kinds = {1: "grey", 3: "colour"}
     raise _Refused(f"is {kinds[images.shape[1]]}, and the data set's images are "
-                   f"{kinds[channels]}; convert one to the other yourself, or name another "
-                   f"--data-set")
+                   f"{kinds[channels]}; convert the images, or name another --data-set")
 
 
 def _wrong_size(height: int, width: int, shape: Shape) -> str:
@@ -262,15 +265,15 @@ def _wrong_size(height: int, width: int, shape: Shape) -> str:
             f"choose its image_size, or give --resize")
 
 
-def _spread(found: int, count: int | None, path: Path) -> list[int]:
-    """Which of `found` examples to take: a part of a set that is sorted by class is no sample."""
-    wanted = found if count is None else count
-    if found < max(wanted, 2):
-        raise UserError(f"{path}: holds {found:,} examples, and {max(wanted, 2):,} are needed; "
+def _spread(total: int, count: int | None, path: Path) -> list[int]:
+    """Which of `total` examples to take: the first ones may all be of the same class."""
+    count = total if count is None else count
+    if total < max(count, 2):
+        raise UserError(f"{path}: holds {total:,} examples, and {max(count, 2):,} are needed; "
                         f"give more, or a smaller --samples")
-    return evenly(found, wanted)
+    return evenly(total, count)
 
 
 def _listed(sizes: set[tuple[int, int]]) -> str:
-    some = sorted(f"{height}×{width}" for width, height in sizes)
-    return ", ".join(some[:3]) + (", …" if len(some) > 3 else "")
+    texts = sorted(f"{height}×{width}" for width, height in sizes)
+    return ", ".join(texts[:3]) + (", …" if len(texts) > 3 else "")

@@ -2,8 +2,8 @@
 
 A protocol is what `scorer.Scorer` records beside each score: the extractor and the hash of its
 weights, how many generated examples, which real ones and how many, raw or averaged weights of G,
-how the samples were quantised, which latents. FID moves by 10% with things that no table shows; so
-two scores of different protocols are not set side by side.
+how the samples were quantised, which latents. FID moves by 10% with things that no table shows.
+So scores of different protocols are not compared.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 Protocol = Mapping[str, Any]
 
 
-def differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),
-                ) -> dict[str, tuple[Any, Any]]:
+def protocol_differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),
+                         ) -> dict[str, tuple[Any, Any]]:
     """Return what differs between two protocols: key → (value in `a`, value in `b`).
 
-    A key that one of them does not have counts as None there.
+    A key that a protocol lacks counts as None there.
 
     Args:
-        a: One protocol.
-        b: The other.
+        a: The first protocol.
+        b: The second.
         but: Keys that are allowed to differ.
     """
     keys = [key for key in {**a, **b} if key not in but]
@@ -31,8 +31,8 @@ def differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),
 
 def refusal(a: Protocol, b: Protocol, *, but: Collection[str] = ()) -> str:
     """Return why scores of these protocols cannot be compared, in words; empty if they can."""
-    parts = [f"{key} {_text(one)} against {_text(other)}"
-             for key, (one, other) in differences(a, b, but=but).items()]
+    parts = [f"{key} {_text(first)} against {_text(second)}"
+             for key, (first, second) in protocol_differences(a, b, but=but).items()]
     return f"not measured alike: {', '.join(parts)}" if parts else ""
 
 
@@ -46,4 +46,6 @@ def digest(protocol: Protocol) -> str:
 
 
 def _text(value: object) -> str:
-    return "nothing" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    if value is None:
+        return "nothing"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,4 +1,4 @@
-"""Between bytes and floats, and pictures of samples: a grid of images, or points of 2-D data."""
+"""Pictures of samples: a grid of images, or a plot of 2-D points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gan_bench.components.value_range import to_uint8
 
 PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
 NEAREST = Image.Resampling.NEAREST
-SIDE = 448  # pixels, about: small images are enlarged, for a browser would blur them
+SIDE = 448  # pixels, about: small images are enlarged, because a browser would blur them
 
 
 def sample_picture(samples: Tensor) -> bytes:
@@ -29,7 +29,7 @@ def pair_picture(samples: Tensor, neighbours: Tensor) -> bytes:
 
 
 def _grid(images: Tensor, columns: int, padding: int) -> bytes:
-    # Not by torchvision, whose import takes as long as torch's own.
+    # Without torchvision: its import takes as long as torch's.
     height, width = images.shape[2] + padding, images.shape[3] + padding
     rows, columns = -(-len(images) // columns), min(columns, len(images))
     grid = torch.full((rows * height + padding, columns * width + padding, 3), 128,

@@ -1,4 +1,4 @@
-"""The Scorer: samples once, features once per extractor, then every metric that is asked for."""
+"""The Scorer computes the features of samples once per extractor, then every metric of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gan_bench.components.data import Dataset
+from gan_bench.components.value_range import to_float
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Extractor, Features, Say, evenly
 from gan_bench.evaluation.features.cache import reference_features
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
 from gan_bench.registry import DATASETS, EXTRACTORS, MetricEntry, Part, scores_of
 
-Judge = Callable[[Tensor], Tensor]
+Discriminator = Callable[[Tensor], Tensor]
 Key = tuple[str, str | None]  # a metric's extractor or view, and its reference
-BATCH = 250  # samples that G makes, and images that D judges, at a time
+BATCH = 250  # examples that G generates, or D sees, at a time
 
 
 def _silent(line: str) -> None:
@@ -56,35 +57,36 @@ def _pixels(images: Tensor) -> Features:
     return Features(images.flatten(1).cpu().numpy(), None, "pixels")
 
 
-def _logits(discriminator: Judge | None, images: Tensor) -> Features:
+def _logits(discriminator: Discriminator | None, images: Tensor) -> Features:
     """D's logits (N, 1) of uint8 images or of vectors."""
-    assert discriminator is not None, "the caller leaves out the metrics that ask D"
+    assert discriminator is not None, "the caller leaves out the metrics that need D"
     logits = []
     for batch in torch.split(images, BATCH):
-        scaled = batch.float() / 127.5 - 1 if batch.dtype == torch.uint8 else batch
-        logits.append(discriminator(scaled).float().reshape(-1, 1))
+        logits.append(discriminator(to_float(batch)).float().reshape(-1, 1))
     return Features(torch.cat(logits).cpu().numpy().astype(np.float64), None, "discriminator")
 
 
 def _spread(images: Tensor, count: int) -> Tensor:
-    """At most `count` of the images, evenly spread: a part of a test set may be easier than all."""
-    return images if len(images) <= count else images[evenly(len(images), count)]
+    """At most `count` of the images, evenly spread: the first may be easier than the others."""
+    if len(images) <= count:
+        return images
+    return images[evenly(len(images), count)]
 
 
 class Scorer:
-    """Measures samples, whatever made them: features once per extractor, then every metric.
+    """Measures samples of any source: features once per extractor, then every metric.
 
     Args:
         metrics: Entries of METRICS that do not refuse the data.
         count: Number of samples.
-        dataset: The part that the data set was made from.
+        dataset: The part that names the data set.
         data: The data set.
         cache: Where trained extractors and reference features are kept.
-        say: Is told what takes long.
+        say: Receives a line before each slow step.
 
     Raises:
-        UserError: As `gan_bench.evaluation.evaluator.prepare`; the data set states no modes, or
-            there are too few samples for a metric.
+        UserError: As `gan_bench.evaluation.evaluator.prepare_metrics`; or the data set states no
+            modes, or there are too few samples for a metric.
     """
 
     def __init__(self, metrics: Sequence[MetricEntry], count: int, dataset: Part, data: Dataset,
@@ -111,30 +113,32 @@ class Scorer:
         self._matched = {key: self._references[key].spread(count) for key in
                          {(entry.facts.extractor, entry.facts.reference)
                           for entry in metrics if entry.facts.matched}}
-        # As many real examples as samples: those of either split that D judges, or held-out ones.
+        # As many real examples as samples: D sees those of either split, and metrics the held-out.
         self._real = {split: _spread(getattr(data, split).images, count)
                       for split in ("train", "test")}
-        # Kept, since their distances to the training images are too; D's view of them changes.
+        # Stored, because their distances to the training images are stored with them. D's logits
+        # of them change in training.
         self._held_out = {view: self._view(view, self._real["test"], None)
                           for view in {entry.facts.extractor for entry in metrics
                                        if entry.facts.held_out} - {"discriminator"}}
 
-    def __call__(self, samples: Tensor, discriminator: Judge | None = None,
+    def __call__(self, samples: Tensor, discriminator: Discriminator | None = None,
                  asked: Tensor | None = None) -> dict[str, float]:
         """Return the scores of `count` samples by name, and those of classes as `class/…`.
 
         Args:
             samples: uint8 (count, C, H, W), or float32 (count, D).
-            discriminator: In eval mode, examples → logits about 0; for the metrics that ask it.
-            asked: (count,) int64, the class that each sample was asked for; for the metrics that
-                must know.
+            discriminator: In eval mode, examples → logits, 0 at the boundary; for the metrics that
+                need D.
+            asked: (count,) int64, the class that each sample was generated for; for the metrics
+                that need labels.
 
         Raises:
-            FloatingPointError: An extractor made something that is not finite.
+            FloatingPointError: A feature is not finite.
             UserError: A metric cannot be computed from these samples, or from the real examples:
-                too few in a class, or all the same.
+                a class has too few, or all are the same.
         """
-        # BLAS has threads of its own, and its sums too depend on how many.
+        # BLAS has its own threads, and its sums depend on their number too.
         with torch.no_grad(), threadpool_limits(torch.get_num_threads(), user_api="blas"):
             fakes: dict[str, Features] = {}
             results: dict[str, float] = {}
@@ -145,38 +149,38 @@ class Scorer:
                 real = self._reference(entry)
                 if view == "discriminator" and reference is not None:
                     real = _logits(discriminator, self._real[reference])
-                more: list[object] = []
+                arguments: list[object] = [real, fakes[view]]
                 if entry.facts.held_out:
-                    more.append(self._held_out.get(view) or _logits(discriminator,
-                                                                    self._real["test"]))
+                    held_out = self._held_out.get(view)
+                    arguments.append(held_out or _logits(discriminator, self._real["test"]))
                 if entry.facts.asked:
-                    more.append(self._labels(entry, asked))
-                score = entry.factory(real, fakes[view], *more)
+                    arguments.append(self._labels(entry, asked))
+                score = entry.factory(*arguments)
                 results |= score if isinstance(score, dict) else {entry.name: score}
         return results
 
     @property
     def train_labels(self) -> Tensor | None:
-        """The labels of the training examples, (N,) int64, if there are any."""
+        """The labels of the training examples, (N,) int64; None if they have no labels."""
         return self._data.train.labels
 
     def check_labels(self, asked: Tensor | None) -> None:
-        """Refuse before training labels to ask for that a metric cannot do with.
+        """Refuse, before training, labels of samples from which a metric cannot be computed.
 
         Raises:
-            UserError: A class is asked for too seldom, or has too few real examples.
+            UserError: A class has too few samples, or too few real examples.
         """
         for entry in self._metrics:
             if asked is not None and entry.facts.asked and entry.facts.reference:
                 check_classes(self._labels(entry, asked))
 
     def protocol(self, **how: object) -> dict[str, dict[str, object]]:
-        """Return how each score is measured, by its name; `how` says where the samples are from."""
+        """Return how each score is measured, by its name; `how` says where samples come from."""
         return {name: {**self._measured_by(entry), **how, **entry.facts.protocol}
                 for entry in self._metrics for name in scores_of(entry)}
 
     def _check_counts(self) -> None:
-        """Refuse before training what the number of samples does not allow."""
+        """Refuse, before training, metrics that need a larger number of samples."""
         for entry in self._metrics:
             least = entry.facts.least
             if per_feature := entry.facts.least_per_feature:
@@ -189,18 +193,18 @@ class Scorer:
                                 f"{self._count:,}; give more, or leave it out")
 
     def _reference(self, entry: MetricEntry) -> Features | None:
-        """The real examples that a metric compares with; None where D makes them or none are."""
-        known = self._matched if entry.facts.matched else self._references
-        return known.get((entry.facts.extractor, entry.facts.reference))
+        """The real examples that a metric compares with; None without any, or if D sees them."""
+        references = self._matched if entry.facts.matched else self._references
+        return references.get((entry.facts.extractor, entry.facts.reference))
 
     def _labels(self, entry: MetricEntry, asked: Tensor | None) -> Labels:
         """The classes of the samples, and of the real examples that a metric compares with."""
-        assert asked is not None, "the caller leaves out the metrics that must know"
+        assert asked is not None, "the caller leaves out the metrics that need labels"
         split = entry.facts.reference
         real = getattr(self._data, split).labels.cpu().numpy() if split else None
         return Labels(asked.cpu().numpy(), real)
 
-    def _view(self, view: str, samples: Tensor, discriminator: Judge | None) -> Features:
+    def _view(self, view: str, samples: Tensor, discriminator: Discriminator | None) -> Features:
         """The samples as the metrics of one view or extractor see them."""
         match view:
             case "pixels":

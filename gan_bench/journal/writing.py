@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gan_bench.atomic import replacing, sync
+from gan_bench.atomic import fsync_path, replacing
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
 from gan_bench.journal.reading import of_attempt, voids
@@ -124,7 +124,7 @@ class Journal:
         """Sync everything to the disk; return the position after the last record."""
         if self._pictures:
             for path in (*self._pictures, self._pictures[0].parent, self.folder):
-                sync(path)
+                fsync_path(path)
             self._pictures.clear()
         os.fsync(self._fd)
         return self.position

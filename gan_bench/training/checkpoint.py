@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from gan_bench.atomic import replacing, sync
+from gan_bench.atomic import fsync_path, replacing
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
 from gan_bench.journal.layout import CHECKPOINTS
@@ -78,7 +78,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         with temporary.open("wb") as file:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
-        sync(temporary)  # before the good one loses its name
+        fsync_path(temporary)  # before the good one loses its name
         if (folder / FILE).exists():
             (folder / FILE).replace(folder / BEFORE)
 

@@ -19,8 +19,7 @@ from gan_bench.components import data as datasets
 from gan_bench.components.models import make_networks
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError, is_out_of_memory, one_line
-from gan_bench.evaluation.evaluator import Evaluator
-from gan_bench.evaluation.evaluator import prepare as prepare_metrics
+from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
 from gan_bench.journal import reading
 from gan_bench.journal.drift import since
 from gan_bench.journal.layout import Execution, cache_of, remove_checkpoints
@@ -77,7 +76,7 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
             except UserError as error:
                 raise UserError(f"variant {run.variant}: {error}") from None
     cache = cache_of(root)
-    datasets.prepare(first.dataset, data_root, cache, say)
+    datasets.prepare_data(first.dataset, data_root, cache, say)
     data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)
     prepare_metrics(first.evaluate.all_metrics, data, cache, say)
     return runs_together(experiment, device, here["precision"], say)

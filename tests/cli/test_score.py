@@ -32,7 +32,7 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.classifier import classifier
 from gan_bench.evaluation.metrics.frechet import frechet_distance
-from gan_bench.evaluation.protocol import differences, digest, refusal
+from gan_bench.evaluation.protocol import digest, protocol_differences, refusal
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal import reading, writing
 from gan_bench.journal.status import Progress, progress_of, state_of
@@ -112,7 +112,7 @@ def test_a_score_against_other_data_is_another(
     foreign, _ = evaluate(run, Wanted(other, metrics, 40), root, root, silent)
     for name in metrics:
         assert own.scores[name] != foreign.scores[name]
-        found = differences(own.protocols[name], foreign.protocols[name])
+        found = protocol_differences(own.protocols[name], foreign.protocols[name])
         assert found["data"] == (f"digits {digits.fingerprint}", foreign.protocols[name]["data"])
         assert foreign.protocols[name]["data"].startswith("image_folder ")
     assert "against digits " in foreign.not_alike["nearest_train_mse"]
@@ -245,7 +245,7 @@ def test_the_usual_metrics_with_either_split(root: Path, digits: Dataset, tmp_pa
 def test_mnist_test_against_train_from_pngs(mnist_root: Path, tmp_path: Path) -> None:
     """What a user does with a peer's model: the command, on a folder of PNGs."""
     part = DATASETS.parse("mnist")
-    datasets.prepare(part, mnist_root, tmp_path / "cache")
+    datasets.prepare_data(part, mnist_root, tmp_path / "cache")
     mnist = datasets.load(part, mnist_root, tmp_path / "cache", "cpu")
     save_pngs(tmp_path / "pngs", mnist.test.images[::5].numpy())
     metrics = ["fd_classifier", "classifier_score"]
@@ -320,10 +320,11 @@ def test_the_recipe_remade(tmp_path: Path) -> None:
 
 def test_differences_of_protocols() -> None:
     one: dict[str, Any] = {"extractor": "inception", "generated": 50_000, "split": "train"}
-    assert differences(one, dict(one)) == {}
+    assert protocol_differences(one, dict(one)) == {}
     assert refusal(one, dict(one)) == ""
     other = {**one, "generated": 10_000, "resized": "bilinear"}
-    assert differences(one, other) == {"generated": (50_000, 10_000), "resized": (None, "bilinear")}
+    assert protocol_differences(one, other) == {"generated": (50_000, 10_000),
+                                                "resized": (None, "bilinear")}
     assert refusal(one, other) == ("not measured alike: generated 50,000 against 10,000, "
                                    "resized nothing against bilinear")
     assert refusal(one, other, but=("generated", "resized")) == ""

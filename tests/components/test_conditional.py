@@ -17,7 +17,7 @@ from gan_bench.components.models import build_networks, with_labels
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
-from gan_bench.evaluation.evaluator import Evaluator, latents, prepare
+from gan_bench.evaluation.evaluator import Evaluator, latents, prepare_metrics
 from gan_bench.registry import MODELS
 from gan_bench.training.engine import Engine, StepBatch
 from gan_bench.training.loop import Batches
@@ -31,7 +31,7 @@ HEAD = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]", "metrics: [nea
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("root")
-    datasets.prepare(a_run(folder).dataset, folder, folder / "cache", lambda line: None)
+    datasets.prepare_data(a_run(folder).dataset, folder, folder / "cache", lambda line: None)
     return folder
 
 
@@ -60,7 +60,7 @@ def trained(spec: RunSpec, digits: Dataset, steps: int) -> Engine:
 def test_every_family_is_told_the_label(tmp_path: Path, root: Path, model: str, way: str) -> None:
     spec = conditional(tmp_path, way, f"base.model={{name: {model}, width: 8}}",
                        f"dataset.image_size={32 if model == 'resnet' else 16}")
-    datasets.prepare(spec.dataset, root, root / "cache", lambda line: None)
+    datasets.prepare_data(spec.dataset, root, root / "cache", lambda line: None)
     digits = datasets.load(spec.dataset, root, root / "cache", "cpu")
     engine = trained(spec, digits, 3)
     engine.generator.eval()
@@ -112,7 +112,7 @@ def test_g_learns_to_make_what_it_is_asked_for(tmp_path: Path, root: Path, digit
     with torch.no_grad():
         made = engine.generator(with_labels(torch.randn(200, 100), labels, 10))
     images = (made * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-    prepare(["class_kl"], digits, root / "cache", lambda line: None)
+    prepare_metrics(["class_kl"], digits, root / "cache", lambda line: None)
     classifier = extractors_of([METRICS["class_kl"]], digits, root / "cache",
                                lambda line: None)["classifier"]
     logits = classifier(images).logits
@@ -124,7 +124,7 @@ def test_g_learns_to_make_what_it_is_asked_for(tmp_path: Path, root: Path, digit
 @pytest.mark.parametrize("way", WAYS)
 def test_a_run_is_measured_sampled_and_loaded(tmp_path: Path, way: str) -> None:
     spec = conditional(tmp_path, way, "base.ema=0.9", "base.penalties=[spectral_norm]")
-    datasets.prepare(spec.dataset, tmp_path, tmp_path / "cache", lambda line: None)
+    datasets.prepare_data(spec.dataset, tmp_path, tmp_path / "cache", lambda line: None)
     assert run_one(spec, tmp_path, tmp_path).status == "FINISHED"
     found, generator = load_generator(spec.folder(tmp_path))
     assert found.condition == way
@@ -189,7 +189,7 @@ def test_ids_of_unconditional_runs_are_what_they_were(tmp_path: Path) -> None:
 def test_an_array_of_samples_says_which_class_each_is_of(tmp_path: Path, root: Path, way: str,
                                                          ) -> None:
     spec = conditional(tmp_path, way, "base.steps=1")
-    prepare(spec.evaluate.metrics, datasets.load(spec.dataset, root, root / "cache", "cpu"),
+    prepare_metrics(spec.evaluate.metrics, datasets.load(spec.dataset, root, root / "cache", "cpu"),
             root / "cache", lambda line: None)
     run_one(spec, root, root)
     write_samples(root, spec.id, tmp_path / "a.npz", 23, 0)

@@ -25,7 +25,7 @@ import torch
 import torchvision.datasets
 from PIL import Image
 
-from gan_bench.components.data import Dataset, load, prepare
+from gan_bench.components.data import Dataset, load, prepare_data
 from gan_bench.components.data.gaussians import modes
 from gan_bench.components.data.pixels import resize
 from gan_bench.data_facts import DataFacts
@@ -39,7 +39,7 @@ def facts_of(part: Part, root: Path) -> DataFacts:
 
 def decoded(value: object, root: Path, cache: Path, said: list[str] | None = None) -> Dataset:
     part = DATASETS.parse(value)
-    prepare(part, root, cache, (said if said is not None else []).append)
+    prepare_data(part, root, cache, (said if said is not None else []).append)
     return load(part, root, cache, "cpu")
 
 
@@ -138,7 +138,7 @@ def test_gaussians(kind: Any, count: int, sigma: float, tmp_path: Path) -> None:
 
 def test_prepared_once_and_read_without_the_source(tmp_path: Path) -> None:
     part = DATASETS.parse({"name": "digits", "image_size": 16})
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="is missing"):
         load(part, tmp_path, tmp_path, "cpu")
     first = decoded(part, tmp_path, tmp_path)
     (folder,) = (tmp_path / "data").iterdir()
@@ -167,20 +167,20 @@ def test_damaged_cache_is_refused_then_made_anew(harm: str, tmp_path: Path) -> N
         load(part, tmp_path, tmp_path, "cpu")
     said: list[str] = []
     assert decoded(part, tmp_path, tmp_path, said).fingerprint == whole.fingerprint
-    assert "making it anew" in said[0]
+    assert "recreating it" in said[0]
     assert [p.name for p in (tmp_path / "data").iterdir()] == [folder.name]
 
 
 RACER = """
 import sys
 from pathlib import Path
-from gan_bench.components.data import prepare
+from gan_bench.components.data import prepare_data
 from gan_bench.registry import DATASETS
 cache = Path(sys.argv[1])
 DATASETS.build(DATASETS.parse("digits"), cache, print)  # imports done before the race
 print("ready", flush=True)
 sys.stdin.readline()
-prepare(DATASETS.parse({"name": "digits", "image_size": 64}), cache, cache)
+prepare_data(DATASETS.parse({"name": "digits", "image_size": 64}), cache, cache)
 """
 
 
@@ -212,7 +212,7 @@ def test_processes_that_prepare_at_once_do_not_disturb_each_other(
 def test_unwritable_cache_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(UserError, match=r"cache.*cannot be written") as caught:
-        prepare(DATASETS.parse("digits"), tmp_path, tmp_path / "cache")
+        prepare_data(DATASETS.parse("digits"), tmp_path, tmp_path / "cache")
     assert "\n" not in str(caught.value)
 
 
@@ -257,7 +257,7 @@ def test_harmed_mnist_file_is_named(
         data[-1] ^= 1
         file.write_bytes(data)
     with pytest.raises(UserError, match=f"{file}: has.*{message}.*delete it"):
-        prepare(DATASETS.parse("mnist"), tmp_path, tmp_path / "cache")
+        prepare_data(DATASETS.parse("mnist"), tmp_path, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -289,10 +289,10 @@ def test_read_only_root(plain_user: Path, mnist_root: Path) -> None:
         folder.chmod(0o555)
     DATASETS.build(DATASETS.parse("digits"), root, print)  # import what only root may read
     _drop_privileges()
-    prepare(DATASETS.parse("mnist"), root, cache)  # the data is there: nothing is written
+    prepare_data(DATASETS.parse("mnist"), root, cache)  # the data is there: nothing is written
     message = r"FashionMNIST.*cannot be written: Permission denied"
     with pytest.raises(UserError, match=message) as caught:
-        prepare(DATASETS.parse("fashion_mnist"), root, cache)
+        prepare_data(DATASETS.parse("fashion_mnist"), root, cache)
     assert "\n" not in str(caught.value)
     assert [p.name for p in root.iterdir()] == ["MNIST"]
 
@@ -369,7 +369,7 @@ def test_wrong_checksum_of_a_download_leaves_nothing(
     wrong = [*kind.resources[:3], (kind.resources[3][0], "0" * 32)]
     monkeypatch.setattr(kind, "resources", wrong)
     with pytest.raises(UserError, match=r"KMNIST.*download failed.*corrupted.*place ") as caught:
-        prepare(DATASETS.parse("kmnist"), tmp_path / "root", tmp_path / "cache")
+        prepare_data(DATASETS.parse("kmnist"), tmp_path / "root", tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "root").iterdir()) == []
     assert not (tmp_path / "cache").exists()
@@ -380,7 +380,7 @@ def test_neither_to_hand_nor_downloadable(
 ) -> None:
     monkeypatch.setattr(torchvision.datasets.KMNIST, "mirrors", [f"{served.url}no/such/place/"])
     with pytest.raises(UserError, match=r"KMNIST.*no/such/place.*404.*train-images.*in .*raw"):
-        prepare(DATASETS.parse("kmnist"), tmp_path, tmp_path / "cache")
+        prepare_data(DATASETS.parse("kmnist"), tmp_path, tmp_path / "cache")
     assert files_below(tmp_path) == []
 
 
@@ -394,7 +394,7 @@ def test_archives_placed_by_hand_are_verified_and_read(served: Site, tmp_path: P
     os.truncate(raw / "t10k-images-idx3-ubyte.gz", 100)
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte.gz: has the md5"):
-        prepare(DATASETS.parse("kmnist"), tmp_path / "root", tmp_path / "cache")
+        prepare_data(DATASETS.parse("kmnist"), tmp_path / "root", tmp_path / "cache")
 
 
 def test_raw_file_of_the_wrong_shape_is_named(served: Site, tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_raw_file_of_the_wrong_shape_is_named(served: Site, tmp_path: Path) -> N
         _idx(served.arrays["train-images-idx3-ubyte"].reshape(shape)))
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(UserError, match="train-images-idx3-ubyte: is not an IDX file of 60000"):
-        prepare(DATASETS.parse("kmnist"), tmp_path, tmp_path / "cache")
+        prepare_data(DATASETS.parse("kmnist"), tmp_path, tmp_path / "cache")
 
 
 @pytest.fixture
@@ -455,10 +455,10 @@ def test_cifar10(cifar: dict[str, bytes], tmp_path: Path) -> None:
     shutil.rmtree(cache)
     os.truncate(archive, 1000)
     with pytest.raises(UserError, match=f"{archive}: has the md5"):
-        prepare(DATASETS.parse("cifar10"), by_hand, cache)
+        prepare_data(DATASETS.parse("cifar10"), by_hand, cache)
     os.truncate(batch := root / "cifar-10-batches-py" / "data_batch_3", 1000)
     with pytest.raises(UserError, match=f"{batch}: has the md5"):
-        prepare(DATASETS.parse("cifar10"), root, cache)
+        prepare_data(DATASETS.parse("cifar10"), root, cache)
 
 
 # --- image folders --------------------------------------------------------------------------------
@@ -514,8 +514,8 @@ def test_folder_and_archives_alike(
         [50 * c, 10 * i, 7] for c in range(3) for i in range(4)]
     assert data.test.images.shape == (6, 3, 8, 8)
     assert said == [f"decoding 12 + 6 images of {path}, 3 classes; 2 other files ignored"]
-    prepare(DATASETS.parse({"name": "image_folder", "path": path.name, "image_size": 8}), tmp_path,
-            tmp_path / "cache", said.append)
+    part = DATASETS.parse({"name": "image_folder", "path": path.name, "image_size": 8})
+    prepare_data(part, tmp_path, tmp_path / "cache", said.append)
     assert len(said) == 1  # not decoded again
     part = DATASETS.parse({"name": "image_folder", "path": str(pictures), "image_size": 8})
     assert facts_of(part, tmp_path) == data.facts  # absolute path, and the same digest
@@ -582,7 +582,7 @@ def test_broken_image_is_named(
     place = f"{path}, member wrapped/train/bee/2.png" if packed else str(bad)
     part = DATASETS.parse({"name": "image_folder", "path": str(path), "image_size": 8})
     with pytest.raises(UserError, match=f"(?i){place}: cannot be read.*{message}") as caught:
-        prepare(part, tmp_path, tmp_path / "cache")
+        prepare_data(part, tmp_path, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "cache").exists()
 
@@ -633,7 +633,7 @@ def test_zip_member_with_a_wrong_checksum_is_named(pictures: Path, tmp_path: Pat
     path.write_bytes(data)
     part = DATASETS.parse({"name": "image_folder", "path": str(path), "image_size": 8})
     with pytest.raises(UserError, match=r"pictures\.zip: .*test/ant/0\.png"):
-        prepare(part, tmp_path, tmp_path / "cache")
+        prepare_data(part, tmp_path, tmp_path / "cache")
 
 
 def test_real_colour_archive_is_listed(data_root: Path) -> None:

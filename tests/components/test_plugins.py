@@ -288,8 +288,8 @@ def test_spectral_norm_on_a_model_that_has_its_own_is_refused_before_training(
                                                     "penalties: [spectral_norm]"))
     done = gan_bench("run", file, "--root", tmp_path / "root", env=env)
     assert (done.returncode, done.stderr) == (2, (
-        "error: variant whole: spectral_norm: the weights of this model's D are constrained "
-        "already; leave it out\n"))
+        "error: variant whole: spectral_norm: this model already constrains the weights of D; "
+        "leave spectral_norm out\n"))
     assert not list(tmp_path.glob("root/runs/tiny/*/journal.jsonl"))
 
 

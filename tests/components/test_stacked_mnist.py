@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
-from gan_bench.evaluation.evaluator import Evaluator, prepare
+from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
 from gan_bench.evaluation.features.base import Extractor
 from gan_bench.evaluation.features.classifier import classifier
 from gan_bench.evaluation.features.per_channel import per_channel
@@ -29,7 +29,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(name: str, root: Path, cache: Path) -> Dataset:
     part = DATASETS.parse(name)
-    datasets.prepare(part, root, cache)
+    datasets.prepare_data(part, root, cache)
     return datasets.load(part, root, cache, "cpu")
 
 
@@ -128,7 +128,7 @@ class Replay(nn.Module):
 
 def test_modes_are_counted_by_mnists_classifier(stacks: Dataset, mnist: Dataset, cache: Path,
                                                 ) -> None:
-    prepare(METRICS, stacks, cache, print)
+    prepare_metrics(METRICS, stacks, cache, print)
     assert classifier(stacks, cache, "cpu", print).id == classifier(mnist, cache, "cpu", print).id
     spec = RunSpec(
         experiment="e", variant="v", seed=0, dataset={"name": "stacked_mnist"}, data=stacks.facts,

@@ -20,7 +20,7 @@ from gan_bench.components.models import Networks, build_networks
 from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.errors import UserError
-from gan_bench.evaluation.evaluator import Evaluator, generate, prepare
+from gan_bench.evaluation.evaluator import Evaluator, generate, prepare_metrics
 from gan_bench.registry import DATASETS
 
 IMAGE_METRICS = ["fd_classifier", "classifier_score", "d_accuracy", "nearest_train_mse"]
@@ -33,7 +33,7 @@ def must_not_say(line: str) -> None:
 
 def load(cache: Path, dataset: dict[str, Any]) -> Dataset:
     part = DATASETS.parse(dataset)
-    datasets.prepare(part, cache, cache)
+    datasets.prepare_data(part, cache, cache)
     return datasets.load(part, cache, cache, "cpu")
 
 
@@ -59,9 +59,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(cache: Path) -> Dataset:
     data = load(cache, DIGITS)
     said: list[str] = []
-    prepare(IMAGE_METRICS, data, cache, said.append)
+    prepare_metrics(IMAGE_METRICS, data, cache, said.append)
     assert len(said) == 1  # one set of reference features; the weights ship
-    prepare(IMAGE_METRICS, data, cache, must_not_say)
+    prepare_metrics(IMAGE_METRICS, data, cache, must_not_say)
     return data
 
 
@@ -266,7 +266,7 @@ def test_a_perfect_sampler_of_the_ring(ring: Dataset, cache: Path) -> None:
     draws = np.random.default_rng(0)
     points = np.array(centres)[draws.integers(8, size=4000)] + sigma * draws.normal(size=(4000, 2))
     spec = spec_of(ring, RING, POINT_METRICS, samples=4000)
-    prepare(POINT_METRICS, ring, cache, must_not_say)
+    prepare_metrics(POINT_METRICS, ring, cache, must_not_say)
     evaluator = Evaluator(spec, ring, cache, "cpu")
     judge = nn.Linear(2, 1)
     scores = evaluator(Replay(torch.from_numpy(points).float()), judge)
@@ -291,12 +291,12 @@ def test_metrics_that_cannot_measure_the_data_are_refused(
     digits: Dataset, ring: Dataset, cache: Path
 ) -> None:
     with pytest.raises(UserError, match="fd_classifier needs images"):
-        prepare(["fd_classifier"], ring, cache, must_not_say)
+        prepare_metrics(["fd_classifier"], ring, cache, must_not_say)
     with pytest.raises(UserError, match="modes_covered needs known modes"):
-        prepare(["modes_covered"], digits, cache, must_not_say)
+        prepare_metrics(["modes_covered"], digits, cache, must_not_say)
     unlabelled = replace(digits, facts=replace(digits.facts, classes=0))
     with pytest.raises(UserError, match="classifier_score needs labels"):
-        prepare(["classifier_score"], unlabelled, cache, must_not_say)
+        prepare_metrics(["classifier_score"], unlabelled, cache, must_not_say)
 
 
 def test_samples_are_made_in_fixed_batches(networks: Networks) -> None:
@@ -311,7 +311,7 @@ def test_samples_are_made_in_fixed_batches(networks: Networks) -> None:
 
 def test_distance_to_mnist_is_that_of_all_pairs(mnist_root: Path, tmp_path: Path) -> None:
     part = DATASETS.parse("mnist")
-    datasets.prepare(part, mnist_root, tmp_path)
+    datasets.prepare_data(part, mnist_root, tmp_path)
     data = datasets.load(part, mnist_root, tmp_path, "cpu")
     images = as_float(data.test.images[:20])
     spec = spec_of(data, {"name": "mnist"}, ["nearest_train_mse"], samples=20)

@@ -26,11 +26,11 @@ from gan_bench.evaluation.features import classifier as recipe
 from gan_bench.evaluation.features import inception as inception_module
 from gan_bench.evaluation.features.base import Extractor, hash_of
 from gan_bench.evaluation.features.cache import publish, reference_features
-from gan_bench.evaluation.features.classifier import augment, build, classifier
+from gan_bench.evaluation.features.classifier import augment, build_classifier, classifier
 from gan_bench.evaluation.features.dinov2 import VARIABLE as DINOV2
 from gan_bench.evaluation.features.dinov2 import dinov2
 from gan_bench.evaluation.features.gaussian import Gaussian, fit_gaussian
-from gan_bench.evaluation.features.inception import MEANT, VARIABLE, inception
+from gan_bench.evaluation.features.inception import SHA256_VARIABLE, VARIABLE, inception
 from gan_bench.evaluation.features.random_weights import random
 from gan_bench.registry import DATASETS
 
@@ -47,7 +47,7 @@ def must_not_say(line: str) -> None:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     part = DATASETS.parse({"name": "digits", "image_size": 8})
     cache = tmp_path_factory.mktemp("data")
-    datasets.prepare(part, cache, cache)
+    datasets.prepare_data(part, cache, cache)
     return datasets.load(part, cache, cache, "cpu")
 
 
@@ -108,7 +108,7 @@ def test_training_repeats_whatever_the_threads_and_the_random_state(digits: Data
             torch.set_num_threads(number)
             torch.manual_seed(number)
             before = torch.random.get_rng_state()
-            found.append(recipe.train(digits))
+            found.append(recipe.train_classifier(digits))
             assert torch.equal(torch.random.get_rng_state(), before)
             assert torch.get_num_threads() == number
     finally:
@@ -119,7 +119,7 @@ def test_training_repeats_whatever_the_threads_and_the_random_state(digits: Data
 
 @pytest.mark.usefixtures("quick")
 def test_a_classifier_under_its_gate_is_refused(unshipped: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"digits reaches a test accuracy of 0\.\d+, under the"):
+    with pytest.raises(UserError, match=r"reaches a test accuracy of 0\.\d+, and its features"):
         classifier(unshipped, tmp_path, "cpu", silent)
     easy = replace(unshipped, facts=replace(unshipped.facts, gate=0.0))
     assert classifier(easy, tmp_path, "cpu", must_not_say).name == "classifier"
@@ -134,7 +134,7 @@ def test_a_damaged_classifier_is_named(unshipped: Dataset, tmp_path: Path, damag
     if damage == "no accuracy":
         (folder / recipe.ABOUT).write_text("{}")
     elif damage == "other weights":
-        other = recipe.build(1, 8, 10).state_dict()
+        other = recipe.build_classifier(1, 8, 10).state_dict()
         save_file({name: tensor.contiguous() for name, tensor in other.items()},
                   folder / recipe.WEIGHTS)
     else:
@@ -152,7 +152,7 @@ def test_weights_ship_for_digits_and_mnist_and_pass_the_gate(
 ) -> None:
     root = request.getfixturevalue("mnist_root") if dataset["name"] == "mnist" else tmp_path
     part = DATASETS.parse(dataset)
-    datasets.prepare(part, root, tmp_path / "cache")
+    datasets.prepare_data(part, root, tmp_path / "cache")
     data = datasets.load(part, root, tmp_path / "cache", "cpu")
     home = recipe.shipped(data)
     assert home is not None
@@ -192,7 +192,7 @@ def test_damaged_weights_that_ship_are_named(
     monkeypatch.setattr(recipe, "SHIPPED", tmp_path / "weights")
     weights = tmp_path / "weights" / recipe.entry_name(digits) / recipe.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-4])
-    with pytest.raises(UserError, match=r"which ship with gan-bench, are damaged .*it anew"):
+    with pytest.raises(UserError, match=r"which ship with gan-bench, are damaged .*install gan-b"):
         classifier(digits, tmp_path, "cpu", silent)
     weights.unlink()
     with pytest.raises(UserError, match="which ship with gan-bench, are damaged"):
@@ -252,7 +252,7 @@ def test_dinov2_from_a_local_clone(
 ) -> None:
     """A stand-in of the repository's layout: the way there and the scaling, not DINOv2 itself."""
     monkeypatch.setenv(DINOV2, str(tmp_path))
-    with pytest.raises(UserError, match=r"GAN_BENCH_DINOV2=.*: there is no hubconf\.py; name a cl"):
+    with pytest.raises(UserError, match=r"GAN_BENCH_DINOV2=.*: the folder holds no hubconf\.py"):
         dinov2(digits, tmp_path, "cpu", silent)
     (tmp_path / "hubconf.py").write_text(HUBCONF)
     before = torch.random.get_rng_state()
@@ -276,14 +276,14 @@ def test_dinov2_out_of_reach_is_named(
     monkeypatch.delenv(DINOV2, raising=False)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
-    with pytest.raises(UserError, match=r"dinov2 is not to be had \(.*\); put a clone of"):
+    with pytest.raises(UserError, match=r"dinov2 is unavailable \(.*\); put a clone of"):
         dinov2(digits, tmp_path, "cpu", silent)
 
 
 @pytest.mark.parametrize("side", [8, 9, 15, 28, 32, 63, 64, 100, 256])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_network_takes_any_size_and_pools_as_adaptive_pooling(side: int, channels: int) -> None:
-    network = build(channels, side, 5).eval()
+    network = build_classifier(channels, side, 5).eval()
     images = torch.randint(256, (2, channels, side, side), dtype=torch.uint8)
     with torch.no_grad():
         values, logits = network(images)
@@ -335,7 +335,7 @@ def test_a_damaged_reference_is_named(digits: Dataset, tmp_path: Path, trained: 
     reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
     [folder] = (tmp_path / "features").iterdir()
     np.save(folder / "values.npy", np.load(folder / "values.npy")[:9])
-    with pytest.raises(UserError, match=r"damaged \(it holds 9 features of 359 images\); delete"):
+    with pytest.raises(UserError, match=r"damaged \(it holds the features of 9 images, not 359"):
         reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
     (folder / "factor.npy").write_bytes(b"")
     with pytest.raises(UserError, match=rf"{folder.name}: .* is damaged .*delete the folder"):
@@ -367,7 +367,7 @@ def test_features_that_are_not_finite_are_an_error() -> None:
             return images.flatten(1) / 0, images.flatten(1)
 
     extractor = Extractor("broken", "0", Broken().eval(), "cpu", 10)
-    with pytest.raises(FloatingPointError, match="broken-0 made features that are not finite"):
+    with pytest.raises(FloatingPointError, match="broken-0 gives features that are not finite"):
         extractor(torch.ones(3, 1, 8, 8, dtype=torch.uint8))
     extractor.network.train()
     with pytest.raises(AssertionError):
@@ -411,11 +411,11 @@ def test_inception_is_torch_fidelitys(
     digest = hashlib.sha256(inception_weights.read_bytes()).hexdigest()
     for wrong in (None, "", digest[:7], "0" * 8):  # of another content, and not said to be meant
         if wrong is not None:
-            monkeypatch.setenv(MEANT, wrong)
+            monkeypatch.setenv(SHA256_VARIABLE, wrong)
         with pytest.raises(UserError, match=rf"starts with {digest[:8]} and not with .*"
-                                            rf"where other .* set {MEANT}={digest[:8]}"):
+                                            rf"other weights, set {SHA256_VARIABLE}={digest[:8]}"):
             inception(digits, tmp_path, "cpu", silent)
-    monkeypatch.setenv(MEANT, digest[:8])
+    monkeypatch.setenv(SHA256_VARIABLE, digest[:8])
     extractor = inception(digits, tmp_path, "cpu", said.append)
     assert extractor.weights == digest[:12]
     assert "not the published Inception" in said[0]
@@ -470,7 +470,7 @@ def test_a_wrong_file_of_inception_weights_is_named(
     monkeypatch.setenv(VARIABLE, str(path))
     with pytest.raises(UserError, match=r"weights\.pth: its sha256 starts with"):
         inception(digits, tmp_path, "cpu", silent)
-    monkeypatch.setenv(MEANT, hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setenv(SHA256_VARIABLE, hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(UserError, match=r"weights\.pth: not a file of weights"):
         inception(digits, tmp_path, "cpu", silent)
     assert not ran.exists()
@@ -490,7 +490,7 @@ def test_a_missing_file_of_inception_weights_is_named(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "none.pth"))
-    with pytest.raises(UserError, match=r"GAN_BENCH_INCEPTION=.*none\.pth: there is no such file"):
+    with pytest.raises(UserError, match=r"GAN_BENCH_INCEPTION=.*none\.pth: no such file"):
         inception(digits, tmp_path, "cpu", silent)
 
 

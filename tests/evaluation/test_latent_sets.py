@@ -38,7 +38,7 @@ def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(root: Path, *overrides: str) -> RunSpec:
     root.mkdir(exist_ok=True)
     spec = a_run(root, *overrides)
-    run.datasets.prepare(spec.dataset, root, layout.cache_of(root))
+    run.datasets.prepare_data(spec.dataset, root, layout.cache_of(root))
     assert run.run_one(spec, root, root).status == "FINISHED"
     return spec
 
@@ -106,7 +106,7 @@ def test_each_is_the_final_measurement_on_its_latents(tmp_path: Path, final: tup
 
 def test_measuring_again_leaves_all_as_it_was(tmp_path: Path) -> None:
     spec = a_run(tmp_path, THREE, "base.model={name: dcgan, width: 8}")
-    run.datasets.prepare(spec.dataset, tmp_path, layout.cache_of(tmp_path))
+    run.datasets.prepare_data(spec.dataset, tmp_path, layout.cache_of(tmp_path))
     data = datasets.load(spec.dataset, tmp_path, layout.cache_of(tmp_path), "cpu")
     evaluator = Evaluator(spec, data, layout.cache_of(tmp_path), "cpu")
     nets = build_networks(spec.model, spec.data.shape, spec.seed)
@@ -130,7 +130,7 @@ def test_a_resumed_run_measures_the_same(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     parts.mkdir()
     spec = a_run(parts, THREE)
-    run.datasets.prepare(spec.dataset, parts, layout.cache_of(parts))
+    run.datasets.prepare_data(spec.dataset, parts, layout.cache_of(parts))
     asked = iter([False, False, False, True])
     outcome = run.run_one(spec, parts, parts, stop=lambda: next(asked))
     assert (outcome.status, progress_of(spec, parts).state) == ("KILLED", "WAITING")

@@ -22,7 +22,7 @@ from gan_bench.evaluation.evaluator import nearest_picture
 from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics import nearest as module
 from gan_bench.evaluation.metrics.memorisation import memorisation
-from gan_bench.evaluation.metrics.nearest import nearest, nearest_train_mse
+from gan_bench.evaluation.metrics.nearest import nearest_rows, nearest_train_mse
 from gan_bench.journal import reading
 from gan_bench.registry import DATASETS
 from gan_bench.training.run import prepare, run_one
@@ -76,14 +76,14 @@ def test_all_pairs(kind: str, blocks: tuple[int, int], monkeypatch: pytest.Monke
     ratio, authpct = scores(real, fake, held_out)
     assert ratio == pytest.approx(to_real.min(axis=1).mean() / usual, rel=1e-9)
     assert authpct == pytest.approx(100 * authentic.mean(), rel=1e-12)
-    np.testing.assert_array_equal(nearest(fake, real)[0], to_real.argmin(axis=1))
+    np.testing.assert_array_equal(nearest_rows(fake, real)[0], to_real.argmin(axis=1))
     own = np.arange(len(real))[::3]
-    np.testing.assert_array_equal(nearest(real[own], real, own)[0], among[own].argmin(axis=1))
+    np.testing.assert_array_equal(nearest_rows(real[own], real, own)[0], among[own].argmin(axis=1))
 
 
 def test_what_cannot_be_told() -> None:
     two = column(4, 5)
-    with pytest.raises(UserError, match="every held-out image is in the training set too"):
+    with pytest.raises(UserError, match="every held-out image is also in the training set"):
         scores(column(1, 2, 3), two, column(2, 3))
     with pytest.raises(UserError, match="at least 2 real examples are needed, and there are 1"):
         scores(column(1), two, two)
@@ -96,7 +96,7 @@ def test_what_cannot_be_told() -> None:
             with pytest.raises(FloatingPointError, match="finite"):
                 scores(*arguments)
         with pytest.raises(FloatingPointError, match="the samples are not all finite"):
-            nearest(column(bad), two)
+            nearest_rows(column(bad), two)
 
 
 def test_two_metrics_search_the_neighbours_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +104,9 @@ def test_two_metrics_search_the_neighbours_once(monkeypatch: pytest.MonkeyPatch)
 
     def counting(points: np.ndarray, *rest: Any) -> Any:
         searched.append(len(points))
-        return nearest(points, *rest)
+        return nearest_rows(points, *rest)
 
-    monkeypatch.setattr(module, "nearest", counting)
+    monkeypatch.setattr(module, "nearest_rows", counting)
     real, fake, other = (Features(column(*v), None, "pixels") for v in ([0, 1, 5], [2, 4], [3, 7]))
     for _ in range(2):
         assert nearest_train_mse(real, fake) == 1
@@ -118,7 +118,7 @@ def test_two_metrics_search_the_neighbours_once(monkeypatch: pytest.MonkeyPatch)
 def mnist(mnist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     cache = tmp_path_factory.mktemp("cache")
     part = DATASETS.parse("mnist")
-    datasets.prepare(part, mnist_root, cache)
+    datasets.prepare_data(part, mnist_root, cache)
     return datasets.load(part, mnist_root, cache, "cpu")
 
 

@@ -324,7 +324,7 @@ def test_modes_are_those_that_the_data_set_states(tmp_path: Path, known: bool) -
     DATASETS.register("points", facts)(points)
     try:
         part, cache = DATASETS.parse("points"), tmp_path / "cache"
-        datasets.prepare(part, tmp_path, cache)
+        datasets.prepare_data(part, tmp_path, cache)
         held = datasets.load(part, tmp_path, cache, "cpu")
         file = tmp_path / "a.yaml"
         file.write_text("name: a\ndataset: points\nseeds: [0]\nbase: {model: mlp, steps: 3, "

@@ -22,10 +22,10 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import SpecError, UserError
-from gan_bench.evaluation.evaluator import Evaluator, labels_of, latents, prepare
+from gan_bench.evaluation.evaluator import Evaluator, labels_of, latents, prepare_metrics
 from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics.conditional import (
-    KEPT,
+    CLASS_GAUSSIANS,
     Labels,
     check_classes,
     intra_fd,
@@ -91,9 +91,10 @@ def test_intra_distance_is_that_of_each_class_by_hand() -> None:
                                                                                       rel=1e-9)
     assert found["intra_fd_classifier"] == pytest.approx(sum(by_hand) / 2, rel=1e-9)
     assert len(found) == 3
-    kept = dict(real.kept[KEPT])
+    kept = dict(real.derived[CLASS_GAUSSIANS])
     assert intra_fd(real, features(fake.values), Labels(asked, of_real)) == found
-    assert [real.kept[KEPT][k] is kept[k] for k in (0, 1)] == [True, True]  # fitted once
+    after = real.derived[CLASS_GAUSSIANS]
+    assert [after[k] is kept[k] for k in (0, 1)] == [True, True]  # fitted once
 
 
 def test_intra_distance_of_a_set_to_itself_is_0_and_wrong_labels_are_seen() -> None:
@@ -116,9 +117,9 @@ def test_intra_distance_of_a_set_to_itself_is_0_and_wrong_labels_are_seen() -> N
 def test_classes_without_two_images_are_named() -> None:
     check_classes(Labels(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])))
     for asked, real, words in (
-            ([0, 0, 1], [0, 0, 1, 1], "class 1 is asked for 1 times: raise evaluate.samples"),
-            ([0, 0, 0], [0, 0, 1, 1], "class 1 is asked for 0 times: raise evaluate.samples"),
-            ([0, 0, 1, 1], [0, 1, 1], "class 0 has 1: give it more")):
+            ([0, 0, 1], [0, 0, 1, 1], "class 1 has 1; raise evaluate.samples"),
+            ([0, 0, 0], [0, 0, 1, 1], "class 1 has 0; raise evaluate.samples"),
+            ([0, 0, 1, 1], [0, 1, 1], "class 0 has 1; add images")):
         with pytest.raises(UserError, match=words):
             check_classes(Labels(np.array(asked), np.array(real)))
 
@@ -163,9 +164,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def digits(root: Path) -> Dataset:
     spec = a_run(root, text=ASKED)
-    datasets.prepare(spec.dataset, root, root / "cache")
+    datasets.prepare_data(spec.dataset, root, root / "cache")
     data = datasets.load(spec.dataset, root, root / "cache", "cpu")
-    prepare(METRICS, data, root / "cache", lambda line: None)
+    prepare_metrics(METRICS, data, root / "cache", lambda line: None)
     return data
 
 
@@ -227,13 +228,13 @@ def test_labels_that_do_not_suffice_are_refused_before_training(root: Path, digi
     rare[0] = 7  # one example, which is asked for in two draws of a thousand
     other = datasets.Dataset(digits.name, digits.facts, datasets.Split(digits.train.images, rare),
                              digits.test, digits.fingerprint)
-    why = ("intra_fd_classifier needs 2 training images of every class, and class 7 has 1: give it "
-           "more, take it out, or use label_accuracy")
+    why = ("intra_fd_classifier needs 2 training images of every class, and class 7 has 1; add "
+           "images to it, remove it, or use label_accuracy")
     with pytest.raises(UserError, match=why):
         Evaluator(spec_of(root), other, root / "cache", "cpu")
     with pytest.raises(UserError, match=why):  # once, and not in every run
-        prepare(METRICS, other, root / "cache", lambda line: None)
-    prepare(["label_accuracy"], other, root / "cache", lambda line: None)
+        prepare_metrics(METRICS, other, root / "cache", lambda line: None)
+    prepare_metrics(["label_accuracy"], other, root / "cache", lambda line: None)
 
 
 # --- from end to end ------------------------------------------------------------------------------

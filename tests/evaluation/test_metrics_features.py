@@ -57,7 +57,7 @@ def real_sets(mnist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     """The embedded classifier's features of MNIST's training and of blurred test images."""
     cache = tmp_path_factory.mktemp("cache")
     part = DATASETS.parse("mnist")
-    datasets.prepare(part, mnist_root, cache)
+    datasets.prepare_data(part, mnist_root, cache)
     data = datasets.load(part, mnist_root, cache, "cpu")
     extractor = EXTRACTORS["classifier"].factory(data, cache, "cpu", lambda line: None)
     blurred = torch.nn.functional.avg_pool2d(data.test.images[:1100].float(), 3, 1, 1)

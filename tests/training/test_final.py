@@ -37,7 +37,7 @@ def test_the_final_plan_takes_over_what_it_does_not_change() -> None:
 @pytest.mark.parametrize("overrides", [(), FINAL], ids=["one plan", "two plans"])
 def test_no_name_stands_for_two_protocols(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     spec = a_run(tmp_path, "base.steps=7", *overrides)
-    run.datasets.prepare(spec.dataset, tmp_path, layout.cache_of(tmp_path))
+    run.datasets.prepare_data(spec.dataset, tmp_path, layout.cache_of(tmp_path))
     assert run.run_one(spec, tmp_path, tmp_path).status == "FINISHED"
     records, _ = reading.read_records(spec.folder(tmp_path))
     protocol = next(r["protocol"] for r in records if r["kind"] == "protocol")

@@ -12,7 +12,7 @@ import torch
 from helpers.runs import a_run
 from torch import Tensor
 
-from gan_bench.components.data import load, prepare
+from gan_bench.components.data import load, prepare_data
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
@@ -68,7 +68,7 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
     spec = a_gpu_run(tmp_path, model, "base.steps=30", "base.ema=0.9")
     left = []
     for root in (tmp_path / "a", tmp_path / "b"):
-        prepare(spec.dataset, tmp_path, cache_of(root))
+        prepare_data(spec.dataset, tmp_path, cache_of(root))
         assert run_one(spec, root, tmp_path).status == "FINISHED"
         folder = spec.folder(root)
         records = reading.read_records(folder)[0]
@@ -80,7 +80,7 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
 
 def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     spec = a_gpu_run(tmp_path)
-    prepare(spec.dataset, tmp_path, cache_of(tmp_path))
+    prepare_data(spec.dataset, tmp_path, cache_of(tmp_path))
     for run in (spec, spec.with_seed(1)):
         run_one(run, tmp_path, tmp_path)
     first, second = (reading.repeatable(reading.read_records(run.folder(tmp_path))[0])
@@ -179,7 +179,7 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
     left = []
     for name in ("alone", "together"):
         root = tmp_path / name
-        prepare(specs[0].dataset, tmp_path, cache_of(root))
+        prepare_data(specs[0].dataset, tmp_path, cache_of(root))
         if name == "alone":
             for spec in specs:
                 assert run_one(spec, root, tmp_path).status == "FINISHED"
@@ -212,7 +212,7 @@ def test_batches_are_gathered_without_waiting(tmp_path: Path) -> None:
     from gan_bench.training.loop import Batches
 
     spec = a_gpu_run(tmp_path)
-    prepare(spec.dataset, tmp_path, tmp_path)
+    prepare_data(spec.dataset, tmp_path, tmp_path)
     data = load(spec.dataset, tmp_path, tmp_path, "cuda")
     batches = Batches(data.train.images, 32, seed=0)
     first = batches[0]  # draws the epoch's order, which has to be copied to the GPU

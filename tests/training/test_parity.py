@@ -38,7 +38,7 @@ def in_float64() -> Iterator[None]:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("digits")
     part = a_run(folder).dataset
-    datasets.prepare(part, folder, folder, lambda line: None)
+    datasets.prepare_data(part, folder, folder, lambda line: None)
     return datasets.load(part, folder, folder, "cpu")
 
 

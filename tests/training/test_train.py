@@ -52,7 +52,7 @@ def test_due(step: int, every: int | None, expected: bool) -> None:
 def run(spec: RunSpec, folder: Path, evaluate: object = lambda g, d: {"eval/x": 1.0},
         ) -> tuple[Engine, tuple[str, str], list[Record]]:
     folder.mkdir(exist_ok=True)
-    data.prepare(spec.dataset, folder, folder / "cache")
+    data.prepare_data(spec.dataset, folder, folder / "cache")
     digits = data.load(spec.dataset, folder, folder / "cache", "cpu")
     engine, record = Engine(spec, "cpu"), Journal(folder)
     training = Training(engine, digits, evaluate, [evaluate], record)  # type: ignore[arg-type]

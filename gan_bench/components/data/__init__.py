@@ -1,17 +1,17 @@
 """Data sets: decoded once, cached on disk, resident on the device.
 
-One module per source. A source registers its decoder, and beside it `describe`, which tells what a
-plan must know without torch and without reading anything big:
+Each source has a module. It registers a decoder, and with it a function that describes the data for
+a plan, without torch and without reading large files:
 
-    def describe(data_root: Path, **arguments) -> DataFacts
+    def describe_name(data_root: Path, **arguments) -> DataFacts
 
-    @DATASETS.register("name", DatasetFacts(describe=describe))
+    @DATASETS.register("name", DatasetFacts(describe=describe_name))
     def decode(data_root: Path, say: Say, *, image_size: ImageSize = 28) -> Arrays
 
-`prepare` decodes into the cache, `load` opens the cache; both are the same for every source.
+`prepare_data` decodes into the cache, and `load` opens the cache; both serve every source.
 """
 
 from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize, Say
-from gan_bench.components.data.decoded import Dataset, Split, load, prepare
+from gan_bench.components.data.decoded import Dataset, Split, load, prepare_data
 
-__all__ = ["ArraySplit", "Arrays", "Dataset", "ImageSize", "Say", "Split", "load", "prepare"]
+__all__ = ["ArraySplit", "Arrays", "Dataset", "ImageSize", "Say", "Split", "load", "prepare_data"]

@@ -1,4 +1,4 @@
-"""What a decoder returns, and the types that every decoder shares."""
+"""The result of a decoder, and the types that all decoders share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Say = Callable[[str], None]  # tells the user what goes on, one line at a time
+Say = Callable[[str], None]  # prints one line of progress
 ImageSize = Annotated[int, Field(ge=8, le=256, description="height and width in pixels")]
 
 
@@ -38,7 +38,7 @@ class Arrays:
 
 
 def hold_out(images: NDArray[Any], labels: NDArray[np.int64], every: int) -> Arrays:
-    """Split off the last of each `every` examples, in their order, as the test split."""
+    """Use the last of each `every` examples, in their order, as the test split."""
     import numpy as np
 
     held = np.arange(len(images)) % every == every - 1

@@ -1,4 +1,4 @@
-"""CIFAR-10, as its authors publish it: pickled batches, in torchvision's layout."""
+"""CIFAR-10 from the pickled batches of its authors, in torchvision's layout."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def cifar10(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Array
 
 
 class _Arrays(pickle.Unpickler):
-    """Takes arrays, text and numbers only: a pickle can run code, whatever its md5."""
+    """Accepts only arrays, text and numbers: any other pickle can run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickled array asks for by name."""
+        """Return the function or class that a pickled array names."""
         if (module, name) not in HARMLESS:
-            raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
         return super().find_class(module, name)
 
 

@@ -1,4 +1,4 @@
-"""The cache of decoded data: written once, whole or not at all; shared by all runs."""
+"""The cache of decoded data: each data set is written once, atomically, and all runs share it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, Say
+from gan_bench.components.data.arrays import Arrays, Say
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
 from gan_bench.registry import DATASETS, Part
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-VERSION = 1  # of the format and of the decoders: raise it when either gives other bytes
+VERSION = 1  # of the format and of the decoders: raise it when their bytes change
 META = "meta.json"
 
 
@@ -41,13 +41,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, on a device; nobody writes to it.
+    """A data set, on a device; it is read-only.
 
     Attributes:
         name: Its name in the registry.
-        facts: What was known before it was read.
-        train: What is learned from.
-        test: What is held out.
+        facts: The description from before it was read.
+        train: The training split.
+        test: The held-out split.
         fingerprint: sha256 of all arrays: 16 hex digits.
     """
 
@@ -59,22 +59,23 @@ class Dataset:
 
     @property
     def channel(self) -> Dataset | None:
-        """The grey data set that is the whole of the first channel, if this is a stack of it."""
+        """The grey data set in the first channel, if this data set is a stack of it."""
         first_channel: Callable[[Dataset], Dataset] | None
         first_channel = DATASETS[self.name].facts.channel
         return first_channel(self) if first_channel else None
 
 
-def prepare(dataset: Part, data_root: Path, cache: Path, say: Say = lambda line: None) -> None:
-    """See that the data set lies decoded in the cache: download, verify and decode it if not.
+def prepare_data(dataset: Part, data_root: Path, cache: Path,
+                 say: Say = lambda line: None) -> None:
+    """Download, verify and decode the data set, unless the cache holds it already.
 
-    Any number of processes may do so at once; a damaged cache is made anew.
+    Several processes may call this at once. A damaged cache is recreated.
 
     Args:
         dataset: A part of `DATASETS`.
         data_root: The user's data, in torchvision's layout; only a download writes there.
-        cache: The folder for what is made from it.
-        say: Told, line by line, what goes on; nothing if the data is there already.
+        cache: The folder for the decoded data.
+        say: Receives lines of progress; none if the cache holds the data.
 
     Raises:
         UserError: The data is missing, broken, or cannot be written to the cache.
@@ -85,7 +86,7 @@ def prepare(dataset: Part, data_root: Path, cache: Path, say: Say = lambda line:
     if damage is None:
         return
     if folder.exists():
-        say(f"{folder}: {damage}; making it anew")
+        say(f"{folder}: {damage}; recreating it")
     arrays: Arrays = DATASETS.build(dataset, data_root, say)
     _check(dataset, arrays, facts)
     try:
@@ -104,13 +105,13 @@ def load(
 
     Args:
         dataset: A part of `DATASETS`.
-        data_root: As for `prepare`.
-        cache: As for `prepare`.
+        data_root: As for `prepare_data`.
+        cache: As for `prepare_data`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
-        facts: What a plan found; spares listing the user's folder once more.
+        facts: The description from the plan; without it, the user's folder is listed again.
 
     Raises:
-        UserError: The data set is not in the cache, or damaged there.
+        UserError: The cache lacks the data set, or holds it damaged.
     """
     import numpy as np
     import torch
@@ -119,11 +120,10 @@ def load(
     folder = _folder(dataset, facts, cache)
     damage = _damage(folder)
     if damage:
-        raise UserError(f"{folder}: {damage}; run the experiment again from its start, which "
-                        "prepares the data")
+        raise UserError(f"{folder}: {damage}; start the experiment again, which prepares the data")
 
     def tensor(name: str) -> torch.Tensor:
-        # Copy on write: pages are shared, and a stray write stays within its process.
+        # Copy on write: processes share the pages, and an accidental write stays in its process.
         return torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")).to(device)
 
     meta = json.loads((folder / META).read_text())
@@ -152,19 +152,17 @@ def _named(arrays: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def _check(dataset: Part, arrays: Arrays, facts: DataFacts) -> None:
-    """Raise if a decoder did not return what its `describe` announced."""
-
-    def summary(split: ArraySplit) -> tuple[int, tuple[int, ...], str, int | None]:
-        return (len(split.images), split.images.shape[1:], str(split.images.dtype),
-                None if split.labels is None else len(split.labels))
-
+    """Refuse arrays that differ from the data set's description."""
     dtype = "uint8" if facts.is_image else "float32"
     for split, count in ((arrays.train, facts.train), (arrays.test, facts.test)):
-        found = summary(split)
-        if found[:3] != (count, facts.shape, dtype) or found[3] not in (None, count):
-            raise UserError(f"dataset {dataset.name}: {found[0]:,} examples {found[1]} {found[2]} "
-                            f"were decoded where {count:,} {facts.shape} {dtype} were announced; "
-                            "if its files changed meanwhile, run again")
+        images, labels = split.images, split.labels
+        summary = len(images), images.shape[1:], str(images.dtype)
+        labels_match = labels is None or len(labels) == count
+        if summary != (count, facts.shape, dtype) or not labels_match:
+            raise UserError(f"dataset {dataset.name}: {len(images):,} examples "
+                            f"{images.shape[1:]} {images.dtype} were decoded, but {count:,} "
+                            f"{facts.shape} {dtype} were announced; if the files have changed "
+                            "meanwhile, run again")
 
 
 def fingerprint(arrays: Arrays) -> str:
@@ -196,22 +194,22 @@ def _write(folder: Path, arrays: Arrays) -> None:
         try:
             temporary.rename(folder)
         except OSError:
-            if _damage(folder):  # and not because another process was faster
+            if _damage(folder):  # otherwise another process was faster
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _damage(folder: Path) -> str | None:
-    """Return what is wrong with a cached data set, as far as names and sizes can tell; or None."""
+    """Return what is wrong with a cached data set, by its names and sizes; None if nothing is."""
     if not folder.exists():
-        return "is not there"
+        return "is missing"
     try:
         meta = json.loads((folder / META).read_text())
         for name, size in meta["sizes"].items():
-            found = (folder / f"{name}.npy").stat().st_size
-            if found != size:
-                return f"{name}.npy has {found:,} bytes and should have {size:,}"
+            actual = (folder / f"{name}.npy").stat().st_size
+            if actual != size:
+                return f"{name}.npy has {actual:,} bytes and should have {size:,}"
     except (OSError, ValueError, KeyError) as error:
         return f"is damaged ({type(error).__name__}: {error})"
     return None

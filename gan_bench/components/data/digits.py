@@ -8,22 +8,22 @@ from gan_bench.components.data.arrays import Arrays, ImageSize, Say, hold_out
 from gan_bench.data_facts import DataFacts
 from gan_bench.registry import DATASETS, DatasetFacts
 
-HELD_OUT = 5  # every fifth
+HELD_OUT = 5  # every fifth example
 
 
-def describe(data_root: Path, *, image_size: int) -> DataFacts:
-    """Return the facts, which are constants; the digest is of the pixels and labels themselves."""
+def describe_digits(data_root: Path, *, image_size: int) -> DataFacts:
+    """Return the facts, which are constants; the digest is that of the pixels and labels."""
     return DataFacts(shape=(1, image_size, image_size), classes=10, train=1438, test=359,
                      digest="0b7e9c3202d7bcd2", gate=0.95)
 
 
-@DATASETS.register("digits", DatasetFacts(describe=describe))
+@DATASETS.register("digits", DatasetFacts(describe=describe_digits))
 def digits(data_root: Path, say: Say, *, image_size: ImageSize = 8) -> Arrays:
     """scikit-learn's 1,797 handwritten digits, grey, 8 pixels; no download.
 
     The test part of UCI's "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998).
-    Each pixel counts the ink in a 4 by 4 block, 0..16, stretched here to 0..255. There is no
-    published split of it: every fifth digit is held out.
+    Each pixel counts the ink in a block of 4 by 4, 0..16, stretched here to 0..255. It has no
+    published split: every fifth digit is held out.
     """
     import numpy as np
     from sklearn.datasets import load_digits

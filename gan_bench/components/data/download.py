@@ -1,4 +1,4 @@
-"""Public data: downloaded by torchvision's own classes, and never trusted unverified."""
+"""Public data: torchvision's classes download it, and every file is verified."""
 
 from __future__ import annotations
 
@@ -17,52 +17,53 @@ from typing import Any
 from gan_bench.components.data.arrays import Say
 from gan_bench.errors import UserError
 
-TIMEOUT = 30.0  # seconds without a byte; urllib's own default is to wait for ever
+TIMEOUT = 30.0  # seconds without a byte; urllib waits for ever by default
 
 
 def verified(path: Path, *, md5: str | None = None, size: int | None = None) -> bytes:
     """Return the content of `path`.
 
     Raises:
-        UserError: It cannot be read, or its size or md5 is not the one given.
+        UserError: It cannot be read, or has another size or md5.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    cure = "delete it and run again to download it anew, or put a good copy in its place"
+    cure = "delete it and run again, which downloads it, or put a good copy in its place"
     if size is not None and len(data) != size:
         raise UserError(f"{path}: has {len(data):,} bytes and should have {size:,}; {cure}")
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if md5 is not None and found != md5:
-        raise UserError(f"{path}: has the md5 {found} and should have {md5}, so it is truncated "
+    actual = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if md5 is not None and actual != md5:
+        raise UserError(f"{path}: has the md5 {actual} and should have {md5}, so it is truncated "
                         f"or altered; {cure}")
     return data
 
 
-def fetch(download: Callable[[str], Any], what: str, by_hand: str, data_root: Path,
+def fetch(download: Callable[[str], Any], title: str, by_hand: str, data_root: Path,
           say: Say) -> None:
-    """Download a data set, into a temporary folder first, and move it into the data root.
+    """Download a data set into a temporary folder, then move it into the data root.
 
-    Files that the data root holds already stay as they are.
+    Files that the data root already holds do not change.
 
     Args:
-        download: Downloads to, and verifies in, the folder given: a class of torchvision.
-        what: The data set and where it comes from, for messages.
-        by_hand: Which files to put where if there is no network, for messages.
-        data_root: Where the data is to lie, in torchvision's layout.
-        say: Told what goes on.
+        download: A class of torchvision; it downloads to a folder and verifies the files.
+        title: The data set and its source, for messages.
+        by_hand: Which files to place where without a network, for messages.
+        data_root: Where to put the data, in torchvision's layout.
+        say: Receives lines of progress.
 
     Raises:
-        UserError: The data root cannot be written, or the download failed. Nothing is left behind.
+        UserError: The data root cannot be written, or the download failed. Partial files are
+            deleted.
     """
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         folder = Path(mkdtemp(prefix=".download-", dir=data_root))
     except OSError as error:
-        raise UserError(f"{what}: not in the data root {data_root}, where a download cannot be "
+        raise UserError(f"{title}: not in the data root {data_root}, where a download cannot be "
                         f"written: {error.strerror}; {by_hand}") from error
-    say(f"downloading {what} to {data_root}")
+    say(f"downloading {title} to {data_root}")
     try:
         with _timeout(TIMEOUT):
             download(str(folder))
@@ -72,9 +73,9 @@ def fetch(download: Callable[[str], Any], what: str, by_hand: str, data_root: Pa
             if not target.exists():
                 os.replace(file, target)
     except (OSError, RuntimeError, HTTPException, EOFError, zlib.error) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{what}: not in the data root {data_root}, and the download failed: "
-                        f"{why}; {by_hand}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{title}: not in the data root {data_root}, and the download failed: "
+                        f"{reason}; {by_hand}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,6 @@
-"""The files in a folder or in an archive, listed and read alike; nothing is ever extracted.
+"""Lists and reads the files in a folder or an archive; nothing is extracted to the disk.
 
-Archives come from anywhere: what they say of themselves is checked before anything is unpacked.
+Archives are untrusted: their headers are checked before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from gan_bench.errors import UserError, one_line
 
 TAR, ZIP = (".tar", ".tar.gz", ".tgz"), (".zip",)
 MAX_FILE = 100_000_000  # bytes of one image file; 30 megapixels without any compression
-# What an archive may unpack to: so many bytes, or so many times its own; pictures pack 1 to 20
-# times, and a decompression bomb a thousand times.
-FREELY, RATIO = 1_000_000_000, 200
+# An archive may unpack to MAX_UNPACKED bytes, or to MAX_RATIO times its size. Images compress 1 to
+# 20 times, and a decompression bomb a thousand times.
+MAX_UNPACKED, MAX_RATIO = 1_000_000_000, 200
 
 
 def sizes(path: Path) -> dict[str, int]:
-    """Return the size in bytes of each file in a folder or archive, by its name within.
+    """Return the size in bytes of each file in a folder or archive, by its name.
 
-    Names are relative and with `/`. A compressed tar has no index, so listing one unpacks it once
-    (in memory, piece by piece); a zip or a plain tar is listed at once.
+    Names are relative and use `/`. A compressed tar has no index, so listing it unpacks it once
+    (in memory, piece by piece); listing a zip or a plain tar is fast.
 
     Raises:
-        UserError: `path` is not there, is no folder and no archive, is broken, has two files of
-            one name, or would unpack to a multiple of its size.
+        UserError: `path` is missing, is neither a folder nor an archive, is broken, has two files
+            of the same name, or would unpack to a multiple of its size.
     """
     try:
         if path.is_dir():
@@ -49,10 +49,10 @@ def sizes(path: Path) -> dict[str, int]:
 
 
 def contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the content of each file in `wanted`, in the order they are stored.
+    """Yield the name and the content of each file in `wanted`, in the order of the storage.
 
     Raises:
-        UserError: A file or the archive cannot be read, or a file is larger than an image is.
+        UserError: A file or the archive cannot be read, or a file is too large for an image.
     """
     if path.is_dir():
         for name in wanted:
@@ -66,16 +66,16 @@ def contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
 
 
 def check_unpacked(path: Path, unpacked: int) -> None:
-    """Refuse an archive that would unpack to so many bytes, if that is out of all proportion.
+    """Refuse an archive that would unpack to too many bytes for its size.
 
     Raises:
-        UserError: It is a decompression bomb.
+        UserError: It looks like a decompression bomb.
     """
     packed = path.stat().st_size
-    if unpacked > max(FREELY, RATIO * packed):
-        raise UserError(f"{path}: would unpack to {unpacked / 1e9:,.1f} GB or more, over {RATIO} "
-                        f"times its size, as a decompression bomb does; pack the images anew if "
-                        f"they are what they should be")
+    if unpacked > max(MAX_UNPACKED, MAX_RATIO * packed):
+        raise UserError(f"{path}: would unpack to {unpacked / 1e9:,.1f} GB or more, over "
+                        f"{MAX_RATIO} times its size, as a decompression bomb does; if its images "
+                        f"are good, pack them again")
 
 
 def _check_size(place: object, size: int) -> None:
@@ -85,11 +85,11 @@ def _check_size(place: object, size: int) -> None:
 
 
 def _folder_sizes(path: Path) -> dict[str, int]:
-    found = {}
+    sizes_by_name = {}
     with _named(path):
         seen = {os.path.realpath(path)}
         for folder, below, files in os.walk(path, followlinks=True, onerror=_raise):
-            # A linked class folder counts like any other; a link back up would go on for ever.
+            # A linked class folder counts like any other; a link to a parent would never end.
             real = {name: os.path.realpath(os.path.join(folder, name)) for name in below}
             below[:] = [name for name in below if real[name] not in seen]
             seen.update(real.values())
@@ -97,8 +97,9 @@ def _folder_sizes(path: Path) -> dict[str, int]:
                 file = os.path.join(folder, name)
                 status = os.stat(file)
                 if stat.S_ISREG(status.st_mode):  # reading a named pipe would wait for ever
-                    found[os.path.relpath(file, path).replace(os.sep, "/")] = status.st_size
-    return found
+                    name = os.path.relpath(file, path).replace(os.sep, "/")
+                    sizes_by_name[name] = status.st_size
+    return sizes_by_name
 
 
 def _raise(error: OSError) -> None:
@@ -117,16 +118,16 @@ def _archive_sizes(path: Path, size: int, modified: int) -> dict[str, int]:
 
 
 def _listed(path: Path, files: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Return the sizes by name, refusing bombs as soon as they show."""
-    found: dict[str, int] = {}
+    """Return the sizes by name; refuse a bomb at the first member that shows it."""
+    sizes_by_name: dict[str, int] = {}
     unpacked = 0
     for name, size in files:
-        if name in found:
-            raise UserError(f"{path}: holds two files called {name:.400}; make it anew with one")
-        found[name] = size
+        if name in sizes_by_name:
+            raise UserError(f"{path}: holds two files called {name:.400}; pack it again with one")
+        sizes_by_name[name] = size
         unpacked += size
         check_unpacked(path, unpacked)
-    return found
+    return sizes_by_name
 
 
 def _archive_contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
@@ -146,7 +147,7 @@ def _archive_contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str
 
 
 class _Bounded:
-    """A file of which nobody reads very much at once: tarfile takes headers at their word."""
+    """A file that refuses large reads, because tarfile trusts the sizes in headers."""
 
     def __init__(self, file: GzipFile | BufferedReader) -> None:
         self._file = file
@@ -154,7 +155,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MAX_FILE:
-            raise tarfile.ReadError(f"something in it claims to have {size:,} bytes")
+            raise tarfile.ReadError(f"a header claims a size of {size:,} bytes")
         return self._file.read(size)
 
 
@@ -171,12 +172,12 @@ def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     before = -1
     for member in tar:
-        if member.offset <= before or member.size < 0:  # a negative size leads back, for ever
+        if member.offset <= before or member.size < 0:  # a negative size would never end
             raise tarfile.ReadError(f"damaged at byte {member.offset:,}")
         before = member.offset
         if member.isfile():
             yield member
-    # tarfile takes a damaged header, or the end of the file, for the end of the archive.
+    # tarfile treats a damaged header, or the end of the file, as the end of the archive.
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     mark = tar.fileobj.read(tarfile.BLOCKSIZE)
@@ -186,17 +187,17 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn what a broken file or archive raises into one line that names it."""
+    """Turn the exceptions of a broken file or archive into a UserError with its name."""
     try:
         yield
     except UserError:
         raise
     except OSError as error:
-        named = error.filename or path
-        raise UserError(f"{named}: cannot be read: {error.strerror or error}") from error
+        name = error.filename or path
+        raise UserError(f"{name}: cannot be read: {error.strerror or error}") from error
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{path}: is a broken archive: {error}; make it anew, or download it "
+        raise UserError(f"{path}: is a broken archive: {error}; pack it again, or download it "
                         "again") from error
-    except Exception as error:  # zipfile and tarfile raise all sorts of things at broken files
-        raise UserError(f"{path}: is a broken archive: {one_line(error)}; make it anew, or "
+    except Exception as error:  # zipfile and tarfile raise many types at broken files
+        raise UserError(f"{path}: is a broken archive: {one_line(error)}; pack it again, or "
                         "download it again") from error

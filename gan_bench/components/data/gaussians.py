@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians in the plane: the smallest data on which modes can be lost, and counted."""
+"""Mixtures of Gaussians in the plane: small data whose lost modes can be counted."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ def modes(kind: Literal["ring", "grid"]) -> tuple[list[tuple[float, float]], flo
 
 def known_modes(*, kind: Literal["ring", "grid"], samples: int,
                 ) -> tuple[list[tuple[float, float]], float]:
-    """Return the modes by the data set's own arguments: its registration's fact `modes`."""
+    """Return the modes for the data set's arguments; its fact `modes`."""
     return modes(kind)
 
 
-def describe(data_root: Path, *, kind: str, samples: int) -> DataFacts:
+def describe_gaussians(data_root: Path, *, kind: str, samples: int) -> DataFacts:
     """Return the facts.
 
-    No classes are declared, though the labels tell the modes: the distance to the known centres
-    says more about a sample than features of a classifier would, so none is to be trained.
+    The labels are the modes, but the facts declare no classes, so that no classifier is trained:
+    the distance to the known centres says more about a sample than a classifier's features.
     """
     return DataFacts(shape=(2,), classes=0, train=samples, test=TEST, digest="gaussians-1")
 
 
-@DATASETS.register("gaussians", DatasetFacts(describe=describe, modes=known_modes))
+@DATASETS.register("gaussians", DatasetFacts(describe=describe_gaussians, modes=known_modes))
 def gaussians(
     data_root: Path, say: Say, *, kind: Literal["ring", "grid"] = "ring",
     samples: Annotated[int, Field(ge=1, le=10_000_000)] = 50_000,
 ) -> Arrays:
     """2-D mixtures of equally likely Gaussians: a `ring` of 8, or a `grid` of 25.
 
-    The sample is the same for every run, whatever its seed: it stands for a data set.
+    The examples are the same for every run and seed, like those of any data set.
     """
     return Arrays(_draw(kind, "train", samples), _draw(kind, "test", TEST))
 

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-HELD_OUT = 10  # every tenth, where there are no train/ and test/
+HELD_OUT = 10  # every tenth, if there are no train/ and test/
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Which image belongs where.
+    """The splits and classes of the images.
 
     Attributes:
         train: Names of the training images, sorted.
         test: Names of the held-out images, sorted.
-        labels: The class of each image; empty where there are no class folders.
+        labels: The class of each image; empty without class folders.
         classes: Names of the classes, sorted.
-        digest: Of the names (from the first folder on that not all share) and sizes of the images:
-            the same for a folder and an archive of it.
+        digest: A hash of the names (without the folders that all images share) and sizes of the
+            images: the same for a folder and an archive of it.
     """
 
     train: list[str]
@@ -48,26 +48,26 @@ class Arrangement:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file counts as an image: by its suffix, unless hidden or of macOS's making."""
+    """Whether a file counts as an image: by its suffix, unless it is hidden or macOS metadata."""
     hidden = any(p == "__MACOSX" or (p.startswith(".") and p != ".") for p in name.split("/"))
     return name.lower().endswith(SUFFIXES) and not hidden
 
 
-def arrange(found: Mapping[str, int], path: Path) -> Arrangement:
+def arrange(sizes_by_name: Mapping[str, int], path: Path) -> Arrangement:
     """Sort images into splits and classes by their names.
 
     Args:
-        found: Size by name, as `files.sizes` gives them.
-        path: Where they were found, for messages.
+        sizes_by_name: As `files.sizes` returns them.
+        path: The folder or archive, for messages.
 
     Raises:
-        UserError: No images, or too few to hold any out.
+        UserError: There are no images, or too few to hold any out.
     """
-    images = sorted(name for name in found if is_image(name))
+    images = sorted(name for name in sizes_by_name if is_image(name))
     if not images:
         raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)}) among its "
-                        f"{len(found):,} files")
-    # A folder that holds all the rest, as archives like to have, says nothing.
+                        f"{len(sizes_by_name):,} files")
+    # A folder that holds everything, as in many archives, is neither a split nor a class.
     whole = {name: [part for part in name.split("/") if part not in ("", ".")] for name in images}
     parents = [parts[:-1] for parts in whole.values()]
     ends = zip(min(parents), max(parents), strict=False)
@@ -84,34 +84,36 @@ def arrange(found: Mapping[str, int], path: Path) -> Arrangement:
         folders = {name: parts[name][:-1] for name in images}
     else:
         raise UserError(f"{path}: too few images ({len(images)}) to hold out every tenth; add "
-                        "some, or sort them into train/ and test/")
-    labelled = all(len(folder) == 1 for folder in folders.values())
-    classes = sorted({folder[0] for folder in folders.values()}) if labelled else []
-    index = {name: i for i, name in enumerate(classes)}
-    labels = {name: index[folder[0]] for name, folder in folders.items()} if labelled else {}
-    lines = (f"{'/'.join(parts[name])}\0{found[name]}\n" for name in sorted(train + test))
+                        "images, or sort them into train/ and test/")
+    classes, labels = [], {}
+    if all(len(folder) == 1 for folder in folders.values()):
+        classes = sorted({folder[0] for folder in folders.values()})
+        index = {name: i for i, name in enumerate(classes)}
+        labels = {name: index[folder[0]] for name, folder in folders.items()}
+    lines = (f"{'/'.join(parts[name])}\0{sizes_by_name[name]}\n" for name in sorted(train + test))
     digest = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
     return Arrangement(train, test, labels, classes, digest)
 
 
-def describe(data_root: Path, *, path: str, image_size: int, channels: int) -> DataFacts:
-    """Return the facts, from the listing alone.
+def describe_image_folder(data_root: Path, *, path: str, image_size: int,
+                          channels: int) -> DataFacts:
+    """Return the facts, from the list of names and sizes alone.
 
-    An image that is replaced by another of the very same size is therefore not noticed: give the
-    new one another name.
+    So an image that replaces another of exactly the same size stays unnoticed: give the new image
+    another name.
 
     Raises:
-        UserError: The folder or archive is not there, broken, or has too few images.
+        UserError: The folder or archive is missing, broken, or has too few images.
     """
-    where = _where(data_root, path)
-    arrangement = arrange(sizes(where), where)
+    source = _resolve(data_root, path)
+    arrangement = arrange(sizes(source), source)
     return DataFacts(
         shape=(channels, image_size, image_size), classes=len(arrangement.classes),
         train=len(arrangement.train), test=len(arrangement.test), digest=arrangement.digest,
         gate=0.5 if arrangement.classes else 0.0)
 
 
-@DATASETS.register("image_folder", DatasetFacts(describe=describe))
+@DATASETS.register("image_folder", DatasetFacts(describe=describe_image_folder))
 def image_folder(
     data_root: Path, say: Say, *,
     path: Annotated[str, Field(min_length=1, description="relative to the data root, or absolute")],
@@ -122,23 +124,23 @@ def image_folder(
     `train/` and `test/` at the top are the splits; without them every tenth image, by name, is
     held out. If every image lies in a folder of its class, there are labels.
     """
-    where = _where(data_root, path)
-    found = sizes(where)
-    arrangement = arrange(found, where)
+    source = _resolve(data_root, path)
+    sizes_by_name = sizes(source)
+    arrangement = arrange(sizes_by_name, source)
     train, test = len(arrangement.train), len(arrangement.test)
     labelled = f"{len(arrangement.classes)} classes" if arrangement.classes else "no labels"
-    ignored = len(found) - train - test
-    say(f"decoding {train:,} + {test:,} images of {where}, {labelled}; "
+    ignored = len(sizes_by_name) - train - test
+    say(f"decoding {train:,} + {test:,} images of {source}, {labelled}; "
         f"{ignored:,} other files ignored")
-    images = _decode(where, arrangement.train + arrangement.test, channels, image_size)
+    images = _decode(source, arrangement.train + arrangement.test, channels, image_size)
     return Arrays(ArraySplit(images[:train], _labels(arrangement, arrangement.train)),
                   ArraySplit(images[train:], _labels(arrangement, arrangement.test)))
 
 
-def _where(data_root: Path, path: str) -> Path:
+def _resolve(data_root: Path, path: str) -> Path:
     try:
         return data_root / Path(path).expanduser()
-    except RuntimeError as error:  # `~nobody`
+    except RuntimeError as error:  # `~user` without such a user
         raise UserError(f"{path:.400}: {error}") from None
 
 
@@ -151,9 +153,9 @@ def _labels(arrangement: Arrangement, names: list[str]) -> NDArray[np.int64] | N
 
 
 def _decode(
-    where: Path, names: list[str], channels: Literal[1, 3], size: int
+    source: Path, names: list[str], channels: Literal[1, 3], size: int
 ) -> NDArray[np.uint8]:
-    """Return the images in the order of `names`, whatever the order they are stored in."""
+    """Return the images in the order of `names`."""
     import numpy as np
     from PIL import Image
 
@@ -164,14 +166,14 @@ def _decode(
     missing = set(names)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for name, data in contents(where, rows):
+        for name, data in contents(source, rows):
             try:
                 images[rows[name]] = decode(data, channels, size)
-            except Exception as error:  # PIL's decoders raise all sorts of things at broken files
-                place = os.fspath(where / name) if where.is_dir() else f"{where}, member {name}"
+            except Exception as error:  # PIL's decoders raise many types at broken files
+                place = os.fspath(source / name) if source.is_dir() else f"{source}, member {name}"
                 raise UserError(f"{place}: cannot be read as an image: "
                                 f"{error or type(error).__name__}") from error
             missing.discard(name)
     if missing:
-        raise UserError(f"{where}: {min(missing)} is gone since it was listed; run again")
+        raise UserError(f"{source}: {min(missing)} has vanished since it was listed; run again")
     return images

@@ -1,4 +1,4 @@
-"""MNIST and the two sets made in its image: files in IDX format, in torchvision's layout."""
+"""MNIST and two data sets in its format: IDX files, in torchvision's layout."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SIZE, TRAIN, TEST = 28, 60_000, 10_000
 
 
 @dataclass(frozen=True)
-class Source:
+class IdxSource:
     """A set of four IDX files.
 
     Attributes:
-        kind: The class in `torchvision.datasets`, which names the folder too.
+        kind: The class in `torchvision.datasets`, and the name of the folder.
         digest: Published md5 of `train-images-idx3-ubyte.gz`.
         gate: See `DataFacts`.
         raw_md5: md5 of the unpacked files, where they are published.
@@ -42,41 +42,41 @@ class Source:
     raw_md5: Mapping[str, str] = field(default_factory=dict)
 
 
-MNIST = Source("MNIST", "f68b3c2dcbeaaa9fbdd348bbdeb94873", 0.98, {
+MNIST = IdxSource("MNIST", "f68b3c2dcbeaaa9fbdd348bbdeb94873", 0.98, {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 })
-FASHION_MNIST = Source("FashionMNIST", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 0.85)
-KMNIST = Source("KMNIST", "bdb82020997e1d708af4cf47b453dcf7", 0.88)
+FASHION_MNIST = IdxSource("FashionMNIST", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 0.85)
+KMNIST = IdxSource("KMNIST", "bdb82020997e1d708af4cf47b453dcf7", 0.88)
 
 
-def describe(source: Source, data_root: Path, *, image_size: int) -> DataFacts:
+def describe_mnist(source: IdxSource, data_root: Path, *, image_size: int) -> DataFacts:
     """Return the facts, which are constants."""
     return DataFacts(shape=(1, image_size, image_size), classes=10, train=TRAIN, test=TEST,
                      digest=source.digest, gate=source.gate)
 
 
-@DATASETS.register("mnist", DatasetFacts(describe=partial(describe, MNIST)))
+@DATASETS.register("mnist", DatasetFacts(describe=partial(describe_mnist, MNIST)))
 def mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """MNIST: 70,000 handwritten digits, grey, 28 pixels (LeCun et al. 1998)."""
     return _decode(MNIST, data_root, say, image_size)
 
 
-@DATASETS.register("fashion_mnist", DatasetFacts(describe=partial(describe, FASHION_MNIST)))
+@DATASETS.register("fashion_mnist", DatasetFacts(describe=partial(describe_mnist, FASHION_MNIST)))
 def fashion_mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """Fashion-MNIST: 70,000 articles of clothing, grey, 28 pixels (Xiao et al. 2017)."""
     return _decode(FASHION_MNIST, data_root, say, image_size)
 
 
-@DATASETS.register("kmnist", DatasetFacts(describe=partial(describe, KMNIST)))
+@DATASETS.register("kmnist", DatasetFacts(describe=partial(describe_mnist, KMNIST)))
 def kmnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """Kuzushiji-MNIST: 70,000 cursive characters, grey, 28 pixels (Clanuwat et al. 2018)."""
     return _decode(KMNIST, data_root, say, image_size)
 
 
-def _decode(source: Source, data_root: Path, say: Say, image_size: int) -> Arrays:
+def _decode(source: IdxSource, data_root: Path, say: Say, image_size: int) -> Arrays:
     import torchvision.datasets
 
     from gan_bench.components.data.pixels import resize
@@ -104,8 +104,8 @@ def _read(
 ) -> NDArray[np.uint8]:
     """Read an IDX file of bytes (format: http://yann.lecun.com/exdb/mnist, foot of the page).
 
-    The packed file is preferred where both are there: its md5 is published for every set, and an
-    interrupted unpacking can have truncated the other.
+    The packed file is preferred if both exist: its md5 is published for every set, and an
+    interrupted unpacking may have truncated the other.
     """
     import numpy as np
 
@@ -121,7 +121,7 @@ def _read(
     else:
         data = verified(path, md5=raw_md5, size=size)
     if len(data) != size or not data.startswith(header):
-        wanted = " by ".join(map(str, shape))
-        raise UserError(f"{path}: is not an IDX file of {wanted} bytes; delete it and run again "
-                        "to download it anew, or put a good copy in its place")
+        expected = " by ".join(map(str, shape))
+        raise UserError(f"{path}: is not an IDX file of {expected} bytes; delete it and run "
+                        "again, which downloads it, or put a good copy in its place")
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)

@@ -1,9 +1,9 @@
-"""From encoded images of any size to uint8 arrays of one size: the only place that resamples.
+"""Decodes images to uint8 arrays of one size: the only module that resamples.
 
-Bilinear in PIL, which antialiases when it shrinks. It is what torchvision's `Resize` does to PIL
-images, and so the filter behind the published MNIST-GAN scripts; other libraries' "bilinear" alias
-when shrinking and move FID by more than many an improvement claimed (Parmar et al. 2022, "On
-Aliased Resizing", section 3). An image that has the right size already is never resampled.
+The filter is PIL's bilinear, which antialiases when it shrinks. torchvision's `Resize` of PIL
+images uses it too, and so do the published MNIST-GAN scripts. "Bilinear" in other libraries aliases
+when it shrinks, which moves FID by more than many published improvements (Parmar et al. 2022, "On
+Aliased Resizing", section 3). An image that has the right size is never resampled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-# Of the files that count as images; Pillow would also start Ghostscript, for PostScript.
+# The formats of image files; with others allowed, Pillow would start Ghostscript for PostScript.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 
@@ -28,7 +28,9 @@ def square(image: Image.Image, size: int) -> Image.Image:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     if image.size != (side, side):
         image = image.crop((left, top, left + side, top + side))
-    return image if side == size else image.resize((size, size), Image.Resampling.BILINEAR)
+    if side == size:
+        return image
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -57,22 +59,24 @@ def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def decode(data: bytes, channels: Literal[1, 3], size: int) -> NDArray[np.uint8]:
     """Decode one image file: upright, centre-cropped to a square, resampled.
 
-    The camera's orientation tag is obeyed. Colour becomes grey by ITU-R 601, and transparency is
-    dropped, both as `PIL.Image.convert` does it; of an animation, the first frame is taken.
+    The image is turned by the camera's orientation tag. Colour becomes grey by ITU-R 601, and
+    transparency is dropped, both as in `PIL.Image.convert`. Only the first frame of an animation
+    counts.
 
     Returns:
         `(channels, size, size)` uint8.
 
     Raises:
-        ValueError: No image, or more than 8 bits a channel: reducing them is the user's choice.
-        Exception: Whatever PIL raises at a broken file.
+        ValueError: It is not an image, or has more than 8 bits a channel, which the user must
+            reduce.
+        Exception: PIL raises many types at broken files.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ValueError("the content is of no known image format") from None
+        raise ValueError("the content has no known image format") from None
     with opened:
         image: Image.Image = ImageOps.exif_transpose(opened)
         if image.mode.startswith(("I", "F")) or is_deep(data):
@@ -81,7 +85,7 @@ def decode(data: bytes, channels: Literal[1, 3], size: int) -> NDArray[np.uint8]
 
 
 def is_deep(data: bytes) -> bool:
-    """Whether an encoded image is a PNG of 16 bits a channel: Pillow reads one in colour as 8."""
+    """Whether an encoded image is a PNG of 16 bits a channel: Pillow reads colour ones as 8."""
     depth = data[24:25]  # after the signature: length and name of the header, width, height
     return data.startswith(b"\x89PNG\r\n\x1a\n") and depth == b"\x10"
 

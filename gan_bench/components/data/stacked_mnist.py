@@ -1,4 +1,4 @@
-"""Stacked MNIST: three digits as the channels of one image, 1000 modes that can be counted."""
+"""Stacked MNIST: three digits as the channels of an image, 1000 countable modes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize, Say
-from gan_bench.components.data.mnist import MNIST, SIZE, TEST, TRAIN, mnist
-from gan_bench.components.data.mnist import describe as describe_mnist
+from gan_bench.components.data.mnist import MNIST, SIZE, TEST, TRAIN, describe_mnist, mnist
 from gan_bench.data_facts import DataFacts
 from gan_bench.registry import DATASETS, DatasetFacts
 from gan_bench.rng import derive
@@ -19,16 +18,16 @@ if TYPE_CHECKING:
     from gan_bench.components.data.decoded import Dataset, Split
 
 
-def describe(data_root: Path, *, image_size: int) -> DataFacts:
+def describe_stacked_mnist(data_root: Path, *, image_size: int) -> DataFacts:
     """Return the facts, which are constants; the gate is that of MNIST's classifier."""
     return DataFacts(shape=(3, image_size, image_size), classes=1000, train=TRAIN, test=TEST,
                      digest=f"stacked-1-{MNIST.digest}", gate=MNIST.gate)
 
 
 def first_channel(data: Dataset) -> Dataset:
-    """Return MNIST as it lies in its stack: the first channel holds it whole, in its own order.
+    """Return MNIST from the stack: the first channel holds all of it, in its order.
 
-    It has MNIST's own fingerprint, so that both data sets share one classifier.
+    It has MNIST's fingerprint, so that both data sets share a classifier.
     """
     from gan_bench.components.data.decoded import Dataset, Split, fingerprint
 
@@ -46,15 +45,15 @@ def first_channel(data: Dataset) -> Dataset:
                    fingerprint(Arrays(arrays(train), arrays(test))))
 
 
-@DATASETS.register("stacked_mnist", DatasetFacts(describe=describe, channel=first_channel))
+@DATASETS.register("stacked_mnist", DatasetFacts(describe=describe_stacked_mnist,
+                                                   channel=first_channel))
 def stacked_mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
     """Three MNIST digits as red, green and blue: 70,000 images, 1000 modes (Metz et al. 2017).
 
-    The label is the number that the digits write, red first: 0..999. Published versions draw
-    triples of digits at random, each its own; here each channel is a permutation of MNIST (red: in
-    its order), the same for every run. So there are as many images as MNIST has, every digit is
-    seen once per channel, no test digit is in the training split, and each mode has 60 training
-    images on average.
+    The label is the number of the three digits, red first: 0..999. Published versions draw triples
+    of digits at random. Here each channel is a permutation of MNIST (red: the identity), the same
+    for every run. So there are as many images as in MNIST, every digit occurs once per channel, no
+    test digit is in the training split, and each mode has 60 training images on average.
     """
     digits = mnist(data_root, say, image_size=image_size)
     return Arrays(_stack(digits.train, "train"), _stack(digits.test, "test"))

@@ -1,8 +1,8 @@
-"""Networks, and networks only: no loss, no optimizer, no logging.
+"""Networks only: no loss, no optimizer, no logging.
 
 A registered factory takes the shape of the data and the model's arguments and returns a `Networks`.
-Its `ModelFacts` hold `refuses(shape, **args)`, the reason why this model cannot make such data, or
-None; it needs no torch. Torch is imported within the factories, so that `plan` is quick.
+Its `ModelFacts` hold `refuses(shape, **args)`: the reason why this model cannot generate such data,
+or None. It needs no torch. The factories import torch themselves, so that `plan` is fast.
 """
 
 from gan_bench.components.models.base import Networks

@@ -1,4 +1,4 @@
-"""What all the families share: the pair of networks, how it is built and initialised."""
+"""The parts that all model families share: the pair of networks and its initialisation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Networks:
             biases 0 (Radford et al. 2015, section 3, and its published code); `xavier`: weights
             uniform in ±g √(6 / (fan-in + fan-out)), biases 0 (Glorot and Bengio 2010, equation 16);
             `fan_in`: weights N(0, g / √fan-in), biases 0 (He et al. 2015, section 2.2). The gain g
-            is 1, unless the family gives a layer another.
+            is 1, unless the family sets another for a layer.
     """
 
     generator: nn.Module
@@ -46,7 +46,7 @@ def initialise(module: nn.Module, init: Init) -> None:
 
     weighted = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     for layer in module.modules():
-        if isinstance(layer, nn.Embedding):  # so that a label weighs as much as one feature
+        if isinstance(layer, nn.Embedding):  # a label then weighs as much as one feature
             size = 0.02 if init == "normal" else float(layer.embedding_dim) ** -0.5
             nn.init.normal_(layer.weight, 0.0, size)
         if not isinstance(layer, (*weighted, nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -54,7 +54,8 @@ def initialise(module: nn.Module, init: Init) -> None:
         layer.reset_parameters()
         gain: float = getattr(layer, _GAIN, 1.0)
         if init == "normal":
-            nn.init.normal_(layer.weight, 0.0 if isinstance(layer, weighted) else 1.0, 0.02)
+            mean = 0.0 if isinstance(layer, weighted) else 1.0
+            nn.init.normal_(layer.weight, mean, 0.02)
         elif init == "xavier" and isinstance(layer, weighted):
             nn.init.xavier_uniform_(layer.weight, gain)
         elif init == "fan_in" and isinstance(layer, weighted):
@@ -64,13 +65,13 @@ def initialise(module: nn.Module, init: Init) -> None:
 
 
 def with_gain(layer: Layer, gain: float) -> Layer:
-    """Return `layer`, whose weights `xavier` and `fan_in` are to draw so many times as large."""
+    """Return `layer` with a gain: `xavier` and `fan_in` draw its weights `gain` times as large."""
     setattr(layer, _GAIN, gain)
     return layer
 
 
 def residual(branch: nn.Module, shortcut: nn.Module) -> nn.Module:
-    """Return the module that adds up what `branch` and `shortcut` make of its input."""
+    """Return the module that adds the outputs of `branch` and `shortcut`."""
     from torch import nn
 
     class Residual(nn.Module):

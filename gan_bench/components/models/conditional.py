@@ -1,13 +1,13 @@
 """Class-conditional training for every family: the label goes into G's input and into D.
 
-G is any family's generator, its latents lengthened by the label as a one-hot vector (Mirza and
-Osindero 2014, "Conditional generative adversarial nets"); so whoever samples needs nothing but
-longer latents. D is told the label in one of two ways:
+G is any family's generator: the label as a one-hot vector extends its latents (Mirza and Osindero
+2014, "Conditional generative adversarial nets"). So sampling only needs longer latents. D receives
+the label in one of two ways:
 
-- `concat`: beside its input, as one more plane of an image, learnt for each class, or as a one-hot
-  vector beside a vector (Mirza and Osindero 2014).
+- `concat`: with its input, as an additional plane of an image, learnt for each class, or as a
+  one-hot vector after a vector (Mirza and Osindero 2014).
 - `projection`: as the inner product of an embedding of the label with D's last features, summed
-  over what is left of height and width (Miyato and Koyama 2018, "cGANs with projection
+  over the remaining height and width (Miyato and Koyama 2018, "cGANs with projection
   discriminator", equation 3).
 """
 
@@ -28,32 +28,32 @@ Condition = Literal["none", "concat", "projection"]
 
 def make_networks(part: Part, shape: Shape, condition: Condition = "none", classes: int = 0,
                   ) -> Networks:
-    """Return the networks of a model, not initialised; D takes (examples, labels) if conditional.
+    """Return the uninitialised networks of a model; a conditional D takes (examples, labels).
 
     Args:
         shape: `(C, H, W)` or `(D,)`.
-        classes: Number of classes; of a conditional model, the latents are as much longer.
+        classes: Number of classes; the latents of a conditional model are `classes` values longer.
     """
     if condition == "none":
         plain: Networks = MODELS.build(part, shape)
         return plain
     longer = part.model_copy(update={"args": {
         **part.args, "latent_dim": part.args["latent_dim"] + classes}})
-    made: Networks = MODELS.build(longer, shape)
+    built: Networks = MODELS.build(longer, shape)
     if condition == "projection":
-        return Networks(made.generator, _projection(made.discriminator, classes), made.init)
+        return Networks(built.generator, _projection(built.discriminator, classes), built.init)
     extra = 1 if len(shape) == 3 else classes
     wider: Networks = MODELS.build(part, (shape[0] + extra, *shape[1:]))
-    return Networks(made.generator, _concat(wider.discriminator, shape, classes), made.init)
+    return Networks(built.generator, _concat(wider.discriminator, shape, classes), built.init)
 
 
 def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "none",
                    classes: int = 0) -> Networks:
     """Build and initialise the networks of a run, on the CPU.
 
-    The weights are drawn there from the streams `init/generator` and `init/discriminator` of
-    `seed`, so they are the same on every device, and variants that share a generator start from
-    the same one whatever D they use. The global random state is left as it was.
+    The weights are drawn on the CPU from the streams `init/generator` and `init/discriminator` of
+    `seed`, so they are the same on every device. Variants with the same generator start from the
+    same weights of G, also with different D. The global random state does not change.
     """
     import torch
 
@@ -68,9 +68,9 @@ def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "
 
 
 def with_labels(latents: Tensor, labels: Tensor | None, classes: int) -> Tensor:
-    """Return (N, latent_dim + classes): the latents, and beside each its label as one-hot.
+    """Return (N, latent_dim + classes): each latent, then its label as a one-hot vector.
 
-    Without labels, the latents alone.
+    Without labels, return the latents.
     """
     if labels is None:
         return latents
@@ -94,10 +94,10 @@ def _concat(discriminator: nn.Module, shape: Shape, classes: int) -> nn.Module:
 
         def forward(self, examples: Tensor, labels: Tensor) -> Tensor:
             if self.planes is None:
-                told = one_hot(labels, classes).to(examples)
+                extra = one_hot(labels, classes).to(examples)
             else:
-                told = self.planes(labels).unflatten(1, (1, *shape[1:]))
-            logits: Tensor = self.discriminator(torch.cat([examples, told], dim=1))
+                extra = self.planes(labels).unflatten(1, (1, *shape[1:]))
+            logits: Tensor = self.discriminator(torch.cat([examples, extra], dim=1))
             return logits
 
     return Concat()
@@ -106,14 +106,14 @@ def _concat(discriminator: nn.Module, shape: Shape, classes: int) -> nn.Module:
 def _projection(discriminator: nn.Module, classes: int) -> nn.Module:
     from torch import nn
 
-    # Every family's D ends so, and what is before is its features.
+    # Every built-in family's D ends with these two layers, and the layers before give its features.
     layers = list(discriminator.children())
-    if not (isinstance(discriminator, nn.Sequential) and len(layers) > 2
-            and isinstance(layers[-1], nn.Flatten)
+    is_sequence = isinstance(discriminator, nn.Sequential) and len(layers) > 2
+    if not (is_sequence and isinstance(layers[-1], nn.Flatten)
             and isinstance(layers[-2], (nn.Linear, nn.Conv2d))):
-        raise UserError("condition: projection needs a D that is a Sequential whose last two "
-                        "layers are a linear or convolutional one and Flatten, and that of this "
-                        "model is not; set condition: concat")
+        raise UserError("condition: projection needs a D that is a Sequential and ends with a "
+                        "linear or convolutional layer and Flatten; the D of this model does not; "
+                        "set condition: concat")
     *features, head, flat = layers
     width: Any = head.in_features if isinstance(head, nn.Linear) else head.in_channels
 
@@ -125,9 +125,9 @@ def _projection(discriminator: nn.Module, classes: int) -> nn.Module:
             self.embedding = nn.Embedding(classes, width)
 
         def forward(self, examples: Tensor, labels: Tensor) -> Tensor:
-            seen = self.features(examples)
-            pooled = seen.flatten(2).sum(2) if seen.dim() == 4 else seen
-            logits: Tensor = self.head(seen) + (self.embedding(labels) * pooled).sum(1)
+            features = self.features(examples)
+            pooled = features.flatten(2).sum(2) if features.dim() == 4 else features
+            logits: Tensor = self.head(features) + (self.embedding(labels) * pooled).sum(1)
             return logits
 
     return Projection()

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def _doublings(side: int) -> tuple[int, int] | None:
-    """Return (first side, number of doublings) that make `side` from 4 or 7 pixels, or None."""
+    """Return (first side, number of doublings) from 4 or 7 pixels to `side`; None if impossible."""
     for first in (4, 7):
-        times, made = 0, first
-        while made < side:
-            times, made = times + 1, 2 * made
-        if made == side and times >= 1:
+        times, current = 0, first
+        while current < side:
+            times, current = times + 1, 2 * current
+        if current == side and times >= 1:
             return first, times
     return None
 
@@ -26,7 +26,7 @@ def _doubles_from_4_or_7(shape: Shape, **_: Any) -> str | None:
     if len(shape) != 3:
         return "it is convolutional; use mlp or mlp_dropout for vectors"
     if _doublings(shape[1]) is None:
-        return ("it doubles 4 or 7 pixels again and again, so image_size is one of "
+        return ("it doubles 4 or 7 pixels repeatedly, so image_size must be one of "
                 "8, 14, 16, 28, 32, 56, 64, 112, 128, …")
     return None
 
@@ -45,8 +45,8 @@ def dcgan(
 
     Radford et al. 2015, "Unsupervised Representation Learning with Deep Convolutional GANs",
     section 3 and figure 1. `width` is the number of channels at the largest inner resolution;
-    128 gives the figure's 1024 at 4×4 for 64 pixels. No norm on G's output and D's input layer, nor
-    anywhere in D with `d_norm: none`.
+    128 gives the figure's 1024 at 4×4 for 64 pixels. G's output layer and D's input layer have no
+    norm; with `d_norm: none`, no layer of D has one.
     """
     from torch import nn
 
@@ -56,27 +56,27 @@ def dcgan(
     plan = _doublings(side)
     assert plan is not None, "refused when planned"
     first, times = plan
-    most = width * 2 ** (times - 1)
+    widest = width * 2 ** (times - 1)
 
     def block(conv: nn.Module, out: int, activation: nn.Module) -> list[nn.Module]:
         return [conv, nn.BatchNorm2d(out, eps=bn_eps), activation]
 
     generator: list[nn.Module] = [
         nn.Unflatten(1, (latent_dim, 1, 1)),
-        *block(FromOnePixel(latent_dim, most, first), most, nn.ReLU()),
+        *block(FromOnePixel(latent_dim, widest, first), widest, nn.ReLU()),
     ]
     discriminator: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
     for i in range(1, times):
-        wide, narrow = most >> (i - 1), most >> i
+        wide, narrow = widest >> (i - 1), widest >> i
         generator += block(nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), narrow, nn.ReLU())
         out = width << i
         if d_norm == "batch":
             discriminator += block(nn.Conv2d(width << (i - 1), out, 4, 2, 1, bias=False), out,
                                    nn.LeakyReLU(0.2))
-        else:  # which had made the bias redundant
+        else:  # without batch norm, the bias is not redundant
             discriminator += [nn.Conv2d(width << (i - 1), out, 4, 2, 1), nn.LeakyReLU(0.2)]
     generator += [DeconvToImage(width, channels), nn.Tanh()]
-    discriminator += [ToOnePixel(most, 1, first), nn.Flatten(0)]
+    discriminator += [ToOnePixel(widest, 1, first), nn.Flatten(0)]
     return Networks(nn.Sequential(*generator), nn.Sequential(*discriminator), init)
 
 
@@ -98,9 +98,9 @@ def dcgan_upsample(
     G: linear → 2w × (s/4)², batch norm, twice (nearest ×2, conv 3×3, batch norm, LeakyReLU 0.2)
     with 2w then w channels, conv 3×3, tanh. D: conv 3×3 stride 2 with w/4, w/2, w, 2w channels,
     LeakyReLU 0.2, dropout2d, batch norm on all but the first (or on none: `d_norm`); linear. The
-    architecture is that of `dcgan.py` in PyTorch-GAN (E. Linder-Norén), which passes 0.8 in the
-    place of `bn_eps` but for G's first batch norm, and draws the convolutions' weights and batch
-    norm's scales with a deviation of 0.02 and the linear layers' as PyTorch does.
+    architecture is that of `dcgan.py` in PyTorch-GAN (E. Linder-Norén). That script passes 0.8 as
+    `bn_eps`, except in G's first batch norm. It draws the convolutions' weights and batch norm's
+    scales with a deviation of 0.02, and the linear layers' weights as PyTorch does.
     """
     from torch import nn
 

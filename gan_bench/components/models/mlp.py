@@ -24,7 +24,7 @@ def mlp(
     """The vanilla GAN of the tutorials: G with batch norm, four hidden layers; D with two.
 
     G: latent → w → 2w → 4w → 8w → data, D: data → 4w → 2w → 1, LeakyReLU 0.2 throughout. The
-    widely copied PyTorch-GAN script passes 0.8 in the place of `bn_eps`.
+    widely copied PyTorch-GAN script passes 0.8 as `bn_eps`.
     """
     from torch import nn
 
@@ -97,8 +97,10 @@ def mlp_conv(
 
 
 def _output(width: int, shape: Shape) -> list[nn.Module]:
-    """The last layer of G: tanh and reshaping for images; vectors have no bounds to squash into."""
+    """The last layer of G, with tanh and reshaping for images; vectors are unbounded."""
     from torch import nn
 
     last = nn.Linear(width, size_of(shape))
-    return [last] if len(shape) == 1 else [last, nn.Tanh(), nn.Unflatten(1, shape)]
+    if len(shape) == 1:
+        return [last]
+    return [last, nn.Tanh(), nn.Unflatten(1, shape)]

@@ -23,7 +23,7 @@ GROUP = 16  # channels in a group of the 3×3 convolutions
 def _doubles_from_4(shape: Shape, **_: Any) -> str | None:
     if len(shape) != 3:
         return "it is convolutional; use mlp or mlp_dropout for vectors"
-    return None if shape[1] in SIDES else "it is laid out for an image_size of 16, 32 or 64"
+    return None if shape[1] in SIDES else "it is designed for an image_size of 16, 32 or 64"
 
 
 def _zeros(*, init: str, **_: Any) -> bool:
@@ -41,24 +41,26 @@ def r3(
     Huang et al. 2024, "The GAN is dead; long live the GAN! A modern GAN baseline", section 4 and
     its published code. Both networks have `blocks` residual blocks at every resolution from 4
     pixels on: conv 1×1 to twice the channels, LeakyReLU 0.2, conv 3×3 in groups of 16 channels,
-    LeakyReLU 0.2, conv 1×1; biases on the first two alone. `width` channels up to 32 pixels, half
-    of them at 64. Between the resolutions bilinear resampling, and a conv 1×1 where the channels
-    change. G begins with a learned 4×4 pattern for each channel, times a linear map of the latent;
-    D ends with such a pattern, a depthwise conv 4×4, and a linear map.
+    LeakyReLU 0.2, conv 1×1; only the first two have biases. There are `width` channels up to 32
+    pixels, and half of them at 64. Between the resolutions lies bilinear resampling, and a conv 1×1
+    where the number of channels changes. G begins with a learned 4×4 pattern for each channel,
+    times a linear map of the latent; D ends with a depthwise conv 4×4 and a linear map.
 
-    Initialised as there, after Fixup (Zhang et al. 2019): the last convolution of a block is 0, its
-    others are drawn L^(-1/4) times as large as He et al. 2015 do, for a network of L blocks; G's
-    patterns are N(0, 1). Another `init` than `fan_in` ignores or replaces that.
+    The initialisation is that of the paper, after Fixup (Zhang et al. 2019): the last convolution
+    of a block is 0, and the others are L^(-1/4) times as large as in He et al. 2015, for a network
+    of L blocks; G's patterns are N(0, 1). An `init` other than `fan_in` ignores or replaces this.
 
-    What differs: R3GAN has 768 channels (384 at 64 pixels), two blocks at each resolution, and no
-    tanh at G's end; it augments what D is shown, and computes the large resolutions in half
-    precision. Its loss and penalties stand by themselves: `relativistic_pairing`, `r1`, `r2`.
+    Differences: R3GAN has 768 channels (384 at 64 pixels), two blocks at each resolution, and no
+    tanh at G's end; it augments D's input, and computes the large resolutions in half precision.
+    Its loss and penalties are registered separately: `relativistic_pairing`, `r1`, `r2`.
     """
     from torch import nn
 
     image_channels, side, _ = shape
     sides = [4 << i for i in range(SIDES.index(side) + 3)]
-    widths = [width if s <= 32 else max(1, width // 2) for s in sides]
+    widths = [width] * len(sides)
+    if side == 64:
+        widths[-1] = max(1, width // 2)
     count = blocks * len(sides)
 
     def stage(channels: int) -> list[nn.Module]:
@@ -66,7 +68,7 @@ def r3(
 
     generator: list[nn.Module] = [
         nn.Linear(latent_dim, width, bias=False), nn.Unflatten(1, (width, 1, 1)),
-        # Every value comes from one other, where PyTorch counts 16: the gain makes it N(0, 1).
+        # Every output comes from one input, but PyTorch counts 16: the gain makes it N(0, 1).
         with_gain(nn.ConvTranspose2d(width, width, 4, groups=width, bias=False), 4.0),
         *stage(width),
     ]
@@ -99,14 +101,14 @@ def _block(channels: int, count: int) -> nn.Module:
 
 
 def _change(before: int, after: int) -> list[nn.Module]:
-    """Change the number of channels, where it changes."""
+    """A convolution that changes the number of channels; no layer if it stays the same."""
     from torch import nn
 
     return [] if before == after else [nn.Conv2d(before, after, 1, bias=False)]
 
 
 def _resampled(double: bool) -> nn.Module:
-    """Double or halve the resolution by one filter, (1, 3, 3, 1) / 8 along either axis."""
+    """Double or halve the resolution by the filter (1, 3, 3, 1) / 8 along either axis."""
     import torch
     from torch import nn
     from torch.nn.functional import conv2d, conv_transpose2d
@@ -114,10 +116,10 @@ def _resampled(double: bool) -> nn.Module:
     class Resampled(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             channels = x.shape[1]
-            # Made anew each time, for it is no weight: nothing to learn, clip, normalise or save.
+            # Computed each time: a stored filter would be clipped, normalised or saved as a weight.
             axis = (2 - (torch.arange(4, device=x.device, dtype=x.dtype) - 1.5).abs()) / 4
             kernel = (axis[:, None] * axis).repeat(channels, 1, 1, 1)
-            if double:  # each pixel's share is then spread over four
+            if double:  # each pixel is spread over four
                 return conv_transpose2d(x, 4 * kernel, stride=2, padding=1, groups=channels)
             return conv2d(x, kernel, stride=2, padding=1, groups=channels)
 

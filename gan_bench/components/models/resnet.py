@@ -11,19 +11,19 @@ from gan_bench.registry import MODELS, ModelFacts
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# For each size: G's channels from 4 pixels on and D's from its first block on, in units of `width`,
-# and how many of D's blocks halve the resolution.
+# For each size: the channels of G from 4 pixels and of D from its first block, in units of `width`,
+# and the number of D's blocks that halve the resolution.
 PLANS = {
     32: ((4, 4, 4, 4), (2, 2, 2, 2), 2),
     64: ((16, 8, 4, 2, 1), (1, 2, 4, 8, 16), 5),
 }
-GAIN = 2**0.5  # of the convolutions within a block; shortcuts and all other layers have 1
+GAIN = 2**0.5  # of the convolutions in a block; shortcuts and all other layers have 1
 
 
 def _is_32_or_64(shape: Shape, **_: Any) -> str | None:
     if len(shape) != 3:
         return "it is convolutional; use mlp or mlp_dropout for vectors"
-    return None if shape[1] in PLANS else "it is laid out for an image_size of 32 or 64"
+    return None if shape[1] in PLANS else "it is designed for an image_size of 32 or 64"
 
 
 @MODELS.register("resnet", ModelFacts(refuses=_is_32_or_64))
@@ -31,32 +31,32 @@ def resnet(
     shape: Shape, *, latent_dim: Count = 128, width: Count = 64, bn_eps: Eps = 1e-5,
     init: Init = "xavier",
 ) -> Networks:
-    """The SNGAN's residual pair for 32 and 64 pixels; D without any norm of its own.
+    """The SNGAN's residual pair for 32 and 64 pixels; D has no norm.
 
     Miyato et al. 2018, "Spectral normalization for generative adversarial networks", appendix B.4,
     after Gulrajani et al. 2017, appendix; channels and initialisation are those of the published
-    code for 64 pixels and of Mimicry (Lee and Town 2020). The papers' channels come with the
-    default `width` of 64: for 32 pixels G has 4 w throughout and D 2 w, for 64 pixels G has 16 w at
-    4×4 down to w, and D w up to 16 w.
+    code for 64 pixels and of Mimicry (Lee and Town 2020). The default `width` of 64 gives the
+    papers' channels: for 32 pixels G has 4 w throughout and D 2 w; for 64 pixels G falls from 16 w
+    at 4×4 to w, and D rises from w to 16 w.
 
     G: linear → 4×4, blocks (batch norm, ReLU, nearest ×2, conv 3×3, batch norm, ReLU, conv 3×3; on
     the shortcut nearest ×2 and conv 1×1), batch norm, ReLU, conv 3×3, tanh. D: blocks (ReLU,
-    conv 3×3, ReLU, conv 3×3, mean over 2×2; conv 1×1 on the shortcut), the first without its first
-    ReLU and, for 32 pixels, the last two at one resolution and with nothing on the shortcut; ReLU,
-    sum over all pixels, linear.
+    conv 3×3, ReLU, conv 3×3, mean over 2×2; conv 1×1 on the shortcut), ReLU, sum over all pixels,
+    linear. The first block lacks its first ReLU. For 32 pixels, the last two blocks keep the
+    resolution and have an identity as the shortcut.
 
-    What differs: spectral norm is the penalty `spectral_norm`, and none is there without it;
-    Mimicry upsamples bilinearly, leaves PyTorch's own initial biases where the published code has
-    0, and the latter's batch norm has an ε of 2e-5. The 1×1 convolution stands on the cheaper side
-    of the resampling, with which it commutes.
+    Differences: spectral norm is the penalty `spectral_norm`, and D has none without it. Mimicry
+    upsamples bilinearly and keeps PyTorch's initial biases; in the published code they are 0, and
+    batch norm has an ε of 2e-5. The 1×1 convolution is on the cheaper side of the resampling, with
+    which it commutes.
     """
     from torch import nn
 
     from gan_bench.components.layers import ConvToImage
 
     image_channels, side, _ = shape
-    of_g, of_d, halvings = PLANS[side]
-    wide = [width * units for units in of_g]
+    g_units, d_units, halvings = PLANS[side]
+    wide = [width * units for units in g_units]
     generator: list[nn.Module] = [nn.Linear(latent_dim, 16 * wide[0]),
                                   nn.Unflatten(1, (wide[0], 4, 4))]
     generator += [_upwards(before, after, bn_eps) for before, after in pairwise(wide)]
@@ -64,9 +64,10 @@ def resnet(
                   ConvToImage(wide[-1], image_channels), nn.Tanh()]
 
     discriminator: list[nn.Module] = []
-    for i, (before, after) in enumerate(pairwise([image_channels, *(width * u for u in of_d)])):
+    d_widths = [image_channels, *(width * units for units in d_units)]
+    for i, (before, after) in enumerate(pairwise(d_widths)):
         discriminator.append(_downwards(before, after, halve=i < halvings, first=i == 0))
-    discriminator += [nn.ReLU(), _sum_of_pixels(), nn.Linear(width * of_d[-1], 1), nn.Flatten(0)]
+    discriminator += [nn.ReLU(), _sum_of_pixels(), nn.Linear(d_widths[-1], 1), nn.Flatten(0)]
     return Networks(nn.Sequential(*generator), nn.Sequential(*discriminator), init)
 
 
@@ -85,7 +86,7 @@ def _upwards(before: int, after: int, bn_eps: float) -> nn.Module:
 
 
 def _downwards(before: int, after: int, halve: bool, first: bool) -> nn.Module:
-    """A block of D. The images themselves, which the first is given, pass through no ReLU."""
+    """A block of D. The first block reads the images, so it begins without a ReLU."""
     from torch import nn
 
     hidden = after if first else before

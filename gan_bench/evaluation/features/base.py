@@ -1,4 +1,4 @@
-"""Feature extractors, and what they make of images.
+"""Feature extractors, and the features that they compute of images.
 
 An extractor is a decorated function in a module of this package that returns an `Extractor`:
 
@@ -32,33 +32,34 @@ def evenly(total: int, count: int) -> list[int]:
 
 
 class FeatureError(UserError, ValueError):
-    """Features that a metric cannot be computed from."""
+    """A metric cannot be computed from these features."""
 
 
 class NonFiniteFeatures(FeatureError, FloatingPointError):
-    """Features of generated samples with a NaN or an infinity: in training, the run diverged."""
+    """Features of generated samples hold a NaN or an infinity: in training, the run diverged."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a set of examples looks like to a metric.
+    """The features of a set of examples.
 
     Attributes:
-        values: (N, D) float64. Only the view `pixels` keeps images as the uint8 they are, since a
-            training set in float64 would take eight times the memory.
-        logits: (N, K) float64 class scores before the softmax; None where there are none.
-        extractor: What made them, its weights included; features of two extractors do not compare.
-        kept: What metrics have derived from them and will need again, by whatever key.
+        values: (N, D) float64. Only the view `pixels` keeps images as uint8, because a training
+            set in float64 takes eight times the memory.
+        logits: (N, K) float64 class scores before the softmax; None if the extractor has none.
+        extractor: The extractor and its weights; features of two extractors do not compare.
+        derived: Results that metrics have computed from the features and will need again, each
+            under a key of the metric's choice.
     """
 
     values: NDArray[Any]
     logits: NDArray[np.float64] | None
     extractor: str
-    kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    derived: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def gaussian(self) -> Gaussian:
-        """The Gaussian fitted to the values; kept, since every comparison needs the reference's."""
+        """The Gaussian fitted to the values; cached, because every comparison needs it."""
         return fit_gaussian(self.values)
 
     def spread(self, count: int) -> Features:
@@ -66,8 +67,8 @@ class Features:
         if len(self.values) <= count:
             return self
         rows = evenly(len(self.values), count)
-        return Features(self.values[rows], None if self.logits is None else self.logits[rows],
-                        self.extractor)
+        logits = None if self.logits is None else self.logits[rows]
+        return Features(self.values[rows], logits, self.extractor)
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class Extractor:
     Attributes:
         name: Its name in the registry.
         weights: The first 12 hex digits of the sha256 of its weights' file (of the weights
-            themselves, where there is no such file).
-        network: (n, C, H, W) uint8 on `device` → float32 (n, D) values and (n, K) logits, or None
-            in the place of the logits, always.
+            themselves, if they come from no file).
+        network: (n, C, H, W) uint8 on `device` → float32 (n, D) values and (n, K) logits. A network
+            without logits always returns None in their place.
         device: Where it runs.
-        batch_size: Images at a time; fixed, since float32 results vary with it in the last digit.
+        batch_size: Images at a time; fixed, because the last digit of float32 depends on it.
     """
 
     name: str
@@ -116,7 +117,7 @@ class Extractor:
         features = Features(np.concatenate(values), np.concatenate(logits) if logits else None,
                             self.id)
         if not np.isfinite(features.values).all():
-            raise FloatingPointError(f"{self.id} made features that are not finite")
+            raise FloatingPointError(f"{self.id} gives features that are not finite")
         return features
 
 
@@ -166,8 +167,8 @@ class LabelledData(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the content."""
+        """A hash of the content."""
 
     @property
     def channel(self) -> LabelledData | None:
-        """The grey data set that is the whole of the first channel, if this is a stack of it."""
+        """The grey data set in the first channel, if this data set is a stack of it."""

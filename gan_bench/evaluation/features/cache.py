@@ -1,4 +1,5 @@
-"""The cache of reference features, and how anything gets into the cache: whole or not at all."""
+"""The cache of reference features, and `publish`, which writes a cache entry whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-FORMAT = "3"  # of what is kept, and of how it is made: roots of covariances without rounding
+FORMAT = "3"  # of the files, and of how they are computed: roots of covariances without rounding
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, then give it its name in one step.
+    """Let `write` fill a temporary folder, then rename it to `folder` in one step.
 
-    Where another process was first, its folder stays and this one is discarded.
+    If another process was faster, its folder stays and this one is deleted.
 
     Raises:
         UserError: The disk is full or read-only.
@@ -47,23 +48,23 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
 
 def damaged(folder: Path, error: Exception) -> UserError:
     """Return the error that says what to do about a cache entry that cannot be read."""
-    why = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return UserError(f"{folder}: this part of the cache is damaged ({why}); "
-                     f"delete the folder and run again: it will be made anew")
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return UserError(f"{folder}: this part of the cache is damaged ({reason}); "
+                     f"delete the folder and run again, which recreates it")
 
 
 def reference_features(extractor: Extractor, images: torch.Tensor, source: str, cache: Path,
                        say: Say) -> Features:
-    """Return the features of real images, computed once and mapped from the cache thereafter.
+    """Return the features of real images: computed once, then mapped from the cache.
 
-    Memory-mapped, so that concurrent runs share one copy, and a Fréchet distance, which needs the
-    fitted Gaussian alone, reads no more than that.
+    They are memory-mapped: concurrent runs share one copy, and a Fréchet distance reads only the
+    fitted Gaussian.
 
     Args:
         images: (N, C, H, W) uint8, N ≥ 2.
-        source: What the images are: the data set's fingerprint and the split.
-        cache: The cache folder; the features lie in `features/` below it.
-        say: Is told when they have to be computed.
+        source: The data set's fingerprint and the split.
+        cache: The cache folder; the features lie in its `features/`.
+        say: Receives a line before the features are computed.
 
     Raises:
         UserError: The cache cannot be written, or is damaged.
@@ -74,7 +75,7 @@ def reference_features(extractor: Extractor, images: torch.Tensor, source: str, 
     folder = cache / "features" / f"{extractor.name}-{key}"
     if not folder.exists():
         say(f"computing the {extractor.name} features of {len(images):,} real images, once")
-        with one_thread():  # whichever command is the first, with however many threads of its own
+        with one_thread():  # the bits must not depend on the threads of the first command
             features = extractor(images)
             publish(folder, lambda temporary: _write(features, temporary))
     return _read(folder, extractor.id, len(images))
@@ -101,9 +102,9 @@ def _read(folder: Path, extractor: str, count: int) -> Features:
         values, mean, factor = mapped("values"), mapped("mean"), mapped("factor")
         logits = mapped("logits") if (folder / "logits.npy").exists() else None
         if len(values) != count:
-            raise ValueError(f"it holds {len(values):,} features of {count:,} images")
+            raise ValueError(f"it holds the features of {len(values):,} images, not {count:,}")
     except (OSError, ValueError, EOFError) as error:
         raise damaged(folder, error) from None
     features = Features(values, logits, extractor)
-    features.__dict__["gaussian"] = Gaussian(mean, factor)  # the place of a cached property
+    features.__dict__["gaussian"] = Gaussian(mean, factor)  # where cached_property looks
     return features

@@ -1,13 +1,14 @@
-"""The embedded extractor: a small classifier, trained on the data set's own training split.
+"""The embedded extractor: a small classifier, trained on the training split of the data set.
 
-No download, seconds to train, and features that fit the data, which Inception's do not for
-handwriting. They are the last convolution's, averaged to 2x2: those of the penultimate layer of
-such a network collapse to about as many dimensions as there are classes, and rank badly.
+It needs no download and trains in seconds, and its features fit the data. Inception's features do
+not fit handwriting. The features are those of the last convolution, averaged to 2×2. Features of
+the penultimate layer collapse to about as many dimensions as there are classes, and rank badly.
 
-Training is repeatable on one machine, but another's arithmetic gives other bits and so other
-scores. Hence the weights for MNIST and for digits lie in `gan_bench/weights/`, by the name that
-they would have in the cache: it holds the recipe's version and the data's fingerprint, so they are
-used for no other data. `gan-bench extractor train` remakes them.
+Training is repeatable on one machine, but the arithmetic of another machine gives other bits and
+so other scores. So the weights for MNIST and for digits lie in `gan_bench/weights/`. Each folder
+has the same name as in the cache: the name depends on the recipe's version and on the data's
+fingerprint, so the weights are used for no other data. `gan-bench extractor train` trains them
+again.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-# The recipe. Whatever changes the weights that come out of it changes its version too.
+# The recipe. Raise its version with every change that gives other weights.
 RECIPE = "1"
 EPOCHS, MIN_STEPS, BATCH_SIZE = 2, 240, 128
 LEARNING_RATE = 2e-3  # falls linearly to 0
 WIDTHS = (24, 48, 128)
 LARGEST_SIDE = 63  # pixels; larger images are averaged down first, to 32 pixels or more
-SHIFT, NOISE = 1 / 14, 50  # at most: of the side; standard deviation, of 255 levels
+SHIFT, NOISE = 1 / 14, 50  # maxima: a share of the side; a standard deviation in 255 levels
 
 WEIGHTS, ABOUT = "weights.safetensors", "about.json"
 SHIPPED = Path(__file__).parents[2] / "weights"
@@ -46,13 +47,13 @@ SHIPPED = Path(__file__).parents[2] / "weights"
 def classifier(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor:
     """A small convolutional network, trained on the data set itself: 512 features.
 
-    Its weights are those that ship with the program, if they are of this very data; otherwise it
-    is trained by the same recipe at the first use, then read from `<cache>/extractors/`.
+    The program ships weights for some data sets. For other data, the network is trained by the
+    same recipe at the first use, then read from `<cache>/extractors/`.
 
     Raises:
         UserError: Its test accuracy is under the data set's gate, or the cache cannot be used.
     """
-    if channel := data.channel:  # a stack: its classes are those of its channels
+    if channel := data.channel:  # a stack: the classes of its channels make up its classes
         return per_channel(classifier(channel, cache, device, say))
     folder = shipped(data)
     if folder is None:
@@ -63,13 +64,13 @@ def classifier(data: LabelledData, cache: Path, device: str, say: Say) -> Extrac
     network, weights, accuracy = _read(folder, data)
     if accuracy < data.facts.gate:
         raise UserError(
-            f"the classifier of {data.name} reaches a test accuracy of {accuracy:.3f}, under the "
-            f"{data.facts.gate} that its features are trusted from; leave out the metrics that "
+            f"the classifier of {data.name} reaches a test accuracy of {accuracy:.3f}, and its "
+            f"features are trusted from {data.facts.gate}; leave out the metrics that "
             f"need it (fd_classifier, classifier_score), or check the labels")
     return Extractor("classifier", weights, network.to(device).eval(), device, batch_size=250)
 
 
-def build(channels: int, side: int, classes: int) -> nn.Module:
+def build_classifier(channels: int, side: int, classes: int) -> nn.Module:
     """Return the network: images (N, C, H, W) in 0..255 → values (N, 512), logits (N, classes)."""
     import torch
     from torch import nn
@@ -90,7 +91,7 @@ def build(channels: int, side: int, classes: int) -> nn.Module:
                 *convolution(channels, first), nn.MaxPool2d(2),
                 *convolution(first, second), nn.MaxPool2d(2),
                 *convolution(second, third),
-                # What AdaptiveAvgPool2d(2) computes, whose backward pass on CUDA is not repeatable.
+                # Equal to AdaptiveAvgPool2d(2), whose backward pass on CUDA is not repeatable.
                 nn.AvgPool2d((last_side + 1) // 2, stride=last_side // 2), nn.Flatten())
             self.head = nn.Linear(4 * third, classes)
 
@@ -103,21 +104,21 @@ def build(channels: int, side: int, classes: int) -> nn.Module:
 
 
 def entry_name(data: LabelledData) -> str:
-    """Return what the folder of this data's weights is called, in the package and in the cache."""
+    """Return the name of the folder with this data's weights, in the package and in the cache."""
     key = hashlib.sha256(f"{RECIPE}/{data.fingerprint}".encode()).hexdigest()[:12]
     return f"classifier-{data.name}-{key}"
 
 
 def shipped(data: LabelledData) -> Path | None:
-    """Return the folder of the weights that ship for this very data and recipe; None: none do."""
+    """Return the folder of the weights that ship for this data and recipe; None if absent."""
     folder = SHIPPED / entry_name(data)
     return folder if folder.is_dir() else None
 
 
-def train(data: LabelledData, seed: int = 0) -> nn.Module:
+def train_classifier(data: LabelledData, seed: int = 0) -> nn.Module:
     """Train the network by the recipe, on the CPU in one thread: the same weights on any device.
 
-    The recipe's seed is 0; another shows how much of a score hangs on the extractor's own training.
+    The recipe's seed is 0. Other seeds show how much a score depends on the extractor's training.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -127,7 +128,7 @@ def train(data: LabelledData, seed: int = 0) -> nn.Module:
     steps = batches * max(EPOCHS, math.ceil(MIN_STEPS / batches))
     with one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(rng.derive(seed, "classifier/init"))
-        network = build(images.shape[1], images.shape[2], data.facts.classes)
+        network = build_classifier(images.shape[1], images.shape[2], data.facts.classes)
         optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
         for step in range(steps):
             if step % batches == 0:
@@ -147,8 +148,8 @@ def train(data: LabelledData, seed: int = 0) -> nn.Module:
 def augment(images: Tensor, draws: torch.Generator) -> Tensor:
     """Return uint8 images (N, C, H, W) shifted, half of them blurred, half of them noisy: float32.
 
-    Generators in training make blurred, noisy and shifted images: features that were never shown
-    such, rank them by accident.
+    Generators in training make blurred, noisy and shifted images. Features of a network that never
+    saw such images rank them by accident.
     """
     import torch
     from torch.nn import functional
@@ -162,7 +163,7 @@ def augment(images: Tensor, draws: torch.Generator) -> Tensor:
     images = padded[rows, :, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
 
     def amounts() -> Tensor:
-        """For each image 0 or, every second time, uniform in 0..1."""
+        """For each image 0 or, with probability 1/2, uniform in 0..1."""
         return (2 * torch.rand(count, 1, 1, 1, generator=draws) - 1).clamp(min=0)
 
     row = torch.tensor([0.25, 0.5, 0.25])
@@ -174,7 +175,7 @@ def augment(images: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def accuracy(network: nn.Module, split: LabelledImages) -> float:
-    """Return the share of the split's images whose class the network names."""
+    """Return the share of the split's images that the network classifies correctly."""
     import torch
 
     images, labels = _on_cpu(split)
@@ -186,14 +187,14 @@ def accuracy(network: nn.Module, split: LabelledImages) -> float:
 
 
 def train_into(folder: Path, data: LabelledData) -> None:
-    """Train the network by the recipe and leave `weights.safetensors` and `about.json` in `folder`.
+    """Train the network by the recipe; write `weights.safetensors` and `about.json` to `folder`.
 
     Raises:
         UserError: The folder cannot be written.
     """
     from safetensors.torch import save
 
-    network = train(data)
+    network = train_classifier(data)
     content = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     channels, side, _ = data.facts.shape
     about = {"data": data.name, "channels": channels, "side": side,
@@ -216,19 +217,19 @@ def _read(folder: Path, data: LabelledData) -> tuple[nn.Module, str, float]:
 
     channels, side, _ = data.facts.shape
     with torch.random.fork_rng(devices=[]):
-        network = build(channels, side, data.facts.classes)
+        network = build_classifier(channels, side, data.facts.classes)
     try:
         content = (folder / WEIGHTS).read_bytes()
         about = json.loads((folder / ABOUT).read_text())
         digest = hashlib.sha256(content).hexdigest()
         if digest != about["sha256"]:
-            raise ValueError(f"{WEIGHTS} is not the file that {ABOUT} tells of")
+            raise ValueError(f"{WEIGHTS} is not the file that {ABOUT} describes")
         network.load_state_dict(load(content))
         reached = float(about["accuracy"])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         if folder.parent == SHIPPED:
             raise UserError(f"{folder}: these weights, which ship with gan-bench, are damaged "
-                            f"({one_line(error)}); install it anew") from None
+                            f"({one_line(error)}); install gan-bench again") from None
         raise damaged(folder, error) from None
     return network, digest[:12], reached
 

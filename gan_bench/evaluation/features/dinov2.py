@@ -1,7 +1,7 @@
-"""DINOv2 (Oquab et al. 2023), whose features agree with people's judgement better than Inception's
-do (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics", section 4).
+"""DINOv2 (Oquab et al. 2023): its features agree with human judgement better than Inception's.
 
-Optional: it takes 1.2 GB of weights, and a GPU to be of use.
+Stein et al. 2023, "Exposing flaws of generative model evaluation metrics", section 4. It is
+optional: it needs 1.2 GB of weights, and it is slow without a GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 VARIABLE = "GAN_BENCH_DINOV2"
-# PyTorch Hub runs what it downloads: one commit, and not whatever lies there today.
+# PyTorch Hub runs the code that it downloads, so this names one commit.
 REPOSITORY = "facebookresearch/dinov2:e1277af2ba9496fbadf7aec6eba56e8d882d1e35"
 MODEL = "dinov2_vitl14"
 SIDE = 224  # pixels
@@ -29,12 +29,13 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, in
 def dinov2(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor:
     """DINOv2 ViT-L/14, the class token: 1024 features, as Stein et al. 2023 use it.
 
-    The code is the clone of facebookresearch/dinov2 that the variable GAN_BENCH_DINOV2 names, or
-    what PyTorch Hub fetches; the weights are in PyTorch Hub's `checkpoints`, or fetched too. Images
-    are scaled to 224 pixels, bicubic with antialiasing, and grey ones repeated to RGB.
+    The code is the clone of facebookresearch/dinov2 that the variable GAN_BENCH_DINOV2 names;
+    without it PyTorch Hub downloads the code. The weights are in PyTorch Hub's `checkpoints`, or
+    are downloaded too. Images are scaled to 224 pixels, bicubic with antialiasing; grey images are
+    repeated to RGB.
 
     Raises:
-        UserError: Neither is to be had, or the folder is no such clone.
+        UserError: The code or the weights are unavailable, or the folder is not a clone.
     """
     network = scaling(_load(say))
     return Extractor("dinov2", hash_of(network), network.to(device).eval(), device, batch_size=50)
@@ -69,17 +70,17 @@ def _load(say: Say) -> nn.Module:
 
     local = os.environ.get(VARIABLE)
     if local and not (Path(local) / "hubconf.py").is_file():
-        raise UserError(f"{VARIABLE}={local}: there is no hubconf.py; name a clone of "
+        raise UserError(f"{VARIABLE}={local}: the folder holds no hubconf.py; name a clone of "
                         f"https://github.com/facebookresearch/dinov2")
     say(f"loading {MODEL} from {local or 'PyTorch Hub: ' + REPOSITORY}")
     try:
-        with torch.random.fork_rng(devices=[]):  # it draws weights before it reads them
+        with torch.random.fork_rng(devices=[]):  # the constructor draws weights first
             backbone: nn.Module = torch.hub.load(  # type: ignore[no-untyped-call]
                 local or REPOSITORY, MODEL, source="local" if local else "github",
                 trust_repo=True, verbose=False)
-    except Exception as error:  # what a hub's code raises is not for us to know
+    except Exception as error:  # third-party code may raise any type
         checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
-        raise UserError(f"dinov2 is not to be had ({one_line(error)}); put a clone of "
+        raise UserError(f"dinov2 is unavailable ({one_line(error)}); put a clone of "
                         f"https://github.com/facebookresearch/dinov2 in a folder that {VARIABLE} "
                         f"names and {MODEL}_pretrain.pth into {checkpoints}, or leave out the "
                         f"metrics that need it (fd_dinov2)") from None

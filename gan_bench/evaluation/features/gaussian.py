@@ -20,7 +20,7 @@ def fit_gaussian(values: NDArray[np.float64]) -> Gaussian:
 
     samples, width = values.shape
     mean = values.mean(axis=0)
-    if samples <= width:  # the centred samples are a root of the covariance as they are
+    if samples <= width:  # the centred samples are already a root of the covariance
         return Gaussian(mean, (values - mean).T / np.sqrt(samples - 1))
     return Gaussian(mean, root_of(covariance(values, mean)))
 
@@ -37,14 +37,15 @@ def scatter(values: NDArray[np.float64], centre: NDArray[np.float64],
     Args:
         values: (N, D).
         centre: (D,).
-        rows: Which of the values; by default all.
+        rows: Indices of the values to use; all by default.
     """
     import numpy as np
 
     total = np.zeros((values.shape[1], values.shape[1]))
-    for start in range(0, len(values if rows is None else rows), BLOCK):
+    count = len(values) if rows is None else len(rows)
+    for start in range(0, count, BLOCK):
         part = slice(start, start + BLOCK)
-        centred = values[part if rows is None else rows[part]] - centre
+        centred = (values[part] if rows is None else values[rows[part]]) - centre
         total += centred.T @ centred
     return total
 
@@ -63,20 +64,20 @@ class Gaussian:
 
 
 def root_of(spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a root (D, R) of a covariance (D, D) of rank R: at least a column, and no rounding.
+    """Return a root (D, max(R, 1)) of a covariance (D, D) of rank R, free of rounding noise.
 
-    What is 0 in the covariance up to rounding would be 1e-8 in a root, and a sum of roots would
-    show it. Of full rank the root is triangular.
+    A value that is 0 up to rounding in the covariance would be 1e-8 in its root, and a sum of roots
+    would show it. The root of a covariance of full rank is triangular.
     """
     import numpy as np
     from scipy.linalg import lapack
 
     bound = len(spread) * EPSILON * float(spread.diagonal().max())
-    # The largest pivot first, until what is left is rounding: without that order, the last pivot
+    # The largest pivot first, until only rounding remains: without that order, the last pivot
     # of a singular matrix may be 1e-5.
     pivoted, order, rank, _ = lapack.dpstrf(spread, tol=bound, lower=1)
     if rank == len(spread):
-        try:  # a triangular root takes a third of the time to use
+        try:  # computing with a triangular root takes a third of the time
             triangular: NDArray[Any] = np.linalg.cholesky(spread)
             return triangular
         except np.linalg.LinAlgError:  # almost singular

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 VARIABLE = "GAN_BENCH_INCEPTION"
-MEANT = "GAN_BENCH_INCEPTION_SHA256"  # how the hash of other weights starts that are meant
+SHA256_VARIABLE = "GAN_BENCH_INCEPTION_SHA256"  # the first digits for weights of another hash
 URL = ("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
        "weights-inception-2015-12-05-6726825d.pth")
-SHA256_START = "6726825d"  # by the convention of PyTorch Hub, part of the file's name
+SHA256_START = "6726825d"  # PyTorch Hub writes it into the file's name
 
 
 @EXTRACTORS.register("inception")
@@ -26,48 +26,50 @@ def inception(data: LabelledData, cache: Path, device: str, say: Say) -> Extract
     """Inception-v3 of the published FID and IS: 2048 features, 1008 logits without bias.
 
     The weights are the file that the variable GAN_BENCH_INCEPTION names, or PyTorch Hub's copy of
-    torch-fidelity's, which is downloaded where it is missing. Any other content is refused, but for
-    that whose hash the variable GAN_BENCH_INCEPTION_SHA256 begins. Grey images are repeated to RGB.
+    torch-fidelity's, which is downloaded if it is missing. Other content is refused, unless the
+    variable GAN_BENCH_INCEPTION_SHA256 holds the start of its hash. Grey images are repeated to
+    RGB.
 
     Raises:
-        UserError: The weights are neither to hand nor to be had, or the file is not what it should
-            be.
+        UserError: The weights are unavailable, or the file has other content.
     """
     path = weights_file(say)
     digest = _sha256(path)
-    own = VARIABLE in os.environ
-    meant = os.environ.get(MEANT, "") if own else ""
-    accepted = (SHA256_START, meant) if len(meant) >= len(SHA256_START) else (SHA256_START,)
-    if not digest.startswith(accepted):
-        what_to_do = (f"name the file from {URL}; or, where other weights are meant, set "
-                      f"{MEANT}={digest[:8]}" if own else "delete it and run again")
+    accepted, cure = [SHA256_START], "delete it and run again"
+    if VARIABLE in os.environ:
+        start = os.environ.get(SHA256_VARIABLE, "")
+        if len(start) >= len(SHA256_START):
+            accepted.append(start)
+        cure = (f"name the file from {URL}; or, to use other weights, set "
+                f"{SHA256_VARIABLE}={digest[:8]}")
+    if not digest.startswith(tuple(accepted)):
         raise UserError(f"{path}: its sha256 starts with {digest[:8]} and not with "
-                        f"{' or '.join(accepted)}; {what_to_do}")
+                        f"{' or '.join(accepted)}; {cure}")
     if not digest.startswith(SHA256_START):
-        say(f"{path} is not the published Inception: its scores compare only with its own")
+        say(f"{path} is not the published Inception: compare its scores only with each other")
     return Extractor("inception", digest[:12], _load(path).to(device).eval(), device, batch_size=50)
 
 
 def weights_file(say: Say) -> Path:
-    """Return the file of weights, downloaded if need be.
+    """Return the file of weights; download it if it is missing.
 
     Raises:
-        UserError: There is none, and the download failed.
+        UserError: The file is missing, and the download failed.
     """
     import torch
 
     if VARIABLE in os.environ:
         path = Path(os.environ[VARIABLE])
         if not path.is_file():
-            raise UserError(f"{VARIABLE}={path}: there is no such file; name the file of Inception "
-                            f"weights from {URL}")
+            raise UserError(f"{VARIABLE}={path}: no such file; name the file of Inception weights "
+                            f"from {URL}")
         return path
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
     if not path.exists():
         say(f"downloading {URL}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Writes to a temporary name, and gives it this one when the hash is right.
+            # It writes to a temporary file, and renames it when the hash is right.
             torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256_START)
         except (OSError, RuntimeError) as error:
             raise UserError(f"Inception's weights are not at {path}, and downloading {URL} failed "
@@ -91,7 +93,7 @@ def _load(path: Path) -> nn.Module:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            # torch-fidelity unpickles anything: first see that the file holds tensors only.
+            # torch-fidelity unpickles anything, so first check that the file holds only tensors.
             torch.load(path, map_location="cpu", weights_only=True)
             self.inception = FeatureExtractorInceptionV3(
                 "inception-v3-compat", ["2048", "logits_unbiased"],
@@ -106,9 +108,9 @@ def _load(path: Path) -> nn.Module:
             return Network()
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, AttributeError,
             TypeError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a file of weights of torch-fidelity's Inception ({why}); "
-                        f"fetch it anew from {URL}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a file of weights of torch-fidelity's Inception ({reason}); "
+                        f"download it again from {URL}") from None
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The features of stacks: images whose channels are grey images, each with a class of its own."""
+"""The features of stacks: images whose channels are grey images, each with its own class."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def per_channel(grey: Extractor) -> Extractor:
-    """Return the extractor that shows `grey` every channel by itself.
+    """Return the extractor that applies `grey` to every channel separately.
 
-    So the modes of stacked MNIST are counted in the literature (Metz et al. 2017, section 3.3;
-    Srivastava et al. 2017, section 4.2): by a classifier of single digits.
+    The literature counts the modes of stacked MNIST in this way, by a classifier of single digits
+    (Metz et al. 2017, section 3.3; Srivastava et al. 2017, section 4.2).
 
     Args:
         grey: Takes (n, 1, H, W); D values and K logits.
 
     Returns:
-        Takes (n, C, H, W); C·D values, channel after channel, and K^C logits: the sums of the
-        channels' log-probabilities, the first channel's class as the leading digit.
+        Takes (n, C, H, W); C·D values, channel after channel, and K^C logits. These are the sums of
+        the channels' log-probabilities; the first channel's class is the leading digit.
     """
     from torch import nn
 

@@ -1,7 +1,7 @@
-"""Features for images without labels: a network whose weights were drawn, and never trained.
+"""Features for images without labels: a network with random weights that is never trained.
 
-What an untrained convolutional network sees still tells distributions apart where a trained one
-was made for other pictures (Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics"). It needs
+If a trained network has only seen other kinds of images, an untrained convolutional network still
+tells distributions apart (Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics"). It needs
 no labels and no download.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WIDTHS = (32, 64, 128)
-SLOPE = 0.2  # below 0: of a plain ReLU, a third of the features would be 0 whatever the image
+SLOPE = 0.2  # below 0: with a plain ReLU, a third of the features would be 0 for every image
 LARGEST_SIDE = 63  # pixels; larger images are averaged down first, to 32 pixels or more
 
 
@@ -26,15 +26,15 @@ LARGEST_SIDE = 63  # pixels; larger images are averaged down first, to 32 pixels
 def random(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor:
     """A small convolutional network of fixed random weights: 512 features, for any images.
 
-    Its weights are the same for all data of one shape; their hash would tell if another machine
-    drew others.
+    Its weights are the same for all data of one shape. Their hash shows if another machine draws
+    other weights.
     """
     channels, side, _ = data.facts.shape
-    network = build(channels, side)
+    network = build_random_network(channels, side)
     return Extractor("random", hash_of(network), network.to(device).eval(), device, batch_size=250)
 
 
-def build(channels: int, side: int) -> nn.Module:
+def build_random_network(channels: int, side: int) -> nn.Module:
     """Return the network: images (N, C, H, W) in 0..255 → values (N, 512), and no logits."""
     import torch
     from torch import nn
@@ -65,7 +65,7 @@ def build(channels: int, side: int) -> nn.Module:
         with torch.no_grad():
             if name.endswith("bias"):
                 tensor.zero_()
-            else:  # He et al. 2015, equation 15: the scale of what passes stays as it is
+            else:  # He et al. 2015, equation 15: every layer preserves the scale of its input
                 gain = 2 / (1 + SLOPE**2)
                 tensor.normal_(0, (gain / tensor[0].numel()) ** 0.5, generator=draws)
     return network

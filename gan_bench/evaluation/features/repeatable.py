@@ -1,18 +1,14 @@
-"""Computing so that the bits repeat."""
+"""Settings under which a computation gives the same bits every time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
 def plain_float32() -> Iterator[None]:
-    """Compute float32 as float32 (no TF32) with repeatable algorithms; settings are restored."""
+    """Compute float32 without TF32 and with repeatable algorithms; restore the settings after."""
     import torch
 
     matmul = torch.backends.cuda.matmul
@@ -28,7 +24,10 @@ def plain_float32() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute in one thread, torch and BLAS alike: others sum in another order. As it was after."""
+    """Let torch and BLAS compute in one thread, because more threads sum in another order.
+
+    The number of threads is restored afterwards.
+    """
     import torch
     from threadpoolctl import threadpool_limits
 

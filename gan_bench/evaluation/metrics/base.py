@@ -6,31 +6,31 @@ A metric is a decorated function in a module of this package:
                                          reference="train", refuses=refuses_vectors))
     def fid(real: Features, fake: Features) -> float: ...
 
-Keyword-only parameters, if it has any, are its arguments. Its `MetricFacts`:
+Keyword-only parameters of the function are the metric's arguments. Its `MetricFacts`:
 
-- `better`: `"lower"`, `"higher"`, or None where neither is.
-- `extractor`: what `real` and `fake` are features of: a registered extractor, or one of the views
-  `pixels` (the images themselves), `discriminator` (its logits) and `coordinates` (points in units
-  of the modes' standard deviation).
-- `reference`: what `real` is: the split `"train"` or `"test"`, `"modes"`, the `"frequencies"` of
-  the training labels, or None where the metric looks at the samples alone and `real` is None.
-  `modes` go with `coordinates`, and `frequencies` with a registered extractor.
-- `held_out`: True where the function takes a third argument: held-out real examples, as many as
-  samples if there are so many.
-- `asked`: True where the function takes a third argument: `conditional.Labels`, of which class each
-  sample was asked for. Runs without a condition, and given images, are refused.
-- `matched`: True where `real` is to be no more examples than there are samples, evenly spread.
-- `least`: the least number of samples and of real examples; 2 where it is not given.
+- `better`: `"lower"`, `"higher"`, or None if neither is better.
+- `extractor`: where the features `real` and `fake` come from: a registered extractor, or one of the
+  views `pixels` (the images themselves), `discriminator` (its logits) and `coordinates` (points in
+  units of the modes' standard deviation).
+- `reference`: the content of `real`: the split `"train"` or `"test"`, `"modes"`, the
+  `"frequencies"` of the training labels, or None if the metric needs only the samples; `real` is
+  None then. `modes` go with `coordinates`, and `frequencies` with a registered extractor.
+- `held_out`: True if the function takes held-out real examples as a third argument: as many as
+  there are samples, or all.
+- `asked`: True if the function takes `conditional.Labels` as a third argument: the class that each
+  sample was generated for. Runs without a condition, and images from files, are refused.
+- `matched`: True if `real` holds at most as many examples as there are samples, evenly spread.
+- `least`: the least number of samples and of real examples; 2 by default.
 - `least_per_class`: the least number of samples for each class of the data, on average.
 - `least_per_feature`: the least number of samples for each feature of the extractor.
-- `range`: the least and the greatest score that there can be, where there is a bound.
-- `picture`: `"nearest"` where the end of a run that names the metric is to show generated images
-  beside their nearest training images.
-- `refuses`: DataFacts → the reason why such data cannot be measured, as the end of a sentence that
-  starts with the metric's name; or None.
-- `returns`: the names of the scores, where the function returns several as a dict. What else the
-  dict holds has a name of its own that begins with `class/`, and is logged without being compared.
-- `protocol`: a dict of what else a reader must know of how it is measured.
+- `range`: the least and the greatest possible score, if the score has bounds.
+- `picture`: `"nearest"` if a run with this metric ends with a picture of generated images beside
+  their nearest training images.
+- `refuses`: DataFacts → None, or the reason why such data cannot be measured. The message starts
+  with the metric's name, and the reason completes the sentence.
+- `returns`: the names of the scores, if the function returns several in a dict. Other entries of
+  the dict have names that begin with `class/`; they are logged and not compared.
+- `protocol`: a dict of further details of the measurement that a reader must know.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ Metric = TypeVar("Metric", bound=Callable[..., float])
 
 
 def asks_d(name: str) -> bool:
-    """Whether a metric asks the discriminator, which exists in training alone."""
+    """Whether a metric needs the discriminator, which exists only in training."""
     return METRICS[name].facts.extractor == "discriminator"
 
 
 def asks_labels(name: str) -> bool:
-    """Whether a metric must know which class each sample was asked for."""
+    """Whether a metric needs the class that each sample was generated for."""
     return METRICS[name].facts.asked
 
 
@@ -66,19 +66,19 @@ def refuses_nothing(data: DataFacts) -> str | None:
 
 
 def refuses_vectors(data: DataFacts) -> str | None:
-    """Accept images alone."""
+    """Accept only images."""
     return None if data.is_image else "needs images, and this data set holds vectors"
 
 
 def refuses_unlabelled(data: DataFacts) -> str | None:
-    """Accept labelled images alone."""
+    """Accept only labelled images."""
     if data.is_image and data.classes < 2:
         return ("needs labels to train its classifier on, and this data set has none; "
                 "use fid and is, or nearest_train_mse")
     return refuses_vectors(data)
 
 
-# The extractors whose features have distances and neighbours, each with what it refuses.
+# The extractors whose features have distances and neighbours, each with its check of the data.
 REFUSES = {"inception": refuses_vectors, "classifier": refuses_unlabelled,
            "random": refuses_vectors, "dinov2": refuses_vectors}
 
@@ -91,7 +91,7 @@ def on_extractors(
     """Register the decorated function once for every extractor.
 
     Args:
-        name: Its name, with `{}` in the place of the extractor's.
+        name: The metric's name, with `{}` in the place of the extractor's.
         better: A fact of the metric, as the following ones are.
         reference: A fact.
         range: A fact.
@@ -99,7 +99,7 @@ def on_extractors(
         least: A fact.
         least_per_feature: A fact.
         protocol: A fact.
-        inception: The name that the metric has on Inception's features, if it is another.
+        inception: The metric's name on Inception's features, if it differs.
     """
 
     def add(metric: Metric) -> Metric:
@@ -116,30 +116,30 @@ def on_extractors(
 
 
 def once(function: Callable[[Features, Features], T]) -> Callable[[Features, Features], T]:
-    """Keep what `function(real, fake)` returns with `fake`: several metrics begin with it."""
+    """Store the result of `function(real, fake)` with `fake`, because several metrics need it."""
 
     @wraps(function)
-    def kept(real: Features, fake: Features) -> T:
-        known = fake.kept.get(function)
-        if known is None or known[0] is not real:
-            known = fake.kept[function] = real, function(real, fake)
-        result: T = known[1]
+    def cached(real: Features, fake: Features) -> T:
+        entry = fake.derived.get(function)
+        if entry is None or entry[0] is not real:
+            entry = fake.derived[function] = real, function(real, fake)
+        result: T = entry[1]
         return result
 
-    return kept
+    return cached
 
 
 @once
 def check(real: Features, fake: Features) -> None:
-    """Refuse features that no distance can be computed from.
+    """Refuse features between which no distance can be computed.
 
-    Generated samples that are all the same are no error: their distances are finite, and a
-    collapsed generator is a result.
+    Generated samples may all be the same: their distances are finite, and a collapsed generator is
+    a result.
 
     Raises:
-        FeatureError: They come from two extractors, or differ in width, or there are fewer than 2,
-            or the real ones are all the same or not finite.
-        NonFiniteFeatures: Generated ones are not finite.
+        FeatureError: The features come from two extractors, or differ in width, or there are fewer
+            than 2, or the real features are all the same or not finite.
+        NonFiniteFeatures: Generated features are not finite.
     """
     import numpy as np
 
@@ -157,29 +157,32 @@ def check(real: Features, fake: Features) -> None:
                                 f"check the images and the extractor's weights")
     if (real.values == real.values[0]).all():
         raise FeatureError(f"the features of {real.extractor} are the same for all "
-                           f"{len(real.values):,} real examples; there is no spread to compare "
-                           f"with: check the images")
+                           f"{len(real.values):,} real examples, so they have no spread to compare "
+                           f"with; check the images")
 
 
-def check_finite(values: NDArray[Any], what: str) -> None:
-    """Refuse a NaN or an infinity, which a comparison or an argmax would pass over in silence.
+def check_finite(values: NDArray[Any], name: str) -> None:
+    """Refuse a NaN or an infinity, which a comparison or an argmax would silently ignore.
+
+    Args:
+        name: Of the values, in the plural, for the message.
 
     Raises:
-        NonFiniteFeatures: `what` (in the plural) are not finite.
+        NonFiniteFeatures: A value is not finite.
     """
     import numpy as np
 
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise NonFiniteFeatures(f"{what} are not all finite; check what made them")
+        raise NonFiniteFeatures(f"{name} are not all finite; check their source")
 
 
 def check_count(real: Features, fake: Features, least: int) -> None:
     """Refuse too few examples.
 
     Raises:
-        FeatureError: There are fewer than `least` real or generated ones.
+        FeatureError: There are fewer than `least` real examples or generated samples.
     """
-    for what, features in ("real examples", real), ("generated samples", fake):
+    for name, features in ("real examples", real), ("generated samples", fake):
         if len(features.values) < least:
-            raise FeatureError(f"at least {least:,} {what} are needed, and there are "
+            raise FeatureError(f"at least {least:,} {name} are needed, and there are "
                                f"{len(features.values):,}; give more (evaluate.samples)")

@@ -1,7 +1,7 @@
-"""Whether a conditional generator makes what it is asked for, class by class.
+"""Whether a conditional generator generates the requested class.
 
-Each metric gives its score and beside it, as `class/<score>/<label>`, what it is of each class, so
-that one sees which class fails. That decides nothing: verdicts are on the score.
+Each metric returns its score, and the same for each class as `class/<score>/<label>`, which shows
+the classes that fail. Variants are compared by the score alone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-REAL_PER_CLASS = 100  # training images: from fewer, a distance says little of the class
-SAMPLES_PER_CLASS = 20  # on average, so that every class is asked for more than once
-DRAWN = {"labels": "as often as in the training data"}
-KEPT = "the Gaussians of the classes"  # the key under which the real set keeps them
+REAL_PER_CLASS = 100  # training images: with fewer, a distance says little about the class
+SAMPLES_PER_CLASS = 20  # on average, so that every class has more than one sample
+LABEL_PROTOCOL = {"labels": "as often as in the training data"}
+CLASS_GAUSSIANS = "the Gaussians of the classes"  # the key in `derived` of the real features
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Labels:
     """The classes of examples.
 
     Attributes:
-        asked: (M,) int64, the class that each sample was asked for.
-        real: (N,) int64, the class of each real example; None where a metric looks at no such.
+        asked: (M,) int64, the class that each sample was generated for.
+        real: (N,) int64, the class of each real example; None if the metric needs only samples.
     """
 
     asked: NDArray[np.int64]
@@ -42,7 +42,7 @@ class Labels:
 
 
 def refuses_small_classes(data: DataFacts) -> str | None:
-    """Accept labelled images of which there are enough in each class, on average."""
+    """Accept labelled images with enough training images in each class, on average."""
     if reason := refuses_unlabelled(data):
         return reason
     if data.train < REAL_PER_CLASS * data.classes:
@@ -53,14 +53,14 @@ def refuses_small_classes(data: DataFacts) -> str | None:
 
 @METRICS.register("label_accuracy", MetricFacts(
     better="higher", extractor="classifier", reference=None, asked=True, range=(0, 1),
-    refuses=refuses_unlabelled, protocol=DRAWN))
+    refuses=refuses_unlabelled, protocol=LABEL_PROTOCOL))
 def label_accuracy(real: Features | None, fake: Features, labels: Labels) -> dict[str, float]:
-    """Share of samples that the classifier takes for the class that was asked for.
+    """Share of samples that the classifier assigns to the requested class.
 
     Odena et al. 2017, "Conditional image synthesis with auxiliary classifier GANs", section 4.1;
-    Shmelkov et al. 2018, "How good is my GAN?", there GAN-test. The classifier has errors of its
-    own, so that real images are not at 1. It says nothing of variety: one good image of each class,
-    made again and again, is at 1. Guessing is at the share of the classes.
+    Shmelkov et al. 2018, "How good is my GAN?", there GAN-test. The classifier makes errors too, so
+    real images have less than 1. The score ignores variety: a single good image of each class,
+    repeated, has 1. Guessing has the share of the classes.
 
     Args:
         fake: With logits (M, K).
@@ -73,81 +73,80 @@ def label_accuracy(real: Features | None, fake: Features, labels: Labels) -> dic
     assert fake.logits is not None
     check_finite(fake.logits, f"the logits of {fake.extractor}")
     right = fake.logits.argmax(axis=1) == labels.asked
-    return {"label_accuracy": float(right.mean()), **_by_class("label_accuracy", {
-        int(label): float(right[labels.asked == label].mean())
-        for label in np.unique(labels.asked)})}
+    by_class = {int(label): float(right[labels.asked == label].mean())
+                for label in np.unique(labels.asked)}
+    return {"label_accuracy": float(right.mean()), **_class_scores("label_accuracy", by_class)}
 
 
 @METRICS.register("intra_fd_classifier", MetricFacts(
     better="lower", extractor="classifier", reference="train", asked=True,
     least_per_class=SAMPLES_PER_CLASS, range=(0, math.inf), refuses=refuses_small_classes,
-    protocol=DRAWN))
+    protocol=LABEL_PROTOCOL))
 def intra_fd(real: Features, fake: Features, labels: Labels) -> dict[str, float]:
-    """Mean over the classes of the Fréchet distance within a class: of samples asked for and real.
+    """Mean over the classes of the Fréchet distance between its samples and its real images.
 
     The intra FID of Miyato and Koyama 2018, "cGANs with projection discriminator", section 4.1, on
-    the embedded classifier. All classes weigh the same. A G that makes good images of the wrong
-    class is far off, and so is one that makes a single image of each. Biased as `fd_classifier` is,
-    and more so, by the number of samples of each class.
+    the embedded classifier. All classes have the same weight. A G that generates good images of the
+    wrong class has a large distance, and so has a G that generates a single image of each class.
+    The number of samples of each class biases it as it biases `fd_classifier`, and more so.
 
     Args:
         real: (N, D).
         fake: (M, D).
 
     Raises:
-        FeatureError: The two do not compare, or a class has fewer than 2 of either.
+        FeatureError: The features do not compare, or a class has fewer than 2 of either.
     """
     import numpy as np
 
     check(real, fake)
     check_classes(labels)
     assert labels.real is not None
-    known: dict[int, Gaussian] = real.kept.setdefault(KEPT, {})
+    gaussians: dict[int, Gaussian] = real.derived.setdefault(CLASS_GAUSSIANS, {})
     distances = {}
     for label in np.unique(labels.real).tolist():
-        if label not in known:
-            known[label] = fit_gaussian(real.values[labels.real == label])
-        distances[label] = distance_from(known[label], fake.values[labels.asked == label])
+        if label not in gaussians:
+            gaussians[label] = fit_gaussian(real.values[labels.real == label])
+        distances[label] = distance_from(gaussians[label], fake.values[labels.asked == label])
     return {"intra_fd_classifier": float(np.mean([*distances.values()])),
-            **_by_class("intra_fd_classifier", distances)}
+            **_class_scores("intra_fd_classifier", distances)}
 
 
 def check_classes(labels: Labels) -> None:
-    """Refuse classes that no Gaussian can be fitted to.
+    """Refuse classes that are too small to fit a Gaussian.
 
     Raises:
-        FeatureError: A class of the real examples has fewer than 2 of them, or is asked for less
-            than twice.
+        FeatureError: A class of the real examples has fewer than 2 real examples or samples.
     """
     assert labels.real is not None
     for label in check_real_classes(labels.real):
         asked = int((labels.asked == label).sum())
         if asked < 2:
             raise FeatureError(
-                f"intra_fd_classifier needs 2 samples of every class, and class {label} is asked "
-                f"for {asked} times: raise evaluate.samples, or use label_accuracy")
+                f"intra_fd_classifier needs 2 samples of every class, and class {label} has "
+                f"{asked}; raise evaluate.samples, or use label_accuracy")
 
 
 def check_real_classes(real: NDArray[np.int64]) -> list[int]:
-    """Refuse classes of training images that no Gaussian can be fitted to; return the classes.
+    """Return the classes of training images; refuse those that are too small to fit a Gaussian.
 
     Args:
-        real: (N,), the class of each.
+        real: (N,), the class of each image.
 
     Raises:
-        FeatureError: A class has fewer than 2 of them.
+        FeatureError: A class has fewer than 2 images.
     """
     import numpy as np
 
-    found, counts = np.unique(real, return_counts=True)
-    for label, there in zip(found.tolist(), counts.tolist(), strict=True):
-        if there < 2:
+    labels, counts = np.unique(real, return_counts=True)
+    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
+        if count < 2:
             raise FeatureError(
                 f"intra_fd_classifier needs 2 training images of every class, and class {label} "
-                f"has {there}: give it more, take it out, or use label_accuracy")
-    classes: list[int] = found.tolist()
+                f"has {count}; add images to it, remove it, or use label_accuracy")
+    classes: list[int] = labels.tolist()
     return classes
 
 
-def _by_class(score: str, values: dict[int, float]) -> dict[str, float]:
+def _class_scores(score: str, values: dict[int, float]) -> dict[str, float]:
     return {f"{CLASS}{score}/{label}": value for label, value in values.items()}

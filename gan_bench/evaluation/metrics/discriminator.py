@@ -1,4 +1,4 @@
-"""How the discriminator itself judges."""
+"""Scores of the discriminator's own logits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LOGITS = "the discriminator's logits"
 def d_accuracy(real: Features, fake: Features) -> dict[str, float]:
     """D's accuracy on held-out real and on generated images: logits above and below 0.
 
-    The logits are taken about the loss's boundary, (a + b) / 2 for `lsgan`. One of exactly 0 is
-    right on neither side.
+    The loss's boundary, (a + b) / 2 for `lsgan`, is subtracted from the logits. A logit of exactly
+    0 is wrong for both kinds of images.
     """
     check_finite(real.values, LOGITS)
     check_finite(fake.values, LOGITS)
@@ -28,11 +28,12 @@ def d_accuracy(real: Features, fake: Features) -> dict[str, float]:
     better=None, extractor="discriminator", reference="train", held_out=True,
     refuses=refuses_nothing))
 def d_gap(real: Features, fake: Features, held_out: Features) -> float:
-    """D's mean logit on training minus that on held-out real images: how far D overfits.
+    """D's mean logit on training minus its mean logit on held-out real images: D's overfitting.
 
-    Near 0: D takes both for equally real. Above: it knows the training images by heart, and what
-    it tells G is no longer about the data (Karras et al. 2020, "Training GANs with limited data",
-    figure 1, shows both logits). In the units of D's logits, which differ between losses.
+    Near 0: both look equally real to D. Above 0: D has memorised the training images, and its
+    gradients for G no longer describe the data (Karras et al. 2020, "Training GANs with limited
+    data", figure 1, shows both logits). The unit is that of D's logits, which differs between
+    losses.
     """
     check_finite(real.values, LOGITS)
     check_finite(held_out.values, LOGITS)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIZES = 15  # as in Chong and Forsyth 2020
 LARGEST_OVER_SMALLEST = 10  # there too: 50,000 samples, and 5,000, which is 2.4 for each feature
-SMALLEST_PER_FEATURE, LEAST_PER_FEATURE = 2, 4  # below, the bias is no longer in proportion to 1/N
+SMALLEST_PER_FEATURE, LEAST_PER_FEATURE = 2, 4  # below, the bias is not proportional to 1/N
 
 
 @on_extractors("fd_{}", inception="fid", better="lower", range=(0, math.inf), reference="train")
@@ -28,11 +28,11 @@ def frechet_distance(real: Features, fake: Features) -> float:
     equation 4. Not clamped at 0.
 
     Args:
-        real: (N, D), N ≥ 2; its Gaussian is the one fitted once.
+        real: (N, D), N ≥ 2; its Gaussian is fitted once.
         fake: (M, D), M ≥ 2.
 
     Raises:
-        FeatureError: The two do not compare.
+        FeatureError: The features do not compare.
     """
     check(real, fake)
     return distance_from(real.gaussian, fake.values)
@@ -41,9 +41,9 @@ def frechet_distance(real: Features, fake: Features) -> float:
 @on_extractors("fd_{}_norm", inception="fid_norm", better="lower", range=(0, math.inf),
                reference="train")
 def frechet_distance_norm(real: Features, fake: Features) -> float:
-    """Fréchet distance over the trace of the real covariance: free of the features' scale.
+    """Fréchet distance over the trace of the real covariance: independent of the features' scale.
 
-    A generator that makes nothing but the real mean has 1.
+    A generator whose samples all equal the real mean has 1.
     """
     import numpy as np
 
@@ -56,16 +56,16 @@ def frechet_distance_norm(real: Features, fake: Features) -> float:
 def frechet_distance_inf(real: Features, fake: Features) -> float:
     """Fréchet distance extrapolated to infinitely many generated samples; may be negative.
 
-    Chong and Forsyth 2020, section 4: the distance at N samples is biased by about c/N, so it is
-    taken at 15 sizes, from a tenth of the samples (but at least 2 D) to all of them, evenly spaced,
-    each time of newly drawn ones, and a line in 1/N is fitted by least squares.
+    Chong and Forsyth 2020, section 4: the distance at N samples is biased by about c/N. So it is
+    computed at 15 evenly spaced sizes, from a tenth of the samples (but at least 2 D) to all of
+    them, each time on a new random subset. A line in 1/N is fitted by least squares.
 
     Args:
-        real: (N, D); its own bias stays.
+        real: (N, D); the bias of its size N stays.
         fake: (M, D), M ≥ 4 D.
 
     Raises:
-        FeatureError: The two do not compare, or there are fewer samples than that.
+        FeatureError: The features do not compare, or there are fewer than 4 D samples.
     """
     import numpy as np
     import torch
@@ -83,7 +83,7 @@ def frechet_distance_inf(real: Features, fake: Features) -> float:
     distances = []
     for i, size in enumerate(sizes):
         order = torch.randperm(samples, generator=rng.generator(0, "fd_inf", i)).numpy()
-        # Of the drawn and the others, whichever are fewer: sums of the two add up to the whole.
+        # Sums over the smaller part only: those of both parts add up to the whole.
         sign, rows = (1, order[:size]) if 2 * size <= samples else (-1, order[size:])
         spread = sign * scatter(values, mean, rows) + (whole if sign < 0 else 0)
         shift = sign * ((np.bincount(rows, minlength=samples) @ values) - len(rows) * mean) / size
@@ -100,48 +100,48 @@ def distance_from(real: Gaussian, values: NDArray[Any]) -> float:
     mean = values.mean(axis=0)
     if samples > width:
         return distance_between(real, mean, covariance(values, mean))
-    # Σ₂ is singular, and the root of an eigenvalue that is 0 up to rounding is not nearly 0: take
-    # the singular values of F₂ᵀF₁ instead, whose squares those eigenvalues are.
+    # Σ₂ is singular, and an eigenvalue that is 0 up to rounding has a root far from 0. The singular
+    # values of F₂ᵀF₁ are these roots without the rounding.
     root: NDArray[np.float64] = (values - mean) / np.sqrt(samples - 1)
     roots: NDArray[Any] = np.linalg.svd(root @ real.factor, compute_uv=False)
-    return _sum(real, mean, np.square(root).sum(), roots)
+    return _distance_of_parts(real, mean, np.square(root).sum(), roots)
 
 
 def distance_between(real: Gaussian, mean: NDArray[np.float64], spread: NDArray[np.float64],
                      ) -> float:
-    """Return the Fréchet distance of a Gaussian from that of `mean` (D,) and covariance (D, D).
+    """Return the Fréchet distance of a Gaussian from that of `mean` (D,) and `spread` (D, D).
 
-    With Σ₁ = FFᵀ the trace of (Σ₁Σ₂)^½ is the sum of the roots of the eigenvalues of FᵀΣ₂F, which
-    is symmetric: no matrix root, nothing complex.
+    With Σ₁ = FFᵀ the trace of (Σ₁Σ₂)^½ is the sum of the roots of the eigenvalues of FᵀΣ₂F. That
+    matrix is symmetric, so there is no matrix root and no complex number.
     """
     import numpy as np
 
-    eigenvalues = np.linalg.eigvalsh(_turned(spread, real.factor))
+    eigenvalues = np.linalg.eigvalsh(_congruent(spread, real.factor))
     if eigenvalues[0] > len(eigenvalues) * EPSILON * eigenvalues[-1]:
         roots = np.sqrt(eigenvalues)
-    else:  # some may be 0 up to rounding, whose root is not: as in `distance_from`
+    else:  # an eigenvalue may be 0 up to rounding: as in `distance_from`
         roots = np.linalg.svd(real.factor.T @ root_of(spread), compute_uv=False)
-    return _sum(real, mean, float(np.trace(spread)), roots)
+    return _distance_of_parts(real, mean, float(np.trace(spread)), roots)
 
 
-def _sum(real: Gaussian, mean: NDArray[np.float64], trace: float, roots: NDArray[np.float64],
-         ) -> float:
-    """The distance from its parts: the other's mean and trace, and the roots whose sum is in it."""
+def _distance_of_parts(real: Gaussian, mean: NDArray[np.float64], trace: float,
+                       roots: NDArray[np.float64]) -> float:
+    """The distance from its parts: the second mean and trace, and the roots of the eigenvalues."""
     import numpy as np
 
     means = np.square(real.mean - mean).sum()
     return float(means + np.square(real.factor).sum() + trace - 2 * roots.sum())
 
 
-def _turned(spread: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return FᵀΣF, whose lower triangle is all that eigvalsh reads, and all that may be there."""
+def _congruent(spread: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return FᵀΣF, perhaps only its lower triangle: eigvalsh reads no more."""
     import numpy as np
     from scipy.linalg import lapack
 
     rows, columns = factor.shape
     if rows != columns or np.triu(factor, 1).any():
         return factor.T @ spread @ factor
-    # LAPACK stores by columns: what is L here is its U, and what it returns is the transpose.
+    # LAPACK stores by columns: our L is its U, and it returns the transpose.
     product, _ = lapack.dsygst(spread, factor.T, itype=2, lower=0)
-    turned: NDArray[np.float64] = product.T
-    return turned
+    congruent: NDArray[np.float64] = product.T
+    return congruent

@@ -1,4 +1,4 @@
-"""The Inception score, and the same of any other classifier, which is not to bear that name."""
+"""The Inception score, and the same formula on the embedded classifier under another name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gan_bench.evaluation.features.base import FeatureError, Features, NonFinite
 from gan_bench.evaluation.metrics.base import refuses_unlabelled, refuses_vectors
 from gan_bench.registry import METRICS, MetricFacts
 
-SPLITS = 10  # those of Salimans et al. and of every published table
+SPLITS = 10  # as in Salimans et al. and in every published table
 SEED = 2020  # of torch-fidelity's shuffle
 
 
@@ -29,15 +29,15 @@ def classifier_score(real: Features | None, fake: Features) -> float:
 def class_score(fake: Features, splits: int) -> float:
     """Return the mean over splits of exp E KL(p(y|x) ‖ p(y)).
 
-    The samples are shuffled before they are split, as torch-fidelity does it: a folder sorted by
-    class has one class in each split otherwise, and a score of 1.
+    The samples are shuffled before they are split, as in torch-fidelity. Otherwise each split of a
+    folder that is sorted by class has one class, and the score is 1.
 
     Args:
         fake: With logits (N, K), N ≥ `splits`.
-        splits: Number of parts of as near the same size as can be.
+        splits: Number of parts, whose sizes differ by at most 1.
 
     Raises:
-        FeatureError: Fewer samples than splits.
+        FeatureError: There are fewer samples than splits.
         NonFiniteFeatures: A logit is not finite.
     """
     import numpy as np
@@ -51,11 +51,11 @@ def class_score(fake: Features, splits: int) -> float:
         raise NonFiniteFeatures(f"a logit of {fake.extractor} is not finite; check the images and "
                                 f"the extractor's weights")
     logits = fake.logits
-    if splits > 1:  # its generator too, for the same splits
+    if splits > 1:  # torch-fidelity's generator, for the same splits
         logits = logits[np.random.RandomState(SEED).permutation(len(logits))]
     log_p = logits - logsumexp(logits, axis=1, keepdims=True)
     scores = []
-    cuts = [i * len(log_p) // splits for i in range(1, splits)]  # where torch-fidelity cuts
+    cuts = [i * len(log_p) // splits for i in range(1, splits)]  # as torch-fidelity
     for part in np.split(log_p, cuts):
         marginal = logsumexp(part, axis=0) - np.log(len(part))
         scores.append(np.exp((np.exp(part) * (part - marginal)).sum(axis=1).mean()))

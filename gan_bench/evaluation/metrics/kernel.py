@@ -1,9 +1,9 @@
 """The kernel distance: the squared maximum mean discrepancy between two sets of features.
 
 Bińkowski et al. 2018, section 4: the kernel (xy / D + 1)³ of D-dimensional features, and the
-unbiased estimate, which is below 0 about half of the time where the two distributions are the same.
-It is never clamped. Over all pairs it varies less than the published mean over subsets, which is
-here beside it.
+unbiased estimate. If the two distributions are the same, it is below 0 about half of the time, so
+it is never clamped. The estimate over all pairs varies less than the published mean over subsets;
+this module has both.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def kernel_distance_of_subsets(real: Features, fake: Features) -> float:
 def kernel_distance_spread(real: Features, fake: Features) -> float:
     """Standard deviation (ddof 0) of the kernel distance over 100 subsets of 1,000.
 
-    Of the estimate on 1,000 samples, hence no error of the one over all pairs.
+    It describes the estimate on 1,000 samples, so it is not the error of the one over all pairs.
     """
     check_count(real, fake, SUBSET_SIZE)
     check(real, fake)
     return float(unbiased(pairs(real, fake))[1:].std())
 
 
-def unbiased(found: Pairs) -> NDArray[np.float64]:
-    """Return the unbiased estimate (1 + S,): over all pairs, then of each subset."""
+def unbiased(pair_sums: Pairs) -> NDArray[np.float64]:
+    """Return the unbiased estimates (1 + S,): over all pairs, then of each subset."""
     import numpy as np
 
-    count = len(found.kernel)
+    count = len(pair_sums.kernel)
     estimate, pairs_across = np.zeros(count), np.ones(count)
-    for side in found.real, found.fake:
+    for side in pair_sums.real, pair_sums.fake:
         sizes = np.array([len(side.values)] + [side.subsets.shape[1]] * (count - 1), dtype=float)
         estimate += side.kernel[:count] / (sizes * (sizes - 1))
         pairs_across *= sizes
-    return estimate - 2 * found.kernel / pairs_across
+    return estimate - 2 * pair_sums.kernel / pairs_across

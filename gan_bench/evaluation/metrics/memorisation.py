@@ -1,7 +1,7 @@
 """Whether the generator copies the training images.
 
-In pixels (or coordinates), where a copy is at distance 0, and which is where the picture `nearest`
-shows the pairs. For photographs a copy that is shifted or recoloured escapes such a distance.
+The distance is in pixels (or coordinates), so an exact copy has distance 0. The picture `nearest`
+shows these pairs. For photographs this distance misses a copy that is shifted or recoloured.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics.base import check, refuses_nothing
-from gan_bench.evaluation.metrics.nearest import nearest, neighbours
+from gan_bench.evaluation.metrics.nearest import nearest_rows, neighbours
 from gan_bench.registry import METRICS, MetricFacts
 
 
@@ -20,14 +20,15 @@ from gan_bench.registry import METRICS, MetricFacts
 def memorisation(real: Features, fake: Features, held_out: Features) -> dict[str, float]:
     """Distance to the nearest training image: `nearest_ratio`, `authpct`, and a picture of pairs.
 
-    `nearest_ratio`: the mean distance of generated images, over that of held-out ones. Below 1:
-    memorised, for who has not seen the training images comes no nearer to them than others of the
-    same source do. Above 1: less like the data than held-out images are.
+    `nearest_ratio`: the mean distance of generated images over the mean distance of held-out
+    images. Below 1: memorised, because held-out images are as near as unseen images of the same
+    source come. Above 1: less like the data than held-out images are.
 
-    `authpct`: the percentage of generated images that are authentic: farther from their nearest
-    training image than that one is from its own nearest other one (Alaa et al. 2022, "How faithful
-    is your synthetic data?"; as a percentage in Stein et al. 2023, "Exposing flaws of generative
-    model evaluation metrics", there on features). 0 for copies, 100 for noise.
+    `authpct`: the percentage of authentic images. A generated image is authentic if it is farther
+    from its nearest training image than that image is from its nearest neighbour in the training
+    set (Alaa et al. 2022, "How faithful is your synthetic data?"; as a percentage of features in
+    Stein et al. 2023, "Exposing flaws of generative model evaluation metrics"). 0 for copies, 100
+    for noise.
 
     Args:
         real: Training images, (M, D), M ≥ 2.
@@ -36,17 +37,17 @@ def memorisation(real: Features, fake: Features, held_out: Features) -> dict[str
 
     Raises:
         FeatureError: As `check`.
-        UserError: Every held-out image is among the training images too.
+        UserError: Every held-out image is also a training image.
     """
     import numpy as np
 
     check(real, fake)
     neighbour, squared = neighbours(real, fake)
-    usual = np.sqrt(neighbours(real, held_out)[1]).mean()
-    if usual == 0:
-        raise UserError("memorisation cannot be told: every held-out image is in the training set "
-                        "too; hold out others, or leave it out")
-    copied, where = np.unique(neighbour, return_inverse=True)
-    apart = nearest(real.values[copied], real.values, own=copied)[1][where]
-    return {"nearest_ratio": float(np.sqrt(squared).mean() / usual),
-            "authpct": 100 * float((apart < squared).mean())}
+    held_out_distance = np.sqrt(neighbours(real, held_out)[1]).mean()
+    if held_out_distance == 0:
+        raise UserError("memorisation cannot be measured: every held-out image is also in the "
+                        "training set; hold out other images, or leave the metric out")
+    rows, position = np.unique(neighbour, return_inverse=True)
+    of_neighbour = nearest_rows(real.values[rows], real.values, excluded=rows)[1][position]
+    return {"nearest_ratio": float(np.sqrt(squared).mean() / held_out_distance),
+            "authpct": 100 * float((of_neighbour < squared).mean())}

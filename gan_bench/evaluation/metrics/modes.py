@@ -1,4 +1,4 @@
-"""Quality and coverage on a mixture of Gaussians, whose modes are known.
+"""Quality and coverage on a mixture of Gaussians with known modes.
 
 The convention of VEEGAN (Srivastava et al. 2017, section 4.1) and PacGAN (Lin et al. 2018,
 section 4.1): a sample is of high quality within 3 standard deviations of a mode, and a mode is
@@ -22,7 +22,7 @@ REACH = 3.0  # standard deviations
 
 
 def refuses_other_than_points(data: DataFacts) -> str | None:
-    """Accept points in the plane alone."""
+    """Accept only points in the plane."""
     return None if data.shape == (2,) else "needs known modes: use the data set gaussians"
 
 

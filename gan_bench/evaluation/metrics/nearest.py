@@ -20,8 +20,8 @@ BLOCK, REAL_BLOCK = 1024, 4096  # rows; their table of distances takes 16 MB
 def nearest_train_mse(real: Features, fake: Features) -> float:
     """Mean squared distance per pixel, in the scale [-1, 1], to the nearest training image.
 
-    Near 0: the generator copies. It has no better side, since noise is far from everything. For
-    vectors: the same per coordinate.
+    Near 0: the generator copies. Neither direction is better, because noise is far from everything.
+    For vectors, the distance is per coordinate.
     """
     _, squared = neighbours(real, fake)
     return float(squared.mean())
@@ -30,23 +30,24 @@ def nearest_train_mse(real: Features, fake: Features) -> float:
 @once
 def neighbours(real: Features, fake: Features,
                ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return `nearest` of samples to training images."""
-    return nearest(fake.values, real.values)
+    """Return the nearest training image of each sample, as `nearest_rows` does."""
+    return nearest_rows(fake.values, real.values)
 
 
-def nearest(points: NDArray[Any], real: NDArray[Any], own: NDArray[np.intp] | None = None,
-            ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def nearest_rows(points: NDArray[Any], real: NDArray[Any],
+                 excluded: NDArray[np.intp] | None = None,
+                 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Find the nearest row of `real` (M, D) for each row of `points` (N, D).
 
-    Found in float32, which gives the neighbour (or one as near up to rounding) in half the time;
-    the distance to it is then taken in float64. Both are centred first: ‖a‖² - 2ab + ‖b‖² of
-    points far from the origin loses the digits that matter.
+    The search is in float32, which finds the neighbour (or one equally near up to rounding) in half
+    the time; the distance to it is in float64. Both sets are centred first, because
+    ‖a‖² - 2ab + ‖b‖² of points far from the origin loses the digits that matter.
 
     Args:
         points: uint8 levels, read on the scale [-1, 1], or vectors.
         real: The same kind.
-        own: (N,), for points that are rows of `real` themselves: which, for none is its own
-            neighbour.
+        excluded: (N,), for each point the row of `real` that does not count: its own, if the
+            points are rows of `real`.
 
     Returns:
         The index of the neighbour, (N,), and the mean squared distance per coordinate, (N,).
@@ -63,8 +64,8 @@ def nearest(points: NDArray[Any], real: NDArray[Any], own: NDArray[np.intp] | No
     squared = np.empty(len(points))
     for start in range(0, len(points), BLOCK):
         rows = slice(start, start + BLOCK)
-        index[rows] = _nearest_of_block(points[rows], real, centre,
-                                        None if own is None else own[rows])
+        skipped = None if excluded is None else excluded[rows]
+        index[rows] = _nearest_of_block(points[rows], real, centre, skipped)
         gaps = scaled(points[rows], np.float64) - scaled(real[index[rows]], np.float64)
         squared[rows] = np.square(gaps).mean(axis=1)
     return index, squared
@@ -79,7 +80,7 @@ def scaled(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
 
 
 def _nearest_of_block(points: NDArray[Any], real: NDArray[Any], centre: NDArray[np.float32],
-                      own: NDArray[np.intp] | None) -> NDArray[np.intp]:
+                      excluded: NDArray[np.intp] | None) -> NDArray[np.intp]:
     import numpy as np
 
     block = scaled(points, np.float32) - centre
@@ -87,13 +88,14 @@ def _nearest_of_block(points: NDArray[Any], real: NDArray[Any], centre: NDArray[
     index = np.zeros(len(block), dtype=np.intp)
     for start in range(0, len(real), REAL_BLOCK):
         others = scaled(real[start : start + REAL_BLOCK], np.float32) - centre
-        # ‖a‖² is the same for all b, so the order does not need it.
+        # ‖a‖² is the same for all b, so it does not change the order.
         distances = np.square(others).sum(axis=1) - 2 * block @ others.T
-        if own is not None:
-            here = np.flatnonzero((own >= start) & (own < start + len(others)))
-            distances[here, own[here] - start] = np.inf
-        found = distances.argmin(axis=1)
-        least = distances[np.arange(len(block)), found]
+        if excluded is not None:
+            inside = (excluded >= start) & (excluded < start + len(others))
+            rows = np.flatnonzero(inside)
+            distances[rows, excluded[rows] - start] = np.inf
+        nearest = distances.argmin(axis=1)
+        least = distances[np.arange(len(block)), nearest]
         closer = least < best
-        best[closer], index[closer] = least[closer], start + found[closer]
+        best[closer], index[closer] = least[closer], start + nearest[closer]
     return index

@@ -1,7 +1,7 @@
-"""What the kernel distance and the neighbour metrics need of all pairs, from one pass over them.
+"""All sums over pairs that the kernel distance and the neighbour metrics need, in one pass.
 
-Every block of squared distances is computed once, used for all of it, and dropped: no table of all
-pairs is ever in memory. The pairs within one set are symmetric, so half of their blocks do.
+Every block of squared distances is computed once, used for all metrics, and dropped: the table of
+all pairs is never in memory. The pairs within a set are symmetric, so half of their blocks suffice.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = 1024  # rows; a block of distances takes 8 MB
-BALL = 3  # neighbours that a ball reaches to for precision and recall
+BALL = 3  # the radius of a ball for precision and recall: the distance to this neighbour
 WIDE_BALL = 5  # for density and coverage
-GROUPS = 64  # of a block's columns, where the nearest are looked for
+GROUPS = 64  # groups of a block's columns, for the search of the nearest
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the published kernel distance
-KEPT = "pairs within the set"  # the key under which the real set keeps what is known of it
+REAL_PAIRS = "pairs within the set"  # the key in `derived` of the real features
 
 
 @once
 def pairs(real: Features, fake: Features) -> Pairs:
-    """Return what the metrics need of all pairs, with the subsets of the published convention."""
-    if KEPT not in real.kept:
-        real.kept[KEPT] = within(real.values, real.values.mean(axis=0),
-                                 draw_subsets(len(real.values), "real"))
-    inside: Within = real.kept[KEPT]
+    """Return the sums over all pairs, with the subsets of the published convention."""
+    if REAL_PAIRS not in real.derived:
+        real.derived[REAL_PAIRS] = within(real.values, real.values.mean(axis=0),
+                                          draw_subsets(len(real.values), "real"))
+    inside: Within = real.derived[REAL_PAIRS]
     return between(inside, within(fake.values, inside.centre,
                                   draw_subsets(len(fake.values), "fake")))
 
@@ -40,7 +40,7 @@ def pairs(real: Features, fake: Features) -> Pairs:
 def draw_subsets(samples: int, side: str) -> NDArray[np.int64]:
     """Return the rows of 100 subsets, (100, 1000), drawn without replacement; (0, 0) for fewer.
 
-    They depend on the number of samples and on the side alone.
+    They depend only on the number of samples and on the side.
     """
     import numpy as np
     import torch
@@ -53,12 +53,12 @@ def draw_subsets(samples: int, side: str) -> NDArray[np.int64]:
 
 def within(values: NDArray[np.float64], centre: NDArray[np.float64], subsets: NDArray[np.int64],
            ) -> Within:
-    """Return what there is to know of the pairs within one set.
+    """Return the sums over the pairs within one set.
 
     Args:
         values: (N, D), N ≥ 2.
-        centre: (D,), near the values: ‖a‖² + ‖b‖² - 2ab of points far from the origin loses the
-            digits that matter.
+        centre: (D,), a point near the values. ‖a‖² + ‖b‖² - 2ab of points far from the origin loses
+            the digits that matter, so it is subtracted first.
         subsets: (S, m) rows of `values`.
     """
     import numpy as np
@@ -67,30 +67,30 @@ def within(values: NDArray[np.float64], centre: NDArray[np.float64], subsets: ND
     kernel = np.zeros(side.members.shape[1])
     nearest = np.full((len(values), WIDE_BALL), np.inf)
     for rows, columns, distances, kernels in _tables(side, side):
-        own = rows == columns
-        if own:  # a sample is no neighbour, and no pair, of itself
+        on_diagonal = rows == columns
+        if on_diagonal:  # a sample does not pair with itself
             np.fill_diagonal(distances, np.inf)
             np.fill_diagonal(kernels, 0)
-        kernel += (1 if own else 2) * side.sums(rows, kernels, side, columns)
+        kernel += (1 if on_diagonal else 2) * side.sums(rows, kernels, side, columns)
         nearest[rows] = _least(nearest[rows], distances)
-        if not own:
+        if not on_diagonal:
             nearest[columns] = _least(nearest[columns], distances.T)
     return Within(values, centre, subsets, kernel / values.shape[1] ** 3, nearest)
 
 
 def between(real: Within, fake: Within) -> Pairs:
-    """Return what there is to know of the pairs of a real and a generated sample each."""
+    """Return the sums over the pairs of a real and a generated sample."""
     import numpy as np
 
     subsets = min(len(real.subsets), len(fake.subsets))
-    one = _Side.of(fake.values, real.centre, fake.subsets[:subsets])
-    two = _Side.of(real.values, real.centre, real.subsets[:subsets])
-    kernel = np.zeros(one.members.shape[1])
-    in_real = np.zeros(len(one.values), bool)
-    in_fake, covered = np.zeros((2, len(two.values)), bool)
+    fake_side = _Side.of(fake.values, real.centre, fake.subsets[:subsets])
+    real_side = _Side.of(real.values, real.centre, real.subsets[:subsets])
+    kernel = np.zeros(fake_side.members.shape[1])
+    in_real = np.zeros(len(fake_side.values), bool)
+    in_fake, covered = np.zeros((2, len(real_side.values)), bool)
     count = 0
-    for rows, columns, distances, kernels in _tables(one, two):
-        kernel += one.sums(rows, kernels, two, columns)
+    for rows, columns, distances, kernels in _tables(fake_side, real_side):
+        kernel += fake_side.sums(rows, kernels, real_side, columns)
         in_real[rows] |= (distances <= real.nearest[columns, BALL - 1]).any(axis=1)
         in_fake[columns] |= (distances <= fake.nearest[rows, BALL - 1, None]).any(axis=0)
         inside = distances < real.nearest[columns, WIDE_BALL - 1]
@@ -110,7 +110,7 @@ class Within:
         kernel: (1 + S,) the sum of the kernel over all pairs i ≠ j, both orders; then the same
             within each subset.
         nearest: (N, 5) half the squared distances to the nearest other samples, ascending; inf
-            where there are not so many.
+            if the set is smaller.
     """
 
     values: NDArray[np.float64]
@@ -124,16 +124,16 @@ class Within:
 class Pairs:
     """The pairs of N real and M generated samples.
 
-    A ball around a sample reaches to its 3rd nearest of its own set, a wide one to its 5th.
+    A ball around a sample reaches to its 3rd neighbour in the same set, a wide ball to its 5th.
 
     Attributes:
-        kernel: (1 + S,) the sum of the kernel over all pairs; then over those of each two subsets,
-            as many as both sides have.
-        in_real_ball: (M,) whether a generated sample lies in the ball of a real one, edge included.
-        in_fake_ball: (N,) the other way round.
+        kernel: (1 + S,) the sum of the kernel over all pairs; then over the pairs of the i-th
+            subsets of both sides.
+        in_real_ball: (M,) whether a generated sample lies in a ball of a real one, edge included.
+        in_fake_ball: (N,) whether a real sample lies in a ball of a generated one, edge included.
         in_wide_balls: Number of pairs with the generated sample in the wide ball of the real one,
             edge excluded.
-        covered: (N,) whether such a pair is there for each real sample.
+        covered: (N,) whether a real sample has such a pair.
     """
 
     real: Within
@@ -147,18 +147,19 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Side:
-    """One set of samples, made ready for blocks of pairs.
+    """One set of samples, prepared for blocks of pairs.
 
     Attributes:
-        size: (N,) half the squared norms of the centred values.
-        rest: (N,) D / 2, and by how much the values as they are have more of it.
+        half_norms: (N,) half the squared norms of the centred values.
+        offsets: (N,) D / 2 plus half the squared norms of the values, minus `half_norms`. The
+            offsets of two samples and the product of their centred values add up to xy + D.
         members: (N, 1 + S) ones, then whether a sample belongs to each subset.
     """
 
     values: NDArray[np.float64]
     centre: NDArray[np.float64]
-    size: NDArray[np.float64]
-    rest: NDArray[np.float64]
+    half_norms: NDArray[np.float64]
+    offsets: NDArray[np.float64]
     members: NDArray[np.float64]
 
     @classmethod
@@ -173,13 +174,13 @@ class _Side:
             members[rows, 1 + i] = 1
         side = cls(values, centre, np.empty(samples), np.empty(samples), members)
         for rows, block in side.blocks():
-            side.size[rows] = np.einsum("nd,nd->n", block, block) / 2
+            side.half_norms[rows] = np.einsum("nd,nd->n", block, block) / 2
             whole = np.einsum("nd,nd->n", values[rows], values[rows])
-            side.rest[rows] = (width + whole) / 2 - side.size[rows]
+            side.offsets[rows] = (width + whole) / 2 - side.half_norms[rows]
         return side
 
     def blocks(self, start: int = 0) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """The centred values from row `start` on, block by block, each with its rows."""
+        """The blocks of the centred values from row `start`, each with its rows."""
         for first in range(start, len(self.values), BLOCK):
             rows = slice(first, min(first + BLOCK, len(self.values)))
             yield rows, self.values[rows] - self.centre
@@ -192,42 +193,42 @@ class _Side:
         return total
 
 
-def _tables(one: _Side, two: _Side,
+def _tables(left: _Side, right: _Side,
             ) -> Iterator[tuple[slice, slice, NDArray[np.float64], NDArray[np.float64]]]:
     """Distances and kernel of all pairs, block by block, with their rows and columns.
 
-    Of a side with itself, those blocks alone that are on the diagonal or above. The distances are
-    squared, and half of them; so no factor takes a pass over the table. The kernel is that of
-    Bińkowski et al. 2018, section 4, times D³: (xy + D)³. Both tables are overwritten by those of
-    the next block.
+    Of a side with itself, only the blocks on the diagonal and above. The distances are half the
+    squared ones, so that no factor needs a pass over the table. The kernel is that of
+    Bińkowski et al. 2018, section 4, times D³: (xy + D)³. The next block overwrites both tables.
     """
     import numpy as np
 
     room = np.empty((3, BLOCK * BLOCK))
-    for rows, block in one.blocks():
-        for columns, other in two.blocks(rows.start if one is two else 0):
-            if one is two and rows == columns:
+    same = left is right
+    for rows, block in left.blocks():
+        for columns, other in right.blocks(rows.start if same else 0):
+            if same and rows == columns:
                 other = block  # a product with itself takes half the time
             shape = len(block), len(other)
             distances, kernels, squares = (part[: shape[0] * shape[1]].reshape(shape)
                                            for part in room)
             np.matmul(block, other.T, out=kernels)
-            # In this order the sum is the same, to the last bit, with the sides exchanged. Rounding
-            # may take those of equal samples below 0, the radii around such samples just as much.
-            np.add(one.size[rows, None], two.size[columns], out=distances)
+            # This order gives the same bits with the sides exchanged. Rounding may give equal
+            # samples a distance below 0, and the radii around such samples change as much.
+            np.add(left.half_norms[rows, None], right.half_norms[columns], out=distances)
             distances -= kernels
-            kernels += one.rest[rows, None]
-            kernels += two.rest[columns]
+            kernels += left.offsets[rows, None]
+            kernels += right.offsets[columns]
             np.multiply(kernels, kernels, out=squares)
             kernels *= squares
             yield rows, columns, distances, kernels
 
 
-def _least(known: NDArray[np.float64], distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return, row by row, the 5 least of the known ones and of a table's, ascending.
+def _least(least: NDArray[np.float64], distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return, for each row, the 5 least of `least` (N, 5) and of a table (N, M), ascending.
 
-    They are in the 5 groups of columns with the least minima, the rest of which need no look.
-    Numpy alone: torch's threads and those of numpy's BLAS wait for each other in turn.
+    They lie in the 5 groups of columns with the least minima; the other groups are skipped.
+    Only numpy computes here: torch's threads and those of numpy's BLAS would wait for each other.
     """
     import numpy as np
 
@@ -236,7 +237,7 @@ def _least(known: NDArray[np.float64], distances: NDArray[np.float64]) -> NDArra
         distances = np.pad(distances, ((0, 0), (0, missing)), constant_values=np.inf)
     groups = distances.reshape(count, -1, GROUPS)  # a group's columns are GROUPS apart
     near = np.argpartition(groups.min(axis=1), WIDE_BALL - 1, axis=1)[:, None, :WIDE_BALL]
-    found = np.take_along_axis(groups, near, axis=2).reshape(count, -1)
-    found = np.concatenate([known, found], axis=1)
-    found.partition(WIDE_BALL - 1, axis=1)
-    return np.sort(found[:, :WIDE_BALL], axis=1)
+    candidates = np.take_along_axis(groups, near, axis=2).reshape(count, -1)
+    candidates = np.concatenate([least, candidates], axis=1)
+    candidates.partition(WIDE_BALL - 1, axis=1)
+    return np.sort(candidates[:, :WIDE_BALL], axis=1)

@@ -1,7 +1,7 @@
-"""Precision and recall, density and coverage: who lies in whose neighbourhood.
+"""Precision and recall, density and coverage: neighbourhoods of real and generated samples.
 
-A ball around a sample reaches to its k-th nearest of its own set. The sets should be of one size,
-as in both papers: the balls of a larger set are smaller.
+A ball around a sample reaches to its k-th neighbour in the same set. Both sets should have the same
+size, as in both papers, because the balls of a larger set are smaller.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def coverage(real: Features, fake: Features) -> float:
 
 
 def _pairs(real: Features, fake: Features, neighbours: int) -> Pairs:
-    """The pairs of two sets in which every sample has so many neighbours."""
+    """The pairs of two sets, each large enough for this number of neighbours."""
     check_count(real, fake, neighbours + 1)
     check(real, fake)
     return pairs(real, fake)
