@@ -115,7 +115,7 @@ def test_an_interrupt_of_one_ends_its_siblings_too(tmp_path: Path) -> None:
         together(tmp_path, experiment.runs, stop)
     for run in experiment.runs:
         folder = run.folder(tmp_path)
-        end = reading.read(folder)[0][-1]
+        end = reading.read_records(folder)[0][-1]
         assert (end["kind"], end["status"], end["why"]) == ("end", "KILLED", "stopped by the user")
         assert not reading.is_open(folder)
         assert not (folder / "final.safetensors").exists()
