@@ -86,12 +86,12 @@ def run(
                           "runs": [to_json(r) for r in runs]}))
     else:
         # SciPy is for the end
-        from gan_bench.compare.ended import Ended
+        from gan_bench.compare.ended import RunResult
         from gan_bench.compare.rows import summarise
         from gan_bench.config.declared import Declared
         from gan_bench.report.terminal import summary_table
 
-        if rows := summarise([Ended.of(r) for r in runs], Declared.of(spec.declared)):
+        if rows := summarise([RunResult.of(r) for r in runs], Declared.of(spec.declared)):
             console.print(summary_table(rows, spec.baseline))
         for r in runs:
             if r.state not in (Status.FINISHED, Status.WAITING):

@@ -14,9 +14,9 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from gan_bench.cli.power import as_table, report
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import needs
-from gan_bench.compare.stats.power import detectable, found, power_of, seeds_needed
+from gan_bench.compare.stats.power import detectable, power_of, rejection_rate, seeds_needed
 from gan_bench.config.amount import Amount
 from gan_bench.config.curve_mean import CurveMean
 from gan_bench.config.declared import Declared
@@ -35,7 +35,8 @@ def test_power_is_statsmodels_power(seeds: int, effect: float, alpha: float) -> 
     pooled = TTestIndPower().power(effect, seeds, alpha)
     edge = stats.t.ppf(1 - alpha / 2, 2 * seeds - 2)
     if not math.isnan(pooled):
-        assert found(edge, 2 * seeds - 2, effect * math.sqrt(seeds / 2)) == pytest.approx(pooled)
+        rate = rejection_rate(edge, 2 * seeds - 2, effect * math.sqrt(seeds / 2))
+        assert rate == pytest.approx(pooled)
         assert power_of(seeds, effect, alpha) <= pooled + 1e-9
         if seeds == 100:
             assert power_of(seeds, effect, alpha) == pytest.approx(pooled, abs=1e-3)
@@ -71,10 +72,10 @@ def test_seeds_needed_are_the_least_that_do() -> None:
 
 
 def study(tmp_path: Path, scores: dict[str, list[float]], paired: bool = False,
-          ) -> tuple[Declared, list[Ended]]:
+          ) -> tuple[Declared, list[RunResult]]:
     spec = load_experiment(write_experiment(tmp_path), tmp_path, [
         "seeds=[0,1,2,3]", f"paired={str(paired).lower()}"])
-    runs = [Ended(run.variant, run.seed, "FINISHED" if math.isfinite(score) else "DIVERGED",
+    runs = [RunResult(run.variant, run.seed, "FINISHED" if math.isfinite(score) else "DIVERGED",
                   {"fd_classifier": score})
             for run in spec.runs for score in [scores[run.variant][run.seed]]]
     return Declared.of(spec.declared), runs
@@ -99,7 +100,7 @@ def test_sd_is_pooled_over_both_and_a_percentage_is_of_the_baselines_mean(tmp_pa
 
 @pytest.mark.parametrize(("plain", "note"), [
     ([9.0, 10.0, 11.0, math.nan], "1 diverged runs are left out"),
-    ([math.nan] * 4, "not known: it has no finite score"), ([-1.0, 1.0, 1.0, -1.0], "is 0")])
+    ([math.nan] * 4, "unknown: it has no finite score"), ([-1.0, 1.0, 1.0, -1.0], "is 0")])
 def test_what_is_left_out_or_not_known_is_said(tmp_path: Path, plain: list[float], note: str,
                                                ) -> None:
     spec, runs = study(tmp_path, {"plain": plain, "saturating": [20.0, 26.0, 23.0, 23.0]})
@@ -119,7 +120,7 @@ def test_a_variant_without_a_run_so_far_is_said(tmp_path: Path, absent: str, pai
     known = math.isfinite(got.sd)
     assert (got.variant, got.against) == ("saturating", "plain")
     if absent == "plain":
-        assert "not known: it has no finite score" in got.note
+        assert "unknown: it has no finite score" in got.note
         assert got.seeds is None
         assert math.isnan(got.difference)
     else:
@@ -163,7 +164,7 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     ask = ("power", file, "--root", root, "--difference")
     early = gan_bench(*ask, "5%")
     assert (early.returncode, early.stdout) == (2, "")
-    assert early.stderr == ("error: there is no finished run to learn the scatter of scores from; "
+    assert early.stderr == ("error: no finished run shows the scatter of scores; "
                             "train a few seeds first: gan-bench run\n")
     assert not (root / "runs" / "tiny").exists()
     done = here("run", file, "--root", root)

@@ -306,7 +306,7 @@ def test_runs_of_others_are_left_out(fresh: Store, tmp_path: Path) -> None:
     after = load_results("study", root=tmp_path)
     assert_frame_equal(after.runs, before.runs)
     assert_frame_equal(after.history, before.history)
-    assert after.notes == ("left out: 3 runs that gan-bench has not made",)
+    assert after.notes == ("left out: 3 runs that gan-bench did not make",)
 
 
 def test_older_settings_of_a_variant_are_never_mixed_with_the_newer(fresh: Store, tmp_path: Path,
@@ -443,7 +443,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         "there is no experiment 'study' in MLflow; it holds none at all")
     store.client.create_run(store.client.create_experiment("study"))
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
-        "study has no runs yet (left out: 1 run that gan-bench has not made); train some first: "
+        "study has no runs yet (left out: 1 run that gan-bench did not make); train some first: "
         "gan-bench run")
     store.client.delete_experiment(store.client.get_experiment_by_name("study").experiment_id)
     assert "it holds none at all" in one_line(lambda: load_results("study", root=tmp_path))
