@@ -67,7 +67,7 @@ def test_the_table_ranks_counts_what_is_lost_and_says_no_more_than_it_knows() ->
     assert "by Holm over 2 comparisons" in below
     assert "reaches no p below 0.0022" in below  # 2 of 924
     assert "part: 3 of 6 runs diverged" in below
-    assert "lone[x]: 1 run is no result" in below
+    assert "lone[x]: 1 run has no result" in below
 
 
 def test_numbers_are_whole_where_a_terminal_is_narrow() -> None:
