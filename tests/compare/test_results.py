@@ -349,8 +349,8 @@ def test_variants_gone_from_the_file_are_left_out(fresh: Store, tmp_path: Path) 
     write_about(tmp_path / "runs" / "study", {"baseline": "other", "variants": ["other", "new"]})
     read = load_results("study", root=tmp_path)
     assert (rows(read), read.variants, read.baseline) == (ALL[2:], ["other"], "other")
-    assert read.notes == ("left out: 2 runs of variants that the experiment does not have any "
-                          "more",)
+    assert read.notes == ("left out: 2 runs of variants that the experiment no longer "
+                          "has",)
 
 
 def test_a_baseline_without_runs_is_said(fresh: Store, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def whole(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.stderr == ""
     first, verdict, note, *more, page = done.stdout.splitlines()
     assert note.startswith("  p: of no difference from ")
-    assert more == (["  p of what is called equivalent: of a difference beyond the margin, the "
+    assert more == (["  p of an equivalent variant: of a difference beyond the margin, the "
                      "larger of two one-sided tests"]
                     if "equivalent" in (out / "table.md").read_text().partition("\n###")[0] else [])
     assert first == "fd_random (lower is better)"
