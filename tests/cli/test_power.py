@@ -137,11 +137,11 @@ def test_scores_that_do_not_scatter_tell_nothing(tmp_path: Path) -> None:
     spec, runs = study(tmp_path, {"plain": [8.0] * 4, "saturating": [7.0] * 4})
     [got] = needs(spec, runs, Amount(0.2, relative=True))
     assert got.seeds is None
-    assert "all runs so far score the same" in got.note
+    assert "all runs so far have the same score" in got.note
 
 
 @pytest.mark.parametrize(("difference", "score", "message"), [
-    ("5%", None, "there is no finished run to learn"), ("x", None, "--difference: an amount is"),
+    ("5%", None, "no finished run shows the scatter"), ("x", None, "--difference: an amount is"),
     ("0", None, "above 0"), ("2", None, "belongs to one score; name it with --score")])
 def test_bad_input_is_one_line(tmp_path: Path, difference: str, score: str | None, message: str,
                                ) -> None:
