@@ -14,7 +14,7 @@ import pandas as pd
 
 from gan_bench import Results, UserError, load_results
 from gan_bench.compare.rows import Row, summarise
-from gan_bench.report.terminal import OUT_OF_BOUNDS, notes
+from gan_bench.report.terminal import OUT_OF_BOUNDS, table_notes
 
 
 def statuses(results: Results) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def main() -> None:
         raise UserError(f"no run of {results.experiment} has a final score yet: there is nothing "
                         f"to compare")
     print(table(rows).to_string(float_format="{:.4g}".format, na_rep="–"), end="\n\n")
-    for line in [*verdicts(rows), *notes(rows, results.baseline), *results.notes]:
+    for line in [*verdicts(rows), *table_notes(rows, results.baseline), *results.notes]:
         print(line)
 
 

@@ -18,7 +18,7 @@ import sys
 import pandas as pd
 
 from gan_bench import Results, UserError, load_results
-from gan_bench.compare.stats.summary import describe
+from gan_bench.compare.stats.summary import summarise_scores
 from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
 from gan_bench.evaluation.scores import directions
 from gan_bench.registry import Better, nearest
@@ -34,7 +34,7 @@ def curves(results: Results, score: str) -> list[tuple[pd.Series, pd.DataFrame]]
 def usual(found: list[tuple[pd.Series, pd.DataFrame]], baseline: str, better: Better) -> float:
     """Return the median of the baseline's last measurements; diverged runs rank last."""
     own = [(run, rows) for run, rows in found if run["variant"] == baseline and len(rows)]
-    return describe({run["seed"]: rows["value"].iloc[-1] if run["status"] == "FINISHED" else
+    return summarise_scores({run["seed"]: rows["value"].iloc[-1] if run["status"] == "FINISHED" else
                      math.nan for run, rows in own}, better).median
 
 

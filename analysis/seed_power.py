@@ -19,7 +19,7 @@ import pandas as pd
 from gan_bench import Results, UserError, load_results
 from gan_bench.compare.rows import final_scores
 from gan_bench.compare.seeds import needs, strictest
-from gan_bench.compare.stats.noise import noise
+from gan_bench.compare.stats.noise import measure_noise
 from gan_bench.compare.stats.power import detectable
 from gan_bench.compare.stats.summary import mean_of, survivors
 from gan_bench.config.declared import Amount
@@ -50,7 +50,7 @@ def sources(results: Results) -> pd.DataFrame:
         for variant, runs in finished.groupby("variant", observed=True):
             sets = {row["seed"]: [row[f"score.{score}"], *rows["value"][rows["run"] == run]]
                     for run, row in runs.iterrows()}
-            one = noise(sets)
+            one = measure_noise(sets)
             lines.append({"score": score, "variant": variant, "runs": one.runs,
                           "sets": max(map(len, sets.values())), "seed sd": one.seed,
                           "sampling sd": one.sampling, "": one.note})

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import Need, needs
-from gan_bench.compare.stats.power import MOST, POWER
+from gan_bench.compare.stats.power import MAX_SEEDS, POWER
 from gan_bench.config.declared import Amount, Declared, parse_amount
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
@@ -31,7 +31,7 @@ def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None 
     if not wanted.relative and score is None:
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
                         f"give a percentage")
-    runs = [Ended.of(progress_of(run, root)) for run in spec.runs]
+    runs = [RunResult.of(progress_of(run, root)) for run in spec.runs]
     return as_table(needs(spec.declared, runs, wanted, score), spec.declared, wanted)
 
 
@@ -62,4 +62,4 @@ def _show(value: float) -> str:
 
 
 def _count(seeds: int | None) -> str:
-    return f"over {MOST:,}" if seeds is None else f"{seeds:,}"
+    return f"over {MAX_SEEDS:,}" if seeds is None else f"{seeds:,}"

@@ -80,11 +80,11 @@ def _reporter(console: Console, as_json: bool) -> Reporter:
 def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress]) -> None:
     """Print the scores of each variant, and why a run has no result."""
     # SciPy is imported when the training is over.
-    from gan_bench.compare.ended import Ended
+    from gan_bench.compare.ended import RunResult
     from gan_bench.compare.rows import summarise
     from gan_bench.report.terminal import summary_table
 
-    if rows := summarise([Ended.of(run) for run in runs], spec.declared):
+    if rows := summarise([RunResult.of(run) for run in runs], spec.declared):
         console.print(summary_table(rows, spec.declared.baseline))
     for run in runs:
         if run.state not in (Status.FINISHED, Status.WAITING):

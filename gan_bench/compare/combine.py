@@ -9,100 +9,130 @@ from dataclasses import replace
 import pandas as pd
 
 from gan_bench.compare.results import PARAM, PROTOCOL, Results
+from gan_bench.config.declared import Declared
 from gan_bench.errors import UserError
 from gan_bench.evaluation.protocol import Protocol, refusal
 
-# May differ within a study, for it is what `ema` asks about; and what another data set brings.
-OWN, DATA = ("generator",), ("data", "weights", "real")
+GENERATOR_KEYS = ("generator",)  # `ema` compares raw with averaged weights within one study
+DATA_KEYS = ("data", "weights", "real")  # differ between data sets
 
 
-def combine(several: Sequence[Results]) -> list[Results]:
+def combine(experiments: Sequence[Results]) -> list[Results]:
     """Return one experiment for each data set, with all the variants on it.
 
-    Where experiments have variants of the same name, all their variants are called
-    `experiment/variant`. The baseline is that of the first.
+    If two experiments have a variant of the same name, all variants are called
+    `experiment/variant`. The baseline is that of the first experiment.
 
     Raises:
-        UserError: They were not measured alike, or have no score in common.
+        UserError: The experiments were not measured alike, or have no score in common.
     """
     groups: list[list[Results]] = []
-    for results in several:
-        for other in (group[0] for group in groups):
-            _check(other, results, (*OWN, *DATA))
-        home = next((group for group in groups if _data(group[0], results)), None)
+    for results in experiments:
+        for group in groups:
+            _check_protocols(group[0], results, (*GENERATOR_KEYS, *DATA_KEYS))
+        home = next((group for group in groups if _on_same_data(group[0], results)), None)
         if home is None:
             groups.append([results])
         else:
-            _check(home[0], results, OWN)
+            _check_protocols(home[0], results, GENERATOR_KEYS)
             home.append(results)
-    return [_merged(group) if len(group) > 1 else group[0] for group in groups]
+    return [_merge(group) if len(group) > 1 else group[0] for group in groups]
 
 
-def _check(a: Results, b: Results, but: tuple[str, ...]) -> None:
-    common = _in_common(a, b)
-    if not common:
+def _check_protocols(a: Results, b: Results, but: tuple[str, ...]) -> None:
+    protocols = _shared_protocols(a, b)
+    if not protocols:
         raise UserError(f"{a.experiment} and {b.experiment} have no score in common: report them "
-                        f"apart")
-    for score, (one, other) in common.items():
-        if why := refusal(one, other, but=but):
+                        f"separately")
+    for score, (protocol_a, protocol_b) in protocols.items():
+        if why := refusal(protocol_a, protocol_b, but=but):
             raise UserError(f"{a.experiment} and {b.experiment} cannot be in one report: {score} "
                             f"was {why}")
 
 
-def _data(a: Results, b: Results) -> bool:
-    """Whether two experiments are about the same data."""
-    return all(one.get("data") == other.get("data") for one, other in _in_common(a, b).values())
+def _on_same_data(a: Results, b: Results) -> bool:
+    pairs = _shared_protocols(a, b).values()
+    return all(protocol_a.get("data") == protocol_b.get("data") for protocol_a, protocol_b in pairs)
 
 
-def _in_common(a: Results, b: Results) -> dict[str, tuple[Protocol, Protocol]]:
-    found = {}
+def _shared_protocols(a: Results, b: Results) -> dict[str, tuple[Protocol, Protocol]]:
+    """Return the protocols of each score that both experiments have measured."""
+    shared = {}
     for score in a.scores:
-        known = [[text for text in one.runs.get(PROTOCOL + score, ()) if text] for one in (a, b)]
-        if all(known):
-            found[score] = (json.loads(known[0][0]), json.loads(known[1][0]))
-    return found
+        protocol_a, protocol_b = _protocol_of(a, score), _protocol_of(b, score)
+        if protocol_a is not None and protocol_b is not None:
+            shared[score] = (protocol_a, protocol_b)
+    return shared
 
 
-def _merged(group: list[Results]) -> Results:
-    every = [name for one in group for name in one.variants]
-    clash = len(set(every)) < len(every)
+def _protocol_of(results: Results, score: str) -> Protocol | None:
+    """Return the protocol of the first run that recorded one; None if absent."""
+    text = next((text for text in results.runs.get(PROTOCOL + score, ()) if text), None)
+    protocol: Protocol | None = None if text is None else json.loads(text)
+    return protocol
 
-    def called(one: Results, variant: str) -> str:
-        return f"{one.experiment}/{variant}" if clash else variant
 
-    kind = pd.CategoricalDtype([called(one, name) for one in group for name in one.variants],
-                               ordered=True)
-    ids = [run for one in group for run in one.runs.index]
-    again = len(set(ids)) < len(ids)  # the same run in two experiments has one id
-    frames: dict[str, list[pd.DataFrame]] = {"runs": [], "history": []}
-    for one in group:
-        names = {name: called(one, name) for name in one.variants}
-
-        def run_name(run: object, one: Results = one) -> str:
-            return f"{one.experiment}/{run}" if again else str(run)
-
-        frames["runs"].append(one.runs.rename(index=run_name).assign(
-            variant=one.runs["variant"].astype(str).map(names)))
-        frames["history"].append(one.history.assign(
-            run=one.history["run"].cat.rename_categories(run_name).astype(str),
-            variant=one.history["variant"].astype(str).map(names),
-            metric=one.history["metric"].astype(str)))
-    runs, history = (pd.concat(parts) for parts in frames.values())
-    text = [c for c in runs if c.startswith((PARAM, PROTOCOL))]
-    runs[text] = runs[text].fillna("")
-    runs["variant"] = runs["variant"].astype(kind)
-    history = history.reset_index(drop=True).astype(
-        {"run": "category", "variant": kind, "metric": "category"})
-    first, declared = group[0], [one.declared for one in group]
-    notes = [f"{one.experiment}: {note}" for one in group for note in one.notes]
-    margin = declared[0].margin if all(d.margin == declared[0].margin for d in declared) else None
-    if margin is None and any(d.margin for d in declared):
-        notes.append("the experiments declare different margins of equivalence: none is used")
+def _merge(group: list[Results]) -> Results:
+    """Return the experiments of one data set as one experiment."""
+    names = _variant_names(group)
+    categories = [name for by_variant in names for name in by_variant.values()]
+    variant_type = pd.CategoricalDtype(categories, ordered=True)
+    runs, history = _merge_frames(group, names, variant_type)
+    declared, note = _merge_declared(group, categories)
+    notes = [f"{results.experiment}: {line}" for results in group for line in results.notes]
+    baseline = group[0].baseline
     return replace(
-        first, experiment="+".join(one.experiment for one in group), runs=runs, history=history,
-        notes=tuple(notes), declared=declared[0].with_changes(
-            question=" ".join(d.question for d in declared if d.question),
-            baseline=called(first, first.baseline), paired=all(d.paired for d in declared),
-            margin=margin, variants=tuple(kind.categories),
-            curve_means={name: mean for d in declared for name, mean in d.curve_means.items()},
-            command="\n".join(d.command for d in declared if d.command)))
+        group[0], experiment="+".join(results.experiment for results in group), runs=runs,
+        history=history, notes=(*notes, *note),
+        declared=declared.with_changes(baseline=names[0].get(baseline, baseline)))
+
+
+def _variant_names(group: list[Results]) -> list[dict[str, str]]:
+    """Return for each experiment its variants, and their names in the report."""
+    variants = [variant for results in group for variant in results.variants]
+    if len(set(variants)) == len(variants):
+        return [{variant: variant for variant in results.variants} for results in group]
+    return [{variant: f"{results.experiment}/{variant}" for variant in results.variants}
+            for results in group]
+
+
+def _merge_frames(group: list[Results], names: list[dict[str, str]],
+                  variant_type: pd.CategoricalDtype) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs and the history of all experiments."""
+    run_ids = [run for results in group for run in results.runs.index]
+    repeated = len(set(run_ids)) < len(run_ids)  # the same run in two experiments has one id
+    all_runs, all_history = [], []
+    for results, by_variant in zip(group, names, strict=True):
+        prefix = f"{results.experiment}/" if repeated else ""
+        run_names = {run: f"{prefix}{run}" for run in results.runs.index}
+        all_runs.append(results.runs.rename(index=run_names).assign(
+            variant=results.runs["variant"].astype(str).map(by_variant)))
+        all_history.append(results.history.assign(
+            run=results.history["run"].cat.rename_categories(run_names).astype(str),
+            variant=results.history["variant"].astype(str).map(by_variant),
+            metric=results.history["metric"].astype(str)))
+    runs, history = pd.concat(all_runs), pd.concat(all_history)
+    text = [column for column in runs if column.startswith((PARAM, PROTOCOL))]
+    runs[text] = runs[text].fillna("")
+    runs["variant"] = runs["variant"].astype(variant_type)
+    history = history.reset_index(drop=True).astype(
+        {"run": "category", "variant": variant_type, "metric": "category"})
+    return runs, history
+
+
+def _merge_declared(group: list[Results], variants: list[str]) -> tuple[Declared, list[str]]:
+    """Return what the experiments declare together, and a note if their margins differ."""
+    all_declared = [results.declared for results in group]
+    first, notes = all_declared[0], []
+    margin = first.margin
+    if any(declared.margin != first.margin for declared in all_declared):
+        margin = None
+    if margin is None and any(declared.margin for declared in all_declared):
+        notes.append("the experiments declare different margins of equivalence: none is used")
+    return first.with_changes(
+        question=" ".join(filter(None, (declared.question for declared in all_declared))),
+        paired=all(declared.paired for declared in all_declared), margin=margin,
+        variants=tuple(variants),
+        curve_means={name: mean for declared in all_declared
+                     for name, mean in declared.curve_means.items()},
+        command="\n".join(filter(None, (declared.command for declared in all_declared)))), notes

@@ -1,4 +1,4 @@
-"""What a comparison starts from: how each run ended, and what the experiment declares."""
+"""The runs that a comparison starts from: how each ended, and its scores."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gan_bench.journal.status import Progress
 
 
 @dataclass(frozen=True)
-class Ended:
-    """One run, as comparisons see it: from its journal, or from MLflow.
+class RunResult:
+    """One run, as comparisons see it: read from its journal, or from MLflow.
 
     Attributes:
-        variant, seed: Which run.
-        status: How it ended, or that it has not.
-        scores: Its final scores, by name.
-        protocols: How each was measured, by the same names.
-        classes: How many classes its data has; 0 where they are not known.
+        variant, seed: The run's.
+        status: How the run ended, or that it has not ended.
+        scores: The final scores, by name.
+        protocols: How each score was measured, by the same names.
+        classes: The number of classes of the data; 0 if unknown.
     """
 
     variant: str
@@ -30,24 +30,22 @@ class Ended:
     classes: int = 0
 
     @classmethod
-    def of(cls, run: Progress) -> Ended:
-        """Return what a journal says."""
+    def of(cls, run: Progress) -> RunResult:
+        """Return the result that a journal records."""
         return cls(run.spec.variant, run.spec.seed, run.state, run.scores, run.protocols,
                    run.spec.data.classes)
 
     @property
     def collapsed(self) -> bool | None:
-        """Whether fewer than half of the modes, or classes, have a single final sample.
+        """Whether fewer than half of the modes, or of the classes, have a final sample.
 
-        A convention of this program, for which there is none in the field: a milder loss of modes
-        is what recall and coverage tell. None where neither was counted, or it is no final score.
+        The field has no convention for a collapse; this one is the program's. Recall and coverage
+        show a milder loss of modes. None if neither was counted, or the run has not finished.
         """
         if self.status != Status.FINISHED:
             return None
-        known = self.protocols.get("modes_covered", {}).get("real")
-        for name, there_are in (("modes_covered", known), ("classes_covered", self.classes)):
-            if name in self.scores and there_are:
-                return bool(self.scores[name] < int(there_are) / 2)
+        modes = self.protocols.get("modes_covered", {}).get("real")
+        for name, total in (("modes_covered", modes), ("classes_covered", self.classes)):
+            if name in self.scores and total:
+                return bool(self.scores[name] < int(total) / 2)
         return None
-
-

@@ -1,4 +1,4 @@
-"""What a report says in numbers: everything about each score of an experiment, in one record."""
+"""The numbers of a report: everything about each score of an experiment, in one record."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from gan_bench.compare.courses import Course, courses, curves, repeated
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.compare.results import PARAM, Results
 from gan_bench.compare.rows import Row, final_scores, summarise
 from gan_bench.compare.stats.comparison import Comparison, compare
-from gan_bench.compare.stats.noise import Noise, noise
+from gan_bench.compare.stats.noise import Noise, measure_noise
 from gan_bench.compare.stats.summary import Estimate, Reason
+from gan_bench.compare.training_curves import (
+    CurveSummary,
+    scores_by_latents,
+    summarise_curves,
+    training_curves,
+)
 from gan_bench.errors import UserError
 from gan_bench.evaluation.scores import directions
 from gan_bench.journal.schema import RESULTS
@@ -27,14 +32,14 @@ class Finding:
     """One score of one experiment.
 
     Attributes:
-        results: Of which experiment.
-        score: Its name.
-        better: Which way is better; None where neither is.
+        results: The experiment's results.
+        score: The name of the score.
+        better: Which direction is better; None if neither is.
         rows: A row for each variant.
-        collapsed: How many runs of each variant collapsed; None where it was not counted.
-        courses: How each variant came there.
-        noise: Seed and sampling noise by variant; empty where latents were drawn once.
-        pairs: Every variant with every other that was measured alike; Holm's family are all these.
+        collapsed: How many runs of each variant collapsed; None if that was not counted.
+        curves: A summary of each variant's training curves.
+        noise: Seed and sampling noise by variant; empty if latents were drawn once.
+        pairs: All pairs of variants that were measured alike. They are Holm's family.
     """
 
     results: Results
@@ -42,7 +47,7 @@ class Finding:
     better: Better
     rows: list[Row]
     collapsed: dict[str, int | None]
-    courses: dict[str, Course]
+    curves: dict[str, CurveSummary]
     noise: dict[str, Noise]
     pairs: list[Comparison]
 
@@ -53,74 +58,78 @@ class Finding:
 
 
 def findings(results: Results, first: str | None = None) -> list[Finding]:
-    """Return what there is to say of each score, the one that decides first.
+    """Return a finding for each score; the score that decides comes first.
 
     Args:
-        results: Of one experiment.
-        first: The score to put first; None: as the experiment lists its metrics.
+        results: The results of one experiment.
+        first: The score to put first; None for the order of the experiment's metrics.
 
     Raises:
-        UserError: No run has such a score, or none has ended in a result.
+        UserError: No run has such a score, or no run has ended in a result.
     """
     ended = results.ended()
     if not any(run.status in RESULTS for run in ended):
         raise UserError(f"{results.experiment} has no finished run yet ({_states(results)}); wait "
-                        f"for one, or go on: gan-bench run")
-    names = in_order(results)
+                        f"for one, or continue: gan-bench run")
+    names = ordered_scores(results)
     if first is not None and first not in names:
-        raise UserError(f"no finished run of {results.experiment} has a score {first!r}" + (
-            f"; {nearest(first, names)}" if names else ""))
+        hint = f"; {nearest(first, names)}" if names else ""
+        raise UserError(f"no finished run of {results.experiment} has a score {first!r}{hint}")
     names.sort(key=lambda name: name != first)  # stable
     by_score: dict[str, list[Row]] = {name: [] for name in names}
     for row in summarise(ended, results.declared):
         by_score[row.metric].append(row)
-    collapsed = _collapsed(ended)
+    collapsed = _count_collapsed(ended)
     return [_finding(results, ended, name, by_score[name], collapsed) for name in names]
 
 
-def _finding(results: Results, ended: list[Ended], score: str, rows: list[Row],
+def _finding(results: Results, ended: list[RunResult], score: str, rows: list[Row],
              collapsed: dict[str, int | None]) -> Finding:
     declared = results.declared
     better = directions(declared).get(score)
-    alike = {variant: own for variant, own in final_scores(ended, score).items()
-             if not next(row.refused for row in rows if row.variant == variant)}
-    pairs = compare(alike, better, None, declared.paired, declared.margin_of(score))
-    sets = repeated(results, score)
-    ways = courses([one for one in curves(results, score) if one.variant in alike], better,
-                   declared.baseline)
-    # What cannot be compared has no place beside the comparison either.
-    ways |= {row.variant: Course(nothing, nothing, math.nan) for row in rows if row.refused
-             for nothing in [Estimate(math.nan, missing=Reason.REFUSED, details=(row.refused,))]}
-    return Finding(results, score, better, rows, collapsed,
-                   ways, {variant: noise(own) for variant, own in sets.items()
-                          if any(len(values) > 1 for values in own.values())}, pairs)
+    refused = {row.variant: row.refused for row in rows if row.refused}
+    comparable = {variant: scores for variant, scores in final_scores(ended, score).items()
+                  if variant not in refused}
+    pairs = compare(comparable, better, None, declared.paired, declared.margin_of(score))
+    curves = [curve for curve in training_curves(results, score) if curve.variant in comparable]
+    summaries = summarise_curves(curves, better, declared.baseline)
+    for variant, reason in refused.items():  # the table beside the comparison is refused too
+        missing = Estimate(math.nan, missing=Reason.REFUSED, details=(reason,))
+        summaries[variant] = CurveSummary(missing, missing, math.nan)
+    noise = {variant: measure_noise(by_seed)
+             for variant, by_seed in scores_by_latents(results, score).items()
+             if any(len(values) > 1 for values in by_seed.values())}
+    return Finding(results, score, better, rows, collapsed, summaries, noise, pairs)
 
 
-def in_order(results: Results) -> list[str]:
-    """Return the scores in the order of the experiment's metrics; a direction goes first.
+def ordered_scores(results: Results) -> list[str]:
+    """Return the scores in the order of the experiment's metrics.
 
-    A score that no direction is better of describes, and decides nothing.
+    Scores with a better direction come first: the others describe, and decide nothing.
     """
-    wanted: list[str] = []
+    listed: list[str] = []
     for text in results.runs.get(PARAM + "evaluate.metrics", pd.Series(dtype=str)).unique():
-        for name in _names(text):
+        for name in _metric_names(text):
             if name in METRICS.names():
-                wanted += scores_of(METRICS[name])
-    known, better = results.scores, directions(results.declared)
-    ordered = [name for name in dict.fromkeys(wanted) if name in known]
-    ordered += [name for name in known if name not in ordered]
+                listed += scores_of(METRICS[name])
+    scores, better = results.scores, directions(results.declared)
+    ordered = [name for name in dict.fromkeys(listed) if name in scores]
+    ordered += [name for name in scores if name not in ordered]
     return sorted(ordered, key=lambda name: better.get(name) is None)
 
 
-def _names(text: str) -> list[str]:
+def _metric_names(text: str) -> list[str]:
+    """Return the names in a JSON list; none if the text is another thing."""
     try:
-        found = json.loads(text)
+        names = json.loads(text)
     except ValueError:
         return []
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    if not isinstance(names, list):
+        return []
+    return [name for name in names if isinstance(name, str)]
 
 
-def _collapsed(ended: Sequence[Ended]) -> dict[str, int | None]:
+def _count_collapsed(ended: Sequence[RunResult]) -> dict[str, int | None]:
     counts: dict[str, int | None] = {}
     for run in ended:
         counts.setdefault(run.variant, None)
@@ -131,19 +140,20 @@ def _collapsed(ended: Sequence[Ended]) -> dict[str, int | None]:
 
 def _states(results: Results) -> str:
     counts = results.runs["status"].value_counts()
-    why = next((why for why in results.runs["why"] if why), "")
-    return ", ".join(f"{n} {state}" for state, n in counts.items()) + (f": {why}" if why else "")
+    why = next((f": {why}" for why in results.runs["why"] if why), "")
+    return ", ".join(f"{n} {state}" for state, n in counts.items()) + why
 
 
 def with_baseline(results: Results, baseline: str | None, variants: list[str]) -> Results:
-    """Return the results of some variants alone, compared with a baseline of one's own.
+    """Return the results of the chosen variants, compared with the chosen baseline.
 
     Args:
-        baseline: None: the declared one; where it is not among the variants, the first of these.
-        variants: Empty: all.
+        baseline: The baseline; None for the declared one, or for the first of the variants if the
+            declared one is not among them.
+        variants: The variants to keep; empty for all.
 
     Raises:
-        UserError: There are no runs of a variant that is named.
+        UserError: A named variant has no runs.
     """
     if baseline is not None and baseline not in results.variants:
         raise UserError(f"--baseline: {results.experiment} has no runs of a variant {baseline!r}; "
@@ -151,13 +161,14 @@ def with_baseline(results: Results, baseline: str | None, variants: list[str]) -
     if baseline is not None and variants and baseline not in variants:
         raise UserError(f"--baseline: {baseline} is not among --variants")
     if variants:
-        left = [name for name in results.variants if name not in variants]
+        left_out = [name for name in results.variants if name not in variants]
         results = results.only(variants)
-        results = replace(results, notes=(*results.notes, *(
-            [f"left out by --variants: {', '.join(left)}"] if left else [])))
+        if left_out:
+            note = f"left out by --variants: {', '.join(left_out)}"
+            results = replace(results, notes=(*results.notes, note))
     chosen = baseline or results.baseline
     if chosen not in results.variants:
         chosen = results.variants[0]
-        results = replace(results, notes=(*results.notes, f"the baseline {results.baseline} is not "
-                                          f"among --variants: compared with {chosen}"))
+        note = f"the baseline {results.baseline} is not among --variants: compared with {chosen}"
+        results = replace(results, notes=(*results.notes, note))
     return replace(results, declared=results.declared.with_changes(baseline=chosen))

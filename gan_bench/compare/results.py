@@ -4,9 +4,9 @@
     results.runs.groupby("variant", observed=True)["score.fd_classifier"].describe()
     results.history.query("metric == 'train/g_loss'").pivot_table("value", "step", "variant")
 
-The store may be a database or a server, and the runs finished or not. Of a variant whose settings
-have changed, only the runs under those of the last `gan-bench run` are read: the others answer
-another question. What is left out is said in `notes`.
+The store may be a database or a server, and the runs finished or not. If the settings of a variant
+have changed, only the runs under the settings of the last `gan-bench run` are read: the others
+answer another question. `notes` says what is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.errors import UserError
 from gan_bench.journal.about import read_about
@@ -30,29 +30,29 @@ from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.reader import Stored, StoredRun, read_experiment
 
-SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # how the names of columns begin
+SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a store holds of one experiment.
+    """The runs of one experiment in a store.
 
     Attributes:
         experiment: Its name.
-        declared: Its question, its baseline, and how its variants are to be compared.
-        runs: A row for each run, by variant and seed. The index `run` is gan-bench's id of it.
+        declared: Its question, its baseline, and how to compare its variants.
+        runs: A row for each run, by variant and seed. The index `run` is gan-bench's run id.
             Columns: `variant` (categorical, in the experiment's order), `seed`, `status` (RUNNING,
             FINISHED, DIVERGED, FAILED, KILLED), `why`, `step` (the last), `seconds` (from start to
             end or to the last record, interruptions included), `started` (UTC), `mlflow_run`
             (MLflow's id), `version`, `precision`, `params.<key>` (the specification as text),
             `score.<name>` (the final score of a FINISHED run, or its declared mean of a curve;
-            otherwise NaN) and `protocol.<name>` (how it was measured, as JSON; empty where it was
-            not).
+            otherwise NaN) and `protocol.<name>` (how it was measured, as JSON; empty if it was
+            not measured).
         history: A row for each run, metric and step: `run`, `variant`, `seed`, `metric` (as logged:
             `train/g_loss`, `eval/<score>`, `final/<score>`, `class/<score>/<label>`, …), `step`,
             `seconds` since the run's start, and `value`. `run`, `variant` and `metric` are
             categorical.
-        uri: Where the store is.
+        uri: The address of the store.
         notes: What was left out, and why, a line each.
     """
 
@@ -65,7 +65,7 @@ class Results:
 
     @property
     def question(self) -> str:
-        """What the experiment is to find out; may be empty."""
+        """The question that the experiment answers; may be empty."""
         return self.declared.question
 
     @property
@@ -75,7 +75,7 @@ class Results:
 
     @property
     def command(self) -> str:
-        """How to repeat it; may be empty."""
+        """The command that repeats the experiment; may be empty."""
         return self.declared.command
 
     @property
@@ -86,40 +86,44 @@ class Results:
     @property
     def scores(self) -> list[str]:
         """The names of the final scores."""
-        return [c.removeprefix(SCORE) for c in self.runs if c.startswith(SCORE)]
+        return [column.removeprefix(SCORE) for column in self.runs if column.startswith(SCORE)]
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[RunResult]:
         """Return every run as comparisons see it.
 
         Raises:
-            UserError: What MLflow holds as a score's protocol is none.
+            UserError: A protocol in MLflow is invalid.
         """
-        return [Ended(str(row["variant"]), int(row["seed"]), row["status"],
-                      {name: float(row[SCORE + name]) for name in self.scores
-                       if row[PROTOCOL + name] or not math.isnan(row[SCORE + name])},
-                      {name: _protocol(str(run), name, row[PROTOCOL + name])
-                       for name in self.scores if row[PROTOCOL + name]},
-                      int(row.get(PARAM + "data.classes") or 0))
-                for run, row in self.runs.iterrows()]
+        return [self._run_result(str(run), row) for run, row in self.runs.iterrows()]
+
+    def _run_result(self, run: str, row: pd.Series) -> RunResult:
+        scores = {name: float(row[SCORE + name]) for name in self.scores
+                  if row[PROTOCOL + name] or not math.isnan(row[SCORE + name])}
+        protocols = {name: _parse_protocol(run, name, row[PROTOCOL + name])
+                     for name in self.scores if row[PROTOCOL + name]}
+        classes = int(row.get(PARAM + "data.classes") or 0)
+        return RunResult(str(row["variant"]), int(row["seed"]), row["status"], scores, protocols,
+                         classes)
 
     def curve_of(self, score: str) -> str:
-        """Return the metric of `history` that shows how a score went during training."""
+        """Return the metric of `history` that holds a score during training."""
         return DURING + score
 
     def only(self, variants: list[str]) -> Results:
-        """Return the same with the runs of some variants alone, in the order given.
+        """Return the results of the given variants, in the given order.
 
         Raises:
-            UserError: There are no runs of one of them.
+            UserError: One of them has no runs.
         """
         for name in variants:
             if name not in self.variants:
                 raise UserError(f"{self.experiment} has no runs of a variant {name!r}; "
                                 f"{nearest(name, self.variants)}")
-        kind = pd.CategoricalDtype(variants, ordered=True)
-        runs, history = (frame[frame["variant"].isin(variants)].assign(
-            variant=lambda part: part["variant"].astype(kind)) for frame in (
-                self.runs, self.history))
+        variant_type = pd.CategoricalDtype(variants, ordered=True)
+        runs, history = (
+            frame[frame["variant"].isin(variants)].assign(
+                variant=lambda part: part["variant"].astype(variant_type))
+            for frame in (self.runs, self.history))
         return replace(self, runs=runs.sort_values(["variant", "seed"]), history=history)
 
 
@@ -129,10 +133,10 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
 
     Args:
         experiment: Its name.
-        tracking_uri: MLflow's store: a database or a server. None: `MLFLOW_TRACKING_URI`, else
-            `<root>/mlflow.db`.
-        root: Where the runs were made, if that is to hand.
-        declared: How to compare, if not as the experiment said when it was last run.
+        tracking_uri: MLflow's store: a database or a server. None for `MLFLOW_TRACKING_URI`, or
+            `<root>/mlflow.db` if that is not set.
+        root: The root of the runs, if it is on this machine.
+        declared: How to compare; None for what the experiment's last run declared.
 
     Raises:
         UserError: There is no such experiment, it has no runs of gan-bench, or the store cannot be
@@ -144,11 +148,11 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
         declared = _declared(root, experiment, stored.about)
     chosen, notes = _newest(stored, declared)
     if not chosen:
-        raise UserError(f"{experiment} has no runs yet" + (f" ({notes[0]})" if notes else "") +
-                        "; train some first: gan-bench run")
-    found = {run.tags["variant"] for run in chosen}
-    names = [name for name in declared.variants if name in found]
-    names += sorted(found - set(names))
+        reason = f" ({notes[0]})" if notes else ""
+        raise UserError(f"{experiment} has no runs yet{reason}; train some first: gan-bench run")
+    with_runs = {run.tags["variant"] for run in chosen}
+    names = [name for name in declared.variants if name in with_runs]
+    names += sorted(with_runs - set(names))
     if declared.baseline not in names:
         if declared.baseline:
             notes.append(f"the baseline {declared.baseline} has no runs yet: compared with "
@@ -167,39 +171,40 @@ def _declared(root: Path, experiment: str, tag: str) -> Declared:
         kept = read_about(root / "runs" / experiment)
         return read_declared(tag) if kept == Declared() else kept
     except ValueError as error:
-        raise UserError(f"what is kept of {experiment} has a margin, or a curve's mean, that is "
-                        f"none ({error}); repeat `gan-bench run` of it, which writes it anew"
+        why = str(error).splitlines()[0]
+        raise UserError(f"what is kept of {experiment} has an invalid margin or curve mean "
+                        f"({why}); repeat its `gan-bench run`, which writes it again"
                         ) from None
 
 
 def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[str]]:
-    """Return each variant's runs under its settings, one per seed, and what is left out."""
-    ours = [run for run in stored.runs if {"run_id", "variant", "seed"} <= run.tags.keys()
-            and run.tags["seed"].isdecimal()]
+    """Return each variant's runs under its settings, one per seed, and notes on the others."""
+    own_runs = [run for run in stored.runs if {"run_id", "variant", "seed"} <= run.tags.keys()
+                and run.tags["seed"].isdecimal()]
     notes = []
-    if foreign := len(stored.runs) - len(ours):
-        notes.append(f"left out: {_count(foreign)} that gan-bench has not made")
-    ours.sort(key=lambda run: run.started)
-    # The newest, where it is not known which ones the experiment has now.
-    valid = {**{run.tags["variant"]: run.tags.get("settings") for run in ours},
+    if foreign := len(stored.runs) - len(own_runs):
+        notes.append(f"left out: {_count_runs(foreign)} that gan-bench did not make")
+    own_runs.sort(key=lambda run: run.started)
+    # The newest settings, if the experiment's present ones are unknown.
+    valid = {**{run.tags["variant"]: run.tags.get("settings") for run in own_runs},
              **declared.settings}
-    current = [run for run in ours if run.tags.get("settings") == valid[run.tags["variant"]]]
-    if old := len(ours) - len(current):
-        notes.append(f"left out: {_count(old)} under other settings of a variant")
-    known = [run for run in current
-             if not declared.variants or run.tags["variant"] in declared.variants]
-    if gone := len(current) - len(known):
-        notes.append(f"left out: {_count(gone)} of variants that the experiment does not have any "
-                     f"more")
-    # Two machines may have run the same thing; the one that ended well counts, or the newer.
-    known.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
-    single = {run.tags["run_id"]: run for run in known}
-    if twice := len(known) - len(single):
-        notes.append(f"left out: {_count(twice)} that the store holds twice")
+    current = [run for run in own_runs if run.tags.get("settings") == valid[run.tags["variant"]]]
+    if old := len(own_runs) - len(current):
+        notes.append(f"left out: {_count_runs(old)} under other settings of a variant")
+    listed = [run for run in current
+              if not declared.variants or run.tags["variant"] in declared.variants]
+    if removed := len(current) - len(listed):
+        notes.append(f"left out: {_count_runs(removed)} of variants that the experiment no longer "
+                     f"has")
+    # Two machines may have run the same run: one with a result counts, else the newer one.
+    listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
+    single = {run.tags["run_id"]: run for run in listed}
+    if twice := len(listed) - len(single):
+        notes.append(f"left out: {_count_runs(twice)} that the store holds twice")
     return list(single.values()), notes
 
 
-def _count(runs: int) -> str:
+def _count_runs(runs: int) -> str:
     return f"{runs} run{'s' if runs > 1 else ''}"
 
 
@@ -209,67 +214,72 @@ def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFra
     code = {name: i for i, name in enumerate(metrics)}
     lengths = [len(run.steps) for run in runs]
 
-    def whole(parts: list[Any], dtype: type) -> Any:
+    def joined(parts: list[Any], dtype: type) -> Any:
         return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype, copy=False)
 
-    def each(codes: list[int]) -> Any:
-        return np.repeat(codes, lengths)
+    def per_row(values: list[int]) -> Any:
+        return np.repeat(values, lengths)
 
-    keys = whole([np.array([code[m] for m in run.metrics], np.int32)[run.keys] for run in runs],
-                 np.int32)
+    metric_codes = []
+    for run in runs:
+        codes = np.array([code[metric] for metric in run.metrics], np.int32)
+        metric_codes.append(codes[run.keys])
+    variant_codes = [variants.categories.get_loc(run.tags["variant"]) for run in runs]
     return pd.DataFrame({
-        "run": pd.Categorical.from_codes(each([*range(len(runs))]),
+        "run": pd.Categorical.from_codes(per_row([*range(len(runs))]),
                                          [run.tags["run_id"] for run in runs]),
-        "variant": pd.Categorical.from_codes(each([
-            variants.categories.get_loc(run.tags["variant"]) for run in runs]), dtype=variants),
-        "seed": each([int(run.tags["seed"]) for run in runs]).astype(np.int64),
-        "metric": pd.Categorical.from_codes(keys, metrics),
-        "step": whole([run.steps for run in runs], np.int64),
-        "seconds": whole([(run.times - run.started) / 1000 for run in runs], np.float64),
-        "value": whole([run.values for run in runs], np.float64),
+        "variant": pd.Categorical.from_codes(per_row(variant_codes), dtype=variants),
+        "seed": per_row([int(run.tags["seed"]) for run in runs]).astype(np.int64),
+        "metric": pd.Categorical.from_codes(joined(metric_codes, np.int32), metrics),
+        "step": joined([run.steps for run in runs], np.int64),
+        "seconds": joined([(run.times - run.started) / 1000 for run in runs], np.float64),
+        "value": joined([run.values for run in runs], np.float64),
     })
 
 
 def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.CategoricalDtype,
           declared: Declared) -> pd.DataFrame:
-    rows = []
-    for run in runs:
-        tags = run.tags
-        status = tags.get("status", Status.RUNNING)
-        # MLflow keeps that of an earlier attempt.
-        end = run.ended if status != Status.RUNNING else None
-        end = end or (int(run.times.max()) if len(run.times) else run.started)
-        row: dict[str, Any] = {
-            "run": tags["run_id"], "variant": tags["variant"], "seed": int(tags["seed"]),
-            "status": status, "why": tags.get("why", ""),
-            "step": int(run.steps.max()) if len(run.steps) else 0,
-            "seconds": (end - run.started) / 1000,
-            "started": pd.Timestamp(run.started, unit="ms", tz="UTC"), "mlflow_run": run.id,
-            "version": ", ".join(f"{program} {tags[f'{program}_version']}"
-                                 for program in ("gan_bench", "torch")
-                                 if f"{program}_version" in tags),
-            "precision": tags.get("precision", "")}
-        row |= {PARAM + key: value for key, value in run.params.items()}
-        if status == Status.FINISHED:
-            for name, (full, value) in final_scores(run).items():
-                row[SCORE + name] = value
-                row[PROTOCOL + name] = tags.get(PROTOCOL + full, "")
-            for name, (protocol, value) in _curve_means(run, declared).items():
-                row[SCORE + name], row[PROTOCOL + name] = value, protocol
-        rows.append(row)
-    frame = pd.DataFrame(rows).set_index("run")
+    frame = pd.DataFrame([_run_row(run, declared) for run in runs]).set_index("run")
     frame["variant"] = frame["variant"].astype(variants)
-    text = [c for c in frame if c.startswith((PARAM, PROTOCOL))]
+    text = [column for column in frame if column.startswith((PARAM, PROTOCOL))]
     frame[text] = frame[text].fillna("")
-    order = [c for prefix in (PARAM, SCORE, PROTOCOL) for c in frame if c.startswith(prefix)]
-    return frame[[*(c for c in frame if c not in order), *order]]
+    last: list[str] = []
+    for prefix in (PARAM, SCORE, PROTOCOL):
+        last += [column for column in frame if column.startswith(prefix)]
+    return frame[[*(column for column in frame if column not in last), *last]]
 
 
-def final_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
-    """Return a run's last scores, by name: what they are called in the store, and their values.
+def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
+    """Return a run as a row of `Results.runs`."""
+    tags = run.tags
+    status = tags.get("status", Status.RUNNING)
+    # While a run is running, MLflow keeps the end of an earlier attempt.
+    end = run.ended if status != Status.RUNNING else None
+    if not end:
+        end = int(run.times.max()) if len(run.times) else run.started
+    versions = [f"{program} {tags[f'{program}_version']}" for program in ("gan_bench", "torch")
+                if f"{program}_version" in tags]
+    row: dict[str, Any] = {
+        "run": tags["run_id"], "variant": tags["variant"], "seed": int(tags["seed"]),
+        "status": status, "why": tags.get("why", ""),
+        "step": int(run.steps.max()) if len(run.steps) else 0,
+        "seconds": (end - run.started) / 1000,
+        "started": pd.Timestamp(run.started, unit="ms", tz="UTC"), "mlflow_run": run.id,
+        "version": ", ".join(versions), "precision": tags.get("precision", "")}
+    row |= {PARAM + key: value for key, value in run.params.items()}
+    if status == Status.FINISHED:
+        for name, (metric, value) in stored_scores(run).items():
+            row[SCORE + name] = value
+            row[PROTOCOL + name] = tags.get(PROTOCOL + metric, "")
+        for name, (protocol, value) in _curve_means(run, declared).items():
+            row[SCORE + name], row[PROTOCOL + name] = value, protocol
+    return row
 
-    Those of the final measurement alone once there is one, as one name never stands for two
-    protocols.
+
+def stored_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
+    """Return a run's last scores, by name: the names of their metrics in the store, and the values.
+
+    After a final measurement only its scores are returned: a name never stands for two protocols.
     """
     ends = np.flatnonzero(np.diff(run.keys, append=-1))  # the measurements are in order
     last = {run.metrics[run.keys[end]]: float(run.values[end]) for end in ends}
@@ -277,29 +287,31 @@ def final_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
 
 
 def _curve_means(run: StoredRun, declared: Declared) -> dict[str, tuple[str, float]]:
-    """Return the declared means of a run's curves: how each was taken, and its value.
+    """Return the declared means of a run's curves: the protocol of each, and its value.
 
-    A step that an interrupted run has logged twice counts once, by its last value.
+    If a resumed run has logged a step twice, it counts once, by its last value.
     """
-    found = {}
+    means = {}
     for name, mean in declared.curve_means.items():
         first, last = mean.steps
-        mine = run.keys == (run.metrics.index(mean.of) if mean.of in run.metrics else -1)
-        values = {step: value for step, value in zip(run.steps[mine], run.values[mine], strict=True)
-                  if first <= step <= last}
+        if mean.of not in run.metrics:
+            continue
+        of_metric = run.keys == run.metrics.index(mean.of)
+        logged = zip(run.steps[of_metric], run.values[of_metric], strict=True)
+        values = {step: value for step, value in logged if first <= step <= last}
         if values:
             protocol = {"mean of": mean.of, "from step": first, "to step": last,
                         "logged steps": len(values)}
-            found[name] = json.dumps(protocol), float(np.mean(list(values.values())))
-    return found
+            means[name] = json.dumps(protocol), float(np.mean(list(values.values())))
+    return means
 
 
-def _protocol(run: str, score: str, text: str) -> dict[str, Any]:
+def _parse_protocol(run: str, score: str, text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        protocol = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"run {run}: its tag protocol.…/{score} in MLflow is no protocol; delete "
-                        f"the run there, and `gan-bench sync` brings it anew")
-    return found
+        protocol = None
+    if not isinstance(protocol, dict):
+        raise UserError(f"run {run}: its tag protocol.…/{score} in MLflow is not a protocol; "
+                        f"delete the run there, then `gan-bench sync` sends it again")
+    return protocol

@@ -1,4 +1,4 @@
-"""The table at the end of a run: which variant did better, and how sure that is."""
+"""The rows of the final table: which variant did better, and how certain that is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.compare.stats.comparison import Comparison, Verdict, compare
-from gan_bench.compare.stats.summary import ANYTHING, Estimate, Scores, Summary, describe
+from gan_bench.compare.stats.summary import (
+    UNBOUNDED,
+    Estimate,
+    Scores,
+    Summary,
+    summarise_scores,
+)
 from gan_bench.config.declared import Declared
 from gan_bench.evaluation.protocol import refusal
 from gan_bench.evaluation.scores import directions, ranges
@@ -20,11 +26,11 @@ class Row:
     """One variant under one score.
 
     Attributes:
-        summary: Of the runs that finished or diverged; empty where `refused`.
-        comparison: With the baseline; None for the baseline itself, and where `refused`.
-        absent: How many runs are no result: failed, killed, not finished, or without this score.
-        refused: Why there is no mean and no comparison: the runs behind it, the baseline's
-            included, were not all measured alike. Empty where they were.
+        summary: Of the runs that finished or diverged; empty if `refused`.
+        comparison: With the baseline; None for the baseline itself, and if `refused`.
+        absent: How many runs have no result: failed, killed, not finished, or without this score.
+        refused: Why there is no mean and no comparison: the runs of the variant and the baseline
+            were not all measured alike. Empty if they were.
     """
 
     variant: str
@@ -41,35 +47,35 @@ class Row:
 
     @property
     def gap(self) -> Estimate | None:
-        """The difference from the baseline's mean, where there is a comparison."""
+        """The difference from the baseline's mean; None without a comparison."""
         return self.comparison.difference if self.comparison else None
 
     @property
     def verdict(self) -> Verdict | None:
-        """The verdict, where there is a comparison and a direction is better."""
+        """The verdict; None without a comparison, or if neither direction is better."""
         return self.comparison.verdict if self.comparison else None
 
 
-def final_scores(runs: Sequence[Ended], metric: str, variants: Sequence[str] = (),
+def final_scores(runs: Sequence[RunResult], metric: str, variants: Sequence[str] = (),
                  ) -> dict[str, dict[int, float]]:
     """Return each variant's final scores by seed: NaN for runs that diverged.
 
-    Runs that are no result, or have not got the score, are not in it.
+    Runs without a result, or without the score, are left out.
 
     Args:
-        variants: Names that have a place even if no run of theirs has started.
+        variants: Names that are in the result even if none of their runs has started.
     """
     scores: dict[str, dict[int, float]] = {
         name: {} for name in [*variants, *(run.variant for run in runs)]}
     for run in runs:
-        if run.status == Status.DIVERGED:  # what it last scored is no final score
+        if run.status == Status.DIVERGED:  # its last score is not a final score
             scores[run.variant][run.seed] = math.nan
         elif run.status == Status.FINISHED and metric in run.scores:
             scores[run.variant][run.seed] = run.scores[metric]
     return scores
 
 
-def summarise(runs: Sequence[Ended], declared: Declared) -> list[Row]:
+def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
     """Return a row for every score and variant, in the order of the runs."""
     baseline = declared.baseline
     better, bounds = directions(declared), ranges()
@@ -77,29 +83,33 @@ def summarise(runs: Sequence[Ended], declared: Declared) -> list[Row]:
     rows = []
     for metric in metrics:
         scores = final_scores(runs, metric)
-        refused = {v: _clash(metric, [run for run in runs if run.variant in (v, baseline)
-                                      and run.seed in scores[run.variant]])
-                   for v in scores}
-        alike: dict[str, Scores] = {v: own for v, own in scores.items() if not refused[v]}
-        found = compare(alike, better.get(metric), baseline, declared.paired,
-                        declared.margin_of(metric)) if baseline in alike else []
-        compared = {one.variant: one for one in found}
-        for v, own in scores.items():
-            total = sum(run.variant == v for run in runs)
-            rows.append(Row(v, metric, describe({} if refused[v] else own, better.get(metric),
-                                                bounds.get(metric, ANYTHING)),
-                            compared.get(v), total - len(own), refused[v]))
+        refused = {}
+        for variant in scores:
+            measured = [run for run in runs if run.variant in (variant, baseline)
+                        and run.seed in scores[run.variant]]
+            refused[variant] = _refusal(metric, measured)
+        comparable: dict[str, Scores] = {
+            variant: by_seed for variant, by_seed in scores.items() if not refused[variant]}
+        comparisons: dict[str, Comparison] = {}
+        if baseline in comparable:
+            comparisons = {pair.variant: pair for pair in compare(
+                comparable, better.get(metric), baseline, declared.paired,
+                declared.margin_of(metric))}
+        for variant, by_seed in scores.items():
+            summary = summarise_scores(comparable.get(variant, {}), better.get(metric),
+                                       bounds.get(metric, UNBOUNDED))
+            total = sum(run.variant == variant for run in runs)
+            rows.append(Row(variant, metric, summary, comparisons.get(variant),
+                            total - len(by_seed), refused[variant]))
     return rows
 
 
-def _clash(metric: str, runs: list[Ended]) -> str:
-    """Why these runs' scores cannot be put together; empty if they can.
+def _refusal(metric: str, runs: list[RunResult]) -> str:
+    """Return why the scores of these runs cannot be compared; empty if they can.
 
-    Raw or averaged weights may differ: that is the variants' own declared setting `ema`.
+    Raw or averaged weights may differ: they are a declared setting of the variants, `ema`.
     """
-    known = [run.protocols[metric] for run in runs
-             if run.status == Status.FINISHED and metric in run.protocols]
-    reasons = (refusal(protocol, known[0], but=("generator",)) for protocol in known)
+    protocols = [run.protocols[metric] for run in runs
+                 if run.status == Status.FINISHED and metric in run.protocols]
+    reasons = (refusal(protocol, protocols[0], but=("generator",)) for protocol in protocols)
     return next((reason for reason in reasons if reason), "")
-
-

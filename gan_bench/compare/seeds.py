@@ -1,4 +1,4 @@
-"""How many seeds it takes to find a difference, from how much the runs so far scatter."""
+"""How many seeds find a difference, estimated from the scatter of the runs so far."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import final_scores
 from gan_bench.compare.stats.comparison import ALPHA
 from gan_bench.compare.stats.power import seeds_needed
-from gan_bench.compare.stats.summary import Scores, mean_of, spread, survivors
+from gan_bench.compare.stats.summary import Scores, Values, mean_of, spread, survivors
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.errors import UserError
 from gan_bench.evaluation.scores import directions
 from gan_bench.registry import nearest
 
-SURE = 0.8  # of the interval of the standard deviation, which few seeds tell only roughly
+SD_LEVEL = 0.8  # of the interval of the standard deviation, which few seeds estimate roughly
 
 
 @dataclass(frozen=True)
 class Need:
-    """How many seeds a comparison under one score would take.
+    """How many seeds a comparison under one score needs.
 
     Attributes:
         score, variant, against: What is compared.
-        difference: What is to be found, in the units of the score; NaN where that is not known.
-        sd: Observed standard deviation over seeds: of both variants, pooled, or of the paired
+        difference: The difference to find, in the units of the score; NaN if unknown.
+        sd: Observed standard deviation over seeds: pooled over both variants, or of the paired
             differences.
-        seeds: Of each variant, to find the difference with 80% power. None where sd is not known,
-            or more than 100,000 are needed.
+        seeds: How many each variant needs to find the difference with 80% power. None if sd is
+            unknown, or if more than 100,000 are needed.
         low, high: The same for the ends of sd's 80% interval (chi-squared).
-        note: Why there is no number, and what it leaves out.
+        note: Why there is no number, and which runs it leaves out.
     """
 
     score: str
@@ -48,32 +48,33 @@ class Need:
     note: str = ""
 
 
-def needs(declared: Declared, runs: Sequence[Ended], difference: Amount,
+def needs(declared: Declared, runs: Sequence[RunResult], difference: Amount,
           score: str | None = None) -> list[Need]:
-    """Return how many seeds each variant's comparison with the baseline would take.
+    """Return how many seeds each variant's comparison with the baseline needs.
 
-    Every comparison is to hold at Holm's strictest step, 5% over the number of comparisons.
+    Every comparison must hold at Holm's strictest step, 5% over the number of comparisons.
 
     Args:
-        declared: Its baseline, its variants and its `paired` count.
-        runs: Its runs, finished or not.
-        difference: What is to be found; a percentage is of the baseline's mean.
-        score: The score; None: all of which a direction is better.
+        declared: The experiment; its baseline, its variants and its `paired` are used.
+        runs: The runs of the experiment, finished or not.
+        difference: The difference to find; a percentage is of the baseline's mean.
+        score: The score; None for all scores with a better direction.
 
     Raises:
         UserError: There is no such score, or no finished run, or nothing to compare.
     """
     better = directions()
-    known = list(dict.fromkeys(name for run in runs for name in run.scores))
-    if not known:
-        raise UserError("there is no finished run to learn the scatter of scores from; train a "
-                        "few seeds first: gan-bench run")
-    if score is not None and score not in known:
-        raise UserError(f"no run has the score {score!r}; {nearest(score, known)}")
+    measured = list(dict.fromkeys(name for run in runs for name in run.scores))
+    if not measured:
+        raise UserError("no finished run shows the scatter of scores; train a few seeds first: "
+                        "gan-bench run")
+    if score is not None and score not in measured:
+        raise UserError(f"no run has the score {score!r}; {nearest(score, measured)}")
     if len(declared.variants) < 2:
-        raise UserError("there is one variant, and nothing to compare it with")
+        raise UserError("there is only one variant: nothing to compare it with")
     rows = []
-    for name in [score] if score else [n for n in known if better.get(n)]:
+    directed = [name for name in measured if better.get(name)]
+    for name in [score] if score else directed:
         scores = final_scores(runs, name, [declared.baseline, *declared.variants])
         alpha = strictest(declared)
         for variant in declared.variants:
@@ -81,8 +82,8 @@ def needs(declared: Declared, runs: Sequence[Ended], difference: Amount,
                 rows.append(_need(name, variant, declared.baseline, scores[variant],
                                   scores[declared.baseline], difference, alpha, declared.paired))
     if not rows:
-        raise UserError(f"of none of the scores is a direction better: {', '.join(known)}; name "
-                        f"one with --score")
+        raise UserError(f"no score has a better direction: {', '.join(measured)}; name one with "
+                        f"--score")
     return rows
 
 
@@ -91,32 +92,43 @@ def strictest(declared: Declared) -> float:
     return ALPHA / max(1, len(declared.variants) - 1)
 
 
-def _need(score: str, variant: str, baseline: str, a: Scores, b: Scores, wanted: Amount,
+def _need(score: str, variant: str, baseline: str, a: Scores, b: Scores, difference: Amount,
           alpha: float, paired: bool) -> Need:
     x, y = survivors(a), survivors(b)
     lost = len(a) + len(b) - len(x) - len(y)
-    if paired:
-        both = [s for s in a if s in b and math.isfinite(a[s]) and math.isfinite(b[s])]
-        gaps = survivors({s: a[s] - b[s] for s in both})
-        freedom, sd = len(gaps) - 1, spread(gaps)
-    else:
-        parts = [(len(v) - 1, spread(v)) for v in (x, y) if len(v) > 1]
-        freedom = sum(n for n, _ in parts)
-        sd = math.sqrt(sum(n * s**2 for n, s in parts) / freedom) if freedom else math.nan
-    gap = wanted.value * (abs(mean_of(y).value) if wanted.relative else 1.0)
+    freedom, sd = _paired_sd(a, b) if paired else _pooled_sd(x, y)
+    unit = abs(mean_of(y).value) if difference.relative else 1.0
+    gap = difference.value * unit
     notes = [f"{lost} diverged runs are left out"] if lost else []
     if not gap > 0:
-        notes.append(f"{wanted} of the baseline's mean is "
-                     f"{'0' if gap == 0 else 'not known: it has no finite score'}")
+        result = "0" if gap == 0 else "unknown: it has no finite score"
+        notes.append(f"{difference} of the baseline's mean is {result}")
     elif math.isnan(sd):
-        notes.append("fewer than two runs: sd is not known")
+        notes.append("fewer than two runs: sd is unknown")
     elif sd == 0:
-        notes.append("all runs so far score the same: sd is not known")
+        notes.append("all runs so far have the same score: sd is unknown")
     else:
-        ends = np.sqrt(freedom * sd**2 / stats.chi2.ppf([(1 + SURE) / 2, (1 - SURE) / 2], freedom))
-        least, likely, most = (seeds_needed(gap, float(s), alpha, paired=paired)
-                               for s in (ends[0], sd, ends[1]))
-        return Need(score, variant, baseline, gap, sd, likely, least, most, "; ".join(notes))
+        quantiles = stats.chi2.ppf([(1 + SD_LEVEL) / 2, (1 - SD_LEVEL) / 2], freedom)
+        sd_low, sd_high = np.sqrt(freedom * sd**2 / quantiles)
+        low, seeds, high = (seeds_needed(gap, float(value), alpha, paired=paired)
+                            for value in (sd_low, sd, sd_high))
+        return Need(score, variant, baseline, gap, sd, seeds, low, high, "; ".join(notes))
     return Need(score, variant, baseline, gap or math.nan, sd, None, None, None, "; ".join(notes))
 
+
+def _paired_sd(a: Scores, b: Scores) -> tuple[int, float]:
+    """Return the degrees of freedom and the standard deviation of the paired differences."""
+    shared = [seed for seed in a
+              if seed in b and math.isfinite(a[seed]) and math.isfinite(b[seed])]
+    gaps = survivors({seed: a[seed] - b[seed] for seed in shared})
+    return len(gaps) - 1, spread(gaps)
+
+
+def _pooled_sd(x: Values, y: Values) -> tuple[int, float]:
+    """Return the degrees of freedom and the pooled standard deviation of two variants."""
+    parts = [(len(values) - 1, spread(values)) for values in (x, y) if len(values) > 1]
+    freedom = sum(n for n, _ in parts)
+    if not freedom:
+        return 0, math.nan
+    return freedom, math.sqrt(sum(n * sd**2 for n, sd in parts) / freedom)
 

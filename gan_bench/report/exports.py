@@ -1,4 +1,4 @@
-"""A report's numbers as tables: complete for machines, and short for papers and pull requests."""
+"""The numbers of a report as tables: complete for machines, short for papers and pull requests."""
 
 from __future__ import annotations
 
@@ -15,191 +15,204 @@ from gan_bench.compare.results import Results
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.summary import Estimate
-from gan_bench.report.terminal import notes
+from gan_bench.report.terminal import table_notes
 
-NONE = "–"
+DASH = "–"
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
          "∞": r"$\infty$", "–": "--", **{sign: "\\" + sign for sign in "&%$#_{}"}}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table that is shown: its heading, and the text of a variant's cell."""
+    """A column of a printed table: its heading, and the text of a variant's cell."""
 
     heading: str
     text: Callable[[Finding, Row], str]
     number: bool = True
 
+    @property
+    def markdown_rule(self) -> str:
+        """The cell below the heading in Markdown, which aligns the column."""
+        return "--:" if self.number else ":--"
 
-def summary_frame(found: Sequence[Finding]) -> pd.DataFrame:
+
+def summary_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     """Return a row for each experiment, score and variant, with every number of the report.
 
-    Infinite: a run that diverged is among what is ranked. Empty: there is no such number.
+    Infinite: a diverged run is among the ranked ones. Empty: there is no such number.
     """
-    return pd.DataFrame([_summary(one, row) for one in found for row in one.rows])
+    return pd.DataFrame([_summary(finding, row) for finding in findings for row in finding.rows])
 
 
-def _summary(one: Finding, row: Row) -> dict[str, object]:
-    summary, course, compared = row.summary, one.courses.get(row.variant), row.comparison
-    noise = one.noise.get(row.variant)
+def _summary(finding: Finding, row: Row) -> dict[str, object]:
+    summary, curves = row.summary, finding.curves.get(row.variant)
+    noise = finding.noise.get(row.variant)
     record: dict[str, object] = {
-        "experiment": one.results.experiment, "score": one.score, "better": one.better or "",
-        "variant": row.variant, "baseline": one.results.baseline, "n": summary.n,
-        "diverged": summary.diverged, "collapsed": one.collapsed.get(row.variant),
+        "experiment": finding.results.experiment, "score": finding.score,
+        "better": finding.better or "",
+        "variant": row.variant, "baseline": finding.results.baseline, "n": summary.n,
+        "diverged": summary.diverged, "collapsed": finding.collapsed.get(row.variant),
         "no_result": row.absent, **_ends("mean", summary.mean), "sd": summary.sd,
         "median": summary.median, "iqm": summary.iqm, "best": summary.best, "worst": summary.worst}
-    record |= _compared(compared) if compared else {}
-    if course:
-        record |= {**_ends("best_checkpoint", course.best),
-                   **_ends("area_under_curve", course.area)}
-        for unit, time in (("steps", course.steps), ("seconds", course.seconds)):
+    if row.comparison:
+        record |= _comparison(row.comparison)
+    if curves:
+        record |= {**_ends("best_checkpoint", curves.best),
+                   **_ends("area_under_curve", curves.area)}
+        for unit, time in (("steps", curves.steps), ("seconds", curves.seconds)):
             if time:
-                record |= {"quality": course.threshold, "reached_quality": time.reached,
+                record |= {"quality": curves.threshold, "reached_quality": time.reached,
                            **_ends(f"{unit}_to_quality", time.median)}
     if noise:
         record |= {"sd_seeds": noise.seed, "sd_latents": noise.sampling}
-    notes = (summary.mean.note, summary.note, row.refused, noise.note if noise else "")
-    return {**record, "note": "; ".join(filter(None, notes))}
+    remarks = (summary.mean.note, summary.note, row.refused, noise.note if noise else "")
+    return {**record, "note": "; ".join(filter(None, remarks))}
 
 
-def pairs_frame(found: Sequence[Finding]) -> pd.DataFrame:
+def pairs_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     """Return a row for each pair of variants under each score.
 
-    `holm_over` says how many comparisons p_adjusted and the verdict are for: all pairs, which asks
-    more of each than the comparisons with the baseline alone do in the summary.
+    `holm_over` says how many comparisons p_adjusted and the verdict are for: all pairs. That is
+    stricter than the summary, which compares with the baseline alone.
     """
     return pd.DataFrame([
-        {"experiment": one.results.experiment, "score": one.score, "better": one.better or "",
+        {"experiment": finding.results.experiment, "score": finding.score,
+         "better": finding.better or "",
          "variant": pair.variant, "against": pair.against, "n": pair.n, "n_against": pair.n_against,
-         "diverged": pair.diverged, "diverged_against": pair.diverged_against, **_compared(pair)}
-        for one in found for pair in one.pairs])
+         "diverged": pair.diverged, "diverged_against": pair.diverged_against, **_comparison(pair)}
+        for finding in findings for pair in finding.pairs])
 
 
-def _compared(one: Comparison) -> dict[str, object]:
-    return {**_ends("difference", one.difference), "paired": one.paired, "p": one.p,
-            "p_adjusted": one.p_adjusted, "holm_over": one.family, "basis": one.basis,
-            "p_permutation": one.permutation.p if one.permutation else math.nan,
-            "p_smallest": one.permutation.smallest if one.permutation else math.nan,
-            "p_equivalent_adjusted": one.p_equivalent_adjusted,
-            **_ends("improvement", one.improvement), "verdict": one.verdict or "", "why": one.why}
+def _comparison(pair: Comparison) -> dict[str, object]:
+    return {**_ends("difference", pair.difference), "paired": pair.paired, "p": pair.p,
+            "p_adjusted": pair.p_adjusted, "holm_over": pair.family, "basis": pair.basis,
+            "p_permutation": pair.permutation.p if pair.permutation else math.nan,
+            "p_smallest": pair.permutation.smallest if pair.permutation else math.nan,
+            "p_equivalent_adjusted": pair.p_equivalent_adjusted,
+            **_ends("improvement", pair.improvement), "verdict": pair.verdict or "",
+            "why": pair.why}
 
 
 def _ends(name: str, estimate: Estimate) -> dict[str, object]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def write_history(several: Sequence[Results], file: Path) -> None:
+def write_history(experiments: Sequence[Results], file: Path) -> None:
     """Write all measurements as Parquet: a row for each run, metric and step."""
-    if len(several) == 1:
-        several[0].history.to_parquet(file, index=False)
+    if len(experiments) == 1:
+        history = experiments[0].history
     else:
-        pd.concat({one.experiment: one.history for one in several}, names=["experiment", None],
-                  ).reset_index("experiment").to_parquet(file, index=False)
+        by_name = {results.experiment: results.history for results in experiments}
+        history = pd.concat(by_name, names=["experiment", None]).reset_index("experiment")
+    history.to_parquet(file, index=False)
 
 
-def number(value: float, signed: bool = False) -> str:
+def format_number(value: float, signed: bool = False) -> str:
     """Return a number to four digits; a dash for NaN."""
     if math.isnan(value):
-        return NONE
+        return DASH
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:+.4g}" if signed else f"{value:.4g}"
 
 
-def chance(p: float) -> str:
-    """Return a p-value to two digits, which are more than it can bear."""
-    return NONE if math.isnan(p) else f"{p:.2g}"
+def format_p(p: float) -> str:
+    """Return a p-value to two digits; it is no more precise than that."""
+    return DASH if math.isnan(p) else f"{p:.2g}"
 
 
-def interval(estimate: Estimate, signed: bool = False) -> str:
-    """Return an estimate with its interval, or with the reason why there is none."""
+def format_interval(estimate: Estimate, signed: bool = False) -> str:
+    """Return an estimate with its interval, or with the reason why it lacks finding."""
     if math.isnan(estimate.value):
-        return NONE
-    value = number(estimate.value, signed)
+        return DASH
+    value = format_number(estimate.value, signed)
     if math.isnan(estimate.low):
         return f"{value} ({estimate.why_missing})"
     mark = "*" if estimate.out_of_bounds else ""
-    return f"{value} [{number(estimate.low, signed)}, {number(estimate.high, signed)}]{mark}"
+    low, high = format_number(estimate.low, signed), format_number(estimate.high, signed)
+    return f"{value} [{low}, {high}]{mark}"
 
 
 def _if_compared(text: Callable[[Comparison], str]) -> Callable[[Finding, Row], str]:
-    def cell(one: Finding, row: Row) -> str:
+    def cell(finding: Finding, row: Row) -> str:
         return text(row.comparison) if row.comparison else ""
     return cell
 
 
-def _verdict(one: Finding, row: Row) -> str:
+def _verdict(finding: Finding, row: Row) -> str:
     if row.refused:
         return row.refused
-    if row.variant == one.results.baseline:
+    if row.variant == finding.results.baseline:
         return "baseline"
     return row.verdict or ""
 
 
-def _collapsed(one: Finding, row: Row) -> str:
-    count = one.collapsed.get(row.variant)
-    return NONE if count is None else str(count)
+def _collapsed(finding: Finding, row: Row) -> str:
+    count = finding.collapsed.get(row.variant)
+    return DASH if count is None else str(count)
 
 
-MEAN = Column("Mean [95% interval]", lambda one, row: interval(row.mean))
+MEAN = Column("Mean [95% interval]", lambda finding, row: format_interval(row.mean))
 DIFFERENCE = Column("Difference from baseline",
-                    _if_compared(lambda c: interval(c.difference, signed=True)))
-P = Column("p (Holm)", _if_compared(lambda c: chance(c.p_adjusted)))
-CHANCE = Column("P(better) [95% interval]", _if_compared(lambda c: interval(c.improvement)))
+                    _if_compared(lambda c: format_interval(c.difference, signed=True)))
+P = Column("p (Holm)", _if_compared(lambda c: format_p(c.p_adjusted)))
+CHANCE = Column("P(better) [95% interval]", _if_compared(lambda c: format_interval(c.improvement)))
 VERDICT = Column("Verdict", _verdict, number=False)
-RUNS = Column("Runs", lambda one, row: str(row.summary.n))
-DIVERGED = Column("Diverged", lambda one, row: str(row.summary.diverged))
-VARIANT = Column("Variant", lambda one, row: row.variant, number=False)
+RUNS = Column("Runs", lambda finding, row: str(row.summary.n))
+DIVERGED = Column("Diverged", lambda finding, row: str(row.summary.diverged))
+VARIANT = Column("Variant", lambda finding, row: row.variant, number=False)
 
 LONG = (
     VARIANT, VERDICT, MEAN, DIFFERENCE, P,
-    Column("Smallest p", _if_compared(lambda c: chance(c.permutation.smallest)
-                                      if c.permutation else NONE)), CHANCE, RUNS, DIVERGED,
-    Column("Collapsed", _collapsed), Column("SD", lambda one, row: number(row.summary.sd)),
-    Column("Median", lambda one, row: number(row.summary.median)),
-    Column("IQM", lambda one, row: number(row.summary.iqm)),
-    Column("Best", lambda one, row: number(row.summary.best)),
-    Column("Worst", lambda one, row: number(row.summary.worst)))
+    Column("Smallest p", _if_compared(lambda c: format_p(c.permutation.smallest)
+                                      if c.permutation else DASH)), CHANCE, RUNS, DIVERGED,
+    Column("Collapsed", _collapsed),
+    Column("SD", lambda finding, row: format_number(row.summary.sd)),
+    Column("Median", lambda finding, row: format_number(row.summary.median)),
+    Column("IQM", lambda finding, row: format_number(row.summary.iqm)),
+    Column("Best", lambda finding, row: format_number(row.summary.best)),
+    Column("Worst", lambda finding, row: format_number(row.summary.worst)))
 SHORT = (VARIANT, RUNS, DIVERGED, MEAN, DIFFERENCE, P, CHANCE, VERDICT)
 
 
-def cells(one: Finding, columns: Sequence[Column]) -> list[list[str]]:
+def cells(finding: Finding, columns: Sequence[Column]) -> list[list[str]]:
     """Return the table of a score as text, a row for each variant."""
-    return [[column.text(one, row) for column in columns] for row in one.rows]
+    return [[column.text(finding, row) for column in columns] for row in finding.rows]
 
 
-def title(one: Finding) -> str:
-    """Return what a table is of."""
-    way = f"{one.better} is better" if one.better else "neither direction is better"
-    return f"{one.score} ({way})"
+def title(finding: Finding) -> str:
+    """Return the title of a table: the score and its direction."""
+    way = f"{finding.better} is better" if finding.better else "neither direction is better"
+    return f"{finding.score} ({way})"
 
 
-def as_markdown(found: Sequence[Finding]) -> str:
+def as_markdown(findings: Sequence[Finding]) -> str:
     """Return the tables of all scores as Markdown."""
-    parts = []
-    for one in found:
-        lines = [[column.heading for column in SHORT],
-                 ["--:" if column.number else ":--" for column in SHORT],
-                 *([_markdown(cell) for cell in row] for row in cells(one, SHORT))]
-        parts.append("\n".join([f"### {_markdown(one.results.experiment)}: {_markdown(title(one))}",
-                                "", *("| " + " | ".join(line) + " |" for line in lines), "",
-                                f"Baseline: {_markdown(one.results.baseline)}.",
-                                *(f"- {_markdown(line)}" for line in
-                                  (*one.results.notes, *notes(one.rows, one.results.baseline)))]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(_markdown_table(finding) for finding in findings) + "\n"
 
 
-def as_latex(found: Sequence[Finding]) -> str:
+def _markdown_table(finding: Finding) -> str:
+    experiment, baseline = finding.results.experiment, finding.results.baseline
+    rows = [[column.heading for column in SHORT], [column.markdown_rule for column in SHORT]]
+    for row in cells(finding, SHORT):
+        rows.append([_markdown(cell) for cell in row])
+    remarks = [*finding.results.notes, *table_notes(finding.rows, baseline)]
+    return "\n".join([f"### {_markdown(experiment)}: {_markdown(title(finding))}", "",
+                      *("| " + " | ".join(row) + " |" for row in rows), "",
+                      f"Baseline: {_markdown(baseline)}.",
+                      *(f"- {_markdown(line)}" for line in remarks)])
+
+
+def as_latex(findings: Sequence[Finding]) -> str:
     """Return the tables of all scores as LaTeX, for the package booktabs."""
     parts = []
-    for one in found:
+    for finding in findings:
         align = "".join("r" if column.number else "l" for column in SHORT)
-        rows = [[latex(cell) for cell in row] for row in cells(one, SHORT)]
-        # A line that begins with [ would be an optional argument of \\.
-        body = "\n".join("  " + " & ".join("{}" + cell if cell.startswith("[") else cell
-                                           for cell in row) + r" \\" for row in rows)
+        rows = [" & ".join(_latex_cell(cell) for cell in row) for row in cells(finding, SHORT)]
+        body = "\n".join(f"  {row} " + r"\\" for row in rows)
         head = " & ".join(latex(column.heading) for column in SHORT)
-        about = latex(f"{one.results.experiment}: {title(one)}. Baseline: {one.results.baseline}.")
+        results = finding.results
+        about = latex(f"{results.experiment}: {title(finding)}. Baseline: {results.baseline}.")
         parts.append("\n".join([
             r"\begin{table}", rf"  \caption{{{about}}}", rf"  \begin{{tabular}}{{{align}}}",
             r"  \toprule", f"  {head} \\\\", r"  \midrule", body, r"  \bottomrule",
@@ -208,8 +221,14 @@ def as_latex(found: Sequence[Finding]) -> str:
 
 
 def latex(text: str) -> str:
-    """Return text as LaTeX sets it, on one line."""
+    """Return text with LaTeX's special characters escaped, on one line."""
     return "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+
+
+def _latex_cell(text: str) -> str:
+    """Return a cell that cannot be read as an optional argument of the \\\\ before it."""
+    cell = latex(text)
+    return "{}" + cell if cell.startswith("[") else cell
 
 
 def _markdown(text: str) -> str:

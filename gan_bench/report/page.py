@@ -1,8 +1,7 @@
-"""The page of a report: one HTML file that needs nothing else, and fetches nothing.
+"""The page of a report: one HTML file that needs no other file and fetches nothing.
 
-What comes from MLflow is anybody's text. jinja2 escapes all of it, figures are parsed and written
-anew as trees, and a policy in the page lets no script run but its own, by its hash, and nothing be
-fetched from anywhere.
+Text from MLflow is untrusted. jinja2 escapes all of it, figures are parsed and written again as
+trees, and the page's policy allows only its own script, by its hash, and fetches nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +22,16 @@ from markupsafe import Markup, escape
 
 from gan_bench.compare.findings import Finding
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
+from gan_bench.compare.training_curves import CurveSummary
+from gan_bench.config.declared import Declared
 from gan_bench.journal.schema import Status
-from gan_bench.report.exports import LONG, cells, interval, number, title
+from gan_bench.report.exports import DASH, LONG, cells, format_interval, format_number, title
 from gan_bench.report.figures.style import INK, count
-from gan_bench.report.samples import Shown
-from gan_bench.report.terminal import notes
+from gan_bench.report.samples import PagePictures
+from gan_bench.report.terminal import table_notes
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-HIDDEN = ("experiment", "variant", "seed")  # params that are told elsewhere
+HIDDEN = ("experiment", "variant", "seed")  # params that the page shows elsewhere
 SIGNS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "?"}
 WIDEST, CELL = 1240, 300  # pixels: all columns of pictures together, and one of them
 
@@ -40,9 +41,9 @@ class Drawing:
     """A figure of the page.
 
     Attributes:
-        about: What it shows, for those who cannot see it.
-        svg: As matplotlib wrote it.
-        caption: Below it.
+        about: What it shows, for readers who cannot see it.
+        svg: The file that matplotlib wrote.
+        caption: The text below it.
     """
 
     about: str
@@ -52,22 +53,22 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Content:
-    """All that a page shows.
+    """The content of a page.
 
     Attributes:
-        found: Of all scores, and experiments; the first is shown first.
-        drawings: Those of each finding.
-        overall: Those of no single score.
+        findings: Of all scores and experiments; the page shows the first one first.
+        drawings: The figures of each finding.
+        overall: The figures of no single score.
         shown: The sample grids of each experiment.
-        command: How to make the report.
-        beside: What else was written, for the reader to find.
-        notes: What there is to know before all else.
+        command: The command that writes the report.
+        beside: The other files of the report.
+        notes: What to know before all else.
     """
 
-    found: Sequence[Finding]
+    findings: Sequence[Finding]
     drawings: Sequence[Sequence[Drawing]]
     overall: Sequence[Drawing]
-    shown: Sequence[tuple[Results, Shown]]
+    shown: Sequence[tuple[Results, PagePictures]]
     command: str
     beside: Sequence[str]
     notes: Sequence[str] = field(default=())
@@ -75,41 +76,43 @@ class Content:
 
 def html(content: Content) -> str:
     """Return the page."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    templates = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
-    environment.filters |= {"name": _breakable, "stacked": _stacked}
+    templates.filters |= {"name": _breakable, "stacked": _stacked}
     source = files("gan_bench.report").joinpath("template.html").read_text(encoding="utf-8")
     inlined = _Inlined()
-    views = [_view(one, drawings, inlined, i == 0, len(content.shown) > 1)
-             for i, (one, drawings) in enumerate(zip(content.found, content.drawings, strict=True))]
-    results = [one for one, _ in content.shown]
+    several = len(content.shown) > 1
+    pairs = zip(content.findings, content.drawings, strict=True)
+    views = [_view(finding, drawings, inlined, i == 0, several)
+             for i, (finding, drawings) in enumerate(pairs)]
+    experiments = [results for results, _ in content.shown]
     script = SCRIPT.search(source)
     assert script is not None, "the template has a script"
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
-    return environment.from_string(source).render(
+    return templates.from_string(source).render(
         script_hash=digest, views=views, columns=LONG, command=content.command,
-        experiments=[_experiment(one) for one in results],
-        title=" and ".join(one.experiment for one in results),
-        overall=[inlined(one) for one in content.overall],
-        grids=[_grids(one, shown, number) for number, (one, shown) in enumerate(content.shown)],
-        notes=content.notes,
-        beside=content.beside, signs=SIGNS)
+        experiments=[_experiment(results) for results in experiments],
+        title=" and ".join(results.experiment for results in experiments),
+        overall=[inlined(drawing) for drawing in content.overall],
+        grids=[_grids(results, shown, i) for i, (results, shown) in enumerate(content.shown)],
+        notes=content.notes, beside=content.beside, signs=SIGNS)
 
 
 def _breakable(name: str) -> Markup:
-    """Return a name that breaks where it is put together, and nowhere else if that is enough."""
+    """Return a name with line breaks allowed between its parts."""
     return Markup(re.sub(r"(&[a-z#0-9]+;|[-_/=]|[.,](?!\d))(?=.)", r"\1<wbr>", str(escape(name))))
 
 
 def _stacked(text: str) -> Markup:
-    """Return an estimate with its interval, or why there is none, on a line below."""
-    value, bracket, rest = text.partition(" [" if " [" in text else " (")
-    return Markup("{}<small>{}</small>").format(value, bracket.strip() + rest) if rest else (
-        escape(text))
+    """Return an estimate with its interval, or why it has none, on the line below."""
+    value, bracket, detail = text.partition(" [" if " [" in text else " (")
+    if not detail:
+        return escape(text)
+    return Markup("{}<small>{}</small>").format(value, bracket.strip() + detail)
 
 
 class _Inlined:
-    """Makes figures part of the page, with ids of their own."""
+    """Turns figures into elements of the page, each with unique ids."""
 
     def __init__(self) -> None:
         self._figures = 0
@@ -121,11 +124,11 @@ class _Inlined:
 
 
 def inline(svg: bytes, prefix: str, about: str) -> str:
-    """Return a figure as an element of the page: its ink is that of the page's text.
+    """Return a figure as an element of the page, with the ink of the page's text.
 
     Args:
-        svg: As matplotlib writes it.
-        prefix: Of its ids, which the figures of a page would otherwise share.
+        svg: The file that matplotlib wrote.
+        prefix: A prefix for its ids, so that no two figures of a page share one.
         about: What it shows, in words.
     """
     tree = ElementTree.fromstring(svg)
@@ -159,51 +162,61 @@ def _local(name: object) -> str:
 
 
 def _shorter(text: str) -> str:
-    """Return a path with two decimals of a point, which are more than any screen shows."""
+    """Return a path with two decimals of a point: no screen shows more."""
     return re.sub(r"(\.\d\d)\d+", r"\1", " ".join(text.split()))
 
 
-def _view(one: Finding, drawings: Sequence[Drawing], inlined: _Inlined, first: bool,
+def _view(finding: Finding, drawings: Sequence[Drawing], inlined: _Inlined, first: bool,
           several: bool) -> dict[str, Any]:
     """Return what the page shows of one score."""
-    results, baseline = one.results, one.results.baseline
+    results, baseline = finding.results, finding.results.baseline
     says = [{"verdict": row.verdict or "", "text": row.comparison.sentence}
-            for row in one.rows if row.comparison]
+            for row in finding.rows if row.comparison]
     says += [{"verdict": "", "text": f"{row.variant} is not compared: {row.refused}"}
-             for row in one.rows if row.refused and row.variant != baseline]
-    if len(one.rows) == 1:
-        says = [{"verdict": "", "text": "There is one variant, and nothing to compare it with."}]
-    label = f"{results.experiment}: {one.score}" if several else one.score
-    return {"label": label, "title": title(one), "experiment": results.experiment, "first": first,
-            "says": says, "baseline": baseline, "rows": cells(one, LONG),
-            "verdicts": [row.verdict or "" for row in one.rows], "beside": _beside(one),
-            "table_notes": notes(one.rows, baseline), "figures": [inlined(d) for d in drawings],
-            "protocols": _protocols(results, one.score),
-            "why_none": "" if one.better else "Neither direction of this score is better, so there "
-                                              "is a difference, and no verdict."}
+             for row in finding.rows if row.refused and row.variant != baseline]
+    if len(finding.rows) == 1:
+        says = [{"verdict": "", "text": "There is only one variant: nothing to compare it with."}]
+    label = f"{results.experiment}: {finding.score}" if several else finding.score
+    no_direction = "Neither direction of this score is better: it has a difference, but no verdict."
+    return {"label": label, "title": title(finding), "experiment": results.experiment,
+            "first": first, "says": says, "baseline": baseline, "rows": cells(finding, LONG),
+            "verdicts": [row.verdict or "" for row in finding.rows], "beside": _beside(finding),
+            "table_notes": table_notes(finding.rows, baseline),
+            "figures": [inlined(drawing) for drawing in drawings],
+            "protocols": _protocols(results, finding.score),
+            "why_none": "" if finding.better else no_direction}
 
 
-def _beside(one: Finding) -> dict[str, Any]:
+def _beside(finding: Finding) -> dict[str, Any]:
     """Return the second table, of what does not decide."""
-    quality = next((c.threshold for c in one.courses.values() if c.steps), None)
+    quality = next((curves.threshold for curves in finding.curves.values() if curves.steps), None)
     heads = ["Best checkpoint, mean [95% interval]", "Area under the curve, mean [95% interval]"]
-    heads += ["SD between seeds", "SD between sets of latents"] if one.noise else []
-    heads += ["Got there", "Median steps [95% interval]",
-              "Median seconds [95% interval]"] if quality is not None else []
+    if finding.noise:
+        heads += ["SD between seeds", "SD between sets of latents"]
+    if quality is not None:
+        heads += ["Reached", "Median steps [95% interval]", "Median seconds [95% interval]"]
     rows = []
-    for row in one.rows:
-        course, noise = one.courses.get(row.variant), one.noise.get(row.variant)
-        line = [row.variant, interval(course.best) if course else "–",
-                interval(course.area) if course else "–"]
-        if one.noise:
-            line += [number(noise.seed), number(noise.sampling)] if noise else ["–", "–"]
+    for row in finding.rows:
+        curves, noise = finding.curves.get(row.variant), finding.noise.get(row.variant)
+        line = [row.variant]
+        line += [format_interval(curves.best), format_interval(curves.area)] if curves else [
+            DASH, DASH]
+        if finding.noise:
+            line += [format_number(noise.seed), format_number(noise.sampling)] if noise else [
+                DASH, DASH]
         if quality is not None:
-            steps, seconds = (course.steps, course.seconds) if course else (None, None)
-            line += ([f"{steps.reached} of {steps.n}", interval(steps.median),
-                      interval(seconds.median)] if steps and seconds else ["–"] * 3)
+            line += _times_to_quality(curves)
         rows.append(line)
-    return {"heads": heads, "rows": rows, "noise": bool(one.noise),
-            "quality": None if quality is None else number(quality)}
+    return {"heads": heads, "rows": rows, "noise": bool(finding.noise),
+            "quality": None if quality is None else format_number(quality)}
+
+
+def _times_to_quality(curves: CurveSummary | None) -> list[str]:
+    """Return how many runs reached the quality, and their median steps and seconds."""
+    if curves is None or curves.steps is None or curves.seconds is None:
+        return [DASH] * 3
+    return [f"{curves.steps.reached} of {curves.steps.n}", format_interval(curves.steps.median),
+            format_interval(curves.seconds.median)]
 
 
 def _protocols(results: Results, score: str) -> list[dict[str, Any]]:
@@ -211,31 +224,30 @@ def _protocols(results: Results, score: str) -> list[dict[str, Any]]:
     column = PROTOCOL + score
     if column not in results.runs:
         return []
-    known = results.runs[results.runs[column] != ""]
-    groups = [(text, list(dict.fromkeys(own["variant"].astype(str))), len(own))
-              for text, own in known.groupby(column, sort=False)]
-    return [{"facts": [(key, _plain(value)) for key, value in json.loads(str(text)).items()
-                       if value is not None],
-             "of": "all runs" if len(groups) == 1 else f"{count(n, 'run')} of {', '.join(variants)}"
-             } for text, variants, n in groups]
+    measured = results.runs[results.runs[column] != ""]
+    protocols = []
+    for text, runs in measured.groupby(column, sort=False):
+        variants = ", ".join(dict.fromkeys(runs["variant"].astype(str)))
+        facts = [(key, _plain(value)) for key, value in json.loads(str(text)).items()
+                 if value is not None]
+        protocols.append({"facts": facts, "of": f"{count(len(runs), 'run')} of {variants}"})
+    if len(protocols) == 1:
+        protocols[0]["of"] = "all runs"
+    return protocols
 
 
 def _experiment(results: Results) -> dict[str, Any]:
-    """Return what the page says of an experiment as a whole."""
+    """Return what the page shows of an experiment as a whole."""
     runs = results.runs
     declared = results.declared
-    margin = declared.margin
     words = [f"compared with {results.baseline}",
-             "paired by seed" if declared.paired else "not paired"]
-    words.append("no margin of equivalence" if not margin else "margin of equivalence " + (
-        ", ".join(f"{name} {amount}" for name, amount in margin.items())
-        if isinstance(margin, dict) else str(margin)))
-    versions = [(str(version) or "an unknown version", count(len(own), "run"))
-                for version, own in runs.groupby("version", sort=False)]
+             "paired by seed" if declared.paired else "not paired", _margin_words(declared)]
+    versions = [(str(version) or "an unknown version", count(len(group), "run"))
+                for version, group in runs.groupby("version", sort=False)]
     table = [{"variant": str(row["variant"]), "seed": int(row["seed"]), "run": str(run),
               "status": row["status"], "step": f"{int(row['step']):,}",
-              "seconds": number(float(row["seconds"])), "version": row["version"],
-              "why": row["why"], "scores": [number(float(row[SCORE + name]))
+              "seconds": format_number(float(row["seconds"])), "version": row["version"],
+              "why": row["why"], "scores": [format_number(float(row[SCORE + name]))
                                             for name in results.scores]}
              for run, row in runs.iterrows()]
     return {"name": results.experiment, "question": results.question, "command": results.command,
@@ -244,16 +256,28 @@ def _experiment(results: Results) -> dict[str, Any]:
             "facts": _facts(runs), **_spec(runs)}
 
 
+def _margin_words(declared: Declared) -> str:
+    margin = declared.margin
+    if not margin:
+        return "no margin of equivalence"
+    amounts = str(margin)
+    if isinstance(margin, dict):
+        amounts = ", ".join(f"{name} {amount}" for name, amount in margin.items())
+    return f"margin of equivalence {amounts}"
+
+
 def _facts(runs: pd.DataFrame) -> str:
     states = ", ".join(f"{n} {state.lower()}" for state, n in runs["status"].value_counts().items())
     first, last = runs["started"].min(), runs["started"].max()
-    when = f"{first:%Y-%m-%d}" + (f" to {last:%Y-%m-%d}" if last.date() > first.date() else "")
+    days = f"{first:%Y-%m-%d}"
+    if last.date() > first.date():
+        days += f" to {last:%Y-%m-%d}"
     return (f"{count(len(runs), 'run')}: {count(runs['variant'].nunique(), 'variant')}, "
-            f"{count(runs['seed'].nunique(), 'seed')}; {states}; begun {when}")
+            f"{count(runs['seed'].nunique(), 'seed')}; {states}; started {days}")
 
 
 def _spec(runs: pd.DataFrame) -> dict[str, Any]:
-    """Return what all variants share, as YAML, and in what they differ."""
+    """Return the parameters that all variants share, as YAML, and those that differ."""
     first = runs.drop_duplicates("variant").set_index("variant")
     keys = [c for c in first if c.startswith(PARAM) and c.removeprefix(PARAM) not in HIDDEN]
     differing = [c for c in keys if first[c].nunique() > 1]
@@ -265,17 +289,19 @@ def _spec(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def yaml_of(params: dict[str, str]) -> str:
-    """Return flat params as a YAML file has them: `model: {name: mlp, width: 16}`."""
+    """Return flat params as YAML: `model: {name: mlp, width: 16}`."""
     groups: dict[str, list[str]] = {}
     for key, value in params.items():
-        head, _, rest = key.partition(".")
-        groups.setdefault(head, []).append(f"{rest}: {value}" if rest else value)
+        head, _, inner = key.partition(".")
+        groups.setdefault(head, []).append(f"{inner}: {value}" if inner else value)
     lines = []
     for head, parts in groups.items():
-        own = [f"name: {part}" if head in params and i == 0 else part
-               for i, part in enumerate(parts)]
-        nested = len(parts) > 1 or head not in params
-        lines.append(f"{head}: {{{', '.join(own)}}}" if nested else f"{head}: {parts[0]}")
+        if len(parts) == 1 and head in params:
+            lines.append(f"{head}: {parts[0]}")
+            continue
+        if head in params:
+            parts = [f"name: {parts[0]}", *parts[1:]]
+        lines.append(f"{head}: {{{', '.join(parts)}}}")
     return "\n".join(lines)
 
 
@@ -283,15 +309,14 @@ def _plain(value: object) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _grids(results: Results, shown: Shown, place: int) -> dict[str, Any]:
-    """Return the pictures of an experiment: those of the last step, and all of them for the slider.
-    """
+def _grids(results: Results, shown: PagePictures, place: int) -> dict[str, Any]:
+    """Return the pictures of an experiment: those of the last step, and all for the slider."""
     rows, every = [], {}
-    for i, (variant, own) in enumerate(shown.grids.items()):
+    for i, (variant, by_seed) in enumerate(shown.grids.items()):
         row = []
         for seed in shown.seeds:
             by_step = {step: "data:image/webp;base64," + base64.b64encode(content).decode()
-                       for step, content in own.get(seed, {}).items()}
+                       for step, content in by_seed.get(seed, {}).items()}
             name = f"{place}-{i}-{seed}"
             last = by_step.pop(shown.steps[-1], "")
             every[name] = by_step

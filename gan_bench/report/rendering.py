@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, and how they become files, on all cores at once."""
+"""The figures of a report: which ones it has, and their rendering on all cores."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from gan_bench.errors import UserError, one_line
 from gan_bench.report import figures
 from gan_bench.report.samples import Pictures
 
-SEQUENCES = 4  # variants, above which the baseline's samples alone get a figure over training
-MANY = 24  # variants, above which a figure of every pair, or of everyone's curves, shows nothing
+MAX_SEQUENCES = 4  # with more variants only the baseline has a figure of samples over training
+MAX_VARIANTS = 24  # a figure of more pairs or curves cannot be read
 
 
 @dataclass(frozen=True)
-class Plate:
-    """A figure to be drawn.
+class ReportFigure:
+    """A figure to draw.
 
     Attributes:
-        name: Of its files, without ending.
-        about: What it shows, for those who cannot see it.
-        draw: Makes it.
-        caption: What the page says below it.
-        view: The place of the score that it is of; None: of no single one.
-        on_page: Whether the page has it; samples are there as grids.
-        prints: Whether there is a PNG and a PDF of it too.
+        name: The name of its files, without ending.
+        about: What it shows, for readers who cannot see it.
+        draw: Draws it.
+        caption: The text below it on the page.
+        view: The index of its finding; None if it is not about a single score.
+        on_page: Whether the page shows it; the page shows samples as grids.
+        prints: Whether it is written as PNG and PDF too.
     """
 
     name: str
@@ -46,67 +46,91 @@ class Plate:
     prints: bool = True
 
 
-def plates(several: Sequence[Results], found: Sequence[Finding], taken: Sequence[Pictures],
-           ) -> Iterator[Plate]:
+def report_figures(experiments: Sequence[Results], findings: Sequence[Finding],
+                   pictures: Sequence[Pictures]) -> Iterator[ReportFigure]:
     """Yield the figures of a report.
 
-    Those of the score that leads, and of none, are printed: a PDF takes longer than all else.
+    Only the figures of the leading score, and those of no single score, are printed: a PDF takes
+    longer than all other formats.
     """
-    def name(results: Results, what: str) -> str:
-        return _safe(f"{results.experiment}-{what}" if len(several) > 1 else what)
-
-    for i, one in enumerate(found):
-        results, score, leads = one.results, one.score, one.score == found[0].score
-        yield Plate(name(results, f"{score}-seeds"), f"Final {score} of every seed, by variant",
-                    partial(figures.seed_dots, results, score), view=i, prints=leads)
-        some, caption = _some(results)
-        yield Plate(name(results, f"{score}-curves"), f"{score} over training, by variant",
-                    partial(figures.learning_curves, some, score), caption, i, prints=leads)
-        many = len(results.variants) > MANY
-        if one.better and one.pairs:
-            yield Plate(name(results, f"{score}-pairs"), f"How likely a run of each variant beats "
-                        f"one of {'the baseline' if many else 'each other'}, by {score}",
-                        partial(figures.heat_map, one.comparisons if many else one.pairs, score),
-                        "" if many else _over_all(one), i, prints=leads)
-    for score in dict.fromkeys(one.score for one in found if one.better):
-        having = [one.results for one in found if one.score == score]
-        if len(having) > 1:
-            yield Plate(_safe(f"{score}-profiles"),
-                        f"Performance profiles of {score} over the experiments",
-                        partial(figures.profiles, having, score))
-    for results, own in zip(several, taken, strict=True):
-        some, caption = _some(results)
-        yield Plate(name(results, "dynamics"), "Losses and D's output over training, by variant",
-                    partial(figures.dynamics, some), caption)
-        if own.raw:
-            last = {variant: {seed: by_step[max(by_step)] for seed, by_step in seeds.items()}
-                    for variant, seeds in own.raw.items()}
-            yield Plate(name(results, "samples"), "Samples of every variant and seed",
-                        partial(figures.mosaic, last), on_page=False)
-        for variant, seeds in own.raw.items():
-            if len(own.raw) > SEQUENCES and variant != results.baseline:
-                continue
-            seed = min(seeds)
-            yield Plate(name(results, f"samples-{variant}"), f"Samples of {variant} over training",
-                        partial(figures.mosaic_over_steps, seeds[seed], f"{variant}, seed {seed}"),
-                        on_page=False)
+    yield from _score_figures(experiments, findings)
+    yield from _profile_figures(findings)
+    for results, grids in zip(experiments, pictures, strict=True):
+        yield from _run_figures(experiments, results, grids)
 
 
-def rendered(drawn: Sequence[Plate], kinds: Sequence[str]) -> list[dict[str, bytes]]:
-    """Return each figure in every format that it is wanted in, by the format's name.
+def _file_name(experiments: Sequence[Results], results: Results, subject: str) -> str:
+    return _safe(f"{results.experiment}-{subject}" if len(experiments) > 1 else subject)
+
+
+def _score_figures(experiments: Sequence[Results], findings: Sequence[Finding],
+                   ) -> Iterator[ReportFigure]:
+    """Yield the figures of each finding."""
+    for i, finding in enumerate(findings):
+        results, score = finding.results, finding.score
+        name = partial(_file_name, experiments, results)
+        leads = score == findings[0].score
+        yield ReportFigure(name(f"{score}-seeds"), f"Final {score} of every seed, by variant",
+                           partial(figures.seed_dots, results, score), view=i, prints=leads)
+        subset, caption = _drawn_variants(results)
+        yield ReportFigure(name(f"{score}-curves"), f"{score} over training, by variant",
+                           partial(figures.learning_curves, subset, score), caption, i,
+                           prints=leads)
+        if finding.better and finding.pairs:
+            pairs, against, note = finding.pairs, "each other", _family_note(finding)
+            if len(results.variants) > MAX_VARIANTS:
+                pairs, against, note = finding.comparisons, "the baseline", ""
+            yield ReportFigure(name(f"{score}-pairs"), f"How likely a run of each variant beats "
+                               f"one of {against}, by {score}",
+                               partial(figures.heat_map, pairs, score), note, i, prints=leads)
+
+
+def _profile_figures(findings: Sequence[Finding]) -> Iterator[ReportFigure]:
+    """Yield a figure for each score that several experiments have."""
+    for score in dict.fromkeys(finding.score for finding in findings if finding.better):
+        experiments = [finding.results for finding in findings if finding.score == score]
+        if len(experiments) > 1:
+            yield ReportFigure(_safe(f"{score}-profiles"),
+                               f"Performance profiles of {score} over the experiments",
+                               partial(figures.profiles, experiments, score))
+
+
+def _run_figures(experiments: Sequence[Results], results: Results, pictures: Pictures,
+                 ) -> Iterator[ReportFigure]:
+    """Yield the figures of an experiment's losses and samples."""
+    name = partial(_file_name, experiments, results)
+    subset, caption = _drawn_variants(results)
+    yield ReportFigure(name("dynamics"), "Losses and D's output over training, by variant",
+                       partial(figures.dynamics, subset), caption)
+    if pictures.raw:
+        last = {variant: {seed: by_step[max(by_step)] for seed, by_step in seeds.items()}
+                for variant, seeds in pictures.raw.items()}
+        yield ReportFigure(name("samples"), "Samples of every variant and seed",
+                           partial(figures.mosaic, last), on_page=False)
+    for variant, seeds in pictures.raw.items():
+        if len(pictures.raw) > MAX_SEQUENCES and variant != results.baseline:
+            continue
+        seed = min(seeds)
+        yield ReportFigure(name(f"samples-{variant}"), f"Samples of {variant} over training",
+                           partial(figures.mosaic_over_steps, seeds[seed],
+                                   f"{variant}, seed {seed}"), on_page=False)
+
+
+def render_all(drawn: Sequence[ReportFigure], kinds: Sequence[str]) -> list[dict[str, bytes]]:
+    """Return each figure in all its formats, by the name of the format.
 
     Args:
-        kinds: Of those that are printed; the others are SVG alone.
+        kinds: The formats of printed figures; the others are SVG alone.
 
     Raises:
         UserError: A process was killed.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
     if cores == 1 or len(drawn) < 4:
-        return [_render(plate, kinds) for plate in drawn]
-    # Forked, they share the frames with us, which are too large to be sent.
+        return [_render(figure, kinds) for figure in drawn]
+    # Forked processes share the frames, which are too large to send.
     context = multiprocessing.get_context("fork")
-    made: list[dict[str, bytes]] = [{} for _ in drawn]
+    rendered: list[dict[str, bytes]] = [{} for _ in drawn]
     open_ends: list[Connection] = []
     for first in range(cores):
         receiver, sender = context.Pipe(duplex=False)
@@ -115,8 +139,8 @@ def rendered(drawn: Sequence[Plate], kinds: Sequence[str]) -> list[dict[str, byt
         sender.close()
         open_ends.append(receiver)
     while open_ends:
-        heard = wait(open_ends)  # whoever is not heard has to wait with what is next
-        for receiver in [one for one in open_ends if one in heard]:
+        ready = wait(open_ends)
+        for receiver in [end for end in open_ends if end in ready]:
             try:
                 place, contents = receiver.recv()
             except EOFError:
@@ -124,13 +148,14 @@ def rendered(drawn: Sequence[Plate], kinds: Sequence[str]) -> list[dict[str, byt
                 continue
             if isinstance(contents, str):
                 raise RuntimeError(f"{drawn[place].name}: {contents}")
-            made[place] = contents
-    if not all(made):
-        raise UserError("a process that draws was killed, perhaps for want of memory")
-    return made
+            rendered[place] = contents
+    if not all(rendered):
+        raise UserError("a process that draws figures was killed: the machine may lack memory; "
+                        "free some, and repeat the report")
+    return rendered
 
 
-def _work(drawn: Sequence[Plate], places: Sequence[int], kinds: Sequence[str],
+def _work(drawn: Sequence[ReportFigure], places: Sequence[int], kinds: Sequence[str],
           sender: Connection) -> None:
     for place in places:
         try:
@@ -139,29 +164,33 @@ def _work(drawn: Sequence[Plate], places: Sequence[int], kinds: Sequence[str],
             sender.send((place, one_line(error)))
 
 
-def _render(plate: Plate, kinds: Sequence[str]) -> dict[str, bytes]:
-    figure = plate.draw()
-    return {kind: figures.render(figure, kind) for kind in kinds if plate.prints or kind == "svg"}
+def _render(figure: ReportFigure, kinds: Sequence[str]) -> dict[str, bytes]:
+    drawing = figure.draw()
+    return {kind: figures.render(drawing, kind) for kind in kinds
+            if figure.prints or kind == "svg"}
 
 
 def _safe(name: str) -> str:
-    """Return a name as a file can have it."""
+    """Return a name that is valid for a file."""
     return re.sub(r"[^\w.=-]", "_", name)[:120]
 
 
-def _some(results: Results) -> tuple[Results, str]:
-    """Return the results of no more than `MANY` variants, the baseline among them, and say so."""
+def _drawn_variants(results: Results) -> tuple[Results, str]:
+    """Return the results of at most `MAX_VARIANTS` variants with the baseline, and a caption."""
     names = results.variants
-    if len(names) <= MANY:
+    if len(names) <= MAX_VARIANTS:
         return results, ""
-    kept = {results.baseline, *[name for name in names if name != results.baseline][:MANY - 1]}
-    return results.only([name for name in names if name in kept]), (
-        f"Drawn: {MANY} of {len(names)} variants; --variants chooses others.")
+    others = [name for name in names if name != results.baseline]
+    drawn = {results.baseline, *others[:MAX_VARIANTS - 1]}
+    return results.only([name for name in names if name in drawn]), (
+        f"Drawn: {MAX_VARIANTS} of {len(names)} variants; --variants chooses others.")
 
 
-def _over_all(one: Finding) -> str:
-    family, against = (max((c.family for c in pairs), default=0)
-                       for pairs in (one.pairs, one.comparisons))
-    return "" if family <= against else (
-        f"Here Holm's correction is over all {family} pairs, which asks more of each than the "
-        f"{against} against the baseline that the verdicts and the table are about.")
+def _family_note(finding: Finding) -> str:
+    """Return a note if the pairs are a larger family than the comparisons of the table."""
+    family = max((pair.family for pair in finding.pairs), default=0)
+    in_table = max((pair.family for pair in finding.comparisons), default=0)
+    if family <= in_table:
+        return ""
+    return (f"Here Holm's correction is over all {family} pairs. That is stricter than over the "
+            f"{in_table} comparisons with the baseline in the verdicts and the table.")

@@ -1,4 +1,4 @@
-"""The sample grids of a page: read from MLflow, cut to size, and so many as the page can hold."""
+"""The sample grids of a page: read from MLflow, and cut to what the page can hold."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from gan_bench.tracking.address import is_server, quiet_mlflow, reason
 from gan_bench.tracking.artifacts import AT_ONCE, PICTURE, pictures_of_database, pictures_of_server
 
 if TYPE_CHECKING:
-
     from gan_bench.compare.results import Results
 
-BUDGET = 2_200_000  # bytes of all pictures of a page; base64 makes a third more of them
-MOST = 240  # pictures: more are no comparison that anyone looks through
-SEEDS, STEPS, VARIANTS = 5, 12, 24  # at most; fewer steps are shown before fewer than 2 seeds
-COUNTS = (64, 36, 16, 9, 4, 1)  # samples of a grid, of its left upper corner
+BUDGET = 2_200_000  # bytes of all pictures of a page; base64 adds a third
+MAX_PICTURES = 240  # a reader does not look through more
+SEEDS, STEPS, VARIANTS = 5, 12, 24  # at most; steps are dropped before a second seed is
+COUNTS = (64, 36, 16, 9, 4, 1)  # samples of a grid, from its upper left corner
 Grids = dict[str, dict[int, dict[int, bytes]]]  # variant → seed → step → picture
 Place = tuple[str, int, int]  # variant, seed, step
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The sample grids that a report looks at.
+    """The sample grids of a report.
 
     Attributes:
-        raw: As they are in MLflow.
-        seeds, steps: Those that were taken.
-        notes: What was not, in words.
+        raw: The files in MLflow.
+        seeds, steps: The chosen ones.
+        notes: What was left out, in words.
     """
 
     raw: Grids
@@ -45,13 +44,13 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PagePictures:
     """The pictures of a page.
 
     Attributes:
-        grids: WebP, in their own pixels: the page enlarges them.
+        grids: WebP, not enlarged: the page enlarges them.
         seeds, steps: In order.
-        width, height: In pixels, of the largest.
+        width, height: In pixels, of the largest picture.
         notes: What is not shown, in words.
     """
 
@@ -64,64 +63,72 @@ class Shown:
 
 
 @quiet_mlflow()
-def pictures(results: Results) -> Pictures:
-    """Return the sample grids of all variants under some seeds, at some of the steps.
+def read_pictures(results: Results) -> Pictures:
+    """Return the sample grids of the variants, for a few seeds and steps.
 
-    What is not there is left out: a run that failed early, artifacts that were deleted.
+    Absent pictures are left out: of a run that failed early, or artifacts that were deleted.
     """
     try:
         places = _places(results)
-    except Exception as error:  # a server, or whatever driver is behind the address
+    except Exception as error:  # of a server, or of any database driver
         why = reason(error, results.uri)
-        return Pictures({}, [], [], (f"MLflow does not give the pictures: {why}",))
-    steps = sorted({step for found in places.values() for step in found})
+        return Pictures({}, [], [], (f"the pictures cannot be read from MLflow: {why}",))
+    steps = sorted({step for by_step in places.values() for step in by_step})
     if not steps:
         return Pictures({}, [], [], ("there are no pictures of samples in MLflow",))
     runs = results.runs.loc[[run for run in results.runs.index if str(run) in places]]
     variants = [name for name in results.variants if (runs["variant"] == name).any()]
     seeds = sorted({int(seed) for seed in runs["seed"]})
-    kept = variants[:VARIANTS]
-    few_seeds, few_steps = _few(len(kept), seeds, steps)
+    few_variants = variants[:VARIANTS]
+    few_seeds, few_steps = _few(len(few_variants), seeds, steps)
     raw: Grids = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [(str(row.variant), int(row.seed), step, pool.submit(places[str(run)][step]))
-                   for run, row in zip(runs.index, runs.itertuples(), strict=True)
-                   if str(row.variant) in kept and int(row.seed) in few_seeds
-                   for step in few_steps if step in places[str(run)]]
+        waiting = []
+        for run, row in zip(runs.index, runs.itertuples(), strict=True):
+            variant, seed = str(row.variant), int(row.seed)
+            if variant not in few_variants or seed not in few_seeds:
+                continue
+            for step in few_steps:
+                if step in places[str(run)]:
+                    waiting.append((variant, seed, step, pool.submit(places[str(run)][step])))
         for variant, seed, step, answer in waiting:
-            with suppress(Exception):  # one that is not there any more is shown as missing
+            with suppress(Exception):  # a deleted picture is shown as missing
                 raw.setdefault(variant, {}).setdefault(seed, {})[step] = answer.result()
-    notes = (_of(some, every, what) for some, every, what in (
-        (kept, variants, "variants"), (few_seeds, seeds, "seeds"), (few_steps, steps, "steps")))
+    notes = (_share(few_variants, variants, "variants"), _share(few_seeds, seeds, "seeds"),
+             _share(few_steps, steps, "steps"))
     return Pictures(raw, few_seeds, few_steps, tuple(filter(None, notes)))
 
 
-def shown(taken: Pictures, pages: int = 1) -> Shown:
-    """Return the pictures with as many samples each as the page can hold.
+def page_pictures(pictures: Pictures, experiments: int = 1) -> PagePictures:
+    """Return the pictures, each with as many samples as the page can hold.
 
     Args:
-        pages: How many experiments share the page.
+        experiments: How many experiments share the page.
     """
-    cut = {(variant, seed, step): found for variant, own in taken.raw.items()
-           for seed, by_step in own.items() for step, png in by_step.items()
-           if (found := _cut(png))}
-    most = max((len(samples) for samples in cut.values()), default=0)
+    cut: dict[Place, list[Pixels]] = {}
+    for variant, by_seed in pictures.raw.items():
+        for seed, by_step in by_seed.items():
+            for step, png in by_step.items():
+                if samples := _cut(png):
+                    cut[variant, seed, step] = samples
+    largest = max((len(samples) for samples in cut.values()), default=0)
     for count in COUNTS:
-        made = _encoded(cut, count, BUDGET // pages)
-        if made or count == COUNTS[-1]:
+        encoded = _encode(cut, count, BUDGET // experiments)
+        if encoded or count == COUNTS[-1]:
             break
     grids: Grids = {}
-    for (variant, seed, step), (content, _) in made.items():
+    for (variant, seed, step), (content, _) in encoded.items():
         grids.setdefault(variant, {}).setdefault(seed, {})[step] = content
-    width, height = (max((size[i] for _, size in made.values()), default=0) for i in (0, 1))
-    few = (f"{count} of {most} samples of each grid",) if count < most else ()
-    return Shown(grids, taken.seeds, taken.steps, width, height, (*taken.notes, *few))
+    width, height = (max((size[i] for _, size in encoded.values()), default=0) for i in (0, 1))
+    few = (f"{count} of {largest} samples of each grid",) if count < largest else ()
+    return PagePictures(grids, pictures.seeds, pictures.steps, width, height,
+                        (*pictures.notes, *few))
 
 
 def _few(variants: int, seeds: list[int], steps: list[int]) -> tuple[list[int], list[int]]:
-    """Return the first seeds, and steps evenly spread, so that there are no more than `MOST`."""
+    """Return the first seeds, and steps evenly spread, for at most `MAX_PICTURES` pictures."""
     n, m = min(len(seeds), SEEDS), min(len(steps), STEPS)
-    while variants * n * m > MOST and (n > 1 or m > 2):
+    while variants * n * m > MAX_PICTURES and (n > 1 or m > 2):
         if n > 2 or m <= 4:
             n, m = (n - 1, m) if n > 1 else (n, m - 1)
         else:
@@ -129,37 +136,37 @@ def _few(variants: int, seeds: list[int], steps: list[int]) -> tuple[list[int], 
     return seeds[:n], [steps[i] for i in np.linspace(0, len(steps) - 1, m).round().astype(int)]
 
 
-def _of(kept: Sequence[object], every: Sequence[object], what: str) -> str:
-    return f"{len(kept)} of {len(every)} {what}" if len(kept) < len(every) else ""
+def _share(chosen: Sequence[object], every: Sequence[object], unit: str) -> str:
+    return f"{len(chosen)} of {len(every)} {unit}" if len(chosen) < len(every) else ""
 
 
-def _encoded(cut: dict[Place, list[Pixels]], count: int, budget: int,
-             ) -> dict[Place, tuple[bytes, tuple[int, int]]]:
-    """Return each picture as WebP, and its size; nothing if together they pass the budget.
+def _encode(cut: dict[Place, list[Pixels]], count: int, budget: int,
+            ) -> dict[Place, tuple[bytes, tuple[int, int]]]:
+    """Return each picture as WebP, and its size; nothing if all together exceed the budget.
 
-    WebP without loss takes less room than PNG, and every browser shows it. One sample each is
-    taken at any size: `MOST` limits it.
+    Lossless WebP is smaller than PNG, and every browser shows it. One sample each has no budget:
+    `MAX_PICTURES` limits it.
     """
-    made, total = {}, 0
+    encoded, total = {}, 0
     for place, samples in cut.items():
         picture, buffer = _picture(samples, count), io.BytesIO()
         picture.save(buffer, "WEBP", lossless=True, quality=80, method=4)
-        made[place] = buffer.getvalue(), picture.size
-        total += len(made[place][0])
+        encoded[place] = buffer.getvalue(), picture.size
+        total += len(encoded[place][0])
         if total > budget and count > COUNTS[-1]:
             return {}
-    return made
+    return encoded
 
 
 def _cut(png: bytes) -> list[Pixels]:
     try:
         return tiles(png)
-    except (OSError, ValueError, SyntaxError):  # all that PIL raises for a damaged file
+    except (OSError, ValueError, SyntaxError):  # what PIL raises for a damaged file
         return []
 
 
 def _picture(samples: list[Pixels], count: int) -> Image.Image:
-    """Return a square of the samples of the grid's left upper corner, a pixel between them."""
+    """Return a square of the samples in the grid's upper left corner, a pixel between them."""
     if len(samples) == 1:
         return Image.fromarray(samples[0])
     across = int(min(count, len(samples)) ** 0.5)
@@ -173,16 +180,15 @@ def _picture(samples: list[Pixels], count: int) -> Image.Image:
 
 
 def _places(results: Results) -> dict[str, dict[int, Callable[[], bytes]]]:
-    """Return for each run and step how to get its grid."""
+    """Return for each run and step a function that reads its grid."""
     places: dict[str, dict[int, tuple[int, Callable[[], bytes]]]] = {}
-    named = {mlflow: str(run) for run, mlflow in results.runs["mlflow_run"].items()}
+    run_of = {mlflow: str(run) for run, mlflow in results.runs["mlflow_run"].items()}
     listing = pictures_of_server if is_server(results.uri) else pictures_of_database
-    for mlflow, name, get in listing(results.uri, list(named)):
-        if found := PICTURE.fullmatch(name):
-            step, t = int(found[1]), int(found[2])
-            own = places.setdefault(named[mlflow], {})
-            if step not in own or t > own[step][0]:  # a run that began again drew it again
-                own[step] = t, get
-    return {run: {step: get for step, (_, get) in own.items()} for run, own in places.items()}
-
-
+    for mlflow, name, get in listing(results.uri, list(run_of)):
+        if match := PICTURE.fullmatch(name):
+            step, time = int(match[1]), int(match[2])
+            by_step = places.setdefault(run_of[mlflow], {})
+            if step not in by_step or time > by_step[step][0]:  # a resumed run draws it again
+                by_step[step] = time, get
+    return {run: {step: get for step, (_, get) in by_step.items()}
+            for run, by_step in places.items()}

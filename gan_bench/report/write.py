@@ -1,4 +1,4 @@
-"""A report: from what MLflow holds of an experiment to a page, and tables and figures beside it."""
+"""Write a report: from an experiment in MLflow to a page, tables and figures."""
 
 from __future__ import annotations
 
@@ -18,74 +18,83 @@ from gan_bench.report import exports
 from gan_bench.report.exports import title
 from gan_bench.report.figures.style import count
 from gan_bench.report.page import Content, Drawing, html
-from gan_bench.report.rendering import plates, rendered
-from gan_bench.report.samples import pictures, shown
-from gan_bench.report.terminal import notes as table_notes
+from gan_bench.report.rendering import render_all, report_figures
+from gan_bench.report.samples import page_pictures, read_pictures
+from gan_bench.report.terminal import table_notes
 
 PAGE = "report.html"
-UNFINISHED, LONGEST = ".report-", 600  # folder of a report that is being made; seconds
+UNFINISHED = ".report-"  # prefix of the folder of a report that is being written
+STALE_AFTER = 600  # seconds; no report takes so long
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a report has left.
+    """A written report.
 
     Attributes:
-        files: Their paths, the page first if there is one.
-        lines: What to say of it: what there is to know first, the verdicts of the score that
-            leads, and where the files are.
+        files: Paths of the files; the page is first if there is one.
+        lines: Lines for the terminal: what to know first, the verdicts of the leading score, and
+            where the files are.
     """
 
     files: list[Path]
     lines: list[str]
 
 
-def write_report(several: Sequence[Results], out: Path, formats: Collection[str],
+def write_report(experiments: Sequence[Results], out: Path, formats: Collection[str],
                  score: str | None = None, command: str = "", notes: Sequence[str] = (),
                  ) -> Written:
     """Write the report of an experiment, or of several with data sets of their own.
 
-    No file is replaced before all are there, so that a report that fails leaves the one before.
+    Files are replaced only after all are written, so a report that fails leaves the previous one.
 
     Args:
-        several: What was read of them; `combine` makes one of those that share a data set.
-        out: The folder; made if needed.
+        experiments: Their results; `combine` merges those that share a data set.
+        out: The folder; created if it does not exist.
         formats: Of html, csv, tex, md, parquet and figures.
-        score: The score that leads; None: the first that the experiment lists.
-        command: How to make this report, for the page.
-        notes: What there is to know before all else.
+        score: The leading score; None for the first that the experiment lists.
+        command: How to write this report, for the page.
+        notes: What to know before all else.
 
     Raises:
         UserError: No run has ended, or has such a score; the folder cannot be written.
     """
-    found = [finding for results in several for finding in findings(results, score)]
-    lead = found[0].score if found else None
-    found.sort(key=lambda one: one.score != lead)  # of every experiment first
-    notes = [*notes, *(f"{results.experiment}: {line}" if len(several) > 1 else line
-                       for results in several
-                       for line in (*first_of_all(results), *results.notes))]
+    all_findings = [finding for results in experiments for finding in findings(results, score)]
+    lead = all_findings[0].score if all_findings else None
+    all_findings.sort(key=lambda finding: finding.score != lead)  # the lead of every experiment
+    notes = list(notes)
+    for results in experiments:
+        prefix = f"{results.experiment}: " if len(experiments) > 1 else ""
+        notes += [prefix + line for line in (*warnings_of(results), *results.notes)]
     try:
         out.mkdir(parents=True, exist_ok=True)
         _tidy(out)
         with tempfile.TemporaryDirectory(dir=out, prefix=UNFINISHED) as folder:
-            _write(Path(folder), several, found, formats, command, notes)
+            _write(Path(folder), experiments, all_findings, formats, command, notes)
             files = _replace(Path(folder), out)
     except OSError as error:
-        raise UserError(f"{error.filename or out}: cannot be written: {error.strerror}; make room, "
-                        f"or give another --out") from None
-    said = [*(one.sentence for one in found[0].comparisons), *not_compared(found[0]),
-            *table_notes(found[0].rows, found[0].results.baseline)] if found else []
-    head = [title(found[0])] if found else ["every run diverged: there is no score to compare"]
-    return Written(files, [*notes, *head, *(f"  {line}" for line in said),
-                           f"{files[0]}" if files[0].name == PAGE else f"{out}"])
+        raise UserError(f"{error.filename or out}: cannot be written: {error.strerror}; free some "
+                        f"space, or choose another --out") from None
+    place = files[0] if files[0].name == PAGE else out
+    return Written(files, [*notes, *_verdict_lines(all_findings), str(place)])
 
 
-def not_compared(one: Finding) -> list[str]:
-    """Return why variants have no verdict, a line each; the baseline first, if it is its fault."""
-    return [f"{row.variant} is not compared: {row.refused}" for row in one.rows if row.refused]
+def _verdict_lines(all_findings: Sequence[Finding]) -> list[str]:
+    """Return the title and the verdicts of the leading score."""
+    if not all_findings:
+        return ["every run diverged: there is no score to compare"]
+    lead = all_findings[0]
+    lines = [*(pair.sentence for pair in lead.comparisons), *not_compared(lead),
+             *table_notes(lead.rows, lead.results.baseline)]
+    return [title(lead), *(f"  {line}" for line in lines)]
 
 
-def first_of_all(results: Results) -> list[str]:
+def not_compared(finding: Finding) -> list[str]:
+    """Return why variants have no verdict, a line each."""
+    return [f"{row.variant} is not compared: {row.refused}" for row in finding.rows if row.refused]
+
+
+def warnings_of(results: Results) -> list[str]:
     """Return what a reader must know before any number: versions, and runs without a result."""
     runs, lines = results.runs, []
     versions = runs["version"].value_counts()
@@ -93,84 +102,86 @@ def first_of_all(results: Results) -> list[str]:
         each = "; ".join(f"{version or 'unknown'}: {count(n, 'run')}"
                          for version, n in versions.items())
         lines.append(f"runs of {len(versions)} program versions are compared ({each})")
-    for variant, own in runs.groupby("variant", observed=True)["precision"]:
-        if own[own != ""].nunique() > 1:
+    for variant, precisions in runs.groupby("variant", observed=True)["precision"]:
+        recorded = precisions[precisions != ""]
+        if recorded.nunique() > 1:
             each = "; ".join(f"{precision}: {count(int(n), 'run')}"
-                             for precision, n in own[own != ""].value_counts().items())
+                             for precision, n in recorded.value_counts().items())
             lines.append(f"runs of {variant} were computed in different precisions ({each})")
     states = runs["status"].value_counts()
-    open_ends = {state: int(n) for state, n in states.items()
-                 if state not in RESULTS}
-    if open_ends:
-        lines.append(f"{sum(open_ends.values())} of {count(len(runs), 'run')} have no result: "
-                     + ", ".join(f"{n} {state}" for state, n in open_ends.items()))
+    unfinished = {state: int(n) for state, n in states.items() if state not in RESULTS}
+    if unfinished:
+        lines.append(f"{sum(unfinished.values())} of {count(len(runs), 'run')} have no result: "
+                     + ", ".join(f"{n} {state}" for state, n in unfinished.items()))
     if lost := int(states.get(Status.DIVERGED, 0)):
         lines.append(f"{lost} of {count(len(runs), 'run')} diverged; they count, and rank last")
     for run in results.ended():
         bad = [name for name, value in run.scores.items() if not math.isfinite(value)]
         if run.status == Status.FINISHED and bad:
             lines.append(f"{run.variant} seed {run.seed} finished with scores that are not finite "
-                         f"({', '.join(bad)}): there it counts as if it had diverged")
+                         f"({', '.join(bad)}): for these it counts as diverged")
     few = runs.groupby("variant", observed=True)["seed"].nunique()
     if (few == 1).any():
         lines.append(f"one seed of {', '.join(map(str, few.index[few == 1]))}: no intervals and no "
-                     f"verdict, for there is nothing to judge the scatter of seeds by")
+                     f"verdict, as the scatter of seeds is unknown")
     return lines
 
 
-def _write(folder: Path, several: Sequence[Results], found: Sequence[Finding],
+def _write(folder: Path, experiments: Sequence[Results], findings: Sequence[Finding],
            formats: Collection[str], command: str, notes: Sequence[str]) -> None:
     """Write all files into an empty folder."""
     if "csv" in formats:
-        exports.summary_frame(found).to_csv(folder / "summary.csv", index=False)
-        exports.pairs_frame(found).to_csv(folder / "pairs.csv", index=False)
+        exports.summary_frame(findings).to_csv(folder / "summary.csv", index=False)
+        exports.pairs_frame(findings).to_csv(folder / "pairs.csv", index=False)
     if "tex" in formats:
-        (folder / "table.tex").write_text(exports.as_latex(found), encoding="utf-8")
+        (folder / "table.tex").write_text(exports.as_latex(findings), encoding="utf-8")
     if "md" in formats:
-        (folder / "table.md").write_text(exports.as_markdown(found), encoding="utf-8")
+        (folder / "table.md").write_text(exports.as_markdown(findings), encoding="utf-8")
     if "parquet" in formats:
-        exports.write_history(several, folder / "history.parquet")
+        exports.write_history(experiments, folder / "history.parquet")
     if not {"html", "figures"} & set(formats):
         return
     files = "figures" in formats
-    taken = [pictures(results) for results in several]
-    drawn = [plate for plate in plates(several, found, taken) if plate.on_page or files]
-    made = rendered(drawn, ("svg", "png", "pdf") if files else ("svg",))
+    pictures = [read_pictures(results) for results in experiments]
+    drawn = [figure for figure in report_figures(experiments, findings, pictures)
+             if figure.on_page or files]
+    rendered = render_all(drawn, ("svg", "png", "pdf") if files else ("svg",))
     if files:
         (folder / "figures").mkdir()
-        for plate, contents in zip(drawn, made, strict=True):
+        for figure, contents in zip(drawn, rendered, strict=True):
             for kind, content in contents.items():
-                (folder / "figures" / f"{plate.name}.{kind}").write_bytes(content)
+                (folder / "figures" / f"{figure.name}.{kind}").write_bytes(content)
     if "html" in formats:
         drawings: dict[int | None, list[Drawing]] = {}
-        for plate, contents in zip(drawn, made, strict=True):
-            if plate.on_page:
-                drawings.setdefault(plate.view, []).append(
-                    Drawing(plate.about, contents["svg"], plate.caption))
+        for figure, contents in zip(drawn, rendered, strict=True):
+            if figure.on_page:
+                drawings.setdefault(figure.view, []).append(
+                    Drawing(figure.about, contents["svg"], figure.caption))
+        by_finding = [drawings.get(i, []) for i in range(len(findings))]
+        on_page = [page_pictures(raw, len(experiments)) for raw in pictures]
         page = html(Content(
-            found, [drawings.get(i, []) for i in range(len(found))], drawings.get(None, []),
-            [(results, shown(own, len(several)))
-             for results, own in zip(several, taken, strict=True)],
+            findings, by_finding, drawings.get(None, []),
+            list(zip(experiments, on_page, strict=True)),
             command, sorted(file.name for file in folder.iterdir()), notes))
         (folder / PAGE).write_text(page, encoding="utf-8")
 
 
 def _tidy(out: Path) -> None:
-    """Remove what reports have left that were killed; a living one does not take so long."""
+    """Remove the folders of reports that were killed."""
     for old in out.glob(f"{UNFINISHED}*"):
-        if time.time() - old.stat().st_mtime > LONGEST:
+        if time.time() - old.stat().st_mtime > STALE_AFTER:
             shutil.rmtree(old, ignore_errors=True)
 
 
 def _replace(folder: Path, out: Path) -> list[Path]:
-    """Move what was made to where it belongs, and remove figures of an earlier report."""
-    made = sorted((file for file in folder.rglob("*") if file.is_file()),
-                  key=lambda file: (file.name != PAGE, file))
-    targets = [out / file.relative_to(folder) for file in made]
+    """Move the new files to their places, and remove figures of an earlier report."""
+    new = sorted((file for file in folder.rglob("*") if file.is_file()),
+                 key=lambda file: (file.name != PAGE, file))
+    targets = [out / file.relative_to(folder) for file in new]
     drawn = out / "figures"
     if (folder / "figures").exists():
         drawn.mkdir(exist_ok=True)
-    for file, target in zip(made, targets, strict=True):
+    for file, target in zip(new, targets, strict=True):
         file.replace(target)
     if (folder / "figures").exists():
         for old in drawn.iterdir():

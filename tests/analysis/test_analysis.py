@@ -152,7 +152,7 @@ def test_saturation(home: Path, study: Results, refused: Refused) -> None:
             assert [float(x) for x in re.findall(r"[\d.]+(?:e-\d+)?", cells)] == pytest.approx(
                 expected, rel=6e-3)
     assert not re.search(r"\s31\s", text)
-    for out, message in (("no/s.svg", "No such file"), ("s.gif", "a figure is no 'g")):
+    for out, message in (("no/s.svg", "No such file"), ("s.gif", "unknown figure format 'g")):
         assert message in refused(home, "saturation", "study", "--out", out, numbers=True)
     assert refused(home, "saturation", "study", "--steps", 0).startswith(
         "study has no train/g_grad_norm or train/d_fake up to step 0; ")
@@ -179,7 +179,7 @@ def test_convergence(home: Path, study: Results, refused: Refused) -> None:
             assert got[2] == pytest.approx(down[0] if len(down) else math.nan, rel=1e-3,
                                            nan_ok=True)
     assert line(steps, "wild")[:3] == pytest.approx([3, 0, math.nan], nan_ok=True)
-    assert "none of 3 runs got there" in steps
+    assert "0 of 3 runs reached it" in steps
     easy = said(home, "convergence", "study", "--threshold", 1e9)
     assert line(easy, "plain")[:3] == [3, 3, 10]
     wrong = refused(home, "convergence", "study", "--score", "fd_clasifier")
@@ -271,7 +271,7 @@ def test_one_seed(home: Path) -> None:
     text = said(home, "convergence", "lone")
     assert line(text, "plain")[:2] == [1, 1]
     text = said(home, "seed_power", "lone")
-    assert "fewer than two runs: sd is not known" in text
+    assert "fewer than two runs: sd is unknown" in text
     assert "No run was measured on several sets of latents" in text
     assert "(1)" in said(home, "saturation", "lone", "--steps", 5)
     assert (home / "saturation-lone.svg").exists()
@@ -287,7 +287,7 @@ def test_what_has_no_result(home: Path, study: Results, refused: Refused) -> Non
     for name, message in (
             ("compare_runs", "no run of wild has a final score yet: there is nothing to compare"),
             ("convergence", "during training no run has a score '' with a better direction"),
-            ("seed_power", "there is no finished run to learn the scatter of scores from; "),
+            ("seed_power", "no finished run shows the scatter of scores; "),
             ("fid_bias", "no finished run of wild is wild: name another with --run")):
         numbers = name == "compare_runs"  # it has said how the runs ended
         assert refused(home, name, "wild", numbers=numbers).startswith(message)

@@ -13,9 +13,9 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from gan_bench.cli.power import as_table, report
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import needs
-from gan_bench.compare.stats.power import detectable, found, power_of, seeds_needed
+from gan_bench.compare.stats.power import detectable, power_of, rejection_rate, seeds_needed
 from gan_bench.config.declared import Amount, CurveMean, Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
@@ -32,7 +32,8 @@ def test_power_is_statsmodels_power(seeds: int, effect: float, alpha: float) -> 
     pooled = TTestIndPower().power(effect, seeds, alpha)
     edge = stats.t.ppf(1 - alpha / 2, 2 * seeds - 2)
     if not math.isnan(pooled):
-        assert found(edge, 2 * seeds - 2, effect * math.sqrt(seeds / 2)) == pytest.approx(pooled)
+        rate = rejection_rate(edge, 2 * seeds - 2, effect * math.sqrt(seeds / 2))
+        assert rate == pytest.approx(pooled)
         assert power_of(seeds, effect, alpha) <= pooled + 1e-9
         if seeds == 100:
             assert power_of(seeds, effect, alpha) == pytest.approx(pooled, abs=1e-3)
@@ -68,10 +69,10 @@ def test_seeds_needed_are_the_least_that_do() -> None:
 
 
 def study(tmp_path: Path, scores: dict[str, list[float]], paired: bool = False,
-          ) -> tuple[Declared, list[Ended]]:
+          ) -> tuple[Declared, list[RunResult]]:
     spec = load_experiment(write_experiment(tmp_path), tmp_path, [
         "seeds=[0,1,2,3]", f"paired={str(paired).lower()}"])
-    runs = [Ended(run.variant, run.seed, "FINISHED" if math.isfinite(score) else "DIVERGED",
+    runs = [RunResult(run.variant, run.seed, "FINISHED" if math.isfinite(score) else "DIVERGED",
                   {"fd_classifier": score})
             for run in spec.runs for score in [scores[run.variant][run.seed]]]
     return spec.declared, runs
@@ -96,7 +97,7 @@ def test_sd_is_pooled_over_both_and_a_percentage_is_of_the_baselines_mean(tmp_pa
 
 @pytest.mark.parametrize(("plain", "note"), [
     ([9.0, 10.0, 11.0, math.nan], "1 diverged runs are left out"),
-    ([math.nan] * 4, "not known: it has no finite score"), ([-1.0, 1.0, 1.0, -1.0], "is 0")])
+    ([math.nan] * 4, "unknown: it has no finite score"), ([-1.0, 1.0, 1.0, -1.0], "is 0")])
 def test_what_is_left_out_or_not_known_is_said(tmp_path: Path, plain: list[float], note: str,
                                                ) -> None:
     spec, runs = study(tmp_path, {"plain": plain, "saturating": [20.0, 26.0, 23.0, 23.0]})
@@ -116,7 +117,7 @@ def test_a_variant_without_a_run_so_far_is_said(tmp_path: Path, absent: str, pai
     known = math.isfinite(got.sd)
     assert (got.variant, got.against) == ("saturating", "plain")
     if absent == "plain":
-        assert "not known: it has no finite score" in got.note
+        assert "unknown: it has no finite score" in got.note
         assert got.seeds is None
         assert math.isnan(got.difference)
     else:
@@ -133,11 +134,11 @@ def test_scores_that_do_not_scatter_tell_nothing(tmp_path: Path) -> None:
     spec, runs = study(tmp_path, {"plain": [8.0] * 4, "saturating": [7.0] * 4})
     [got] = needs(spec, runs, Amount(0.2, relative=True))
     assert got.seeds is None
-    assert "all runs so far score the same" in got.note
+    assert "all runs so far have the same score" in got.note
 
 
 @pytest.mark.parametrize(("difference", "score", "message"), [
-    ("5%", None, "there is no finished run to learn"), ("x", None, "--difference: an amount is"),
+    ("5%", None, "no finished run shows the scatter"), ("x", None, "--difference: an amount is"),
     ("0", None, "above 0"), ("2", None, "belongs to one score; name it with --score")])
 def test_bad_input_is_one_line(tmp_path: Path, difference: str, score: str | None, message: str,
                                ) -> None:
@@ -160,7 +161,7 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     ask = ("power", file, "--root", root, "--difference")
     early = gan_bench(*ask, "5%")
     assert (early.returncode, early.stdout) == (2, "")
-    assert early.stderr == ("error: there is no finished run to learn the scatter of scores from; "
+    assert early.stderr == ("error: no finished run shows the scatter of scores; "
                             "train a few seeds first: gan-bench run\n")
     assert not (root / "runs" / "tiny").exists()
     done = here("run", file, "--root", root)

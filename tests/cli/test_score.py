@@ -22,7 +22,7 @@ from torch import Tensor
 from gan_bench.cli import app
 from gan_bench.cli.evaluate import Report, Wanted, as_text, evaluate, log_scores
 from gan_bench.cli.sample import write_samples
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import summarise
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
@@ -347,7 +347,7 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
         copy = spec.model_copy(update={"variant": variant, "seed": seed})
         runs.append(Progress(copy, folder))
         runs[-1].follow()
-    ended = [Ended.of(run) for run in runs]
+    ended = [RunResult.of(run) for run in runs]
     plain, averaged, mixed = summarise(ended, Declared(baseline="a"))
     assert (plain.refused, averaged.refused) == ("", "")  # `ema` is the variants' own setting
     assert averaged.gap is not None

@@ -8,30 +8,30 @@ import math
 import pytest
 from rich.console import Console
 
-from gan_bench.compare.ended import Ended
+from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import final_scores, summarise
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.declared import Amount, Declared
-from gan_bench.report.exports import interval
-from gan_bench.report.terminal import _interval, notes, summary_table
+from gan_bench.report.exports import format_interval
+from gan_bench.report.terminal import _interval, summary_table, table_notes
 
 BASE = Declared(baseline="base")
 
 
 def ended(variant: str, state: str, score: float | None, seed: int = 0,
-          metric: str = "fd_classifier") -> Ended:
+          metric: str = "fd_classifier") -> RunResult:
     scores = {} if score is None else {metric: score}
     protocols = {name: {"extractor": "classifier"} for name in scores}
-    return Ended(variant, seed, state, scores, protocols)  # type: ignore[arg-type]
+    return RunResult(variant, seed, state, scores, protocols)  # type: ignore[arg-type]
 
 
-def printed(runs: list[Ended], width: int = 140) -> list[str]:
+def printed(runs: list[RunResult], width: int = 140) -> list[str]:
     out = io.StringIO()
     Console(file=out, width=width).print(summary_table(summarise(runs, BASE), "base"))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def a_study() -> list[Ended]:
+def a_study() -> list[RunResult]:
     runs = [ended("base", "FINISHED", 10 + i / 9, i) for i in range(6)]
     runs += [ended("good", "FINISHED", 1 + i / 9, i) for i in range(6)]
     runs += [ended("part", "FINISHED", 1 + i / 9, i) for i in range(3)]
@@ -66,7 +66,7 @@ def test_the_table_ranks_counts_what_is_lost_and_says_no_more_than_it_knows() ->
     assert "by Holm over 2 comparisons" in below
     assert "reaches no p below 0.0022" in below  # 2 of 924
     assert "part: 3 of 6 runs diverged" in below
-    assert "lone[x]: 1 run is no result" in below
+    assert "lone[x]: 1 run has no result" in below
 
 
 def test_numbers_are_whole_where_a_terminal_is_narrow() -> None:
@@ -80,7 +80,7 @@ def test_an_interval_beyond_the_bounds_is_marked() -> None:
     runs = [ended("base", "FINISHED", x, i, "precision_classifier")
             for i, x in enumerate((0.99, 1.0, 0.95))]
     assert "*" in printed(runs)[1]
-    assert "beyond what the score can be" in " ".join(notes(summarise(runs, BASE), "base"))
+    assert "beyond the bounds of the score" in " ".join(table_notes(summarise(runs, BASE), "base"))
 
 
 def test_the_experiments_margin_and_pairing_count() -> None:
@@ -99,8 +99,8 @@ def test_the_asterisk_does_not_hang_on_the_wording_of_a_note(
     wide = Estimate(0.99, 0.9, 1.1, exceeded=(0, 1))
     fits = Estimate(0.5, 0.4, 0.6)
     monkeypatch.setattr(Estimate, "note", "reworded")
-    for shown in (_interval, interval):
+    for shown in (_interval, format_interval):
         assert shown(wide).endswith("]*")
         assert shown(fits).endswith("]")
     monkeypatch.setattr(Estimate, "note", "beyond; reworded")
-    assert interval(fits) == _interval(fits) == "0.5 [0.4, 0.6]"
+    assert format_interval(fits) == _interval(fits) == "0.5 [0.4, 0.6]"

@@ -307,7 +307,7 @@ def test_runs_of_others_are_left_out(fresh: Store, tmp_path: Path) -> None:
     after = load_results("study", root=tmp_path)
     assert_frame_equal(after.runs, before.runs)
     assert_frame_equal(after.history, before.history)
-    assert after.notes == ("left out: 3 runs that gan-bench has not made",)
+    assert after.notes == ("left out: 3 runs that gan-bench did not make",)
 
 
 def test_older_settings_of_a_variant_are_never_mixed_with_the_newer(fresh: Store, tmp_path: Path,
@@ -350,8 +350,8 @@ def test_variants_gone_from_the_file_are_left_out(fresh: Store, tmp_path: Path) 
                                                       variants=("other", "new")))
     read = load_results("study", root=tmp_path)
     assert (rows(read), read.variants, read.baseline) == (ALL[2:], ["other"], "other")
-    assert read.notes == ("left out: 2 runs of variants that the experiment does not have any "
-                          "more",)
+    assert read.notes == ("left out: 2 runs of variants that the experiment no longer "
+                          "has",)
 
 
 def test_a_baseline_without_runs_is_said(fresh: Store, tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         "there is no experiment 'study' in MLflow; MLflow holds no experiments")
     store.client.create_run(store.client.create_experiment("study"))
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
-        "study has no runs yet (left out: 1 run that gan-bench has not made); train some first: "
+        "study has no runs yet (left out: 1 run that gan-bench did not make); train some first: "
         "gan-bench run")
     store.client.delete_experiment(store.client.get_experiment_by_name("study").experiment_id)
     assert "MLflow holds no experiments" in one_line(lambda: load_results("study", root=tmp_path))

@@ -19,9 +19,9 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from gan_bench.compare.stats.comparison import Comparison, compare, holm
 from gan_bench.compare.stats.improvement import improvement, newcombe
-from gan_bench.compare.stats.noise import noise
+from gan_bench.compare.stats.noise import measure_noise
 from gan_bench.compare.stats.permutation import EXACT_UP_TO, of_signs, of_splits
-from gan_bench.compare.stats.summary import Estimate, describe, difference, mean_of
+from gan_bench.compare.stats.summary import Estimate, difference, mean_of, summarise_scores
 from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
 from gan_bench.config.declared import Amount
 from gan_bench.errors import UserError
@@ -63,27 +63,27 @@ def test_mean_has_the_t_interval() -> None:
 
 
 def test_a_summary_of_five_runs() -> None:
-    got = describe(seeds(4.0, 1.0, 10.0, 2.0, 3.0), "lower")
+    got = summarise_scores(seeds(4.0, 1.0, 10.0, 2.0, 3.0), "lower")
     assert (got.n, got.diverged, got.share_diverged, got.note) == (5, 0, 0, "")
     assert (got.mean.value, got.median, got.iqm) == (4, 3, 3)  # of 2, 3, 4: one off each end
     assert got.sd == pytest.approx(math.sqrt((0 + 9 + 36 + 4 + 1) / 4))
     assert (got.best, got.worst) == (1, 10)
-    other = describe(seeds(4.0, 1.0, 10.0, 2.0, 3.0), "higher")
+    other = summarise_scores(seeds(4.0, 1.0, 10.0, 2.0, 3.0), "higher")
     assert (other.best, other.worst) == (10, 1)
 
 
 def test_diverged_runs_rank_last_and_the_mean_says_it_is_without_them() -> None:
-    got = describe(seeds(4.0, NAN, 1.0, 2.0, math.inf), "lower")
+    got = summarise_scores(seeds(4.0, NAN, 1.0, 2.0, math.inf), "lower")
     assert (got.n, got.diverged, got.share_diverged) == (5, 2, 0.4)
     assert got.mean.value == pytest.approx(7 / 3)
     assert got.mean.note == "over the 3 of 5 runs that did not diverge"
     assert (got.median, got.iqm, got.best, got.worst) == (4, math.inf, 1, math.inf)
-    high = describe(seeds(4.0, NAN, 1.0, 2.0), "higher")
+    high = summarise_scores(seeds(4.0, NAN, 1.0, 2.0), "higher")
     assert (high.median, high.best, high.worst) == (1.5, 4, -math.inf)
-    neither = describe(seeds(4.0, NAN, 1.0), None)
+    neither = summarise_scores(seeds(4.0, NAN, 1.0), None)
     assert neither.median == 2.5
     assert math.isnan(neither.best)
-    assert "no place for diverged runs" in neither.note
+    assert "diverged runs have no rank" in neither.note
 
 
 @pytest.mark.parametrize(("scores", "note", "own"), [
@@ -93,7 +93,7 @@ def test_diverged_runs_rank_last_and_the_mean_says_it_is_without_them() -> None:
     (seeds(0.0, 0.0), "all the same: no interval", ""),
     (seeds(NAN, NAN), "all 2 runs diverged", "no run has a finite score")])
 def test_what_has_no_interval_says_why(scores: dict[int, float], note: str, own: str) -> None:
-    got = describe(scores, "lower")
+    got = summarise_scores(scores, "lower")
     assert math.isnan(got.mean.low)
     assert math.isnan(got.mean.high)
     assert got.mean.note.endswith(note)
@@ -104,7 +104,7 @@ def test_an_interval_beyond_the_bounds_is_given_and_labelled() -> None:
     near, far = [0.99, 1.0, 0.96], [0.5, 0.51, 0.49]
     got = mean_of(near, (0, 1))
     assert got.high == mean_of(near).high > 1  # not cut off
-    assert "beyond what the score can be (0 to 1)" in got.note
+    assert "beyond the bounds of the score (0 to 1)" in got.note
     assert mean_of(far, (0, 1)).note == mean_of(near).note == ""
 
 
@@ -308,7 +308,7 @@ def test_a_diverged_run_makes_no_mean_equivalent() -> None:
     assert pair(a, a[::-1], margin=PERCENT).verdict == "equivalent"
     got = pair([*a, NAN], [*a, NAN], margin=PERCENT)
     assert got.verdict == "inconclusive"
-    assert got.why.endswith("nothing can be said of 5%: a run diverged")
+    assert got.why.endswith("no test of 5%: a run diverged")
 
 
 def test_pairs_with_diverged_runs_go_by_signed_ranks() -> None:
@@ -357,14 +357,14 @@ def test_what_cannot_be_judged_says_why(a: list[float], b: list[float], words: s
 def test_a_percentage_of_a_mean_that_may_be_0_is_no_margin() -> None:
     got = pair([0.001, -0.002, 0.001], [-0.001, 0.002, 0.0], margin=PERCENT)
     assert math.isnan(got.p_equivalent)
-    assert got.why.endswith("nothing can be said of 5%: the mean of b may be 0")
+    assert got.why.endswith("no test of 5%: the mean of b may be 0")
 
 
 def test_where_no_direction_is_better_diverged_runs_have_no_place() -> None:
     got = pair([1.0, 2.0, NAN], [1.0, 2.0, 4.0], None)
     assert (got.basis, got.verdict) == ("none", None)
     assert got.improvement.note == "no direction is better"
-    assert "they have no place" in got.sentence
+    assert "they have no rank" in got.sentence
 
 
 def test_verdicts_are_sentences() -> None:
@@ -378,7 +378,7 @@ def test_verdicts_are_sentences() -> None:
 
 def test_seed_noise_is_told_from_sampling_noise() -> None:
     scores = RNG.normal(0, 3, (400, 1)) + RNG.normal(0, 1, (400, 5))
-    got = noise({i: [*row] for i, row in enumerate(scores)})
+    got = measure_noise({i: [*row] for i, row in enumerate(scores)})
     f = stats.f_oneway(*scores).statistic  # (within + 5 between) / within
     assert got.seed == pytest.approx(got.sampling * math.sqrt((f - 1) / 5))
     assert (got.seed, got.sampling) == pytest.approx((3, 1), rel=0.1)
@@ -387,7 +387,7 @@ def test_seed_noise_is_told_from_sampling_noise() -> None:
 
 def test_unequal_numbers_of_latent_sets_by_hand() -> None:
     # Means 1, 5, 7.5; within (2 + 0 + .5) / 3; between Σnᵢ(mᵢ − m)²/2, n₀ = (6 − (9 + 1 + 4)/6)/2.
-    got = noise({0: [0.0, 1.0, 2.0], 1: [5.0], 2: [7.0, 8.0], 3: [NAN]})
+    got = measure_noise({0: [0.0, 1.0, 2.0], 1: [5.0], 2: [7.0, 8.0], 3: [NAN]})
     within, centre = 2.5 / 3, 23 / 6
     square = (3 * (1 - centre) ** 2 + (5 - centre) ** 2 + 2 * (7.5 - centre) ** 2) / 2
     assert got.sampling == pytest.approx(math.sqrt(within))
@@ -399,7 +399,7 @@ def test_unequal_numbers_of_latent_sets_by_hand() -> None:
     ({0: [1.0, 2.0]}, "fewer than two runs"), ({0: [1.0], 1: [2.0]}, "one set of latents"),
     ({0: [1.0, 9.0], 1: [2.0, 8.0]}, "set to 0"), ({}, "fewer than two runs")])
 def test_noise_that_cannot_be_told_apart_says_so(scores: dict[int, list[float]], note: str) -> None:
-    got = noise(scores)
+    got = measure_noise(scores)
     assert note in got.note
     assert "set to 0" not in note or got.seed == 0
 
@@ -433,8 +433,8 @@ def test_a_run_that_diverged_never_gets_there() -> None:
     assert lost.median.note == "no upper limit"
     worse = time_to_quality([100.0, None, None, None], [500.0, 500.0, math.inf, math.inf])
     assert math.isnan(worse.median.value)
-    assert (worse.median.note, worse.mean) == ("1 of 4 runs got there: no half", 400)
-    assert time_to_quality([None], [70.0]).median.note == "none of 1 runs got there"
+    assert (worse.median.note, worse.mean) == ("1 of 4 runs reached it: fewer than half", 400)
+    assert time_to_quality([None], [70.0]).median.note == "0 of 1 runs reached it"
 
 
 def test_the_first_passing_is_a_measurement_at_least_as_good() -> None:
@@ -444,7 +444,7 @@ def test_the_first_passing_is_a_measurement_at_least_as_good() -> None:
     assert first_passing(steps, scores, 3.0, "lower") is None
     assert first_passing(steps, scores, 5.0 * (1 - 1e-13), "lower") == 30
     assert first_passing(steps, scores, 5.0 * (1 - 2e-11), "lower") == 40
-    median = describe({0: 220.8114391234567, 1: 1.0, 2: 900.0}, "lower").median
+    median = summarise_scores({0: 220.8114391234567, 1: 1.0, 2: 900.0}, "lower").median
     assert first_passing([1], [220.8114391234567], median, "lower") == 1
     assert first_passing(steps, scores, 5.0, "higher") == 10
     with pytest.raises(ValueError, match="no quality to reach"):

@@ -155,7 +155,9 @@ def test_a_grid_goes_through_the_classes(tmp_path: Path, root: Path, digits: Dat
     monkeypatch.setattr(engine, "sample", lambda z: asked.append(z) or sample(z))
     evaluator = Evaluator(spec, digits, root / "cache", "cpu")
     folder = spec.write(tmp_path)
-    list(loop.train(engine, digits, evaluator, [evaluator], Journal(folder)))
+    training = loop.Training(engine, digits, evaluator, [evaluator], Journal(folder))
+    while training.step():
+        pass
     labels = asked[0][:, 100:].argmax(1)
     assert labels.tolist() == sorted(labels.tolist())
     assert labels.bincount().tolist() == [7, 6, 7, 6, 6, 7, 6, 7, 6, 6]

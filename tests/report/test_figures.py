@@ -171,7 +171,7 @@ def test_many_variants_with_long_names_fit(figure: str) -> None:
     many = 30 if figure in ("learning_curves", "seed_dots", "heat_map") else 11
     names = [f"{LONG[:-1]}{i:02d}" for i in range(many)]
     made = FIGURES[figure](study(names, 3, points=5))
-    style.settle(made)
+    style.freeze_layout(made)
     assert len(names[0]) >= 60
     renderer = made.canvas.get_renderer()  # type: ignore[attr-defined]
     width, height = made.bbox.width, made.bbox.height
@@ -359,7 +359,7 @@ def test_one_seed_has_no_band() -> None:
     figure = learning_curves(study(2, 1), SCORE)
     assert drawn(figure, "_band") == []
     assert len(drawn(figure, "_mean")) == 2
-    assert "No interval: that takes two seeds or more" in words(figure)
+    assert "No interval: it needs two seeds or more" in words(figure)
     assert len(drawn(learning_curves(study(2, 2), SCORE), "_band")) == 2
 
 
@@ -503,8 +503,8 @@ def test_one_seed_has_no_interval_and_says_why() -> None:
 def test_what_has_no_dots_says_why() -> None:
     for case, why in {
             "all diverged": "No run has a finite fd_classifier: 6 of 6 runs diverged",
-            "no score": "No run has a finite fd_classifier: none of 6 runs finished with one",
-            "nothing finished": "none of 6 runs finished with one"}.items():
+            "no score": "No run has a finite fd_classifier: 0 of 6 runs finished with one",
+            "nothing finished": "0 of 6 runs finished with one"}.items():
         assert why in words(seed_dots(CASES[case](), SCORE)), case
     assert "No run has a finite kid" in words(learning_curves(study(), "kid"))
     lost = CASES["all diverged"]()

@@ -22,12 +22,12 @@ from helpers.studies import edited, ended, gan_bench, of_run, write_study
 
 from gan_bench import load_results
 from gan_bench.cli.report import Asked, _names, make_report
-from gan_bench.compare.courses import Curve, courses
 from gan_bench.compare.findings import findings
+from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
 from gan_bench.errors import UserError
 from gan_bench.journal.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
-from gan_bench.report.samples import BUDGET, MOST, Pictures, _few, shown
+from gan_bench.report.samples import BUDGET, MAX_PICTURES, Pictures, _few, page_pictures
 from gan_bench.report.write import Written
 
 ALL = ["history.parquet", "pairs.csv", "report.html", "summary.csv", "table.md", "table.tex"]
@@ -65,7 +65,7 @@ def whole(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.stderr == ""
     first, verdict, note, *more, page = done.stdout.splitlines()
     assert note.startswith("  p: of no difference from ")
-    assert more == (["  p of what is called equivalent: of a difference beyond the margin, the "
+    assert more == (["  p of an equivalent variant: of a difference beyond the margin, the "
                      "larger of two one-sided tests"]
                     if "equivalent" in (out / "table.md").read_text().partition("\n###")[0] else [])
     assert first == "fd_random (lower is better)"
@@ -120,15 +120,15 @@ def test_best_checkpoint_and_area_are_beside_the_final_score(studies: Path, whol
 
 
 def curve(values: list[float], status: str = "FINISHED", variant: str = "a", seed: int = 0,
-          ) -> Curve:
+          ) -> TrainingCurve:
     steps = np.arange(1.0, len(values) + 1) * 10
-    return Curve(variant, seed, status, steps, steps / 2, np.array(values))
+    return TrainingCurve(variant, seed, status, steps, steps / 2, np.array(values))
 
 
 def test_courses_in_closed_form() -> None:
     runs = [curve([5, 1, 3]), curve([9, 3, 5], seed=1), curve([9], "DIVERGED", seed=2),
             curve([8, 6, 4], variant="b"), curve([8, 4], "KILLED", variant="b", seed=1)]
-    a, b = courses(runs, "lower", "a").values()
+    a, b = summarise_curves(runs, "lower", "a").values()
     assert (a.best.value, a.area.value) == (2.0, (2.5 + 5) / 2)  # trapezia: 2.5 and 5
     assert a.best.note == "over the 2 of 3 runs that did not diverge"
     assert a.threshold == 4.0  # of the last ones, 3 and 5
@@ -141,13 +141,14 @@ def test_courses_in_closed_form() -> None:
     assert b.seconds.median.value == 15.0
     # The quickest never gets there: that does not make the one that does look like half of them.
     quick = replace(curve([9, 8, 7], seed=1), seconds=np.array([1.0, 2.0, 3.0]))
-    (half,) = courses([curve([5, 1, 3]), quick, curve([9, 9, 9], seed=2)], "lower", "a").values()
+    curves = [curve([5, 1, 3]), quick, curve([9, 9, 9], seed=2)]
+    (half,) = summarise_curves(curves, "lower", "a").values()
     assert half.seconds is not None
     assert half.steps is not None
     assert (half.seconds.reached, half.steps.reached) == (1, 1)
     assert np.isnan([half.seconds.median.value, half.steps.median.value]).all()
-    assert courses(runs, None, "a")["a"].steps is None
-    assert courses(runs, "higher", "a")["b"].best.value == 8.0
+    assert summarise_curves(runs, None, "a")["a"].steps is None
+    assert summarise_curves(runs, "higher", "a")["b"].best.value == 8.0
 
 
 def test_tables_for_papers(whole: Path) -> None:
@@ -380,7 +381,7 @@ def test_experiments_on_different_data(studies: Path, tmp_path: Path) -> None:
     assert table["difference"].notna().tolist() == [False, True, False]
     assert (tmp_path / "out" / "figures" / "fd_random-profiles.pdf").exists()
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "There is one variant, and nothing to compare it with." in page
+    assert "There is only one variant: nothing to compare it with." in page
 
 
 def test_a_lost_store_is_filled_again_from_the_journals(studies: Path, tmp_path: Path) -> None:
@@ -482,12 +483,12 @@ def test_pictures_within_the_budget() -> None:
         Image.fromarray(canvas).save(buffer, "PNG")
         return buffer.getvalue()
 
-    small = shown(Pictures({"a": {0: {1: grid(4)}}}, [0], [1]))
+    small = page_pictures(Pictures({"a": {0: {1: grid(4)}}}, [0], [1]))
     assert small.notes == ()
     assert (small.width, small.height) == (39, 39)  # 8 × 4 and 7 between them
     assert Image.open(BytesIO(small.grids["a"][0][1])).format == "WEBP"
     one = grid(32)
-    many = shown(Pictures({"a": {0: dict.fromkeys(range(30), one)}}, [0], [*range(30)]))
+    many = page_pictures(Pictures({"a": {0: dict.fromkeys(range(30), one)}}, [0], [*range(30)]))
     assert many.notes == ("16 of 64 samples of each grid",)
     assert many.width == 4 * 32 + 3
     sizes = [len(content) for content in many.grids["a"][0].values()]
@@ -504,19 +505,19 @@ def test_pictures_within_the_budget() -> None:
                                                           (100, 3, 3), (1, 1, 1)])
 def test_no_more_pictures_than_anyone_looks_through(variants: int, seeds: int, steps: int) -> None:
     some, when = _few(variants, [*range(seeds)], [*range(0, 10 * steps, 10)])
-    assert variants * len(some) * len(when) <= MOST or (len(some), len(when)) == (1, 2)
+    assert variants * len(some) * len(when) <= MAX_PICTURES or (len(some), len(when)) == (1, 2)
     assert when[-1] == 10 * (steps - 1)
     assert when[0] == 0
-    if variants * seeds * steps <= MOST:
+    if variants * seeds * steps <= MAX_PICTURES:
         assert (len(some), len(when)) == (seeds, steps)
 
 
 def test_runs_of_one_variant_in_two_precisions_are_named(studies: Path, tmp_path: Path) -> None:
-    from gan_bench.report.write import first_of_all
+    from gan_bench.report.write import warnings_of
 
     line = "runs of plain were computed in different precisions (float32: 2 runs; bfloat16: 1 run)"
-    assert line not in first_of_all(load_results("losses", root=studies))
+    assert line not in warnings_of(load_results("losses", root=studies))
     uri = edited(studies, tmp_path, [
         f"update tags set value = 'bfloat16' where key = 'precision' and "
         f"run_uuid = {of_run('plain', 1)}"])
-    assert line in first_of_all(load_results("losses", uri, studies))
+    assert line in warnings_of(load_results("losses", uri, studies))

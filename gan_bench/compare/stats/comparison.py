@@ -1,31 +1,31 @@
 """Pairs of variants: how far apart, how likely one beats the other, and the verdict.
 
-**Which test decides.** Where no run of the pair diverged: Welch's t-test of the means, or the
-paired t-test. Where one did there is no mean over all runs, and an exact permutation test of the
-ranks of all runs decides, diverged ones last. A mean over survivors is shown, with how many they
-are, and decides nothing: a variant that loses its worst seeds would be rewarded for losing them.
+**Which test decides.** If no run of the pair diverged: Welch's t-test of the means, or the paired
+t-test. If a run diverged there is no mean over all runs; an exact permutation test of the ranks of
+all runs decides, with diverged runs last. The mean over survivors is shown with their number, but
+it decides nothing: it would reward a variant that loses its worst seeds.
 
-Whether a run diverged is asked of both variants' runs together, not of which of the two it was. So
-if the two are the same, each test keeps its 5% given that it was the one asked, and so do both
-together. (A test chosen by whether the *shares* differ would not: that depends on who is who.)
-A variant that is as good, but for its worst runs that diverge (10, 30, 50%; normal scores; 3, 5 and
-10 runs), was called *better* in at most 2.4% of 2,000 simulated studies a case, where a test of
-survivors said so in up to 36%. It is more among those studies in which, by chance, none of its runs
-diverged: what was not seen cannot count against it.
+The choice of the test depends on whether any run of the pair diverged, not on whose run it was. So
+if the two variants are the same, each test keeps its 5% given that it was chosen, and so do both
+together. (A test chosen by whether the *shares* differ would not: that depends on which variant is
+which.) Simulated: a variant is as good as the other, but its worst runs diverge (10, 30, 50%;
+normal scores; 3, 5 and 10 runs). It was called *better* in at most 2.4% of 2,000 studies a case; a
+test of survivors says so in up to 36%. The share is higher among the studies in which, by chance,
+none of its runs diverged: an unseen divergence cannot count against it.
 
-Where the scores of each variant are all the same, a t-test has no spread to judge by; there too the
-permutation test decides. With 3 runs each it can reach no p below 0.1. Where one variant has fewer
-runs than the other, Welch's test finds too much in skewed scores (7% at 3 runs against 10), so both
-tests must: p is the larger. With equally many it finds 2 to 5% between equals, log-normal scores
-included; but up to 13% where the *means* are equal, the scores log-normal with σ = 1, and one
-variant scatters 3 times as much as the other.
+If all scores of each variant are the same, a t-test has no spread to use, and the permutation test
+decides. With 3 runs each its smallest p is 0.1. If one variant has fewer runs than the other,
+Welch's test rejects too often for skewed scores (7% at 3 runs against 10), so both tests must
+reject: p is the larger. With equal numbers Welch's test rejects in 2 to 5% of cases between equal
+variants, log-normal scores included; but in up to 13% if the *means* are equal, the scores
+log-normal with σ = 1, and one variant scatters 3 times as much as the other.
 
-**The family** is all pairs that are asked about under one score, and Holm's correction holds the
-chance of any wrong *better* or *worse* among them at 5%; likewise that of any wrong *equivalent*.
-Several scores are several families: choose the one that decides before looking.
+**The family** is all pairs compared under one score. Holm's correction keeps the chance of any
+wrong *better* or *worse* among them at 5%, and likewise that of any wrong *equivalent*. Each score
+is a family of its own: choose the score that decides before you look.
 
-*equivalent* means within a declared margin, whichever way a small difference points; it needs two
-one-sided t-tests (Schuirmann 1987) and no diverged run.
+*equivalent* means within a declared margin, in whichever direction a small difference points; it
+needs two one-sided t-tests (Schuirmann 1987) and no diverged run.
 """
 
 from __future__ import annotations
@@ -67,25 +67,25 @@ class Comparison:
 
     Attributes:
         variant, against: Their names.
-        n, n_against: How many runs of each, diverged ones among them; of a paired comparison, those
+        n, n_against: How many runs of each, diverged ones included; in a paired comparison, runs
             whose seed both have.
         diverged, diverged_against: How many of these ended without a finite score.
-        left_out: Runs of either whose seed the other has not got, in a paired comparison.
-        paired: Whether it goes seed by seed.
+        left_out: Runs of either whose seed the other lacks, in a paired comparison.
+        paired: Whether runs are compared seed by seed.
         difference: Mean of `variant` less mean of `against`, over the runs that did not diverge.
         improvement: The probability that a run of `variant` beats one of `against`, ties counted
-            half, diverged runs last. NaN where neither direction is better.
-        permutation: The exact test: of the means, or of the ranks where a run diverged. None where
+            half, diverged runs last. NaN if neither direction is better.
+        permutation: The exact test: of the means, or of the ranks if a run diverged. None if
             there is nothing to permute.
-        basis: What `p` comes from: `means` (a t-test, and with unequal numbers of runs the
+        basis: Where `p` comes from: `means` (a t-test, and with unequal numbers of runs the
             permutation test as well), `permutation`, or `none`.
         p, p_adjusted: Of no difference; alone, and by Holm over the family. NaN if `basis` is none.
         margin: The declared margin of equivalence.
-        p_equivalent, p_equivalent_adjusted: Of a difference beyond the margin; NaN where there is
-            none, or where no such test is possible.
+        p_equivalent, p_equivalent_adjusted: Of a difference beyond the margin; NaN if there is no
+            margin, or no such test is possible.
         family: How many comparisons Holm's correction is for.
-        verdict: None where neither direction is better.
-        why: What the verdict rests on, or what it lacks, in words.
+        verdict: None if neither direction is better.
+        why: The basis of the verdict, or what it lacks, in words.
     """
 
     variant: str
@@ -125,14 +125,14 @@ def compare(scores: Mapping[str, Scores], better: Better, baseline: str | None =
     """Compare variants under one score: each with the baseline, or all pairs.
 
     Args:
-        scores: For each variant, the final score of each seed; NaN where the run diverged. Runs
-            that failed or are not finished are left out by the caller, who says how many.
-        better: Which way is better; None where neither is, and then there is no verdict.
-        baseline: The variant that the others are compared with; None: every one with every other.
-        paired: Whether runs of one seed belong together.
-        margin: How large a difference is of no matter. A percentage is of the mean of the variant
-            that is compared with, whose own uncertainty counts (the test of a ratio of means, Hauck
-            and Anderson 1992).
+        scores: For each variant, the final score of each seed; NaN if the run diverged. The caller
+            leaves out runs that failed or are not finished, and reports how many.
+        better: Which direction is better; None if neither is, and then there is no verdict.
+        baseline: The variant that the others are compared with; None to compare all pairs.
+        paired: Whether runs with the same seed are compared as pairs.
+        margin: The margin below which a difference is negligible. A percentage is of the mean of
+            `against`, whose uncertainty counts (the test of a ratio of means, Hauck and Anderson
+            1992).
 
     Raises:
         UserError: There is no such baseline.
@@ -140,19 +140,23 @@ def compare(scores: Mapping[str, Scores], better: Better, baseline: str | None =
     names = list(scores)
     if baseline is not None and baseline not in scores:
         raise UserError(f"there is no variant {baseline!r}; {nearest(baseline, names)}")
-    pairs = ([(b, a) for a, b in itertools.combinations(names, 2)] if baseline is None else
-             [(name, baseline) for name in names if name != baseline])
-    found = [_pair(a, b, scores, better, paired, margin) for a, b in pairs]
-    adjusted = holm([one.p for one in found])
-    equivalent = holm([one.p_equivalent for one in found])
-    family = sum(not math.isnan(one.p) for one in found)
-    found = [replace(one, p_adjusted=p, p_equivalent_adjusted=q, family=family)
-             for one, p, q in zip(found, adjusted, equivalent, strict=True)]
-    return [_judge(one, better) for one in found]
+    if baseline is None:
+        pairs = [(b, a) for a, b in itertools.combinations(names, 2)]
+    else:
+        pairs = [(name, baseline) for name in names if name != baseline]
+    unadjusted = [_compare_pair(a, b, scores, better, paired, margin) for a, b in pairs]
+    adjusted = holm([pair.p for pair in unadjusted])
+    equivalent = holm([pair.p_equivalent for pair in unadjusted])
+    family = sum(not math.isnan(pair.p) for pair in unadjusted)
+    comparisons = []
+    for pair, p, q in zip(unadjusted, adjusted, equivalent, strict=True):
+        pair = replace(pair, p_adjusted=p, p_equivalent_adjusted=q, family=family)
+        comparisons.append(_with_verdict(pair, better))
+    return comparisons
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values adjusted by Holm's method (1979); NaN stays NaN, and counts for none."""
+    """Return p-values adjusted by Holm's method (1979); NaN stays NaN, and is not counted."""
     values = np.array(p, dtype=np.float64)
     tested = np.flatnonzero(~np.isnan(values))
     order = tested[np.argsort(values[tested], kind="stable")]
@@ -161,9 +165,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(value) for value in values]
 
 
-def _pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, paired: bool,
-          margin: Amount | None) -> Comparison:
-    """Return the pair's numbers, without what depends on the family."""
+def _compare_pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, paired: bool,
+                  margin: Amount | None) -> Comparison:
+    """Return the numbers of a pair that do not depend on the family."""
     left, right = scores[a], scores[b]
     left_out = 0
     if paired:
@@ -172,15 +176,16 @@ def _pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, paired: 
         left, right = ({seed: side[seed] for seed in both} for side in (left, right))
     x, y = survivors(left), survivors(right)
     lost = len(left) - len(x), len(right) - len(y)
-    if paired and any(lost):  # the pairs of which neither diverged
-        whole = [s for s in left if math.isfinite(left[s]) and math.isfinite(right[s])]
-        x, y = (survivors({seed: side[seed] for seed in whole}) for side in (left, right))
+    if paired and any(lost):  # keep the pairs without a diverged run
+        finite = [s for s in left if math.isfinite(left[s]) and math.isfinite(right[s])]
+        x, y = (survivors({seed: side[seed] for seed in finite}) for side in (left, right))
     gap, p = difference(x, y, paired)
     if any(lost):
         over = f"{len(x)} pairs" if paired else f"{len(x)} runs against {len(y)}"
         gap = replace(gap, survivors=over)
-    ranked = ((worst_last(left, better), worst_last(right, better)) if better else
-              (x, y))  # where neither direction is better, diverged runs have no place
+    ranked = x, y  # if neither direction is better, diverged runs have no rank
+    if better:
+        ranked = worst_last(left, better), worst_last(right, better)
     permutation = None if better is None and any(lost) else _permutation(*ranked, paired)
     basis: Literal["means", "permutation", "none"] = "means"
     if min(len(left), len(right)) < 2 or permutation is None:
@@ -199,7 +204,7 @@ def _pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, paired: 
 
 
 def _permutation(a: Values, b: Values, paired: bool) -> Permutation | None:
-    """Return the exact test of the means; of ranks where a value is infinite."""
+    """Return the exact test of the means; of ranks if a value is infinite."""
     if not (len(a) and len(b)):
         return None
     finite = bool(np.isfinite(a).all() and np.isfinite(b).all())
@@ -209,24 +214,23 @@ def _permutation(a: Values, b: Values, paired: bool) -> Permutation | None:
         return of_splits(a, b)
     if finite:
         return of_signs(a - b)
-    # Signed ranks: one that diverged alone lost by more than any; two that did, by nothing.
+    # Signed ranks: if one of a pair diverged, its gap is the largest; if both did, it is 0.
     same = a == b
     gaps = np.subtract(a, b, where=~same, out=np.zeros(len(a)))
     return of_signs(np.sign(gaps) * stats.rankdata(np.abs(gaps)))
 
 
 def _beyond_margin(a: Values, b: Values, paired: bool, margin: Amount, smallest: float) -> float:
-    """Return p of a difference beyond the margin, the larger of two one-sided ones.
+    """Return p of a difference beyond the margin: the larger of two one-sided p.
 
     Args:
-        smallest: The smallest one-sided p that counting splits can reach, for scores without any
-            spread.
+        smallest: The smallest one-sided p of the permutation test, for scores without spread.
     """
     low, high = b - margin.value, b + margin.value
     if margin.relative:
         mean = mean_of(b)
         if not mean.low * mean.high > 0 and not (math.isnan(mean.low) and mean.value):
-            return math.nan  # a percentage of a mean that may be 0 is no margin
+            return math.nan  # the mean may be 0, so a percentage of it is not a margin
         low, high = b * (1 - margin.value), b * (1 + margin.value)
         if mean.value < 0:
             low, high = high, low
@@ -242,53 +246,59 @@ def _not_above(a: Values, b: Values, paired: bool, smallest: float) -> float:
     return float(special.stdtr(freedom, -gap / error))
 
 
-def _judge(one: Comparison, better: Better) -> Comparison:
-    """Return the comparison with its verdict, and the words for it."""
+def _with_verdict(pair: Comparison, better: Better) -> Comparison:
+    """Return the comparison with its verdict, and the reason in words."""
     if better is None:
-        return replace(one, why=_rests_on(one) if one.basis != "none" else _lacks(one))
-    if one.p_equivalent_adjusted <= ALPHA:
-        return replace(one, verdict="equivalent", why=_rests_on(one, one.p_equivalent_adjusted))
-    if not one.p_adjusted <= ALPHA:
-        return replace(one, verdict="inconclusive", why=_lacks(one))
-    ahead = ((one.difference.value < 0) == (better == "lower") if not one.diverged +
-             one.diverged_against else one.improvement.value > 0.5)
-    return replace(one, verdict="better" if ahead else "worse", why=_rests_on(one))
+        return replace(pair, why=_lacks(pair) if pair.basis == "none" else _rests_on(pair))
+    if pair.p_equivalent_adjusted <= ALPHA:
+        return replace(pair, verdict="equivalent", why=_rests_on(pair, pair.p_equivalent_adjusted))
+    if not pair.p_adjusted <= ALPHA:
+        return replace(pair, verdict="inconclusive", why=_lacks(pair))
+    if pair.diverged or pair.diverged_against:
+        ahead = pair.improvement.value > 0.5
+    else:
+        ahead = (pair.difference.value < 0) == (better == "lower")
+    return replace(pair, verdict="better" if ahead else "worse", why=_rests_on(pair))
 
 
-def _rests_on(one: Comparison, p: float | None = None) -> str:
-    p = one.p_adjusted if p is None else p
-    words = [_in_words("difference", one.difference, signed=True)]
-    if one.diverged or one.diverged_against:
-        words = [_in_words("probability of improvement", one.improvement),
-                 f"{one.diverged} of {one.n} and {one.diverged_against} of {one.n_against} runs "
-                 f"diverged and rank last"]
-    among = f" among {one.family} comparisons" if one.family > 1 else ""
+def _rests_on(pair: Comparison, p: float | None = None) -> str:
+    p = pair.p_adjusted if p is None else p
+    words = [_estimate_words("difference", pair.difference, signed=True)]
+    if pair.diverged or pair.diverged_against:
+        words = [_estimate_words("probability of improvement", pair.improvement),
+                 f"{pair.diverged} of {pair.n} and {pair.diverged_against} of {pair.n_against} "
+                 f"runs diverged and rank last"]
+    among = f" among {pair.family} comparisons" if pair.family > 1 else ""
     return ", ".join([*words, f"p = {p:.2g}{among}"])
 
 
-def _lacks(one: Comparison) -> str:
-    """Say why there is no verdict."""
-    if one.basis == "none":
-        if min(one.n, one.n_against) < 2:
-            few = "pairs of runs" if one.paired else "runs"
-            return f"fewer than two {few}: nothing to judge the scatter of seeds by"
-        return "runs diverged, and where no direction is better they have no place"
-    words = _rests_on(one)
-    if one.p <= ALPHA:
-        words += f" ({one.p:.2g} alone)"
-    by_splits = one.basis == "permutation" or (not one.paired and one.n != one.n_against)
-    if by_splits and one.permutation and one.permutation.smallest > ALPHA:
-        words += f", and so few runs can reach no p below {one.permutation.smallest:.2g}"
-    if one.margin is not None:
-        words += (f"; within {one.margin}: p = {one.p_equivalent_adjusted:.2g}"
-                  if not math.isnan(one.p_equivalent_adjusted) else
-                  f"; nothing can be said of {one.margin}: " +
-                  ("a run diverged" if one.diverged or one.diverged_against else
-                   f"the mean of {one.against} may be 0"))
+def _lacks(pair: Comparison) -> str:
+    """Return why there is no verdict."""
+    if pair.basis == "none":
+        if min(pair.n, pair.n_against) < 2:
+            few = "pairs of runs" if pair.paired else "runs"
+            return f"fewer than two {few}: the scatter of seeds is unknown"
+        return "runs diverged, and without a better direction they have no rank"
+    words = _rests_on(pair)
+    if pair.p <= ALPHA:
+        words += f" ({pair.p:.2g} alone)"
+    by_splits = pair.basis == "permutation" or (not pair.paired and pair.n != pair.n_against)
+    if by_splits and pair.permutation and pair.permutation.smallest > ALPHA:
+        words += f", and so few runs reach no p below {pair.permutation.smallest:.2g}"
+    if pair.margin is not None:
+        words += f"; {_margin_words(pair)}"
     return words
 
 
-def _in_words(name: str, estimate: Estimate, signed: bool = False) -> str:
+def _margin_words(pair: Comparison) -> str:
+    if not math.isnan(pair.p_equivalent_adjusted):
+        return f"within {pair.margin}: p = {pair.p_equivalent_adjusted:.2g}"
+    if pair.diverged or pair.diverged_against:
+        return f"no test of {pair.margin}: a run diverged"
+    return f"no test of {pair.margin}: the mean of {pair.against} may be 0"
+
+
+def _estimate_words(name: str, estimate: Estimate, signed: bool = False) -> str:
     sign = "+" if signed else ""
     words = f"{name} {estimate.value:{sign}.4g}"
     return words if math.isnan(estimate.low) else (

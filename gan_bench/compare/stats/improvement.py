@@ -14,15 +14,15 @@ def improvement(a: Values, b: Values, better: Better) -> Estimate:
     """Return the probability that a run of A beats one of B, ties counted half.
 
     The interval is Newcombe's method 5 (2006, "Confidence intervals for an effect size measure
-    based on the Mann–Whitney statistic. Part 2", Statistics in Medicine 25:559–573), which is of
-    use at 0 and 1 too, with the t quantile of n + m − 2 degrees in the place of the normal one: so
-    it covers the true probability in 94 to 100% of cases at 3 to 10 runs each (with the normal one,
-    in 84 to 97%); in 91% at worst, where one variant scatters 4 times as much as the other and
-    nearly always wins. It supposes independent runs; those that share something are closer.
+    based on the Mann–Whitney statistic. Part 2", Statistics in Medicine 25:559–573), which also
+    works at 0 and 1, with the t quantile of n + m − 2 degrees of freedom instead of the normal one.
+    So it covers the true probability in 94 to 100% of cases at 3 to 10 runs each (with the normal
+    quantile, in 84 to 97%). The worst case is 91%: one variant scatters 4 times as much as the
+    other and nearly always wins. It assumes independent runs; runs that share something are closer.
 
     Args:
         a, b: Scores; infinitely bad for diverged runs.
-        better: Which way is better.
+        better: Which direction is better.
     """
     if better is None:
         return Estimate(math.nan, missing=Reason.NO_DIRECTION)
@@ -44,7 +44,7 @@ def newcombe(value: float, n: int, m: int, quantile: float) -> tuple[float, floa
         variance = x * (1 - x) / (n * m) * (1 + half * (1 - x) / (2 - x) + half * x / (1 + x))
         return float((value - x) ** 2 - quantile**2 * variance)
 
-    tiny = 1e-9  # at 0 and 1 the variance is 0, which is a root of its own
+    tiny = 1e-9  # at 0 and 1 the variance is 0, which is another root
     low = optimize.brentq(beyond, 0, min(value, 1 - tiny)) if value > 0 else 0.0
     high = optimize.brentq(beyond, max(value, tiny), 1) if value < 1 else 1.0
     return float(low), float(high)

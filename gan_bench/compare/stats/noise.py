@@ -1,4 +1,4 @@
-"""How much of the scatter is the seed's, and how much comes of measuring on other latents."""
+"""How much scatter comes from the training seed, and how much from the sampled latents."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ class Noise:
     """Two sources of scatter, as standard deviations in the units of the score.
 
     Attributes:
-        seed: Between trained generators, the sampling noise taken out; NaN with fewer than 2 runs.
-        sampling: Between sets of latents of the same generator; NaN where no run has 2.
+        seed: Between trained generators, without the sampling noise; NaN with fewer than 2 runs.
+        sampling: Between sets of latents of the same generator; NaN if no run has 2 sets.
         runs: How many runs have finite scores.
-        note: What there is to know of the numbers; never empty where one of them is NaN or was
-            set to 0.
+        note: Remarks on the numbers; never empty if one of them is NaN or was set to 0.
     """
 
     seed: float
@@ -29,19 +28,23 @@ class Noise:
     note: str = ""
 
 
-def noise(scores: Mapping[int, Sequence[float]]) -> Noise:
-    """Tell seed noise from sampling noise by the one-way random-effects decomposition.
+def measure_noise(scores: Mapping[int, Sequence[float]]) -> Noise:
+    """Separate seed noise from sampling noise by the one-way random-effects decomposition.
 
     Each score is a mean, plus what the training seed adds, plus what the latents add. The mean
     squares within and between runs have known expectations (Searle, Casella and McCulloch 1992,
-    "Variance components", section 3.6, for unequal numbers of sets too); solved for the two.
+    "Variance components", section 3.6, for unequal numbers of sets too). The two equations are
+    solved for the two variances.
 
     Args:
         scores: For each seed, the score of the same generator on several sets of latents. Runs may
-            have unequal numbers of them; those without a finite score are left out, and noted.
+            have unequal numbers of sets. Runs without a finite score are left out, and noted.
     """
-    groups = [x[np.isfinite(x)] for x in (np.asarray(v, dtype=np.float64) for v in scores.values())]
-    groups = [x for x in groups if len(x)]
+    groups = []
+    for run_scores in scores.values():
+        x = np.asarray(run_scores, dtype=np.float64)
+        if np.isfinite(x).any():
+            groups.append(x[np.isfinite(x)])
     notes = []
     if len(groups) < len(scores):
         notes.append(f"without {len(scores) - len(groups)} runs that have no finite score")
@@ -49,10 +52,10 @@ def noise(scores: Mapping[int, Sequence[float]]) -> Noise:
     total, runs = int(sizes.sum()), len(groups)
     within = math.nan
     if total > runs:
-        within = float(sum((len(x) - 1) * spread(x) ** 2 for x in groups if len(x) > 1)
-                       / (total - runs))
+        squares = sum((len(x) - 1) * spread(x) ** 2 for x in groups if len(x) > 1)
+        within = float(squares / (total - runs))
     else:
-        notes.append("one set of latents a run: no sampling noise to tell apart")
+        notes.append("one set of latents a run: sampling noise cannot be separated")
     between = math.nan
     if runs < 2:
         notes.append("fewer than two runs: no seed noise")
@@ -64,5 +67,5 @@ def noise(scores: Mapping[int, Sequence[float]]) -> Noise:
         between = (square - within) / typical
         if between < 0:
             notes.append("runs differ by no more than their samples do: seed noise set to 0")
-    return Noise(math.sqrt(max(0.0, between)) if between == between else math.nan,
-                 math.sqrt(within), runs, "; ".join(notes))
+    seed = math.nan if math.isnan(between) else math.sqrt(max(0.0, between))
+    return Noise(seed, math.sqrt(within), runs, "; ".join(notes))

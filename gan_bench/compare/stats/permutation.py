@@ -1,13 +1,13 @@
-"""Exact permutation tests, which suppose nothing about how scores scatter.
+"""Exact permutation tests, which assume nothing about how scores scatter.
 
-If two variants are the same, any split of their runs into two groups was as likely as the one that
-came. The p-value is the share of splits whose difference is at least as large; with few runs there
-are few splits, and p cannot become small, however far apart the scores lie.
+If two variants are the same, every split of their runs into two groups is as likely as the observed
+one. The p-value is the share of splits whose difference is at least as large. With few runs there
+are few splits, and p cannot be small, however far apart the scores lie.
 
 SciPy's permutation_test enumerates all splits, 184,756 for 10 runs against 10, and a report makes
-thousands of such tests. The splits need not be enumerated, only counted: those of each half of the
-runs are (2 × 1,024), and a sorted search says how many of their combinations reach the difference
-(Horowitz and Sahni 1974, "Computing partitions"). The tests hold it to SciPy's.
+thousands of such tests. Here the splits are counted instead: the subsets of each half of the runs
+are enumerated (2 × 1,024), and a sorted search counts the combinations that reach the difference
+(Horowitz and Sahni 1974, "Computing partitions"). The tests compare the result with SciPy's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gan_bench.compare.stats.summary import Values
 
 EXACT_UP_TO = 32  # runs: 65,536 subsets in either half
 DRAWS = 9_999
-TIE = 1e-12  # relative: sums this near are one number, added up in another order
+TIE = 1e-12  # relative: sums this close are one number, added in another order
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Permutation:
     """The p-value of a permutation test.
 
     Attributes:
-        p: Two-sided: twice the smaller of the two sides, at most 1, as SciPy has it.
-        smallest: The smallest that it could have been with so many runs.
-        exact: Whether all splits were counted; else 9,999 were drawn, from a fixed seed.
+        p: Two-sided: twice the smaller of the two sides, at most 1, as in SciPy.
+        smallest: The smallest p that so many runs can reach.
+        exact: Whether all splits were counted; if not, 9,999 were drawn from a fixed seed.
     """
 
     p: float
@@ -49,7 +49,7 @@ def of_splits(a: Values, b: Values) -> Permutation:
     n, pooled = len(a), np.concatenate([a, b])
     smallest = min(1.0, 2 / math.comb(len(pooled), n))
     if len(pooled) > EXACT_UP_TO:
-        return _drawn((a, b), "independent")
+        return _sampled((a, b), "independent")
     pooled = pooled - pooled.mean()
     cut = len(pooled) // 2
     (left, left_sizes), (right, right_sizes) = _subsets(pooled[:cut]), _subsets(pooled[cut:])
@@ -69,7 +69,7 @@ def of_signs(differences: Values) -> Permutation:
     """
     n = len(differences)
     if n > EXACT_UP_TO:
-        return _drawn((differences,), "samples")
+        return _sampled((differences,), "samples")
     sizes = np.abs(differences)
     left, right = _subsets(sizes[:n // 2])[0], _subsets(sizes[n // 2:])[0]
     observed, tie = sizes[differences > 0].sum(), TIE * sizes.sum()
@@ -87,17 +87,17 @@ def _subsets(values: Values) -> tuple[Values, Values]:
 
 
 def _count(left: Values, right: Values, observed: float, tie: float) -> tuple[int, int]:
-    """Return how many sums of one from each are at least, and how many at most, `observed`."""
+    """Return how many sums left + right are at least `observed`, and how many at most."""
     right = np.sort(right)
     above = len(right) - np.searchsorted(right, observed - tie - left, side="left")
     return int(above.sum()), int(np.searchsorted(right, observed + tie - left, "right").sum())
 
 
-def _drawn(samples: tuple[Values, ...], kind: str) -> Permutation:
+def _sampled(samples: tuple[Values, ...], kind: str) -> Permutation:
     def statistic(a: Values, b: Values | None = None, axis: int = -1) -> Values:
-        mean: Values = a.mean(axis=axis) - (0 if b is None else b.mean(axis=axis))
-        return mean
+        mean: Values = a.mean(axis=axis)
+        return mean if b is None else mean - b.mean(axis=axis)
 
-    found = stats.permutation_test(samples, statistic, permutation_type=kind, vectorized=True,
-                                   n_resamples=DRAWS, rng=np.random.default_rng(0), batch=1_000)
-    return Permutation(float(found.pvalue), 2 / (DRAWS + 1), exact=False)
+    result = stats.permutation_test(samples, statistic, permutation_type=kind, vectorized=True,
+                                    n_resamples=DRAWS, rng=np.random.default_rng(0), batch=1_000)
+    return Permutation(float(result.pvalue), 2 / (DRAWS + 1), exact=False)

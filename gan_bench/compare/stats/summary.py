@@ -1,8 +1,8 @@
-"""What the scores of one variant say: centre, spread, interval, and how many runs diverged.
+"""The scores of one variant: centre, spread, interval, and how many runs diverged.
 
-The unit is the training seed, for retraining moves a score about three times as much as drawing new
-samples from a trained generator. A run that diverged is a result: it has no score, so it takes no
-part in a mean, but whatever goes by order (median, interquartile mean, worst, the probability of
+The unit is the training seed: retraining moves a score about three times as much as new samples
+from a trained generator do. A run that diverged is a result. It has no score, so it takes no part
+in a mean; but all that goes by order (median, interquartile mean, worst, the probability of
 improvement) ranks it last, and every record counts it.
 """
 
@@ -21,9 +21,9 @@ from scipy import special, stats
 from gan_bench.registry import Better
 
 LEVEL = 0.95
-Scores = Mapping[int, float]  # seed → final score; NaN or infinite where the run ended without one
+Scores = Mapping[int, float]  # seed → final score; NaN or infinite if the run ended without a score
 Values = NDArray[np.float64]
-ANYTHING = (-math.inf, math.inf)
+UNBOUNDED = (-math.inf, math.inf)
 
 
 class Reason(StrEnum):
@@ -39,8 +39,8 @@ class Reason(StrEnum):
     NO_SPREAD = "no spread: no interval"
     NO_DIRECTION = "no direction is better"
     MEASURED_ONCE = "no run was measured twice during training"
-    NEVER_REACHED = "none of {} runs got there"
-    FEWER_THAN_HALF = "{} of {} runs got there: no half"
+    NEVER_REACHED = "0 of {} runs reached it"
+    FEWER_THAN_HALF = "{} of {} runs reached it: fewer than half"
     NO_UPPER_LIMIT = "no upper limit"
     REFUSED = "{}"
 
@@ -50,13 +50,13 @@ class Estimate:
     """A number with its 95% interval.
 
     Attributes:
-        value: NaN where there is none.
-        low, high: The ends of the interval; NaN where none can be given.
-        missing: Why there is no number, no interval or no upper end. Never None where one of the
+        value: NaN if there is no number.
+        low, high: The ends of the interval; NaN if there is no interval.
+        missing: Why there is no number, no interval or no upper end. Never None if one of the
             three is NaN.
-        details: What the words of `missing` are filled in with.
-        exceeded: The bounds of the score, where the interval reaches beyond them.
-        survivors: Which runs it is over ("3 of 5 runs"), where some diverged.
+        details: Fill the words of `missing`.
+        exceeded: The bounds of the score, if the interval reaches beyond them; else None.
+        survivors: Which runs it is over ("3 of 5 runs"), if some diverged.
     """
 
     value: float
@@ -69,27 +69,27 @@ class Estimate:
 
     @property
     def out_of_bounds(self) -> bool:
-        """Whether the interval reaches beyond what the score can be."""
+        """Whether the interval reaches beyond the bounds of the score."""
         return self.exceeded is not None
 
     @property
     def why_missing(self) -> str:
-        """The words of `missing`, for readers; empty if nothing is missing."""
+        """The words of `missing`, for readers; empty if `missing` is None."""
         return self.missing.format(*self.details) if self.missing else ""
 
     @property
     def remarks(self) -> list[str]:
-        """What there is to know of it, for readers, but for which runs it is over."""
+        """Remarks for readers, without the runs that it is over."""
         words = [self.why_missing] if self.missing else []
         if self.exceeded:
             low, high = self.exceeded
-            words.append(f"the interval reaches beyond what the score can be ({low:g} to "
-                         f"{high:g}): so near a bound a t-interval is rough")
+            words.append(f"the interval reaches beyond the bounds of the score ({low:g} to "
+                         f"{high:g}): near a bound a t-interval is rough")
         return words
 
     @property
     def note(self) -> str:
-        """All that there is to know of it, for readers; code asks the other attributes."""
+        """All remarks, for readers; code reads the other attributes."""
         over = [f"over the {self.survivors} that did not diverge"] if self.survivors else []
         return "; ".join([*over, *self.remarks])
 
@@ -99,16 +99,16 @@ class Summary:
     """The final scores of one variant.
 
     Attributes:
-        n: Number of runs, those that diverged among them.
+        n: Number of runs, diverged ones included.
         diverged: How many of them ended without a finite score.
-        mean: Over the runs that did not diverge; its note says so where some did.
+        mean: Over the runs that did not diverge; its note says so if some did.
         sd: Standard deviation over the same runs, with n − 1; NaN with fewer than 2 of them.
         median, iqm: Median and interquartile mean (scipy.stats.trim_mean, a quarter off each end,
-            rounded down) over all runs, diverged ones ranked last: infinite where one of those is
-            among what is averaged. Over the others alone where neither direction is better.
-        best, worst: Of all runs; infinite where it is a diverged one, and NaN where neither
-            direction is better.
-        note: What there is to know of the numbers without an interval; empty if nothing.
+            rounded down) over all runs, diverged ones ranked last. Infinite if a diverged run is
+            averaged. If neither direction is better, over the runs that did not diverge.
+        best, worst: Of all runs; infinite for a diverged run, and NaN if neither direction is
+            better.
+        note: Remarks on the numbers without an interval; may be empty.
     """
 
     n: int
@@ -123,17 +123,18 @@ class Summary:
 
     @property
     def share_diverged(self) -> float:
-        """The share of the runs that diverged, 0..1; NaN where there are no runs."""
+        """The share of the runs that diverged, 0..1; NaN if there are no runs."""
         return self.diverged / self.n if self.n else math.nan
 
 
-def describe(scores: Scores, better: Better, bounds: tuple[float, float] = ANYTHING) -> Summary:
-    """Return what the scores of one variant say.
+def summarise_scores(scores: Scores, better: Better,
+                     bounds: tuple[float, float] = UNBOUNDED) -> Summary:
+    """Return a summary of the scores of one variant.
 
     Args:
         scores: The final score of each seed.
-        better: Which way is better; None where neither is.
-        bounds: The least and the greatest score that there can be.
+        better: Which direction is better; None if neither is.
+        bounds: The least and the greatest possible score.
     """
     finite = survivors(scores)
     n, diverged = len(scores), len(scores) - len(finite)
@@ -143,29 +144,32 @@ def describe(scores: Scores, better: Better, bounds: tuple[float, float] = ANYTH
         note = "no run has a finite score" if n else "no runs"
         return Summary(n, diverged, mean, math.nan, math.nan, math.nan, math.nan, math.nan, note)
     notes = []
-    if len(finite) < 2:
-        notes.append("one score has no standard deviation" if len(finite) else
-                     "no run has a finite score")
+    if not len(finite):
+        notes.append("no run has a finite score")
+    elif len(finite) == 1:
+        notes.append("one score has no standard deviation")
     if better is None:
-        notes.append("no direction is better: neither best nor worst" +
-                     (", and no place for diverged runs" if diverged else ""))
-    ends = (float(ranked.min()), float(ranked.max()))
-    best, worst = (math.nan, math.nan) if better is None else (
-        ends if better == "lower" else ends[::-1])
+        unranked = ", and diverged runs have no rank" if diverged else ""
+        notes.append(f"no direction is better: neither best nor worst{unranked}")
+        best, worst = math.nan, math.nan
+    else:
+        best, worst = float(ranked.min()), float(ranked.max())
+        if better == "higher":
+            best, worst = worst, best
     return Summary(n, diverged, mean, spread(finite), float(np.median(ranked)),
                    float(stats.trim_mean(ranked, 0.25)), best, worst, "; ".join(notes))
 
 
-def mean_of(values: Any, bounds: tuple[float, float] = ANYTHING, diverged: int = 0) -> Estimate:
+def mean_of(values: Any, bounds: tuple[float, float] = UNBOUNDED, diverged: int = 0) -> Estimate:
     """Return the mean of finite values with its t-interval.
 
-    An interval that reaches beyond what the score can be (above an accuracy of 1) is neither cut
-    off nor moved: it is what the method gives, and its note says that the method is out of its
-    depth there, for scores at their bound do not scatter evenly to both sides.
+    An interval that reaches beyond the bounds of the score (above an accuracy of 1) is neither cut
+    nor moved. Its note says that the method is rough there: scores near a bound do not scatter
+    evenly to both sides.
 
     Args:
         values: (n,) finite.
-        bounds: The least and the greatest score that there can be.
+        bounds: The least and the greatest possible score.
         diverged: How many further runs have no score, for the note.
     """
     x = np.asarray(values, dtype=np.float64)
@@ -192,12 +196,12 @@ def t_quantile(freedom: float) -> float:
 def standard_error(a: Values, b: Values, paired: bool) -> tuple[float, float]:
     """Return the standard error of mean(a) − mean(b), and its degrees of freedom.
 
-    Welch's (1947), or that of the paired differences. SciPy's ttest_ind and ttest_rel are the same,
-    and cost more than all else that a comparison computes; the tests hold it to them.
+    It is Welch's (1947), or that of the paired differences. SciPy's ttest_ind and ttest_rel compute
+    the same, but cost more than the whole comparison without them; the tests compare the results.
 
     Args:
         a, b: At least 2 values each, with some spread (`no_spread`).
-        paired: Whether they belong together two by two.
+        paired: Whether the values are pairs.
     """
     if paired:
         return float((a - b).std(ddof=1)) / math.sqrt(len(a)), len(a) - 1
@@ -208,12 +212,12 @@ def standard_error(a: Values, b: Values, paired: bool) -> tuple[float, float]:
 def difference(a: Any, b: Any, paired: bool = False) -> tuple[Estimate, float]:
     """Return mean(a) − mean(b) with its t-interval, and the p-value of no difference.
 
-    The interval is Welch's (unequal variances), or that of the paired differences. Without one, p
-    is NaN, and the estimate's note says why.
+    The interval is Welch's (unequal variances), or that of the paired differences. Without an
+    interval p is NaN, and the estimate's note says why.
 
     Args:
-        a, b: Finite values; of the same length, partner beside partner, if `paired`.
-        paired: Whether they belong together two by two.
+        a, b: Finite values; if `paired`, of the same length and in the same order.
+        paired: Whether the values are pairs.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if not (len(a) and len(b)):
@@ -231,18 +235,18 @@ def difference(a: Any, b: Any, paired: bool = False) -> tuple[Estimate, float]:
 
 
 def no_spread(a: Values, b: Values, paired: bool) -> bool:
-    """Whether the scores leave a t-test nothing to judge a difference by."""
+    """Whether the scores have too little spread for a t-test."""
     if paired:
         scale = max(float(np.abs(a).max()), float(np.abs(b).max()))
         return bool(np.ptp(a - b) <= ROUNDING * scale)
     return spread(a) == 0 and spread(b) == 0
 
 
-ROUNDING = 1e-12  # relative: values this near are the same number, computed in another order
+ROUNDING = 1e-12  # relative: values this close are one number, computed in another order
 
 
 def spread(values: Values) -> float:
-    """The standard deviation with n − 1; 0 where the values differ by rounding; NaN for one."""
+    """Return the standard deviation with n − 1; 0 if values differ by rounding; NaN for one."""
     if len(values) < 2:
         return math.nan
     same = np.ptp(values) <= ROUNDING * np.abs(values).max()
@@ -250,21 +254,21 @@ def spread(values: Values) -> float:
 
 
 def survivors(scores: Scores) -> Values:
-    """The finite scores, in the order of the seeds."""
+    """Return the finite scores, in the order of the seeds."""
     values = _by_seed(scores)
     return values[np.isfinite(values)]
 
 
 def worst_last(scores: Scores, better: Better) -> Values:
-    """All scores, in the order of the seeds, with the worst there can be for diverged runs."""
+    """Return all scores, in the order of the seeds; infinitely bad for diverged runs."""
     values = _by_seed(scores)
     worst = math.inf if better == "lower" else -math.inf
     return np.where(np.isfinite(values), values, worst)
 
 
 def _by_seed(scores: Scores) -> Values:
-    """The scores in the order of the seeds, to 12 digits.
+    """Return the scores in the order of the seeds, to 12 digits.
 
-    Scores that agree so far are one number, computed in another order, and neither beats the other.
+    Scores that agree to 12 digits are one number, computed in another order: neither is better.
     """
     return np.array([float(f"{scores[seed]:.12g}") for seed in sorted(scores)], dtype=np.float64)

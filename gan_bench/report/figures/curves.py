@@ -1,4 +1,4 @@
-"""Figures over the training steps: scores, losses, and what D makes of real and fake images."""
+"""Figures over the training steps: scores, losses, and D's output for real and fake images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gan_bench.compare.stats.summary import ANYTHING, Values, mean_of
+from gan_bench.compare.stats.summary import UNBOUNDED, Values, mean_of
 from gan_bench.evaluation.scores import ranges
 from gan_bench.journal.names import DURING
 from gan_bench.journal.schema import Status
@@ -23,16 +23,16 @@ from gan_bench.report.figures.style import (
     CROSS,
     DOTTED,
     INK,
+    MAX_IN_PANEL,
     SMALL,
-    TOGETHER,
     WIDTH,
     Style,
     add_legend,
     add_notes,
     count,
     cross,
-    fit,
-    in_words,
+    fit_axis,
+    message_figure,
     new_figure,
     panels_of,
     settings,
@@ -46,29 +46,29 @@ if TYPE_CHECKING:
 
     from gan_bench.compare.results import Results
 
-POINTS = 500  # that a line is drawn with; fewer in a panel, which has no more pixels
-IN_PANEL = 160
-GREY = "#808080"  # shows on white and on black
-RASTERISED = 20  # seeds of a variant, beyond which thin lines are pixels and no paths
-RASTERISED_IN_ALL = 100
+POINTS = 500  # of a line
+PANEL_POINTS = 160  # of a line in a small panel
+GREY = "#808080"  # visible on white and on black
+MAX_PATHS = 20  # seeds of a variant; with more, thin lines are drawn as pixels
+MAX_ALL_PATHS = 100  # the same for all variants together
 STEPS = "training step"
 DASHED = (0, (4, 1.5))
-ROUND = (1, 2, 2.5, 5, 10)  # what ticks may be multiples of
+ROUND = (1, 2, 2.5, 5, 10)  # ticks are multiples of these
 LOSSES = {"train/d_loss": "D's loss", "train/g_loss": "G's loss"}
 OUTPUTS = {"train/d_real": "D(x), real", "train/d_fake": "D(G(z)), fake"}
 
 
 @dataclass(frozen=True)
-class Curves:
+class VariantCurves:
     """One metric of one variant's runs over the steps.
 
     Attributes:
         runs: How many runs the variant has, and how many of them `diverged`.
-        lines: For each run that has any, its steps and finite values.
-        ends: Where the lines of diverged runs end: (step, value).
-        mean: (steps, mean, low, high) where all runs that have the metric and did not diverge
-            have a value; low and high are NaN where there is no interval.
-        notes: What there is to know of them.
+        lines: For each run with values, its steps and finite values.
+        ends: The ends of the lines of diverged runs: (step, value).
+        mean: (steps, mean, low, high) at the steps where all runs that have the metric and did not
+            diverge have a value; low and high are NaN without an interval.
+        notes: Remarks on the curves.
     """
 
     variant: str
@@ -86,31 +86,31 @@ class Curves:
         return f"{self.variant}\n({count(self.runs, 'run')}{lost})"
 
 
-def curves(results: Results, metric: str, bounds: tuple[float, float] = ANYTHING,
-           points: int = POINTS) -> list[Curves]:
+def metric_curves(results: Results, metric: str, bounds: tuple[float, float] = UNBOUNDED,
+                  points: int = POINTS) -> list[VariantCurves]:
     """Return a metric's curves for each variant, in the experiment's order.
 
     Args:
-        metric: As it is called in the history.
-        bounds: The least and the greatest value that there can be.
-        points: Means are taken at no more steps, evenly spread, for no more can be seen.
+        metric: Its name in the history.
+        bounds: The least and the greatest possible value.
+        points: The number of steps, evenly spread, at which means are taken at most.
     """
     rows = results.history.loc[results.history["metric"] == metric, ["run", "step", "value"]]
     rows = rows[np.isfinite(rows["value"])].sort_values("step", kind="stable")
     rows = rows.drop_duplicates(["run", "step"], keep="last")
-    lines = {str(run): (own["step"].to_numpy(np.float64), own["value"].to_numpy(np.float64))
-             for run, own in rows.groupby("run", observed=True, sort=False)}
-    return [_variant(str(variant), own["status"], lines, bounds, points)
-            for variant, own in results.runs.groupby("variant", observed=True, sort=True)]
+    lines = {str(run): (line["step"].to_numpy(np.float64), line["value"].to_numpy(np.float64))
+             for run, line in rows.groupby("run", observed=True, sort=False)}
+    return [_variant_curves(str(variant), runs["status"], lines, bounds, points)
+            for variant, runs in results.runs.groupby("variant", observed=True, sort=True)]
 
 
-def _variant(variant: str, status: pd.Series, lines: dict[str, tuple[Values, Values]],
-             bounds: tuple[float, float], points: int) -> Curves:
-    own = {str(run): lines[str(run)] for run in status.index if str(run) in lines}
+def _variant_curves(variant: str, status: pd.Series, lines: dict[str, tuple[Values, Values]],
+                    bounds: tuple[float, float], points: int) -> VariantCurves:
+    lines = {str(run): lines[str(run)] for run in status.index if str(run) in lines}
     lost = {str(run) for run in status.index[status == Status.DIVERGED]}
-    whole = [own[run] for run in own if run not in lost]
+    whole = [line for run, line in lines.items() if run not in lost]
     notes = []
-    if unseen := [str(status[run]) for run in status.index if str(run) not in own]:
+    if unseen := [str(status[run]) for run in status.index if str(run) not in lines]:
         notes.append(f"{variant}: {len(unseen)} of {count(len(status), 'run')} without a value "
                      f"({', '.join(sorted(set(unseen)))})")
     steps = reduce(np.intersect1d, [line[0] for line in whole]) if whole else np.empty(0)
@@ -118,112 +118,120 @@ def _variant(variant: str, status: pd.Series, lines: dict[str, tuple[Values, Val
                                    return_counts=True)
     if len(steps) < len(everywhere):
         fewer = counts[counts < len(whole)]
-        some = str(fewer.min()) if fewer.min() == fewer.max() else f"{fewer.min()} to {fewer.max()}"
+        runs = str(fewer.min())
+        if fewer.max() > fewer.min():
+            runs += f" to {fewer.max()}"
         notes.append(f"{variant}: no mean at {len(fewer)} of {count(len(everywhere), 'step')}, "
-                     f"where {some} of {count(len(whole), 'run')} have a value")
+                     f"where {runs} of {count(len(whole), 'run')} have a value")
     if len(steps) > points:
         steps = steps[np.linspace(0, len(steps) - 1, points).round().astype(int)]
     at = np.array([y[np.searchsorted(x, steps)] for x, y in whole]).reshape(len(whole), len(steps))
     means = [mean_of(values, bounds, len(lost)) for values in at.T]
     value, low, high = (np.array([getattr(mean, end) for mean in means], dtype=np.float64)
                         for end in ("value", "low", "high"))
-    ends = [(float(own[run][0][-1]), float(own[run][1][-1])) for run in own if run in lost]
-    return Curves(variant, len(status), len(lost), own, ends, (steps, value, low, high), notes)
+    ends = [(float(x[-1]), float(y[-1])) for run, (x, y) in lines.items() if run in lost]
+    return VariantCurves(variant, len(status), len(lost), lines, ends, (steps, value, low, high),
+                         notes)
 
 
 def thinned(x: Values, y: Values, points: int = POINTS) -> tuple[Values, Values]:
-    """Return no more than so many points of a line: the ends, and every stretch's extremes.
+    """Return at most `points` points of a line: the ends, and the extremes of every stretch.
 
-    So a spike of a single step is still there.
+    So a spike of a single step remains visible.
     """
     if len(x) <= points:
         return x, y
-    kept = {0, len(x) - 1}
+    chosen = {0, len(x) - 1}
     for part in np.array_split(np.arange(1, len(x) - 1), points // 2 - 1):
-        kept |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
-    index = sorted(kept)
+        chosen |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
+    index = sorted(chosen)
     return x[index], y[index]
 
 
-def draw(axes: Axes, own: Curves, style: Style, place: int = 0, band: bool = True,
-         rasterised: bool = False, points: int = POINTS) -> None:
+def draw_curves(axes: Axes, curves: VariantCurves, style: Style, place: int = 0, band: bool = True,
+                rasterised: bool = False, points: int = POINTS) -> None:
     """Draw a variant's runs as thin lines, their mean as a thick one, crosses where they diverged.
 
     Args:
-        place: Of the variant, so that its markers do not cover another's.
+        place: The place of the variant: it shifts the markers, so that they do not overlap.
         band: Whether to draw the mean's interval.
     """
-    many = len(own.lines) > 10
-    # In pixels, ink would stay what it is when a page changes it.
+    many = len(curves.lines) > 10
+    # A page can change the colour of ink in paths, but not in pixels.
     thin = GREY if rasterised and style.colour == INK else style.colour
-    for run, (x, y) in own.lines.items():
+    for run, (x, y) in curves.lines.items():
         axes.plot(*thinned(x, y, points), color=thin, linewidth=0.6,
-                  alpha=max(0.05, 4 / len(own.lines)) if many else 0.5,
+                  alpha=max(0.05, 4 / len(curves.lines)) if many else 0.5,
                   marker="." if len(x) == 1 else "", rasterized=rasterised, label=f"_run {run}")
-    x, mean, low, high = own.mean
+    x, mean, low, high = curves.mean
     if band and np.isfinite(low).any():
         axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0,
-                          label=f"_band {own.variant}")
+                          label=f"_band {curves.variant}")
     if len(x):
         gap = max(1, len(x) // 6)
-        if many:  # else it would be lost among lines of its own colour
+        if many:  # else it cannot be seen among lines of its variant colour
             axes.plot(x, mean, color=INK, linewidth=2.8, zorder=2.9, label="_outline")
         axes.plot(x, mean, color=style.colour, linestyle=style.line, linewidth=1.8,
                   marker=style.marker, markersize=4.5, markevery=(place % gap, gap), zorder=3,
-                  label=f"_mean {own.variant}")
-    if own.ends:
-        axes.plot(*zip(*own.ends, strict=True), color=style.colour, linestyle="none", marker=CROSS,
-                  markersize=8, markeredgecolor=INK, markeredgewidth=0.6, zorder=4,
-                  label=f"_diverged {own.variant}")
+                  label=f"_mean {curves.variant}")
+    if curves.ends:
+        axes.plot(*zip(*curves.ends, strict=True), color=style.colour, linestyle="none",
+                  marker=CROSS, markersize=8, markeredgecolor=INK, markeredgewidth=0.6, zorder=4,
+                  label=f"_diverged {curves.variant}")
 
 
 def learning_curves(results: Results, score: str) -> Figure:
     """Return a score over training: for each variant its runs, and their mean with its interval.
 
-    The mean and its 95% t-interval are over the runs that did not diverge, at steps at which each
-    of them has a value. More than 8 variants get a panel each, with the baseline's mean in all.
-    Where positive values go over more than a factor of 50, the axis is logarithmic.
+    The mean and its 95% t-interval are over the runs that did not diverge, at steps where each
+    of them has a value. More than 8 variants get a panel each, with the baseline's mean in all. If
+    positive values span more than a factor of 50, the axis is logarithmic.
 
     Args:
         score: Its name, without the `eval/` of the history.
     """
-    few = len(results.variants) <= TOGETHER
-    points = POINTS if few else IN_PANEL
-    found = curves(results, DURING + score, ranges().get(score, ANYTHING), points)
+    few = len(results.variants) <= MAX_IN_PANEL
+    points = POINTS if few else PANEL_POINTS
+    variants = metric_curves(results, DURING + score, ranges().get(score, UNBOUNDED), points)
     title = f"{score} during training · {results.experiment}"
     with settings():
-        if not any(own.lines for own in found):
-            return in_words(title, f"No run has a finite {score} from during training"
-                            + _lost(found) + ".")
+        if not any(curve.lines for curve in variants):
+            why = f"No run has a finite {score} during training{_lost(variants)}."
+            return message_figure(title, why)
         looks = styles(list(results.runs["variant"].cat.categories))
         if few:
             figure = new_figure(title, WIDTH, 4.2)
-            panels = [figure.subplots()] * len(found)
+            panels = [figure.subplots()] * len(variants)
         else:
-            figure, panels = panels_of(title, [own.label for own in found], 1, 1.9, STEPS)
-        for i, (own, axes) in enumerate(zip(found, panels, strict=True)):
-            draw(axes, own, looks[own.variant], i if few else 0, rasterised=_dense(found),
-                 points=points)
-        base = next((own for own in found if own.variant == results.baseline), None)
-        notes = [note for own in found for note in own.notes]
+            figure, panels = panels_of(title, [curve.label for curve in variants], 1, 1.9, STEPS)
+        for i, (curve, axes) in enumerate(zip(variants, panels, strict=True)):
+            draw_curves(axes, curve, looks[curve.variant], i if few else 0,
+                        rasterised=_dense(variants), points=points)
+        base = next((curve for curve in variants if curve.variant == results.baseline), None)
+        notes = [note for curve in variants for note in curve.notes]
         if not few and base and len(base.mean[0]):
             for axes in panels:
                 axes.plot(*base.mean[:2], color=INK, linewidth=1, linestyle=DOTTED,
                           label="_baseline", zorder=2.5)
             notes.insert(0, f"Dark dotted line: the mean of {base.variant}, the baseline.")
-        notes = [*_limits(panels if not few else panels[:1], found), *notes]
+        notes = [*_limits(panels if not few else panels[:1], variants), *notes]
         if few:
             panels[0].set(xlabel=STEPS, ylabel=with_direction(results, score))
-            add_legend(figure, [*((swatch(looks[own.variant]), own.label) for own in found),
-                                *([cross()] if any(own.ends for own in found) else [])])
+            entries = [(swatch(looks[curve.variant]), curve.label) for curve in variants]
+            if any(curve.ends for curve in variants):
+                entries.append(cross())
+            add_legend(figure, entries)
         else:
             figure.supylabel(with_direction(results, score), fontsize=9)
-        banded = any(np.isfinite(own.mean[2]).any() for own in found)
-        add_notes(figure, [
-            f"Thick: the mean over seeds{' with its 95% interval' if banded else ''}, over the "
-            f"runs that did not diverge. Thin: each seed."
-            + (" Cross: where a run diverged." if any(own.ends for own in found) else "")
-            + ("" if banded else " No interval: that takes two seeds or more."), *notes])
+        banded = any(np.isfinite(curve.mean[2]).any() for curve in variants)
+        interval = " with its 95% interval" if banded else ""
+        legend = (f"Thick: the mean over seeds{interval}, over the runs that did not diverge. "
+                  f"Thin: each seed.")
+        if any(curve.ends for curve in variants):
+            legend += " Cross: where a run diverged."
+        if not banded:
+            legend += " No interval: it needs two seeds or more."
+        add_notes(figure, [legend, *notes])
         return figure
 
 
@@ -231,34 +239,35 @@ def dynamics(results: Results) -> Figure:
     """Return the losses of G and D, and D(x) and D(G(z)), over training, for each variant.
 
     D's are dark and solid, G's in the variant's colour and dashed. Losses have an axis of their
-    own for each variant, as they are different functions.
+    variant for each variant, as they are different functions.
     """
-    found = {metric: curves(results, metric, points=IN_PANEL)
-             for metric in (*LOSSES, *OUTPUTS)}
+    by_metric = {metric: metric_curves(results, metric, points=PANEL_POINTS)
+                 for metric in (*LOSSES, *OUTPUTS)}
     title = f"Losses, and D's output · {results.experiment}"
     with settings():
-        if not any(own.lines for each in found.values() for own in each):
-            return in_words(title, "No run has recorded losses yet.")
-        every = found["train/g_loss"]
-        dense = _dense([own for each in found.values() for own in each])
+        if not any(curve.lines for each in by_metric.values() for curve in each):
+            return message_figure(title, "No run has recorded losses yet.")
+        every = by_metric["train/g_loss"]
+        dense = _dense([curve for each in by_metric.values() for curve in each])
         looks = styles(list(results.runs["variant"].cat.categories))
-        figure, panels = panels_of(title, [own.label for own in every], 2, 3.1, STEPS)
+        figure, panels = panels_of(title, [curve.label for curve in every], 2, 3.1, STEPS)
         notes = []
-        for i, own in enumerate(every):
+        for i, curve in enumerate(every):
             upper, lower = panels[2 * i], panels[2 * i + 1]
             for axes, metrics in ((upper, LOSSES), (lower, OUTPUTS)):
                 for metric in metrics:
                     by_g = metric in ("train/g_loss", "train/d_fake")
-                    look = Style(looks[own.variant].colour, "", DASHED) if by_g else Style(
-                        INK, "", "-")
-                    draw(axes, found[metric][i], look, band=False,
-                         rasterised=dense, points=IN_PANEL)
-                if not any(found[metric][i].lines for metric in metrics):
+                    look = Style(INK, "", "-")
+                    if by_g:
+                        look = Style(looks[curve.variant].colour, "", DASHED)
+                    draw_curves(axes, by_metric[metric][i], look, band=False,
+                                rasterised=dense, points=PANEL_POINTS)
+                if not any(by_metric[metric][i].lines for metric in metrics):
                     axes.text(0.5, 0.5, "no values", ha="center", transform=axes.transAxes)
             lower.set_ylim(-0.05, 1.05)
             lower.tick_params(labelleft=i % ACROSS == 0)
-            notes += [f"{own.variant}: {note}" for note in _robust(
-                upper, [found[metric][i] for metric in LOSSES])]
+            notes += [f"{curve.variant}: {note}" for note in _robust(
+                upper, [by_metric[metric][i] for metric in LOSSES])]
             for axes in (upper, lower):
                 axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=ROUND))
             if i % ACROSS == 0:
@@ -270,35 +279,35 @@ def dynamics(results: Results) -> Figure:
              "above: D's loss\nbelow: D(x), real images"),
             (Line2D([], [], color=COLOURS[0], linewidth=1.8, linestyle=DASHED),
              "above: G's loss\nbelow: D(G(z)), fakes\n(in the variant's colour)"),
-            *([cross()] if any(own.ends for own in every) else [])])
+            *([cross()] if any(curve.ends for curve in every) else [])])
         add_notes(figure, ["Thick: the mean over seeds that did not diverge; thin: each seed. The "
-                           "losses of each variant have their own scale. D(x) and D(G(z)): the "
+                           "losses of each variant have their variant scale. D(x) and D(G(z)): the "
                            "sigmoid of D's output, 0 fake to 1 real.", *notes])
         return figure
 
 
-def _dense(found: list[Curves]) -> bool:
-    """Whether there are so many thin lines that they are better drawn as pixels."""
-    lines = [len(own.lines) for own in found]
-    return max(lines) > RASTERISED or sum(lines) > RASTERISED_IN_ALL
+def _dense(variants: list[VariantCurves]) -> bool:
+    """Whether there are too many thin lines to draw them as paths."""
+    lines = [len(curve.lines) for curve in variants]
+    return max(lines) > MAX_PATHS or sum(lines) > MAX_ALL_PATHS
 
 
-def _limits(panels: Sequence[Any], found: list[Curves]) -> list[str]:
-    """Choose the scale and range of scores, and return what there is to say of it."""
-    values = np.concatenate([y for own in found for _, y in own.lines.values()])
-    ends = np.concatenate([np.empty(0), *(end for own in found for end in own.mean[2:])])
+def _limits(panels: Sequence[Any], variants: list[VariantCurves]) -> list[str]:
+    """Choose the scale and range of the score axes, and return notes on them."""
+    values = np.concatenate([y for curve in variants for _, y in curve.lines.values()])
+    ends = np.concatenate([np.empty(0), *(end for curve in variants for end in curve.mean[2:])])
     notes: list[str] = []
     for axes in panels:
         axes.grid(True)
         axes.xaxis.set_major_locator(MaxNLocator(8 if len(panels) == 1 else 4, integer=True,
                                                  steps=ROUND))
-        notes = fit(axes, "y", values, ends)
+        notes = fit_axis(axes, "y", values, ends)
     return notes
 
 
-def _robust(axes: Any, pair: list[Curves]) -> list[str]:
-    """Keep a few wild losses from flattening all others, and return how many are not shown."""
-    values = np.concatenate([np.empty(0), *(y for own in pair for _, y in own.lines.values())])
+def _robust(axes: Any, pair: list[VariantCurves]) -> list[str]:
+    """Limit the axis if a few extreme losses flatten the others; return how many are outside."""
+    values = np.concatenate([np.empty(0), *(y for curve in pair for _, y in curve.lines.values())])
     if not len(values):
         return []
     low, high = np.quantile(values, [0.01, 0.99])
@@ -311,6 +320,7 @@ def _robust(axes: Any, pair: list[Curves]) -> list[str]:
             f"{values[np.abs(values).argmax()]:.3g}"]
 
 
-def _lost(found: list[Curves]) -> str:
-    diverged, runs = sum(own.diverged for own in found), sum(own.runs for own in found)
+def _lost(variants: list[VariantCurves]) -> str:
+    diverged = sum(curve.diverged for curve in variants)
+    runs = sum(curve.runs for curve in variants)
     return f"; {diverged} of {count(runs, 'run')} diverged" if diverged else ""

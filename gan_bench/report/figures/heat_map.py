@@ -17,7 +17,7 @@ from gan_bench.report.figures.style import (
     NAME,
     WIDTH,
     add_notes,
-    in_words,
+    message_figure,
     new_figure,
     settings,
     width_of,
@@ -26,52 +26,54 @@ from gan_bench.report.figures.style import (
 
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "?", None: ""}
 TURNED = {"better": "worse", "worse": "better"}
-HEAT = "cividis"  # its lightness grows all the way, so that it can be read in grey
-# Of numbers on the cells, in either theme. An SVG would leave black unsaid.
+HEAT = "cividis"  # its lightness increases throughout, so it can be read in grey
+# Of numbers on the cells, in either theme. Not black: an SVG would omit that colour.
 DARK, LIGHT = "#111111", "#ffffff"
 
 
 def heat_map(comparisons: Sequence[Comparison], score: str = "") -> Figure:
     """Return how likely a run of one variant (row) beats one of another (column).
 
-    Where all are against one baseline, it is the only column. Marks tell the verdicts on the row's
-    variant; diverged runs rank last.
+    If all comparisons are with one baseline, it is the only column. Marks show the verdicts on the
+    row's variant; diverged runs rank last.
 
     Args:
-        score: What is compared, for the title.
+        score: The compared score, for the title.
     """
-    title = "Probability that a run of the row beats one of the column" + (
-        f" · {score}" if score else "")
+    title = "Probability that a run of the row beats one of the column"
+    if score:
+        title += f" · {score}"
     with settings():
         if not comparisons:
-            return in_words(title, "One variant has nothing to be compared with.")
-        if all(math.isnan(one.improvement.value) for one in comparisons):
-            return in_words(title, "No probabilities: " + "; ".join(
-                sorted({one.improvement.note for one in comparisons})) + ".")
-        names = list(dict.fromkeys(name for one in comparisons
-                                   for name in (one.against, one.variant)))
-        against = {one.against for one in comparisons}
+            return message_figure(title, "There is only one variant: nothing to compare it with.")
+        if all(math.isnan(pair.improvement.value) for pair in comparisons):
+            return message_figure(title, "No probabilities: " + "; ".join(
+                sorted({pair.improvement.note for pair in comparisons})) + ".")
+        names = list(dict.fromkeys(name for pair in comparisons
+                                   for name in (pair.against, pair.variant)))
+        against = {pair.against for pair in comparisons}
         columns = sorted(against) if len(against) == 1 else names
         rows = [name for name in names if len(against) > 1 or name not in against]
-        cells = {(one.variant, one.against): _cell(one.improvement, one.verdict)
-                 for one in comparisons}
-        for one in comparisons:
-            cells.setdefault((one.against, one.variant), _cell(Estimate(
-                1 - one.improvement.value, 1 - one.improvement.high, 1 - one.improvement.low),
-                TURNED.get(one.verdict or "", one.verdict)))
-        return _heat(title, rows, columns, cells)
+        cells = {(pair.variant, pair.against): _cell(pair.improvement, pair.verdict)
+                 for pair in comparisons}
+        for pair in comparisons:
+            reverse = Estimate(1 - pair.improvement.value, 1 - pair.improvement.high,
+                               1 - pair.improvement.low)
+            cells.setdefault((pair.against, pair.variant),
+                             _cell(reverse, TURNED.get(pair.verdict or "", pair.verdict)))
+        return _draw_cells(title, rows, columns, cells)
 
 
 def _cell(chance: Estimate, verdict: str | None) -> tuple[float, str]:
-    """Return a cell's number, and its words: verdict, number and interval."""
+    """Return a cell's number, and its text: verdict, number and interval."""
     if math.isnan(chance.value):
         return math.nan, "–"
     interval = "" if math.isnan(chance.low) else f"\n[{chance.low:.2f}, {chance.high:.2f}]"
     return chance.value, f"{MARKS[verdict]} {chance.value:.2f}".strip() + interval
 
 
-def _heat(title: str, rows: list[str], columns: list[str],
-          cells: Mapping[tuple[str, str], tuple[float, str]]) -> Figure:
+def _draw_cells(title: str, rows: list[str], columns: list[str],
+                cells: Mapping[tuple[str, str], tuple[float, str]]) -> Figure:
     values = np.array([[cells.get((row, column), (math.nan, ""))[0] for column in columns]
                        for row in rows])
     few = len(columns) <= 12
@@ -105,7 +107,7 @@ def _heat(title: str, rows: list[str], columns: list[str],
 
 
 def _readable(value: float) -> str:
-    """Return the colour for a number on the colour of a value; the ink where there is none."""
+    """Return the text colour on the colour of a value; the ink for NaN."""
     if math.isnan(value):
         return INK
     red, green, blue, _ = matplotlib.colormaps[HEAT](value)

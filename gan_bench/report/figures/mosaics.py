@@ -1,7 +1,7 @@
 """Samples side by side: of several runs, and of one run over training.
 
-They are cut from the grids that runs leave (`pictures.sample_picture`), and enlarged by whoever
-shows the figure, pixel for pixel.
+They are cut from the grids that runs write (`sample_grid.sample_picture`). The viewer of a figure
+enlarges them pixel by pixel.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from gan_bench.report.figures.style import (
     LINE,
     SMALL,
     add_notes,
-    in_words,
+    message_figure,
     new_figure,
     settings,
     width_of,
     wrapped,
 )
 
-ACROSS = 8  # samples in a row of a grid, and as many rows
+ACROSS = 8  # samples in a row of a grid, and rows
 PADDING = 2  # pixels between them
-SHOWN = 132  # pixels: a cell of a mosaic holds no more of them side by side than fit
-WHOLE = 256  # pixels at most of a picture that is not cut
+CELL_WIDTH = 132  # pixels of samples side by side in a cell of a mosaic
+MAX_UNCUT = 256  # pixels of a picture that is not cut
 GREY = 128  # between samples
 Pixels = NDArray[np.uint8]
 
@@ -37,10 +37,10 @@ Pixels = NDArray[np.uint8]
 def tiles(png: bytes) -> list[Pixels]:
     """Cut a picture of 8 × 8 samples into its samples, (H, W, 3) uint8 at their own size.
 
-    A picture that is no such grid, of points of 2-D data for instance, comes back whole.
+    Another picture, of points of 2-D data for instance, is returned whole.
 
     Raises:
-        OSError: It is no picture that can be read.
+        OSError: The picture cannot be read.
     """
     with Image.open(io.BytesIO(png)) as picture:
         whole = np.asarray(picture.convert("RGB"))
@@ -66,16 +66,16 @@ def mosaic(pictures: Mapping[str, Mapping[int, bytes]]) -> Figure:
     """Return samples of every variant (row) under every seed (column).
 
     Runs of one seed start from the same latents, so the same place in two cells of a column shows
-    what two generators of the same latent dimension make of one latent.
+    the samples of two generators of the same latent dimension from one latent.
 
     Args:
-        pictures: For each variant and seed, a PNG of 8 × 8 samples; what is not there is said so.
+        pictures: For each variant and seed, a PNG of 8 × 8 samples; an absent one is marked.
     """
     title = "Samples of every variant and seed"
-    seeds = sorted({seed for own in pictures.values() for seed in own})
+    seeds = sorted({seed for by_seed in pictures.values() for seed in by_seed})
     with settings():
         if not seeds:
-            return in_words(title, "There are no pictures of samples.")
+            return message_figure(title, "There are no pictures of samples.")
         cells = [[_few(pictures[variant].get(seed)) for seed in seeds] for variant in pictures]
         figure = _grid(title, cells, list(pictures), [f"seed {seed}" for seed in seeds], 1.15)
         add_notes(figure, ["Each cell: the first samples of a run, those of one column from the "
@@ -84,12 +84,12 @@ def mosaic(pictures: Mapping[str, Mapping[int, bytes]]) -> Figure:
 
 
 def mosaic_over_steps(pictures: Mapping[int, bytes], name: str = "", latents: int = 6) -> Figure:
-    """Return what a generator makes of the same few latents (rows) over training (columns).
+    """Return samples of a generator from a few latents (rows) over training (columns).
 
     Args:
-        pictures: For each step, a PNG of 8 × 8 samples. Of more than 12 steps, 12 evenly spread.
-        name: Whose they are, for the title.
-        latents: How many.
+        pictures: For each step, a PNG of 8 × 8 samples; of more than 12 steps, 12 are shown.
+        name: The name of the run, for the title.
+        latents: The number of rows.
     """
     title = "The same samples over training" + (f" · {name}" if name else "")
     steps = sorted(pictures)
@@ -97,7 +97,7 @@ def mosaic_over_steps(pictures: Mapping[int, bytes], name: str = "", latents: in
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, 12).round().astype(int)]
     with settings():
         if not steps:
-            return in_words(title, "There are no pictures of samples.")
+            return message_figure(title, "There are no pictures of samples.")
         columns = [_cut(pictures[step]) for step in steps]
         rows = max(1, min(latents, max(len(column) for column in columns)))
         cells = [[column[i] if i < len(column) else None for column in columns]
@@ -105,20 +105,20 @@ def mosaic_over_steps(pictures: Mapping[int, bytes], name: str = "", latents: in
         labels = [f"latent {i + 1}" if rows > 1 else "" for i in range(rows)]
         figure = _grid(title, cells, labels, [f"{step:,}" for step in steps],
                        0.62 if rows > 1 else 1.4)
-        add_notes(figure, ["Columns: the training step." + (
-            " Rows: one latent each." if rows > 1 else "")])
+        note = "Columns: the training step."
+        add_notes(figure, [note + " Rows: one latent each." if rows > 1 else note])
         return figure
 
 
 def _few(png: bytes | None) -> Pixels | None:
-    """Return the first samples of a grid as one picture; None where there is none."""
-    found = _cut(png) if png is not None else []
-    if len(found) < 2:
-        return found[0] if found else None
-    high, wide = found[0].shape[:2]
-    across = max(2, min(4, SHOWN // (max(high, wide) + 1)))
+    """Return the first samples of a grid as one picture; None if absent."""
+    samples = _cut(png) if png is not None else []
+    if len(samples) < 2:
+        return samples[0] if samples else None
+    high, wide = samples[0].shape[:2]
+    across = max(2, min(4, CELL_WIDTH // (max(high, wide) + 1)))
     canvas = np.full((across * (high + 1) - 1, across * (wide + 1) - 1, 3), GREY, np.uint8)
-    for i, tile in enumerate(found[:across**2]):
+    for i, tile in enumerate(samples[:across**2]):
         y, x = i // across * (high + 1), i % across * (wide + 1)
         canvas[y:y + high, x:x + wide] = tile
     return canvas
@@ -126,13 +126,13 @@ def _few(png: bytes | None) -> Pixels | None:
 
 def _cut(png: bytes) -> list[Pixels]:
     try:
-        found = tiles(png)
-    except (OSError, ValueError, SyntaxError):  # all that PIL raises for a damaged file
+        samples = tiles(png)
+    except (OSError, ValueError, SyntaxError):  # what PIL raises for a damaged file
         return []
-    if len(found) > 1:
-        return found
-    whole = Image.fromarray(found[0])
-    whole.thumbnail((WHOLE, WHOLE))
+    if len(samples) > 1:
+        return samples
+    whole = Image.fromarray(samples[0])
+    whole.thumbnail((MAX_UNCUT, MAX_UNCUT))
     return [np.asarray(whole)]
 
 
@@ -145,15 +145,15 @@ def _grid(title: str, cells: list[list[Pixels | None]], rows: list[str], columns
     high = max(side, LINE * lines)
     figure = new_figure(title, max(4.0, label + (side + 0.06) * len(columns)),
                         high * len(rows) + 0.4)
-    # The names have a column of their own: axes of a fixed shape do not make room for theirs.
+    # The names need a column of axes: axes of a fixed shape reserve no room for labels.
     grid: Any = figure.subplots(len(rows), 1 + len(columns), squeeze=False,
                                 width_ratios=[label, *[side] * len(columns)])
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-    for name, own, row in zip(names, grid, cells, strict=True):
-        own[0].axis("off")
-        own[0].text(1, 0.5, name, ha="right", va="center", fontsize=SMALL,
-                    transform=own[0].transAxes)
-        for axes, pixels in zip(own[1:], row, strict=True):
+    for name, line, row in zip(names, grid, cells, strict=True):
+        line[0].axis("off")
+        line[0].text(1, 0.5, name, ha="right", va="center", fontsize=SMALL,
+                    transform=line[0].transAxes)
+        for axes, pixels in zip(line[1:], row, strict=True):
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(visible=True, linewidth=0.5)
             if pixels is None:

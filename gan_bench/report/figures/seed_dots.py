@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gan_bench.compare.rows import final_scores
-from gan_bench.compare.stats.summary import ANYTHING, Estimate, Scores, Values, describe
+from gan_bench.compare.stats.summary import (
+    UNBOUNDED,
+    Estimate,
+    Scores,
+    Summary,
+    Values,
+    summarise_scores,
+)
 from gan_bench.evaluation.scores import ranges
 from gan_bench.registry import Better
 from gan_bench.report.figures.style import (
@@ -21,13 +28,13 @@ from gan_bench.report.figures.style import (
     WIDTH,
     Style,
     add_notes,
+    better_direction,
     count,
-    fit,
-    in_words,
+    fit_axis,
+    message_figure,
     new_figure,
     settings,
     styles,
-    way,
     with_direction,
     wrapped,
 )
@@ -37,54 +44,60 @@ if TYPE_CHECKING:
 
 
 def seed_dots(results: Results, score: str) -> Figure:
-    """Return every run's final score as a dot, and beside the dots their mean with its interval.
+    """Return every run's final score as a dot, and below the dots their mean with its interval.
 
-    Runs that diverged are crosses beyond the worst score; where neither direction is better, beyond
-    the greatest.
+    Diverged runs are crosses beyond the worst score, or beyond the greatest if neither direction is
+    better.
 
     Args:
         score: Its name, without the `score.` of the frame's column.
     """
     title = f"Final {score} of every seed · {results.experiment}"
-    better = way(results, score)
+    better = better_direction(results, score)
     scores = final_scores(results.ended(), score)
-    everything = np.array([value for own in scores.values() for value in own.values()], float)
-    lost, runs = int((~np.isfinite(everything)).sum()), len(results.runs)
+    all_values = np.array(
+        [value for by_seed in scores.values() for value in by_seed.values()], float)
+    lost, runs = int((~np.isfinite(all_values)).sum()), len(results.runs)
     with settings():
-        if lost == len(everything):
-            return in_words(title, f"No run has a finite {score}: " + (
-                f"{lost} of {count(runs, 'run')} diverged." if lost else
-                f"none of {count(runs, 'run')} finished with one."))
-        summaries = {variant: describe(own, better, ranges().get(score, ANYTHING))
-                     for variant, own in scores.items()}
-        labels = [wrapped(f"{variant}\n({count(one.n, 'run')}" + (
-            f", {one.diverged} diverged)" if one.diverged else ")"))
-            for variant, one in summaries.items()]
+        if lost == len(all_values):
+            reason = f"0 of {count(runs, 'run')} finished with one"
+            if lost:
+                reason = f"{lost} of {count(runs, 'run')} diverged"
+            return message_figure(title, f"No run has a finite {score}: {reason}.")
+        summaries = {variant: summarise_scores(by_seed, better, ranges().get(score, UNBOUNDED))
+                     for variant, by_seed in scores.items()}
+        labels = [_label(variant, summary) for variant, summary in summaries.items()]
         rows = [0.32 + 0.14 * (1 + label.count("\n")) for label in labels]
         figure = new_figure(title, WIDTH, max(rows) * len(rows) + 0.8)
         axes = figure.subplots()
         axes.grid(True, axis="x")
-        means = [one.mean for one in summaries.values()]
+        means = [summary.mean for summary in summaries.values()]
         ends = np.array([end for mean in means for end in (mean.low, mean.high)])
-        notes = fit(axes, "x", everything[np.isfinite(everything)], ends)
+        notes = fit_axis(axes, "x", all_values[np.isfinite(all_values)], ends)
         strip = _strip(axes, better) if lost else np.empty(0)
         looks = styles(list(results.runs["variant"].cat.categories))
-        for place, (variant, own) in enumerate(scores.items()):
-            _dots(axes, place, own, looks[variant], strip, variant)
-            _mean(axes, place, summaries[variant].mean, looks[variant], variant)
+        for place, (variant, by_seed) in enumerate(scores.items()):
+            _draw_dots(axes, place, by_seed, looks[variant], strip, variant)
+            _draw_mean(axes, place, summaries[variant].mean, looks[variant], variant)
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.45, -0.55)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(with_direction(results, score))
-        add_notes(figure, [
-            "Small: each seed. Large: their mean, with its 95% interval." + (
-                " Crosses: runs that diverged, which take no part in the mean." if lost else ""),
-            *notes, *_remarks(results, scores, {v: one.mean for v, one in summaries.items()})])
+        legend = "Small: each seed. Large: their mean, with its 95% interval."
+        if lost:
+            legend += " Crosses: diverged runs, which take no part in the mean."
+        by_variant = {variant: summary.mean for variant, summary in summaries.items()}
+        add_notes(figure, [legend, *notes, *_remarks(results, scores, by_variant)])
         return figure
 
 
+def _label(variant: str, summary: Summary) -> str:
+    diverged = f", {summary.diverged} diverged" if summary.diverged else ""
+    return wrapped(f"{variant}\n({count(summary.n, 'run')}{diverged})")
+
+
 def _strip(axes: Axes, better: Better) -> Values:
-    """Make room for crosses at the worse end of the axis, and return where they may go."""
+    """Reserve room for crosses at the worse end of the axis, and return their places."""
     log = axes.get_xscale() == "log"
     low, high = (math.log(x) if log else x for x in axes.get_xlim())
     width = 0.1 * (high - low)
@@ -99,7 +112,7 @@ def _strip(axes: Axes, better: Better) -> Values:
     if log:
         places, ends, line = np.exp(places), np.exp(ends), np.exp(line)
     inside = ticks > line[0] if better == "higher" else ticks < line[0]
-    axes.set_xticks(ticks[inside])  # there is no score in the strip
+    axes.set_xticks(ticks[inside])  # the strip has no scores
     axes.set_xlim(*ends)
     axes.minorticks_off()
     axes.axvline(line[0], color=INK, linewidth=0.7, linestyle=(0, (1, 2)))
@@ -109,8 +122,8 @@ def _strip(axes: Axes, better: Better) -> Values:
     return places[1:-1]
 
 
-def _dots(axes: Axes, place: int, scores: Scores, style: Style, strip: Values, variant: str,
-          ) -> None:
+def _draw_dots(axes: Axes, place: int, scores: Scores, style: Style, strip: Values, variant: str,
+               ) -> None:
     values = np.array([scores[seed] for seed in sorted(scores)], float)
     values = values[np.isfinite(values)]
     axes.plot(values, _spread(place, len(values)), linestyle="none", marker=style.marker,
@@ -124,11 +137,11 @@ def _dots(axes: Axes, place: int, scores: Scores, style: Style, strip: Values, v
 
 
 def _spread(place: int, n: int) -> Values:
-    """Return how high the dots of a row go, so that equal scores do not hide each other."""
+    """Return the heights of the dots of a row, so that equal scores do not overlap."""
     return place - 0.12 + (np.linspace(-0.2, 0.2, n) if n > 1 else np.zeros(n))
 
 
-def _mean(axes: Axes, place: int, mean: Estimate, style: Style, variant: str) -> None:
+def _draw_mean(axes: Axes, place: int, mean: Estimate, style: Style, variant: str) -> None:
     if math.isnan(mean.value):
         return
     y = place + 0.26
@@ -141,12 +154,12 @@ def _mean(axes: Axes, place: int, mean: Estimate, style: Style, variant: str) ->
 
 def _remarks(results: Results, scores: Mapping[str, Scores], means: Mapping[str, Estimate],
              ) -> list[str]:
-    """Return what there is to know of the means, and of runs that are not among the dots."""
-    said: dict[str, list[str]] = {}
+    """Return remarks on the means, and on runs without a dot."""
+    remarks: dict[str, list[str]] = {}
     for variant, mean in means.items():
         for remark in mean.remarks:  # the variant's label says which runs the mean is over
-            said.setdefault(remark, []).append(variant)
+            remarks.setdefault(remark, []).append(variant)
         if absent := int((results.runs["variant"] == variant).sum()) - len(scores[variant]):
-            said.setdefault(f"{count(absent, 'run')} without a result (yet): not finished, or "
-                            f"failed, or without this score", []).append(variant)
-    return [f"{', '.join(variants)}: {what}." for what, variants in said.items()]
+            remarks.setdefault(f"{count(absent, 'run')} without a result (yet): not finished, "
+                               f"or failed, or without this score", []).append(variant)
+    return [f"{', '.join(variants)}: {remark}." for remark, variants in remarks.items()]

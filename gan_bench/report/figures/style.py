@@ -1,9 +1,8 @@
-"""What all figures share: colours, words, legends, and how a figure becomes a file.
+"""What all figures share: colours, text, legends, and how a figure becomes a file.
 
-Text, axes and grid have one colour, `INK`, on a transparent ground. A page with a light and a dark
-theme can put a CSS variable in its place, for in an SVG it stands as text; the other colours are
-visible on both. matplotlib's global state, the user's settings included, is neither read nor
-changed.
+Text, axes and grid have one colour, `INK`, on a transparent background. An SVG has it as text, so a
+page with a light and a dark theme can replace it by a CSS variable; the other colours are visible
+on both. matplotlib's global state, the user's settings included, is neither read nor changed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 INK = "#1a2b3c"
 SMALL = 8  # points
 WIDTH = 8.0  # inches
-LINE = 0.155  # inches that a line of small text needs
+LINE = 0.155  # inches: the height of a line of small text
 NAME = 32  # letters of a name on one line
 RC: dict[str, Any] = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
@@ -59,18 +58,18 @@ RC: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "gan-bench", "pdf.fonttype": 42,
 }
 
-# Okabe and Ito's (2008) without yellow and black, of which one is lost on white and the other on
-# black, and with wine and brown (Tol 2021) in their place; moved until all pairs are 19 apart in
-# CIELAB, 17 under each simulated colour-blindness, and all 4 apart in lightness, for print in grey.
+# Okabe and Ito's (2008) without yellow and black, which are invisible on white and on black; wine
+# and brown (Tol 2021) replace them. Adjusted so that all pairs are 19 apart in CIELAB, 17 under
+# each simulated colour-blindness, and 4 apart in lightness, for print in grey.
 COLOURS = ("#0070B0", "#EAA300", "#00A053", "#7A4800", "#5AA7FF", "#A62F76", "#C982A4", "#CA6100")
-MARKERS = ("o", "s", "^", "D", "v", "P", "<", "p", ">")  # no cross: that is a run that diverged
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", "p", ">")  # a cross is a diverged run
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)),
                           (0, (9, 1.5, 1, 1.5, 1, 1.5)))
 CROSS = "X"
-DOTTED = (0, (2, 1.5))  # the baseline, in ink, in the panels of others
-TOGETHER = len(COLOURS)  # variants in one panel; more get a panel each
-ACROSS = 4  # panels beside each other
-SPAN = 50.0  # between the least and the greatest value, beyond which an axis is logarithmic
+DOTTED = (0, (2, 1.5))  # the baseline, in ink, in the panels of the others
+MAX_IN_PANEL = len(COLOURS)  # variants in one panel; with more, each has a panel
+ACROSS = 4  # panels in a row
+LOG_RATIO = 50.0  # greatest over least value, above which an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -83,30 +82,30 @@ class Style:
 
 
 def styles(variants: Sequence[str]) -> dict[str, Style]:
-    """Return how each variant is drawn, by its place in the experiment.
+    """Return the style of each variant, by its place in the experiment.
 
-    Colours come back after 8 variants, with other markers and line styles; the first 360 differ.
+    Colours repeat after 8 variants, with other markers and line styles; the first 360 differ.
     """
-    return {name: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)],
-                        LINES[i % len(LINES)]) for i, name in enumerate(variants)}
+    return {name: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)])
+            for i, name in enumerate(variants)}
 
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """What matplotlib goes by while a figure is made or written; as before afterwards."""
+    """Set matplotlib's settings while a figure is drawn or written, then restore them."""
     with mpl_style.context(["default", RC]):
         yield
 
 
 def new_figure(title: str, width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches under a title, which lengthens it if it must."""
+    """Return an empty figure under a title, in inches; a long title makes it higher."""
     lines = wrapped(title, int(width * 11))
     figure = Figure(figsize=(width, height + 0.2 * (1 + lines.count("\n"))), layout="constrained")
     figure.suptitle(lines, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
-def in_words(title: str, why: str) -> Figure:
+def message_figure(title: str, why: str) -> Figure:
     """Return a figure that says why there is nothing to draw."""
     figure = new_figure(title, WIDTH, 0.7)
     axes = figure.subplots()
@@ -116,7 +115,7 @@ def in_words(title: str, why: str) -> Figure:
 
 
 def add_notes(figure: Figure, notes: Sequence[str]) -> None:
-    """Write what the drawing cannot say for itself below it, a paragraph each."""
+    """Write notes below the drawing, a paragraph each."""
     if not notes:
         return
     width, height = figure.get_size_inches()
@@ -127,9 +126,9 @@ def add_notes(figure: Figure, notes: Sequence[str]) -> None:
 
 
 def add_legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
-    """Put a legend beside the axes, where it hides nothing; the figure grows to its height."""
+    """Put a legend beside the axes; the figure grows to its height."""
     texts = [wrapped(label) for _, label in entries]
-    # matplotlib leaves out what begins so.
+    # matplotlib hides labels that begin with an underscore.
     texts = [" " + text if text.startswith("_") else text for text in texts]
     width, height = figure.get_size_inches()
     needed = LINE * sum(1.35 + text.count("\n") for text in texts) + 0.6
@@ -139,23 +138,23 @@ def add_legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
 
 
 def swatch(style: Style) -> Line2D:
-    """Return what stands for a variant in a legend."""
+    """Return the legend's handle of a variant."""
     return Line2D([], [], color=style.colour, linestyle=style.line, marker=style.marker,
                   markersize=5, linewidth=1.8)
 
 
 def cross() -> tuple[Line2D, str]:
-    """Return a legend's entry for runs that diverged."""
+    """Return the legend's entry for diverged runs."""
     return (Line2D([], [], color=INK, linestyle="none", marker=CROSS, markersize=7),
             "where a run diverged")
 
 
 def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below: str,
             ) -> tuple[Figure, list[Any]]:
-    """Return a figure with `rows` panels below each other for each label, label by label.
+    """Return a figure, and its panels: for each label `rows` panels, one below the other.
 
     Args:
-        height: Of the panels of one label, in inches.
+        height: The height of the panels of one label, in inches.
     """
     across = min(ACROSS, len(labels))
     down = math.ceil(len(labels) / across)
@@ -168,16 +167,17 @@ def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below
     for i in range(down * across):
         cell = grid[i // across, i % across].subgridspec(rows, 1)
         for j in range(rows):
-            axes = figure.add_subplot(cell[j], **(
-                {"sharex": panels[j], "sharey": panels[j]} if rows == 1 and panels else
-                {"sharex": panels[0]} if panels else {}))
+            shared: dict[str, Any] = {"sharex": panels[0]} if panels else {}
+            if rows == 1 and panels:
+                shared["sharey"] = panels[0]
+            axes = figure.add_subplot(cell[j], **shared)
             axes.grid(True)
             if i >= len(labels):
                 axes.axis("off")
                 continue
             if j == 0:
                 axes.set_title(names[i], fontsize=SMALL, loc="left")
-            # The scales are shared, and numbers at every panel take longer than all else.
+            # The scales are shared, and drawing numbers at every panel is slow.
             if i + across < len(labels):
                 axes.tick_params(labelbottom=False)
             elif j == rows - 1:
@@ -189,9 +189,9 @@ def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below
 
 
 def wrapped(name: str, width: int = NAME) -> str:
-    """Break a name into lines, after a hyphen, underscore, comma, slash or space if one is near.
+    """Break a name into lines, after a hyphen, underscore, comma, slash or space if possible.
 
-    A line feed in it stays.
+    Line feeds in the name stay.
     """
     lines: list[str] = []
     for paragraph in name.split("\n"):
@@ -209,23 +209,23 @@ def wrapped(name: str, width: int = NAME) -> str:
 
 
 def width_of(line: str) -> float:
-    """Return how many inches a line of small text is long."""
+    """Return the width of a line of small text, in inches."""
     return float(TextPath((0, 0), line, size=SMALL).get_extents().x1) / 72 if line.strip() else 0.0
 
 
-def fit(axes: Axes, along: Literal["x", "y"], values: Values, ends: Values) -> list[str]:
-    """Choose the scale and range of an axis of scores, and return what there is to say of it.
+def fit_axis(axes: Axes, along: Literal["x", "y"], values: Values, ends: Values) -> list[str]:
+    """Choose the scale and range of an axis of scores, and return notes on them.
 
-    It is logarithmic where positive values go over more than a factor of 50. Its range is that of
-    the values and, for no more than half as much on either side, the ends of their intervals: one
-    of two seeds may reach ten times as far, and would leave nothing to be seen of the values.
+    The axis is logarithmic if positive values span more than a factor of 50. Its range covers the
+    values and the ends of their intervals, but at most half of the values' range more on either
+    side: an interval of two seeds may be ten times as long, and would hide the values.
 
     Args:
         values: Finite, at least one.
-        ends: The ends of intervals; NaN counts for nothing.
+        ends: The ends of intervals; NaN is ignored.
     """
     low, high = float(values.min()), float(values.max())
-    log = low > 0 and high / low > SPAN
+    log = low > 0 and high / low > LOG_RATIO
     ends = np.concatenate([[low, high], ends[np.isfinite(ends)]])
     if log:
         getattr(axes, f"set_{along}scale")("log")
@@ -237,29 +237,32 @@ def fit(axes: Axes, along: Literal["x", "y"], values: Values, ends: Values) -> l
     else:
         room = (high - low) / 2 or abs(high) / 10 or 1.0
         floor, ceiling = low - room, high + room
-    least, most = max(floor, float(ends.min())), min(ceiling, float(ends.max()))
-    margin = room**0.2 if log else room / 10
-    getattr(axes, f"set_{along}lim")(*((least / margin, most * margin) if log else
-                                       (least - margin, most + margin)))
-    cut = ends.min() < floor or ends.max() > ceiling
-    return (["Logarithmic axis."] if log else []) + (
-        ["An interval that meets the frame goes on beyond it."] if cut else [])
+    first, last = max(floor, float(ends.min())), min(ceiling, float(ends.max()))
+    if log:
+        limits = first / room**0.2, last * room**0.2
+    else:
+        limits = first - room / 10, last + room / 10
+    getattr(axes, f"set_{along}lim")(*limits)
+    notes = ["Logarithmic axis."] if log else []
+    if ends.min() < floor or ends.max() > ceiling:
+        notes.append("An interval that meets the frame continues beyond it.")
+    return notes
 
 
-def way(results: Results, score: str) -> Better:
-    """Return which way a score is better; None where neither is, or where it is not known."""
+def better_direction(results: Results, score: str) -> Better:
+    """Return which direction of a score is better; None if neither is, or if unknown."""
     return directions(results.declared).get(score)
 
 
 def with_direction(results: Results, score: str) -> str:
-    """Return a score's name for an axis, with the direction that is better."""
-    better = way(results, score)
+    """Return the label of a score's axis: its name, and its better direction."""
+    better = better_direction(results, score)
     return f"{score} ({better} is better)" if better else f"{score} (neither direction is better)"
 
 
-def count(n: int, one: str, many: str = "") -> str:
+def count(n: int, noun: str) -> str:
     """Return `1 run`, `2 runs`."""
-    return f"{n} {one if n == 1 else many or one + 's'}"
+    return f"{n} {noun if n == 1 else noun + 's'}"
 
 
 FORMATS = ("svg", "png", "pdf")
@@ -268,14 +271,14 @@ FORMATS = ("svg", "png", "pdf")
 def render(figure: Figure, kind: str) -> bytes:
     """Return a figure as SVG, PNG or PDF; equal figures give equal bytes.
 
-    An SVG's text is text, in fonts of the reader's. A PNG's ground is white, for viewers with a
-    dark ground would hide the text. The first rendering settles where everything goes.
+    The text of an SVG is text, in the reader's fonts. The background of a PNG is white: a dark
+    viewer would hide the text. The first rendering fixes the layout.
 
     Raises:
-        UserError: It is another format.
+        UserError: The format is another one.
     """
     if kind not in FORMATS:
-        raise UserError(f"a figure is no {kind!r}; the formats are {', '.join(FORMATS)}")
+        raise UserError(f"unknown figure format {kind!r}; the formats are {', '.join(FORMATS)}")
     kinds: dict[str, dict[str, Any]] = {
         "svg": {"metadata": {"Date": None}}, "pdf": {"metadata": {"CreationDate": None}},
         "png": {"dpi": 150, "facecolor": "white"}}
@@ -283,10 +286,10 @@ def render(figure: Figure, kind: str) -> bytes:
     log = logging.getLogger("fontTools")
     level = log.level
     with settings(), warnings.catch_warnings():
-        # A name in a script that DejaVu lacks: browsers have fonts of their own for an SVG.
+        # A name in a script that DejaVu lacks: for an SVG, browsers use other fonts.
         warnings.filterwarnings("ignore", r"Glyph .* missing from")
-        log.setLevel(logging.ERROR)  # it tells of every table of a font that it cuts down
-        settle(figure)
+        log.setLevel(logging.ERROR)  # fontTools logs every table of a font that it cuts
+        freeze_layout(figure)
         try:
             figure.savefig(buffer, format=kind, **kinds[kind])
         finally:
@@ -294,25 +297,25 @@ def render(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def settle(figure: Figure) -> None:
-    """Put everything in its place, for good."""
-    FigureCanvasAgg(figure)  # whatever canvas the last format left behind
+def freeze_layout(figure: Figure) -> None:
+    """Compute the layout once, and keep it."""
+    FigureCanvasAgg(figure)  # replaces the canvas of the last format
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-        # It goes on from where it stands, so each format would look a little different.
+        # The engine starts from the present layout, so each format would differ a little.
         with settings():
             figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        # Its last digits vary from time to time, and an SVG's ids are made of all of them.
+        # The last digits vary between runs, and an SVG's ids contain all of them.
         for axes in figure.axes:
             axes.set_position(tuple(round(x, 6) for x in axes.get_position(original=True).bounds))
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a file that ends in .svg, .png or .pdf; it is there whole or not at all.
+    """Write a figure to a file that ends in .svg, .png or .pdf; it is written whole or not at all.
 
     Raises:
-        UserError: It ends otherwise.
-        OSError: It cannot be written.
+        UserError: The file has another ending.
+        OSError: The file cannot be written.
     """
     content = render(figure, path.suffix.removeprefix(".").lower())
     with replacing(path) as temporary:
