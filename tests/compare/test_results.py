@@ -597,7 +597,7 @@ def test_a_database_that_cannot_be_read(root: Path, plain_user: Path, what: str)
 def test_a_margin_that_is_none_is_one_line(fresh: Store, tmp_path: Path) -> None:
     write_about(tmp_path / "runs" / "study", {"baseline": "plain", "margin": "a lot"})
     assert one_line(lambda: load_results("study", root=tmp_path)).startswith(
-        "what is kept of study has a margin, or a curve's mean, that is none (an amount is a "
+        "what is kept of study has an invalid margin or curve mean (an amount is a "
         "number above 0")
 
 
