@@ -599,8 +599,8 @@ def test_a_margin_that_is_none_is_one_line(fresh: Store, tmp_path: Path) -> None
     (tmp_path / "runs" / "study" / "about.json").write_text(
         '{"baseline": "plain", "margin": "a lot"}')
     assert one_line(lambda: load_results("study", root=tmp_path)).startswith(
-        "what is kept of study has a margin, or a curve's mean, that is none (margin: an "
-        "amount is a number above 0")
+        "what is kept of study has an invalid margin or curve mean (margin: an amount is a "
+        "number above 0")
 
 
 def test_empty_columns_are_text_and_numbers(found: Results) -> None:

@@ -200,7 +200,7 @@ def test_equal_figures_are_equal_files(figure: str, kind: str, tmp_path: Path) -
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no 'jpg'; the formats are svg, png, pdf"):
+    with pytest.raises(UserError, match="'jpg'; the formats are svg, png, pdf"):
         save(dynamics(study()), tmp_path / "a.jpg")
     assert list(tmp_path.iterdir()) == []
 
@@ -565,7 +565,7 @@ def test_numbers_can_be_read_on_their_cells() -> None:
 
 
 def test_heat_map_without_pairs_or_direction_says_so() -> None:
-    assert "nothing to be compared with" in words(heat_map([]))
+    assert "nothing to compare it with" in words(heat_map([]))
     found = compare(final_scores(study(2, 3).ended(), SCORE), None)
     assert "no direction is better" in words(heat_map(found))
 
@@ -629,7 +629,7 @@ def test_profiles_turn_with_the_direction_and_take_negative_scores() -> None:
 
 
 def test_profiles_say_what_they_cannot_show() -> None:
-    assert "Left out, as some experiment lacks them: variant-2" in words(
+    assert "Left out, as an experiment lacks them: variant-2" in words(
         profiles([study(2), study(3)], SCORE))
     assert "No variant has runs" in words(profiles([study(["a"]), study(["b"])], SCORE))
     assert "All runs diverged" in words(profiles([CASES["all diverged"]()], SCORE))

@@ -55,14 +55,7 @@ def profiles(experiments: Sequence[Results], score: str) -> Figure:
     names = list(dict.fromkeys(name for scores in all_scores for name in scores))
     common = [name for name in names if all(scores.get(name) for scores in all_scores)]
     scaled = [_scaled(scores, better) for scores in all_scores]
-    why = ""
-    if better is None:
-        why = f"Neither direction of {score} is better, so its values cannot be ranked."
-    elif not common:
-        why = (f"No variant has runs with a {score} in each of "
-               f"{count(len(experiments), 'experiment')}.")
-    elif not any(np.isfinite(scores[name]).any() for scores in scaled for name in common):
-        why = "All runs diverged."
+    why = _why_no_profiles(score, better, common, scaled)
     with settings():
         if why:
             return message_figure(title, why)
@@ -98,6 +91,18 @@ def profiles(experiments: Sequence[Results], score: str) -> Figure:
             *([f"Left out, as an experiment lacks them: {', '.join(left_out)}."]
               if left_out else [])])
         return figure
+
+
+def _why_no_profiles(score: str, better: Better, common: Sequence[str],
+                     scaled: Sequence[Mapping[str, Values]]) -> str:
+    """Return why there is nothing to draw; empty if there is."""
+    if better is None:
+        return f"Neither direction of {score} is better, so its values cannot be ranked."
+    if not common:
+        return f"No variant has runs with a {score} in each of {count(len(scaled), 'experiment')}."
+    if not any(np.isfinite(scores[name]).any() for scores in scaled for name in common):
+        return "All runs diverged."
+    return ""
 
 
 def _scaled(scores: Mapping[str, Scores], better: Better) -> dict[str, Values]:
