@@ -57,7 +57,7 @@ def main() -> None:
                         help="few samples and steps: whether it works, and no measurement")
     options = parser.parse_args()
     if options.memory:
-        missed = memory(400, 64) if options.quick else memory()
+        missed = memory(1_200, 64) if options.quick else memory()
     elif options.during:
         missed = during(20, ["base.steps=4"]) if options.quick else during()
     elif options.quick:
