@@ -17,7 +17,7 @@ from gan_bench.errors import UserError
 from gan_bench.journal.status import progress_of
 
 
-def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
+def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
            ) -> Table:
     """Return what `gan-bench power` shows, from the journals under `root`.
 
@@ -32,10 +32,10 @@ def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None 
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
                         f"give a percentage")
     runs = [RunResult.of(progress_of(run, root)) for run in spec.runs]
-    return as_table(needs(spec.declared, runs, wanted, score), spec.declared, wanted)
+    return needs_table(needs(spec.declared, runs, wanted, score), spec.declared, wanted)
 
 
-def as_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
+def needs_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
     """Return the rows as a table for the terminal."""
     many = len(declared.variants) - 1
     share = f"5% over the {many} comparisons (Holm)" if many > 1 else "5%"

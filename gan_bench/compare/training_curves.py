@@ -179,5 +179,5 @@ def _times(curves: list[TrainingCurve], key: str, threshold: float, better: Bett
     longest = max(float(time[-1]) for time in times)
     passed = [first_passing(time.tolist(), curve.values.tolist(), threshold, better)
               for time, curve in zip(times, measured, strict=True)]
-    watched = [float("inf") if curve.diverged else longest for curve in measured]
-    return time_to_quality(passed, watched)
+    watched = np.where([curve.diverged for curve in measured], np.inf, longest)
+    return time_to_quality(passed, watched.tolist())

@@ -218,6 +218,7 @@ def _parse(line: bytes, folder: Path, offset: int) -> Record:
 
 def _decode(record: Record) -> Record:
     if "values" in record:
-        record["values"] = {k: _NON_FINITE.get(v, v) if isinstance(v, str) else v
-                            for k, v in record["values"].items()}
+        values = record["values"]
+        texts = {name: value for name, value in values.items() if isinstance(value, str)}
+        values.update({name: _NON_FINITE.get(text, text) for name, text in texts.items()})
     return record

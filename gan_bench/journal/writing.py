@@ -88,7 +88,8 @@ class Journal:
         They cannot if a later attempt voids some of them.
         """
         tail = reading.tail(self.folder, position)
-        if any(voids(record) for record, _ in (tail if position else tail[1:])):
+        later = tail if position else tail[1:]
+        if any(voids(record) for record, _ in later):
             return False
         self._to_repeat = deque((record, end) for record, end in tail if not of_attempt(record))
         self._repeated = position
@@ -245,4 +246,7 @@ def _describe_difference(earlier: Record, repeated: Record) -> str:
 
 
 def _encode(values: Mapping[str, float]) -> dict[str, float | str]:
-    return {k: float(v) if math.isfinite(v) else str(float(v)) for k, v in values.items()}
+    encoded: dict[str, float | str] = {}
+    for name, value in values.items():
+        encoded[name] = float(value) if math.isfinite(value) else str(float(value))
+    return encoded

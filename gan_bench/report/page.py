@@ -25,7 +25,7 @@ from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.training_curves import CurveSummary
 from gan_bench.config.declared import Declared
 from gan_bench.journal.schema import Status
-from gan_bench.report.exports import DASH, LONG, cells, format_interval, format_number, title
+from gan_bench.report.exports import DASH, LONG, cells, format_interval, format_value, title
 from gan_bench.report.figures.style import INK, count
 from gan_bench.report.samples import PagePictures
 from gan_bench.report.terminal import table_notes
@@ -202,13 +202,13 @@ def _beside(finding: Finding) -> dict[str, Any]:
         line += [format_interval(curves.best), format_interval(curves.area)] if curves else [
             DASH, DASH]
         if finding.noise:
-            line += [format_number(noise.seed), format_number(noise.sampling)] if noise else [
+            line += [format_value(noise.seed), format_value(noise.sampling)] if noise else [
                 DASH, DASH]
         if quality is not None:
             line += _times_to_quality(curves)
         rows.append(line)
     return {"heads": heads, "rows": rows, "noise": bool(finding.noise),
-            "quality": None if quality is None else format_number(quality)}
+            "quality": None if quality is None else format_value(quality)}
 
 
 def _times_to_quality(curves: CurveSummary | None) -> list[str]:
@@ -246,8 +246,8 @@ def _experiment(results: Results) -> dict[str, Any]:
                 for version, group in runs.groupby("version", sort=False)]
     table = [{"variant": str(row["variant"]), "seed": int(row["seed"]), "run": str(run),
               "status": row["status"], "step": f"{int(row['step']):,}",
-              "seconds": format_number(float(row["seconds"])), "version": row["version"],
-              "why": row["why"], "scores": [format_number(float(row[SCORE + name]))
+              "seconds": format_value(float(row["seconds"])), "version": row["version"],
+              "why": row["why"], "scores": [format_value(float(row[SCORE + name]))
                                             for name in results.scores]}
              for run, row in runs.iterrows()]
     return {"name": results.experiment, "question": results.question, "command": results.command,

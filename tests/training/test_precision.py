@@ -134,9 +134,9 @@ def test_a_plan_says_what_auto_is_here(tmp_path: Path, monkeypatch: pytest.Monke
     for flag, told in (("fpu", "or on this processor"), ("none", "and float32 on this processor")):
         monkeypatch.setattr(hardware, "BFLOAT16", {flag})
         spec = load_experiment(file, tmp_path, ["compute.precision=auto"])
-        assert f"precision auto: bfloat16 on a GPU from Ampere on, {told}\n" in plan.as_text(
+        assert f"precision auto: bfloat16 on a GPU from Ampere on, {told}\n" in plan.plan_text(
             spec, tmp_path)
-    assert "precision auto" not in plan.as_text(load_experiment(file, tmp_path), tmp_path)
+    assert "precision auto" not in plan.plan_text(load_experiment(file, tmp_path), tmp_path)
 
 
 def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ def _label(variant: str, summary: Summary) -> str:
 def _strip(axes: Axes, better: Better) -> Values:
     """Reserve room for crosses at the worse end of the axis, and return their places."""
     log = axes.get_xscale() == "log"
-    low, high = (math.log(x) if log else x for x in axes.get_xlim())
+    low, high = axes.get_xlim()
+    if log:
+        low, high = math.log(low), math.log(high)
     width = 0.1 * (high - low)
     ticks = axes.get_xticks()
     if better == "higher":

@@ -127,9 +127,8 @@ def add_notes(figure: Figure, notes: Sequence[str]) -> None:
 
 def add_legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
     """Put a legend beside the axes; the figure grows to its height."""
-    texts = [wrapped(label) for _, label in entries]
     # matplotlib hides labels that begin with an underscore.
-    texts = [" " + text if text.startswith("_") else text for text in texts]
+    texts = [re.sub("^_", " _", wrapped(label)) for _, label in entries]
     width, height = figure.get_size_inches()
     needed = LINE * sum(1.35 + text.count("\n") for text in texts) + 0.6
     figure.set_size_inches(width, max(height, needed))
