@@ -71,7 +71,8 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
         lines.append(f"final     {', '.join(final.metrics)} on {final.samples:,} samples")
     if first.compute.precision == "auto":
         on_cpu = "or" if cpu_has_bfloat16() else "and float32"
-        lines.append(f"precision auto: bfloat16 on a GPU from Ampere on, {on_cpu} on this processor")
+        lines.append("precision auto: bfloat16 on a GPU from Ampere on, "
+                     f"{on_cpu} on this processor")
     return lines
 
 
