@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from rich.markup import escape
@@ -15,6 +14,7 @@ from gan_bench.config.declared import Amount, Declared, parse_amount
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
 from gan_bench.journal.status import progress_of
+from gan_bench.launcher.reporters import format_number
 
 
 def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
@@ -52,13 +52,9 @@ def needs_table(rows: list[Need], declared: Declared, difference: Amount) -> Tab
         table.add_column(heading, no_wrap=heading != "")
     for one in rows:
         span = f"{_count(one.low)} to {_count(one.high)}" if one.seeds or one.low else ""
-        table.add_row(one.score, escape(one.variant), _show(one.difference), _show(one.sd),
-                      _count(one.seeds) if span else "", span, one.note)
+        table.add_row(one.score, escape(one.variant), format_number(one.difference),
+                      format_number(one.sd), _count(one.seeds) if span else "", span, one.note)
     return table
-
-
-def _show(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4g}"
 
 
 def _count(seeds: int | None) -> str:

@@ -29,8 +29,7 @@ from pathlib import Path
 from typing import IO
 
 from gan_bench.errors import DamagedError
-from gan_bench.journal.schema import Kind, Status, parse_record
-from gan_bench.journal.schema import Record as Record
+from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
 FILE = "journal.jsonl"
 START = f'"kind": "{Kind.START}"'.encode()  # every start record contains it
@@ -151,12 +150,6 @@ def of_attempt(record: Record) -> bool:
 
 def _is_attempts_end(record: Record) -> bool:
     return record["kind"] == Kind.END and not Status(record["status"]).is_result
-
-
-def repeatable(records: Iterable[Record]) -> list[Record]:
-    """Return what a repetition of the run must repeat: all but times and measurements."""
-    return [{k: v for k, v in record.items() if k != "t"} for record in valid(records)
-            if record["kind"] != Kind.SYSTEM and not of_attempt(record)]
 
 
 def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:

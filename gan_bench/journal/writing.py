@@ -164,19 +164,18 @@ class Journal:
         self._step = step
 
 
-def settle_run(folder: Path, status: str, why: str) -> bool:
-    """Record how a run ended if its process did not; return whether a record was added.
+def settle_run(folder: Path, status: str, why: str) -> None:
+    """Record how a run ended if its process did not.
 
     Raises:
         UserError: A process has the journal open: the run is alive.
     """
     record = reading.last(folder)
     if record is None or record["kind"] == Kind.END:
-        return False
+        return
     journal = Journal(folder)
     journal._step = record["step"]
     journal.end(status, why)
-    return True
 
 
 def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:

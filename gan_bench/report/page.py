@@ -24,9 +24,10 @@ from gan_bench.compare.findings import Finding
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.training_curves import CurveSummary
 from gan_bench.config.declared import Declared
+from gan_bench.errors import count
 from gan_bench.journal.schema import Status
 from gan_bench.report.exports import DASH, LONG, cells, format_interval, format_value, title
-from gan_bench.report.figures.style import INK, count
+from gan_bench.report.figures.style import INK
 from gan_bench.report.samples import PagePictures
 from gan_bench.report.terminal import table_notes
 
@@ -250,7 +251,8 @@ def _experiment(results: Results) -> dict[str, Any]:
               "why": row["why"], "scores": [format_value(float(row[SCORE + name]))
                                             for name in results.scores]}
              for run, row in runs.iterrows()]
-    return {"name": results.experiment, "question": results.question, "command": results.command,
+    return {"name": results.experiment, "question": results.declared.question,
+            "command": results.declared.command,
             "declared": "; ".join(words), "versions": versions, "scores": results.scores,
             "runs": table, "failures": [row for row in table if row["status"] != Status.FINISHED],
             "facts": _facts(runs), **_spec(runs)}

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.results import Results
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, count
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
 from gan_bench.report.exports import title
-from gan_bench.report.figures.style import count
 from gan_bench.report.page import Content, Drawing, html
 from gan_bench.report.rendering import render_all, report_figures
 from gan_bench.report.samples import page_pictures, read_pictures

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gan_bench.compare.stats.summary import UNBOUNDED, Values, mean_of
+from gan_bench.errors import count
 from gan_bench.evaluation.scores import ranges
 from gan_bench.journal.names import DURING
 from gan_bench.journal.schema import Status
@@ -29,7 +30,6 @@ from gan_bench.report.figures.style import (
     Style,
     add_legend,
     add_notes,
-    count,
     cross,
     fit_axis,
     message_figure,

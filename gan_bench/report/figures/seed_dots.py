@@ -19,6 +19,7 @@ from gan_bench.compare.stats.summary import (
     Values,
     summarise_scores,
 )
+from gan_bench.errors import count
 from gan_bench.evaluation.scores import ranges
 from gan_bench.registry import Better
 from gan_bench.report.figures.style import (
@@ -29,7 +30,6 @@ from gan_bench.report.figures.style import (
     Style,
     add_notes,
     better_direction,
-    count,
     fit_axis,
     message_figure,
     new_figure,

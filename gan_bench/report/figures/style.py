@@ -259,11 +259,6 @@ def with_direction(results: Results, score: str) -> str:
     return f"{score} ({better} is better)" if better else f"{score} (neither direction is better)"
 
 
-def count(n: int, noun: str) -> str:
-    """Return `1 run`, `2 runs`."""
-    return f"{n} {noun if n == 1 else noun + 's'}"
-
-
 FORMATS = ("svg", "png", "pdf")
 
 
