@@ -1,6 +1,6 @@
 """Kill an experiment at random moments, repeat the command, compare with one nobody disturbed.
 
-    python tests/helpers/faults.py --kills 200        what `make faults` runs: about 15 minutes
+    PYTHONPATH=tests python -m helpers.faults --kills 200    what `make faults` runs: 15 minutes
 
 Real processes, real SIGKILL. A third of the kills of a worker waits until a checkpoint is being
 written, and a third of those of a launcher until the journal is ahead of what MLflow has.
