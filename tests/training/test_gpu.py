@@ -23,8 +23,9 @@ from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
 from gan_bench.training.cuda_graph import WARM, CapturedStep
 from gan_bench.training.device import set_up_torch
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
 from gan_bench.training.run import run_one, run_together
+from gan_bench.training.step_batch import StepBatch
 
 # As the launcher does. Torch looks once, at the first product of two matrices in the process.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG",
