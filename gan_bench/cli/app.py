@@ -68,13 +68,14 @@ def run(
     """
     from gan_bench.cli.run import run_command, run_experiment
     from gan_bench.config.experiment import load_experiment
-    from gan_bench.journal.layout import Execution
+    from gan_bench.journal.layout import Execution, Workspace
     from gan_bench.launcher.launch import LaunchSettings
 
     status = run_experiment(
         load_experiment(experiment, data, settings),
-        LaunchSettings(Execution(root, data, checkpoint_every, allow_drift, profile), slots,
-                 tracking_uri, run_command(experiment, settings), retries), as_json)
+        LaunchSettings(Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
+                                 profile), slots, run_command(experiment, settings), retries),
+        as_json)
     if status:
         raise typer.Exit(status)
 
@@ -145,9 +146,11 @@ def report(
     Several experiments stand in one report if they were measured alike.
     """
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
+    from gan_bench.journal.layout import Workspace
 
     asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
-    done = make_report(asked, root, data, tracking_uri, report_command(asked), to_stderr)
+    workspace = Workspace(root, data, tracking_uri)
+    done = make_report(asked, workspace, report_command(asked), to_stderr)
     for line in done.lines:
         print(line)
     if show:
@@ -242,13 +245,15 @@ def evaluate(
 ) -> None:
     """Measure a run, or images of any origin, against a data set; say how it was measured."""
     from gan_bench.cli import evaluate
+    from gan_bench.journal.layout import Workspace
 
     wanted = evaluate.resolve_options(evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
         samples=samples, split=split, resize=resize, log=log), data)
-    report, folder = evaluate.evaluate(source, wanted, root, data, to_stderr)
+    workspace = Workspace(root, data, tracking_uri)
+    report, folder = evaluate.evaluate(source, wanted, workspace, to_stderr)
     if folder and log:
-        evaluate.log_scores(report, folder, root, tracking_uri)
+        evaluate.log_scores(report, folder, workspace)
     print(evaluate.as_json(report) if as_json else evaluate.as_text(report))
 
 
@@ -263,8 +268,10 @@ def train(
 ) -> None:
     """Train a data set's classifier by the recipe; compare the bits with those that ship."""
     from gan_bench.cli.extractor import retrain
+    from gan_bench.journal.layout import Workspace
 
-    print(retrain(parse_data_set(data_set, image_size), out, root, data, to_stderr))
+    part = parse_data_set(data_set, image_size)
+    print(retrain(part, out, Workspace(root, data), to_stderr))
 
 
 @app.command()

@@ -43,7 +43,8 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     console = wide_console()
     ended = execute(spec, settings, _reporter(console, as_json))
     failed = [run for run in ended.runs if not run.state.is_result]
-    root, uri = settings.execution.root, settings.tracking_uri
+    workspace = settings.execution.workspace
+    root, uri = workspace.root, workspace.tracking_uri
     if as_json:
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": ended.missing,
                           "runs": [progress_json(run) for run in ended.runs]}))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import DamagedError, UserError
+from gan_bench.errors import DamagedError, Say, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import run_folders
 from gan_bench.journal.lock import locked
@@ -33,7 +32,7 @@ class Synced:
     missing: list[str] = field(default_factory=list)
 
 
-def sync_runs(root: Path, uri: str | None, say: Callable[[str], None],
+def sync_runs(root: Path, uri: str | None, say: Say,
               only: str | None = None) -> Synced:
     """Mirror every run under `root` whose copy in the store is incomplete.
 
