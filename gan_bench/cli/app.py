@@ -24,6 +24,7 @@ from gan_bench.cli.options import (
     to_stderr,
     wide_console,
 )
+from gan_bench.journal.layout import Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -68,15 +69,13 @@ def run(
     """
     from gan_bench.cli.run import run_command, run_experiment
     from gan_bench.config.experiment import load_experiment
-    from gan_bench.journal.layout import Execution, Workspace
+    from gan_bench.journal.layout import Execution
     from gan_bench.launcher.launch import LaunchSettings
 
-    status = run_experiment(
-        load_experiment(experiment, data, settings),
-        LaunchSettings(Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
-                                 profile), slots, run_command(experiment, settings), retries),
-        as_json)
-    if status:
+    execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
+                          profile)
+    launch = LaunchSettings(execution, slots, run_command(experiment, settings), retries)
+    if status := run_experiment(load_experiment(experiment, data, settings), launch, as_json):
         raise typer.Exit(status)
 
 
@@ -96,10 +95,9 @@ def plan(
     spec = load_experiment(experiment, data, settings)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
-    if as_json:
-        print("\n".join(json.dumps(record) for record in plans.as_json(spec, root)))
-    else:
-        print(plans.as_text(spec, root))
+    root = Workspace(root).root
+    print("\n".join(map(json.dumps, plans.as_json(spec, root))) if as_json
+          else plans.as_text(spec, root))
 
 
 @app.command()
@@ -117,8 +115,8 @@ def power(
     from gan_bench.cli.power import report
     from gan_bench.config.experiment import load_experiment
 
-    table = report(load_experiment(experiment, data, settings), root, difference, score)
-    wide_console().print(table)
+    spec = load_experiment(experiment, data, settings)
+    wide_console().print(report(spec, Workspace(root).root, difference, score))
 
 
 @app.command()
@@ -146,11 +144,9 @@ def report(
     Several experiments stand in one report if they were measured alike.
     """
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
-    from gan_bench.journal.layout import Workspace
 
     asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
-    workspace = Workspace(root, data, tracking_uri)
-    done = make_report(asked, workspace, report_command(asked), to_stderr)
+    done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
         print(line)
     if show:
@@ -170,7 +166,7 @@ def sync(
     """
     from gan_bench.tracking.sync import sync_runs
 
-    done = sync_runs(root, tracking_uri, to_stderr)
+    done = sync_runs(Workspace(root, tracking_uri=tracking_uri), to_stderr)
     print(f"{done.runs} runs, {done.brought} brought up to date")
     if done.missing:
         print("\n".join(done.missing), file=sys.stderr)
@@ -213,7 +209,7 @@ def sample(
     """
     from gan_bench.cli.sample import write_samples
 
-    write_samples(root, run, out, n, seed)
+    write_samples(Workspace(root).root, run, out, n, seed)
     print(f"{out}: {n} samples")
 
 
@@ -245,7 +241,6 @@ def evaluate(
 ) -> None:
     """Measure a run, or images of any origin, against a data set; say how it was measured."""
     from gan_bench.cli import evaluate
-    from gan_bench.journal.layout import Workspace
 
     wanted = evaluate.resolve_options(evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
@@ -268,10 +263,8 @@ def train(
 ) -> None:
     """Train a data set's classifier by the recipe; compare the bits with those that ship."""
     from gan_bench.cli.extractor import retrain
-    from gan_bench.journal.layout import Workspace
 
-    part = parse_data_set(data_set, image_size)
-    print(retrain(part, out, Workspace(root, data), to_stderr))
+    print(retrain(parse_data_set(data_set, image_size), out, Workspace(root, data), to_stderr))
 
 
 @app.command()
@@ -283,7 +276,7 @@ def ui(
     """Open MLflow's page on the store of the root, on 127.0.0.1."""
     from gan_bench.cli.ui import serve
 
-    serve(root, tracking_uri, port)
+    serve(Workspace(root, tracking_uri=tracking_uri), port)
 
 
 def main() -> NoReturn:

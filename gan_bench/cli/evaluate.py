@@ -222,7 +222,7 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
         folder, {homes[name] + name: how for name, how in report.protocols.items()},
         {homes[name.split("/")[1] if name.startswith(CLASS) else name] + name: value
          for name, value in (report.scores | report.classes).items()})
-    Mirror(open_store(workspace.root, workspace.tracking_uri)).sync(folder)
+    Mirror(open_store(workspace)).sync(folder)
     return new
 
 

@@ -115,23 +115,23 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace,
         name, declared = spec.name, spec.declared.with_changes(command=command)
     elif settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
-    notes = _update(name, workspace.root, workspace.tracking_uri)
+    notes = _update(name, workspace)
     return load_results(name, workspace.tracking_uri, workspace.root, declared), notes
 
 
-def _update(name: str, root: Path, uri: str | None) -> list[str]:
+def _update(name: str, workspace: Workspace) -> list[str]:
     """Bring an experiment's journals into the store, if it is theirs; return what is missing.
 
     A store that has none of the runs may be anybody's, and is only read.
     """
-    home = root / "runs" / name
+    home = workspace.root / "runs" / name
     if Path(name).name != name or not home.is_dir():
         return []
-    address = resolve_uri(root, uri)
+    address = resolve_uri(workspace)
     try:
-        theirs = address == resolve_uri(root, f"sqlite:///{root / 'mlflow.db'}") or any(
+        theirs = address == f"sqlite:///{workspace.database}" or any(
             cursor.read_cursor(folder, address) for folder in run_folders(home))
-        missing = sync_runs(root, uri, lambda line: None, name).missing if theirs else []
+        missing = sync_runs(workspace, lambda line: None, name).missing if theirs else []
     except UserError as error:  # that the store cannot be read, reading it will say
         missing = [str(error)]
     return [f"what MLflow holds may not be all: {line}" for line in missing]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
+from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
@@ -19,14 +20,31 @@ class Workspace:
     """The places that runs read and write.
 
     Attributes:
-        root: The folder that runs write to.
-        data_root: The folder of the data sets.
+        root: The folder that runs write to; absolute and without `..`, however it was given.
+        data_root: The folder of the data sets; likewise.
         tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
+
+    Raises:
+        UserError: A folder is not a path.
     """
 
-    root: Path
-    data_root: Path
+    root: Path = Path("mlruns")
+    data_root: Path = Path("data")
     tracking_uri: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", normal_path(self.root))
+        object.__setattr__(self, "data_root", normal_path(self.data_root))
+
+    @property
+    def database(self) -> Path:
+        """MLflow's database in the root, which need not exist yet."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder where MLflow keeps files, unless the store is a server."""
+        return self.root / "artifacts"
 
     @property
     def cache(self) -> Path:

@@ -76,16 +76,17 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # the user may allow only some GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
     failures: list[str] = []
+    root = execution.workspace.root
 
     def failed(spec: RunSpec, error: Exception) -> None:
         last_words.send((spec.id, one_line(error)))
         failures.append(spec.id)
-        with suppress(OSError), os.fdopen(_open_log(spec, execution.workspace.root, os.O_APPEND), "a") as log:
+        with suppress(OSError), os.fdopen(_open_log(spec, root, os.O_APPEND), "a") as log:
             traceback.print_exception(error, file=log)
 
     try:
         for spec in specs:
-            log = _open_log(spec, execution.workspace.root, os.O_TRUNC)
+            log = _open_log(spec, root, os.O_TRUNC)
             if spec is specs[0]:
                 for stream in (1, 2):
                     os.dup2(log, stream)

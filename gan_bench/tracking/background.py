@@ -38,7 +38,7 @@ class BackgroundMirror:
 
     def __init__(self, workspace: Workspace, home: Path, trains: bool, say: Say) -> None:
         self._workspace, self._home, self._say = workspace, home, say
-        self._address = store = resolve_uri(workspace.root, workspace.tracking_uri)
+        self._address = store = resolve_uri(workspace)
         self._dirty = dict.fromkeys(
             folder for folder in run_folders(home) if not mirrored(folder, store))
         self._lock = threading.Lock()
@@ -120,8 +120,7 @@ class BackgroundMirror:
             return
         from gan_bench.tracking import mirror
 
-        store = client.open_store(self._workspace.root, self._workspace.tracking_uri)
-        opened = mirror.Mirror(store)
+        opened = mirror.Mirror(client.open_store(self._workspace))
         opened.open_experiment(self._home)
         self._mirror = opened
 

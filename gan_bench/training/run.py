@@ -27,6 +27,7 @@ from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import PENALTIES
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
@@ -45,7 +46,7 @@ def never() -> bool:
     return False
 
 
-def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Say,
+def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: Say,
             allow_drift: bool = False) -> int:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
 
@@ -60,8 +61,8 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Say,
     Raises:
         UserError: As `prepare_runs`.
     """
-    return prepare_runs(experiment, Execution(Workspace(root, data_root), allow_drift=allow_drift),
-                        say)
+    workspace = Workspace(as_path(root), as_path(data_root))
+    return prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift), say)
 
 
 @torch_as_before()
@@ -101,8 +102,9 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
 
 
 @torch_as_before()
-def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: float | None = None,
-            allow_drift: bool = False, stop: Callable[[], bool] = never) -> Outcome:
+def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
+            checkpoint_every: float | None = None, allow_drift: bool = False,
+            stop: Callable[[], bool] = never) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
 
     Args:
@@ -114,7 +116,8 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
     Raises:
         UserError: As `Run`.
     """
-    execution = Execution(Workspace(root, data_root), checkpoint_every, allow_drift)
+    execution = Execution(Workspace(as_path(root), as_path(data_root)), checkpoint_every,
+                          allow_drift)
     run = Run(spec, execution, partial(_load, spec, execution.workspace))
     try:
         while run.step():

@@ -39,6 +39,7 @@ from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
 from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
@@ -95,7 +96,7 @@ def a_run(root: Path, variant: str, seed: int, score: float = 3.5, end: End | No
 
 
 def mirrored(root: Path, *folders: Path, uri: str | None = None) -> Store:
-    store = open_store(root, uri)
+    store = open_store(Workspace(root, tracking_uri=uri))
     mirror = Mirror(store)
     for folder in folders:
         mirror.sync(folder)
@@ -128,7 +129,8 @@ def server(root: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command, environment = ui_command(root, f"sqlite:///{root / 'mlflow.db'}", port)
+    store = f"sqlite:///{root / 'mlflow.db'}"
+    command, environment = ui_command(Workspace(root, tracking_uri=store), port)
     process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=root,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -439,7 +441,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         f"there is no {tmp_path / 'mlflow.db'} yet: run an experiment first, or give --root or "
         f"--tracking-uri")
     assert list(tmp_path.iterdir()) == []
-    store = open_store(tmp_path)
+    store = open_store(Workspace(tmp_path))
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
         "there is no experiment 'study' in MLflow; MLflow holds no experiments")
     store.client.create_run(store.client.create_experiment("study"))
