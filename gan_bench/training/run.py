@@ -353,5 +353,3 @@ def save_weights(engine: Engine, folder: Path) -> str:
     with replacing(folder / WEIGHTS, durable=True) as temporary:
         save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-
-

@@ -356,7 +356,7 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
     assert averaged.comparison is not None
     assert averaged.comparison.difference.value == 1
     assert mixed.refused == "not measured alike: weights 2 against 1"
-    assert math.isnan(mixed.mean.value)
+    assert math.isnan(mixed.summary.mean.value)
     assert (mixed.comparison, mixed.verdict) == (None, None)
     baseline_mixed = summarise(ended, Declared(baseline="c"))
     assert all(row.refused and row.comparison is None for row in baseline_mixed)
