@@ -24,7 +24,7 @@ from gan_bench.training.run import prepare, run_one, run_together
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root in which the experiment has been run under the profiler."""
     folder = tmp_path_factory.mktemp("profiled")
-    done = gan_bench("run", write_experiment(folder), "--root", folder / "root", "--profile",
+    done = here("run", write_experiment(folder), "--root", folder / "root", "--profile",
                      "--set", "seeds=[0]")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
