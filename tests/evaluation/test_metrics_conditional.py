@@ -246,7 +246,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """
     folder = tmp_path_factory.mktemp("study")
     done = here("run", write_experiment(folder, ASKED), "--root", folder / "root", "--set",
-                     "evaluate.final_samples=400")
+                "evaluate.final_samples=400")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -266,7 +266,7 @@ def test_the_mean_is_compared_and_each_class_is_logged(study: tuple[Path, str]) 
                                    (run,)).fetchall())
             assert rows == {name: 1 if "final/" in name else 2 for name in names}
     done = here("report", "tiny", "--root", folder / "root", "--out", folder / "report",
-                     "--format", "html,csv,md")
+                "--format", "html,csv,md")
     assert done.returncode == 0, done.stdout + done.stderr
     with (folder / "report" / "pairs.csv").open() as file:
         assert {row["score"] for row in csv.DictReader(file)} == set(METRICS)

@@ -54,7 +54,8 @@ def here(*arguments: object, env: dict[str, str] | None = None,
     """
     out, err = io.StringIO(), io.StringIO()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACK", "GAN_B"))}
-    with (patch.dict(os.environ, {**clean, **STRICT, **(env or {})}, clear=True), redirect_stdout(out), redirect_stderr(err),
+    with (patch.dict(os.environ, {**clean, **STRICT, **(env or {})}, clear=True),
+          redirect_stdout(out), redirect_stderr(err),
           patch.object(sys, "argv", ["gan-bench", *map(str, arguments)]),
           warnings.catch_warnings()):
         warnings.simplefilter("error", RuntimeWarning)

@@ -138,5 +138,5 @@ def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
         assert db.execute("select status, count(*) from runs group by status").fetchall() == [
             ("KILLED", 2)]
     plan = here("plan", dead.folder / "tiny.yaml", "--root", dead.folder / "root", "--set",
-                     "base.steps=1000000", "--json")
+                "base.steps=1000000", "--json")
     assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2
