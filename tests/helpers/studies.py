@@ -76,7 +76,7 @@ def make_studies(folder: Path) -> Path:
     losses = write_study(folder, "losses", "{plain: {}, sat: {loss: saturating}}", sets=3)
     more = write_study(folder, "more", "{wide: {model: {width: 24}}}")
     for file in (losses, more):
-        done = gan_bench("run", file, "--root", folder / "root")
+        done = here("run", file, "--root", folder / "root")
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "root"
 

@@ -179,8 +179,8 @@ def test_sample_writes_a_picture_or_an_array(finished: Path, tmp_path: Path) -> 
 
     folder = next((finished / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
     png, npz = tmp_path / "a.png", tmp_path / "a.npz"
-    for command, out in ((gan_bench, png), (here, npz)):
-        done = command("sample", folder.name[:8], "--root", finished / "root", "-n", 70, "-o", out)
+    for out in (png, npz):
+        done = here("sample", folder.name[:8], "--root", finished / "root", "-n", 70, "-o", out)
         assert done.returncode == 0, done.stderr
     assert png.read_bytes().startswith(b"\x89PNG")
     images = np.load(npz)["images"]

@@ -137,7 +137,7 @@ def test_a_server_that_dies_loses_nothing(tmp_path: Path, server: Server) -> Non
     early = here("sync", "--root", tmp_path / "root", "--to", server.uri)
     assert (early.returncode, early.stderr.count("Traceback")) == (2, 0)
     server.start()
-    assert gan_bench("sync", "--root", tmp_path / "root", "--to", server.uri).returncode == 0
+    assert here("sync", "--root", tmp_path / "root", "--to", server.uri).returncode == 0
     assert server.holds() == ([("FINISHED", 2)], 2 * 200)
 
 
