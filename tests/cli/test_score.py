@@ -308,7 +308,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
 
 def test_the_recipe_remade(tmp_path: Path) -> None:
     """On the processor that made the shipped weights, the same bits; elsewhere, as good."""
-    done = gan_bench("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
+    done = here("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "the bits" in done.stdout.replace("same bits", "the bits").replace("other b", "the b")
     [folder] = (tmp_path / "out").iterdir()
