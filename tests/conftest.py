@@ -85,7 +85,7 @@ def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     In this process, where they would take a second for each root; commands in processes of their
     own migrate, and so do tests that ask for `from_nothing`.
     """
-    def create(database: Path, root: Path) -> None:
+    def create(database: Path, artifacts: Path) -> None:
         if database.exists():
             return
         made = once(tmp_path_factory, "database", lambda at: CREATE(at / "mlflow.db", at))
@@ -93,7 +93,7 @@ def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             fresh = Path(shutil.copy(made / "mlflow.db", folder))
             with closing(sqlite3.connect(fresh)) as db, db:
                 db.execute("update experiments set artifact_location = replace("
-                           "artifact_location, ?, ?)", (made.as_uri(), root.absolute().as_uri()))
+                           "artifact_location, ?, ?)", (made.as_uri(), artifacts.as_uri()))
             with suppress(FileExistsError):
                 os.link(fresh, database)
 

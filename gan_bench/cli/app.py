@@ -96,10 +96,8 @@ def plan(
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     root = Workspace(root).root
-    if as_json:
-        print("\n".join(json.dumps(record) for record in plan_records(spec, root)))
-    else:
-        print(plan_text(spec, root))
+    print("\n".join(map(json.dumps, plan_records(spec, root))) if as_json
+          else plan_text(spec, root))
 
 
 @app.command()
