@@ -24,7 +24,7 @@ from gan_bench.cli.options import (
     to_stderr,
     wide_console,
 )
-from gan_bench.journal.layout import Workspace
+from gan_bench.journal.layout import Execution, Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -69,7 +69,6 @@ def run(
     """
     from gan_bench.cli.run import run_command, run_experiment
     from gan_bench.config.experiment import load_experiment
-    from gan_bench.journal.layout import Execution
     from gan_bench.launcher.launch import LaunchSettings
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
@@ -293,7 +292,3 @@ def main() -> NoReturn:
             raise
         sys.exit(status)
     sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -162,8 +162,7 @@ def _declared(root: Path, experiment: str, tag: str) -> Declared:
     except ValueError as error:
         why = str(error).splitlines()[0]
         raise UserError(f"what is kept of {experiment} has an invalid margin or curve mean "
-                        f"({why}); repeat its `gan-bench run`, which writes it again"
-                        ) from None
+                        f"({why}); repeat its `gan-bench run`, which writes it again") from None
 
 
 def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[str]]:
@@ -205,10 +204,8 @@ def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFra
     def per_row(values: list[int]) -> Any:
         return np.repeat(values, lengths)
 
-    metric_codes = []
-    for run in runs:
-        codes = np.array([code[metric] for metric in run.metrics], np.int32)
-        metric_codes.append(codes[run.keys])
+    metric_codes = [np.array([code[metric] for metric in run.metrics], np.int32)[run.keys]
+                    for run in runs]
     variant_codes = [variants.categories.get_loc(run.tags["variant"]) for run in runs]
     return pd.DataFrame({
         "run": pd.Categorical.from_codes(per_row([*range(len(runs))]),
