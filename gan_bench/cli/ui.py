@@ -25,7 +25,9 @@ def serve(workspace: Workspace, port: int) -> NoReturn:
         UserError: See `ui_command`.
     """
     argv, variables = ui_command(workspace, port)
-    print(f"{page(port)} (Ctrl-C ends it)", flush=True)
+    # MLflow's view for training runs.
+    address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    print(f"{address} (Ctrl-C ends it)", flush=True)
     os.execvpe(argv[0], argv, {**os.environ, **variables})
 
 
@@ -53,9 +55,3 @@ def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, st
     # The address goes by the environment, for it may hold a password.
     return command, {**mlflow_environment(), "MLFLOW_BACKEND_STORE_URI": uri,
                      "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-
-
-def page(port: int) -> str:
-    """Return the address of the page that `ui_command` serves, in MLflow's view for training runs.
-    """
-    return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"

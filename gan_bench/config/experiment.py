@@ -234,5 +234,3 @@ def _never_logged(run: RunSpec, curve: str) -> str:
             run.loss.name].facts.one_term:
         return f"the loss {run.loss} does not come apart into a real and a fake term"
     return ""
-
-

@@ -24,10 +24,6 @@ Key = tuple[str, str | None]  # a metric's extractor or view, and its reference
 BATCH = 250  # examples that G generates, or D sees, at a time
 
 
-def _silent(line: str) -> None:
-    pass
-
-
 def extractors_of(entries: Sequence[MetricEntry], data: Dataset, cache: Path, say: Say,
                   ) -> dict[str, Extractor]:
     """Return the registered extractors that the metrics need, by name."""
@@ -60,9 +56,8 @@ def _pixels(images: Tensor) -> Features:
 def _logits(discriminator: Discriminator | None, images: Tensor) -> Features:
     """D's logits (N, 1) of uint8 images or of vectors."""
     assert discriminator is not None, "the caller leaves out the metrics that need D"
-    logits = []
-    for batch in torch.split(images, BATCH):
-        logits.append(discriminator(to_float(batch)).float().reshape(-1, 1))
+    logits = [discriminator(to_float(batch)).float().reshape(-1, 1)
+              for batch in torch.split(images, BATCH)]
     return Features(torch.cat(logits).cpu().numpy().astype(np.float64), None, "discriminator")
 
 
@@ -90,7 +85,7 @@ class Scorer:
     """
 
     def __init__(self, metrics: Sequence[MetricEntry], count: int, dataset: Part, data: Dataset,
-                 cache: Path, say: Say = _silent) -> None:
+                 cache: Path, say: Say = lambda line: None) -> None:
         self._metrics, self._count, self._data = metrics, count, data
         self._extractors = extractors_of(self._metrics, data, cache, say)
         self._references = references_of(self._metrics, self._extractors, data, cache, say)

@@ -124,5 +124,3 @@ def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
 def labels_in_turn(spec: RunSpec, n: int) -> Tensor | None:
     """The labels (n,) int64 that samples are asked for; None where none are."""
     return None if spec.condition == "none" else torch.arange(n) % spec.data.classes
-
-

@@ -17,7 +17,8 @@ from helpers.studies import edited, ended
 
 from gan_bench.cli.report import Asked, make_report
 from gan_bench.journal.layout import Workspace
-from gan_bench.report.page import inline, yaml_of
+from gan_bench.report.inlining import inline
+from gan_bench.report.page import yaml_of
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
 

@@ -123,6 +123,7 @@ def test_an_address_that_is_refused_is_refused_without_its_password(tmp_path: Pa
     assert "cret" not in str(refused.value)
 
 
+@pytest.mark.usefixtures("from_nothing")
 def test_a_new_root_gets_a_database(tmp_path: Path) -> None:
     root = tmp_path / "new" / "root"
     store = open_store(Workspace(root))
@@ -139,6 +140,7 @@ def test_a_new_root_gets_a_database(tmp_path: Path) -> None:
     open_store(Workspace(root))
 
 
+@pytest.mark.usefixtures("from_nothing")
 @pytest.mark.parametrize(("name", "good"), [("a#b c", True), ("a?b", False), ("a%41", False)])
 def test_mlflow_cannot_write_everywhere(tmp_path: Path, name: str, good: bool) -> None:
     if good:
