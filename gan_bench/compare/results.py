@@ -31,6 +31,7 @@ from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.reader import Stored, StoredRun, read_experiment
+from gan_bench.tracking.sync import update_store
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 
@@ -117,7 +118,10 @@ class Results:
 
 def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath = "mlruns",
                  declared: Declared | None = None) -> Results:
-    """Read an experiment back from MLflow.
+    """Read an experiment back from MLflow, after its journals are copied there.
+
+    A store that is neither the root's nor holds any of its runs is only read; `gan-bench sync`
+    copies runs there.
 
     Args:
         experiment: Its name.
@@ -131,6 +135,13 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath
             read.
     """
     workspace = Workspace(as_path(root), tracking_uri=tracking_uri)
+    behind = update_store(workspace, experiment)
+    results = read_results(workspace, experiment, declared)
+    return replace(results, notes=(*behind, *results.notes))
+
+
+def read_results(workspace: Workspace, experiment: str, declared: Declared | None) -> Results:
+    """Read what MLflow holds of an experiment now; otherwise as `load_results`."""
     uri = resolve_uri(workspace)
     stored = read_experiment(uri, experiment)
     if declared is None:

@@ -22,6 +22,7 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import Say, UserError, is_out_of_memory, one_line
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
 from gan_bench.journal import reading
+from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
 from gan_bench.journal.layout import Execution, Workspace, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
@@ -51,6 +52,8 @@ def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: 
             allow_drift: bool = False) -> int:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
 
+    The root then holds what the experiment declares, which `load_results` compares by.
+
     Args:
         root, data_root: As in `gan_bench.journal.layout.Workspace`.
         say: Receives a line before each slow step.
@@ -63,7 +66,9 @@ def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: 
         UserError: As `prepare_runs`.
     """
     workspace = Workspace(as_path(root), as_path(data_root))
-    return prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift), say)
+    together = prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift), say)
+    declare(experiment, workspace)
+    return together
 
 
 @torch_as_before()
