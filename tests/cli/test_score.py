@@ -289,7 +289,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     save_pngs(tmp_path / "a", np.zeros((3, 1, 9, 9), np.uint8))
     for arguments, words in (
         (["evaluate", tmp_path / "a", "--data-set", "digits"], "is 9×9 pixels"),
-        (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "no YAML"),
+        (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "not valid YAML"),
         (["evaluate", tmp_path / "a", "--data-set", "digits", "--split", "all"], "train or test"),
         (["evaluate", tmp_path / "a", "--data-set", "{name: digits, image_size: x}"],
          "image_size: Input should be a valid integer, not 'x'"),

@@ -319,8 +319,8 @@ def test_images_and_unconditional_runs_are_refused(
 
 @pytest.mark.parametrize(("overrides", "where", "message"), [
     (["variants.plane.condition=none"], "13:36: evaluate.metrics: ",
-     "label_accuracy compares with the class that each sample is asked for, and a run with "
-     "`condition: none` asks for none; give every variant a condition"),
+     "label_accuracy compares each sample with its requested class, but `condition: none` "
+     "requests none; give every variant a condition"),
     (["evaluate.samples=199"], "--set evaluate.samples=199: ",
      "intra_fd_classifier needs at least 200 samples, not 199"),
 ])
