@@ -390,8 +390,8 @@ def test_more_samples_than_there_is_memory_for_are_refused(
     spec, free = load(root), 3 * 100 * 16 * 16  # bytes: room for 150 samples of uint8, and not 151
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
     assert evaluate(spec.id, Wanted(samples=150), root, root, silent)[0].scores
-    with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, and there are 0.0 GB of "
-                                        r"memory; ask for fewer"):
+    with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, but only 0.0 GB is "
+                                        r"free; ask for fewer"):
         evaluate(spec.id, Wanted(samples=151), root, root, silent)
     write_samples(root, spec.id, tmp_path / "a.npz", 37, 0)  # of float32
     with pytest.raises(UserError, match="38 samples would take"):
