@@ -2,11 +2,11 @@
 
     python analysis/convergence.py EXPERIMENT [TRACKING_URI] [--score NAME] [--threshold 20]
 
-By default the threshold is the median of what the baseline's runs score when they are done, so that
-half of them get there. A run that does not is censored and not left out, for all that is known is
-that it takes longer than it was watched; one that diverged never gets there. Printed are
-Kaplan–Meier medians with 95% intervals, and means up to the end of the longest run. A run is
-measured now and then only: `evaluate.every` says how fine the times are.
+By default the threshold is the median final score of the baseline's runs, so that half of them
+reach it. A run that does not reach it is censored, not left out: it takes longer than it was
+observed. A run that diverged never reaches it. The script prints Kaplan–Meier medians with 95%
+intervals, and means up to the end of the longest run. `evaluate.every` sets the resolution of the
+times, because a run is measured only at these steps.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ FORMATS = ("html", "csv", "tex", "md", "parquet", "figures")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be reported, and how.
+    """Which report to make.
 
     Attributes:
         experiments: Names in MLflow, or YAML files.
@@ -64,10 +64,10 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
         workspace: Where runs and MLflow's store are, data sets for experiments given as files,
             and by default the report.
         command: How to make this report, for the page.
-        say: Is told what is not as it should be.
+        say: Receives one line per problem.
 
     Raises:
-        UserError: There is no such experiment, it has no result, what is asked for is not there,
+        UserError: There is no such experiment, it has no result, a requested name does not exist,
             experiments cannot be compared, or something cannot be read or written.
     """
     formats = [name.strip() for name in asked.formats.split(",")]
@@ -103,7 +103,7 @@ def open_page(written: Written) -> None:
 
 def _read(given: str, settings: Sequence[str], workspace: Workspace,
           ) -> tuple[Results, list[str]]:
-    """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
+    """Update MLflow; return its results, and why they may be incomplete."""
     from gan_bench.compare.results import load_results
 
     name, declared = given, None
@@ -120,9 +120,9 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace,
 
 
 def _update(name: str, workspace: Workspace) -> list[str]:
-    """Bring an experiment's journals into the store, if it is theirs; return what is missing.
+    """Copy an experiment's journals into the store if it is theirs; return what is missing.
 
-    A store that has none of the runs may be anybody's, and is only read.
+    A store that has none of the runs may belong to someone else, so it is only read.
     """
     home = workspace.root / "runs" / name
     if Path(name).name != name or not home.is_dir():
@@ -132,13 +132,13 @@ def _update(name: str, workspace: Workspace) -> list[str]:
         theirs = address == f"sqlite:///{workspace.database}" or any(
             cursor.read_cursor(folder, address) for folder in run_folders(home))
         missing = sync_runs(workspace, lambda line: None, name).missing if theirs else []
-    except UserError as error:  # that the store cannot be read, reading it will say
+    except UserError as error:  # if the store cannot be read, `load_results` raises
         missing = [str(error)]
-    return [f"what MLflow holds may not be all: {line}" for line in missing]
+    return [f"MLflow may lack some results: {line}" for line in missing]
 
 
 def _names(text: str | None, known: Sequence[str]) -> list[str]:
-    """Return the variants that a list names; a name may have commas in it."""
+    """Return the variants that a list names; a name may contain commas."""
     names: list[str] = []
     parts = text.split(",") if text is not None else []
     while parts:
