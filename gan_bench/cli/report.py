@@ -24,7 +24,7 @@ FORMATS = ("html", "csv", "tex", "md", "parquet", "figures")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be reported, and how.
+    """Which report to make.
 
     Attributes:
         experiments: Names in MLflow, or YAML files.
@@ -62,10 +62,10 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
         workspace: Where runs and MLflow's store are, data sets for experiments given as files,
             and by default the report.
         command: How to make this report, for the page.
-        say: Is told what is not as it should be.
+        say: Receives one line per problem.
 
     Raises:
-        UserError: There is no such experiment, it has no result, what is asked for is not there,
+        UserError: There is no such experiment, it has no result, a requested name does not exist,
             experiments cannot be compared, or something cannot be read or written.
     """
     formats = [name.strip() for name in asked.formats.split(",")]
@@ -101,7 +101,7 @@ def open_page(written: Written) -> None:
 
 def _read(given: str, settings: Sequence[str], workspace: Workspace,
           ) -> tuple[Results, list[str]]:
-    """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
+    """Update MLflow; return its results, and why they may be incomplete."""
     from gan_bench.compare.results import read_results
 
     name, declared = given, None
@@ -118,7 +118,7 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace,
 
 
 def _names(text: str | None, known: Sequence[str]) -> list[str]:
-    """Return the variants that a list names; a name may have commas in it."""
+    """Return the variants that a list names; a name may contain commas."""
     names: list[str] = []
     parts = text.split(",") if text is not None else []
     while parts:

@@ -166,14 +166,15 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
 
 
 def _declared(root: Path, experiment: str, tag: str) -> Declared:
-    """Return what the root says that an experiment declares, or if it says nothing, the store."""
+    """Return the experiment's declaration in the root, or that in the store if there is none."""
     try:
-        kept = read_about(root / "runs" / experiment)
-        return read_declared(tag) if kept == Declared() else kept
+        in_root = read_about(root / "runs" / experiment)
+        return read_declared(tag) if in_root == Declared() else in_root
     except ValueError as error:
         why = str(error).splitlines()[0]
-        raise UserError(f"what is kept of {experiment} has an invalid margin or curve mean "
-                        f"({why}); repeat its `gan-bench run`, which writes it again") from None
+        raise UserError(f"the stored declaration of {experiment} has an invalid margin or mean "
+                        f"({why}); repeat its `gan-bench run`, which writes it again"
+                        ) from None
 
 
 def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[str]]:
@@ -195,7 +196,7 @@ def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[s
     if removed := len(current) - len(listed):
         notes.append(f"left out: {count(removed, 'run')} of variants that the experiment no longer "
                      f"has")
-    # Two machines may have run the same run: one with a result counts, else the newer one.
+    # If two machines made the same run, the newest with a result counts, or else the newest.
     listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
     single = {run.tags["run_id"]: run for run in listed}
     if twice := len(listed) - len(single):
@@ -272,7 +273,7 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
 def stored_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
     """Return a run's last scores, by name: the names of their metrics in the store, and the values.
 
-    After a final measurement only its scores are returned: a name never stands for two protocols.
+    If there is a final measurement, only its scores count, so a name never has two protocols.
     """
     ends = np.flatnonzero(np.diff(run.keys, append=-1))  # the measurements are in order
     last = {run.metrics[run.keys[end]]: float(run.values[end]) for end in ends}

@@ -97,7 +97,7 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
             missing = sync_runs(workspace, lambda line: None, experiment).missing if is_own else []
     except UserError as error:  # if the store cannot be read, reading it reports that
         missing = [str(error)]
-    return [f"what MLflow holds may not be all: {line}" for line in missing]
+    return [f"MLflow may lack some results: {line}" for line in missing]
 
 
 class _Unusable(UserError):

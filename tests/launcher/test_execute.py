@@ -96,7 +96,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
         words = f"({damaged.parent.name}): {damaged}: line {number} is damaged"
         assert words in done.stdout
         assert "MLflow does not take" not in done.stdout
-        assert "MLflow has not got everything: " in done.stderr
+        assert "MLflow lacks some results: " in done.stderr
         assert f"{damaged}: line {number} is damaged" in done.stderr
         assert f"{older}: line 1 is damaged" in done.stderr
         assert damaged.read_bytes() == before
