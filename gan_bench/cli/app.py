@@ -24,7 +24,7 @@ from gan_bench.cli.options import (
     to_stderr,
     wide_console,
 )
-from gan_bench.journal.layout import Workspace
+from gan_bench.journal.layout import Execution, Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -69,7 +69,6 @@ def run(
     """
     from gan_bench.cli.run import run_command, run_experiment
     from gan_bench.config.experiment import load_experiment
-    from gan_bench.journal.layout import Execution
     from gan_bench.launcher.launch import LaunchSettings
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
@@ -117,9 +116,8 @@ def power(
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    table = power_table(load_experiment(experiment, data, settings), Workspace(root).root,
-                        difference, score)
-    wide_console().print(table)
+    spec = load_experiment(experiment, data, settings)
+    wide_console().print(power_table(spec, Workspace(root).root, difference, score))
 
 
 @app.command(name="report")
