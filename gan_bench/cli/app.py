@@ -115,9 +115,8 @@ def power(
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    table = power_table(load_experiment(experiment, data, settings), Workspace(root).root,
-                        difference, score)
-    wide_console().print(table)
+    spec = load_experiment(experiment, data, settings)
+    wide_console().print(power_table(spec, Workspace(root).root, difference, score))
 
 
 @app.command(name="report")
