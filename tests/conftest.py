@@ -92,7 +92,7 @@ def _migrated_once(request: pytest.FixtureRequest) -> Iterator[None]:
     In this process, where the migrations would take seconds for each root; commands in processes of
     their own migrate, and so do tests that ask for `from_nothing`.
     """
-    def create(file: Path, root: Path) -> None:
+    def create(file: Path, artifacts: Path) -> None:
         if file.exists():
             return
         database: Path = request.getfixturevalue("database")
@@ -100,7 +100,7 @@ def _migrated_once(request: pytest.FixtureRequest) -> Iterator[None]:
             fresh = Path(shutil.copy(database, folder))
             with closing(sqlite3.connect(fresh)) as db, db:
                 db.execute("update experiments set artifact_location = replace(artifact_location, "
-                           "?, ?)", (database.parent.as_uri(), root.absolute().as_uri()))
+                           "?, ?)", (database.parent.as_uri(), artifacts.as_uri()))
             with suppress(FileExistsError):
                 os.link(fresh, file)
 
