@@ -1,8 +1,8 @@
 """What `gan-bench evaluate` does: any samples, against any data set, by any metrics.
 
-The samples are those of a finished run, or images that something else generated. Every score comes
-with its protocol, and a run's scores stand beside those in its journal only where both were
-measured alike.
+The samples are those of a finished run, or images of any origin. Every score comes with its
+protocol. A run's scores are shown beside those in its journal only if both were measured in the
+same way.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ from gan_bench.training.trained import find_run, load_generator
 
 Side = Literal["train", "test"] | None
 SIDES: dict[str | None, Side] = {None: None, "train": "train", "test": "test"}
-# Measured by default, as far as they apply: what needs no download and no discriminator.
-USUAL = ("fd_classifier", "kd_classifier", "precision_classifier", "recall_classifier",
+# The default metrics of images, if they apply: they need no download and no discriminator.
+DEFAULT_METRICS = ("fd_classifier", "kd_classifier", "precision_classifier", "recall_classifier",
          "classifier_score", "fd_random", "nearest_train_mse", "high_quality", "modes_covered")
 
 
@@ -63,7 +63,7 @@ class EvaluateOptions:
     Attributes:
         data_set: A name, or a YAML mapping.
         image_size: The data set's image_size.
-        experiment: The file that data set, metrics and number of samples are taken from.
+        experiment: The file that gives data set, metrics and number of samples.
         metrics: Names, separated by commas.
         samples, split, resize, log: As in `Wanted`.
     """
@@ -80,15 +80,15 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for; None: what the source itself says, or the usual.
+    """What to measure; None: as the source says, or the default.
 
     Attributes:
         data_set: What to measure against.
         metrics: Names of metrics.
-        samples: How many to generate, or to take of those given.
-        split: Which split of the data set stands for the real images in metrics of features.
+        samples: The number of samples to generate, or to read from the images.
+        split: The split of the data set with the real images for metrics of features.
         resize: Whether images of another size are resampled.
-        log: Whether the scores are to be added to a run, so that anything else is refused.
+        log: Whether to add the scores to a run; images are then refused.
     """
 
     data_set: Part | None = None
@@ -107,9 +107,9 @@ class Report:
         source: What was measured.
         scores: By name.
         protocols: By the same names.
-        classes: What scores are of single classes, as `class/<score>/<label>`.
-        journalled: What the run's journal has of them, where it was measured alike.
-        not_alike: Why other scores of the journal are not set beside these, by name.
+        classes: The scores of single classes, as `class/<score>/<label>`.
+        journalled: The same scores in the run's journal, if measured in the same way.
+        not_alike: Why other scores in the journal are not comparable, by name.
     """
 
     source: str
@@ -121,7 +121,7 @@ class Report:
 
 
 def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
-    """Return what the options ask for, with the experiment's values where they say nothing.
+    """Return what to measure, with the experiment's values where the options give none.
 
     Raises:
         UserError: An option is invalid, two of them exclude each other, or the experiment's file
@@ -153,7 +153,7 @@ def _data_set(options: EvaluateOptions) -> Part | None:
 
 
 def _metric_names(text: str | None) -> list[str] | None:
-    """Return the names that a list holds; None for no list."""
+    """Return the names in a list; None if there is no list."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",")]
@@ -171,7 +171,7 @@ def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
             it, or images as `images.read_images` takes them; or a run's id, or how it begins.
         wanted: What to measure.
         workspace: Where runs, data sets and the cache are.
-        say: Is told what takes long.
+        say: Receives a line before each slow step.
 
     Raises:
         UserError: There is no such source; it is not finished, not readable, too small, or of
@@ -179,8 +179,8 @@ def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
     """
     path = Path(source)
     if not source:
-        raise UserError("what is to be measured? give a run's id, or a path of images")
-    if not os.path.exists(path):  # unlike Path's own, this says no to a name that is too long
+        raise UserError("give what to measure: a run's id, or a path of images")
+    if not os.path.exists(path):  # unlike Path.exists, this accepts names of any length
         if path.suffix or len(path.parts) > 1:
             raise UserError(f"{source:.400}: there is no such file or folder")
         path = find_run(workspace.root, source)
@@ -190,11 +190,11 @@ def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
     if (path / "spec.json").exists():
         return _of_run(path, WEIGHTS, wanted, workspace, say), path
     if path.is_file() and path.suffix in (".pt", ".pth", ".ckpt"):
-        raise UserError(f"{path}: weights are read from a run's folder alone, beside its "
-                        f"spec.json; of another program's generator, give images (a folder, "
+        raise UserError(f"{path}: weights are read only from a run's folder, beside its "
+                        f"spec.json; for another program's generator, give images (a folder, "
                         f"{', '.join(ARRAYS)})")
     if wanted.log:
-        raise UserError(f"--log adds to a run, and {path} is none")
+        raise UserError(f"--log adds to a run, but {path} is not a run")
     return _of_images(path, wanted, workspace, say), None
 
 
@@ -202,20 +202,20 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
     """Add the scores to the run's journal and mirror it into MLflow; return whether any is new.
 
     A name is `evaluate-<digest of the protocol>/<score>`, so it never stands for two protocols, and
-    logging the same again changes nothing, here or there. What the score is of a class has the same
-    before its own name.
+    logging the same again changes nothing, here or there. The score of a class gets the same
+    prefix.
 
     Raises:
-        UserError: The run is not finished, or MLflow fails (the journal has the scores then, and
-            logging again goes on from there).
+        UserError: The run is not finished, or MLflow fails (the journal then has the scores, and
+            logging again completes MLflow).
     """
     from gan_bench.tracking.client import open_store
     from gan_bench.tracking.mirror import Mirror
 
     last = reading.last(folder)
     status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"
-    if status not in RESULTS:  # what came after its checkpoint is still to be repeated
-        raise UserError(f"{folder}: --log adds to a finished run, and this one is {status}: run "
+    if status not in RESULTS:  # the records after its checkpoint will be repeated
+        raise UserError(f"{folder}: --log adds to a finished run, but this run is {status}: run "
                         f"its experiment to the end first")
     homes = {name: f"evaluate-{digest(report.protocols[name])}/" for name in report.scores}
     values = {homes[name] + name: value for name, value in report.scores.items()}
@@ -243,22 +243,22 @@ def protocol_lines(protocols: dict[str, dict[str, Any]]) -> list[str]:
 def _of_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace, say: Say,
             ) -> Report:
     if wanted.resize:
-        raise UserError("--resize is about given images; leave it out for a run")
+        raise UserError("--resize is for images; leave it out for a run")
     spec, generator = load_generator(folder, weights)
     device = resolve_device(spec)
-    set_up_torch(spec)  # and so the bits are those of the run's own measurement
+    set_up_torch(spec)  # so the bits are those of the run's own measurement
     if spec.condition != "none" and wanted.data_set not in (None, spec.dataset):
-        raise UserError(f"{folder.name} is conditional, and its labels are those of "
+        raise UserError(f"{folder.name} is conditional with the labels of "
                         f"{spec.dataset}: leave out --data-set")
     own = spec.evaluate.final or spec.evaluate
     names = wanted.metrics or [n for n in own.metrics if not asks_d(n)]
     count = wanted.samples or own.samples
     if spec.condition == "none":
-        _refuse_asked(names, f"{folder.name} is unconditional and asks for none")
+        _refuse_asked(names, f"{folder.name} is unconditional")
     scorer = _scorer(wanted.data_set or spec.dataset, names, count, wanted.split, workspace, device,
                      say, spec.data.shape)
     generator.to(device)
-    # All samples as uint8 or float32, in parts and then as one.
+    # All samples exist twice, as uint8 or float32: in batches, then as one tensor.
     each = math.prod(spec.data.shape) * (1 if spec.data.is_image else 4)
     refuse_more_than_memory(2 * count * each, f"{count:,} samples")
     drawn = latents(spec, count, scorer.train_labels)
@@ -272,7 +272,7 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace, sa
     how = provenance(spec)
     if weights.endswith(".pt"):
         how["checkpoint"] = f"step {checkpoint.read(folder / weights).step}"
-    elif weights != WEIGHTS:  # not those that the journal tells of
+    elif weights != WEIGHTS:  # not the weights that the journal names
         how["checkpoint"] = weights
     report = Report(f"{spec.experiment}/{spec.id}, {spec.variant} seed {spec.seed}",
                     *_scores(scorer, samples, how, asked))
@@ -281,14 +281,15 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace, sa
 
 def _of_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -> Report:
     if wanted.data_set is None:
-        raise UserError(f"{path}: which data set is it to be measured against? give --data-set or "
+        raise UserError(f"{path}: no data set to measure it against; give --data-set or "
                         f"--experiment")
     facts = data_facts(wanted.data_set, workspace.data_root)
     names = wanted.metrics or [
-        entry.name for entry in map(METRICS.__getitem__, USUAL) if not entry.facts.refuses(facts)
+        entry.name for entry in map(METRICS.__getitem__, DEFAULT_METRICS)
+        if not entry.facts.refuses(facts)
         and not (entry.facts.extractor == "random" and facts.classes)
         and (wanted.split is None or _has_split(entry))]
-    _refuse_asked(names, "images do not tell")
+    _refuse_asked(names, "images have no labels")
     given = read_images(path, facts.shape, wanted.samples, wanted.resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scorer = _scorer(wanted.data_set, names, len(given.samples), wanted.split, workspace, device,
@@ -302,19 +303,19 @@ def _of_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -> Re
 
 def _scorer(data_set: Part, names: Sequence[str], count: int, split: Side,
             workspace: Workspace, device: str, say: Say, shape: tuple[int, ...]) -> Scorer:
-    """Prepare the data and what the metrics need; refuse first what cannot be measured."""
+    """Prepare the data and what the metrics need, after refusing what cannot be measured."""
     if not names:
         raise UserError("none of its metrics can be measured without the discriminator; name "
                         "others with --metrics")
     facts = data_facts(data_set, workspace.data_root)
     if facts.shape != shape:
-        raise UserError(f"the run makes {describe_shape(shape)}, and {data_set} holds "
+        raise UserError(f"the run makes {describe_shape(shape)}, but {data_set} holds "
                         f"{describe_shape(facts.shape)}; name another --data-set")
     entries = [_against(METRICS[name], split) for name in names]
     for entry in entries:
         if asks_d(entry.name):
-            raise UserError(f"{entry.name} asks the discriminator in training, and there is none "
-                            f"here; leave it out of --metrics")
+            raise UserError(f"{entry.name} needs the discriminator, which only training has; "
+                            f"leave it out of --metrics")
         if reason := entry.facts.refuses(facts):
             raise UserError(f"{entry.name} {reason}")
     data_root, cache = workspace.data_root, workspace.cache
@@ -326,38 +327,38 @@ def _scorer(data_set: Part, names: Sequence[str], count: int, split: Side,
 def _refuse_asked(names: Sequence[str], why: str) -> None:
     for name in names:
         if asks_labels(name):
-            raise UserError(f"{name} compares with the class that each sample was asked for, and "
+            raise UserError(f"{name} compares each sample with its requested class, but "
                             f"{why}; name others with --metrics")
 
 
 def _has_split(entry: MetricEntry) -> bool:
-    """Whether a metric compares features with those of real images, of whichever split."""
+    """Whether a metric compares features with those of real images, of either split."""
     return entry.facts.extractor in EXTRACTORS.names() and entry.facts.reference == "train"
 
 
 def _against(entry: MetricEntry, split: Side) -> MetricEntry:
-    """The metric with another split for its reference, if it is one that compares features."""
+    """Return the metric with another reference split, if it compares features."""
     if split in (None, entry.facts.reference) or entry.facts.reference is None:
         return entry
     if not _has_split(entry):
-        raise UserError(f"{entry.name} is about {entry.facts.reference} alone; leave it out of "
+        raise UserError(f"{entry.name} uses only {entry.facts.reference}; leave it out of "
                         f"--metrics, or leave out --split")
     return replace(entry, facts=replace(entry.facts, reference=split))
 
 
 def _scores(scorer: Scorer, samples: Tensor, how: dict[str, object], asked: Tensor | None = None,
             ) -> tuple[dict[str, float], dict[str, dict[str, Any]], dict[str, float]]:
-    """The scores, how they were measured, and what they are of single classes."""
+    """Return the scores, their protocols, and the scores of single classes."""
     try:
-        found = scorer(samples, None, asked)
+        all_scores = scorer(samples, None, asked)
     except FloatingPointError as error:
         raise UserError(str(error)) from None
-    scores = {name: value for name, value in found.items() if not name.startswith(CLASS)}
-    return scores, scorer.protocol(**how), {k: v for k, v in found.items() if k not in scores}
+    scores = {name: value for name, value in all_scores.items() if not name.startswith(CLASS)}
+    return scores, scorer.protocol(**how), {k: v for k, v in all_scores.items() if k not in scores}
 
 
 def _beside_journal(report: Report, spec: RunSpec, folder: Path) -> Report:
-    """The report with what the run's own journal says of the same scores."""
+    """Return the report with the same scores from the run's journal."""
     run = Progress(spec, folder)
     run.follow()
     reasons = {name: refusal(report.protocols[name], run.protocols[name])

@@ -95,7 +95,7 @@ class Scorer:
                 case "coordinates" as view, split:
                     modes = DATASETS[dataset.name].facts.modes
                     if modes is None:
-                        raise UserError(f"{entry.name} needs known modes, and the data set "
+                        raise UserError(f"{entry.name} needs known modes, but the data set "
                                         f"{dataset} states none")
                     centres, self._sigma = modes(**dataset.args)
                     if split == "modes":
