@@ -29,6 +29,7 @@ from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
+from gan_bench.tracking.cursor import named_runs
 from gan_bench.tracking.reader import Stored, StoredRun, read_experiment
 from gan_bench.tracking.sync import update_store
 
@@ -145,7 +146,7 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
     stored = read_experiment(uri, experiment)
     if declared is None:
         declared = _declared(workspace.root, experiment, stored.about)
-    chosen, notes = _newest(stored, declared)
+    chosen, notes = _newest(stored, declared, named_runs(workspace.root / "runs" / experiment, uri))
     if not chosen:
         reason = f" ({notes[0]})" if notes else ""
         raise UserError(f"{experiment} has no runs yet{reason}; train some first: gan-bench run")
@@ -176,8 +177,13 @@ def _declared(root: Path, experiment: str, tag: str) -> Declared:
                         ) from None
 
 
-def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[str]]:
-    """Return each variant's runs under its settings, one per seed, and notes on the others."""
+def _newest(stored: Stored, declared: Declared, in_root: set[str],
+            ) -> tuple[list[StoredRun], list[str]]:
+    """Return each variant's runs under its settings, one per seed, and notes on the others.
+
+    Args:
+        in_root: MLflow's ids of the runs that show journals of the root.
+    """
     own_runs = [run for run in stored.runs if {"run_id", "variant", "seed"} <= run.tags.keys()
                 and run.tags["seed"].isdecimal()]
     notes = []
@@ -195,8 +201,9 @@ def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[s
     if removed := len(current) - len(listed):
         notes.append(f"left out: {count(removed, 'run')} of variants that the experiment no longer "
                      f"has")
-    # If two machines made the same run, the newest with a result counts, or else the newest.
-    listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
+    # If two roots made the same run, one with a result counts; of these the reader's own, or else
+    # the newest.
+    listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.id in in_root, run.started))
     single = {run.tags["run_id"]: run for run in listed}
     if twice := len(listed) - len(single):
         notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
