@@ -75,6 +75,14 @@ def write_cursor(folder: Path, cursor: Cursor) -> None:
         temporary.write_text(json.dumps(cursors, indent=1) + "\n")
 
 
+def forget_cursor(folder: Path, uri: str) -> None:
+    """Remove the run's cursor in a store, so that the next replay begins again with a new run."""
+    cursors = _read_file(folder)
+    if cursors.pop(without_password(uri), None) is not None:
+        with replacing(folder / FILE) as temporary:
+            temporary.write_text(json.dumps(cursors, indent=1) + "\n")
+
+
 def mirrored(folder: Path, uri: str) -> bool:
     """Whether the store at `uri` holds the run's whole journal, without importing MLflow.
 

@@ -29,8 +29,9 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import without_password
-from gan_bench.tracking.client import MirrorError, Store, mlflow_errors
+from gan_bench.tracking.client import DeletedExperiment, MirrorError, Store, mlflow_errors
 from gan_bench.tracking.cursor import Cursor
+from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.own_runs import OwnRuns
 
 
@@ -52,7 +53,8 @@ class Mirror:
         """Return MLflow's id of the experiment in this folder; create it if needed.
 
         Raises:
-            MirrorError: It was deleted in MLflow, or MLflow fails.
+            DeletedExperiment: It was deleted in MLflow.
+            MirrorError: MLflow fails.
         """
         name, home = folder.name, self.store.artifacts
         if name in self._experiments:
@@ -71,9 +73,8 @@ class Mirror:
             if is_active and experiment.tags.get(tags.ABOUT) != tag:
                 self._client.set_experiment_tag(experiment.experiment_id, tags.ABOUT, tag)
         if not is_active:
-            raise MirrorError(f"the experiment {name!r} was deleted in MLflow: restore it with "
-                              f"`mlflow experiments restore -x {experiment.experiment_id}`, "
-                              f"or rename the experiment")
+            raise DeletedExperiment(deleted_experiment(self.store.uri, name,
+                                                       str(experiment.experiment_id)))
         self._experiments[name] = str(experiment.experiment_id)
         return self._experiments[name]
 

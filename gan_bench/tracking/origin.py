@@ -35,7 +35,7 @@ class Instance:
     place: str
 
 
-def root_of(folder: Path) -> Path:
+def run_root(folder: Path) -> Path:
     """Return the root of a run's folder, `<root>/runs/<experiment>/<run id>`."""
     return folder.parents[2]
 

@@ -17,7 +17,7 @@ from gan_bench.tracking.origin import (
     attempt_of,
     instance_of,
     origin_tags,
-    root_of,
+    run_root,
 )
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class OwnRuns:
         if run.info.lifecycle_stage != "active" or run.data.tags.get("run_id") != folder.name:
             return False
         database = sqlite_path(self._store.uri)
-        is_in_root = database is not None and database.parent == root_of(folder)
+        is_in_root = database is not None and database.parent == run_root(folder)
         return is_in_root or run.data.tags.get(ROOT_TAG) in (None, self._instance(folder))
 
     def _claim(self, folder: Path, run: Run) -> None:
@@ -125,7 +125,7 @@ class OwnRuns:
             raise
 
     def _instance(self, folder: Path) -> str:
-        root = root_of(folder)
+        root = run_root(folder)
         if root not in self._instances:
             self._instances[root] = instance_of(root)
         return self._instances[root]

@@ -274,7 +274,10 @@ def test_a_run_deleted_in_mlflow_is_gone(fresh: Store, tmp_path: Path) -> None:
     assert rows(before) == ALL
     fresh.client.delete_run(before.runs["mlflow_run"].iloc[1])
     after = load_results("study", root=tmp_path)
-    assert (rows(after), after.notes) == ([ALL[0], *ALL[2:]], ())
+    assert rows(after) == [ALL[0], *ALL[2:]]
+    assert after.notes == (
+        f"1 run of the journals is deleted in MLflow: left out (plain seed 1); `gan-bench sync "
+        f"--root {tmp_path} --anew` copies it anew",)
     assert_frame_equal(after.runs, before.runs.drop(before.runs.index[1]))
     assert spec_of("plain", 1).id not in set(after.history["run"])
 
@@ -440,7 +443,8 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         "study has no runs yet (left out: 1 run that gan-bench did not make); train some first: "
         "gan-bench run")
     store.client.delete_experiment(store.client.get_experiment_by_name("study").experiment_id)
-    assert "MLflow holds no experiments" in one_line(lambda: load_results("study", root=tmp_path))
+    assert "was deleted in MLflow" in one_line(lambda: load_results("study", root=tmp_path))
+    assert "MLflow holds no experiments" in one_line(lambda: load_results("study2", root=tmp_path))
 
 
 @pytest.mark.parametrize("there", [True, False])
