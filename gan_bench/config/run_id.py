@@ -10,9 +10,8 @@ from typing import Any
 # Keys that are younger than some runs' ids. A default value leaves such an id unchanged.
 LATER_DEFAULTS: dict[str, Any] = {
     "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
-    "model.d_width": None,
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
-    "compute.precision": "float32",
+    "compute.precision": "float32", "model.d_width": None, "latents": "normal",
 }
 
 

@@ -134,6 +134,8 @@ class RunSettings(Closed):
     d_loss_reduction: Literal["mean", "sum"] = Field(
         "mean", description="mean or sum of D's real and fake term")
     d_steps: Positive = Field(1, description="D updates per G update")
+    latents: Literal["normal", "uniform"] = Field(
+        "normal", description="what latents are drawn from: N(0, 1), or uniform in -1..1")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of G's weight average, which is then what is measured; null: none")
     log_every: Positive = 50

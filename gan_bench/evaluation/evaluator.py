@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.components.data import Dataset
+from gan_bench.components.latents import draw_latents
 from gan_bench.components.models import with_labels
 from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import EvaluateSpec, RunSpec
@@ -206,8 +207,8 @@ def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int 
         number: Which set; the first is 0.
     """
     stream = f"{STREAM}, set {number}" if number else STREAM
-    drawn = torch.randn(count, int(spec.model.args["latent_dim"]),
-                        generator=rng.generator(spec.seed, stream))
+    drawn = draw_latents(spec.latents, count, int(spec.model.args["latent_dim"]),
+                         rng.generator(spec.seed, stream))
     if spec.condition == "none":
         return drawn
     assert train_labels is not None, "refused when planned"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_bench import rng
+from gan_bench.components.latents import draw_latents
 from gan_bench.components.losses import Loss
 from gan_bench.components.models import build_networks, with_labels
 from gan_bench.components.optimizers import build_optimizer, rate, set_rate
@@ -234,7 +235,7 @@ class Engine:
                     set_rate(group, now)
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
-        drawn = torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
+        drawn = draw_latents(self.spec.latents, n, self._latent_dim, self._draws)
         return with_labels(drawn, labels, self.spec.data.classes)
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,

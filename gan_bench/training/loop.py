@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_bench import rng
 from gan_bench.components.data import Dataset
+from gan_bench.components.latents import draw_latents
 from gan_bench.components.models import with_labels
 from gan_bench.components.value_range import to_float
 from gan_bench.config.spec import RunSpec
@@ -83,8 +84,8 @@ class Training:
         # An order of its own, so that D sees the same batches whatever G's loss asks for.
         self._g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
         self._labels = data.train.labels if spec.condition != "none" else None
-        self._latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
-                                    generator=rng.generator(spec.seed, "grid"))
+        self._latents = draw_latents(spec.latents, GRID, int(spec.model.args["latent_dim"]),
+                                     rng.generator(spec.seed, "grid"))
         if self._labels is not None:  # a grid goes through the classes, from first to last
             self._latents = with_labels(self._latents, torch.arange(GRID) * spec.data.classes
                                         // GRID, spec.data.classes)
