@@ -12,7 +12,7 @@ SCHEDULES = ("constant", "linear", "cosine")  # that optimizers.rate accepts
 
 
 def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
-    """Return the number of G steps; None if the settings state it nowhere or twice.
+    """Return the number of steps; None if the settings state it nowhere or twice.
 
     An epoch is one pass of D over the data, and D takes `d_steps` batches a step.
     """

@@ -32,8 +32,9 @@ class StepBatch:
         real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
         labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same. None without
             conditions.
-        g_real: The batch for G's update. None unless the loss compares fakes with it.
-        g_labels: `(N,)` int64 for G's fakes: those of `g_real` if there is one.
+        g_real: The batches for G's updates, one after the other. None unless the loss compares
+            fakes with them.
+        g_labels: `(g_steps × N,)` int64 for G's fakes: those of `g_real` if there is one.
     """
 
     real: list[Tensor]
@@ -109,7 +110,7 @@ class Engine:
         return self._loss.needs_real
 
     def step(self, step: int, batch: StepBatch, observe: bool = False) -> Seen:
-        """Update D `d_steps` times and G once, in the run's order.
+        """Update D `d_steps` times and G `g_steps` times, in the run's order.
 
         Args:
             step: The number of the step, from 1; all random numbers depend on it.
@@ -120,7 +121,7 @@ class Engine:
             If observed, scalars on the device: both losses and D's terms, the mean sigmoid of D's
             logits (which is a probability under the losses that are a cross-entropy) and its
             accuracy on real and fake, both about the loss's boundary, and the gradient norms of
-            both networks; of the last D update, where there are several. Otherwise nothing.
+            both networks; of the last update, where a network has several. Otherwise nothing.
             `d_penalty` is there at steps where one is due, with the factor `every` of a lazy one.
         """
         self.begin(step)
@@ -133,16 +134,17 @@ class Engine:
         """
         seen: Seen = {}
         d_first = self.spec.order == "d_first"
-        real, g_real, of_g = batch.real, batch.g_real, batch.g_labels
+        real, of_g = batch.real, _parts(batch.g_labels, self.spec.g_steps)
         n = real[0].shape[0]
-        # Drawn in one fixed order, whatever the order of the updates: G's batch, then D's.
+        # Drawn in one fixed order, whatever the order of the updates: G's batches, then D's.
         of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
-        latents = self._latents(n, of_g)
-        fake = self._make(latents) if self.spec.share_fakes else None
-        losses = []
+        latents = [self._latents(n, labels) for labels in of_g]
+        if self.spec.joint_weight:
+            latents += [self._latents(n, labels) for labels in of_g]
+        fake = self._make(latents[0]) if self.spec.share_fakes else None
+        losses: list[Tensor] = []
         if not d_first:
-            fake, loss = self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
-            losses.append(loss)
+            fake, losses = self._train_generator(latents, fake, batch, step, seen, observe)
         for i, (examples, labels) in enumerate(zip(real, of_d, strict=True)):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
@@ -152,7 +154,7 @@ class Engine:
             losses.append(self._step_discriminator(examples, d_fake, labels, step, seen,
                                                    observe and i == len(real) - 1))
         if d_first:
-            losses.append(self._step_generator(latents, fake, g_real, of_g, step, seen, observe)[1])
+            losses += self._train_generator(latents, fake, batch, step, seen, observe)[1]
         if self.ema is not None:
             self._average()
         bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
@@ -271,21 +273,44 @@ class Engine:
             seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
         return total.detach()
 
-    def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
-                        labels: Tensor | None, step: int, seen: Seen, observe: bool,
-                        ) -> tuple[Tensor, Tensor]:
+    def _train_generator(self, latents: list[Tensor], fake: Tensor | None, batch: StepBatch,
+                         step: int, seen: Seen, observe: bool,
+                         ) -> tuple[Tensor | None, list[Tensor]]:
+        """Update G `g_steps` times; return the fakes of the last update, and all losses.
+
+        Args:
+            latents: A batch for each update, and then one for the joint phase of each, if there is
+                one.
+            fake: What G makes of the first of them, if D has seen it.
+        """
+        count, losses = self.spec.g_steps, []
+        given = zip(_parts(batch.g_real, count), _parts(batch.g_labels, count), strict=True)
+        for i, (real, labels) in enumerate(given):
+            second = latents[count + i] if self.spec.joint_weight else None
+            fake, loss = self._step_generator(latents[i], None if i else fake, second, real, labels,
+                                              step, seen, observe and i == count - 1)
+            losses.append(loss)
+        return fake, losses
+
+    def _step_generator(self, latents: Tensor, fake: Tensor | None, second: Tensor | None,
+                        real: Tensor | None, labels: Tensor | None, step: int, seen: Seen,
+                        observe: bool) -> tuple[Tensor, Tensor]:
         with _frozen(self.discriminator):
             if fake is None:
                 fake = self._make(latents)
             fake_logits = self._judge(self._shown(fake, step), labels)
             real_logits = (None if real is None else
                            self._judge(self._shown(real, step), labels))
-            loss = self._loss.generator(fake_logits, real_logits)
-            self._update(self.generator, loss)
+            total = loss = self._loss.generator(fake_logits, real_logits)
+            if second is not None:
+                more_logits = self._judge(self._shown(self._make(second), step), labels)
+                joint = self._loss.generator(more_logits, real_logits)
+                total = loss + self.spec.joint_weight * joint
+            self._update(self.generator, total)
         if observe:
             seen["train/g_loss"] = loss.detach()
             seen["train/g_grad_norm"] = _grad_norm(self.generator)
-        return fake, loss.detach()
+        return fake, total.detach()
 
     def _make(self, latents: Tensor) -> Tensor:
         with self._lowered():
@@ -360,6 +385,11 @@ def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> 
         for penalty in penalties:
             if penalty.build is not None:
                 penalty.build(discriminator)
+
+
+def _parts(batches: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """Return `count` batches that stand one after the other; as many Nones where there are none."""
+    return [None] * count if batches is None else batches.chunk(count)
 
 
 def _grad_norm(network: nn.Module) -> Tensor:

@@ -134,15 +134,18 @@ class Training:
         return not last
 
     def _batch(self, step: int) -> StepBatch:
-        d_steps, needs_real = self._engine.spec.d_steps, self._engine.needs_real
-        of_d = range((step - 1) * d_steps, step * d_steps)
+        spec, needs_real = self._engine.spec, self._engine.needs_real
+        of_d = range((step - 1) * spec.d_steps, step * spec.d_steps)
+        of_g = range((step - 1) * spec.g_steps, step * spec.g_steps)
         real = [self._batches[i] for i in of_d]
-        g_real = self._g_batches[step - 1] if needs_real else None
+        g_real = torch.cat([self._g_batches[i] for i in of_g]) if needs_real else None
         if self._labels is None:
             return StepBatch(real, g_real=g_real)
         labels = [self._labels[self._batches.places(i)] for i in of_d]
-        g_labels = self._labels[self._g_batches.places(step - 1)] if needs_real else labels[0]
-        return StepBatch(real, labels, g_real, g_labels)
+        g_labels = [labels[i % spec.d_steps] for i in range(spec.g_steps)]
+        if needs_real:
+            g_labels = [self._labels[self._g_batches.places(i)] for i in of_g]
+        return StepBatch(real, labels, g_real, torch.cat(g_labels))
 
     def _sample(self, step: int) -> None:
         picture = sample_picture(self._engine.sample(self._latents))
