@@ -59,8 +59,9 @@ class CapturedStep:
             self._taken[kind] += 1
             if self._taken[kind] < WARM:
                 return self.engine.step(step, batch, observe)
+            self.engine.begin(step)  # a schedule may wait for the device
             with _waiting_refused():
-                return self.engine.step(step, batch, observe)
+                return self.engine.update(step, batch, observe)
         if self._inputs is None:
             self._inputs = batch.empty_like()
         torch._foreach_copy_(self._inputs.tensors(), batch.tensors())

@@ -20,6 +20,7 @@ from gan_bench.components.penalties import Penalty
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
+from gan_bench.training.plateau import Plateau
 
 Seen = dict[str, Tensor]
 
@@ -97,6 +98,13 @@ class Engine:
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
         self._rates: dict[nn.Module, float] = {}  # as they stand in the optimizers
+        self._plateaus = {
+            network: Plateau(part.args["decay_every"], part.args["decay_patience"], updates, device)
+            for network, part, updates in (
+                (self.generator, spec.g_optimizer, spec.g_steps),
+                (self.discriminator, spec.d_optimizer, spec.d_steps))
+            if part.args["schedule"] == "plateau"
+        }
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
@@ -173,7 +181,8 @@ class Engine:
         return self._draws, self._penalty_draws
 
     def state(self) -> dict[str, Any]:
-        """Return all that a step leaves behind: networks, average, optimizers, first bad step.
+        """Return all that a step leaves behind: networks, average, optimizers, first bad step, and
+        what the schedule `plateau` remembers.
 
         The tensors are the engine's own: the next step changes them.
         """
@@ -183,6 +192,8 @@ class Engine:
             "ema": self.ema.state_dict() if self.ema is not None else None,
             **{f"{name}_optimizer": self._optimizers[network].state_dict()
                for name, network in networks.items()},
+            **{f"{name}_plateau": self._plateaus[network].state()
+               for name, network in networks.items() if network in self._plateaus},
             "first_bad": int(self.first_bad),
         }
 
@@ -208,6 +219,8 @@ class Engine:
             optimizer.load_state_dict({**saved, "param_groups": [
                 {**group, **kept} for group, kept in
                 zip(saved["param_groups"], own, strict=True)]})
+            if network in self._plateaus:
+                self._plateaus[network].load(state[f"{name}_plateau"])
         self._rates.clear()
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
@@ -230,7 +243,8 @@ class Engine:
             on_device.manual_seed(seed)
         for network, part in ((self.generator, self.spec.g_optimizer),
                               (self.discriminator, self.spec.d_optimizer)):
-            now = rate(part, step, self.spec.steps)
+            plateau = self._plateaus.get(network)
+            now = rate(part, step, self.spec.steps, plateau.cuts(step) if plateau else 0)
             if self._rates.get(network) != now:
                 self._rates[network] = now
                 for group in self._optimizers[network].param_groups:
@@ -345,6 +359,8 @@ class Engine:
             raise UserError(f"the loss {self.spec.loss} gives a tensor of shape "
                             f"{tuple(loss.shape)}, and not a scalar: its terms are means over the "
                             f"batch")
+        if network in self._plateaus:
+            self._plateaus[network].add(loss)
         optimizer = self._optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
