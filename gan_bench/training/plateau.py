@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from gan_bench.registry import Part
 
 THRESHOLD = 1e-4  # the share by which a loss must fall to count, as in PyTorch's ReduceLROnPlateau
 
@@ -67,3 +70,15 @@ class Plateau:
             self._idle += 1
         if self._idle > self._patience:
             self._cuts, self._idle = self._cuts + 1, 0
+
+
+def plateaus_of(optimizers: Mapping[nn.Module, Part], updates: Mapping[nn.Module, int],
+                device: str) -> dict[nn.Module, Plateau]:
+    """Return the plateau of each network whose optimizer has that schedule.
+
+    Args:
+        updates: How often each network is updated in a step.
+    """
+    return {network: Plateau(part.args["decay_every"], part.args["decay_patience"],
+                             updates[network], device)
+            for network, part in optimizers.items() if part.args["schedule"] == "plateau"}
