@@ -80,8 +80,8 @@ RECIPES: dict[str, Recipe] = {
     "pytorch_gan_script": Recipe(
         "The script `gan.py` of PyTorch-GAN (E. Linder-Norén): G first, D on the same fakes, half "
         "the sum of D's terms, and 0.8 where batch norm expects its ε. Beside another model give "
-        "bn_eps again: `dcgan.py` is {name: dcgan_upsample, bn_eps: 0.8}, but for G's first "
-        "batch norm, which has the usual ε there, and the initialisation.",
+        "bn_eps again: `dcgan.py` is {name: dcgan_upsample, bn_eps: [1e-5, 0.8, 0.8, 0.8, 0.8, "
+        "0.8], init: normal_conv}.",
         {"model": {"name": "mlp", "bn_eps": 0.8}, "loss": "non_saturating",
          "optimizer": _adam(2e-4, 0.5, 0.999), "batch_size": 64, "order": "g_first",
          "share_fakes": True, "d_loss_reduction": "mean", "d_steps": 1,

@@ -162,7 +162,7 @@ payloads = st.one_of(
     st.floats().map(lambda f: Raw(repr(f))), st.text(max_size=40).map(json.dumps).map(Raw),
     st.text(max_size=20).map(Raw), st.booleans(), st.none())
 SOURCES = [file.read_text() for file in
-           sorted(Path(__file__).parents[2].glob("experiments/*.yaml"))] + [FULL]
+           sorted(Path(__file__).parents[2].glob("experiments/**/*.yaml"))] + [FULL]
 
 
 @st.composite
