@@ -14,6 +14,7 @@ import pandas as pd
 
 from gan_bench import Results, UserError, load_results
 from gan_bench.compare.rows import Row, summarise
+from gan_bench.compare.stats.summary import Estimate
 from gan_bench.report.terminal import OUT_OF_BOUNDS, table_notes
 
 
@@ -27,10 +28,15 @@ def table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame([{
         "score": row.metric, "variant": row.variant,
         "n": row.summary.n, "diverged": row.summary.diverged, "absent": row.absent,
-        "mean": row.mean.value, "low": row.mean.low, "high": row.mean.high, "sd": row.summary.sd,
+        "mean": row.summary.mean.value, "low": row.summary.mean.low,
+        "high": row.summary.mean.high, "sd": row.summary.sd,
         "median": row.summary.median, "best": row.summary.best, "worst": row.summary.worst,
-        "": row.refused or (OUT_OF_BOUNDS if row.mean.out_of_bounds else row.mean.note),
+        "": row.refused or _mark(row.summary.mean),
     } for row in rows]).set_index(["score", "variant"])
+
+
+def _mark(mean: Estimate) -> str:
+    return OUT_OF_BOUNDS if mean.out_of_bounds else mean.note
 
 
 def verdicts(rows: list[Row]) -> list[str]:

@@ -33,7 +33,7 @@ from gan_bench.components import data
 from gan_bench.hardware import cpu_has_bfloat16, cpu_name
 from gan_bench.launcher import worker
 
-AT_ONCE = 2
+AT_ONCE = 1 if QUICK else 2
 NAIVE = Path(__file__).with_name("naive.py")
 # Steps: how many are timed, and how many come before.
 NAIVE_STEPS = {"mlp": (2, 1) if QUICK else (200, 20), "dcgan_upsample": (10, 2)}

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gan_bench.components.data import Dataset
 from gan_bench.components.value_range import to_float
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Extractor, Features, Say, evenly
+from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.base import Extractor, Features, evenly
 from gan_bench.evaluation.features.cache import reference_features
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
 from gan_bench.registry import DATASETS, EXTRACTORS, MetricEntry, Part, scores_of
@@ -22,10 +22,6 @@ from gan_bench.registry import DATASETS, EXTRACTORS, MetricEntry, Part, scores_o
 Discriminator = Callable[[Tensor], Tensor]
 Key = tuple[str, str | None]  # a metric's extractor or view, and its reference
 BATCH = 250  # examples that G generates, or D sees, at a time
-
-
-def _silent(line: str) -> None:
-    pass
 
 
 def extractors_of(entries: Sequence[MetricEntry], data: Dataset, cache: Path, say: Say,
@@ -60,9 +56,8 @@ def _pixels(images: Tensor) -> Features:
 def _logits(discriminator: Discriminator | None, images: Tensor) -> Features:
     """D's logits (N, 1) of uint8 images or of vectors."""
     assert discriminator is not None, "the caller leaves out the metrics that need D"
-    logits = []
-    for batch in torch.split(images, BATCH):
-        logits.append(discriminator(to_float(batch)).float().reshape(-1, 1))
+    logits = [discriminator(to_float(batch)).float().reshape(-1, 1)
+              for batch in torch.split(images, BATCH)]
     return Features(torch.cat(logits).cpu().numpy().astype(np.float64), None, "discriminator")
 
 
@@ -90,7 +85,7 @@ class Scorer:
     """
 
     def __init__(self, metrics: Sequence[MetricEntry], count: int, dataset: Part, data: Dataset,
-                 cache: Path, say: Say = _silent) -> None:
+                 cache: Path, say: Say = lambda line: None) -> None:
         self._metrics, self._count, self._data = metrics, count, data
         self._extractors = extractors_of(self._metrics, data, cache, say)
         self._references = references_of(self._metrics, self._extractors, data, cache, say)

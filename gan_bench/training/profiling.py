@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -13,16 +13,11 @@ from torch.profiler import ProfilerActivity, profile
 from gan_bench.atomic import replacing
 from gan_bench.journal.names import TABLE, TRACE
 
+if TYPE_CHECKING:
+    from gan_bench.training.run import Run
+
 BEFORE, STEPS = 10, 20  # steps before those that are profiled, and how many these are at most
 ROWS = 40
-
-
-class Takes(Protocol):
-    """What takes steps."""
-
-    @property
-    def done(self) -> int:
-        """How many it has taken."""
 
 
 class Profiler:
@@ -43,7 +38,7 @@ class Profiler:
         self._folder, self._device = folder, device
 
     @contextmanager
-    def turn(self, run: Takes) -> Iterator[int]:
+    def turn(self, run: Run) -> Iterator[int]:
         """Yield how many steps `run` takes before others take theirs: 1, or all the profiled."""
         if run.done != self._before:
             yield 1

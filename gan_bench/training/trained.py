@@ -19,6 +19,7 @@ from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.spec_file import read_spec
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.training import checkpoint
 
 BATCH = 256
@@ -41,7 +42,7 @@ def find_run(root: Path, run: str) -> Path:
     return found[0]
 
 
-def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Module]:
+def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Module]:
     """Return a run's specification and its trained generator, in eval mode on the CPU.
 
     The generator is the weight average where the run has one: what its scores were measured on.
@@ -53,6 +54,7 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
     Raises:
         UserError: The run has no such weights, or they are damaged, or not of this specification.
     """
+    folder = as_path(folder)
     try:
         spec = read_spec(folder)
         with torch.device("meta"):
@@ -123,5 +125,3 @@ def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
 def labels_in_turn(spec: RunSpec, n: int) -> Tensor | None:
     """The labels (n,) int64 that samples are asked for; None where none are."""
     return None if spec.condition == "none" else torch.arange(n) % spec.data.classes
-
-

@@ -245,8 +245,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A study of two variants, with the scores of another measurement at the end: what was printed.
     """
     folder = tmp_path_factory.mktemp("study")
-    done = gan_bench("run", write_experiment(folder, ASKED), "--root", folder / "root", "--set",
-                     "evaluate.final_samples=400")
+    done = here("run", write_experiment(folder, ASKED), "--root", folder / "root", "--set",
+                "evaluate.final_samples=400")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -265,8 +265,8 @@ def test_the_mean_is_compared_and_each_class_is_logged(study: tuple[Path, str]) 
                                    "not like 'train/%' and key not like 'system/%' group by key",
                                    (run,)).fetchall())
             assert rows == {name: 1 if "final/" in name else 2 for name in names}
-    done = gan_bench("report", "tiny", "--root", folder / "root", "--out", folder / "report",
-                     "--format", "html,csv,md")
+    done = here("report", "tiny", "--root", folder / "root", "--out", folder / "report",
+                "--format", "html,csv,md")
     assert done.returncode == 0, done.stdout + done.stderr
     with (folder / "report" / "pairs.csv").open() as file:
         assert {row["score"] for row in csv.DictReader(file)} == set(METRICS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from gan_bench.components.models.base import (
@@ -14,7 +15,6 @@ from gan_bench.components.models.base import (
     Shape,
     each_eps,
     miscounts_eps,
-    size_of,
 )
 from gan_bench.registry import MODELS, ModelFacts
 
@@ -49,7 +49,7 @@ def mlp(
                    nn.LeakyReLU(0.2)]
     discriminator = nn.Sequential(
         nn.Flatten(),
-        nn.Linear(size_of(shape), 4 * d_width), nn.LeakyReLU(0.2),
+        nn.Linear(prod(shape), 4 * d_width), nn.LeakyReLU(0.2),
         nn.Linear(4 * d_width, 2 * d_width), nn.LeakyReLU(0.2),
         nn.Linear(2 * d_width, 1), nn.Flatten(0),
     )
@@ -72,7 +72,7 @@ def mlp_dropout(
     generator, discriminator = [], []
     for before, after in ((latent_dim, width), (width, 2 * width), (2 * width, 4 * width)):
         generator += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
-    for before, after in ((size_of(shape), 4 * d_width), (4 * d_width, 2 * d_width),
+    for before, after in ((prod(shape), 4 * d_width), (4 * d_width, 2 * d_width),
                           (2 * d_width, d_width)):
         discriminator += [nn.Linear(before, after), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
     return Networks(
@@ -121,7 +121,7 @@ def _output(width: int, shape: Shape) -> list[nn.Module]:
     """The last layer of G, with tanh and reshaping for images; vectors are unbounded."""
     from torch import nn
 
-    last = nn.Linear(width, size_of(shape))
+    last = nn.Linear(width, prod(shape))
     if len(shape) == 1:
         return [last]
     return [last, nn.Tanh(), nn.Unflatten(1, shape)]
