@@ -49,6 +49,9 @@ base:
   share_fakes: true
   d_loss_reduction: sum
   d_steps: 2
+  g_steps: 2
+  joint_weight: 0.5
+  latents: uniform
   ema: 0.99
   log_every: 5
   sample_every: 5
