@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from pydantic import Field
 
 from gan_bench import rng
+from gan_bench.components.models.base import SPECTRAL_BOUND
 from gan_bench.errors import UserError
 from gan_bench.registry import PENALTIES, PenaltyFacts
 
@@ -154,6 +155,8 @@ def weight_clip(*, limit: Weight = 0.01) -> Penalty:
 def spectral_norm(*, iterations: Every = 1) -> Penalty:
     """Divide the weights of D's linear and convolutional layers by their largest singular value.
 
+    The label planes of `condition: concat` are bounded by the side of the image instead.
+
     Miyato et al. 2018, "Spectral normalization for generative adversarial networks", algorithm 1,
     by power iteration: `iterations` of them in each forward pass in training mode.
 
@@ -175,6 +178,10 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
                 norm: Any = cast(Any, layer.parametrizations).weight[-1]
                 # CUDA's autocast would compute the singular value in bfloat16; the CPU's would not.
                 norm.forward = torch.autocast("cuda", enabled=False)(norm.forward)
+                bound = getattr(layer, SPECTRAL_BOUND, None)
+                if bound is not None:  # unsafe: a check would take a step of the power iteration
+                    nn.utils.parametrize.register_parametrization(layer, "weight", _times(bound),
+                                                                  unsafe=True)
 
     return Penalty(build=build)
 
@@ -196,6 +203,17 @@ def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=
                                              device=examples.device, dtype=examples.dtype)
 
     return Penalty(noise=noise)
+
+
+def _times(factor: float) -> nn.Module:
+    """Return the module that multiplies by a factor."""
+    from torch import nn
+
+    class Times(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * factor
+
+    return Times()
 
 
 def _squares(discriminator: Callable[[Tensor], Tensor], examples: Tensor) -> Tensor:

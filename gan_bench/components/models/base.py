@@ -20,6 +20,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 Init = Literal["default", "normal", "normal_conv", "xavier", "fan_in"]
 Norm = Literal["batch", "none"]
 _GAIN = "initial_gain"
+SPECTRAL_BOUND = "spectral_bound"
 
 
 def _check_eps(value: object) -> object:
@@ -120,6 +121,12 @@ def miscounts_eps(count: int, args: dict[str, Any]) -> str | None:
 def with_gain(layer: Layer, gain: float) -> Layer:
     """Return `layer` with a gain: `xavier` and `fan_in` draw its weights `gain` times as large."""
     setattr(layer, _GAIN, gain)
+    return layer
+
+
+def with_spectral_bound(layer: Layer, bound: float) -> Layer:
+    """Return `layer` with a bound: `spectral_norm` makes it the largest singular value, not 1."""
+    setattr(layer, SPECTRAL_BOUND, bound)
     return layer
 
 
