@@ -40,7 +40,8 @@ class Penalty:
             numbers for this step.
         every: Add the term only at each `every`-th step, `every` times as large (lazy
             regularisation, Karras et al. 2020, "Analyzing and improving the image quality of
-            StyleGAN", appendix B).
+            StyleGAN", appendix B). The optimizer's rate and betas stay as they are, while StyleGAN2
+            corrects them by every / (every + 1).
         build: Changes D's layers, once, after its weights are drawn.
         after: Changes D's weights after each of its updates.
         noise: (examples, draws, share of the steps that are done, 0..1) → the examples that D
@@ -118,7 +119,9 @@ def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
     `uniform` is the published code, x + α · scale · sd · u: u is uniform in 0..1 for each value,
     α is uniform in 0..1 for each example, and sd is the standard deviation of all values of the
     batch. `gaussian` is the paper, x + δ, with δ normal and of standard deviation `scale`.
-    (Code that moves towards generated examples computes neither.)
+    (Code that moves towards generated examples computes neither.) The published code works on
+    images in 0..1, and the images here are in -1..1, where gradients are half as large: its target
+    of 1 is 0.5 here.
     """
     import torch
 
