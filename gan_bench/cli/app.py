@@ -50,8 +50,8 @@ def run(
     retries: Annotated[int, typer.Option(
         min=0, help="How often a run whose process was killed is resumed.")] = 2,
     checkpoint_every: Annotated[float | None, typer.Option(
-        min=0, metavar="SECONDS", help="Time between checkpoints. \\[default: 30, or longer to keep "
-        "their cost below 1 %]")] = None,
+        min=0, metavar="SECONDS", help="Time between checkpoints. \\[default: 30, or longer to "
+        "keep their cost below 1 %]")] = None,
     allow_drift: Annotated[bool, typer.Option(
         "--allow-drift", help="Resume checkpoints of another version or device; the journal "
         "records it.")] = False,
