@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -14,11 +16,21 @@ from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Features, Say
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
 from gan_bench.evaluation.views import Discriminator, RealExamples, View, split_of, views_of
-from gan_bench.registry import MetricEntry, Part, scores_of
+from gan_bench.registry import MetricEntry, Part, Reference, scores_of
 
 
 def _silent(line: str) -> None:
     pass
+
+
+def _labels_of(data: Dataset, reference: Reference) -> NDArray[np.int64] | None:
+    """The classes of the real examples of a reference; None without one."""
+    if reference is None:
+        return None
+    labels = split_of(data, reference).labels
+    assert labels is not None, "metrics of labels refuse data without them"
+    array: NDArray[np.int64] = labels.cpu().numpy()
+    return array
 
 
 class Scorer:
@@ -42,6 +54,9 @@ class Scorer:
         self._metrics, self._count, self._data = metrics, count, data
         self._examples = RealExamples(dataset, data, count)
         self._views = views_of(metrics, self._examples, cache, say)
+        # The same array at each call: the Gaussians of the classes are remembered for it.
+        self._real_labels = {reference: _labels_of(data, reference) for reference in
+                             {entry.facts.reference for entry in metrics if entry.facts.asked}}
         self._check_counts()
 
     def __call__(self, samples: Tensor, discriminator: Discriminator | None = None,
@@ -118,12 +133,7 @@ class Scorer:
     def _labels(self, entry: MetricEntry, asked: Tensor | None) -> Labels:
         """The classes of the samples, and of the real examples that a metric compares with."""
         assert asked is not None, "the caller leaves out the metrics that need labels"
-        real = None
-        if entry.facts.reference is not None:
-            labels = split_of(self._data, entry.facts.reference).labels
-            assert labels is not None, "such metrics refuse data without labels"
-            real = labels.cpu().numpy()
-        return Labels(asked.cpu().numpy(), real)
+        return Labels(asked.cpu().numpy(), self._real_labels[entry.facts.reference])
 
     def _measured_by(self, entry: MetricEntry) -> dict[str, object]:
         view, reference, data = self._view(entry), entry.facts.reference, self._data

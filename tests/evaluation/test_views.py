@@ -56,7 +56,7 @@ def test_pixels_are_the_rows_of_the_images(digits: Dataset, cache: Path) -> None
     real = view.real(memorisation, None)
     assert real is not None
     np.testing.assert_array_equal(real.values, digits.train.images.flatten(1).numpy())
-    assert view.real(memorisation, None) is real  # with the results that follow from it
+    assert view.real(memorisation, None) is real
     assert view.real_count(memorisation) == len(digits.train.images) > SAMPLES
     held_out = view.held_out(None)
     rows = [i * len(digits.test.images) // SAMPLES for i in range(SAMPLES)]
