@@ -44,7 +44,7 @@ def main() -> None:
         raise UserError("usage: python analysis/compare_runs.py EXPERIMENT [TRACKING_URI]")
     results = load_results(*sys.argv[1:])
     rows = summarise(results.ended(), results.declared)
-    print(results.question or results.experiment, end="\n\n")
+    print(results.declared.question or results.experiment, end="\n\n")
     print(statuses(results).to_string(), end="\n\n")
     if not rows:
         raise UserError(f"no run of {results.experiment} has a final score yet: there is nothing "

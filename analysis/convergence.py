@@ -21,13 +21,14 @@ from gan_bench import Results, UserError, load_results
 from gan_bench.compare.stats.summary import summarise_scores
 from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
 from gan_bench.evaluation.scores import directions
+from gan_bench.journal.names import DURING
 from gan_bench.registry import Better, nearest
 
 
 def curves(results: Results, score: str) -> list[tuple[pd.Series, pd.DataFrame]]:
     """Return each run that finished or diverged, with its measurements during training."""
     runs = results.runs[results.runs["status"].isin(["FINISHED", "DIVERGED"])]
-    rows = results.history[results.history["metric"] == results.curve_of(score)]
+    rows = results.history[results.history["metric"] == DURING + score]
     return [(run, rows[rows["run"] == name].sort_values("step")) for name, run in runs.iterrows()]
 
 
@@ -67,7 +68,7 @@ def main() -> None:
     results = load_results(options.experiment, options.tracking_uri)
     measured = {*results.history["metric"]}
     ways = {name: way for name, way in directions().items()
-            if way and results.curve_of(name) in measured}
+            if way and DURING + name in measured}
     score = options.score or min(ways, key=lambda name: not name.startswith("f"), default="")
     if score not in ways:
         raise UserError(f"during training no run has a score {score!r} with a better direction"

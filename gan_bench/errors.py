@@ -1,4 +1,4 @@
-"""Errors in the user's input, as opposed to defects of the program."""
+"""Errors in the user's input, as opposed to defects of the program; the words of messages."""
 
 from __future__ import annotations
 
@@ -64,6 +64,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 def shown(value: object) -> str:
     """Return a value as a message quotes it: shortened, without a full conversion to text."""
     return f"{_SHORT.repr(value):.60}"
+
+
+def count(n: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{n} {noun if n == 1 else noun + 's'}"
 
 
 def printable(text: str) -> str:

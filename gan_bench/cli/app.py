@@ -88,7 +88,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
-    from gan_bench.cli import plan as plans
+    from gan_bench.cli.plan import plan_records, plan_text
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
@@ -96,9 +96,9 @@ def plan(
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     if as_json:
-        print("\n".join(json.dumps(record) for record in plans.as_json(spec, root)))
+        print("\n".join(json.dumps(record) for record in plan_records(spec, root)))
     else:
-        print(plans.as_text(spec, root))
+        print(plan_text(spec, root))
 
 
 @app.command()
@@ -113,15 +113,15 @@ def power(
     data: DataRoot = DATA,
 ) -> None:
     """Say how many seeds it takes to find a difference, from how much the runs so far scatter."""
-    from gan_bench.cli.power import report
+    from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    table = report(load_experiment(experiment, data, settings), root, difference, score)
+    table = power_table(load_experiment(experiment, data, settings), root, difference, score)
     wide_console().print(table)
 
 
-@app.command()
-def report(
+@app.command(name="report")
+def report_experiments(
     experiments: Annotated[list[str], typer.Argument(
         metavar="EXPERIMENT…", help="Names in MLflow, or YAML files.")],
     out: Annotated[Path | None, typer.Option(
@@ -214,8 +214,8 @@ def sample(
     print(f"{out}: {n} samples")
 
 
-@app.command()
-def evaluate(
+@app.command(name="evaluate")
+def evaluate_source(
     source: Annotated[str, typer.Argument(
         metavar="SOURCE", help="A run's id or how it begins, its folder, final.safetensors or "
         "checkpoint.pt; or images of whatever origin: a folder, .zip, .tar, .npz or .npy.")],

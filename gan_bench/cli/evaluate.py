@@ -220,10 +220,12 @@ def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | Non
         raise UserError(f"{folder}: --log adds to a finished run, and this one is {status}: run "
                         f"its experiment to the end first")
     homes = {name: f"evaluate-{digest(report.protocols[name])}/" for name in report.scores}
-    new = writing.amend(
-        folder, {homes[name] + name: how for name, how in report.protocols.items()},
-        {homes[name.split("/")[1] if name.startswith(CLASS) else name] + name: value
-         for name, value in (report.scores | report.classes).items()})
+    values = {homes[name] + name: value for name, value in report.scores.items()}
+    for name, value in report.classes.items():
+        score = name.removeprefix(CLASS).partition("/")[0]
+        values[homes[score] + name] = value
+    protocols = {homes[name] + name: protocol for name, protocol in report.protocols.items()}
+    new = writing.amend(folder, protocols, values)
     Mirror(open_store(root, tracking_uri)).sync(folder)
     return new
 
@@ -232,9 +234,11 @@ def protocol_lines(protocols: dict[str, dict[str, Any]]) -> list[str]:
     """Return the protocols as text: a line for each that differs, after the names it holds for."""
     groups: dict[str, list[str]] = {}
     for name, protocol in protocols.items():
-        text = ", ".join(f"{key} {value:,}" if type(value) is int else f"{key} {value}"
-                         for key, value in protocol.items() if value is not None)
-        groups.setdefault(text, []).append(name)
+        parts = []
+        for key, value in protocol.items():
+            if value is not None:
+                parts.append(f"{key} {value:,}" if type(value) is int else f"{key} {value}")
+        groups.setdefault(", ".join(parts), []).append(name)
     return [f"{', '.join(names)}: {text}" for text, names in groups.items()]
 
 

@@ -59,8 +59,11 @@ def parse_data_set(text: str, image_size: int | None) -> Part:
     try:
         return DATASETS.parse(value)
     except PartError as error:
-        raise UserError("; ".join(f"data set {text!r}: " + (f"{key}: " if key else "") + message
-                                  for message, key in error.problems)) from None
+        problems = []
+        for problem, argument in error.problems:
+            place = f"{argument}: " if argument else ""
+            problems.append(f"data set {text!r}: {place}{problem}")
+        raise UserError("; ".join(problems)) from None
 
 
 def to_stderr(line: str) -> None:

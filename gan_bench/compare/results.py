@@ -22,9 +22,9 @@ import pandas as pd
 
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, count
 from gan_bench.journal.about import read_about
-from gan_bench.journal.names import DURING, last_scores
+from gan_bench.journal.names import last_scores
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
@@ -64,19 +64,9 @@ class Results:
     notes: tuple[str, ...] = ()
 
     @property
-    def question(self) -> str:
-        """The question that the experiment answers; may be empty."""
-        return self.declared.question
-
-    @property
     def baseline(self) -> str:
         """The variant that the others are compared with."""
         return self.declared.baseline
-
-    @property
-    def command(self) -> str:
-        """The command that repeats the experiment; may be empty."""
-        return self.declared.command
 
     @property
     def variants(self) -> list[str]:
@@ -104,10 +94,6 @@ class Results:
         classes = int(row.get(PARAM + "data.classes") or 0)
         return RunResult(str(row["variant"]), int(row["seed"]), row["status"], scores, protocols,
                          classes)
-
-    def curve_of(self, score: str) -> str:
-        """Return the metric of `history` that holds a score during training."""
-        return DURING + score
 
     def only(self, variants: list[str]) -> Results:
         """Return the results of the given variants, in the given order.
@@ -161,7 +147,7 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
     history = _history(chosen, variants)
-    return Results(experiment, declared, _runs(chosen, history, variants, declared), history, uri,
+    return Results(experiment, declared, _runs(chosen, variants, declared), history, uri,
                    tuple(notes))
 
 
@@ -183,29 +169,25 @@ def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[s
                 and run.tags["seed"].isdecimal()]
     notes = []
     if foreign := len(stored.runs) - len(own_runs):
-        notes.append(f"left out: {_count_runs(foreign)} that gan-bench did not make")
+        notes.append(f"left out: {count(foreign, 'run')} that gan-bench did not make")
     own_runs.sort(key=lambda run: run.started)
     # The newest settings, if the experiment's present ones are unknown.
     valid = {**{run.tags["variant"]: run.tags.get("settings") for run in own_runs},
              **declared.settings}
     current = [run for run in own_runs if run.tags.get("settings") == valid[run.tags["variant"]]]
     if old := len(own_runs) - len(current):
-        notes.append(f"left out: {_count_runs(old)} under other settings of a variant")
+        notes.append(f"left out: {count(old, 'run')} under other settings of a variant")
     listed = [run for run in current
               if not declared.variants or run.tags["variant"] in declared.variants]
     if removed := len(current) - len(listed):
-        notes.append(f"left out: {_count_runs(removed)} of variants that the experiment no longer "
+        notes.append(f"left out: {count(removed, 'run')} of variants that the experiment no longer "
                      f"has")
     # Two machines may have run the same run: one with a result counts, else the newer one.
     listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
     single = {run.tags["run_id"]: run for run in listed}
     if twice := len(listed) - len(single):
-        notes.append(f"left out: {_count_runs(twice)} that the store holds twice")
+        notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
     return list(single.values()), notes
-
-
-def _count_runs(runs: int) -> str:
-    return f"{runs} run{'s' if runs > 1 else ''}"
 
 
 def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFrame:
@@ -237,8 +219,8 @@ def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFra
     })
 
 
-def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.CategoricalDtype,
-          declared: Declared) -> pd.DataFrame:
+def _runs(runs: list[StoredRun], variants: pd.CategoricalDtype, declared: Declared,
+          ) -> pd.DataFrame:
     frame = pd.DataFrame([_run_row(run, declared) for run in runs]).set_index("run")
     frame["variant"] = frame["variant"].astype(variants)
     text = [column for column in frame if column.startswith((PARAM, PROTOCOL))]

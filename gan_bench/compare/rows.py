@@ -46,11 +46,6 @@ class Row:
         return self.summary.mean
 
     @property
-    def gap(self) -> Estimate | None:
-        """The difference from the baseline's mean; None without a comparison."""
-        return self.comparison.difference if self.comparison else None
-
-    @property
     def verdict(self) -> Verdict | None:
         """The verdict; None without a comparison, or if neither direction is better."""
         return self.comparison.verdict if self.comparison else None

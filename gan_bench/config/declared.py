@@ -169,9 +169,11 @@ class Declared(BaseModel):
     @field_validator("curve_means", mode="before")
     @classmethod
     def _read_texts(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
         # Older versions wrote each as JSON within the JSON.
-        return {name: from_json(mean) if isinstance(mean, str) else mean
-                for name, mean in given.items()} if isinstance(given, dict) else given
+        texts = {name: mean for name, mean in given.items() if isinstance(mean, str)}
+        return given | {name: from_json(text) for name, text in texts.items()}
 
     def margin_of(self, score: str) -> Amount | None:
         """The largest difference in a score that is declared to be of no matter, if one is."""

@@ -29,8 +29,7 @@ from pathlib import Path
 from typing import IO
 
 from gan_bench.errors import DamagedError
-from gan_bench.journal.schema import Kind, Status, parse_record
-from gan_bench.journal.schema import Record as Record
+from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
 FILE = "journal.jsonl"
 START = f'"kind": "{Kind.START}"'.encode()  # every start record contains it
@@ -153,12 +152,6 @@ def _is_attempts_end(record: Record) -> bool:
     return record["kind"] == Kind.END and not Status(record["status"]).is_result
 
 
-def repeatable(records: Iterable[Record]) -> list[Record]:
-    """Return what a repetition of the run must repeat: all but times and measurements."""
-    return [{k: v for k, v in record.items() if k != "t"} for record in valid(records)
-            if record["kind"] != Kind.SYSTEM and not of_attempt(record)]
-
-
 def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
     """Return the undecoded records from byte `offset` on, each with the position of its end."""
     file = _opened(folder)
@@ -218,6 +211,7 @@ def _parse(line: bytes, folder: Path, offset: int) -> Record:
 
 def _decode(record: Record) -> Record:
     if "values" in record:
-        record["values"] = {k: _NON_FINITE.get(v, v) if isinstance(v, str) else v
-                            for k, v in record["values"].items()}
+        values = record["values"]
+        texts = {name: value for name, value in values.items() if isinstance(value, str)}
+        values.update({name: _NON_FINITE.get(text, text) for name, text in texts.items()})
     return record

@@ -35,6 +35,11 @@ class Column:
         """The cell below the heading in Markdown, which aligns the column."""
         return "--:" if self.number else ":--"
 
+    @property
+    def latex_align(self) -> str:
+        """The column's letter in a `tabular`."""
+        return "r" if self.number else "l"
+
 
 def summary_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     """Return a row for each experiment, score and variant, with every number of the report.
@@ -107,7 +112,7 @@ def write_history(experiments: Sequence[Results], file: Path) -> None:
     history.to_parquet(file, index=False)
 
 
-def format_number(value: float, signed: bool = False) -> str:
+def format_value(value: float, signed: bool = False) -> str:
     """Return a number to four digits; a dash for NaN."""
     if math.isnan(value):
         return DASH
@@ -125,11 +130,11 @@ def format_interval(estimate: Estimate, signed: bool = False) -> str:
     """Return an estimate with its interval, or with the reason why it lacks finding."""
     if math.isnan(estimate.value):
         return DASH
-    value = format_number(estimate.value, signed)
+    value = format_value(estimate.value, signed)
     if math.isnan(estimate.low):
         return f"{value} ({estimate.why_missing})"
     mark = "*" if estimate.out_of_bounds else ""
-    low, high = format_number(estimate.low, signed), format_number(estimate.high, signed)
+    low, high = format_value(estimate.low, signed), format_value(estimate.high, signed)
     return f"{value} [{low}, {high}]{mark}"
 
 
@@ -167,11 +172,11 @@ LONG = (
     Column("Smallest p", _if_compared(lambda c: format_p(c.permutation.smallest)
                                       if c.permutation else DASH)), CHANCE, RUNS, DIVERGED,
     Column("Collapsed", _collapsed),
-    Column("SD", lambda finding, row: format_number(row.summary.sd)),
-    Column("Median", lambda finding, row: format_number(row.summary.median)),
-    Column("IQM", lambda finding, row: format_number(row.summary.iqm)),
-    Column("Best", lambda finding, row: format_number(row.summary.best)),
-    Column("Worst", lambda finding, row: format_number(row.summary.worst)))
+    Column("SD", lambda finding, row: format_value(row.summary.sd)),
+    Column("Median", lambda finding, row: format_value(row.summary.median)),
+    Column("IQM", lambda finding, row: format_value(row.summary.iqm)),
+    Column("Best", lambda finding, row: format_value(row.summary.best)),
+    Column("Worst", lambda finding, row: format_value(row.summary.worst)))
 SHORT = (VARIANT, RUNS, DIVERGED, MEAN, DIFFERENCE, P, CHANCE, VERDICT)
 
 
@@ -207,7 +212,7 @@ def as_latex(findings: Sequence[Finding]) -> str:
     """Return the tables of all scores as LaTeX, for the package booktabs."""
     parts = []
     for finding in findings:
-        align = "".join("r" if column.number else "l" for column in SHORT)
+        align = "".join(column.latex_align for column in SHORT)
         rows = [" & ".join(_latex_cell(cell) for cell in row) for row in cells(finding, SHORT)]
         body = "\n".join(f"  {row} " + r"\\" for row in rows)
         head = " & ".join(latex(column.heading) for column in SHORT)

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 import torch
 
 from gan_bench.errors import UserError, one_line
-from gan_bench.training.engine import Engine, Seen, StepBatch
+from gan_bench.training.engine import Engine, Seen
+from gan_bench.training.step_batch import StepBatch
 
 WARM = 3  # steps before a recording: libraries choose kernels, optimizers make their state
 

@@ -81,13 +81,16 @@ def resolve_precision(spec: RunSpec, device: str) -> str:
     """
     asked = spec.compute.precision
     if device == "cuda":
-        ampere = torch.cuda.get_device_capability() >= (8, 0)
-        if asked in ("tf32", "bfloat16") and not ampere:
+        faster = torch.cuda.get_device_capability() >= (8, 0)  # Ampere
+        if asked in ("tf32", "bfloat16") and not faster:
             raise UserError(f"compute.precision is {asked}, and this GPU is older than Ampere; set "
                             f"compute.precision: float32, or auto")
-        return ("bfloat16" if ampere else "float32") if asked == "auto" else asked
-    refuse_lacking("cpu", asked, spec.compute.pack)
-    return ("bfloat16" if cpu_has_bfloat16() else "float32") if asked == "auto" else asked
+    else:
+        refuse_lacking("cpu", asked, spec.compute.pack)
+        faster = cpu_has_bfloat16()
+    if asked != "auto":
+        return asked
+    return "bfloat16" if faster else "float32"
 
 
 def devices(spec: RunSpec) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,46 +13,14 @@ from gan_bench import rng
 from gan_bench.components.losses import Loss
 from gan_bench.components.models import build_networks, with_labels
 from gan_bench.components.optimizers import build_optimizer, rate, set_rate
-from gan_bench.components.penalties import Penalty
+from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
+from gan_bench.training.networks import average_into, frozen, grad_norm
+from gan_bench.training.step_batch import StepBatch
 
 Seen = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class StepBatch:
-    """The real examples of one step, and the labels of a conditional run.
-
-    Attributes:
-        real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
-        labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same. None without
-            conditions.
-        g_real: The batch for G's update. None unless the loss compares fakes with it.
-        g_labels: `(N,)` int64 for G's fakes: those of `g_real` if there is one.
-    """
-
-    real: list[Tensor]
-    labels: list[Tensor] | None = None
-    g_real: Tensor | None = None
-    g_labels: Tensor | None = None
-
-    def tensors(self) -> list[Tensor]:
-        """Return all tensors, in a fixed order."""
-        of_g = [tensor for tensor in (self.g_real, self.g_labels) if tensor is not None]
-        return [*self.real, *(self.labels or ()), *of_g]
-
-    def empty_like(self) -> StepBatch:
-        """Return a batch of the same shapes whose values are undefined."""
-        def empty(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else torch.empty_like(tensor)
-
-        labels = None
-        if self.labels is not None:
-            labels = [torch.empty_like(tensor) for tensor in self.labels]
-        return StepBatch([torch.empty_like(tensor) for tensor in self.real], labels,
-                         empty(self.g_real), empty(self.g_labels))
 
 
 class Engine:
@@ -81,17 +47,17 @@ class Engine:
         self._lower = precision == "bfloat16"
         # Tensor cores and AMX multiply in another layout.
         layout = torch.contiguous_format if precision == "float32" else torch.channels_last
-        for network in (self.generator, self.discriminator):
+        self._networks = {"generator": self.generator, "discriminator": self.discriminator}
+        for network in self._networks.values():
             network.to(device).to(memory_format=layout)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False) if spec.ema else None
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._now = self.first_bad.clone()  # the step, where the device can see it
         self._loss: Loss = LOSSES.build(spec.loss)
+        self._parts = {self.generator: spec.g_optimizer, self.discriminator: spec.d_optimizer}
         self._optimizers = {
             network: build_optimizer(part, network.parameters(), captured=device != "cpu")
-            for network, part in ((self.generator, spec.g_optimizer),
-                                  (self.discriminator, spec.d_optimizer))
-        }
+            for network, part in self._parts.items()}
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
         self._rates: dict[nn.Module, float] = {}  # as they stand in the optimizers
@@ -152,8 +118,8 @@ class Engine:
                                                    observe and i == len(real) - 1))
         if d_first:
             losses.append(self._step_generator(latents, fake, g_real, of_g, step, seen, observe)[1])
-        if self.ema is not None:
-            self._average()
+        if self.ema is not None and self.spec.ema is not None:
+            average_into(self.ema, self.generator, self.spec.ema)
         bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
         self.first_bad += bad * self._now
         return seen
@@ -174,12 +140,11 @@ class Engine:
 
         The tensors are the engine's own: the next step changes them.
         """
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
         return {
-            **{name: network.state_dict() for name, network in networks.items()},
+            **{name: network.state_dict() for name, network in self._networks.items()},
             "ema": self.ema.state_dict() if self.ema is not None else None,
             **{f"{name}_optimizer": self._optimizers[network].state_dict()
-               for name, network in networks.items()},
+               for name, network in self._networks.items()},
             "first_bad": int(self.first_bad),
         }
 
@@ -195,8 +160,7 @@ class Engine:
             raise ValueError(f"not the state of an engine: {one_line(error)}") from error
 
     def _load(self, state: dict[str, Any]) -> None:
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
-        for name, network in networks.items():
+        for name, network in self._networks.items():
             network.load_state_dict(state[name])
             optimizer, saved = self._optimizers[network], state[f"{name}_optimizer"]
             # Where the rate lies is a matter of the device, and `begin` sets what it is.
@@ -225,8 +189,7 @@ class Engine:
             # A graph of another run may still read the seeds of its own.
             on_device.graphsafe_set_state(self._layer_draws)
             on_device.manual_seed(seed)
-        for network, part in ((self.generator, self.spec.g_optimizer),
-                              (self.discriminator, self.spec.d_optimizer)):
+        for network, part in self._parts.items():
             now = rate(part, step, self.spec.steps)
             if self._rates.get(network) != now:
                 self._rates[network] = now
@@ -267,23 +230,22 @@ class Engine:
             seen["train/d_fake"] = (fake_logits.detach() - at).sigmoid().mean()
             seen["train/d_accuracy_real"] = (real_logits > at).float().mean()
             seen["train/d_accuracy_fake"] = (fake_logits < at).float().mean()
-            seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
+            seen["train/d_grad_norm"] = grad_norm(self.discriminator)
         return total.detach()
 
     def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
                         labels: Tensor | None, step: int, seen: Seen, observe: bool,
                         ) -> tuple[Tensor, Tensor]:
-        with _frozen(self.discriminator):
+        with frozen(self.discriminator):
             if fake is None:
                 fake = self._make(latents)
             fake_logits = self._judge(self._shown(fake, step), labels)
-            real_logits = (None if real is None else
-                           self._judge(self._shown(real, step), labels))
+            real_logits = None if real is None else self._judge(self._shown(real, step), labels)
             loss = self._loss.generator(fake_logits, real_logits)
             self._update(self.generator, loss)
         if observe:
             seen["train/g_loss"] = loss.detach()
-            seen["train/g_grad_norm"] = _grad_norm(self.generator)
+            seen["train/g_grad_norm"] = grad_norm(self.generator)
         return fake, loss.detach()
 
     def _make(self, latents: Tensor) -> Tensor:
@@ -325,16 +287,6 @@ class Engine:
         optimizer.step()
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Average the parameters, copy the buffers (batch-norm statistics)."""
-        assert self.ema is not None
-        assert self.spec.ema is not None
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()),
-                             1 - self.spec.ema)
-        for average, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
-            average.copy_(buffer)
-
-    @torch.no_grad()
     def sample(self, latents: Tensor) -> Tensor:
         """Return what the measured generator makes of `latents` in eval mode, on the CPU.
 
@@ -346,34 +298,3 @@ class Engine:
         made: Tensor = generator(latents.to(self.device)).cpu()
         generator.train(was_training)
         return made
-
-
-def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
-    """Let the constraints on D's layers change them; what they draw depends on the seed alone.
-
-    Raises:
-        UserError: They cannot constrain this D.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(rng.derive(seed, "init/constraints"))
-        for penalty in penalties:
-            if penalty.build is not None:
-                penalty.build(discriminator)
-
-
-def _grad_norm(network: nn.Module) -> Tensor:
-    grads = [p.grad for p in network.parameters() if p.grad is not None]
-    return torch.nn.utils.get_total_norm(grads)
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Spare the gradients of `network`'s parameters, which G's step has no use for."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    for p in parameters:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in parameters:
-            p.requires_grad_(True)

@@ -21,7 +21,8 @@ from gan_bench.journal.writing import Journal
 from gan_bench.registry import METRICS
 from gan_bench.training.cuda_graph import CapturedStep
 from gan_bench.training.device import peak_memory
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid

@@ -8,7 +8,8 @@ import torch
 
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
 

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from gan_bench.atomic import replacing
 from gan_bench.components import data as datasets
 from gan_bench.components.models import make_networks
+from gan_bench.components.penalties import constrain
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError, is_out_of_memory, one_line
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
@@ -32,7 +33,7 @@ from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
-from gan_bench.training.engine import Engine, constrain
+from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Evaluate, Training
 from gan_bench.training.packing import runs_together
 from gan_bench.training.profiling import Profiler

@@ -271,7 +271,7 @@ def check(folder: Path, data: Path, content: bytes, overrides: list[str]) -> Exp
             written = run.write(folder)
             assert written == folder / "runs" / spec.name / run.id
             assert read_spec(written) == run
-        plan.as_text(spec, folder).encode()
+        plan.plan_text(spec, folder).encode()
         return spec
     assert str(refused).splitlines() == refused.lines != []
     for line in refused.lines:

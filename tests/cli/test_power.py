@@ -12,7 +12,7 @@ from helpers.studies import gan_bench, here
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-from gan_bench.cli.power import as_table, report
+from gan_bench.cli.power import needs_table, power_table
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import needs
 from gan_bench.compare.stats.power import detectable, power_of, rejection_rate, seeds_needed
@@ -144,7 +144,7 @@ def test_bad_input_is_one_line(tmp_path: Path, difference: str, score: str | Non
                                ) -> None:
     spec = load_experiment(write_experiment(tmp_path), tmp_path, [])
     with pytest.raises(UserError, match=message):
-        report(spec, tmp_path, difference, score)
+        power_table(spec, tmp_path, difference, score)
 
 
 def test_an_unknown_score_is_named_with_its_neighbours(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_mean_of_a_curve_is_said_to_be_left_out(tmp_path: Path) -> None:
     mean = CurveMean(of="train/g_loss", steps=[1, 2])
     five = Amount(0.05, True)
     rows = needs(declared, runs, five)
-    told = as_table(rows, declared.with_changes(curve_means={"early": mean, "late": mean}), five)
+    told = needs_table(rows, declared.with_changes(curve_means={"early": mean, "late": mean}), five)
     assert str(told.caption).splitlines()[1:] == [
         "the means of curves (early, late) are left out: only a report has them"]
-    assert "\n" not in str(as_table(rows, declared, five).caption)
+    assert "\n" not in str(needs_table(rows, declared, five).caption)

@@ -350,13 +350,13 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
     ended = [RunResult.of(run) for run in runs]
     plain, averaged, mixed = summarise(ended, Declared(baseline="a"))
     assert (plain.refused, averaged.refused) == ("", "")  # `ema` is the variants' own setting
-    assert averaged.gap is not None
-    assert averaged.gap.value == 1
+    assert averaged.comparison is not None
+    assert averaged.comparison.difference.value == 1
     assert mixed.refused == "not measured alike: weights 2 against 1"
     assert math.isnan(mixed.mean.value)
-    assert (mixed.gap, mixed.verdict) == (None, None)
+    assert (mixed.comparison, mixed.verdict) == (None, None)
     baseline_mixed = summarise(ended, Declared(baseline="c"))
-    assert all(row.refused and row.gap is None for row in baseline_mixed)
+    assert all(row.refused and row.comparison is None for row in baseline_mixed)
 
 
 def test_scores_of_a_run_that_is_not_finished_are_not_logged(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets
+from helpers.privileges import drop_privileges, open_folder
 from PIL import Image
 
 from gan_bench.components.data import Dataset, load, prepare_data
@@ -264,20 +264,8 @@ def test_harmed_mnist_file_is_named(
 @pytest.fixture
 def plain_user() -> Iterator[Path]:
     """A folder open to all, and no root's privileges while the test runs."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    uid = os.geteuid()
-    try:
+    with open_folder() as folder:
         yield folder
-    finally:
-        if os.geteuid() != uid:
-            os.seteuid(uid)
-        shutil.rmtree(folder)
-
-
-def _drop_privileges() -> None:
-    if os.geteuid() == 0:
-        os.seteuid(65534)  # root may write anywhere
 
 
 def test_read_only_root(plain_user: Path, mnist_root: Path) -> None:
@@ -288,7 +276,7 @@ def test_read_only_root(plain_user: Path, mnist_root: Path) -> None:
     for folder in (raw, raw.parent, root):
         folder.chmod(0o555)
     DATASETS.build(DATASETS.parse("digits"), root, print)  # import what only root may read
-    _drop_privileges()
+    drop_privileges()
     prepare_data(DATASETS.parse("mnist"), root, cache)  # the data is there: nothing is written
     message = r"FashionMNIST.*cannot be written: Permission denied"
     with pytest.raises(UserError, match=message) as caught:

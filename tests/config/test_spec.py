@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from gan_bench.cli.plan import as_text
+from gan_bench.cli.plan import plan_text
 from gan_bench.components.optimizers import Schedule
 from gan_bench.config.checks import SCHEDULES
 from gan_bench.config.declared import Amount
@@ -340,7 +340,7 @@ variants:
   other: {loss: lsgan, penalties: [{name: r1, gamma: 2.0}, weight_clip], model: r3}
   third: {loss: {name: lsgan, b: 0.9}, model: {name: r3, blocks: 2}}
 """)
-    _, _, after = as_text(spec, tmp_path).partition("what differs between variants\n")
+    _, _, after = plan_text(spec, tmp_path).partition("what differs between variants\n")
     assert after.partition("\n\n")[0] == """\
                   plain           other                       third
 loss              non_saturating  lsgan                       lsgan

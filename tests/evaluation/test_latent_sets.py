@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from helpers.journals import repeatable
 from helpers.runs import a_run
 
 from gan_bench import rng
@@ -68,7 +69,7 @@ def test_sets_differ_from_each_other_and_the_first_is_what_it_was(tmp_path: Path
 def test_nothing_else_of_a_run_changes(tmp_path: Path) -> None:
     one, three = (trained(tmp_path / name, sets) for name, sets in (("one", ONE), ("three", THREE)))
     folders = one.folder(tmp_path / "one"), three.folder(tmp_path / "three")
-    books = [reading.repeatable(reading.read_records(folder)[0]) for folder in folders]
+    books = [repeatable(reading.read_records(folder)[0]) for folder in folders]
     extra = [record for record in books[1] if any(name.startswith("again/")
                                                   for name in record.get("values", {}))]
     assert [record for record in books[1] if record not in extra] == books[0]
@@ -135,7 +136,7 @@ def test_a_resumed_run_measures_the_same(tmp_path: Path) -> None:
     outcome = run.run_one(spec, parts, parts, stop=lambda: next(asked))
     assert (outcome.status, progress_of(spec, parts).state) == ("KILLED", "WAITING")
     assert run.run_one(spec, parts, parts).status == "FINISHED"
-    books = [reading.repeatable(reading.read_records(one.folder(root))[0])
+    books = [repeatable(reading.read_records(one.folder(root))[0])
              for one, root in ((whole, tmp_path / "whole"), (spec, parts))]
     assert books[0] == books[1]
     assert sum("again/1/nearest_train_mse" in r.get("values", {}) for r in books[1]) == 1

@@ -10,6 +10,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from helpers.journals import repeatable
 from helpers.launching import GAN_BENCH, gan_bench, run
 from helpers.runs import write_experiment
 from helpers.studies import here
@@ -20,7 +21,7 @@ from gan_bench.journal.drift import NUMERICS
 
 
 def leavings(root: Path) -> dict[str, tuple[list[schema.Record], bytes]]:
-    return {folder.name: (reading.repeatable(reading.read_records(folder)[0]),
+    return {folder.name: (repeatable(reading.read_records(folder)[0]),
                           (folder / "final.safetensors").read_bytes())
             for folder in (root / "runs" / "tiny").iterdir() if folder.is_dir()}
 
@@ -102,7 +103,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
             assert db.execute("select count(*) from runs where status = 'FINISHED'"
                               ).fetchone() == (3,)
     expected = leavings(finished / "root")[torn.parent.name]
-    assert (reading.repeatable(reading.read_records(torn.parent)[0]),
+    assert (repeatable(reading.read_records(torn.parent)[0]),
             (torn.parent / "final.safetensors").read_bytes()) == expected
 
 

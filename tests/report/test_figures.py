@@ -34,6 +34,7 @@ from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.report.figures import (
     INK,
     dynamics,
+    files,
     heat_map,
     learning_curves,
     mosaic,
@@ -45,7 +46,7 @@ from gan_bench.report.figures import (
     style,
     styles,
 )
-from gan_bench.report.figures.curves import POINTS, thinned
+from gan_bench.report.figures.curve_data import POINTS, thinned
 from gan_bench.report.figures.mosaics import tiles
 
 SCORE = "fd_classifier"  # lower is better
@@ -172,7 +173,7 @@ def test_many_variants_with_long_names_fit(figure: str) -> None:
     many = 30 if figure in ("learning_curves", "seed_dots", "heat_map") else 11
     names = [f"{LONG[:-1]}{i:02d}" for i in range(many)]
     made = FIGURES[figure](study(names, 3, points=5))
-    style.freeze_layout(made)
+    files.freeze_layout(made)
     assert len(names[0]) >= 60
     renderer = made.canvas.get_renderer()  # type: ignore[attr-defined]
     width, height = made.bbox.width, made.bbox.height

@@ -16,7 +16,8 @@ from helpers.browser import Browser
 from helpers.studies import edited, ended
 
 from gan_bench.cli.report import Asked, make_report
-from gan_bench.report.page import inline, yaml_of
+from gan_bench.report.inlining import inline
+from gan_bench.report.page import yaml_of
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
 

@@ -408,11 +408,11 @@ def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,
         earlier.setattr(drift, "NUMERICS", drift.NUMERICS - 1)
         train(spec, tmp_path, 5)
     words = f"numerics {drift.NUMERICS - 1} and now {drift.NUMERICS}"
-    assert plan.as_json(study, tmp_path)[0]["made_by"] == words
+    assert plan.plan_records(study, tmp_path)[0]["made_by"] == words
     remove_checkpoints(spec.folder(tmp_path))  # so that nothing of it is gone on with
     for steps in (5, None):  # the second time, from a checkpoint of its own
         train(spec, tmp_path, steps)
-        assert plan.as_json(study, tmp_path)[0]["made_by"] is None
+        assert plan.plan_records(study, tmp_path)[0]["made_by"] is None
     starts = [r for r in reading.read_records(spec.folder(tmp_path))[0] if r["kind"] == "start"]
     assert len(starts) == 2
     assert reading.began(spec.folder(tmp_path)) == starts[1]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.journals import repeatable
 from helpers.runs import a_run
 from torch import Tensor
 
@@ -22,8 +23,9 @@ from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
 from gan_bench.training.cuda_graph import WARM, CapturedStep
 from gan_bench.training.device import set_up_torch
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
 from gan_bench.training.run import run_one, run_together
+from gan_bench.training.step_batch import StepBatch
 
 # As the launcher does. Torch looks once, at the first product of two matrices in the process.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG",
@@ -73,7 +75,7 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
         folder = spec.folder(root)
         records = reading.read_records(folder)[0]
         assert records[0]["facts"]["device"] == "cuda"
-        left.append((reading.repeatable(records), (folder / WEIGHTS).read_bytes(),
+        left.append((repeatable(records), (folder / WEIGHTS).read_bytes(),
                      [p.read_bytes() for p in sorted((folder / "samples").iterdir())]))
     assert left[0] == left[1]
 
@@ -83,7 +85,7 @@ def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     prepare_data(spec.dataset, tmp_path, cache_of(tmp_path))
     for run in (spec, spec.with_seed(1)):
         run_one(run, tmp_path, tmp_path)
-    first, second = (reading.repeatable(reading.read_records(run.folder(tmp_path))[0])
+    first, second = (repeatable(reading.read_records(run.folder(tmp_path))[0])
                      for run in (spec, spec.with_seed(1)))
     assert first != second
 
@@ -186,7 +188,7 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
         else:
             run_together(specs, Execution(root, tmp_path),
                          failed=lambda spec, error: pytest.fail(str(error)))
-        left.append([(reading.repeatable(reading.read_records(spec.folder(root))[0]),
+        left.append([(repeatable(reading.read_records(spec.folder(root))[0]),
                       (spec.folder(root) / WEIGHTS).read_bytes()) for spec in specs])
     assert left[0] == left[1]
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gan_bench import hardware
 from gan_bench.errors import UserError
 from gan_bench.training.device import resolve_precision
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 BFLOAT16 = pytest.mark.skipif(not hardware.cpu_has_bfloat16(),
                               reason="a processor with AMX or AVX512-BF16 is needed")
@@ -134,9 +135,9 @@ def test_a_plan_says_what_auto_is_here(tmp_path: Path, monkeypatch: pytest.Monke
     for flag, told in (("fpu", "or on this processor"), ("none", "and float32 on this processor")):
         monkeypatch.setattr(hardware, "BFLOAT16", {flag})
         spec = load_experiment(file, tmp_path, ["compute.precision=auto"])
-        assert f"precision auto: bfloat16 on a GPU from Ampere on, {told}\n" in plan.as_text(
+        assert f"precision auto: bfloat16 on a GPU from Ampere on, {told}\n" in plan.plan_text(
             spec, tmp_path)
-    assert "precision auto" not in plan.as_text(load_experiment(file, tmp_path), tmp_path)
+    assert "precision auto" not in plan.plan_text(load_experiment(file, tmp_path), tmp_path)
 
 
 def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:

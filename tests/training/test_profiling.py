@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.journals import repeatable
 from helpers.runs import a_run, write_experiment
 from helpers.studies import gan_bench, here
 
@@ -52,8 +53,8 @@ def test_it_changes_no_bit(profiled: Path, tmp_path: Path) -> None:
         other = profiled / "root" / "runs" / "tiny" / folder.name
         assert (folder / WEIGHTS).read_bytes() == (other / WEIGHTS).read_bytes()
         assert not (folder / "profile.txt").exists()
-        assert (reading.repeatable(reading.read_records(folder)[0])
-                == reading.repeatable(reading.read_records(other)[0]))
+        assert (repeatable(reading.read_records(folder)[0])
+                == repeatable(reading.read_records(other)[0]))
 
 
 def ready(folder: Path, *overrides: str) -> RunSpec:

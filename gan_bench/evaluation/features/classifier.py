@@ -115,10 +115,8 @@ def shipped(data: LabelledData) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def train_classifier(data: LabelledData, seed: int = 0) -> nn.Module:
+def train_classifier(data: LabelledData) -> nn.Module:
     """Train the network by the recipe, on the CPU in one thread: the same weights on any device.
-
-    The recipe's seed is 0. Other seeds show how much a score depends on the extractor's training.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -127,15 +125,15 @@ def train_classifier(data: LabelledData, seed: int = 0) -> nn.Module:
     batches = len(images) // min(BATCH_SIZE, len(images))
     steps = batches * max(EPOCHS, math.ceil(MIN_STEPS / batches))
     with one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(rng.derive(seed, "classifier/init"))
+        torch.manual_seed(rng.derive(0, "classifier/init"))
         network = build_classifier(images.shape[1], images.shape[2], data.facts.classes)
         optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
         for step in range(steps):
             if step % batches == 0:
-                draws = rng.generator(seed, "classifier/order", step // batches)
+                draws = rng.generator(0, "classifier/order", step // batches)
                 order = torch.randperm(len(images), generator=draws)
             chosen = order[step % batches * BATCH_SIZE :][:BATCH_SIZE]
-            batch = augment(images[chosen], rng.generator(seed, "classifier/augment", step))
+            batch = augment(images[chosen], rng.generator(0, "classifier/augment", step))
             loss = cross_entropy(network(batch)[1], labels[chosen])
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * (1 - step / steps)

@@ -114,13 +114,14 @@ def mosaic_over_steps(pictures: Mapping[int, bytes], name: str = "", latents: in
             return message_figure(title, "There are no pictures of samples.")
         columns = [_cut(pictures[step]) for step in steps]
         rows = max(1, min(latents, max(len(column) for column in columns)))
-        cells = [[column[i] if i < len(column) else None for column in columns]
-                 for i in range(rows)]
-        labels = [f"latent {i + 1}" if rows > 1 else "" for i in range(rows)]
-        figure = _grid(title, cells, labels, [f"{step:,}" for step in steps],
-                       0.62 if rows > 1 else 1.4)
-        note = "Columns: the training step."
-        add_notes(figure, [note + " Rows: one latent each." if rows > 1 else note])
+        padded = [[*column[:rows], *[None] * (rows - len(column))] for column in columns]
+        cells = [list(row) for row in zip(*padded, strict=True)]
+        labels, side, note = [""], 1.4, "Columns: the training step."
+        if rows > 1:
+            labels, side = [f"latent {i + 1}" for i in range(rows)], 0.62
+            note += " Rows: one latent each."
+        figure = _grid(title, cells, labels, [f"{step:,}" for step in steps], side)
+        add_notes(figure, [note])
         return figure
 
 
