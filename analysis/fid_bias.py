@@ -26,7 +26,7 @@ from gan_bench.components import data as datasets
 from gan_bench.components.value_range import to_uint8
 from gan_bench.evaluation.evaluator import prepare_metrics
 from gan_bench.evaluation.scorer import Scorer
-from gan_bench.journal.layout import cache_of
+from gan_bench.journal.layout import Workspace
 from gan_bench.report.figures import save
 
 REPEATS = 3  # measurements of each number of samples
@@ -97,7 +97,7 @@ def main() -> None:
                         f"{options.run or results.baseline}: name another with --run")
     run, variant, seed = runs.index[0], runs["variant"].iloc[0], runs["seed"].iloc[0]
     points = measure(options.root / "runs" / results.experiment / run, options.score, counts,
-                     options.data, cache_of(options.root))
+                     options.data, Workspace(options.root).cache)
     slope, limit, half = fit(points)
     title = f"{options.score} of {variant}, seed {seed}"
     print(title, points.groupby("n")["score"].agg(["mean", "min", "max"]).to_string(), sep="\n")

@@ -27,6 +27,7 @@ from overhead import GAN_BENCH
 from PIL import Image
 from targets import QUICK, row, say_load, say_rows
 
+from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.client import open_store
 from gan_bench.tracking.tags import ABOUT
 
@@ -43,7 +44,7 @@ SLOW = ("of 31 CPU-seconds 23 are matplotlib's, for 15 figures, spread over the 
 
 def make(root: Path, runs: int) -> None:
     """Write an experiment of so many runs into a database of its own."""
-    open_store(root)
+    open_store(Workspace(root))
     variants = [f"variant-{i:02}" for i in range(runs // SEEDS)]
     names = [(f"{i:012x}", variants[i // SEEDS], i % SEEDS) for i in range(runs)]
     home = root.absolute() / "artifacts" / NAME

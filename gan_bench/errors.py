@@ -1,8 +1,11 @@
-"""Errors in the user's input, as opposed to defects of the program; the words of messages."""
+"""What the user reads, a line each: errors in the input, progress, and the words of messages."""
 
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
+
+Say = Callable[[str], None]  # shows one line of progress
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60

@@ -24,6 +24,7 @@ from gan_bench.cli.options import (
     to_stderr,
     wide_console,
 )
+from gan_bench.journal.layout import Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -71,11 +72,10 @@ def run(
     from gan_bench.journal.layout import Execution
     from gan_bench.launcher.launch import LaunchSettings
 
-    status = run_experiment(
-        load_experiment(experiment, data, settings),
-        LaunchSettings(Execution(root, data, checkpoint_every, allow_drift, profile), slots,
-                 tracking_uri, run_command(experiment, settings), retries), as_json)
-    if status:
+    execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
+                          profile)
+    launch = LaunchSettings(execution, slots, run_command(experiment, settings), retries)
+    if status := run_experiment(load_experiment(experiment, data, settings), launch, as_json):
         raise typer.Exit(status)
 
 
@@ -95,6 +95,7 @@ def plan(
     spec = load_experiment(experiment, data, settings)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
+    root = Workspace(root).root
     if as_json:
         print("\n".join(json.dumps(record) for record in plan_records(spec, root)))
     else:
@@ -116,7 +117,8 @@ def power(
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    table = power_table(load_experiment(experiment, data, settings), root, difference, score)
+    table = power_table(load_experiment(experiment, data, settings), Workspace(root).root,
+                        difference, score)
     wide_console().print(table)
 
 
@@ -147,7 +149,7 @@ def report_experiments(
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 
     asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
-    done = make_report(asked, root, data, tracking_uri, report_command(asked), to_stderr)
+    done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
         print(line)
     if show:
@@ -167,7 +169,7 @@ def sync(
     """
     from gan_bench.tracking.sync import sync_runs
 
-    done = sync_runs(root, tracking_uri, to_stderr)
+    done = sync_runs(Workspace(root, tracking_uri=tracking_uri), to_stderr)
     print(f"{done.runs} runs, {done.brought} brought up to date")
     if done.missing:
         print("\n".join(done.missing), file=sys.stderr)
@@ -210,7 +212,7 @@ def sample(
     """
     from gan_bench.cli.sample import write_samples
 
-    write_samples(root, run, out, n, seed)
+    write_samples(Workspace(root).root, run, out, n, seed)
     print(f"{out}: {n} samples")
 
 
@@ -246,9 +248,10 @@ def evaluate_source(
     wanted = evaluate.resolve_options(evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
         samples=samples, split=split, resize=resize, log=log), data)
-    report, folder = evaluate.evaluate(source, wanted, root, data, to_stderr)
+    workspace = Workspace(root, data, tracking_uri)
+    report, folder = evaluate.evaluate(source, wanted, workspace, to_stderr)
     if folder and log:
-        evaluate.log_scores(report, folder, root, tracking_uri)
+        evaluate.log_scores(report, folder, workspace)
     print(evaluate.as_json(report) if as_json else evaluate.as_text(report))
 
 
@@ -264,7 +267,7 @@ def train(
     """Train a data set's classifier by the recipe; compare the bits with those that ship."""
     from gan_bench.cli.extractor import retrain
 
-    print(retrain(parse_data_set(data_set, image_size), out, root, data, to_stderr))
+    print(retrain(parse_data_set(data_set, image_size), out, Workspace(root, data), to_stderr))
 
 
 @app.command()
@@ -276,7 +279,7 @@ def ui(
     """Open MLflow's page on the store of the root, on 127.0.0.1."""
     from gan_bench.cli.ui import serve
 
-    serve(root, tracking_uri, port)
+    serve(Workspace(root, tracking_uri=tracking_uri), port)
 
 
 def main() -> NoReturn:

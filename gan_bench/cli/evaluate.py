@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec, data_facts, describe_shape
-from gan_bench.errors import UserError
+from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.evaluator import (
     STREAM,
     generate,
@@ -40,7 +40,7 @@ from gan_bench.evaluation.scorer import Scorer
 from gan_bench.evaluation.scores import directions
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal import reading, writing
-from gan_bench.journal.layout import cache_of
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.names import CLASS, WEIGHTS
 from gan_bench.journal.schema import RESULTS, Kind
 from gan_bench.journal.status import Progress
@@ -49,7 +49,6 @@ from gan_bench.training import checkpoint
 from gan_bench.training.device import resolve_device, set_up_torch
 from gan_bench.training.trained import find_run, load_generator
 
-Say = Callable[[str], None]
 Side = Literal["train", "test"] | None
 SIDES: dict[str | None, Side] = {None: None, "train": "train", "test": "test"}
 # Measured by default, as far as they apply: what needs no download and no discriminator.
@@ -163,7 +162,7 @@ def _metric_names(text: str | None) -> list[str] | None:
     return names
 
 
-def evaluate(source: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
+def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
              ) -> tuple[Report, Path | None]:
     """Measure a source; return the report, and the run's folder if it is one.
 
@@ -171,8 +170,7 @@ def evaluate(source: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
         source: A path: a run's folder, a file of weights or a checkpoint with `spec.json` beside
             it, or images as `images.read_images` takes them; or a run's id, or how it begins.
         wanted: What to measure.
-        root: Where runs and the cache are.
-        data_root: Where data sets are.
+        workspace: Where runs, data sets and the cache are.
         say: Is told what takes long.
 
     Raises:
@@ -185,22 +183,22 @@ def evaluate(source: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
     if not os.path.exists(path):  # unlike Path's own, this says no to a name that is too long
         if path.suffix or len(path.parts) > 1:
             raise UserError(f"{source:.400}: there is no such file or folder")
-        path = find_run(root, source)
+        path = find_run(workspace.root, source)
     if path.suffix == ".safetensors" or (
             path.suffix == ".pt" and (path.parent / "spec.json").exists()):
-        return _of_run(path.parent, path.name, wanted, root, data_root, say), path.parent
+        return _of_run(path.parent, path.name, wanted, workspace, say), path.parent
     if (path / "spec.json").exists():
-        return _of_run(path, WEIGHTS, wanted, root, data_root, say), path
+        return _of_run(path, WEIGHTS, wanted, workspace, say), path
     if path.is_file() and path.suffix in (".pt", ".pth", ".ckpt"):
         raise UserError(f"{path}: weights are read from a run's folder alone, beside its "
                         f"spec.json; of another program's generator, give images (a folder, "
                         f"{', '.join(ARRAYS)})")
     if wanted.log:
         raise UserError(f"--log adds to a run, and {path} is none")
-    return _of_images(path, wanted, root, data_root, say), None
+    return _of_images(path, wanted, workspace, say), None
 
 
-def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | None) -> bool:
+def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
     """Add the scores to the run's journal and mirror it into MLflow; return whether any is new.
 
     A name is `evaluate-<digest of the protocol>/<score>`, so it never stands for two protocols, and
@@ -226,7 +224,7 @@ def log_scores(report: Report, folder: Path, root: Path, tracking_uri: str | Non
         values[homes[score] + name] = value
     protocols = {homes[name] + name: protocol for name, protocol in report.protocols.items()}
     new = writing.amend(folder, protocols, values)
-    Mirror(open_store(root, tracking_uri)).sync(folder)
+    Mirror(open_store(workspace)).sync(folder)
     return new
 
 
@@ -242,7 +240,7 @@ def protocol_lines(protocols: dict[str, dict[str, Any]]) -> list[str]:
     return [f"{', '.join(names)}: {text}" for text, names in groups.items()]
 
 
-def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: Path, say: Say,
+def _of_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace, say: Say,
             ) -> Report:
     if wanted.resize:
         raise UserError("--resize is about given images; leave it out for a run")
@@ -257,8 +255,8 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     count = wanted.samples or own.samples
     if spec.condition == "none":
         _refuse_asked(names, f"{folder.name} is unconditional and asks for none")
-    scorer = _scorer(wanted.data_set or spec.dataset, names, count, wanted.split, root, data_root,
-                     device, say, spec.data.shape)
+    scorer = _scorer(wanted.data_set or spec.dataset, names, count, wanted.split, workspace, device,
+                     say, spec.data.shape)
     generator.to(device)
     # All samples as uint8 or float32, in parts and then as one.
     each = math.prod(spec.data.shape) * (1 if spec.data.is_image else 4)
@@ -281,11 +279,11 @@ def _of_run(folder: Path, weights: str, wanted: Wanted, root: Path, data_root: P
     return _beside_journal(report, spec, folder)
 
 
-def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say) -> Report:
+def _of_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -> Report:
     if wanted.data_set is None:
         raise UserError(f"{path}: which data set is it to be measured against? give --data-set or "
                         f"--experiment")
-    facts = data_facts(wanted.data_set, data_root)
+    facts = data_facts(wanted.data_set, workspace.data_root)
     names = wanted.metrics or [
         entry.name for entry in map(METRICS.__getitem__, USUAL) if not entry.facts.refuses(facts)
         and not (entry.facts.extractor == "random" and facts.classes)
@@ -293,8 +291,8 @@ def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say
     _refuse_asked(names, "images do not tell")
     given = read_images(path, facts.shape, wanted.samples, wanted.resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    scorer = _scorer(wanted.data_set, names, len(given.samples), wanted.split, root, data_root,
-                     device, say, facts.shape)
+    scorer = _scorer(wanted.data_set, names, len(given.samples), wanted.split, workspace, device,
+                     say, facts.shape)
     how: dict[str, object] = {"generator": "given", "quantisation": given.quantisation,
                               "latents": None}
     if given.resized:
@@ -302,13 +300,13 @@ def _of_images(path: Path, wanted: Wanted, root: Path, data_root: Path, say: Say
     return Report(str(path), *_scores(scorer, given.samples.to(device), how))
 
 
-def _scorer(data_set: Part, names: Sequence[str], count: int, split: Side, root: Path,
-            data_root: Path, device: str, say: Say, shape: tuple[int, ...]) -> Scorer:
+def _scorer(data_set: Part, names: Sequence[str], count: int, split: Side,
+            workspace: Workspace, device: str, say: Say, shape: tuple[int, ...]) -> Scorer:
     """Prepare the data and what the metrics need; refuse first what cannot be measured."""
     if not names:
         raise UserError("none of its metrics can be measured without the discriminator; name "
                         "others with --metrics")
-    facts = data_facts(data_set, data_root)
+    facts = data_facts(data_set, workspace.data_root)
     if facts.shape != shape:
         raise UserError(f"the run makes {describe_shape(shape)}, and {data_set} holds "
                         f"{describe_shape(facts.shape)}; name another --data-set")
@@ -319,7 +317,7 @@ def _scorer(data_set: Part, names: Sequence[str], count: int, split: Side, root:
                             f"here; leave it out of --metrics")
         if reason := entry.facts.refuses(facts):
             raise UserError(f"{entry.name} {reason}")
-    cache = cache_of(root)
+    data_root, cache = workspace.data_root, workspace.cache
     datasets.prepare_data(data_set, data_root, cache, say)
     data: Dataset = datasets.load(data_set, data_root, cache, device, facts=facts)
     return Scorer(entries, count, data_set, data, cache, say)

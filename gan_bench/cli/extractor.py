@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from gan_bench.components import data as datasets
 from gan_bench.config.spec import data_facts
-from gan_bench.errors import UserError
+from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.features.classifier import ABOUT, WEIGHTS, entry_name, shipped, train_into
 from gan_bench.evaluation.metrics.base import refuses_unlabelled
-from gan_bench.journal.layout import cache_of
+from gan_bench.journal.layout import Workspace
 from gan_bench.registry import Part
 
 
-def retrain(data_set: Part, out: Path | None, root: Path, data_root: Path,
-            say: Callable[[str], None]) -> str:
+def retrain(data_set: Part, out: Path | None, workspace: Workspace, say: Say) -> str:
     """Train the classifier of a data set, compare its bits with those that ship, and say so.
 
     Args:
         data_set: A part of DATASETS: labelled images.
         out: Where to keep the weights, in a folder named after data and recipe; None: nowhere.
-        root: Where the cache of decoded data is; no extractor is written there.
-        data_root: Where data sets are.
+        workspace: Holds the data sets and the cache of decoded data; no extractor is written
+            there.
         say: Is told what takes long.
 
     Raises:
         UserError: The data has no labels, or is not to be had; the folder is there already, or
             cannot be written.
     """
-    if reason := refuses_unlabelled(data_facts(data_set, data_root)):
+    if reason := refuses_unlabelled(data_facts(data_set, workspace.data_root)):
         raise UserError(f"the classifier of {data_set} {reason}")
-    cache = cache_of(root)
-    datasets.prepare_data(data_set, data_root, cache, say)
-    data = datasets.load(data_set, data_root, cache, "cpu")
+    datasets.prepare_data(data_set, workspace.data_root, workspace.cache, say)
+    data = datasets.load(data_set, workspace.data_root, workspace.cache, "cpu")
     if out is not None and (out / entry_name(data)).exists():
         raise UserError(f"{out / entry_name(data)}: is there already; move it away first")
     say(f"training the classifier of {data_set}, in one thread")

@@ -13,10 +13,12 @@ import typer
 
 import gan_bench
 from gan_bench.errors import UserError
+from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gan_bench.journal.layout import Workspace
     from gan_bench.registry import Part
 
 
@@ -83,16 +85,18 @@ def set_options(settings: Sequence[str]) -> list[str]:
     return [f"--set {shlex.quote(setting)}" for setting in settings]
 
 
-def root_option(root: Path) -> str:
+def root_option(workspace: Workspace) -> str:
     """Return the option that names the root; empty for the default one."""
-    return "" if root == ROOT else f" --root {shlex.quote(str(root))}"
+    root = workspace.root
+    return "" if root == normal_path(ROOT) else f" --root {shlex.quote(str(root))}"
 
 
-def store_option(uri: str | None, option: str = "--to") -> str:
+def store_option(workspace: Workspace, option: str = "--to") -> str:
     """Return the option that names the store, without its password; empty if the environment does.
     """
     from gan_bench.tracking.address import without_password
 
+    uri = workspace.tracking_uri
     if uri is None or uri == os.environ.get("MLFLOW_TRACKING_URI"):
         return ""
     return f" {option} {shlex.quote(without_password(uri))}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.cli.options import set_options
-from gan_bench.errors import UserError
-from gan_bench.journal.layout import run_folders
+from gan_bench.errors import Say, UserError
+from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.registry import nearest
 from gan_bench.tracking import cursor
 from gan_bench.tracking.address import resolve_uri
@@ -56,15 +56,13 @@ def report_command(asked: Asked) -> str:
                        if value is not None)])
 
 
-def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, command: str,
-                say: Callable[[str], None]) -> Written:
+def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> Written:
     """Write a report.
 
     Args:
         asked: Of what.
-        root: Where runs are, and by default MLflow's store and the report.
-        data_root: Where data sets are, for experiments given as files.
-        uri: MLflow's store.
+        workspace: Where runs and MLflow's store are, data sets for experiments given as files,
+            and by default the report.
         command: How to make this report, for the page.
         say: Is told what is not as it should be.
 
@@ -80,7 +78,7 @@ def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, comm
         raise UserError("the same experiment is named twice")
     several, notes = [], []
     for given in asked.experiments:
-        results, behind = _read(given, asked.settings, root, data_root, uri)
+        results, behind = _read(given, asked.settings, workspace)
         several.append(results)
         notes += behind
     for note in notes:
@@ -92,7 +90,7 @@ def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, comm
 
     several = [with_baseline(one, asked.baseline, _names(asked.variants, one.variants))
                for one in combine(several)]
-    out = asked.out or root / "reports" / "+".join(one.experiment for one in several)
+    out = asked.out or workspace.root / "reports" / "+".join(one.experiment for one in several)
     return write_report(several, out, formats, asked.metric, command, notes)
 
 
@@ -103,7 +101,7 @@ def open_page(written: Written) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri: str | None,
+def _read(given: str, settings: Sequence[str], workspace: Workspace,
           ) -> tuple[Results, list[str]]:
     """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
     from gan_bench.compare.results import load_results
@@ -112,28 +110,28 @@ def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri:
     if given.endswith((".yaml", ".yml")):
         from gan_bench.config.experiment import load_experiment
 
-        spec = load_experiment(Path(given), data_root, list(settings))
+        spec = load_experiment(Path(given), workspace.data_root, list(settings))
         command = " ".join(["gan-bench run", shlex.quote(given), *set_options(settings)])
         name, declared = spec.name, spec.declared.with_changes(command=command)
     elif settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
-    notes = _update(name, root, uri)
-    return load_results(name, uri, root, declared), notes
+    notes = _update(name, workspace)
+    return load_results(name, workspace.tracking_uri, workspace.root, declared), notes
 
 
-def _update(name: str, root: Path, uri: str | None) -> list[str]:
+def _update(name: str, workspace: Workspace) -> list[str]:
     """Bring an experiment's journals into the store, if it is theirs; return what is missing.
 
     A store that has none of the runs may be anybody's, and is only read.
     """
-    home = root / "runs" / name
+    home = workspace.root / "runs" / name
     if Path(name).name != name or not home.is_dir():
         return []
-    address = resolve_uri(root, uri)
+    address = resolve_uri(workspace)
     try:
-        theirs = address == resolve_uri(root, f"sqlite:///{root / 'mlflow.db'}") or any(
+        theirs = address == f"sqlite:///{workspace.database}" or any(
             cursor.read_cursor(folder, address) for folder in run_folders(home))
-        missing = sync_runs(root, uri, lambda line: None, name).missing if theirs else []
+        missing = sync_runs(workspace, lambda line: None, name).missing if theirs else []
     except UserError as error:  # that the store cannot be read, reading it will say
         missing = [str(error)]
     return [f"what MLflow holds may not be all: {line}" for line in missing]

@@ -24,8 +24,10 @@ from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.errors import UserError, count
 from gan_bench.journal.about import read_about
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.names import last_scores
 from gan_bench.journal.schema import RESULTS, Status
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.reader import Stored, StoredRun, read_experiment
@@ -113,7 +115,7 @@ class Results:
         return replace(self, runs=runs.sort_values(["variant", "seed"]), history=history)
 
 
-def load_results(experiment: str, tracking_uri: str | None = None, root: Path = Path("mlruns"),
+def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath = "mlruns",
                  declared: Declared | None = None) -> Results:
     """Read an experiment back from MLflow.
 
@@ -128,10 +130,11 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
         UserError: There is no such experiment, it has no runs of gan-bench, or the store cannot be
             read.
     """
-    uri = resolve_uri(root, tracking_uri)
+    workspace = Workspace(as_path(root), tracking_uri=tracking_uri)
+    uri = resolve_uri(workspace)
     stored = read_experiment(uri, experiment)
     if declared is None:
-        declared = _declared(root, experiment, stored.about)
+        declared = _declared(workspace.root, experiment, stored.about)
     chosen, notes = _newest(stored, declared)
     if not chosen:
         reason = f" ({notes[0]})" if notes else ""

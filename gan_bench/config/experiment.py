@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -32,6 +31,7 @@ from gan_bench.config.spec import (
 from gan_bench.config.yaml_source import Where, read_yaml
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 
 MAX_RUNS = 100_000
@@ -78,7 +78,7 @@ class ExperimentFile(Closed):
         "compares scores")
 
 
-def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = None,
+def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | None = None,
                     ) -> ExperimentSpec:
     """Read, check and expand an experiment file.
 
@@ -89,8 +89,9 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
 
     Raises:
         SpecError: Anything is wrong with it; all the errors at once, each with its place.
+        UserError: `path` or `data_root` is not a path.
     """
-    source = read_yaml(path)
+    source, data_root = read_yaml(as_path(path)), as_path(data_root)
     for setting in overrides or []:
         source.override(setting)
     errors = Problems(source)

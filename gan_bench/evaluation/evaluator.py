@@ -15,8 +15,7 @@ from gan_bench.components.data import Dataset
 from gan_bench.components.models import with_labels
 from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import EvaluateSpec, RunSpec
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Say
+from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.features.repeatable import plain_float32
 from gan_bench.evaluation.metrics.conditional import check_real_classes
 from gan_bench.evaluation.metrics.nearest import nearest_rows

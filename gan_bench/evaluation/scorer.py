@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gan_bench.components.data import Dataset
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Features, Say
+from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
 from gan_bench.evaluation.views import Discriminator, RealExamples, View, split_of, views_of
 from gan_bench.registry import MetricEntry, Part, Reference, scores_of

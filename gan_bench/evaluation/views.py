@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gan_bench.components.data import Dataset, Split
 from gan_bench.components.value_range import to_float
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Extractor, Features, Say, evenly
+from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.base import Extractor, Features, evenly
 from gan_bench.evaluation.features.cache import reference_features
 from gan_bench.registry import DATASETS, EXTRACTORS, VIEWS, MetricEntry, Part, Reference
 

@@ -47,7 +47,7 @@ def check_sqlite(database: Path, root: Path) -> None:
     except (sqlite3.Error, TypeError) as error:  # TypeError: no row, a migration was interrupted
         raise UserError(f"cannot use {database} as MLflow's database ({error}); move the file "
                         f"away, or name another with --tracking-uri") from error
-    if database.parent == root.absolute():
+    if database.parent == root:
         _check_artifacts(database, dict(experiments))
         _check_runs(database, runs)
 

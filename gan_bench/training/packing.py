@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import UserError
+from gan_bench.errors import Say, UserError
 from gan_bench.training.engine import Engine
 from gan_bench.training.step_batch import StepBatch
 
@@ -15,7 +13,7 @@ MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
 
 
 def runs_together(experiment: ExperimentSpec, device: str, precision: str,
-                  say: Callable[[str], None]) -> int:
+                  say: Say) -> int:
     """Return how many runs are to share a GPU, in one process: what is asked for, if it fits.
 
     What a run needs is measured: a step of the variant that needs most.

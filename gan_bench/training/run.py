@@ -19,15 +19,16 @@ from gan_bench.components import data as datasets
 from gan_bench.components.models import make_networks
 from gan_bench.components.penalties import constrain
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import UserError, is_out_of_memory, one_line
+from gan_bench.errors import Say, UserError, is_out_of_memory, one_line
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
 from gan_bench.journal import reading
 from gan_bench.journal.drift import since
-from gan_bench.journal.layout import Execution, cache_of, remove_checkpoints
+from gan_bench.journal.layout import Execution, Workspace, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import PENALTIES
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
@@ -46,9 +47,27 @@ def never() -> bool:
     return False
 
 
-@torch_as_before()
-def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callable[[str], None],
+def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: Say,
             allow_drift: bool = False) -> int:
+    """Do once, before any training, what all the runs need, and refuse what cannot work.
+
+    Args:
+        root, data_root: As in `gan_bench.journal.layout.Workspace`.
+        say: Receives a line before each slow step.
+        allow_drift: As in `gan_bench.journal.layout.Execution`.
+
+    Returns:
+        As `prepare_runs`.
+
+    Raises:
+        UserError: As `prepare_runs`.
+    """
+    workspace = Workspace(as_path(root), as_path(data_root))
+    return prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift), say)
+
+
+@torch_as_before()
+def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> int:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
 
     Downloads and decodes the data, trains or fetches the feature extractors, computes the
@@ -66,8 +85,9 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
     device = resolve_device(first)
     set_up_torch(first)
     here = circumstances(first, device)
-    if not allow_drift:
-        refuse_drift(experiment, root, here)
+    workspace = execution.workspace
+    if not execution.allow_drift:
+        refuse_drift(experiment, workspace.root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
             networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
@@ -76,28 +96,30 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
                 constrain(networks.discriminator, penalties, run.seed)
             except UserError as error:
                 raise UserError(f"variant {run.variant}: {error}") from None
-    cache = cache_of(root)
-    datasets.prepare_data(first.dataset, data_root, cache, say)
-    data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)
-    prepare_metrics(first.evaluate.all_metrics, data, cache, say)
+    datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
+    data = _load(first, workspace)
+    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say)
     return runs_together(experiment, device, here["precision"], say)
 
 
 @torch_as_before()
-def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: float | None = None,
-            allow_drift: bool = False, stop: Callable[[], bool] = never) -> Outcome:
+def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
+            checkpoint_every: float | None = None, allow_drift: bool = False,
+            stop: Callable[[], bool] = never) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
 
     Args:
-        root, data_root, checkpoint_every, allow_drift: As in `gan_bench.journal.layout.Execution`.
+        root, data_root: As in `gan_bench.journal.layout.Workspace`.
+        checkpoint_every, allow_drift: As in `gan_bench.journal.layout.Execution`.
         stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
             KILLED.
 
     Raises:
         UserError: As `Run`.
     """
-    execution = Execution(root, data_root, checkpoint_every, allow_drift)
-    run = Run(spec, execution, partial(_load, spec, execution))
+    execution = Execution(Workspace(as_path(root), as_path(data_root)), checkpoint_every,
+                          allow_drift)
+    run = Run(spec, execution, partial(_load, spec, execution.workspace))
     try:
         while run.step():
             if stop():
@@ -124,7 +146,7 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
     """
     device = resolve_device(specs[0])
     # Once for all of them, who only read it.
-    load = lru_cache(partial(_load, specs[0], execution))
+    load = lru_cache(partial(_load, specs[0], execution.workspace))
     going: list[tuple[Run, AbstractContextManager[None], Profiler | None]] = []
     try:
         for spec in specs:
@@ -133,7 +155,7 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
             if device == "cuda":
                 stream = torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
             try:
-                folder, profiler = spec.folder(execution.root), None
+                folder, profiler = execution.workspace.run_folder(spec), None
                 if execution.profile and reading.first(folder) is None:
                     profiler = Profiler(spec.steps, folder, device)
                 with stream:  # where a captured step is recorded
@@ -184,7 +206,7 @@ class Run:
                  ) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
-        self._folder = spec.write(execution.root)
+        self._folder = spec.write(execution.workspace.root)
         self._journal = Journal(self._folder)
         with self._failures_recorded():
             self._engine, self._training, self._facts = _begin(
@@ -249,15 +271,15 @@ class Run:
             raise explained from error
 
 
-def _load(spec: RunSpec, execution: Execution) -> datasets.Dataset:
-    return datasets.load(spec.dataset, execution.data_root, cache_of(execution.root),
+def _load(spec: RunSpec, workspace: Workspace) -> datasets.Dataset:
+    return datasets.load(spec.dataset, workspace.data_root, workspace.cache,
                          resolve_device(spec), facts=spec.data)
 
 
 def _begin(spec: RunSpec, execution: Execution, record: Journal,
            load: Callable[[], datasets.Dataset]) -> tuple[Engine, Training, dict[str, Any]]:
     """Put the parts of a run together; return its engine, its training, and its facts."""
-    device, cache = resolve_device(spec), cache_of(execution.root)
+    device, cache = resolve_device(spec), execution.workspace.cache
     set_up_torch(spec)
     data = load()
     here = facts(spec, data, device)

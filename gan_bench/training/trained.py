@@ -18,6 +18,7 @@ from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.spec_file import read_spec
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.training import checkpoint
 
 BATCH = 256
@@ -40,7 +41,7 @@ def find_run(root: Path, run: str) -> Path:
     return found[0]
 
 
-def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Module]:
+def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Module]:
     """Return a run's specification and its trained generator, in eval mode on the CPU.
 
     The generator is the weight average where the run has one: what its scores were measured on.
@@ -52,6 +53,7 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
     Raises:
         UserError: The run has no such weights, or they are damaged, or not of this specification.
     """
+    folder = as_path(folder)
     try:
         spec = read_spec(folder)
         with torch.device("meta"):

@@ -14,7 +14,7 @@ from helpers.runs import a_run
 
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.journal.layout import Execution
+from gan_bench.journal.layout import Execution, Workspace
 from gan_bench.training import run
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -30,7 +30,7 @@ def test_what_a_run_costs_is_counted_in_its_process(tmp_path: Path, monkeypatch:
                 tmp_path, tmp_path, lambda line: None)
     overhead.count_in_worker(monkeypatch.setattr)
     monkeypatch.setenv(overhead.COSTS, str(tmp_path))
-    run.run_together([spec], Execution(tmp_path, tmp_path),
+    run.run_together([spec], Execution(Workspace(tmp_path, tmp_path)),
                      failed=lambda run, error: pytest.fail(str(error)))
     spent = json.loads((tmp_path / f"run-{spec.id}.json").read_text())
     assert set(spent) == {*overhead.IN_WORKER, "of these steps", "and measuring", "all"}

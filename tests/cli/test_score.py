@@ -35,6 +35,7 @@ from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.evaluation.protocol import digest, protocol_differences, refusal
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal import reading, writing
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.training.run import prepare, run_one
@@ -50,7 +51,7 @@ def silent(line: str) -> None:
 
 def scores_of(source: Path | str, root: Path, **wanted: Any) -> Report:
     wanted.setdefault("data_set", DIGITS_16)
-    return evaluate(str(source), Wanted(**wanted), root, root, silent)[0]
+    return evaluate(str(source), Wanted(**wanted), Workspace(root, root), silent)[0]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def digits(root: Path) -> Dataset:
 
 def test_a_run_scores_as_in_its_journal_to_the_bit(root: Path) -> None:
     spec = load(root)
-    report, folder = evaluate(spec.id[:6], Wanted(), root, root, silent)
+    report, folder = evaluate(spec.id[:6], Wanted(), Workspace(root, root), silent)
     assert folder == spec.folder(root)
     own = progress_of(spec, root).scores
     asked = {"fd_classifier", "classifier_score", "nearest_train_mse"}
@@ -83,16 +84,17 @@ def test_a_run_scores_as_in_its_journal_to_the_bit(root: Path) -> None:
     assert report.scores == {name: own[name] for name in asked} == report.journalled
     assert report.not_alike == {}
     for source in (folder, folder / "final.safetensors"):
-        assert evaluate(str(source), Wanted(), root, root, silent)[0].scores == report.scores
+        again, _ = evaluate(str(source), Wanted(), Workspace(root, root), silent)
+        assert again.scores == report.scores
 
 
 def test_what_was_measured_otherwise_is_not_set_beside(root: Path) -> None:
     spec = load(root)
-    report, _ = evaluate(spec.id, Wanted(samples=60), root, root, silent)
+    report, _ = evaluate(spec.id, Wanted(samples=60), Workspace(root, root), silent)
     assert report.journalled == {}
     assert report.not_alike["fd_classifier"] == "not measured alike: generated 60 against 50"
-    report, _ = evaluate(spec.id, Wanted(metrics=["fd_classifier"], split="test"), root, root,
-                         silent)
+    report, _ = evaluate(spec.id, Wanted(metrics=["fd_classifier"], split="test"),
+                         Workspace(root, root), silent)
     assert report.not_alike["fd_classifier"] == (
         "not measured alike: real 359 against 1,438, split test against train")
 
@@ -108,8 +110,8 @@ def test_a_score_against_other_data_is_another(
                             "image_size": 16, "channels": 1})
     metrics = ["fd_random", "nearest_train_mse"]
     run = load(root).id
-    own, _ = evaluate(run, Wanted(metrics=metrics, samples=40), root, root, silent)
-    foreign, _ = evaluate(run, Wanted(other, metrics, 40), root, root, silent)
+    own, _ = evaluate(run, Wanted(metrics=metrics, samples=40), Workspace(root, root), silent)
+    foreign, _ = evaluate(run, Wanted(other, metrics, 40), Workspace(root, root), silent)
     for name in metrics:
         assert own.scores[name] != foreign.scores[name]
         found = protocol_differences(own.protocols[name], foreign.protocols[name])
@@ -122,11 +124,11 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     from mlflow import MlflowClient
 
     spec = load(root)
-    report, folder = evaluate(spec.id, Wanted(samples=60), root, root, silent)
+    report, folder = evaluate(spec.id, Wanted(samples=60), Workspace(root, root), silent)
     assert folder is not None
     before, _ = reading.read_records(folder)
     uri = f"sqlite:///{root / 'mlflow.db'}"
-    assert log_scores(report, folder, root, uri)
+    assert log_scores(report, folder, Workspace(root, root, uri))
     after, _ = reading.read_records(folder)
     assert after[: len(before)] == before
     assert [r["kind"] for r in after[len(before):]] == ["protocol", "metrics", "end"]
@@ -134,7 +136,7 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert state_of(spec, root) == ("FINISHED", spec.steps)
     assert progress_of(spec, root).scores["nearest_train_mse"] != report.scores["nearest_train_mse"]
 
-    assert not log_scores(report, folder, root, uri)
+    assert not log_scores(report, folder, Workspace(root, root, uri))
     assert reading.read_records(folder)[0] == after
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
@@ -224,7 +226,8 @@ def test_other_weights_of_a_run_are_not_those_of_its_journal(root: Path) -> None
     folder = load(root).folder(root)
     for name in ("final", "earlier"):
         (folder / f"{name}.safetensors").write_bytes((folder / "final.safetensors").read_bytes())
-    report, _ = evaluate(str(folder / "earlier.safetensors"), Wanted(), root, root, silent)
+    source = str(folder / "earlier.safetensors")
+    report, _ = evaluate(source, Wanted(), Workspace(root, root), silent)
     assert report.journalled == {}
     assert report.not_alike["fd_classifier"] == (
         "not measured alike: checkpoint earlier.safetensors against nothing")
@@ -367,13 +370,14 @@ def test_scores_of_a_run_that_is_not_finished_are_not_logged(tmp_path: Path) -> 
     assert run_one(spec, tmp_path, tmp_path, stop=lambda: next(asked)).status == "KILLED"
     folder = spec.folder(tmp_path)
     before = (folder / reading.FILE).read_bytes()
-    report, _ = evaluate(str(folder / "checkpoint.pt"), Wanted(), tmp_path, tmp_path, silent)
+    source = str(folder / "checkpoint.pt")
+    report, _ = evaluate(source, Wanted(), Workspace(tmp_path, tmp_path), silent)
     with pytest.raises(UserError, match=rf"{spec.id}: --log adds to a finished run, and this one "
                                         r"is KILLED: run its experiment to the end first"):
-        log_scores(report, folder, tmp_path, None)
+        log_scores(report, folder, Workspace(tmp_path))
     assert (folder / reading.FILE).read_bytes() == before
     assert run_one(spec, tmp_path, tmp_path).status == "FINISHED"
-    assert log_scores(report, folder, tmp_path, None)
+    assert log_scores(report, folder, Workspace(tmp_path))
 
 
 def test_a_run_with_nothing_to_measure_again_is_refused(root: Path) -> None:
@@ -381,7 +385,7 @@ def test_a_run_with_nothing_to_measure_again_is_refused(root: Path) -> None:
     run_one(spec, root, root)
     with pytest.raises(UserError, match="none of its metrics can be measured without the "
                                         "discriminator; name others with --metrics"):
-        evaluate(spec.id, Wanted(), root, root, silent)
+        evaluate(spec.id, Wanted(), Workspace(root, root), silent)
 
 
 def test_more_samples_than_there_is_memory_for_are_refused(
@@ -389,10 +393,10 @@ def test_more_samples_than_there_is_memory_for_are_refused(
 ) -> None:
     spec, free = load(root), 3 * 100 * 16 * 16  # bytes: room for 150 samples of uint8, and not 151
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
-    assert evaluate(spec.id, Wanted(samples=150), root, root, silent)[0].scores
+    assert evaluate(spec.id, Wanted(samples=150), Workspace(root, root), silent)[0].scores
     with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, and there are 0.0 GB of "
                                         r"memory; ask for fewer"):
-        evaluate(spec.id, Wanted(samples=151), root, root, silent)
+        evaluate(spec.id, Wanted(samples=151), Workspace(root, root), silent)
     write_samples(root, spec.id, tmp_path / "a.npz", 37, 0)  # of float32
     with pytest.raises(UserError, match="38 samples would take"):
         write_samples(root, spec.id, tmp_path / "b.npz", 38, 0)

@@ -37,6 +37,7 @@ from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
 from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
@@ -93,7 +94,7 @@ def a_run(root: Path, variant: str, seed: int, score: float = 3.5, end: End | No
 
 
 def mirrored(root: Path, *folders: Path, uri: str | None = None) -> Store:
-    store = open_store(root, uri)
+    store = open_store(Workspace(root, tracking_uri=uri))
     mirror = Mirror(store)
     for folder in folders:
         mirror.sync(folder)
@@ -421,7 +422,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         f"there is no {tmp_path / 'mlflow.db'} yet: run an experiment first, or give --root or "
         f"--tracking-uri")
     assert list(tmp_path.iterdir()) == []
-    store = open_store(tmp_path)
+    store = open_store(Workspace(tmp_path))
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
         "there is no experiment 'study' in MLflow; MLflow holds no experiments")
     store.client.create_run(store.client.create_experiment("study"))

@@ -25,6 +25,7 @@ from gan_bench.cli.report import Asked, _names, make_report
 from gan_bench.compare.findings import findings
 from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
 from gan_bench.errors import UserError
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
 from gan_bench.report.samples import BUDGET, MAX_PICTURES, Pictures, _few, page_pictures
@@ -43,8 +44,8 @@ def _no_warning() -> Iterator[None]:
 
 def report(root: Path, out: Path, *names: str, uri: str | None = None, **asked: Any) -> Written:
     asked = {"formats": "csv", **asked}
-    return make_report(Asked(names or ("losses",), out=out, **asked), root, root, uri, "command",
-                       lambda line: None)
+    return make_report(Asked(names or ("losses",), out=out, **asked), Workspace(root, root, uri),
+                       "command",                        lambda line: None)
 
 
 def summary(out: Path, score: str = "fd_random") -> pd.DataFrame:

@@ -30,6 +30,7 @@ from gan_bench.config.declared import Declared
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading, writing
 from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor, tags
 from gan_bench.tracking.address import sqlite_path
@@ -43,7 +44,7 @@ from gan_bench.tracking.sync import sync_runs
 def local(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A real database."""
     root = tmp_path_factory.mktemp("store")
-    return open_store(root, f"sqlite:///{root / 'mlflow.db'}")
+    return open_store(Workspace(root, tracking_uri=f"sqlite:///{root / 'mlflow.db'}"))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def server(local: Store) -> Iterator[Store]:
     database = sqlite_path(local.uri)
     assert database is not None
     with mlflow_server(database.parent, local.uri) as address:
-        yield open_store(database.parent, address)
+        yield open_store(Workspace(database.parent, tracking_uri=address))
 
 
 @pytest.fixture(params=["local", "server"])
@@ -280,31 +281,32 @@ def test_a_damaged_run_holds_up_no_other(tmp_path: Path) -> None:
     folders[1].joinpath("spec.json").write_text("{}")
     with folders[2].joinpath(reading.FILE).open("a") as file:
         file.write('{"kind": "metrics"}\n')
-    done = sync_runs(tmp_path, None, lambda line: None)
+    done = sync_runs(Workspace(tmp_path), lambda line: None)
     assert (done.runs, done.brought, len(done.missing)) == (4, 1, 3)
     for folder, line in zip(sorted(folders[:3]), sorted(done.missing), strict=True):
         assert line.startswith(str(folder))
-    assert [run.data.tags["seed"] for run in runs_of(open_store(tmp_path), folders[3])] == ["4"]
+    store = open_store(Workspace(tmp_path))
+    assert [run.data.tags["seed"] for run in runs_of(store, folders[3])] == ["4"]
 
 
 def test_a_run_that_the_store_does_not_take_holds_up_no_other(tmp_path: Path) -> None:
     folders = sorted(new_run(tmp_path, seed) for seed in (1, 2, 3, 4))
     for folder in folders:
         write_journal(folder)
-    refused, database = [folders[0], folders[2]], sqlite_path(open_store(tmp_path).uri)
+    refused, database = [folders[0], folders[2]], sqlite_path(open_store(Workspace(tmp_path)).uri)
     assert database is not None
     for number, folder in enumerate(refused):
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute(f"create trigger refuse{number} before insert on tags when "
                                f"new.value = '{folder.name}' begin select raise(abort, 'no'); end")
-    done = sync_runs(tmp_path, None, lambda line: None)
+    done = sync_runs(Workspace(tmp_path), lambda line: None)
     assert (done.runs, done.brought, len(done.missing)) == (4, 2, 2)
     for folder, line in zip(refused, done.missing, strict=True):
         assert line.startswith(f"{folder.parent.name}/{folder.name}: MLflow at sqlite:///")
     assert [mirrored(f, f"sqlite:///{database}") for f in folders] == [False, True, False, True]
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.executescript("drop trigger refuse0; drop trigger refuse1")
-    done = sync_runs(tmp_path, None, lambda line: None)
+    done = sync_runs(Workspace(tmp_path), lambda line: None)
     assert (done.runs, done.brought, done.missing) == (4, 2, [])
 
 
@@ -451,7 +453,8 @@ def test_what_a_resume_declares_void_is_not_in_mlflow(store: Store, tmp_path: Pa
 
 
 def test_a_run_is_in_two_stores_at_once(local: Store, tmp_path: Path) -> None:
-    other = open_store(tmp_path / "other", f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}")
+    database = tmp_path / "other" / "mlflow.db"
+    other = open_store(Workspace(tmp_path / "other", tracking_uri=f"sqlite:///{database}"))
     folder = new_run(tmp_path)
     write_journal(folder)
     for store in (local, other, local):

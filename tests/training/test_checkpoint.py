@@ -23,7 +23,7 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.journal import drift, reading, writing
-from gan_bench.journal.layout import remove_checkpoints
+from gan_bench.journal.layout import Workspace, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.status import Outcome, Progress, state_of
 from gan_bench.registry import MODELS, ModelFacts
@@ -380,16 +380,17 @@ def test_a_checkpoint_scores_as_the_journal_says_of_its_step(tmp_path: Path) -> 
     folder = spec.folder(tmp_path)
     train(spec, tmp_path, 8)
     wanted = Wanted(metrics=["nearest_train_mse"])
-    report, _ = evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
+    report, _ = evaluate(str(folder / FILE), wanted, Workspace(tmp_path, tmp_path),
+                         lambda line: None)
     (known,) = [r["values"]["eval/nearest_train_mse"] for r in reading.read_records(folder)[0]
                 if r["step"] == 8 and "eval/nearest_train_mse" in r.get("values", {})]
     assert report.scores["nearest_train_mse"] == known
     assert report.protocols["nearest_train_mse"]["checkpoint"] == "step 8"
     with pytest.raises(UserError, match=r"has no final\.safe.* or name its checkpoint\.pt"):
-        evaluate(spec.id, wanted, tmp_path, tmp_path, lambda line: None)
+        evaluate(spec.id, wanted, Workspace(tmp_path, tmp_path), lambda line: None)
     damage(folder / FILE, "bit")
     with pytest.raises(UserError, match="is damaged"):
-        evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
+        evaluate(str(folder / FILE), wanted, Workspace(tmp_path, tmp_path), lambda line: None)
 
 
 def test_weights_that_the_run_did_not_end_with_are_not_measured(tmp_path: Path) -> None:
@@ -397,7 +398,7 @@ def test_weights_that_the_run_did_not_end_with_are_not_measured(tmp_path: Path) 
     train(spec, tmp_path)
     damage(spec.folder(tmp_path) / WEIGHTS, "bit")
     with pytest.raises(UserError, match="is not the file that the run ended with"):
-        evaluate(spec.id, Wanted(), tmp_path, tmp_path, lambda line: None)
+        evaluate(spec.id, Wanted(), Workspace(tmp_path, tmp_path), lambda line: None)
 
 
 def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,

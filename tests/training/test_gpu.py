@@ -17,7 +17,7 @@ from gan_bench.components.data import load, prepare_data
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
-from gan_bench.journal.layout import Execution, cache_of
+from gan_bench.journal.layout import Execution, Workspace
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
@@ -70,7 +70,7 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
     spec = a_gpu_run(tmp_path, model, "base.steps=30", "base.ema=0.9")
     left = []
     for root in (tmp_path / "a", tmp_path / "b"):
-        prepare_data(spec.dataset, tmp_path, cache_of(root))
+        prepare_data(spec.dataset, tmp_path, Workspace(root).cache)
         assert run_one(spec, root, tmp_path).status == "FINISHED"
         folder = spec.folder(root)
         records = reading.read_records(folder)[0]
@@ -82,7 +82,7 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
 
 def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     spec = a_gpu_run(tmp_path)
-    prepare_data(spec.dataset, tmp_path, cache_of(tmp_path))
+    prepare_data(spec.dataset, tmp_path, Workspace(tmp_path).cache)
     for run in (spec, spec.with_seed(1)):
         run_one(run, tmp_path, tmp_path)
     first, second = (repeatable(reading.read_records(run.folder(tmp_path))[0])
@@ -181,12 +181,12 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
     left = []
     for name in ("alone", "together"):
         root = tmp_path / name
-        prepare_data(specs[0].dataset, tmp_path, cache_of(root))
+        prepare_data(specs[0].dataset, tmp_path, Workspace(root).cache)
         if name == "alone":
             for spec in specs:
                 assert run_one(spec, root, tmp_path).status == "FINISHED"
         else:
-            run_together(specs, Execution(root, tmp_path),
+            run_together(specs, Execution(Workspace(root, tmp_path)),
                          failed=lambda spec, error: pytest.fail(str(error)))
         left.append([(repeatable(reading.read_records(spec.folder(root))[0]),
                       (spec.folder(root) / WEIGHTS).read_bytes()) for spec in specs])

@@ -15,7 +15,7 @@ from helpers.studies import gan_bench, here
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
-from gan_bench.journal.layout import Execution
+from gan_bench.journal.layout import Execution, Workspace
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.training import profiling
 from gan_bench.training.run import prepare, run_one, run_together
@@ -69,7 +69,7 @@ def test_a_run_that_diverges_before_or_among_the_profiled_steps(tmp_path: Path, 
                                                                 ) -> None:
     spec = ready(tmp_path, "base.optimizer={name: sgd, lr: 1e30}", "evaluate.every=null",
                  f"base.log_every={log_every}", "base.sample_every=null")
-    run_together([spec], Execution(tmp_path, tmp_path, profile=True),
+    run_together([spec], Execution(Workspace(tmp_path, tmp_path), profile=True),
                  failed=lambda run, error: pytest.fail(str(error)))
     end = reading.read_records(spec.folder(tmp_path))[0][-1]
     assert end["status"] == "DIVERGED"
@@ -83,7 +83,7 @@ def test_what_goes_on_is_not_profiled(tmp_path: Path) -> None:
     spec = ready(tmp_path)
     asked = iter([False, True])
     run_one(spec, tmp_path, tmp_path, stop=lambda: next(asked))
-    run_together([spec], Execution(tmp_path, tmp_path, profile=True),
+    run_together([spec], Execution(Workspace(tmp_path, tmp_path), profile=True),
                  failed=lambda run, error: pytest.fail(str(error)))
     assert (spec.folder(tmp_path) / WEIGHTS).exists()
     assert not (spec.folder(tmp_path) / "profile.txt").exists()

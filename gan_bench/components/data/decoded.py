@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.components.data.arrays import Arrays, Say
+from gan_bench.components.data.arrays import Arrays
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import UserError
+from gan_bench.errors import Say, UserError
 from gan_bench.registry import DATASETS, Part
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, Say
+from gan_bench.components.data.arrays import Arrays, ArraySplit
 from gan_bench.data_facts import DataFacts
+from gan_bench.errors import Say
 from gan_bench.registry import DATASETS, DatasetFacts
 from gan_bench.rng import derive
 

@@ -4,11 +4,12 @@ An extractor is a decorated function in a module of this package that returns an
 
     @EXTRACTORS.register("classifier")
     def classifier(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor: ...
+
+`gan_bench.errors.Say` is the function that shows a line of progress.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-
-Say = Callable[[str], None]
 
 
 def evenly(total: int, count: int) -> list[int]:

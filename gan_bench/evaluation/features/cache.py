@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Extractor, Features, Say
+from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.base import Extractor, Features
 from gan_bench.evaluation.features.gaussian import Gaussian
 from gan_bench.evaluation.features.repeatable import one_thread
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench import rng
-from gan_bench.errors import UserError, one_line
-from gan_bench.evaluation.features.base import Extractor, LabelledData, LabelledImages, Say
+from gan_bench.errors import Say, UserError, one_line
+from gan_bench.evaluation.features.base import Extractor, LabelledData, LabelledImages
 from gan_bench.evaluation.features.cache import damaged, publish
 from gan_bench.evaluation.features.per_channel import per_channel
 from gan_bench.evaluation.features.repeatable import one_thread

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import UserError, one_line
-from gan_bench.evaluation.features.base import Extractor, LabelledData, Say, hash_of
+from gan_bench.errors import Say, UserError, one_line
+from gan_bench.evaluation.features.base import Extractor, LabelledData, hash_of
 from gan_bench.registry import EXTRACTORS
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Extractor, LabelledData, Say
+from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.base import Extractor, LabelledData
 from gan_bench.registry import EXTRACTORS
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench import rng
-from gan_bench.evaluation.features.base import Extractor, LabelledData, Say, hash_of
+from gan_bench.errors import Say
+from gan_bench.evaluation.features.base import Extractor, LabelledData, hash_of
 from gan_bench.registry import EXTRACTORS
 
 if TYPE_CHECKING:
