@@ -1,7 +1,7 @@
 """What `gan-bench evaluate` does: any samples, against any data set, by any metrics.
 
-The samples are those of a finished run, or images that something else generated. Every score comes
-with its protocol.
+The samples are those of a finished run, or images of any origin. Every score comes with its
+protocol.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EvaluateOptions:
     Attributes:
         data_set: A name, or a YAML mapping.
         image_size: The data set's image_size.
-        experiment: The file that data set, metrics and number of samples are taken from.
+        experiment: The file that gives data set, metrics and number of samples.
         metrics: Names, separated by commas.
         samples, split, resize, log: As in `Wanted`.
     """
@@ -54,7 +54,7 @@ class EvaluateOptions:
 
 
 def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
-    """Return what the options ask for, with the experiment's values where they say nothing.
+    """Return what to measure, with the experiment's values where the options give none.
 
     Raises:
         UserError: An option is invalid, two of them exclude each other, or the experiment's file
@@ -86,7 +86,7 @@ def _data_set(options: EvaluateOptions) -> Part | None:
 
 
 def _metric_names(text: str | None) -> list[str] | None:
-    """Return the names that a list holds; None for no list."""
+    """Return the names in a list; None if there is no list."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",")]
@@ -113,8 +113,8 @@ def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
     """
     path = Path(source)
     if not source:
-        raise UserError("what is to be measured? give a run's id, or a path of images")
-    if not os.path.exists(path):  # unlike Path's own, this says no to a name that is too long
+        raise UserError("give what to measure: a run's id, or a path of images")
+    if not os.path.exists(path):  # unlike Path.exists, this accepts names of any length
         if path.suffix or len(path.parts) > 1:
             raise UserError(f"{source:.400}: there is no such file or folder")
         path = find_run(workspace.root, source)
@@ -124,11 +124,11 @@ def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
     if (path / "spec.json").exists():
         return measure_run(path, WEIGHTS, wanted, workspace, say), path
     if path.is_file() and path.suffix in (".pt", ".pth", ".ckpt"):
-        raise UserError(f"{path}: weights are read from a run's folder alone, beside its "
-                        f"spec.json; of another program's generator, give images (a folder, "
+        raise UserError(f"{path}: weights are read only from a run's folder, beside its "
+                        f"spec.json; for another program's generator, give images (a folder, "
                         f"{', '.join(ARRAYS)})")
     if wanted.log:
-        raise UserError(f"--log adds to a run, and {path} is none")
+        raise UserError(f"--log adds to a run, but {path} is not a run")
     return measure_images(path, wanted, workspace, say), None
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, what they make of them, and their text in a hint."""
+"""Options that several commands share, how they are parsed, and their text in a hint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def print_version(wanted: bool) -> None:
 
 File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
 Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
-                                    help="Folder of what runs leave behind.")]
+                                    help="Folder of everything that runs produce.")]
 DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA",
                                         help="Folder of the data sets.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",

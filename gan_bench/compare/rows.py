@@ -10,7 +10,6 @@ from gan_bench.compare.ended import RunResult
 from gan_bench.compare.stats.comparison import Comparison, Verdict, compare
 from gan_bench.compare.stats.summary import (
     UNBOUNDED,
-    Estimate,
     Scores,
     Summary,
     summarise_scores,
@@ -39,11 +38,6 @@ class Row:
     comparison: Comparison | None
     absent: int
     refused: str = ""
-
-    @property
-    def mean(self) -> Estimate:
-        """The mean over the runs that have a score."""
-        return self.summary.mean
 
     @property
     def verdict(self) -> Verdict | None:

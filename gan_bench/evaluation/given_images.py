@@ -23,9 +23,10 @@ from gan_bench.evaluation.measurement import (
 from gan_bench.journal.layout import Workspace
 from gan_bench.registry import METRICS
 
-# Measured by default, as far as they apply: what needs no download and no discriminator.
-USUAL = ("fd_classifier", "kd_classifier", "precision_classifier", "recall_classifier",
-         "classifier_score", "fd_random", "nearest_train_mse", "high_quality", "modes_covered")
+# They need no download and no discriminator.
+DEFAULT_METRICS = ("fd_classifier", "kd_classifier", "precision_classifier", "recall_classifier",
+                   "classifier_score", "fd_random", "nearest_train_mse", "high_quality",
+                   "modes_covered")
 
 
 def measure_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -> Report:
@@ -36,11 +37,11 @@ def measure_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -
             data; a metric does not apply.
     """
     if wanted.data_set is None:
-        raise UserError(f"{path}: which data set is it to be measured against? give --data-set or "
+        raise UserError(f"{path}: no data set to measure it against; give --data-set or "
                         f"--experiment")
     facts = data_facts(wanted.data_set, workspace.data_root)
-    names = wanted.metrics or usual_metrics(facts, wanted.split)
-    refuse_metrics_of_labels(names, "images do not tell")
+    names = wanted.metrics or default_metrics(facts, wanted.split)
+    refuse_metrics_of_labels(names, "images have no labels")
     images = read_images(path, facts.shape, wanted.samples, wanted.resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scorer = prepare_scorer(Measurement(wanted.data_set, names, len(images.samples), facts.shape,
@@ -52,9 +53,10 @@ def measure_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -
     return measure(str(path), scorer, images.samples.to(device), how)
 
 
-def usual_metrics(facts: DataFacts, split: Side) -> list[str]:
-    """Return the usual metrics that apply to the data and, if a split is named, to any split."""
-    entries = [METRICS[name] for name in USUAL if not METRICS[name].facts.refuses(facts)]
+def default_metrics(facts: DataFacts, split: Side) -> list[str]:
+    """Return the default metrics that apply to the data and, if a split is named, to any split."""
+    entries = [METRICS[name] for name in DEFAULT_METRICS
+               if not METRICS[name].facts.refuses(facts)]
     return [entry.name for entry in entries
             if not (entry.facts.extractor == "random" and facts.classes)
             and (split is None or has_split(entry))]

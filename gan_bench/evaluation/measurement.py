@@ -26,15 +26,15 @@ Side = Literal["train", "test"] | None
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for; None: what the source itself says, or the usual.
+    """What to measure; None: as the source says, or the default.
 
     Attributes:
         data_set: What to measure against.
         metrics: Names of metrics.
-        samples: How many to generate, or to take of those that a file holds.
-        split: Which split of the data set stands for the real images in metrics of features.
+        samples: The number of samples to generate, or to read from the images.
+        split: The split of the data set with the real images for metrics of features.
         resize: Whether images of another size are resampled.
-        log: Whether the scores are to be added to a run, so that anything else is refused.
+        log: Whether to add the scores to a run; images are then refused.
     """
 
     data_set: Part | None = None
@@ -73,8 +73,8 @@ class Report:
         scores: By name.
         protocols: By the same names.
         classes: The scores of single classes, as `class/<score>/<label>`.
-        journalled: The same scores in the run's journal, where both were measured alike.
-        not_alike: Why other scores of the journal are not set beside these, by name.
+        journalled: The same scores in the run's journal, if measured in the same way.
+        not_alike: Why other scores in the journal are not comparable, by name.
     """
 
     source: str
@@ -87,7 +87,7 @@ class Report:
 
 def prepare_scorer(measurement: Measurement, workspace: Workspace, device: str, say: Say,
                    ) -> Scorer:
-    """Prepare the data and what the metrics need; refuse first what cannot be measured.
+    """Prepare the data and what the metrics need, after refusing what cannot be measured.
 
     Raises:
         UserError: There is no metric, or one does not apply to the data; the samples have another
@@ -99,13 +99,13 @@ def prepare_scorer(measurement: Measurement, workspace: Workspace, device: str, 
                         "others with --metrics")
     facts = data_facts(data_set, data_root)
     if facts.shape != measurement.shape:
-        raise UserError(f"the run makes {describe_shape(measurement.shape)}, and {data_set} holds "
+        raise UserError(f"the run makes {describe_shape(measurement.shape)}, but {data_set} holds "
                         f"{describe_shape(facts.shape)}; name another --data-set")
     entries = [_against(METRICS[name], measurement.split) for name in measurement.metrics]
     for entry in entries:
         if asks_d(entry.name):
-            raise UserError(f"{entry.name} asks the discriminator in training, and there is none "
-                            f"here; leave it out of --metrics")
+            raise UserError(f"{entry.name} needs the discriminator, which only training has; "
+                            f"leave it out of --metrics")
         if reason := entry.facts.refuses(facts):
             raise UserError(f"{entry.name} {reason}")
     datasets.prepare_data(data_set, data_root, cache, say)
@@ -118,19 +118,19 @@ def refuse_metrics_of_labels(names: Sequence[str], why: str) -> None:
 
     Args:
         names: The metrics.
-        why: Why these samples have no such class; it completes a sentence.
+        why: Why these samples have no such class; it completes the message.
 
     Raises:
         UserError: A metric needs it.
     """
     for name in names:
         if asks_labels(name):
-            raise UserError(f"{name} compares with the class that each sample was asked for, and "
+            raise UserError(f"{name} compares each sample with its requested class, but "
                             f"{why}; name others with --metrics")
 
 
 def has_split(entry: MetricEntry) -> bool:
-    """Whether a metric compares features with those of real images, of whichever split."""
+    """Whether a metric compares features with those of real images, of either split."""
     return entry.facts.extractor in EXTRACTORS.names() and entry.facts.reference == "train"
 
 
@@ -158,10 +158,10 @@ def measure(source: str, scorer: Scorer, samples: Tensor, how: dict[str, object]
 
 
 def _against(entry: MetricEntry, split: Side) -> MetricEntry:
-    """The metric with another split for its reference, if it is one that compares features."""
+    """Return the metric with another reference split, if it compares features."""
     if split in (None, entry.facts.reference) or entry.facts.reference is None:
         return entry
     if not has_split(entry):
-        raise UserError(f"{entry.name} is about {entry.facts.reference} alone; leave it out of "
+        raise UserError(f"{entry.name} uses only {entry.facts.reference}; leave it out of "
                         f"--metrics, or leave out --split")
     return replace(entry, facts=replace(entry.facts, reference=split))

@@ -19,10 +19,6 @@ from gan_bench.evaluation.views import Discriminator, RealExamples, View, split_
 from gan_bench.registry import MetricEntry, Part, Reference, scores_of
 
 
-def _silent(line: str) -> None:
-    pass
-
-
 def _labels_of(data: Dataset, reference: Reference) -> NDArray[np.int64] | None:
     """The classes of the real examples of a reference; None without one."""
     if reference is None:
@@ -50,7 +46,7 @@ class Scorer:
     """
 
     def __init__(self, metrics: Sequence[MetricEntry], count: int, dataset: Part, data: Dataset,
-                 cache: Path, say: Say = _silent) -> None:
+                 cache: Path, say: Say = lambda line: None) -> None:
         self._metrics, self._count, self._data = metrics, count, data
         self._examples = RealExamples(dataset, data, count)
         self._views = views_of(metrics, self._examples, cache, say)

@@ -89,9 +89,8 @@ class DiscriminatorView(View):
     def see(self, examples: Tensor, discriminator: Discriminator | None) -> Features:
         """Return D's logits, as the class says."""
         assert discriminator is not None, "the caller leaves out the metrics that need D"
-        logits = []
-        for batch in torch.split(examples, BATCH):
-            logits.append(discriminator(to_float(batch)).float().reshape(-1, 1))
+        logits = [discriminator(to_float(batch)).float().reshape(-1, 1)
+                  for batch in torch.split(examples, BATCH)]
         return Features(torch.cat(logits).cpu().numpy().astype(np.float64), None, "discriminator")
 
     def real(self, metric: MetricEntry, discriminator: Discriminator | None) -> Features | None:
@@ -173,7 +172,7 @@ class CoordinateView(StoredView):
     def __init__(self, examples: RealExamples, metrics: Sequence[MetricEntry]) -> None:
         modes = DATASETS[examples.dataset.name].facts.modes
         if modes is None:
-            raise UserError(f"{metrics[0].name} needs known modes, and the data set "
+            raise UserError(f"{metrics[0].name} needs known modes, but the data set "
                             f"{examples.dataset} states none")
         centres, self._sigma = modes(**examples.dataset.args)
         self._centres = torch.tensor(centres, dtype=torch.float64)

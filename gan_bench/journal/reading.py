@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import math
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -40,10 +42,7 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 def is_open(folder: Path) -> bool:
     """Whether a process is writing the journal."""
-    file = _opened(folder)
-    if file is None:
-        return False
-    with file:
+    with _opened(folder) as file, suppress(io.UnsupportedOperation):  # it is missing
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -67,10 +66,7 @@ def read_records(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
 
 def last(folder: Path) -> Record | None:
     """Return the last complete record without reading the whole file; None if there is none."""
-    file = _opened(folder)
-    if file is None:
-        return None
-    with file:
+    with _opened(folder) as file:
         size = file.seek(0, os.SEEK_END)
         begin = max(0, size - 65536)
         file.seek(begin)
@@ -86,10 +82,7 @@ def last(folder: Path) -> Record | None:
 
 def first(folder: Path) -> Record | None:
     """Return the first record; None if it is missing or incomplete."""
-    file = _opened(folder)
-    if file is None:
-        return None
-    with file:
+    with _opened(folder) as file:
         line = file.readline()
     return _parse(line, folder, 0) if line.endswith(b"\n") else None
 
@@ -99,10 +92,7 @@ def began(folder: Path) -> Record | None:
 
     A journal has a second `start` record if the run began again without a checkpoint.
     """
-    file = _opened(folder)
-    if file is None:
-        return None
-    with file:
+    with _opened(folder) as file:
         data = file.read()
     data = data[: data.rfind(b"\n") + 1]
     begin = data.rfind(b"\n", 0, max(0, data.rfind(START))) + 1  # within strings, quotes are \"
@@ -112,11 +102,8 @@ def began(folder: Path) -> Record | None:
 
 def begins_line(folder: Path, offset: int) -> bool:
     """Whether a line of the journal begins, or the last one ends, at byte `offset`."""
-    file = _opened(folder)
-    if file is None:
-        return offset == 0
-    with file:
-        if not 0 < offset <= os.fstat(file.fileno()).st_size:
+    with _opened(folder) as file:
+        if not 0 < offset <= file.seek(0, os.SEEK_END):
             return offset == 0
         file.seek(offset - 1)
         return file.read(1) == b"\n"
@@ -154,10 +141,7 @@ def _is_attempts_end(record: Record) -> bool:
 
 def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
     """Return the undecoded records from byte `offset` on, each with the position of its end."""
-    file = _opened(folder)
-    if file is None:
-        return []
-    with file:
+    with _opened(folder) as file:
         file.seek(offset)
         data = file.read()
     records = []
@@ -191,12 +175,12 @@ def open_plain(folder: Path, flags: int) -> int:
     return descriptor
 
 
-def _opened(folder: Path) -> IO[bytes] | None:
-    """Open the journal for reading; None if it is missing."""
+def _opened(folder: Path) -> IO[bytes]:
+    """Open the journal for reading; a missing one reads as empty."""
     try:
         return os.fdopen(open_plain(folder, os.O_RDONLY), "rb")
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return io.BytesIO()
 
 
 def _parse(line: bytes, folder: Path, offset: int) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from gan_bench.data_facts import DataFacts
@@ -12,20 +12,6 @@ from gan_bench.errors import shown
 Better = Literal["lower", "higher"] | None
 Reference = Literal["train", "test", "modes", "frequencies"] | None
 VIEWS = ("pixels", "discriminator", "coordinates")
-
-
-def _require_booleans(facts: object, *names: str) -> None:
-    """Refuse facts that are neither True nor False."""
-    for name in names:
-        if not isinstance(value := getattr(facts, name), bool):
-            raise ValueError(f"{type(facts).__name__}: {name} is True or False, not {shown(value)}")
-
-
-def _require_functions(facts: object, *names: str) -> None:
-    """Refuse facts that cannot be called."""
-    for name in names:
-        if not callable(value := getattr(facts, name)):
-            raise ValueError(f"{type(facts).__name__}: {name} is a function, not {shown(value)}")
 
 
 def _require_one_of(facts: object, name: str, *allowed: str | None) -> None:
@@ -39,13 +25,34 @@ def _never(**arguments: object) -> bool:
     return False
 
 
+class _Facts:
+    """Refuses by a record's annotations a flag that is no boolean, a function that is none."""
+
+    def __post_init__(self) -> None:
+        """Check the facts.
+
+        Raises:
+            ValueError: A fact has another type.
+        """
+        for fact in fields(self):  # type: ignore[arg-type]
+            value, expected, annotation = getattr(self, fact.name), "", str(fact.type)
+            if annotation == "bool" and not isinstance(value, bool):
+                expected = "True or False"
+            elif annotation.startswith("Callable") and not callable(value) and not (
+                    value is None and annotation.endswith("| None")):
+                expected = "a function"
+            if expected:
+                raise ValueError(f"{type(self).__name__}: {fact.name} is {expected}, not "
+                                 f"{shown(value)}")
+
+
 @dataclass(frozen=True)
 class NoFacts:
     """The facts of a kind whose entries state nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetFacts:
+class DatasetFacts(_Facts):
     """What a data set states.
 
     Attributes:
@@ -60,17 +67,9 @@ class DatasetFacts:
     modes: Callable[..., tuple[list[tuple[float, float]], float]] | None = None
     channel: Callable[[Any], Any] | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse what is not a function."""
-        _require_functions(self, "describe")
-        if self.modes is not None:
-            _require_functions(self, "modes")
-        if self.channel is not None:
-            _require_functions(self, "channel")
-
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFacts:
+class ModelFacts(_Facts):
     """What a family of networks states.
 
     Attributes:
@@ -84,13 +83,9 @@ class ModelFacts:
     mixes: Callable[..., bool] = _never
     zeros: Callable[..., bool] = _never
 
-    def __post_init__(self) -> None:
-        """Refuse what is not a function."""
-        _require_functions(self, "refuses", "mixes", "zeros")
-
 
 @dataclass(frozen=True, kw_only=True)
-class LossFacts:
+class LossFacts(_Facts):
     """What a loss states.
 
     Attributes:
@@ -101,13 +96,9 @@ class LossFacts:
     needs_real: bool = False
     one_term: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse what is neither True nor False."""
-        _require_booleans(self, "needs_real", "one_term")
-
 
 @dataclass(frozen=True, kw_only=True)
-class PenaltyFacts:
+class PenaltyFacts(_Facts):
     """What a penalty states.
 
     Attributes:
@@ -120,13 +111,9 @@ class PenaltyFacts:
     term: bool
     divides: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse what is neither True nor False."""
-        _require_booleans(self, "on_examples", "term", "divides")
-
 
 @dataclass(frozen=True, kw_only=True)
-class MetricFacts:
+class MetricFacts(_Facts):
     """What a metric states; `gan_bench.evaluation.metrics.base` says what each fact means."""
 
     better: Better
@@ -146,11 +133,10 @@ class MetricFacts:
 
     def __post_init__(self) -> None:
         """Refuse values that no metric can have, and facts that contradict each other."""
+        super().__post_init__()
         _require_one_of(self, "better", "lower", "higher", None)
         _require_one_of(self, "reference", "train", "test", "modes", "frequencies", None)
         _require_one_of(self, "picture", "nearest", None)
-        _require_booleans(self, "held_out", "asked", "matched")
-        _require_functions(self, "refuses")
         counts = {name: getattr(self, name) for name in
                   ("least", "least_per_class", "least_per_feature")}
         for name, count in counts.items():

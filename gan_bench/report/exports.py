@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -18,27 +19,18 @@ from gan_bench.compare.stats.summary import Estimate
 from gan_bench.report.terminal import table_notes
 
 DASH = "–"
+MARKDOWN = {"l": ":--", "r": "--:"}  # the row below the headings aligns the columns
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
          "∞": r"$\infty$", "–": "--", **{sign: "\\" + sign for sign in "&%$#_{}"}}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a printed table: its heading, and the text of a variant's cell."""
+    """A column of a printed table: its heading, the text of a variant's cell, and its alignment."""
 
     heading: str
     text: Callable[[Finding, Row], str]
-    number: bool = True
-
-    @property
-    def markdown_rule(self) -> str:
-        """The cell below the heading in Markdown, which aligns the column."""
-        return "--:" if self.number else ":--"
-
-    @property
-    def latex_align(self) -> str:
-        """The column's letter in a `tabular`."""
-        return "r" if self.number else "l"
+    align: Literal["l", "r"] = "r"
 
 
 def summary_frame(findings: Sequence[Finding]) -> pd.DataFrame:
@@ -157,15 +149,15 @@ def _collapsed(finding: Finding, row: Row) -> str:
     return DASH if count is None else str(count)
 
 
-MEAN = Column("Mean [95% interval]", lambda finding, row: format_interval(row.mean))
+MEAN = Column("Mean [95% interval]", lambda finding, row: format_interval(row.summary.mean))
 DIFFERENCE = Column("Difference from baseline",
                     _if_compared(lambda c: format_interval(c.difference, signed=True)))
 P = Column("p (Holm)", _if_compared(lambda c: format_p(c.p_adjusted)))
 CHANCE = Column("P(better) [95% interval]", _if_compared(lambda c: format_interval(c.improvement)))
-VERDICT = Column("Verdict", _verdict, number=False)
+VERDICT = Column("Verdict", _verdict, align="l")
 RUNS = Column("Runs", lambda finding, row: str(row.summary.n))
 DIVERGED = Column("Diverged", lambda finding, row: str(row.summary.diverged))
-VARIANT = Column("Variant", lambda finding, row: row.variant, number=False)
+VARIANT = Column("Variant", lambda finding, row: row.variant, align="l")
 
 LONG = (
     VARIANT, VERDICT, MEAN, DIFFERENCE, P,
@@ -198,7 +190,7 @@ def as_markdown(findings: Sequence[Finding]) -> str:
 
 def _markdown_table(finding: Finding) -> str:
     experiment, baseline = finding.results.experiment, finding.results.baseline
-    rows = [[column.heading for column in SHORT], [column.markdown_rule for column in SHORT]]
+    rows = [[column.heading for column in SHORT], [MARKDOWN[column.align] for column in SHORT]]
     for row in cells(finding, SHORT):
         rows.append([_markdown(cell) for cell in row])
     remarks = [*finding.results.notes, *table_notes(finding.rows, baseline)]
@@ -212,7 +204,7 @@ def as_latex(findings: Sequence[Finding]) -> str:
     """Return the tables of all scores as LaTeX, for the package booktabs."""
     parts = []
     for finding in findings:
-        align = "".join(column.latex_align for column in SHORT)
+        align = "".join(column.align for column in SHORT)
         rows = [" & ".join(_latex_cell(cell) for cell in row) for row in cells(finding, SHORT)]
         body = "\n".join(f"  {row} " + r"\\" for row in rows)
         head = " & ".join(latex(column.heading) for column in SHORT)

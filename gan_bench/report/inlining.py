@@ -24,18 +24,6 @@ class Drawing:
     caption: str = ""
 
 
-class Inliner:
-    """Turns the figures of one page into its elements, each with unique ids."""
-
-    def __init__(self) -> None:
-        self._figures = 0
-
-    def __call__(self, drawing: Drawing) -> dict[str, str]:
-        self._figures += 1
-        return {"svg": inline(drawing.svg, f"f{self._figures}-", drawing.about),
-                "caption": drawing.caption, "about": drawing.about}
-
-
 def inline(svg: bytes, prefix: str, about: str) -> str:
     """Return a figure as an element of the page, with the ink of the page's text.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
 from gan_bench.report.exports import DASH, LONG, cells, format_interval, format_value, title
-from gan_bench.report.inlining import Drawing, Inliner
+from gan_bench.report.inlining import Drawing, inline
 from gan_bench.report.samples import PagePictures
 from gan_bench.report.terminal import table_notes
 
@@ -65,10 +66,15 @@ def html(content: Content) -> str:
                                      undefined=jinja2.StrictUndefined)
     templates.filters |= {"name": _breakable, "stacked": _stacked}
     source = files("gan_bench.report").joinpath("template.html").read_text(encoding="utf-8")
-    inlined = Inliner()
+    numbers = itertools.count(1)
+
+    def inlined(drawing: Drawing) -> dict[str, str]:
+        svg = inline(drawing.svg, f"f{next(numbers)}-", drawing.about)
+        return {"svg": svg, "caption": drawing.caption, "about": drawing.about}
+
     several = len(content.shown) > 1
     pairs = zip(content.findings, content.drawings, strict=True)
-    views = [_view(finding, drawings, inlined, i == 0, several)
+    views = [_view(finding, [inlined(drawing) for drawing in drawings], i == 0, several)
              for i, (finding, drawings) in enumerate(pairs)]
     experiments = [results for results, _ in content.shown]
     script = SCRIPT.search(source)
@@ -96,8 +102,8 @@ def _stacked(text: str) -> Markup:
     return Markup("{}<small>{}</small>").format(value, bracket.strip() + detail)
 
 
-def _view(finding: Finding, drawings: Sequence[Drawing], inlined: Inliner, first: bool,
-          several: bool) -> dict[str, Any]:
+def _view(finding: Finding, figures: list[dict[str, str]], first: bool, several: bool,
+          ) -> dict[str, Any]:
     """Return what the page shows of one score."""
     results, baseline = finding.results, finding.results.baseline
     says = [{"verdict": row.verdict or "", "text": row.comparison.sentence}
@@ -112,7 +118,7 @@ def _view(finding: Finding, drawings: Sequence[Drawing], inlined: Inliner, first
             "first": first, "says": says, "baseline": baseline, "rows": cells(finding, LONG),
             "verdicts": [row.verdict or "" for row in finding.rows], "beside": _beside(finding),
             "table_notes": table_notes(finding.rows, baseline),
-            "figures": [inlined(drawing) for drawing in drawings],
+            "figures": figures,
             "protocols": _protocols(results, finding.score),
             "why_none": "" if finding.better else no_direction}
 

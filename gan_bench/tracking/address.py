@@ -126,5 +126,3 @@ def is_server(uri: str) -> bool:
 def sqlite_path(uri: str) -> Path | None:
     """Return the file of an SQLite store; None for every other store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-

@@ -1,4 +1,4 @@
-"""What one step trains on: real examples, and the labels of a conditional run."""
+"""The training examples of a step, and the labels of a conditional run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class StepBatch:
 
     Attributes:
         real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
-        labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same. None without
-            conditions.
-        g_real: The batch for G's update. None unless the loss compares fakes with it.
+        labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same labels. None if
+            unconditional.
+        g_real: The batch for G's update; None unless the loss compares fakes with it.
         g_labels: `(N,)` int64 for G's fakes: those of `g_real` if there is one.
     """
 

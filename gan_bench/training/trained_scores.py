@@ -1,6 +1,6 @@
 """Scores of a trained run, measured again: by other metrics, or against other data.
 
-They stand beside those in the run's journal only where both were measured alike.
+They are shown beside those in the run's journal only if both were measured in the same way.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def measure_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace
             for the memory, or of another shape than the data; a metric does not apply.
     """
     if wanted.resize:
-        raise UserError("--resize is about given images; leave it out for a run")
+        raise UserError("--resize is for images; leave it out for a run")
     spec, generator = load_generator(folder, weights)
     device = resolve_device(spec)
-    set_up_torch(spec)  # and so the bits are those of the run's own measurement
+    set_up_torch(spec)  # so the bits are those of the run's own measurement
     measurement = _measurement(spec, wanted, folder)
     scorer = prepare_scorer(measurement, workspace, device, say)
-    # All samples as uint8 or float32, in parts and then as one.
+    # All samples exist twice, as uint8 or float32: in batches, then as one tensor.
     sample_bytes = math.prod(spec.data.shape) * (1 if spec.data.is_image else 4)
     refuse_more_than_memory(2 * measurement.samples * sample_bytes,
                             f"{measurement.samples:,} samples")
@@ -82,20 +82,20 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
     """Add the scores to the run's journal and mirror it into MLflow; return whether any is new.
 
     A name is `evaluate-<digest of the protocol>/<score>`, so it never stands for two protocols, and
-    logging the same again changes nothing, here or there. The score of a class has the same before
-    its name.
+    logging the same again changes nothing, here or there. The score of a class gets the same
+    prefix.
 
     Raises:
-        UserError: The run is not finished, or MLflow fails (the journal has the scores then, and
-            logging again continues from there).
+        UserError: The run is not finished, or MLflow fails (the journal then has the scores, and
+            logging again completes MLflow).
     """
     from gan_bench.tracking.client import open_store
     from gan_bench.tracking.mirror import Mirror
 
     last = reading.last(folder)
     status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"
-    if status not in RESULTS:  # what came after its checkpoint is still to be repeated
-        raise UserError(f"{folder}: --log adds to a finished run, and this one is {status}: run "
+    if status not in RESULTS:  # the records after its checkpoint will be repeated
+        raise UserError(f"{folder}: --log adds to a finished run, but this run is {status}: run "
                         f"its experiment to the end first")
     prefixes = {name: f"evaluate-{digest(report.protocols[name])}/" for name in report.scores}
     values = {prefixes[name] + name: value for name, value in report.scores.items()}
@@ -111,12 +111,12 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
 def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:
     """What to measure a run by, with its last measurement where nothing else is asked for."""
     if spec.condition != "none" and wanted.data_set not in (None, spec.dataset):
-        raise UserError(f"{folder.name} is conditional, and its labels are those of "
+        raise UserError(f"{folder.name} is conditional with the labels of "
                         f"{spec.dataset}: leave out --data-set")
     last = spec.evaluate.final or spec.evaluate
     names = wanted.metrics or [name for name in last.metrics if not asks_d(name)]
     if spec.condition == "none":
-        refuse_metrics_of_labels(names, f"{folder.name} is unconditional and asks for none")
+        refuse_metrics_of_labels(names, f"{folder.name} is unconditional")
     return Measurement(wanted.data_set or spec.dataset, names, wanted.samples or last.samples,
                        spec.data.shape, wanted.split)
 
@@ -141,7 +141,7 @@ def _provenance(spec: RunSpec, weights: Path) -> dict[str, object]:
 
 
 def _beside_journal(report: Report, spec: RunSpec, folder: Path) -> Report:
-    """The report with the scores of the same names in the run's journal."""
+    """Return the report with the same scores from the run's journal."""
     run = Progress(spec, folder)
     run.follow()
     reasons = {name: refusal(report.protocols[name], run.protocols[name])

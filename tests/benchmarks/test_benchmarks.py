@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.forked import run_script
 from helpers.runs import a_run
 
 from gan_bench.config.declared import Declared
@@ -69,7 +68,6 @@ def test_a_quick_form_ends_well(command: tuple[str, ...], tmp_path: Path) -> Non
     script, *options = command
     environment = {**os.environ, "GAN_BENCH_ROOT": str(tmp_path),
                    "PYTHONPATH": str(BENCHMARKS.parent)}
-    done = subprocess.run([sys.executable, BENCHMARKS / script, *options], capture_output=True,
-                          text=True, check=False, env=environment, timeout=240)
+    done = run_script(BENCHMARKS / script, *options, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("steps/s" if script == "naive.py" else "missed:") in done.stdout

@@ -167,9 +167,9 @@ def test_a_grid_goes_through_the_classes(tmp_path: Path, root: Path, digits: Dat
 @pytest.mark.parametrize(("overrides", "message"), [
     (["base.condition=projection", "dataset={name: gaussians}",
       "base.model={name: mlp_dropout}", "evaluate.metrics=[modes_covered]"],
-     "projection needs labels, and this data set has none"),
+     "projection needs labels, but this data set has none"),
     (["base.condition=concat", "base.share_fakes=true", "base.d_steps=2"], "set d_steps: 1"),
-    (["base.condition=concat", "evaluate.metrics=[d_accuracy]"], "d_accuracy asks D about images"),
+    (["base.condition=concat", "evaluate.metrics=[d_accuracy]"], "d_accuracy gives D images"),
     (["base.condition=concat", "base.share_fakes=true", "base.loss=relativistic_pairing"],
      "set share_fakes: false"),
     (["base.condition=label"], "'none', 'concat' or 'projection'"),

@@ -247,8 +247,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A study of two variants, with the scores of another measurement at the end: what was printed.
     """
     folder = tmp_path_factory.mktemp("study")
-    done = gan_bench("run", write_experiment(folder, ASKED), "--root", folder / "root", "--set",
-                     "evaluate.final_samples=400")
+    done = here("run", write_experiment(folder, ASKED), "--root", folder / "root", "--set",
+                "evaluate.final_samples=400")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -267,8 +267,8 @@ def test_the_mean_is_compared_and_each_class_is_logged(study: tuple[Path, str]) 
                                    "not like 'train/%' and key not like 'system/%' group by key",
                                    (run,)).fetchall())
             assert rows == {name: 1 if "final/" in name else 2 for name in names}
-    done = gan_bench("report", "tiny", "--root", folder / "root", "--out", folder / "report",
-                     "--format", "html,csv,md")
+    done = here("report", "tiny", "--root", folder / "root", "--out", folder / "report",
+                "--format", "html,csv,md")
     assert done.returncode == 0, done.stdout + done.stderr
     with (folder / "report" / "pairs.csv").open() as file:
         assert {row["score"] for row in csv.DictReader(file)} == set(METRICS)
@@ -307,7 +307,7 @@ def test_images_and_unconditional_runs_are_refused(
     root = tmp_path / "plain" / "root"
     assert here("run", plain, "--root", root, "--set", "seeds=[0]").returncode == 0
     run = next(root.glob("runs/tiny/*/final.safetensors")).parent.name
-    images, asks_none = "images do not tell", f"{run} is unconditional and asks for none"
+    images, asks_none = "images have no labels", f"{run} is unconditional"
     for source, more, why in (
             *((tmp_path / "images", ["--data-set", "digits", "--image-size", 16, "--metrics", name],
                images) for name in METRICS),
@@ -315,14 +315,14 @@ def test_images_and_unconditional_runs_are_refused(
             *((run, ["--metrics", name], asks_none) for name in METRICS)):
         done = here("evaluate", source, *more, "--root", root)
         assert (done.returncode, done.stdout) == (2, "")
-        assert f"compares with the class that each sample was asked for, and {why}" in done.stderr
+        assert f"compares each sample with its requested class, but {why}" in done.stderr
         assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("overrides", "where", "message"), [
     (["variants.plane.condition=none"], "13:36: evaluate.metrics: ",
-     "label_accuracy compares with the class that each sample is asked for, and a run with "
-     "`condition: none` asks for none; give every variant a condition"),
+     "label_accuracy compares each sample with its requested class, but `condition: none` "
+     "requests none; give every variant a condition"),
     (["evaluate.samples=199"], "--set evaluate.samples=199: ",
      "intra_fd_classifier needs at least 200 samples, not 199"),
 ])

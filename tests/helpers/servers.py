@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gan_bench.cli.ui import ui_command
+from gan_bench.journal.layout import Workspace
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def mlflow_server(root: Path, uri: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command, environment = ui_command(root, uri, port)
+    command, environment = ui_command(Workspace(root, tracking_uri=uri), port)
     process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=root,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.journals import repeatable
 from helpers.runs import a_run, write_experiment
-from helpers.studies import gan_bench, here
+from helpers.studies import here
 
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
@@ -25,8 +25,8 @@ from gan_bench.training.run import prepare, run_one, run_together
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root in which the experiment has been run under the profiler."""
     folder = tmp_path_factory.mktemp("profiled")
-    done = gan_bench("run", write_experiment(folder), "--root", folder / "root", "--profile",
-                     "--set", "seeds=[0]")
+    done = here("run", write_experiment(folder), "--root", folder / "root", "--profile", "--set",
+                "seeds=[0]")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -46,8 +46,7 @@ def test_each_run_has_a_table_and_a_trace_in_mlflow(profiled: Path) -> None:
 
 
 def test_it_changes_no_bit(profiled: Path, tmp_path: Path) -> None:
-    done = here("run", profiled / "tiny.yaml", "--root", tmp_path / "root", "--set",
-                     "seeds=[0]")
+    done = here("run", profiled / "tiny.yaml", "--root", tmp_path / "root", "--set", "seeds=[0]")
     assert done.returncode == 0, done.stdout + done.stderr
     for folder in (tmp_path / "root" / "runs" / "tiny").glob("*/"):
         other = profiled / "root" / "runs" / "tiny" / folder.name

@@ -3,7 +3,7 @@
 An extractor is a decorated function in a module of this package that returns an `Extractor`:
 
     @EXTRACTORS.register("classifier")
-    def classifier(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor: ...
+    def classifier(data: Dataset, cache: Path, device: str, say: Say) -> Extractor: ...
 
 `gan_bench.errors.Say` is the function that shows a line of progress.
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from gan_bench.data_facts import DataFacts
+from gan_bench.components.data.decoded import hash_arrays
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.gaussian import Gaussian, fit_gaussian
 from gan_bench.evaluation.features.repeatable import plain_float32
@@ -122,51 +122,5 @@ class Extractor:
 def hash_of(network: torch.nn.Module) -> str:
     """Return the first 12 hex digits of the sha256 of a network's weights: names, shapes, values.
     """
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()[:12]
-
-
-class LabelledImages(Protocol):
-    """One split of a data set, as an extractor sees it."""
-
-    @property
-    def images(self) -> torch.Tensor:
-        """(N, C, H, W) uint8."""
-
-    @property
-    def labels(self) -> torch.Tensor | None:
-        """(N,) int64, or None."""
-
-
-class LabelledData(Protocol):
-    """A data set, as an extractor sees it: `gan_bench.components.data.Dataset` is one."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the registry."""
-
-    @property
-    def facts(self) -> DataFacts:
-        """Shape, sizes and gate."""
-
-    @property
-    def train(self) -> LabelledImages:
-        """The training split."""
-
-    @property
-    def test(self) -> LabelledImages:
-        """The held-out split."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the content."""
-
-    @property
-    def channel(self) -> LabelledData | None:
-        """The grey data set in the first channel, if this data set is a stack of it."""
+    return hash_arrays({name: tensor.detach().cpu().numpy()
+                        for name, tensor in sorted(network.state_dict().items())})[:12]

@@ -92,16 +92,8 @@ def on_extractors(
 ) -> Callable[[Metric], Metric]:
     """Register the decorated function once for every extractor.
 
-    Args:
-        name: The metric's name, with `{}` in the place of the extractor's.
-        better: A fact of the metric, as the following ones are.
-        reference: A fact.
-        range: A fact.
-        matched: A fact.
-        least: A fact.
-        least_per_feature: A fact.
-        protocol: A fact.
-        inception: The metric's name on Inception's features, if it differs.
+    `name` holds `{}` in the place of the extractor's name; `inception` is the metric's name on
+    Inception's features, if it differs. The other arguments are facts of the metric.
     """
 
     def add(metric: Metric) -> Metric:
