@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy.linalg  # noqa: F401  a limit on threads holds only for a BLAS that is loaded
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits

@@ -176,7 +176,7 @@ def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: 
 
 
 @pytest.mark.parametrize(("source", "wanted", "words"), [
-    ("{a}", {"data_set": None}, "which data set .*--data-set"),
+    ("{a}", {"data_set": None}, "no data set .*--data-set"),
     ("{a}", {"data_set": DATASETS.parse("digits")}, "is 16×16 pixels.* 8×8; .*--resize"),
     ("{a}", {"samples": 400}, "holds 359 examples, and 400 are needed"),
     ("{a}", {"metrics": ["d_accuracy"]}, "d_accuracy needs the discriminator"),
@@ -194,7 +194,7 @@ def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: 
     ("{null}", {}, "spec.json: cannot be read as a run's specification: .*recreate it"),
     ("{text}", {}, "spec.json: cannot be read as a run's specification: .*latent_dim"),
     ("zzzz", {}, "no run's id begins with 'zzzz'"),
-    ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, and digits holds"),
+    ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, but digits holds"),
     ("{run}/journal.jsonl", {}, "neither a folder nor one of"),
     ("{empty}", {}, "has no final.safetensors; repeat its `gan-bench run`"),
     ("{torn}", {}, "final.safetensors: cannot be read"),
