@@ -25,7 +25,6 @@ from gan_bench.config.declared import Declared, read_declared
 from gan_bench.errors import UserError, count
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace
-from gan_bench.journal.names import last_scores
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
@@ -262,22 +261,12 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
         "version": ", ".join(versions), "precision": tags.get("precision", "")}
     row |= {PARAM + key: value for key, value in run.params.items()}
     if status == Status.FINISHED:
-        for name, (metric, value) in stored_scores(run).items():
+        for name, (metric, value) in run.last_scores().items():
             row[SCORE + name] = value
             row[PROTOCOL + name] = tags.get(PROTOCOL + metric, "")
         for name, (protocol, value) in _curve_means(run, declared).items():
             row[SCORE + name], row[PROTOCOL + name] = value, protocol
     return row
-
-
-def stored_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
-    """Return a run's last scores, by name: the names of their metrics in the store, and the values.
-
-    If there is a final measurement, only its scores count, so a name never has two protocols.
-    """
-    ends = np.flatnonzero(np.diff(run.keys, append=-1))  # the measurements are in order
-    last = {run.metrics[run.keys[end]]: float(run.values[end]) for end in ends}
-    return last_scores(last)
 
 
 def _curve_means(run: StoredRun, declared: Declared) -> dict[str, tuple[str, float]]:

@@ -14,7 +14,7 @@ ABOUT = "about.json"  # in an experiment's folder
 
 
 def write_about(experiment: Path, declared: Declared) -> None:
-    """Keep what MLflow, and whoever compares, must know of an experiment beside its runs.
+    """Write what MLflow and comparisons need of an experiment besides its runs.
 
     Raises:
         OSError: It cannot be written.

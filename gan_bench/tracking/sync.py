@@ -84,10 +84,10 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
     written there.
     """
     home = workspace.root / "runs" / experiment
-    if Path(experiment).name != experiment or not home.is_dir():
-        return []
     address = resolve_uri(workspace)
     try:
+        if Path(experiment).name != experiment or not home.is_dir():
+            return []
         folders = run_folders(home)
         if all(mirrored(folder, address) for folder in folders):
             return []
@@ -97,6 +97,8 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
             missing = sync_runs(workspace, lambda line: None, experiment).missing if is_own else []
     except UserError as error:  # if the store cannot be read, reading it reports that
         missing = [str(error)]
+    except OSError as error:  # a root of another user
+        missing = [f"{error.filename or home}: {error.strerror}"]
     return [f"MLflow may lack some results: {line}" for line in missing]
 
 

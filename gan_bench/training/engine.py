@@ -17,7 +17,7 @@ from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
-from gan_bench.training.networks import average_into, frozen, grad_norm
+from gan_bench.training.networks import average_into, frozen, grad_norm, samples_of
 from gan_bench.training.step_batch import StepBatch
 
 StepMetrics = dict[str, Tensor]
@@ -291,15 +291,9 @@ class Engine:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    @torch.no_grad()
     def sample(self, latents: Tensor) -> Tensor:
         """Return the measured generator's samples from `latents`, in eval mode, on the CPU.
 
         The training state does not change: batch norm uses its running statistics.
         """
-        generator = self.measured
-        was_training = generator.training
-        generator.eval()
-        samples: Tensor = generator(latents.to(self.device)).cpu()
-        generator.train(was_training)
-        return samples
+        return samples_of(self.measured, latents.to(self.device))

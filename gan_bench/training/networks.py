@@ -1,4 +1,4 @@
-"""What a step does to networks besides their optimizers' updates."""
+"""What training does with networks besides their optimizers' updates."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     for mean, buffer in zip(average.buffers(), network.buffers(), strict=True):
         mean.copy_(buffer)  # batch-norm statistics
+
+
+@torch.no_grad()
+def samples_of(generator: nn.Module, latents: Tensor) -> Tensor:
+    """Return the samples of a generator in eval mode, on the CPU; its mode is restored."""
+    was_training = generator.training
+    generator.eval()
+    samples: Tensor = generator(latents).cpu()
+    generator.train(was_training)
+    return samples
 
 
 def grad_norm(network: nn.Module) -> Tensor:

@@ -155,7 +155,7 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
     going: list[tuple[Run, AbstractContextManager[None], Profiler | None]] = []
     try:
         for spec in specs:
-            # On the CPU there is none, and to ask would wake up a GPU that is not used.
+            # The CPU has no streams, and asking for one would initialise an unused GPU.
             stream: AbstractContextManager[None] = nullcontext()
             if device == "cuda":
                 stream = torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
@@ -269,7 +269,7 @@ class Run:
             explained = _explained(error, self.spec)
             try:
                 self._end(Status.FAILED, one_line(explained))
-            except OSError:  # a full disk, of which the caller hears through the exception
+            except OSError:  # a full disk; the exception tells the caller
                 self._journal.close()
             if explained is error:
                 raise
@@ -343,8 +343,8 @@ def _explained(error: BaseException, spec: RunSpec) -> BaseException:
                          f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
                          f"batch_size or model, or fewer runs at once (--slots)")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"the disk is full ({error.strerror}): make room, and the same command "
-                         f"goes on from the last checkpoint")
+        return UserError(f"the disk is full ({error.strerror}): make room, then the same command "
+                         f"resumes from the last checkpoint")
     return error
 
 

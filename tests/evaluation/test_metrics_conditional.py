@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.images import Brightness, Replay, named, save_pngs
 from helpers.runs import DIGITS, a_run, write_experiment
-from helpers.studies import gan_bench, here
+from helpers.studies import here
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -279,7 +279,7 @@ def test_a_run_measured_again_says_the_same_of_every_class(study: tuple[Path, st
     run = next((folder / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
     before = {k: v for record in reading.read_records(run)[0]
              for k, v in record.get("values", {}).items()}
-    done = gan_bench("evaluate", run.name, "--root", folder / "root", "--json", "--log")
+    done = here("evaluate", run.name, "--root", folder / "root", "--json", "--log")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["scores"] == found["journalled"] == {

@@ -56,7 +56,7 @@ def test_stopping_writes_checkpoints_ends_the_workers_and_says_so(
     os.killpg(process.pid, number)  # as a terminal does, and `timeout`
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     assert "0 of 4 runs are done" in out
     assert out.count("stopped by the user") == 4  # a line when it happens, and under the table
     gone(workers)

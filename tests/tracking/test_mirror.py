@@ -234,7 +234,7 @@ def test_a_margin_that_is_none_is_named_with_its_file(local: Store, tmp_path: Pa
     with pytest.raises(MirrorError) as refused:
         Mirror(local).sync(folder)
     assert str(refused.value).startswith(f"{about}: margin: an amount is a number above 0, or a ")
-    assert str(refused.value).endswith("which writes it anew")
+    assert str(refused.value).endswith("which rewrites it")
     write_about(folder.parent, Declared(baseline="narrow"))
     assert synced(Mirror(local), folder)
 

@@ -1,7 +1,7 @@
 """Samples side by side: of several runs, and of one run over training.
 
-They are cut from the grids that runs write (`sample_grid.sample_picture`). The viewer of a figure
-enlarges them pixel by pixel.
+The samples come from the grids that runs write (`sample_grid.sample_picture`). A figure holds them
+at their original size, and a viewer enlarges them without smoothing.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def _is_grey_between(whole: Pixels, layout: GridLayout) -> bool:
 def mosaic(pictures: Mapping[str, Mapping[int, bytes]]) -> Figure:
     """Return samples of every variant (row) under every seed (column).
 
-    Runs of one seed start from the same latents, so the same place in two cells of a column shows
-    the samples of two generators of the same latent dimension from one latent.
+    Runs of one seed use the same latents. So the same place in two cells of a column shows samples
+    from one latent, if both generators have the same latent dimension.
 
     Args:
         pictures: For each variant and seed, a grid of samples as PNG; an absent one is marked.
@@ -92,8 +92,8 @@ def mosaic(pictures: Mapping[str, Mapping[int, bytes]]) -> Figure:
             return message_figure(title, "There are no pictures of samples.")
         cells = [[_few(pictures[variant].get(seed)) for seed in seeds] for variant in pictures]
         figure = _grid(title, cells, list(pictures), [f"seed {seed}" for seed in seeds], 1.15)
-        add_notes(figure, ["Each cell: the first samples of a run, those of one column from the "
-                           "same latents."])
+        add_notes(figure, ["Each cell: the first samples of a run. The cells of one column use "
+                           "the same latents."])
         return figure
 
 
