@@ -244,13 +244,10 @@ def evaluate_source(
     """Measure a run, or images of any origin, against a data set; show how it was measured."""
     from gan_bench.cli import evaluate
 
-    wanted = evaluate.resolve_options(evaluate.EvaluateOptions(
+    report = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
-        samples=samples, split=split, resize=resize, log=log), data)
-    workspace = Workspace(root, data, tracking_uri)
-    report, folder = evaluate.evaluate(source, wanted, workspace, to_stderr)
-    if folder and log:
-        evaluate.log_scores(report, folder, workspace)
+        samples=samples, split=split, resize=resize, log=log),
+        Workspace(root, data, tracking_uri), to_stderr)
     print(evaluate.as_json(report) if as_json else evaluate.as_text(report))
 
 
