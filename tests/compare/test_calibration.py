@@ -112,6 +112,23 @@ def test_nor_are_equals_compared_by_seed() -> None:
     assert 0.02 <= simulate("normal", 10, 10, paired=True, diverges=0.1).claims <= 0.06
 
 
+@pytest.mark.parametrize("n", [6, 12])
+def test_no_paired_verdict_is_against_the_sign_of_its_statistic(n: int) -> None:
+    """Seeds scatter 10 times as much as pairs differ; one run in ten diverges."""
+    rng = np.random.default_rng(n)
+    verdicts = 0
+    for _ in range(COMPARISONS // 2):
+        b = rng.normal(0, 10, n)
+        a = b + rng.normal(-0.8, 1, n)
+        for x in a, b:
+            x[rng.random(n) < 0.1] = math.nan
+        [got] = compare({"b": dict(enumerate(b)), "a": dict(enumerate(a))}, "lower", "b", True)
+        if got.signed_ranks and got.verdict in ("better", "worse"):
+            verdicts += 1
+            assert (got.verdict == "better") == (got.signed_ranks[0] > got.signed_ranks[1])
+    assert verdicts >= COMPARISONS // 40
+
+
 def test_two_standard_deviations_are_found_with_ten_seeds() -> None:
     got = simulate("normal", 10, 10, gap=2)
     assert 0.95 <= got.claims <= 1

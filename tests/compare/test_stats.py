@@ -321,6 +321,37 @@ def test_pairs_with_diverged_runs_go_by_signed_ranks() -> None:
     assert got.difference.value == pytest.approx(-0.6)  # of the four pairs without
 
 
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_a_paired_verdict_has_the_sign_of_the_signed_ranks(better: str) -> None:
+    """The variant wins 11 of 12 pairs; but over all seeds, most of its runs lose to most others."""
+    way = 1 if better == "lower" else -1
+    b = [way * 10.0 * (seed + 1) for seed in range(12)]
+    a = [score - way for score in b]
+    a[0] = NAN
+    got, turned = pair(a, b, better, paired=True), pair(b, a, better, paired=True)
+    assert got.p == turned.p == pytest.approx(stats.wilcoxon([-1.0] * 11 + [2.0]).pvalue, abs=0.01)
+    assert got.improvement.value < 0.5 < turned.improvement.value
+    assert (got.verdict, turned.verdict) == ("better", "worse")
+    assert (got.sign, turned.sign) == (-way, way)
+    assert (got.signed_ranks, turned.signed_ranks) == ((66, 12), (12, 66))
+    assert "signed ranks 66 for and 12 against, 1 of 12 and 0 of 12 runs diverged" in got.why
+    assert "improvement" not in got.why
+
+
+def test_a_permutation_test_speaks_for_the_side_on_which_its_statistic_lies() -> None:
+    for n, m in ((2, 2), (3, 8), (9, 4), (20, 20)):
+        a, b = RNG.normal(size=n), RNG.normal(3, 1, m)
+        assert (of_splits(a, b).sign, of_splits(b, a).sign) == (-1, 1)
+        assert (of_signs(b).sign, of_signs(-b).sign) == (1, -1)
+    same = np.array([0.1, 0.2, 0.3])
+    assert of_splits(same, same[::-1]).sign == of_signs(same - same).sign == 0
+    # Nearly no split has a larger sum, and yet the sum is below its mean: neither direction.
+    skewed = np.array([-1.0, -1.0]), np.array([*[-1.001] * 27, 300.0])
+    got = of_splits(*skewed)
+    assert got.p < 0.2
+    assert got.sign == 0
+
+
 def test_scores_without_any_spread_are_left_to_the_permutation_test() -> None:
     few, more = pair([8.0] * 3, [7.0] * 3, "higher"), pair([8.0] * 5, [7.0] * 5, "higher")
     assert (few.verdict, few.p, few.difference.value) == ("inconclusive", pytest.approx(0.1), 1)

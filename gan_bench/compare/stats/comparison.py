@@ -2,8 +2,14 @@
 
 **Which test decides.** If no run of the pair diverged: Welch's t-test of the means, or the paired
 t-test. If a run diverged there is no mean over all runs; an exact permutation test of the ranks of
-all runs decides, with diverged runs last. The mean over survivors is shown with their number, but
-it decides nothing: it would reward a variant that loses its worst seeds.
+all runs decides, with diverged runs last; in a paired comparison it is of the signed ranks of the
+pairs (Wilcoxon 1945, "Individual comparisons by ranking methods"; pairs that are equal keep their
+ranks and count for neither side, Pratt 1959). The mean over survivors is shown with their number,
+but it decides nothing: it would reward a variant that loses its worst seeds.
+
+**The direction** of a verdict is the sign of the statistic whose p decides: of the difference of
+means, of ranks, or of the signed ranks. No other number decides it. The probability of improvement
+compares runs of all seeds with each other, and may point the other way in a paired comparison.
 
 The choice of the test depends on whether any run of the pair diverged, not on whose run it was. So
 if the two variants are the same, each test keeps its 5% given that it was chosen, and so do both
@@ -74,7 +80,10 @@ class Comparison:
         paired: Whether runs are compared seed by seed.
         difference: Mean of `variant` less mean of `against`, over the runs that did not diverge.
         improvement: The probability that a run of `variant` beats one of `against`, ties counted
-            half, diverged runs last. NaN if neither direction is better.
+            half, diverged runs last. NaN if neither direction is better. It is of runs of any
+            seeds, also in a paired comparison.
+        signed_ranks: In a paired comparison with a diverged run, the sum of the ranks of the pairs
+            that `variant` wins, and of those that `against` wins; else None.
         permutation: The exact test: of the means, or of the ranks if a run diverged. None if
             there is nothing to permute.
         basis: Where `p` comes from: `means` (a t-test, and with unequal numbers of runs the
@@ -98,6 +107,7 @@ class Comparison:
     paired: bool
     difference: Estimate
     improvement: Estimate
+    signed_ranks: tuple[float, float] | None
     permutation: Permutation | None
     basis: Literal["means", "permutation", "none"]
     p: float
@@ -108,6 +118,19 @@ class Comparison:
     family: int = 0
     verdict: Verdict | None = None
     why: str = ""
+
+    @property
+    def sign(self) -> int:
+        """The sign of the statistic that was tested: 1 if `variant` has the larger scores.
+
+        0 if it says neither. If both tests must reject, both must have the sign.
+        """
+        by_ranks = self.permutation.sign if self.permutation else 0
+        if self.basis != "means":
+            return by_ranks
+        by_means = (self.difference.value > 0) - (self.difference.value < 0)
+        both = not self.paired and self.n != self.n_against
+        return 0 if both and by_ranks != by_means else by_means
 
     @property
     def sentence(self) -> str:
@@ -196,11 +219,16 @@ def _compare_pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, 
         p = permutation.p if permutation and basis == "permutation" else math.nan
     elif permutation and len(x) != len(y):
         p = max(p, permutation.p)
+    signed_ranks = None
+    if paired and better and any(lost) and len(left):
+        ranks = _signed_ranks(*ranked) * (-1 if better == "lower" else 1)
+        signed_ranks = float(ranks[ranks > 0].sum()), float(-ranks[ranks < 0].sum())
     equivalent = math.nan
     if margin is not None and permutation and basis != "none" and not any(lost):
         equivalent = _beyond_margin(x, y, paired, margin, permutation.smallest / 2)
     return Comparison(a, b, len(left), len(right), *lost, left_out, paired, gap,
-                      improvement(*ranked, better), permutation, basis, p, margin, equivalent)
+                      improvement(*ranked, better), signed_ranks, permutation, basis, p, margin,
+                      equivalent)
 
 
 def _permutation(a: Values, b: Values, paired: bool) -> Permutation | None:
@@ -214,10 +242,18 @@ def _permutation(a: Values, b: Values, paired: bool) -> Permutation | None:
         return of_splits(a, b)
     if finite:
         return of_signs(a - b)
-    # Signed ranks: if one of a pair diverged, its gap is the largest; if both did, it is 0.
+    return of_signs(_signed_ranks(a, b))
+
+
+def _signed_ranks(a: Values, b: Values) -> Values:
+    """Return the ranks of the paired gaps, with the signs of the gaps.
+
+    If one of a pair diverged, its gap is the largest; if both did, it is 0.
+    """
     same = a == b
     gaps = np.subtract(a, b, where=~same, out=np.zeros(len(a)))
-    return of_signs(np.sign(gaps) * stats.rankdata(np.abs(gaps)))
+    ranks: Values = np.sign(gaps) * stats.rankdata(np.abs(gaps))
+    return ranks
 
 
 def _beyond_margin(a: Values, b: Values, paired: bool, margin: Amount, smallest: float) -> float:
@@ -252,12 +288,9 @@ def _with_verdict(pair: Comparison, better: Better) -> Comparison:
         return replace(pair, why=_lacks(pair) if pair.basis == "none" else _rests_on(pair))
     if pair.p_equivalent_adjusted <= ALPHA:
         return replace(pair, verdict="equivalent", why=_rests_on(pair, pair.p_equivalent_adjusted))
-    if not pair.p_adjusted <= ALPHA:
+    if not pair.p_adjusted <= ALPHA or not pair.sign:
         return replace(pair, verdict="inconclusive", why=_lacks(pair))
-    if pair.diverged or pair.diverged_against:
-        ahead = pair.improvement.value > 0.5
-    else:
-        ahead = (pair.difference.value < 0) == (better == "lower")
+    ahead = (pair.sign < 0) == (better == "lower")
     return replace(pair, verdict="better" if ahead else "worse", why=_rests_on(pair))
 
 
@@ -265,8 +298,10 @@ def _rests_on(pair: Comparison, p: float | None = None) -> str:
     p = pair.p_adjusted if p is None else p
     words = [_estimate_words("difference", pair.difference, signed=True)]
     if pair.diverged or pair.diverged_against:
-        words = [_estimate_words("probability of improvement", pair.improvement),
-                 f"{pair.diverged} of {pair.n} and {pair.diverged_against} of {pair.n_against} "
+        words = [_estimate_words("probability of improvement", pair.improvement)]
+        if pair.signed_ranks:
+            words = ["signed ranks {:g} for and {:g} against".format(*pair.signed_ranks)]
+        words += [f"{pair.diverged} of {pair.n} and {pair.diverged_against} of {pair.n_against} "
                  f"runs diverged and rank last"]
     among = f" among {pair.family} comparisons" if pair.family > 1 else ""
     return ", ".join([*words, f"p = {p:.2g}{among}"])
