@@ -72,7 +72,8 @@ class ExperimentFile(Closed):
         "truly share something")
     margin: Annotated[Margin, AfterValidator(_check_margin)] = Field(
         None, description="a difference in mean score that is of no matter, for the verdict "
-        "*equivalent*: a share of the baseline's mean ('5%'), or by score, that or a number")
+        "*equivalent*, which needs 59 runs of each variant: a share of the baseline's mean ('5%'), "
+        "or by score, that or a number")
     curve_means: dict[Name, CurveMean] = Field(
         {}, description="means of logged curves between two steps, which the report compares as it "
         "compares scores")
