@@ -1,9 +1,9 @@
-"""The final scores of an experiment, variant by variant, and in words which did better.
+"""The final scores of an experiment, variant by variant, and in words which variant did better.
 
     python analysis/compare_runs.py EXPERIMENT [TRACKING_URI]
 
 Reads MLflow, so it works on a team's server as well as on `mlruns/mlflow.db`, the default. This is
-the core of `gan-bench report` in a page of pandas: copy and change it.
+the core of `gan-bench report` in one page of pandas, to copy and change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gan_bench.report.terminal import OUT_OF_BOUNDS, table_notes
 
 
 def statuses(results: Results) -> pd.DataFrame:
-    """Return how many runs of each variant ended how: those that failed are told, not dropped."""
+    """Return the number of runs of each variant by status; failed runs are counted, not dropped."""
     return pd.crosstab(results.runs["variant"], results.runs["status"])
 
 

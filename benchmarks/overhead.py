@@ -1,9 +1,9 @@
-"""What gan-bench costs beside the training itself, against its targets: `make bench`.
+"""The cost of gan-bench besides the training itself, compared with its targets: `make bench`.
 
     python benchmarks/overhead.py --quick   whether it works, and no measurement
 
-Tracking is counted in CPU-seconds by the processes of real runs of the demonstration: two trainings
-differ by more than tracking costs, so one with it and one without would compare the trainings.
+The processes of real runs of the demonstration count the CPU-seconds of tracking. A comparison of
+runs with and without tracking would not show them: two trainings differ by more.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""How long a report takes: `gan-bench report` on synthetic runs, in a process of its own.
+"""The time of a report: `gan-bench report` on synthetic runs, in a separate process.
 
     python benchmarks/report.py           200 runs of 1,000 points of 12 metrics
-    python benchmarks/report.py --full    and 1,000 runs, of which making takes minutes
+    python benchmarks/report.py --full    also 1,000 runs, which take minutes to create
     python benchmarks/report.py --quick   20 runs: whether it works, and no measurement
 
-The runs go straight into the tables of an MLflow database, for logging 12 million measurements
-through MLflow takes an hour. 10 seeds a variant; one run in 50 diverged; each has 5 sample grids.
+The runs are written directly into the tables of an MLflow database, because logging 12 million
+measurements through MLflow takes an hour. 10 seeds a variant; one run in 50 diverged; each has 5
+sample grids.
 """
 
 from __future__ import annotations

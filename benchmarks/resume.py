@@ -1,4 +1,4 @@
-"""What it costs that nothing is ever lost: checkpoints, and taking up a large experiment again.
+"""The cost of losing nothing: checkpoints, and the start of a large experiment that is resumed.
 
     python benchmarks/resume.py        a minute on two cores, nothing else running
     python benchmarks/resume.py --quick   whether it works, and no measurement

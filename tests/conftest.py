@@ -30,9 +30,9 @@ settings.load_profile("suite")
 
 # The files that take longest, so that none of them is begun last: `make test` hands out whole files
 # (what a file trains for its tests is then trained once), in the order in which they are collected.
-FIRST = ("faults", "report", "server", "execute", "stopping", "resources", "analysis",
-         "metrics_conditional", "ui", "page", "score", "plugins", "cli", "results", "mirror",
-         "profiling", "fuzz", "power", "curve_means")
+FIRST = ("faults", "report", "benchmarks", "server", "execute", "stopping", "resources", "plugins",
+         "analysis", "score", "ui", "page", "data", "mirror", "results", "safety", "store",
+         "metrics_conditional", "power", "cli", "profiling", "fuzz", "curve_means")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -78,24 +78,31 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
 CREATE = client._create_sqlite
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let a new database be a copy of one that MLflow's 60 migrations have made once.
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new database of MLflow's: what its 60 migrations make of an empty file."""
+    return once(tmp_path_factory, "database",
+                lambda folder: CREATE(folder / "mlflow.db", folder)) / "mlflow.db"
 
-    In this process, where they would take a second for each root; commands in processes of their
-    own migrate, and so do tests that ask for `from_nothing`.
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrated_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let each root that needs a database have a copy of `database`.
+
+    In this process, where the migrations would take seconds for each root; commands in processes of
+    their own migrate, and so do tests that ask for `from_nothing`.
     """
-    def create(database: Path, artifacts: Path) -> None:
-        if database.exists():
+    def create(file: Path, artifacts: Path) -> None:
+        if file.exists():
             return
-        made = once(tmp_path_factory, "database", lambda at: CREATE(at / "mlflow.db", at))
-        with TemporaryDirectory(dir=database.parent) as folder:
-            fresh = Path(shutil.copy(made / "mlflow.db", folder))
+        database: Path = request.getfixturevalue("database")
+        with TemporaryDirectory(dir=file.parent, prefix=".mlflow-") as folder:
+            fresh = Path(shutil.copy(database, folder))
             with closing(sqlite3.connect(fresh)) as db, db:
-                db.execute("update experiments set artifact_location = replace("
-                           "artifact_location, ?, ?)", (made.as_uri(), artifacts.as_uri()))
+                db.execute("update experiments set artifact_location = replace(artifact_location, "
+                           "?, ?)", (database.parent.as_uri(), artifacts.as_uri()))
             with suppress(FileExistsError):
-                os.link(fresh, database)
+                os.link(fresh, file)
 
     with patch.object(client, "_create_sqlite", create):
         yield

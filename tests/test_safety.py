@@ -25,6 +25,7 @@ from helpers.journals import new_run, write_journal
 from helpers.launching import gan_bench
 from helpers.limits import within
 from helpers.runs import DIGITS, a_run, install, write_experiment
+from helpers.studies import here
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -484,7 +485,7 @@ def test_the_commands_refuse_bombs_too(tmp_path: Path) -> None:
     for arguments in (
             ["plan", file, "--set", setting],
             ["evaluate", path, "--data-set", "{name: digits, image_size: 16}"]):
-        done = gan_bench(*arguments, "--root", tmp_path / "root")
+        done = here(*arguments, "--root", tmp_path / "root")
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
         assert "would unpack to" in done.stderr
 

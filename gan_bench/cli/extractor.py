@@ -1,4 +1,4 @@
-"""What `gan-bench extractor train` does: the classifier of a data set, once more by its recipe."""
+"""What `gan-bench extractor train` does: retrain the classifier of a data set by its recipe."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from gan_bench.registry import Part
 
 
 def retrain(data_set: Part, out: Path | None, workspace: Workspace, say: Say) -> str:
-    """Train the classifier of a data set, compare its bits with those that ship, and say so.
+    """Train the classifier of a data set; return how its bits compare with the shipped weights.
 
     Args:
         data_set: A part of DATASETS: labelled images.
         out: Where to keep the weights, in a folder named after data and recipe; None: nowhere.
         workspace: Holds the data sets and the cache of decoded data; no extractor is written
             there.
-        say: Is told what takes long.
+        say: Receives a line before each slow step.
 
     Raises:
-        UserError: The data has no labels, or is not to be had; the folder is there already, or
-            cannot be written.
+        UserError: The data has no labels or is unavailable; the folder exists already, or cannot
+            be written.
     """
     if reason := refuses_unlabelled(data_facts(data_set, workspace.data_root)):
         raise UserError(f"the classifier of {data_set} {reason}")
     datasets.prepare_data(data_set, workspace.data_root, workspace.cache, say)
     data = datasets.load(data_set, workspace.data_root, workspace.cache, "cpu")
     if out is not None and (out / entry_name(data)).exists():
-        raise UserError(f"{out / entry_name(data)}: is there already; move it away first")
+        raise UserError(f"{out / entry_name(data)}: exists already; move it away first")
     say(f"training the classifier of {data_set}, in one thread")
     with tempfile.TemporaryDirectory() as scratch:
         folder = (out or Path(scratch)) / entry_name(data)
@@ -45,10 +45,10 @@ def retrain(data_set: Part, out: Path | None, workspace: Workspace, say: Say) ->
     if home is None:
         verdict = "no weights ship for this data"
     elif (home / WEIGHTS).read_bytes() == content:
-        verdict = "the same bits as those that ship"
+        verdict = "the same bits as the shipped weights"
     else:
-        verdict = ("other bits than those that ship: another processor or version of PyTorch sums "
-                   "in another order")
+        verdict = ("other bits than the shipped weights: another processor or version of PyTorch "
+                   "sums in another order")
     where = f"{out / entry_name(data)}: " if out else ""
     return (f"{where}sha256 {about['sha256'][:12]}, test accuracy {about['accuracy']:.4f}; "
             f"{verdict}")

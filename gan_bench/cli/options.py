@@ -1,4 +1,4 @@
-"""Options that several commands have, what they make of them, and their text in a hint."""
+"""Options that several commands share, how they are parsed, and their text in a hint."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def print_version(wanted: bool) -> None:
 
 File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
 Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
-                                    help="Folder of what runs leave behind.")]
+                                    help="Folder of everything that runs produce.")]
 DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA",
                                         help="Folder of the data sets.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",
                                         help="Override a value of the file; may be repeated.")]
 Uri = Annotated[str | None, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
-                                         help="MLflow's store. [default: mlflow.db in the root]")]
+                                         help="MLflow's store. \\[default: mlflow.db in the root]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
 ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,

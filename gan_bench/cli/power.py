@@ -22,7 +22,7 @@ def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | 
     """Return what `gan-bench power` shows, from the journals under `root`.
 
     Raises:
-        UserError: `difference` is none, or see `needs`.
+        UserError: `difference` is not an amount, or see `needs`.
     """
     try:
         wanted = parse_amount(difference)

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 
 from gan_bench.cli.options import set_options
 from gan_bench.errors import Say, UserError
-from gan_bench.journal.layout import Workspace, run_folders
+from gan_bench.journal.layout import Workspace
 from gan_bench.registry import nearest
-from gan_bench.tracking import cursor
-from gan_bench.tracking.address import resolve_uri
-from gan_bench.tracking.sync import sync_runs
+from gan_bench.tracking.sync import update_store
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results
@@ -26,7 +24,7 @@ FORMATS = ("html", "csv", "tex", "md", "parquet", "figures")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be reported, and how.
+    """Which report to make.
 
     Attributes:
         experiments: Names in MLflow, or YAML files.
@@ -64,10 +62,10 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
         workspace: Where runs and MLflow's store are, data sets for experiments given as files,
             and by default the report.
         command: How to make this report, for the page.
-        say: Is told what is not as it should be.
+        say: Receives one line per problem.
 
     Raises:
-        UserError: There is no such experiment, it has no result, what is asked for is not there,
+        UserError: There is no such experiment, it has no result, a requested name does not exist,
             experiments cannot be compared, or something cannot be read or written.
     """
     formats = [name.strip() for name in asked.formats.split(",")]
@@ -103,8 +101,8 @@ def open_page(written: Written) -> None:
 
 def _read(given: str, settings: Sequence[str], workspace: Workspace,
           ) -> tuple[Results, list[str]]:
-    """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
-    from gan_bench.compare.results import load_results
+    """Update MLflow; return its results, and why they may be incomplete."""
+    from gan_bench.compare.results import read_results
 
     name, declared = given, None
     if given.endswith((".yaml", ".yml")):
@@ -115,30 +113,12 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace,
         name, declared = spec.name, spec.declared.with_changes(command=command)
     elif settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
-    notes = _update(name, workspace)
-    return load_results(name, workspace.tracking_uri, workspace.root, declared), notes
-
-
-def _update(name: str, workspace: Workspace) -> list[str]:
-    """Bring an experiment's journals into the store, if it is theirs; return what is missing.
-
-    A store that has none of the runs may be anybody's, and is only read.
-    """
-    home = workspace.root / "runs" / name
-    if Path(name).name != name or not home.is_dir():
-        return []
-    address = resolve_uri(workspace)
-    try:
-        theirs = address == f"sqlite:///{workspace.database}" or any(
-            cursor.read_cursor(folder, address) for folder in run_folders(home))
-        missing = sync_runs(workspace, lambda line: None, name).missing if theirs else []
-    except UserError as error:  # that the store cannot be read, reading it will say
-        missing = [str(error)]
-    return [f"what MLflow holds may not be all: {line}" for line in missing]
+    notes = update_store(workspace, name)
+    return read_results(workspace, name, declared), notes
 
 
 def _names(text: str | None, known: Sequence[str]) -> list[str]:
-    """Return the variants that a list names; a name may have commas in it."""
+    """Return the variants that a list names; a name may contain commas."""
     names: list[str] = []
     parts = text.split(",") if text is not None else []
     while parts:

@@ -55,8 +55,8 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         _print_line(console, f"Compare them: gan-bench report {spec.name} --open"
                              f"{root_option(workspace)}{store_option(workspace, '--tracking-uri')}")
     if ended.missing:
-        print(f"MLflow has not got everything: {ended.missing}\nOnce that is mended, gan-bench sync"
-              f"{root_option(workspace)}{store_option(workspace)} brings the rest there.",
+        print(f"MLflow lacks some results: {ended.missing}\nOnce that is repaired, gan-bench sync"
+              f"{root_option(workspace)}{store_option(workspace)} copies the missing results.",
               file=sys.stderr)
     if ended.stopped:
         raise Stopped(ended.stopped)

@@ -34,8 +34,8 @@ def serve(workspace: Workspace, port: int) -> NoReturn:
 def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, str]]:
     """Return the command that serves MLflow's page on 127.0.0.1, and what its environment needs.
 
-    With one worker and without MLflow's job runner it is 2 processes and 0.4 GB (15 and 2.3 GB by
-    default, MLflow 3.17). It has no authentication, hence the loopback address.
+    With one worker and without MLflow's job runner it uses 2 processes and 0.4 GB, not 15 and
+    2.3 GB (MLflow 3.17). It has no authentication, hence the loopback address.
 
     Raises:
         UserError: There is no database yet, or it cannot be used, or the store is a server, which
@@ -52,6 +52,6 @@ def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, st
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
                "--workers", "1", "--uvicorn-opts", "--log-level warning",
                "--no-serve-artifacts", "--default-artifact-root", workspace.artifacts.as_uri()]
-    # The address goes by the environment, for it may hold a password.
+    # The address is passed in the environment, because it may contain a password.
     return command, {**mlflow_environment(), "MLFLOW_BACKEND_STORE_URI": uri,
                      "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

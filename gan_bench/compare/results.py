@@ -25,12 +25,12 @@ from gan_bench.config.declared import Declared, read_declared
 from gan_bench.errors import UserError, count
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace
-from gan_bench.journal.names import last_scores
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.reader import Stored, StoredRun, read_experiment
+from gan_bench.tracking.sync import update_store
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 
@@ -117,7 +117,10 @@ class Results:
 
 def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath = "mlruns",
                  declared: Declared | None = None) -> Results:
-    """Read an experiment back from MLflow.
+    """Read an experiment back from MLflow, after its journals are copied there.
+
+    A store that is neither the root's nor holds any of its runs is only read; `gan-bench sync`
+    copies runs there.
 
     Args:
         experiment: Its name.
@@ -131,6 +134,13 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath
             read.
     """
     workspace = Workspace(as_path(root), tracking_uri=tracking_uri)
+    behind = update_store(workspace, experiment)
+    results = read_results(workspace, experiment, declared)
+    return replace(results, notes=(*behind, *results.notes))
+
+
+def read_results(workspace: Workspace, experiment: str, declared: Declared | None) -> Results:
+    """Read what MLflow holds of an experiment now; otherwise as `load_results`."""
     uri = resolve_uri(workspace)
     stored = read_experiment(uri, experiment)
     if declared is None:
@@ -155,13 +165,13 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath
 
 
 def _declared(root: Path, experiment: str, tag: str) -> Declared:
-    """Return what the root says that an experiment declares, or if it says nothing, the store."""
+    """Return the experiment's declaration in the root, or that in the store if there is none."""
     try:
-        kept = read_about(root / "runs" / experiment)
-        return read_declared(tag) if kept == Declared() else kept
+        in_root = read_about(root / "runs" / experiment)
+        return read_declared(tag) if in_root == Declared() else in_root
     except ValueError as error:
         why = str(error).splitlines()[0]
-        raise UserError(f"what is kept of {experiment} has an invalid margin or curve mean "
+        raise UserError(f"the stored declaration of {experiment} has an invalid margin or mean "
                         f"({why}); repeat its `gan-bench run`, which writes it again"
                         ) from None
 
@@ -185,7 +195,7 @@ def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[s
     if removed := len(current) - len(listed):
         notes.append(f"left out: {count(removed, 'run')} of variants that the experiment no longer "
                      f"has")
-    # Two machines may have run the same run: one with a result counts, else the newer one.
+    # If two machines made the same run, the newest with a result counts, or else the newest.
     listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
     single = {run.tags["run_id"]: run for run in listed}
     if twice := len(listed) - len(single):
@@ -205,10 +215,8 @@ def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFra
     def per_row(values: list[int]) -> Any:
         return np.repeat(values, lengths)
 
-    metric_codes = []
-    for run in runs:
-        codes = np.array([code[metric] for metric in run.metrics], np.int32)
-        metric_codes.append(codes[run.keys])
+    metric_codes = [np.array([code[metric] for metric in run.metrics], np.int32)[run.keys]
+                    for run in runs]
     variant_codes = [variants.categories.get_loc(run.tags["variant"]) for run in runs]
     return pd.DataFrame({
         "run": pd.Categorical.from_codes(per_row([*range(len(runs))]),
@@ -253,22 +261,12 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
         "version": ", ".join(versions), "precision": tags.get("precision", "")}
     row |= {PARAM + key: value for key, value in run.params.items()}
     if status == Status.FINISHED:
-        for name, (metric, value) in stored_scores(run).items():
+        for name, (metric, value) in run.last_scores().items():
             row[SCORE + name] = value
             row[PROTOCOL + name] = tags.get(PROTOCOL + metric, "")
         for name, (protocol, value) in _curve_means(run, declared).items():
             row[SCORE + name], row[PROTOCOL + name] = value, protocol
     return row
-
-
-def stored_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
-    """Return a run's last scores, by name: the names of their metrics in the store, and the values.
-
-    After a final measurement only its scores are returned: a name never stands for two protocols.
-    """
-    ends = np.flatnonzero(np.diff(run.keys, append=-1))  # the measurements are in order
-    last = {run.metrics[run.keys[end]]: float(run.values[end]) for end in ends}
-    return last_scores(last)
 
 
 def _curve_means(run: StoredRun, declared: Declared) -> dict[str, tuple[str, float]]:

@@ -84,6 +84,18 @@ def build_optimizer(part: Part, parameters: Iterable[nn.Parameter], *, captured:
     return optimizer
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Restore an optimizer's `state_dict`, except for what depends on the device.
+
+    There the rate may be a tensor, which is set at each step.
+    """
+    by_device = [{key: group[key] for key in ("lr", "capturable") if key in group}
+                 for group in optimizer.param_groups]
+    optimizer.load_state_dict({**saved, "param_groups": [
+        {**group, **options} for group, options in
+        zip(saved["param_groups"], by_device, strict=True)]})
+
+
 def set_rate(group: dict[str, Any], value: float) -> None:
     """Set the learning rate of a group; in place if it lies on the device."""
     import torch

@@ -1,9 +1,9 @@
-"""Recipes: the settings of a paper, or of a code that many copy, under one name.
+"""Recipes: the settings of a paper, or of a widely copied code, under one name.
 
-`recipe: wgan_gp2017` in `base`, in a variant or on an axis stands for the keys listed here, as if
-they were written out right before the other keys of the same place, which may override them. Each
-states every key that any of them states, so that laid over another it leaves nothing of that. A
-recipe says nothing of data set, image size, steps and seeds.
+`recipe: wgan_gp2017` in `base`, in a variant or on an axis stands for the keys listed here. They
+come before the other keys of the same place, which may override them. All recipes set the same
+keys, so a recipe that overrides another one replaces all its settings. A recipe does not set the
+data set, the image size, the steps and the seeds.
 
 Where a recipe departs from its paper, it says so: `paper` holds what the paper has for a key, and
 `lacks` what no key can say. `gan-bench plan` compares each run with both.
@@ -21,11 +21,11 @@ class Recipe:
     """Settings under a name.
 
     Attributes:
-        source: Where they come from.
-        settings: Keys of a run, as `base` would have them.
+        source: Where the settings come from.
+        settings: Keys of a run, as in `base`.
         paper: What the paper has for a key where the recipe has something else: key, or part and
             argument (`model.width`) → the values in the paper, as text.
-        lacks: In what else it departs, for no key can say it, each as a phrase.
+        lacks: In what else it departs, for no key can express it, each as a phrase.
     """
 
     source: str
@@ -75,7 +75,7 @@ RECIPES: dict[str, Recipe] = {
          "ema": None}),
     "sngan2018": Recipe(
         "Miyato et al. 2018: residual networks, spectral norm in D, hinge loss, five D steps, Adam "
-        "2e-4 (0, 0.9), batches of 64, rates falling linearly.",
+        "2e-4 (0, 0.9), batches of 64, linearly falling rates.",
         {"model": "resnet", "loss": "hinge", "penalties": ["spectral_norm"],
          "optimizer": {**_adam(2e-4, 0.0, 0.9), "schedule": "linear"}, "batch_size": 64,
          "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5,
@@ -95,9 +95,9 @@ RECIPES: dict[str, Recipe] = {
          "no augmentation (there of D's input)", "tanh at G's end (there none)")),
     "pytorch_gan_script": Recipe(
         "The script `gan.py` of PyTorch-GAN (E. Linder-Norén): G first, D on the same fakes, half "
-        "the sum of D's terms, and 0.8 where batch norm expects its ε. Beside another model give "
-        "bn_eps again: `dcgan.py` is {name: dcgan_upsample, bn_eps: [1e-5, 0.8, 0.8, 0.8, 0.8, "
-        "0.8], init: normal_conv}.",
+        "the sum of D's terms, and 0.8 as batch norm's ε. With another model, give bn_eps "
+        "again: `dcgan.py` is {name: dcgan_upsample, bn_eps: [1e-5, 0.8, 0.8, 0.8, 0.8, 0.8], "
+        "init: normal_conv}.",
         {"model": {"name": "mlp", "bn_eps": 0.8}, "loss": "non_saturating",
          "optimizer": _adam(2e-4, 0.5, 0.999), "batch_size": 64, "order": "g_first",
          "share_fakes": True, "d_loss_reduction": "mean", "d_steps": 1,

@@ -1,4 +1,9 @@
-"""The launcher: a process per run on slots, their journals followed and mirrored into MLflow."""
+"""The launcher: a process per run on slots, their journals followed and mirrored into MLflow.
+
+It also decides that a run's process is dead: the process has ended, but the run is still RUNNING.
+If a signal killed the process, the launcher resumes the run, up to `retries` times. If the process
+exited by itself, the run is FAILED.
+"""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def _declared(experiment: Path) -> Declared:
         return read_about(experiment)
     except ValueError as error:
         raise MirrorError(f"{experiment / 'about.json'}: {error}; repeat `gan-bench run` of the "
-                          f"experiment, which writes it anew") from None
+                          f"experiment, which rewrites it") from None
 
 
 def _within(folder: Path, name: str) -> Path:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, Say, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import locked
-from gan_bench.tracking.address import resolve_uri
-from gan_bench.tracking.cursor import mirrored
+from gan_bench.tracking.address import quiet_mlflow, resolve_uri
+from gan_bench.tracking.cursor import mirrored, read_cursor
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -74,6 +75,31 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None) -> Synced
         except UserError as error:
             result.missing.append(str(error))
     return result
+
+
+def update_store(workspace: Workspace, experiment: str) -> list[str]:
+    """Mirror an experiment's journals into its store; return why the store's copy is incomplete.
+
+    A store other than the root's that holds none of the runs may be a third party's: nothing is
+    written there.
+    """
+    home = workspace.root / "runs" / experiment
+    address = resolve_uri(workspace)
+    try:
+        if Path(experiment).name != experiment or not home.is_dir():
+            return []
+        folders = run_folders(home)
+        if all(mirrored(folder, address) for folder in folders):
+            return []
+        is_own = address == f"sqlite:///{workspace.database}" or any(
+            read_cursor(folder, address) for folder in folders)
+        with quiet_mlflow():
+            missing = sync_runs(workspace, lambda line: None, experiment).missing if is_own else []
+    except UserError as error:  # if the store cannot be read, reading it reports that
+        missing = [str(error)]
+    except OSError as error:  # a root of another user
+        missing = [f"{error.filename or home}: {error.strerror}"]
+    return [f"MLflow may lack some results: {line}" for line in missing]
 
 
 class _Unusable(UserError):

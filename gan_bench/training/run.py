@@ -1,4 +1,4 @@
-"""run_one: the only place where the parts of a run are put together."""
+"""run_one: the only place that assembles the parts of a run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import Say, UserError, is_out_of_memory, one_line
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
 from gan_bench.journal import reading
+from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
 from gan_bench.journal.layout import Execution, Workspace, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
@@ -43,13 +44,15 @@ BY_USER = "stopped by the user"
 
 
 def never() -> bool:
-    """Nobody asks a run to stop."""
+    """Return False: by default nothing stops a run."""
     return False
 
 
 def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: Say,
             allow_drift: bool = False) -> int:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
+
+    The root then holds what the experiment declares, which `load_results` compares by.
 
     Args:
         root, data_root: As in `gan_bench.journal.layout.Workspace`.
@@ -63,7 +66,9 @@ def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: 
         UserError: As `prepare_runs`.
     """
     workspace = Workspace(as_path(root), as_path(data_root))
-    return prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift), say)
+    together = prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift), say)
+    declare(experiment, workspace)
+    return together
 
 
 @torch_as_before()
@@ -77,7 +82,7 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
         How many runs are to share a process: 1 on the CPU.
 
     Raises:
-        UserError: The data or an extractor is not to be had, the device is not there, a D cannot
+        UserError: The data or an extractor is unavailable, the device does not exist, a D cannot
             be constrained as asked, or a run has a checkpoint from another version or device, and
             going on from it is not allowed.
     """
@@ -135,14 +140,14 @@ def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
 def run_together(specs: Sequence[RunSpec], execution: Execution, *,
                  stop: Callable[[], bool] = never,
                  failed: Callable[[RunSpec, Exception], None]) -> None:
-    """Run several in this process, which take their steps in turn, each to the bit as if alone.
+    """Run several runs in this process, one step each in turn, to the same bits as alone.
 
     On a GPU each has a stream of its own: while Python launches the step of one, the device is
     busy with those of others.
 
     Args:
         stop: As in `run_one`, for each of them.
-        failed: Is told of each run that raised; the others go on.
+        failed: Receives each run that raised, and its error; the other runs continue.
     """
     device = resolve_device(specs[0])
     # Once for all of them, who only read it.
@@ -150,7 +155,7 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
     going: list[tuple[Run, AbstractContextManager[None], Profiler | None]] = []
     try:
         for spec in specs:
-            # On the CPU there is none, and to ask would wake up a GPU that is not used.
+            # The CPU has no streams, and asking for one would initialise an unused GPU.
             stream: AbstractContextManager[None] = nullcontext()
             if device == "cuda":
                 stream = torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
@@ -215,11 +220,11 @@ class Run:
 
     @property
     def done(self) -> int:
-        """The last step that has been taken."""
+        """The last completed step."""
         return self._training.done
 
     def step(self) -> bool:
-        """Take the next step; return whether the run goes on. After its last one it is closed."""
+        """Take the next step; return whether there are more. The last step closes the run."""
         if self.outcome is not None:
             return False
         with self._failures_recorded():
@@ -231,7 +236,7 @@ class Run:
         return False
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of the last step; the time that it takes is not the training's."""
+        """Write a checkpoint of the last step; its time does not count as training."""
         with self._failures_recorded(), self._training.clock.paused():
             begin = time.perf_counter()
             checkpoint.write(self._folder, Checkpoint(self.done, self._journal.flush(),
@@ -264,7 +269,7 @@ class Run:
             explained = _explained(error, self.spec)
             try:
                 self._end(Status.FAILED, one_line(explained))
-            except OSError:  # a full disk, of which the caller hears through the exception
+            except OSError:  # a full disk; the exception tells the caller
                 self._journal.close()
             if explained is error:
                 raise
@@ -278,7 +283,7 @@ def _load(spec: RunSpec, workspace: Workspace) -> datasets.Dataset:
 
 def _begin(spec: RunSpec, execution: Execution, record: Journal,
            load: Callable[[], datasets.Dataset]) -> tuple[Engine, Training, dict[str, Any]]:
-    """Put the parts of a run together; return its engine, its training, and its facts."""
+    """Assemble the parts of a run; return its engine, its training, and its facts."""
     device, cache = resolve_device(spec), execution.workspace.cache
     set_up_torch(spec)
     data = load()
@@ -300,10 +305,10 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
             allow_drift: bool) -> int:
-    """Put engine and journal where an earlier attempt can be gone on from; return that step.
+    """Restore engine and journal to a step that can be resumed; return that step.
 
     Raises:
-        UserError: The checkpoint was made elsewhere, and that is not allowed.
+        UserError: The checkpoint was made under other circumstances, which is not allowed.
     """
     folder = record.folder
     began = reading.began(folder)
@@ -332,14 +337,14 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
 
 
 def _explained(error: BaseException, spec: RunSpec) -> BaseException:
-    """Return what went wrong in terms of what the user can change, where it is known."""
+    """Return the error in terms of what the user can change, if that is possible."""
     if is_out_of_memory(error):
         return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
                          f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
                          f"batch_size or model, or fewer runs at once (--slots)")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"the disk is full ({error.strerror}): make room, and the same command "
-                         f"goes on from the last checkpoint")
+        return UserError(f"the disk is full ({error.strerror}): make room, then the same command "
+                         f"resumes from the last checkpoint")
     return error
 
 

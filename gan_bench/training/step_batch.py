@@ -1,4 +1,4 @@
-"""What one step trains on: real examples, and the labels of a conditional run."""
+"""The training examples of a step, and the labels of a conditional run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class StepBatch:
 
     Attributes:
         real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
-        labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same. None without
-            conditions.
-        g_real: The batches for G's updates, one after the other. None unless the loss compares
+        labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same labels. None if
+            unconditional.
+        g_real: The batches for G's updates, one after the other; None unless the loss compares
             fakes with them.
         g_labels: `(g_steps × N,)` int64 for G's fakes: those of `g_real` if there is one.
     """
@@ -28,7 +28,7 @@ class StepBatch:
     g_labels: Tensor | None = None
 
     def of_g(self, count: int) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Return real examples and labels of each of G's `count` updates, where there are any."""
+        """Return the real examples and the labels of each of G's `count` updates, or Nones."""
         def parts(tensor: Tensor | None) -> Sequence[Tensor | None]:
             return [None] * count if tensor is None else tensor.chunk(count)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.runs import DIGITS, write_experiment
-from helpers.studies import gan_bench, here
+from helpers.studies import here
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
@@ -159,7 +159,7 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     file = write_experiment(tmp_path, text.replace("[0, 1]", "[0, 1, 2]"))
     root = tmp_path / "root"
     ask = ("power", file, "--root", root, "--difference")
-    early = gan_bench(*ask, "5%")
+    early = here(*ask, "5%")
     assert (early.returncode, early.stdout) == (2, "")
     assert early.stderr == ("error: no finished run shows the scatter of scores; "
                             "train a few seeds first: gan-bench run\n")

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gan_bench.cli import app
-from gan_bench.cli.evaluate import Report, Wanted, as_text, evaluate, log_scores
+from gan_bench.cli.evaluate import as_text, evaluate
 from gan_bench.cli.sample import write_samples
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import summarise
@@ -31,6 +31,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.classifier import classifier
+from gan_bench.evaluation.measurement import Report, Wanted
 from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.evaluation.protocol import digest, protocol_differences, refusal
 from gan_bench.evaluation.scorer import Scorer
@@ -39,6 +40,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.training.run import prepare, run_one
+from gan_bench.training.trained_scores import log_scores
 
 DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})
 SCORED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]",
@@ -174,27 +176,27 @@ def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: 
 
 
 @pytest.mark.parametrize(("source", "wanted", "words"), [
-    ("{a}", {"data_set": None}, "which data set .*--data-set"),
+    ("{a}", {"data_set": None}, "no data set .*--data-set"),
     ("{a}", {"data_set": DATASETS.parse("digits")}, "is 16×16 pixels.* 8×8; .*--resize"),
     ("{a}", {"samples": 400}, "holds 359 examples, and 400 are needed"),
-    ("{a}", {"metrics": ["d_accuracy"]}, "d_accuracy asks the discriminator"),
+    ("{a}", {"metrics": ["d_accuracy"]}, "d_accuracy needs the discriminator"),
     ("{a}", {"metrics": ["high_quality"]}, "high_quality needs known modes"),
     ("{a}", {"metrics": ["fd_clasifier"]}, "did you mean 'fd_classifier'"),
-    ("{a}", {"metrics": ["nearest_train_mse"], "split": "test"}, "is about train alone"),
+    ("{a}", {"metrics": ["nearest_train_mse"], "split": "test"}, "uses only train"),
     ("{a}/none", {}, "there is no such file"),
     ("{a}/" + "x" * 5000, {}, "there is no such file"),
     ("x" * 5000, {}, "no run's id begins with"),
-    ("", {}, "what is to be measured"),
-    ("{a}", {"log": True}, "--log adds to a run, and .*a is none"),
-    ("{run}", {"resize": True}, "--resize is about given images"),
+    ("", {}, "give what to measure"),
+    ("{a}", {"log": True}, "--log adds to a run, but .*a is not a run"),
+    ("{run}", {"resize": True}, "--resize is for images"),
     ("{nan}", {}, "final.safetensors: the generator makes samples that are not finite"),
     ("{other}", {}, r"final.safetensors: these are not the weights .* size mismatch for .*\."),
-    ("{null}", {}, "spec.json: cannot be read as a run's specification: .*anew"),
+    ("{null}", {}, "spec.json: cannot be read as a run's specification: .*recreate it"),
     ("{text}", {}, "spec.json: cannot be read as a run's specification: .*latent_dim"),
     ("zzzz", {}, "no run's id begins with 'zzzz'"),
-    ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, and digits holds"),
+    ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, but digits holds"),
     ("{run}/journal.jsonl", {}, "neither a folder nor one of"),
-    ("{empty}", {}, "has no final.safetensors; `gan-bench run` its experiment"),
+    ("{empty}", {}, "has no final.safetensors; repeat its `gan-bench run`"),
     ("{torn}", {}, "final.safetensors: cannot be read"),
     ("{nospec}/final.safetensors", {}, "spec.json: cannot be read as a run's specification"),
 ])
@@ -292,7 +294,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     save_pngs(tmp_path / "a", np.zeros((3, 1, 9, 9), np.uint8))
     for arguments, words in (
         (["evaluate", tmp_path / "a", "--data-set", "digits"], "is 9×9 pixels"),
-        (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "no YAML"),
+        (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "not valid YAML"),
         (["evaluate", tmp_path / "a", "--data-set", "digits", "--split", "all"], "train or test"),
         (["evaluate", tmp_path / "a", "--data-set", "{name: digits, image_size: x}"],
          "image_size: Input should be a valid integer, not 'x'"),
@@ -318,7 +320,7 @@ def test_the_recipe_remade(tmp_path: Path) -> None:
     assert not (tmp_path / "cache" / "extractors").exists()
     again = here("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_differences_of_protocols() -> None:
@@ -372,7 +374,7 @@ def test_scores_of_a_run_that_is_not_finished_are_not_logged(tmp_path: Path) -> 
     before = (folder / reading.FILE).read_bytes()
     source = str(folder / "checkpoint.pt")
     report, _ = evaluate(source, Wanted(), Workspace(tmp_path, tmp_path), silent)
-    with pytest.raises(UserError, match=rf"{spec.id}: --log adds to a finished run, and this one "
+    with pytest.raises(UserError, match=rf"{spec.id}: --log adds to a finished run, but this run "
                                         r"is KILLED: run its experiment to the end first"):
         log_scores(report, folder, Workspace(tmp_path))
     assert (folder / reading.FILE).read_bytes() == before
@@ -394,8 +396,8 @@ def test_more_samples_than_there_is_memory_for_are_refused(
     spec, free = load(root), 3 * 100 * 16 * 16  # bytes: room for 150 samples of uint8, and not 151
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
     assert evaluate(spec.id, Wanted(samples=150), Workspace(root, root), silent)[0].scores
-    with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, and there are 0.0 GB of "
-                                        r"memory; ask for fewer"):
+    with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, but only 0.0 GB is "
+                                        r"free; ask for fewer"):
         evaluate(spec.id, Wanted(samples=151), Workspace(root, root), silent)
     write_samples(root, spec.id, tmp_path / "a.npz", 37, 0)  # of float32
     with pytest.raises(UserError, match="38 samples would take"):
@@ -415,7 +417,7 @@ def test_out_of_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyP
         app.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: out of memory: ask for fewer samples, or less at once\n")
+        "error: out of memory: choose fewer samples, or fewer runs at once\n")
     error.args = ("mat1 and mat2 shapes cannot be multiplied",)
     if type(error) is RuntimeError:  # a defect, and to be seen as one
         with pytest.raises(RuntimeError, match="mat1"):

@@ -569,7 +569,7 @@ def test_a_margin_that_is_none_is_one_line(fresh: Store, tmp_path: Path) -> None
     (tmp_path / "runs" / "study" / "about.json").write_text(
         '{"baseline": "plain", "margin": "a lot"}')
     assert one_line(lambda: load_results("study", root=tmp_path)).startswith(
-        "what is kept of study has an invalid margin or curve mean (margin: an amount is a "
+        "the stored declaration of study has an invalid margin or mean (margin: an amount is a "
         "number above 0")
 
 

@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets
+from helpers.forked import forking
 from helpers.privileges import drop_privileges, open_folder
 from PIL import Image
 
@@ -171,17 +173,11 @@ def test_damaged_cache_is_refused_then_made_anew(harm: str, tmp_path: Path) -> N
     assert [p.name for p in (tmp_path / "data").iterdir()] == [folder.name]
 
 
-RACER = """
-import sys
-from pathlib import Path
-from gan_bench.components.data import prepare_data
-from gan_bench.registry import DATASETS
-cache = Path(sys.argv[1])
-DATASETS.build(DATASETS.parse("digits"), cache, print)  # imports done before the race
-print("ready", flush=True)
-sys.stdin.readline()
-prepare_data(DATASETS.parse({"name": "digits", "image_size": 64}), cache, cache)
-"""
+def race(start: Barrier, cache: Path) -> None:
+    """What each of the processes does."""
+    DATASETS.build(DATASETS.parse("digits"), cache, print)  # imports done before the race
+    start.wait()
+    prepare_data(DATASETS.parse({"name": "digits", "image_size": 64}), cache, cache)
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -192,18 +188,14 @@ def test_processes_that_prepare_at_once_do_not_disturb_each_other(
         decoded({"name": "digits", "image_size": 64}, tmp_path, tmp_path)
         (folder,) = (tmp_path / "data").iterdir()
         (folder / "meta.json").unlink()
-    racers = [subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path)], text=True,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    context = forking()
+    start = context.Barrier(3, timeout=60)
+    racers = [context.Process(target=race, args=(start, tmp_path)) for _ in range(3)]
     for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
+        racer.start()
     for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    for racer in racers:
-        racer.communicate(timeout=30)
-    assert [racer.returncode for racer in racers] == [0, 0, 0]
+        racer.join(60)
+    assert [racer.exitcode for racer in racers] == [0, 0, 0]
     assert len(list((tmp_path / "data").iterdir())) == 1
     part = DATASETS.parse({"name": "digits", "image_size": 64})
     assert load(part, tmp_path, tmp_path, "cpu").test.images.shape == (359, 1, 64, 64)

@@ -153,7 +153,7 @@ def lion(parameters, *, ARGUMENTS):
     ("lr: float = 0.1, schedule: str = 'cosine'", ""),
     ("lr: float = 0.1", "lion has no argument schedule"),
     ("schedule: str = 'constant'", "lion has no argument lr"),
-    ("lr: Any = None, schedule: str = 'linear'", "lion: lr is None, and no number"),
+    ("lr: Any = None, schedule: str = 'linear'", "lion: lr is None, which is not a number"),
     ("lr: float = 0.1, schedule: str = 'steps'", "lion: there is no schedule 'steps'")])
 def test_an_optimizer_without_a_rate_for_each_step_is_refused(tmp_path: Path, arguments: str,
                                                               message: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,6 +17,12 @@ from helpers.studies import STRICT
 
 from gan_bench.launcher import worker
 from gan_bench.launcher.processes import fork_context
+
+
+def forking() -> ForkServerContext:
+    """Return the context whose processes have imported torch before they are forked."""
+    with patch.dict(os.environ, STRICT):  # the fork server's variables are not for other tests
+        return fork_context(1)
 
 
 def run_script(script: Path, *options: str, env: Mapping[str, str], timeout: float = 240,
@@ -28,8 +35,7 @@ def run_script(script: Path, *options: str, env: Mapping[str, str], timeout: flo
     Args:
         env: What the script finds in its environment, and nothing else.
     """
-    with patch.dict(os.environ, STRICT):  # the fork server's variables are not for other tests
-        context = fork_context(1)
+    context = forking()
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         process = context.Process(target=_main, args=(script, options, dict(env), out, err))

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
         words = f"({damaged.parent.name}): {damaged}: line {number} is damaged"
         assert words in done.stdout
         assert "MLflow does not take" not in done.stdout
-        assert "MLflow has not got everything: " in done.stderr
+        assert "MLflow lacks some results: " in done.stderr
         assert f"{damaged}: line {number} is damaged" in done.stderr
         assert f"{older}: line 1 is damaged" in done.stderr
         assert damaged.read_bytes() == before
@@ -243,3 +244,27 @@ def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path
     other = here("plan", finished / "tiny.yaml", "--root", tmp_path, "--set", "base.steps=7")
     assert "4 older runs of tiny" in other.stdout
     assert other.stdout.count("WAITING") == 4
+
+
+def test_a_root_with_dots_in_its_path_can_be_used_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With further seeds, by the environment, and by its plain name."""
+    file, work, root = write_experiment(tmp_path), tmp_path / "work", tmp_path / "root"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    calls: list[tuple[str, dict[str, str]]] = [
+        ("../root", {}), ("", {"GAN_BENCH_ROOT": "a/../../root"}), (str(root), {})]
+    for count, (spelling, env) in enumerate(calls, 1):
+        option = ["--root", spelling] if spelling else []
+        done = gan_bench("run", file, *option, "--set", f"seeds={[*range(count)]}", env=env)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        assert f"{2 * count} of {2 * count} runs are done. " in done.stdout
+        hints = done.stdout.splitlines()[-2:]
+    assert [hint.endswith(f" --root {root}") for hint in hints] == [True, True], hints
+    assert list(work.iterdir()) == []
+    again = here("sync", "--root", "../root")
+    assert (again.returncode, again.stdout) == (0, "6 runs, 0 brought up to date\n")
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        places = {place for (place,) in database.execute("select artifact_uri from runs")}
+    assert len(places) == 6
+    assert all(place.startswith(f"{(root / 'artifacts').as_uri()}/") for place in places)

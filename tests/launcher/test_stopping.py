@@ -56,7 +56,7 @@ def test_stopping_writes_checkpoints_ends_the_workers_and_says_so(
     os.killpg(process.pid, number)  # as a terminal does, and `timeout`
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     assert "0 of 4 runs are done" in out
     assert out.count("stopped by the user") == 4  # a line when it happens, and under the table
     gone(workers)
@@ -78,7 +78,7 @@ def test_stopping_while_it_starts_is_a_line(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
-    assert err == "stopped; the same command goes on with what is not finished\n"
+    assert err == "stopped; the same command resumes the unfinished runs\n"
     _, alive = psutil.wait_procs(servers, timeout=60)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.journals import new_run, write_journal
 
 from gan_bench.cli.ui import ui_command
 from gan_bench.errors import Stopped, UserError
@@ -23,8 +24,10 @@ from gan_bench.tracking.address import (
     without_password,
 )
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.database import _schemas, check_sqlite, has_run
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.sync import sync_runs
 
 
 @pytest.fixture(autouse=True)
@@ -271,3 +274,60 @@ def test_light_commands_do_not_import_mlflow(fresh: bytes, tmp_path: Path) -> No
     assert not has_run(tmp_path / "mlflow.db", "0" * 32)
     assert not has_run(tmp_path / "none.db", "0" * 32)
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:///a/../root/mlflow.db",
+                                 "sqlite:///link/../mlflow.db", "sqlite:////{}/root/mlflow.db"])
+def test_every_spelling_of_a_root_is_the_same_store(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str | None) -> None:
+    root = tmp_path / "root"
+    (root / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(root / "deep")
+    (tmp_path / "work").mkdir()
+    database = f"sqlite:///{root / 'mlflow.db'}"
+    spellings = [(tmp_path, "work/../root"), (tmp_path / "work", "../root"), (tmp_path, "link/.."),
+                 (tmp_path, f"/{root}"), (tmp_path, "root")]
+    for count, (work, spelling) in enumerate(spellings):
+        monkeypatch.chdir(work)
+        store = open_store(Workspace(Path(spelling)))
+        assert (store.uri, store.artifacts) == (database, root / "artifacts")
+        experiment = Mirror(store).open_experiment(root / "runs" / f"study {count}")
+        assert store.client.get_experiment(experiment).artifact_location == (
+            root / "artifacts" / f"study {count}").as_uri()
+        _, variables = ui_command(Workspace(Path(spelling)), 5000)
+        assert variables["MLFLOW_BACKEND_STORE_URI"] == database
+    monkeypatch.chdir(tmp_path)
+    uri = uri and uri.format(str(tmp_path).lstrip("/"))
+    assert resolve_uri(Workspace(Path("root"), tracking_uri=uri)) == database
+
+
+def test_a_database_with_dots_in_its_addresses_goes_on_working(tmp_path: Path) -> None:
+    """An earlier version wrote such addresses for a root given as `../root`."""
+    workspace = Workspace(tmp_path / "root")
+    (tmp_path / "work").mkdir()
+    dotted = f"{tmp_path}/work/../root"
+    folders = [new_run(workspace.root, seed) for seed in (0, 1)]
+    write_journal(folders[0])
+    assert Mirror(open_store(workspace)).sync(folders[0])
+    with closing(sqlite3.connect(workspace.database)) as connection, connection:
+        for column in ("experiments set artifact_location", "runs set artifact_uri"):
+            connection.execute(f"update {column} = replace({column.split()[-1]}, ?, ?)",
+                               (f"file://{workspace.root}/", f"file://{dotted}/"))
+    cursor = folders[0] / "mirror.json"
+    cursor.write_text(cursor.read_text().replace(f"{workspace.root}/", f"{dotted}/"))
+    before = dump(workspace.database)
+    assert any("/work/../root/" in line for line in before)
+    write_journal(folders[1])
+    done = sync_runs(workspace, lambda line: None)
+    assert (done.runs, done.brought, done.missing) == (2, 2, [])
+    store = open_store(workspace)
+    ui_command(workspace, 5000)
+    experiments = [e.experiment_id for e in store.client.search_experiments()]
+    runs = store.client.search_runs(experiments)
+    assert sorted(run.data.tags["seed"] for run in runs) == ["0", "1"]
+    assert all(run.info.artifact_uri.startswith(f"file://{dotted}/artifacts/") for run in runs)
+    for run in runs:
+        assert "spec.json" in [item.path for item in store.client.list_artifacts(run.info.run_id)]
+        assert Path(run.info.artifact_uri.removeprefix("file://")).resolve().is_relative_to(
+            workspace.artifacts)
+    assert all(mirrored(folder, store.uri) for folder in folders)

@@ -21,7 +21,7 @@ from gan_bench.journal.layout import Execution, Workspace
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.training.cuda_graph import WARM, CapturedStep
+from gan_bench.training.cuda_graph import WARM_UP, CapturedStep
 from gan_bench.training.device import set_up_torch
 from gan_bench.training.engine import Engine
 from gan_bench.training.run import run_one, run_together
@@ -167,13 +167,14 @@ def test_a_step_that_waits_for_the_device_is_refused_in_words(
     spec = a_gpu_run(tmp_path)
     set_up_torch(spec)
     engine = Engine(spec, "cuda")
-    made = engine._make
-    monkeypatch.setattr(engine, "_make", lambda latents: made(latents) * latents.sum().item())
+    forward = engine._forward_g
+    monkeypatch.setattr(engine, "_forward_g",
+                        lambda latents: forward(latents) * latents.sum().item())
     step = CapturedStep(engine).step
-    for i in range(1, WARM):
+    for i in range(1, WARM_UP):
         step(i, StepBatch([batch(i).cuda()]))
     with pytest.raises(UserError, match=r"cannot be a CUDA graph, .*: set compute.graphs: false"):
-        step(WARM, StepBatch([batch(9).cuda()]))
+        step(WARM_UP, StepBatch([batch(9).cuda()]))
     assert torch.cuda.get_sync_debug_mode() == 0
 
 
@@ -240,7 +241,7 @@ def test_what_a_cpu_has_begun_goes_on_with_its_schedule(tmp_path: Path, optimize
         engine = Engine(spec, "cuda")
         engine.load(state)
         step = CapturedStep(engine).step if graphs else engine.step
-        for i in range(2, 2 + 2 * WARM):
+        for i in range(2, 2 + 2 * WARM_UP):
             step(i, StepBatch([batch(i).cuda()]))
         left.append([value.clone() for value in engine.generator.state_dict().values()])
         (group,) = engine.state()["generator_optimizer"]["param_groups"]

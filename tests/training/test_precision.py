@@ -73,13 +73,13 @@ def test_auto_takes_what_the_processor_has(has: bool, asked: str, got: str, tmp_
 
 
 @pytest.mark.parametrize(("override", "message"), [
-    ("compute.precision=bfloat16", "compute.precision is bfloat16, and this processor has neither "
+    ("compute.precision=bfloat16", "compute.precision is bfloat16, but this processor has neither "
      "AMX nor AVX512-BF16; set compute.precision: float32, or auto"),
-    ("compute.precision=tf32", "compute.precision is tf32, a format of GPUs, and runs would use "
+    ("compute.precision=tf32", "compute.precision is tf32, a format of GPUs, but runs would use "
      "the CPU; set compute.precision: float32, or auto"),
-    ("compute.pack=3", "compute.pack is 3, which is for GPUs, and runs would use the CPU, each "
+    ("compute.pack=3", "compute.pack is 3, which is for GPUs, but runs would use the CPU, each "
      "in a separate process; set compute.pack: auto, and give --slots"),
-    ("compute.device=cuda", "compute.device is cuda, and this machine has no GPU; set "
+    ("compute.device=cuda", "compute.device is cuda, but this machine has no GPU; set "
      "compute.device: auto, or cpu"),
 ])
 def test_what_the_machine_has_not_got_is_refused_by_plan_and_run(
@@ -145,7 +145,7 @@ def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:
 
     engine = Engine(a_run(tmp_path), "cpu")
     engine._loss = Loss(lambda real, fake: (real - fake,), lambda fake, real: -fake.mean())
-    with pytest.raises(UserError, match=r"gives a tensor of shape \(32,\), and not a scalar"):
+    with pytest.raises(UserError, match=r"gives a tensor of shape \(32,\), not a scalar"):
         engine.step(1, StepBatch([torch.zeros(32, 1, 16, 16)]))
 
 

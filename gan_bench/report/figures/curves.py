@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from gan_bench.compare.stats.summary import UNBOUNDED
 from gan_bench.errors import count
 from gan_bench.evaluation.scores import ranges
-from gan_bench.journal.names import DURING
+from gan_bench.journal.names import DURING, score_name
 from gan_bench.report.figures.curve_data import POINTS, VariantCurves, metric_curves, thinned
 from gan_bench.report.figures.style import (
     ACROSS,
@@ -98,7 +98,8 @@ def learning_curves(results: Results, score: str) -> Figure:
     """
     few = len(results.variants) <= MAX_IN_PANEL
     points = POINTS if few else PANEL_POINTS
-    variants = metric_curves(results, DURING + score, ranges().get(score, UNBOUNDED), points)
+    bounds = ranges().get(score, UNBOUNDED)
+    variants = metric_curves(results, score_name(DURING, score), bounds, points)
     title = f"{score} during training · {results.experiment}"
     with settings():
         if not any(curve.lines for curve in variants):
