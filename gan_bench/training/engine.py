@@ -112,9 +112,12 @@ class Engine:
         d_first = self.spec.order == "d_first"
         real, of_g = batch.real, batch.of_g(self.spec.g_steps)
         n = real[0].shape[0]
-        # The latents are drawn in a fixed order for any order of the updates: G's, then D's.
+        # The latents are drawn in a fixed order for any order of the updates: G's, then D's. More
+        # for G come last, so that D sees the same fakes however often G is updated.
         of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
-        latents = [self._latents(n, labels) for _, labels in of_g]
+        latents = [self._latents(n, of_g[0][1])]
+        d_latents = [] if self.spec.share_fakes else [self._latents(n, labels) for labels in of_d]
+        latents += [self._latents(n, labels) for _, labels in of_g[1:]]
         if self.spec.joint_weight:
             latents += [self._latents(n, labels) for _, labels in of_g]
         fake = self._forward_g(latents[0]) if self.spec.share_fakes else None
@@ -126,7 +129,7 @@ class Engine:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
-                    d_fake = self._forward_g(self._latents(n, labels))
+                    d_fake = self._forward_g(d_latents[i])
             losses.append(self._step_discriminator(examples, d_fake, labels, step, metrics,
                                                    observe and i == len(real) - 1))
         if d_first:

@@ -224,10 +224,11 @@ def symmetric_kl_text(spec: RunSpec, batches: list[StepBatch]) -> Trained:
         def uniform(draws: torch.Generator = draws) -> Tensor:
             return torch.rand(32, 100, generator=draws) * 2 - 1
 
-        firsts = [uniform(), uniform()]
+        first, of_d, again = uniform(), uniform(), uniform()
+        firsts = [first, again]
         seconds = [uniform(), uniform()] if spec.joint_weight else [None, None]
         optimizer_d.zero_grad()
-        made = generator(uniform()).detach()
+        made = generator(of_d).detach()
         d_loss = -symmetric_kl(discriminator(batch.real[0]), discriminator(made))
         d_loss.backward()
         optimizer_d.step()
