@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class DataFacts:
             names and sizes of the files for a folder). It is part of a run's id.
         gate: The test accuracy that the embedded classifier must reach on this data to serve as a
             feature extractor; 0..1, unused without labels.
+        notes: What a plan says of the data besides, in lines; no part of a run.
     """
 
     shape: tuple[int, ...]
@@ -26,6 +30,7 @@ class DataFacts:
     test: int
     digest: str
     gate: float = 0.0
+    notes: Annotated[tuple[str, ...], Field(exclude=True)] = field(default=(), compare=False)
 
     @property
     def is_image(self) -> bool:

@@ -35,7 +35,10 @@ def as_text(spec: ExperimentSpec, root: Path) -> str:
     question = spec.declared.question
     lines = [f"{spec.name}: {question}", ""] if question else [spec.name, ""]
     lines += [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
-              f"{first.data.train:,} for training and {first.data.test:,} held out",
+              f"{first.data.train:,} for training and {first.data.test:,} held out"
+              + (f", {first.data.classes:,} classes" if first.data.classes and not first.data.notes
+                 else ""),
+              *(f"          {note}" for note in first.data.notes),
               f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
               f"{len(spec.runs)}, baseline {spec.declared.baseline}",
               f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} "

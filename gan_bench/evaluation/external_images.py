@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from gan_bench.components.data.files import TAR, ZIP, check_unpacked, contents, sizes
-from gan_bench.components.data.image_folder import SUFFIXES, is_image
+from gan_bench.components.data.arrangement import SUFFIXES, is_image
+from gan_bench.components.data.files import TAR, ZIP, check_unpacked, contents, list_files
 from gan_bench.components.data.pixels import FORMATS, channel_bits, resize, square
 from gan_bench.components.value_range import to_uint8
 from gan_bench.errors import UserError, one_line, printable
@@ -78,9 +78,11 @@ def read_images(path: Path, shape: Shape, count: int | None, resizing: bool) -> 
 
 
 def _from_files(path: Path, shape: Shape, count: int | None, resizing: bool) -> ExternalSamples:
-    names = sorted(name for name in sizes(path) if is_image(name))
+    listing = list_files(path, is_image)
+    names = sorted(listing.sizes)
     if not names:
-        raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)})")
+        broken = f"; {listing.describe_broken()}" if listing.broken else ""
+        raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)}){broken}")
     names = [names[i] for i in _spread(len(names), count, path)]
     rows = {name: row for row, name in enumerate(names)}
     images = np.empty((len(names), *shape), np.uint8)
