@@ -507,7 +507,7 @@ def test_folder_and_archives_alike(
     path, said = pack(pictures), list[str]()
     data = decoded({"name": "image_folder", "path": path.name, "image_size": 8}, tmp_path,
                    tmp_path / "cache", said)
-    assert data.facts == DataFacts((3, 8, 8), 3, 12, 6, data.facts.digest, 0.5)
+    assert data.facts == DataFacts((3, 8, 8), 3, 12, 6, data.facts.digest, 0.911)
     assert data.train.labels is not None
     assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert data.train.images[:, :, 4, 4].tolist() == [

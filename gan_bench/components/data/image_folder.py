@@ -12,7 +12,7 @@ from pydantic import Field
 from gan_bench.components.data.arrangement import Arrangement, arrange, is_image
 from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize, Say
 from gan_bench.components.data.files import contents, list_files
-from gan_bench.data_facts import DataFacts
+from gan_bench.data_facts import DataFacts, gate_over
 from gan_bench.errors import UserError
 from gan_bench.registry import DATASETS, DatasetFacts
 
@@ -34,10 +34,12 @@ def describe_image_folder(data_root: Path, *, path: str, image_size: int,
         UserError: The folder or archive is missing, broken, or has too few images.
     """
     _, arrangement = _find(data_root, path)
+    test = len(arrangement.test)
     return DataFacts(
         shape=(channels, image_size, image_size), classes=len(arrangement.classes),
-        train=len(arrangement.train), test=len(arrangement.test), digest=arrangement.digest,
-        gate=0.5 if arrangement.classes else 0.0, notes=arrangement.notes())
+        train=len(arrangement.train), test=test, digest=arrangement.digest,
+        gate=gate_over(arrangement.test_shares, test) if arrangement.classes else 0.0,
+        notes=arrangement.notes())
 
 
 @DATASETS.register("image_folder", DatasetFacts(describe=describe_image_folder))
