@@ -341,3 +341,34 @@ def test_backslashes_in_a_zip_are_slashes(tmp_path: Path) -> None:
     assert facts_of(path) == facts_of(folder)
     assert shades(path) == shades(folder)
     assert facts_of(path).classes == 2
+
+
+# --- where a path is looked up --------------------------------------------------------------------
+
+
+def test_a_missing_path_says_where_it_was_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "here" / "faces", *(f"{i}.png" for i in range(12)))
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def refused(path: str, root: str) -> str:
+        with pytest.raises(UserError) as why:
+            DATASETS["image_folder"].facts.describe(Path(root), path=path, image_size=8, channels=3)
+        return str(why.value)
+
+    where = (f"a relative path is looked up in the data folder, {tmp_path / 'here' / '../data'} "
+             "(--data), not beside the YAML file")
+    assert refused("faces", "../data") == (
+        f"../data/faces: No such file or directory; {where}; the working folder has one: give "
+        "--data . or its absolute path")
+    assert refused("others.zip", "../data") == (
+        f"../data/others.zip: No such file or directory; {where}; put the images there, or give "
+        "another --data or an absolute path")
+    absolute = str(tmp_path / "no")
+    assert refused(absolute, "../data") == f"{absolute}: No such file or directory"
+    assert facts_of(tmp_path / "here" / "faces").train == 11
+    found = DATASETS["image_folder"].facts.describe(Path("."), path="faces", image_size=8,
+                                                    channels=3)
+    assert (found.train, found.test) == (11, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,8 +20,6 @@ from gan_bench.registry import DATASETS, DatasetFacts
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-LOOKED_UP = "; a relative path is looked up in the data root"
 
 
 def describe_image_folder(data_root: Path, *, path: str, image_size: int,
@@ -45,7 +44,8 @@ def describe_image_folder(data_root: Path, *, path: str, image_size: int,
 @DATASETS.register("image_folder", DatasetFacts(describe=describe_image_folder))
 def image_folder(
     data_root: Path, say: Say, *,
-    path: Annotated[str, Field(min_length=1, description="relative to the data root, or absolute")],
+    path: Annotated[str, Field(min_length=1, description="relative to the data folder (--data), or "
+                               "absolute")],
     image_size: ImageSize, channels: Literal[1, 3] = 3,
 ) -> Arrays:
     """The images of a folder, .tar, .tar.gz or .zip, centre-cropped and resized.
@@ -70,8 +70,19 @@ def _find(data_root: Path, path: str) -> tuple[Path, Arrangement]:
     except RuntimeError as error:  # `~user` without such a user
         raise UserError(f"{path:.400}: {error}") from None
     source = data_root / given
-    return source, arrange(list_files(source, is_image, "" if given.is_absolute() else LOOKED_UP),
-                           source)
+    return source, arrange(list_files(source, is_image, _where(data_root, given)), source)
+
+
+def _where(data_root: Path, given: Path) -> str:
+    """What follows the message that nothing lies at a path: where it was looked up, and why."""
+    if given.is_absolute():
+        return ""
+    hint = (f"; a relative path is looked up in the data folder, {data_root.absolute()} (--data), "
+            "not beside the YAML file")
+    with suppress(OSError, ValueError):  # a name that is too long, or has a NUL in it
+        if given.exists():
+            return f"{hint}; the working folder has one: give --data . or its absolute path"
+    return f"{hint}; put the images there, or give another --data or an absolute path"
 
 
 def _labels(arrangement: Arrangement, names: list[str]) -> NDArray[np.int64] | None:
