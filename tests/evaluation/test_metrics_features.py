@@ -16,6 +16,7 @@ from gan_bench.components import data as datasets
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import FeatureError, Features, NonFiniteFeatures
 from gan_bench.evaluation.features.gaussian import Gaussian, scatter
+from gan_bench.evaluation.metrics import frechet
 from gan_bench.evaluation.metrics import pairwise as blocks
 from gan_bench.evaluation.metrics.frechet import (
     frechet_distance,
@@ -400,10 +401,24 @@ def test_the_least_number_of_samples(
         metric(features(good()), features(good(least - 1)))
 
 
-def test_an_extrapolation_needs_4_samples_for_each_feature() -> None:
-    assert math.isfinite(frechet_distance_inf(features(good()), features(good(16))))
-    with pytest.raises(FeatureError, match=r"over 4 features needs 16 .* are 15"):
-        frechet_distance_inf(features(good()), features(good(15)))
+def test_an_extrapolation_needs_10_samples_for_each_feature() -> None:
+    assert math.isfinite(frechet_distance_inf(features(good()), features(good(40))))
+    with pytest.raises(FeatureError, match=r"over 4 features needs 40 .* are 39: with fewer, it"):
+        frechet_distance_inf(features(good()), features(good(39)))
+
+
+def test_an_extrapolation_takes_off_as_much_too_much_as_it_says(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N(0.1, 1.44 I) against N(0, I) in 64 dimensions: 3.2. The numbers of the docstring."""
+    monkeypatch.setattr(frechet, "LEAST_PER_FEATURE", 4)
+    draws = np.random.default_rng(1)
+    real = features(np.zeros((70, 64)) + np.eye(70, 64))
+    real.__dict__["gaussian"] = Gaussian(np.zeros(64), np.eye(64))
+    for samples, share, repetitions in ((4, 0.18, 24), (10, 0.05, 24), (30, 0.01, 8)):
+        found = [frechet_distance_inf(real, features(
+            draws.standard_normal((samples * 64, 64)) * 1.2 + 0.1)) for _ in range(repetitions)]
+        assert 1 - np.mean(found) / 3.2 == pytest.approx(share, abs=0.04), samples
 
 
 def test_errors_are_the_users_and_a_non_finite_sample_is_a_divergence() -> None:
