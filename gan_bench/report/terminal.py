@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_bench.compare.rows import Row
+from gan_bench.compare.stats.equivalence import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.evaluation.scores import directions
 
@@ -29,12 +30,13 @@ def summary_table(rows: list[Row], baseline: str) -> Table:
         sign = {"lower": 1, "higher": -1}.get(direction, 0)
         arrow = {"lower": " ↓", "higher": " ↑"}.get(direction, "")
         block = [row for row in rows if row.metric == metric]
-        block.sort(key=lambda row: math.inf if math.isnan(row.mean.value)
-                   else sign * row.mean.value)
+        block.sort(key=lambda row: math.inf if math.isnan(row.summary.mean.value)
+                   else sign * row.summary.mean.value)
         for i, row in enumerate(block):
             n, total = row.summary.n - row.summary.diverged, row.summary.n + row.absent
             table.add_row(
-                metric + arrow if i == 0 else "", escape(row.variant), escape(_interval(row.mean)),
+                metric + arrow if i == 0 else "", escape(row.variant),
+                escape(_interval(row.summary.mean)),
                 f"{n} of {total}" if n < total else str(n), *_comparison_cells(row, baseline),
                 row.verdict or "", end_section=i == len(block) - 1,
                 style={"better": "green", "worse": "red"}.get(row.verdict or ""))
@@ -65,6 +67,10 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
         if any(pair.verdict == "equivalent" for pair in tested):
             lines.append("p of an equivalent variant: of a difference beyond the margin, the "
                          "larger of two one-sided tests")
+        if few := [pair for pair in tested if pair.margin and not pair.may_be_equivalent]:
+            n = min(min(pair.n, pair.n_against) for pair in few)
+            lines.append(f"no equivalent: that takes {SEEN_FROM} runs of each variant; {n} may "
+                         f"miss a failure of up to {unseen_share(n):.0%} of the runs")
     for variant in dict.fromkeys(row.variant for row in rows):
         variant_rows = [row for row in rows if row.variant == variant]
         lost, n = max((row.summary.diverged, row.summary.n) for row in variant_rows)
@@ -75,7 +81,7 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
             runs = "1 run has" if absent == 1 else f"{absent} runs have"
             lines.append(f"{variant}: {runs} no result (yet): not finished, or failed, or without "
                          f"a score")
-    if any(OUT_OF_BOUNDS in _interval(row.mean) for row in rows):
+    if any(OUT_OF_BOUNDS in _interval(row.summary.mean) for row in rows):
         lines.append(f"{OUT_OF_BOUNDS} The interval reaches beyond the bounds of the score: near a "
                      f"bound a t-interval is rough")
     return lines

@@ -49,7 +49,7 @@ def test_a_diverged_run_is_a_result_and_a_failed_one_is_none() -> None:
     rows = {row.variant: row for row in summarise(runs, BASE)}
     assert (rows["part"].summary.n, rows["part"].summary.diverged, rows["part"].absent) == (6, 3, 0)
     assert (rows["lone[x]"].summary.n, rows["lone[x]"].absent) == (1, 1)
-    assert (rows["base"].gap, rows["base"].verdict) == (None, None)
+    assert (rows["base"].comparison, rows["base"].verdict) == (None, None)
     verdicts = {name: row.verdict for name, row in rows.items()}
     assert verdicts == {"base": None, "good": "better", "part": "inconclusive",
                         "lone[x]": "inconclusive"}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_bench.cli.plan import as_text
+from gan_bench.cli.plan import plan_text
 from gan_bench.components.data import load, prepare_data
 from gan_bench.config.experiment import load_experiment
 from gan_bench.data_facts import DataFacts
@@ -323,7 +323,7 @@ def test_why_there_are_no_labels(tmp_path: Path, names: list[str], note: str) ->
                     "seeds: [0]\nbase: {model: mlp, steps: 3, batch_size: 4}\n"
                     "evaluate: {metrics: [nearest_train_mse], samples: 9}\n")
     spec = load_experiment(file, tmp_path)
-    assert f"held out\n          {note}\nruns " in as_text(spec, tmp_path)
+    assert f"held out\n          {note}\nruns " in plan_text(spec, tmp_path)
     assert "notes" not in spec.runs[0].model_dump_json()
 
 

@@ -17,7 +17,7 @@ COPY = 512  # bytes that a linked file counts at least: an archive may link a fo
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """A file or link in an archive.
 
     Attributes:
@@ -36,7 +36,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Index:
+class ArchiveIndex:
     """The files of an archive, links to its files among them, and the files of linked folders.
 
     Attributes:
@@ -50,7 +50,7 @@ class Index:
     broken: Mapping[str, str]
 
 
-def index_of(path: Path, entries: Iterable[Entry], check: Callable[[Path, int], None]) -> Index:
+def index_of(path: Path, entries: Iterable[ArchiveEntry], check: Callable[[Path, int], None]) -> ArchiveIndex:
     """Return the index of an archive.
 
     Args:
@@ -63,7 +63,7 @@ def index_of(path: Path, entries: Iterable[Entry], check: Callable[[Path, int], 
     """
     sizes: dict[str, int] = {}
     members: dict[str, str] = {}
-    links: list[Entry] = []
+    links: list[ArchiveEntry] = []
     unpacked = 0
 
     def add(name: str, member: str, size: int, cost: int) -> None:
@@ -86,7 +86,7 @@ def index_of(path: Path, entries: Iterable[Entry], check: Callable[[Path, int], 
             add(copy, members[original], sizes[original], max(sizes[original], COPY))
         if len(sizes) == before:
             broken[link.name] = link.target or ""
-    return Index(sizes, members, broken)
+    return ArchiveIndex(sizes, members, broken)
 
 
 class _Follower:
@@ -97,7 +97,7 @@ class _Follower:
         links: The links.
     """
 
-    def __init__(self, files: Iterable[str], links: Sequence[Entry]) -> None:
+    def __init__(self, files: Iterable[str], links: Sequence[ArchiveEntry]) -> None:
         self._targets = {_clean(link.name): _target(link) for link in links}
         self._files = {_clean(name): name for name in files}
         self._files |= {name: self._files[place] for name in self._targets
@@ -140,7 +140,7 @@ def _clean(name: str) -> str:
     return posixpath.normpath(name).lstrip("/")
 
 
-def _target(link: Entry) -> str | None:
+def _target(link: ArchiveEntry) -> str | None:
     """Where a link leads, from the top of the archive; None if out of it."""
     target = link.target or ""
     if link.is_hard:

@@ -17,7 +17,7 @@ from gzip import GzipFile
 from io import BufferedReader
 from pathlib import Path
 
-from gan_bench.components.data.archive_index import Entry, Index, index_of
+from gan_bench.components.data.archive_index import ArchiveEntry, ArchiveIndex, index_of
 from gan_bench.errors import UserError, one_line
 
 TAR, ZIP = (".tar", ".tar.gz", ".tgz"), (".zip",)
@@ -167,7 +167,7 @@ def _raise(error: OSError) -> None:
 
 
 @lru_cache(maxsize=8)
-def _index(path: Path, size: int, modified: int) -> Index:
+def _index(path: Path, size: int, modified: int) -> ArchiveIndex:
     with _named(path):
         if path.name.lower().endswith(ZIP):
             with zipfile.ZipFile(path) as archive:
@@ -176,7 +176,7 @@ def _index(path: Path, size: int, modified: int) -> Index:
             return index_of(path, _tar_entries(tar), check_unpacked)
 
 
-def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
+def _zip_entries(archive: zipfile.ZipFile) -> Iterator[ArchiveEntry]:
     for member in archive.infolist():
         # Some programs on Windows write `\\`, against the format's specification.
         name = member.filename.replace("\\", "/")
@@ -185,17 +185,17 @@ def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
         target = None
         if stat.S_ISLNK(member.external_attr >> 16) and member.file_size <= LONGEST_TARGET:
             target = os.fsdecode(archive.read(member))
-        yield Entry(name, member.filename, member.file_size, target)
+        yield ArchiveEntry(name, member.filename, member.file_size, target)
 
 
-def _tar_entries(tar: tarfile.TarFile) -> Iterator[Entry]:
+def _tar_entries(tar: tarfile.TarFile) -> Iterator[ArchiveEntry]:
     for member in _members(tar):
         if member.isfile():
-            yield Entry(member.name, member.name, member.size)
+            yield ArchiveEntry(member.name, member.name, member.size)
         elif member.islnk():  # its target is a name from the top of the archive
-            yield Entry(member.name, member.name, 0, member.linkname, is_hard=True)
+            yield ArchiveEntry(member.name, member.name, 0, member.linkname, is_hard=True)
         elif member.issym():
-            yield Entry(member.name, member.name, 0, member.linkname)
+            yield ArchiveEntry(member.name, member.name, 0, member.linkname)
 
 
 def _archive_contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
