@@ -50,7 +50,8 @@ class ArchiveIndex:
     broken: Mapping[str, str]
 
 
-def index_of(path: Path, entries: Iterable[ArchiveEntry], check: Callable[[Path, int], None]) -> ArchiveIndex:
+def index_of(path: Path, entries: Iterable[ArchiveEntry],
+             check: Callable[[Path, int], None]) -> ArchiveIndex:
     """Return the index of an archive.
 
     Args:
