@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import math
 import re
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
