@@ -40,6 +40,19 @@ def locked(experiment: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(experiment: Path) -> bool:
+    """Whether another process holds the lock of an experiment's folder. Nothing is written."""
+    with suppress(OSError):  # there is no lock file, or another user keeps it closed
+        descriptor = os.open(experiment / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
 def _lock_file(experiment: Path) -> IO[str]:
     try:
         descriptor = os.open(experiment / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND
