@@ -84,7 +84,8 @@ def lsgan(*, a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Loss:
 
     Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation 2, with its factors
     of a half; the default labels are those of its equation 9. Its equation 8, which minimises the
-    Pearson χ² divergence, is a = −1, b = 1, c = 0. A smaller b is one-sided label smoothing.
+    Pearson χ² divergence, is a = −1, b = 1, c = 0. A smaller b is one-sided label smoothing. These
+    are losses of D's outputs as they are; compare_gan (Lucic et al. 2018) takes their sigmoids.
     """
     return Loss(lambda real, fake: ((real - b).square().mean() / 2,
                                     (fake - a).square().mean() / 2),

@@ -8,11 +8,12 @@ from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
 from gan_bench.registry import Part
 
-SCHEDULES = ("constant", "linear", "cosine")  # those of optimizers.rate
+DECAYS = ("step", "plateau")
+SCHEDULES = ("constant", "linear", "cosine", *DECAYS)  # those of optimizers.rate
 
 
 def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
-    """Return the number of G steps; None if the settings state it nowhere or twice.
+    """Return the number of steps; None if the settings state it nowhere or twice.
 
     An epoch is one pass of D over the data, and D takes `d_steps` batches a step.
     """
@@ -45,7 +46,7 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
                                   f"{reason}"))
     problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
                                                  ("d_optimizer", settings.d_optimizer))
-                 if (reason := _why_no_rate(part))]
+                 if (reason := _why_no_rate(part) or _why_no_decay(part, steps))]
     problems += _penalty_conflicts(settings, steps)
     if settings.condition != "none":
         problems += _label_conflicts(settings, data, evaluate)
@@ -74,6 +75,27 @@ def _why_no_rate(optimizer: Part) -> str:
     if schedule not in SCHEDULES:
         return (f"{optimizer}: there is no schedule {shown(schedule)}; "
                 f"known: {', '.join(SCHEDULES)}")
+    return ""
+
+
+def _why_no_decay(optimizer: Part, steps: int | None) -> str:
+    """Return why an optimizer cannot lower its rate as its schedule says; empty if it can."""
+    schedule, every = optimizer.args["schedule"], optimizer.args.get("decay_every")
+    if schedule not in DECAYS:
+        return "" if every is None else (
+            f"{optimizer}: decay_every has no effect under schedule {schedule}: leave it out, or "
+            f"set schedule to {' or '.join(DECAYS)}")
+    missing = [name for name in ("decay_every", "decay_factor", "decay_patience")
+               if name not in optimizer.args]
+    if missing:
+        return (f"{optimizer} has no argument {' and no '.join(missing)}, which schedule "
+                f"{schedule} needs: its author has to add it")
+    if every is None:
+        return (f"{optimizer}: schedule {schedule} lowers the rate after each so many steps: give "
+                f"decay_every")
+    if steps is not None and every >= steps:
+        return (f"{optimizer}: the rate would be lowered after {every:,} steps at the earliest, "
+                f"and there are {steps:,}: choose a smaller decay_every")
     return ""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gan_bench.errors import DamagedError, Say, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.journal.lock import locked
+from gan_bench.journal.lock import is_locked, locked
 from gan_bench.tracking.address import (
     quiet_mlflow,
     reason,
@@ -145,7 +145,7 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
         if Path(experiment).name != experiment or not home.is_dir():
             return []
         folders = run_folders(home)
-        if all(mirrored(folder, address) for folder in folders):
+        if all(mirrored(folder, address) for folder in folders) and not is_locked(home):
             return []
         is_own = address == f"sqlite:///{workspace.database}" or any(
             read_cursor(folder, address) for folder in folders)

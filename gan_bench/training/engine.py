@@ -10,14 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from gan_bench import rng
+from gan_bench.components.latents import draw_latents
 from gan_bench.components.losses import Loss
 from gan_bench.components.models import build_networks, with_labels
-from gan_bench.components.optimizers import build_optimizer, rate, set_rate
+from gan_bench.components.optimizers import build_optimizer, load_optimizer, rate, set_rate
 from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
-from gan_bench.training.networks import average_into, frozen, grad_norm, samples_of
+from gan_bench.training.networks import (
+    average_into,
+    frozen,
+    grad_norm,
+    logit_metrics,
+    samples_of,
+    seed_layers,
+)
+from gan_bench.training.plateau import plateaus_of
 from gan_bench.training.step_batch import StepBatch
 
 StepMetrics = dict[str, Tensor]
@@ -61,6 +70,8 @@ class Engine:
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
         self._rates: dict[nn.Module, float] = {}  # as set in the optimizers
+        self._plateaus = plateaus_of(self._parts, {self.generator: spec.g_steps,
+                                                   self.discriminator: spec.d_steps}, device)
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
@@ -74,7 +85,7 @@ class Engine:
         return self._loss.needs_real
 
     def step(self, step: int, batch: StepBatch, observe: bool = False) -> StepMetrics:
-        """Update D `d_steps` times and G once, in the run's order.
+        """Update D `d_steps` times and G `g_steps` times, in the run's order.
 
         Args:
             step: The number of the step, from 1; all random numbers depend on it.
@@ -85,9 +96,9 @@ class Engine:
             The metrics, as scalars on the device; empty if not observed. They are both losses,
             D's terms, the gradient norms of both networks, and for real and fake examples D's
             accuracy and the mean sigmoid of its logits (a probability if the loss is a
-            cross-entropy), both relative to the loss's boundary. With several D updates, D's
-            metrics are those of the last. `d_penalty` is there at the steps of a penalty; a lazy
-            penalty is multiplied by its `every`.
+            cross-entropy), both relative to the loss's boundary. With several updates of a
+            network, its metrics are those of the last. `d_penalty` is there at the steps of a
+            penalty; a lazy penalty is multiplied by its `every`.
         """
         self.begin(step)
         return self.update(step, batch, observe)
@@ -99,27 +110,30 @@ class Engine:
         """
         metrics: StepMetrics = {}
         d_first = self.spec.order == "d_first"
-        real, g_real, of_g = batch.real, batch.g_real, batch.g_labels
+        real, of_g = batch.real, batch.of_g(self.spec.g_steps)
         n = real[0].shape[0]
-        # The latents are drawn in a fixed order for any order of the updates: G's, then D's.
+        # The latents are drawn in a fixed order for any order of the updates: G's, then D's. More
+        # for G come last, so that D sees the same fakes however often G is updated.
         of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
-        latents = self._latents(n, of_g)
-        fake = self._forward_g(latents) if self.spec.share_fakes else None
-        losses = []
+        latents = [self._latents(n, of_g[0][1])]
+        d_latents = [] if self.spec.share_fakes else [self._latents(n, labels) for labels in of_d]
+        latents += [self._latents(n, labels) for _, labels in of_g[1:]]
+        if self.spec.joint_weight:
+            latents += [self._latents(n, labels) for _, labels in of_g]
+        fake = self._forward_g(latents[0]) if self.spec.share_fakes else None
+        losses: list[Tensor] = []
         if not d_first:
-            fake, loss = self._step_generator(latents, fake, g_real, of_g, step, metrics, observe)
-            losses.append(loss)
+            fake, losses = self._train_generator(latents, fake, batch, step, metrics, observe)
         for i, (examples, labels) in enumerate(zip(real, of_d, strict=True)):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
-                    d_fake = self._forward_g(self._latents(n, labels))
+                    d_fake = self._forward_g(d_latents[i])
             losses.append(self._step_discriminator(examples, d_fake, labels, step, metrics,
                                                    observe and i == len(real) - 1))
         if d_first:
-            _, loss = self._step_generator(latents, fake, g_real, of_g, step, metrics, observe)
-            losses.append(loss)
+            losses += self._train_generator(latents, fake, batch, step, metrics, observe)[1]
         if self.ema is not None and self.spec.ema is not None:
             average_into(self.ema, self.generator, self.spec.ema)
         bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
@@ -138,7 +152,7 @@ class Engine:
         return self._draws, self._penalty_draws
 
     def state(self) -> dict[str, Any]:
-        """Return the state after a step: networks, average, optimizers, first bad step.
+        """Return the state after a step: networks, average, optimizers, plateaus, first bad step.
 
         The tensors are not copies: the next step changes them.
         """
@@ -147,6 +161,8 @@ class Engine:
             "ema": self.ema.state_dict() if self.ema is not None else None,
             **{f"{name}_optimizer": self._optimizers[network].state_dict()
                for name, network in self._networks.items()},
+            **{f"{name}_plateau": self._plateaus[network].state()
+               for name, network in self._networks.items() if network in self._plateaus},
             "first_bad": int(self.first_bad),
         }
 
@@ -164,13 +180,9 @@ class Engine:
     def _load(self, state: dict[str, Any]) -> None:
         for name, network in self._networks.items():
             network.load_state_dict(state[name])
-            optimizer, saved = self._optimizers[network], state[f"{name}_optimizer"]
-            # These depend on the device: the rate may be a tensor there, and `begin` sets it.
-            by_device = [{key: group[key] for key in ("lr", "capturable") if key in group}
-                         for group in optimizer.param_groups]
-            optimizer.load_state_dict({**saved, "param_groups": [
-                {**group, **options} for group, options in
-                zip(saved["param_groups"], by_device, strict=True)]})
+            load_optimizer(self._optimizers[network], state[f"{name}_optimizer"])
+            if network in self._plateaus:
+                self._plateaus[network].load(state[f"{name}_plateau"])
         self._rates.clear()
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
@@ -182,24 +194,17 @@ class Engine:
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
-        # Layers draw from torch's global generators, so these are always seeded.
-        # `torch.manual_seed` does the same but is slower: it looks at every kind of device.
-        seed = rng.derive(self.spec.seed, "dropout", step)
-        torch.default_generator.manual_seed(seed)
-        if self.device != "cpu":
-            on_device = torch.cuda.default_generators[torch.cuda.current_device()]
-            # Each run has its own state: a graph of another run may still read its seeds.
-            on_device.graphsafe_set_state(self._layer_draws)
-            on_device.manual_seed(seed)
+        seed_layers(rng.derive(self.spec.seed, "dropout", step), self._layer_draws)
         for network, part in self._parts.items():
-            new_rate = rate(part, step, self.spec.steps)
+            plateau = self._plateaus.get(network)
+            new_rate = rate(part, step, self.spec.steps, plateau.cuts(step) if plateau else 0)
             if self._rates.get(network) != new_rate:
                 self._rates[network] = new_rate
                 for group in self._optimizers[network].param_groups:
                     set_rate(group, new_rate)
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
-        latents = torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
+        latents = draw_latents(self.spec.latents, n, self._latent_dim, self._draws)
         return with_labels(latents, labels, self.spec.data.classes)
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
@@ -228,17 +233,31 @@ class Engine:
                 metrics["train/d_loss_fake"] = terms[1].detach()
             if penalty is not None:
                 metrics["train/d_penalty"] = penalty.detach()
-            boundary = self._loss.boundary
-            metrics["train/d_real"] = (real_logits.detach() - boundary).sigmoid().mean()
-            metrics["train/d_fake"] = (fake_logits.detach() - boundary).sigmoid().mean()
-            metrics["train/d_accuracy_real"] = (real_logits > boundary).float().mean()
-            metrics["train/d_accuracy_fake"] = (fake_logits < boundary).float().mean()
+            metrics |= logit_metrics(real_logits.detach(), fake_logits.detach(),
+                                     self._loss.boundary)
             metrics["train/d_grad_norm"] = grad_norm(self.discriminator)
         return total.detach()
 
-    def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
-                        labels: Tensor | None, step: int, metrics: StepMetrics, observe: bool,
-                        ) -> tuple[Tensor, Tensor]:
+    def _train_generator(self, latents: list[Tensor], fake: Tensor | None, batch: StepBatch,
+                         step: int, metrics: StepMetrics, observe: bool,
+                         ) -> tuple[Tensor | None, list[Tensor]]:
+        """Update G `g_steps` times; return the fakes of the last update, and all losses.
+
+        Args:
+            latents: One batch for each update, then one for each joint phase if there are any.
+            fake: G's output for the first batch, if D has seen it.
+        """
+        count, losses = self.spec.g_steps, []
+        for i, (real, labels) in enumerate(batch.of_g(count)):
+            second = latents[count + i] if self.spec.joint_weight else None
+            fake, loss = self._step_generator(latents[i], None if i else fake, second, real, labels,
+                                              step, metrics, observe and i == count - 1)
+            losses.append(loss)
+        return fake, losses
+
+    def _step_generator(self, latents: Tensor, fake: Tensor | None, second: Tensor | None,
+                        real: Tensor | None, labels: Tensor | None, step: int,
+                        metrics: StepMetrics, observe: bool) -> tuple[Tensor, Tensor]:
         with frozen(self.discriminator):
             if fake is None:
                 fake = self._forward_g(latents)
@@ -246,12 +265,16 @@ class Engine:
             real_logits = None
             if real is not None:
                 real_logits = self._forward_d(self._add_noise(real, step), labels)
-            loss = self._loss.generator(fake_logits, real_logits)
-            self._update(self.generator, loss)
+            total = loss = self._loss.generator(fake_logits, real_logits)
+            if second is not None:
+                more_fakes = self._add_noise(self._forward_g(second), step)
+                joint = self._loss.generator(self._forward_d(more_fakes, labels), real_logits)
+                total = loss + self.spec.joint_weight * joint
+            self._update(self.generator, total)
         if observe:
             metrics["train/g_loss"] = loss.detach()
             metrics["train/g_grad_norm"] = grad_norm(self.generator)
-        return fake, loss.detach()
+        return fake, total.detach()
 
     def _forward_g(self, latents: Tensor) -> Tensor:
         with self._autocast():
@@ -286,6 +309,8 @@ class Engine:
             raise UserError(f"the loss {self.spec.loss} gives a tensor of shape "
                             f"{tuple(loss.shape)}, not a scalar: its terms must be means over "
                             f"the batch")
+        if network in self._plateaus:
+            self._plateaus[network].add(loss)
         optimizer = self._optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

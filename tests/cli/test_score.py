@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gan_bench.cli import app
-from gan_bench.cli.evaluate import Report, Wanted, as_text, evaluate, log_scores
+from gan_bench.cli.evaluate import as_text, evaluate
 from gan_bench.cli.sample import write_samples
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import summarise
@@ -31,6 +32,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.classifier import classifier
+from gan_bench.evaluation.measurement import Report, Wanted
 from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.evaluation.protocol import digest, protocol_differences, refusal
 from gan_bench.evaluation.scorer import Scorer
@@ -39,6 +41,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.training.run import prepare, run_one
+from gan_bench.training.trained_scores import log_scores
 
 DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})
 SCORED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]",
@@ -148,6 +151,23 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert json.loads(run.data.tags[f"protocol.{name}"]) == report.protocols["fd_classifier"]
     assert run.info.status == "FINISHED"
     assert run.info.end_time == before[-1]["t"]
+
+
+def test_a_full_disk_leaves_a_finished_run_as_it_was(root: Path) -> None:
+    """Of the scores, 50 bytes find room in the journal: the run keeps its end."""
+    spec = load(root)
+    report, folder = evaluate(spec.id, Wanted(samples=70), Workspace(root, root), silent)
+    assert folder is not None
+    file = folder / reading.FILE
+    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"journal\.jsonl: File too large: no score is added"):
+            log_scores(report, folder, Workspace(root, root))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+    assert state_of(spec, root) == ("FINISHED", spec.steps)
 
 
 def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: Path) -> None:

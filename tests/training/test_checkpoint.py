@@ -17,11 +17,12 @@ from helpers.runs import a_run
 from torch import nn
 
 from gan_bench.cli import plan
-from gan_bench.cli.evaluate import Wanted, evaluate
+from gan_bench.cli.evaluate import evaluate
 from gan_bench.components.models import Networks
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
+from gan_bench.evaluation.measurement import Wanted
 from gan_bench.journal import drift, reading, writing
 from gan_bench.journal.layout import Workspace, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
@@ -123,9 +124,9 @@ def lines(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"position": 124}, "does not belong to the journal in"),
-    ({"position": 101}, "does not belong to the journal in"),
-    ({"step": 20}, "is of step 20, but the run has only 20"),
+    ({"position": 124}, "does not belong to the journal in its folder"),
+    ({"position": 101}, "does not belong to the journal in its folder"),
+    ({"step": 20}, "is of step 20, but the run has only 20 steps"),
 ])
 def test_one_that_does_not_fit_its_run_is_not_used(
         tmp_path: Path, change: dict[str, int], words: str) -> None:
