@@ -17,6 +17,9 @@ from gan_bench.tracking.address import (
 )
 from gan_bench.tracking.database import check_sqlite
 
+# By default MLflow also answers to names such as 10.evil.com, which lead to this machine.
+HOSTS = "127.0.0.1,127.0.0.1:*,localhost,localhost:*"
+
 
 def serve(workspace: Workspace, port: int) -> NoReturn:
     """Print the address of MLflow's page, and become the process that serves it.
@@ -52,7 +55,7 @@ def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, st
     # Both MLflow and uvicorn would import modules of the working folder in place of Python's.
     options = f"--log-level warning --app-dir {os.devnull}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-               "--workers", "1", "--uvicorn-opts", options,
+               "--workers", "1", "--allowed-hosts", HOSTS, "--uvicorn-opts", options,
                "--no-serve-artifacts", "--default-artifact-root", workspace.artifacts.as_uri()]
     # The address is passed in the environment, because it may contain a password.
     return command, {**mlflow_environment(), "MLFLOW_BACKEND_STORE_URI": uri,
