@@ -34,7 +34,7 @@ test-portable: $(READY)  ## tests of numbers with the kernels of three other pro
 	done; exit $$failed
 
 faults: $(READY)  ## 200 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback
-	$(BIN)/python tests/helpers/faults.py --kills 200
+	PYTHONPATH=tests $(BIN)/python -m helpers.faults --kills 200
 	$(BIN)/python -m pytest tests/cli/test_fuzz.py --hypothesis-profile faults
 
 lint: $(READY)  ## ruff, mypy --strict, and who may import whom

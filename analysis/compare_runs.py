@@ -1,9 +1,9 @@
-"""The final scores of an experiment, variant by variant, and in words which did better.
+"""The final scores of an experiment, variant by variant, and in words which variant did better.
 
     python analysis/compare_runs.py EXPERIMENT [TRACKING_URI]
 
 Reads MLflow, so it works on a team's server as well as on `mlruns/mlflow.db`, the default. This is
-the core of `gan-bench report` in a page of pandas: copy and change it.
+the core of `gan-bench report` in one page of pandas, to copy and change.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import pandas as pd
 
 from gan_bench import Results, UserError, load_results
 from gan_bench.compare.rows import Row, summarise
+from gan_bench.compare.stats.summary import Estimate
 from gan_bench.report.terminal import OUT_OF_BOUNDS, table_notes
 
 
 def statuses(results: Results) -> pd.DataFrame:
-    """Return how many runs of each variant ended how: those that failed are told, not dropped."""
+    """Return the number of runs of each variant by status; failed runs are counted, not dropped."""
     return pd.crosstab(results.runs["variant"], results.runs["status"])
 
 
@@ -27,10 +28,15 @@ def table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame([{
         "score": row.metric, "variant": row.variant,
         "n": row.summary.n, "diverged": row.summary.diverged, "absent": row.absent,
-        "mean": row.mean.value, "low": row.mean.low, "high": row.mean.high, "sd": row.summary.sd,
+        "mean": row.summary.mean.value, "low": row.summary.mean.low,
+        "high": row.summary.mean.high, "sd": row.summary.sd,
         "median": row.summary.median, "best": row.summary.best, "worst": row.summary.worst,
-        "": row.refused or (OUT_OF_BOUNDS if row.mean.out_of_bounds else row.mean.note),
+        "": row.refused or _mark(row.summary.mean),
     } for row in rows]).set_index(["score", "variant"])
+
+
+def _mark(mean: Estimate) -> str:
+    return OUT_OF_BOUNDS if mean.out_of_bounds else mean.note
 
 
 def verdicts(rows: list[Row]) -> list[str]:
@@ -44,7 +50,7 @@ def main() -> None:
         raise UserError("usage: python analysis/compare_runs.py EXPERIMENT [TRACKING_URI]")
     results = load_results(*sys.argv[1:])
     rows = summarise(results.ended(), results.declared)
-    print(results.question or results.experiment, end="\n\n")
+    print(results.declared.question or results.experiment, end="\n\n")
     print(statuses(results).to_string(), end="\n\n")
     if not rows:
         raise UserError(f"no run of {results.experiment} has a final score yet: there is nothing "

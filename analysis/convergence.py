@@ -2,11 +2,11 @@
 
     python analysis/convergence.py EXPERIMENT [TRACKING_URI] [--score NAME] [--threshold 20]
 
-By default the threshold is the median of what the baseline's runs score when they are done, so that
-half of them get there. A run that does not is censored and not left out, for all that is known is
-that it takes longer than it was watched; one that diverged never gets there. Printed are
-Kaplan–Meier medians with 95% intervals, and means up to the end of the longest run. A run is
-measured now and then only: `evaluate.every` says how fine the times are.
+By default the threshold is the median final score of the baseline's runs, so that half of them
+reach it. A run that does not reach it is censored, not left out: it takes longer than it was
+observed. A run that diverged never reaches it. The script prints Kaplan–Meier medians with 95%
+intervals, and means up to the end of the longest run. `evaluate.every` sets the resolution of the
+times, because a run is measured only at these steps.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from gan_bench import Results, UserError, load_results
 from gan_bench.compare.stats.summary import summarise_scores
 from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
 from gan_bench.evaluation.scores import directions
+from gan_bench.journal.names import DURING, score_name
 from gan_bench.registry import Better, nearest
 
 
 def curves(results: Results, score: str) -> list[tuple[pd.Series, pd.DataFrame]]:
     """Return each run that finished or diverged, with its measurements during training."""
     runs = results.runs[results.runs["status"].isin(["FINISHED", "DIVERGED"])]
-    rows = results.history[results.history["metric"] == results.curve_of(score)]
+    rows = results.history[results.history["metric"] == score_name(DURING, score)]
     return [(run, rows[rows["run"] == name].sort_values("step")) for name, run in runs.iterrows()]
 
 
@@ -67,7 +68,7 @@ def main() -> None:
     results = load_results(options.experiment, options.tracking_uri)
     measured = {*results.history["metric"]}
     ways = {name: way for name, way in directions().items()
-            if way and results.curve_of(name) in measured}
+            if way and score_name(DURING, name) in measured}
     score = options.score or min(ways, key=lambda name: not name.startswith("f"), default="")
     if score not in ways:
         raise UserError(f"during training no run has a score {score!r} with a better direction"

@@ -1,13 +1,13 @@
-"""How a score depends on the number of samples it is measured on, and what it would be with all.
+"""How a score depends on the number of samples, and its value for infinitely many samples.
 
     python analysis/fid_bias.py EXPERIMENT [TRACKING_URI] [--score fd_classifier] [--run ID]
 
-A Fréchet distance of N samples is too large by about a constant over N, and the constant is the
-generator's own: even at equal N two generators may come out in the wrong order. Chong and Forsyth
-(2020, "Effectively unbiased FID and Inception Score and where to find them") fit a line over 1/N;
-where it meets 1/N = 0 is the score of infinitely many samples. Here every point has samples of its
-own, and weighs N, as its variance falls with 1/N. Needs the weights that the run has left in
---root; by default it is the baseline's first finished run.
+A Fréchet distance of N samples is too large by about a constant over N. The constant differs
+between generators, so even at equal N two generators may be ranked in the wrong order. Chong and
+Forsyth (2020, "Effectively unbiased FID and Inception Score and where to find them") fit a line
+over 1/N; its value at 1/N = 0 is the score of infinitely many samples. Here every point has
+separate samples and the weight N, because its variance falls with 1/N. The script needs the run's
+weights in --root; by default the run is the baseline's first finished run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gan_bench.components import data as datasets
 from gan_bench.components.value_range import to_uint8
 from gan_bench.evaluation.evaluator import prepare_metrics
 from gan_bench.evaluation.scorer import Scorer
-from gan_bench.journal.layout import cache_of
+from gan_bench.journal.layout import Workspace
 from gan_bench.report.figures import save
 
 REPEATS = 3  # measurements of each number of samples
@@ -97,7 +97,7 @@ def main() -> None:
                         f"{options.run or results.baseline}: name another with --run")
     run, variant, seed = runs.index[0], runs["variant"].iloc[0], runs["seed"].iloc[0]
     points = measure(options.root / "runs" / results.experiment / run, options.score, counts,
-                     options.data, cache_of(options.root))
+                     options.data, Workspace(options.root).cache)
     slope, limit, half = fit(points)
     title = f"{options.score} of {variant}, seed {seed}"
     print(title, points.groupby("n")["score"].agg(["mean", "min", "max"]).to_string(), sep="\n")

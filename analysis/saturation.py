@@ -2,10 +2,11 @@
 
     python analysis/saturation.py EXPERIMENT [TRACKING_URI] [--steps 300] [--out FILE.svg]
 
-Where D tells fakes apart, D(G(z)) is near 0. The saturating loss log(1 − D(G(z))) (Goodfellow et
+If D recognises fakes, D(G(z)) is near 0. The saturating loss log(1 − D(G(z))) (Goodfellow et
 al. 2014, equation 1) is flat there, and its gradient fades with D(G(z)); −log D(G(z)) of their
-section 3 is steep. `experiments/saturation.yaml` is made for this: it logs every step, and D
-learns five times as often as G. Prints median and range over seeds at some steps; draws them all.
+section 3 is steep. `experiments/saturation.yaml` is meant for this: it logs every step, and D
+learns five times as often as G. The script prints median and range over seeds at a few steps, and
+draws all steps.
 """
 
 from __future__ import annotations

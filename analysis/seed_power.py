@@ -1,12 +1,11 @@
-"""How large a difference so many seeds would find, and how much of the scatter is the seeds' own.
+"""The smallest difference that a number of seeds detects, and the sources of the scatter.
 
     python analysis/seed_power.py EXPERIMENT [TRACKING_URI] [--seeds 3,5,10,20,50]
 
-For every score: the difference from the baseline that a two-sided t-test finds with 80% power, at
-Holm's strictest level, if scores scatter as they did so far; in units of the score, and as a share
-of the baseline's mean. Then, where runs were measured on several sets of latents (`latent_sets`),
-what the training seed adds to the scatter, and what the samples do: more seeds help against the
-first, more samples against the second.
+For every score: the difference from the baseline that a two-sided t-test detects with 80% power, at
+Holm's strictest level, given the scatter so far; in units of the score, and as a share of the
+baseline's mean. Then, if runs were measured on several sets of latents (`latent_sets`), the scatter
+from the training seed and from the samples: more seeds reduce the first, more samples the second.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""All benchmarks one after the other, and at the end which targets are missed, with the reasons.
+"""Runs all benchmarks, then lists the missed targets with the reasons.
 
     python benchmarks/all.py        about 40 minutes on two cores, nothing else running
 
-GAN_BENCH_DATA names the folder of MNIST; what needs it is left out without, and is said to be.
-Exits with status 1 where a script failed; a missed target is no failure.
+GAN_BENCH_DATA names the folder of MNIST; without it, benchmarks that need it are skipped, and the
+output says so. The exit status is 1 if a script failed; a missed target is not a failure.
 """
 
 from __future__ import annotations

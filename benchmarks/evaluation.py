@@ -1,12 +1,12 @@
-"""How fast the metrics on features are, beside torch-fidelity's own functions on the same features.
+"""The speed of the metrics on features, compared with torch-fidelity on the same features.
 
     python benchmarks/evaluation.py                the times: five minutes on two cores
     python benchmarks/evaluation.py --memory       the peak memory at 50,000 x 2048: fifteen
     python benchmarks/evaluation.py --during       measuring in the demonstration's training: two
     python benchmarks/evaluation.py --quick        whether it works, and no measurement
 
-Ours and theirs take turns, and each ratio is that of the medians. What a line is held to stands in
-brackets, and the last lines say what falls short.
+Ours and theirs alternate, and each ratio is that of the medians. Targets are in brackets, and the
+last lines name the missed targets.
 """
 
 from __future__ import annotations

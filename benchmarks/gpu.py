@@ -3,8 +3,8 @@
     PYTHONPATH=. python benchmarks/gpu.py --out FOLDER      less than eight minutes
 
 Needs torch, torchvision and pydantic, no MLflow and no network. GAN_BENCH_DATA names the folder of
-MNIST; without it the images are random bytes. Every cell is a process of its own with a limit on
-its time, so that a cell that fails says why and the table goes on; what it printed is in FOLDER.
+MNIST; without it the images are random bytes. Every cell is a separate process with a time
+limit, so a cell that fails says why and the table continues; its output is in FOLDER.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     python benchmarks/naive.py --model mlp --steps 200 --data FOLDER
 
 A DataLoader with PIL transforms, sigmoid and BCELoss, plain Adam, both losses fetched at every
-step; G first, then D on the same fakes, as the widely copied scripts have it. It uses nothing of
-gan_bench and none of its tricks, and torch has all cores. The scripts load without --workers;
-step.py and gpu.py try several numbers and take the fastest. Prints steps/s after a warm-up.
+step; G first, then D on the same fakes, as in the widely copied scripts. It uses no code of
+gan_bench, and torch uses all cores. The scripts use no workers; step.py and gpu.py try several
+numbers of --workers and take the fastest. Prints steps/s after a warm-up.
 
-FOLDER holds MNIST/raw, as torchvision leaves it. Without it the images are random bytes.
+FOLDER holds MNIST/raw, as torchvision writes it. Without it the images are random bytes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What gan-bench costs beside the training itself, against its targets: `make bench`.
+"""The cost of gan-bench besides the training itself, compared with its targets: `make bench`.
 
     python benchmarks/overhead.py --quick   whether it works, and no measurement
 
-Tracking is counted in CPU-seconds by the processes of real runs of the demonstration: two trainings
-differ by more than tracking costs, so one with it and one without would compare the trainings.
+The processes of real runs of the demonstration count the CPU-seconds of tracking. A comparison of
+runs with and without tracking would not show them: two trainings differ by more.
 """
 
 from __future__ import annotations
@@ -149,8 +149,9 @@ def share(what: str, means: list[dict[str, float]]) -> list[str]:
 def wall_times(*arguments: object, times: int) -> list[float]:
     """Return the wall times of a whole process; a first one, with cold caches, is not counted."""
     command = [GAN_BENCH, *map(str, arguments)]
-    repeats = 2 if QUICK else times + 1
-    return timeit.repeat(lambda: subprocess.check_output(command), number=1, repeat=repeats)[1:]
+    repeats = 1 if QUICK else times + 1
+    return timeit.repeat(lambda: subprocess.check_output(command), number=1,
+                         repeat=repeats)[-times:]
 
 
 def print_growth(source: str, root: Path) -> None:
@@ -186,9 +187,9 @@ def main() -> None:
                 row("plan of 10,000 runs (1,000 × 10)", wall_times("plan", grid, times=5), "s", 3)]
         if Path(source, "MNIST").exists():
             probe = [sys.executable, __file__, "memory", source, name]
-            subprocess.check_output(probe)  # decodes the data, which leaves memory behind
-            grown = [float(subprocess.check_output(probe)) for _ in range(3)]
-            rows.append(row("MNIST at 32 pixels, in a run's memory", grown, "MB", 300))
+            # The first decodes the data, which leaves memory behind.
+            grown = [float(subprocess.check_output(probe)) for _ in range(1 if QUICK else 4)]
+            rows.append(row("MNIST at 32 pixels, in a run's memory", grown[-3:], "MB", 300))
         else:
             print("memory: skipped, GAN_BENCH_DATA names no folder with MNIST", flush=True)
         for what, (overrides, times) in list(studies.items())[: 2 if "--full" in sys.argv else 1]:

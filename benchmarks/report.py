@@ -1,11 +1,12 @@
-"""How long a report takes: `gan-bench report` on synthetic runs, in a process of its own.
+"""The time of a report: `gan-bench report` on synthetic runs, in a separate process.
 
     python benchmarks/report.py           200 runs of 1,000 points of 12 metrics
-    python benchmarks/report.py --full    and 1,000 runs, of which making takes minutes
+    python benchmarks/report.py --full    also 1,000 runs, which take minutes to create
     python benchmarks/report.py --quick   20 runs: whether it works, and no measurement
 
-The runs go straight into the tables of an MLflow database, for logging 12 million measurements
-through MLflow takes an hour. 10 seeds a variant; one run in 50 diverged; each has 5 sample grids.
+The runs are written directly into the tables of an MLflow database, because logging 12 million
+measurements through MLflow takes an hour. 10 seeds a variant; one run in 50 diverged; each has 5
+sample grids.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from overhead import GAN_BENCH
 from PIL import Image
 from targets import QUICK, row, say_load, say_rows
 
+from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.client import open_store
 from gan_bench.tracking.tags import ABOUT
 
@@ -43,7 +45,7 @@ SLOW = ("of 31 CPU-seconds 23 are matplotlib's, for 15 figures, spread over the 
 
 def make(root: Path, runs: int) -> None:
     """Write an experiment of so many runs into a database of its own."""
-    open_store(root)
+    open_store(Workspace(root))
     variants = [f"variant-{i:02}" for i in range(runs // SEEDS)]
     names = [(f"{i:012x}", variants[i // SEEDS], i % SEEDS) for i in range(runs)]
     home = root.absolute() / "artifacts" / NAME
@@ -124,7 +126,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=os.environ.get("GAN_BENCH_ROOT")) as name:
             root = Path(name)
             make(root, runs)
-            found = [measure(root) for _ in range(3 if runs == 200 else 1)]
+            found = [measure(root, *(("--format", "html") if QUICK else ()))
+                     for _ in range(3 if runs == 200 else 1)]
             page = (root / "reports" / NAME / "report.html").stat().st_size / 1e6
         seconds, memory = TARGETS[runs]
         table.append(row(f"report of {runs:,} runs ({page:.1f} MB)", [s for s, _ in found], "s",

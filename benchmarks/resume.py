@@ -1,4 +1,4 @@
-"""What it costs that nothing is ever lost: checkpoints, and taking up a large experiment again.
+"""The cost of losing nothing: checkpoints, and the start of a large experiment that is resumed.
 
     python benchmarks/resume.py        a minute on two cores, nothing else running
     python benchmarks/resume.py --quick   whether it works, and no measurement
@@ -27,7 +27,8 @@ from gan_bench.journal import reading
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import EVERY, Checkpoint
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 RUNS, TIMES, STARTS = (2, 1, 1) if QUICK else (200, 9, 3)
 MODELS = {

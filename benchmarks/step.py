@@ -4,10 +4,10 @@
     python benchmarks/step.py --long    mlp, 20,000 steps in the faster precision: 12 to 20 minutes
     python benchmarks/step.py --quick   whether it works, and no measurement
 
-naive.py has both cores, and as many workers as make it fastest. Ours is what `gan-bench run` does
-there: two runs of one thread at once, and their steps/s together. The two take turns (A B A B),
-each in processes of its own, and a ratio is that of neighbours in time. GAN_BENCH_DATA names the
-folder of MNIST; without it there is nothing to measure.
+naive.py uses both cores and the number of workers that makes it fastest. Ours is what `gan-bench
+run` does on two cores: two runs of one thread at once; their steps/s are added. The two alternate
+(A B A B) in separate processes, and each ratio compares neighbours in time. GAN_BENCH_DATA names
+the folder of MNIST, without which this benchmark measures nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gan_bench.components import data
 from gan_bench.hardware import cpu_has_bfloat16, cpu_name
 from gan_bench.launcher import worker
 
-AT_ONCE = 2
+AT_ONCE = 1 if QUICK else 2
 NAIVE = Path(__file__).with_name("naive.py")
 # Steps: how many are timed, and how many come before.
 NAIVE_STEPS = {"mlp": (2, 1) if QUICK else (200, 20), "dcgan_upsample": (10, 2)}
@@ -153,7 +153,7 @@ def compare(options: argparse.Namespace, folder: Path, source: str) -> list[str]
                       "of peak"), flush=True)
     missed = [f"{p}: this processor has none" for p in options.precisions if p not in here()]
     for model in options.models:
-        # So that nobody need believe that another number would have been faster.
+        # The output shows that no other number of workers is faster.
         tried = {n: naive(model, source, n, options.seconds / 24) for n in WORKERS}
         workers = max(tried, key=lambda n: tried[n])
         print(f"{model}: naive with {', '.join(map(str, WORKERS))} workers of its DataLoader: "

@@ -1,4 +1,4 @@
-"""Lines of a benchmark's table, and how it says which targets are missed, and why."""
+"""The lines of a benchmark's table, and the list of missed targets with the reasons."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The training that step.py and gpu.py time, and how far it is from what the machine can do.
 
-The update of the widely copied scripts (G first, D on the same fakes, Adam), on MNIST at 32 pixels
-and with batches of 256, where theirs are of 64. So ours and naive.py do the same update.
+The update is that of the widely copied scripts (G first, D on the same fakes, Adam), on MNIST at
+32 pixels with batches of 256 instead of their 64. So ours and naive.py do the same update.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from gan_bench.config.spec import RunSpec, data_facts
 from gan_bench.registry import DATASETS, Part
 from gan_bench.training.device import resolve_precision, set_up_torch
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches, due
+from gan_bench.training.step_batch import StepBatch
 
 BATCH, EPOCHS, STEPS = 256, 100, 23_500  # 235 batches an epoch, as a DataLoader counts
 
@@ -74,7 +75,7 @@ def engine_of(spec: RunSpec) -> Engine:
     """Return the run's engine, and make torch's arithmetic what the run asks for.
 
     Raises:
-        UserError: The device has not got the precision.
+        UserError: The device lacks the precision.
     """
     set_up_torch(spec)
     device = spec.compute.device

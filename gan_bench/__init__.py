@@ -2,9 +2,11 @@
 
 From Python: read an experiment, train one of its runs in this process, read the tracked results.
 
-    spec = gan_bench.load_experiment(Path("experiments/dcgan_vs_mlp.yaml"), data_root=Path("data"))
-    gan_bench.prepare(spec, root=Path("mlruns"), data_root=Path("data"), say=print)
-    outcome = gan_bench.run_one(spec.runs[0], root=Path("mlruns"), data_root=Path("data"))
+    import gan_bench
+
+    spec = gan_bench.load_experiment("experiments/dcgan_vs_mlp.yaml", data_root="data")
+    gan_bench.prepare(spec, root="mlruns", data_root="data", say=print)
+    outcome = gan_bench.run_one(spec.runs[0], root="mlruns", data_root="data")
     results = gan_bench.load_results("dcgan_vs_mlp")  # two frames of pandas, from MLflow
 
 Names are imported at their first use, so that `import gan_bench` is fast.

@@ -1,8 +1,11 @@
-"""Errors in the user's input, as opposed to defects of the program."""
+"""What the user reads, a line each: errors in the input, progress, and the words of messages."""
 
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
+
+Say = Callable[[str], None]  # shows one line of progress
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
@@ -64,6 +67,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 def shown(value: object) -> str:
     """Return a value as a message quotes it: shortened, without a full conversion to text."""
     return f"{_SHORT.repr(value):.60}"
+
+
+def count(n: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{n} {noun if n == 1 else noun + 's'}"
 
 
 def printable(text: str) -> str:

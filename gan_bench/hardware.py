@@ -40,18 +40,18 @@ def refuse_lacking(device: str, precision: str, pack: int | str) -> None:
         UserError: A setting needs other hardware; the message names the key and the reason.
     """
     if device == "cuda" and not has_gpu():
-        raise UserError("compute.device is cuda, and this machine has no GPU; set compute.device: "
+        raise UserError("compute.device is cuda, but this machine has no GPU; set compute.device: "
                         "auto, or cpu")
     if device == "cuda" or (device == "auto" and has_gpu()):
         return
     if precision == "tf32":
-        raise UserError("compute.precision is tf32, a format of GPUs, and runs would use the "
+        raise UserError("compute.precision is tf32, a format of GPUs, but runs would use the "
                         "CPU; set compute.precision: float32, or auto")
     if precision == "bfloat16" and not cpu_has_bfloat16():
-        raise UserError("compute.precision is bfloat16, and this processor has neither AMX nor "
+        raise UserError("compute.precision is bfloat16, but this processor has neither AMX nor "
                         "AVX512-BF16; set compute.precision: float32, or auto")
     if pack not in ("auto", 1):
-        raise UserError(f"compute.pack is {pack}, which is for GPUs, and runs would use the CPU, "
+        raise UserError(f"compute.pack is {pack}, which is for GPUs, but runs would use the CPU, "
                         f"each in a separate process; set compute.pack: auto, and give --slots")
 
 
@@ -69,8 +69,8 @@ def refuse_more_than_memory(size: int, name: str) -> None:
 
     free = psutil.virtual_memory().available
     if size > free:
-        raise UserError(f"{name} would take {size / 1e9:,.1f} GB, and there are {free / 1e9:,.1f} "
-                        f"GB of memory; ask for fewer")
+        raise UserError(f"{name} would take {size / 1e9:,.1f} GB, but only {free / 1e9:,.1f} GB "
+                        f"is free; ask for fewer")
 
 
 @lru_cache

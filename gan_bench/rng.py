@@ -27,8 +27,8 @@ def derive(seed: int, stream: str, step: int = 0) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator(seed: int, stream: str, step: int = 0, device: str = "cpu") -> torch.Generator:
-    """Return a fresh generator on `device`, seeded by `derive(seed, stream, step)`."""
+def generator(seed: int, stream: str, step: int = 0) -> torch.Generator:
+    """Return a fresh generator on the CPU, seeded by `derive(seed, stream, step)`."""
     import torch
 
-    return torch.Generator(device).manual_seed(derive(seed, stream, step))
+    return torch.Generator().manual_seed(derive(seed, stream, step))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
 from helpers.launching import plugin as plugin
 from helpers.studies import copy_of, make_studies
 from hypothesis import settings
+
+from gan_bench.tracking import client
 
 # Before anything imports numpy or torch: each of the processes that pytest-xdist starts would take
 # as many threads as there are cores. What a run is computed with, it says itself.
@@ -24,9 +30,9 @@ settings.load_profile("suite")
 
 # The files that take longest, so that none of them is begun last: `make test` hands out whole files
 # (what a file trains for its tests is then trained once), in the order in which they are collected.
-FIRST = ("faults", "report", "server", "execute", "stopping", "resources", "analysis",
-         "metrics_conditional", "ui", "page", "score", "plugins", "cli", "results", "mirror",
-         "profiling", "fuzz", "power", "curve_means")
+FIRST = ("faults", "report", "benchmarks", "server", "execute", "stopping", "resources", "plugins",
+         "analysis", "score", "ui", "page", "data", "mirror", "results", "safety", "store",
+         "metrics_conditional", "power", "cli", "profiling", "fuzz", "curve_means")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,6 +73,45 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
             make(folder)
             (folder / "made").touch()
     return folder
+
+
+CREATE = client._create_sqlite
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new database of MLflow's: what its 60 migrations make of an empty file."""
+    return once(tmp_path_factory, "database",
+                lambda folder: CREATE(folder / "mlflow.db", folder)) / "mlflow.db"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrated_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let each root that needs a database have a copy of `database`.
+
+    In this process, where the migrations would take seconds for each root; commands in processes of
+    their own migrate, and so do tests that ask for `from_nothing`.
+    """
+    def create(file: Path, artifacts: Path) -> None:
+        if file.exists():
+            return
+        database: Path = request.getfixturevalue("database")
+        with TemporaryDirectory(dir=file.parent, prefix=".mlflow-") as folder:
+            fresh = Path(shutil.copy(database, folder))
+            with closing(sqlite3.connect(fresh)) as db, db:
+                db.execute("update experiments set artifact_location = replace(artifact_location, "
+                           "?, ?)", (database.parent.as_uri(), artifacts.as_uri()))
+            with suppress(FileExistsError):
+                os.link(fresh, file)
+
+    with patch.object(client, "_create_sqlite", create):
+        yield
+
+
+@pytest.fixture
+def from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let new databases be migrated, as in a user's process."""
+    monkeypatch.setattr(client, "_create_sqlite", CREATE)
 
 
 @pytest.fixture(scope="session")

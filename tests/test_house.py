@@ -55,6 +55,30 @@ def test_the_command_line_keeps_its_size() -> None:
     assert long == []
 
 
+def test_a_public_name_is_defined_once() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert len(homes) > 100
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+def test_no_ternary_stands_within_a_ternary_or_a_comprehension() -> None:
+    outer = (ast.IfExp, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    ternaries, nested = 0, []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            ternaries += isinstance(node, ast.IfExp)
+            if isinstance(node, outer):
+                nested += [f"{path.relative_to(PACKAGE)}:{inner.lineno}"
+                           for inner in ast.walk(node)
+                           if isinstance(inner, ast.IfExp) and inner is not node]
+    assert ternaries > 0
+    assert nested == []
+
+
 def test_the_changelog_begins_with_the_present_numerics() -> None:
     headings = re.findall(r"(?m)^## (.*)$", (ROOT / "CHANGELOG.md").read_text())
     assert headings[0] == "Unreleased"

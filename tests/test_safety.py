@@ -25,6 +25,7 @@ from helpers.journals import new_run, write_journal
 from helpers.launching import gan_bench
 from helpers.limits import within
 from helpers.runs import DIGITS, a_run, install, write_experiment
+from helpers.studies import here
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -36,7 +37,7 @@ from gan_bench.components.data.image_folder import image_folder
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError, UserError
 from gan_bench.evaluation.external_images import read_images
-from gan_bench.journal.layout import run_folders
+from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import locked
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import NoFacts, Registry
@@ -98,7 +99,7 @@ def test_names_that_differ_in_case_are_two(tmp_path: Path) -> None:
         pytest.skip("a file system that knows no case")
     assert len({folder.resolve() for folder in folders}) == 2
     for name in ("Study", "study"):
-        assert Mirror(open_store(tmp_path)).open_experiment(tmp_path / name)
+        assert Mirror(open_store(Workspace(tmp_path))).open_experiment(tmp_path / name)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         names = database.execute("select name from experiments where name like 'study'").fetchall()
     assert sorted(names) == [("Study",), ("study",)]
@@ -138,7 +139,7 @@ def test_an_installed_plug_in_with_a_path_for_a_name_is_named(tmp_path: Path) ->
 def test_names_in_mlflow_are_no_paths(tmp_path: Path) -> None:
     """A store with experiments, runs, tags and artifacts of strange names, beside ours."""
     root = tmp_path / "in" / "root"
-    store = open_store(root)
+    store = open_store(Workspace(root))
     folder = new_run(root)
     write_journal(folder)
     mine = Mirror(store).open_experiment(folder.parent)
@@ -153,7 +154,7 @@ def test_names_in_mlflow_are_no_paths(tmp_path: Path) -> None:
         made.append(run.info.run_id)
         store.client.set_tag(run.info.run_id, "artifact_path", name)
     before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(root)}
-    done = sync_runs(root, None, lambda line: None)
+    done = sync_runs(Workspace(root), lambda line: None)
     assert (done.runs, done.brought, done.missing) == (1, 1, [])
     after = {path for path in tmp_path.rglob("*") if not path.is_relative_to(root)}
     assert after == before
@@ -167,17 +168,17 @@ def test_names_in_mlflow_are_no_paths(tmp_path: Path) -> None:
 def test_a_database_does_not_lead_out_of_the_root(tmp_path: Path, location: str) -> None:
     folder = new_run(tmp_path)
     write_journal(folder)
-    assert Mirror(open_store(tmp_path)).sync(folder)
+    Mirror(open_store(Workspace(tmp_path))).sync(folder)
     location = location.format(home=tmp_path / "artifacts")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         database.execute("update runs set artifact_uri = ?", [location])
     with pytest.raises(UserError, match=r"artifacts of its run \w+ belong to .*, out of") as why:
-        open_store(tmp_path)
+        open_store(Workspace(tmp_path))
     one_line(why)
 
 
 def test_the_page_listens_on_this_machine_alone(tmp_path: Path) -> None:
-    open_store(tmp_path)
+    open_store(Workspace(tmp_path))
     with gan_bench_ui(tmp_path) as address:
         port = int(address.rpartition(":")[2])
         sockets = [connection.laddr for process in psutil.Process().children(recursive=True)
@@ -484,7 +485,7 @@ def test_the_commands_refuse_bombs_too(tmp_path: Path) -> None:
     for arguments in (
             ["plan", file, "--set", setting],
             ["evaluate", path, "--data-set", "{name: digits, image_size: 16}"]):
-        done = gan_bench(*arguments, "--root", tmp_path / "root")
+        done = here(*arguments, "--root", tmp_path / "root")
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
         assert "would unpack to" in done.stderr
 

@@ -24,6 +24,7 @@ from gan_bench.cli.options import (
     to_stderr,
     wide_console,
 )
+from gan_bench.journal.layout import Execution, Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -43,39 +44,37 @@ def run(
     root: Root = ROOT,
     data: DataRoot = DATA,
     slots: Annotated[int | None, typer.Option(
-        min=1, help="Processes at once: a run each, or on a GPU compute.pack. [default: one per "
+        min=1, help="Processes at once: a run each, or on a GPU compute.pack. \\[default: one per "
         "core, or per GPU]")] = None,
     tracking_uri: Uri = None,
     retries: Annotated[int, typer.Option(
-        min=0, help="How often a run whose process was killed is taken up again.")] = 2,
+        min=0, help="How often a run whose process was killed is resumed.")] = 2,
     checkpoint_every: Annotated[float | None, typer.Option(
-        min=0, metavar="SECONDS", help="Time between checkpoints. [default: 30, or as much more as "
-        "keeps their cost below 1 %]")] = None,
+        min=0, metavar="SECONDS", help="Time between checkpoints. \\[default: 30, or longer to "
+        "keep their cost below 1 %]")] = None,
     allow_drift: Annotated[bool, typer.Option(
-        "--allow-drift", help="Go on from checkpoints of another version or device; it is "
-        "recorded.")] = False,
+        "--allow-drift", help="Resume checkpoints of another version or device; the journal "
+        "records it.")] = False,
     profile: Annotated[bool, typer.Option(
-        "--profile", help="Leave a table and a trace of where the time of some steps went, as "
-        "artifacts of each run that begins.")] = False,
+        "--profile", help="Write a table and a trace of the time of some steps, as artifacts of "
+        "each run that begins.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, measure and track every run that is not finished yet, from where it was.
+    """Train, measure and track every unfinished run, from its last checkpoint.
 
-    Ctrl-C lets each run write a checkpoint; the same command goes on from there, to the same bits.
+    Ctrl-C lets each run write a checkpoint; the same command resumes from there, to the same bits.
 
     Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
-    trained, but MLflow has not got everything; 130 and 143 stopped.
+    trained, but MLflow lacks some of it; 130 and 143 stopped.
     """
     from gan_bench.cli.run import run_command, run_experiment
     from gan_bench.config.experiment import load_experiment
-    from gan_bench.journal.layout import Execution
     from gan_bench.launcher.launch import LaunchSettings
 
-    status = run_experiment(
-        load_experiment(experiment, data, settings),
-        LaunchSettings(Execution(root, data, checkpoint_every, allow_drift, profile), slots,
-                 tracking_uri, run_command(experiment, settings), retries), as_json)
-    if status:
+    execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
+                          profile)
+    launch = LaunchSettings(execution, slots, run_command(experiment, settings), retries)
+    if status := run_experiment(load_experiment(experiment, data, settings), launch, as_json):
         raise typer.Exit(status)
 
 
@@ -88,66 +87,66 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
-    from gan_bench.cli import plan as plans
+    from gan_bench.cli.plan import plan_records, plan_text
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
     spec = load_experiment(experiment, data, settings)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
-    if as_json:
-        print("\n".join(json.dumps(record) for record in plans.as_json(spec, root)))
-    else:
-        print(plans.as_text(spec, root))
+    root = Workspace(root).root
+    print("\n".join(map(json.dumps, plan_records(spec, root))) if as_json
+          else plan_text(spec, root))
 
 
 @app.command()
 def power(
     experiment: File,
     difference: Annotated[str, typer.Option(
-        help="What is to be found: a share of the baseline's mean, 5%, or in a score's units.")],
+        help="The difference to detect: a share of the baseline's mean, such as 5%, or in a "
+        "score's units.")],
     score: Annotated[str | None, typer.Option(
-        help="The score. [default: all of which a direction is better]")] = None,
+        help="The score. \\[default: all that have a better direction]")] = None,
     settings: Set = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
 ) -> None:
-    """Say how many seeds it takes to find a difference, from how much the runs so far scatter."""
-    from gan_bench.cli.power import report
+    """Show how many seeds detect a difference, given the spread of the existing runs."""
+    from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    table = report(load_experiment(experiment, data, settings), root, difference, score)
-    wide_console().print(table)
+    spec = load_experiment(experiment, data, settings)
+    wide_console().print(power_table(spec, Workspace(root).root, difference, score))
 
 
-@app.command()
-def report(
+@app.command(name="report")
+def report_experiments(
     experiments: Annotated[list[str], typer.Argument(
         metavar="EXPERIMENT…", help="Names in MLflow, or YAML files.")],
     out: Annotated[Path | None, typer.Option(
-        metavar="FOLDER", help="[default: reports/EXPERIMENT in the root]")] = None,
+        metavar="FOLDER", help="\\[default: reports/EXPERIMENT in the root]")] = None,
     formats: Annotated[str, typer.Option(
         "--format", metavar="A,B", help="What to write.")] = "html,csv,tex,md,parquet,figures",
     metric: Annotated[str | None, typer.Option(
-        help="The score that leads. [default: the first that the experiment lists]")] = None,
+        help="The main score. \\[default: the first that the experiment lists]")] = None,
     baseline: Annotated[str | None, typer.Option(
-        help="The variant to compare with. [default: as the experiment declares]")] = None,
+        help="The variant to compare with. \\[default: as the experiment declares]")] = None,
     variants: Annotated[str | None, typer.Option(
-        metavar="A,B", help="These alone. [default: all]")] = None,
+        metavar="A,B", help="Only these. \\[default: all]")] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     settings: Set = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     tracking_uri: Uri = None,
 ) -> None:
-    """Write what an experiment has shown: a page, and tables and figures beside it.
+    """Write the report of an experiment: a page, tables and figures.
 
-    Several experiments stand in one report if they were measured alike.
+    A report may combine several experiments if they were measured in the same way.
     """
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 
     asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
-    done = make_report(asked, root, data, tracking_uri, report_command(asked), to_stderr)
+    done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
         print(line)
     if show:
@@ -159,15 +158,15 @@ def sync(
     root: Root = ROOT,
     tracking_uri: Annotated[str | None, typer.Option(
         "--to", "--tracking-uri", envvar="MLFLOW_TRACKING_URI",
-        help="MLflow's store. [default: mlflow.db in the root]")] = None,
+        help="MLflow's store. \\[default: mlflow.db in the root]")] = None,
 ) -> None:
-    """Bring every run of the root into MLflow: what a dead server has missed, or all into another.
+    """Copy missing runs of the root into MLflow, or all runs into another store.
 
-    Exit status: 0 all is there; 2 nothing could be done; 3 something is still missing.
+    Exit status: 0 nothing is missing; 2 nothing could be done; 3 something is still missing.
     """
     from gan_bench.tracking.sync import sync_runs
 
-    done = sync_runs(root, tracking_uri, to_stderr)
+    done = sync_runs(Workspace(root, tracking_uri=tracking_uri), to_stderr)
     print(f"{done.runs} runs, {done.brought} brought up to date")
     if done.missing:
         print("\n".join(done.missing), file=sys.stderr)
@@ -180,7 +179,7 @@ def list_names(
         help="One of datasets, models, losses, penalties, optimizers, extractors, "
         "metrics, recipes.")] = None,
 ) -> None:
-    """Show every registered name with its arguments and what it is."""
+    """Show every registered name with its summary and its arguments."""
     from gan_bench.cli.list import list_lines
 
     for line in list_lines(kind):
@@ -197,7 +196,7 @@ def schema() -> None:
 
 @app.command()
 def sample(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its first characters.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png (a grid), or a .npz (all).")],
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=1_000_000,
                                    help="Number of images.")] = 64,
@@ -206,33 +205,35 @@ def sample(
 ) -> None:
     """Write samples of a trained generator: a picture, or arrays in a .npz.
 
-    They are `images` or `vectors`, and of a conditional run `labels`.
+    The arrays are `images` or `vectors`, and for a conditional run also `labels`.
     """
     from gan_bench.cli.sample import write_samples
 
-    write_samples(root, run, out, n, seed)
+    write_samples(Workspace(root).root, run, out, n, seed)
     print(f"{out}: {n} samples")
 
 
-@app.command()
-def evaluate(
+@app.command(name="evaluate")
+def evaluate_source(
     source: Annotated[str, typer.Argument(
-        metavar="SOURCE", help="A run's id or how it begins, its folder, final.safetensors or "
-        "checkpoint.pt; or images of whatever origin: a folder, .zip, .tar, .npz or .npy.")],
+        metavar="SOURCE", help="A run's id or its first characters, its folder, "
+        "final.safetensors or checkpoint.pt; or images of any origin: a folder, .zip, .tar, .npz "
+        "or .npy.")],
     data_set: Annotated[str | None, typer.Option(
-        help="What to measure against: a name, or {name: …, …}. [default: the run's own]")] = None,
+        help="The real data: a name, or {name: …, …}. \\[default: the run's]")] = None,
     image_size: ImageSize = None,
     experiment: Annotated[Path | None, typer.Option(
         help="Take data set, metrics and number of samples from this file.")] = None,
     metrics: Annotated[str | None, typer.Option(
-        metavar="A,B", help="Names of `gan-bench list metrics`. [default: the run's own, or the "
-        "usual ones]")] = None,
+        metavar="A,B", help="Names of `gan-bench list metrics`. \\[default: the run's, or for "
+        "images a standard set]")] = None,
     samples: Annotated[int | None, typer.Option(
-        min=2, max=1_000_000, help="How many. [default: as the run says, or all images]")] = None,
+        min=2, max=1_000_000,
+        help="Number of samples. \\[default: the run's, or all images]")] = None,
     split: Annotated[str | None, typer.Option(
-        help="train or test: the real images in metrics of features. [default: train]")] = None,
+        help="train or test: the real images in metrics of features. \\[default: train]")] = None,
     resize: Annotated[bool, typer.Option(
-        "--resize", help="Resample images of another size; the protocol then says so.")] = False,
+        "--resize", help="Resample images of another size; the protocol records it.")] = False,
     log: Annotated[bool, typer.Option(
         "--log", help="Add the scores to the run's journal and to MLflow.")] = False,
     root: Root = ROOT,
@@ -240,15 +241,13 @@ def evaluate(
     tracking_uri: Uri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run, or images of any origin, against a data set; say how it was measured."""
+    """Measure a run, or images of any origin, against a data set; show how it was measured."""
     from gan_bench.cli import evaluate
 
-    wanted = evaluate.resolve_options(evaluate.EvaluateOptions(
+    report = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
-        samples=samples, split=split, resize=resize, log=log), data)
-    report, folder = evaluate.evaluate(source, wanted, root, data, to_stderr)
-    if folder and log:
-        evaluate.log_scores(report, folder, root, tracking_uri)
+        samples=samples, split=split, resize=resize, log=log),
+        Workspace(root, data, tracking_uri), to_stderr)
     print(evaluate.as_json(report) if as_json else evaluate.as_text(report))
 
 
@@ -257,14 +256,14 @@ def train(
     data_set: Annotated[str, typer.Argument(metavar="DATASET", help="A name, or {name: …, …}.")],
     image_size: ImageSize = None,
     out: Annotated[Path | None, typer.Option(
-        help="Keep the weights, in a folder of their own below this one.")] = None,
+        help="Keep the weights, in a new folder below this one.")] = None,
     root: Root = ROOT,
     data: DataRoot = DATA,
 ) -> None:
-    """Train a data set's classifier by the recipe; compare the bits with those that ship."""
+    """Retrain a data set's classifier; compare its bits with the shipped weights."""
     from gan_bench.cli.extractor import retrain
 
-    print(retrain(parse_data_set(data_set, image_size), out, root, data, to_stderr))
+    print(retrain(parse_data_set(data_set, image_size), out, Workspace(root, data), to_stderr))
 
 
 @app.command()
@@ -276,7 +275,7 @@ def ui(
     """Open MLflow's page on the store of the root, on 127.0.0.1."""
     from gan_bench.cli.ui import serve
 
-    serve(root, tracking_uri, port)
+    serve(Workspace(root, tracking_uri=tracking_uri), port)
 
 
 def main() -> NoReturn:
@@ -292,7 +291,3 @@ def main() -> NoReturn:
             raise
         sys.exit(status)
     sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,13 +14,13 @@ def exit_status(error: BaseException) -> int | None:
         case UserError():
             return _refused(str(error) if "\n" in str(error) else f"error: {error}")
         case Stopped():
-            print("stopped; the same command goes on with what is not finished", file=sys.stderr)
+            print("stopped; the same command resumes the unfinished runs", file=sys.stderr)
             return error.status
         case BrokenPipeError():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         case MemoryError() | RuntimeError() if is_out_of_memory(error):
-            return _refused("error: out of memory: ask for fewer samples, or less at once")
+            return _refused("error: out of memory: choose fewer samples, or fewer runs at once")
         case OSError():  # a fault of the machine, a full disk say
             file = error.filename2 or error.filename
             return _refused(f"error: {f'{file}: ' if file else ''}{error.strerror or error}")

@@ -55,6 +55,7 @@ def _summary(entry: Entry[Any, Any]) -> str:
 
 def _arguments(entry: Entry[Any, Any]) -> str:
     """Return `[required, optional=default]`; empty for an entry without arguments."""
-    texts = [name if field.is_required() else f"{name}={field.default}"
-             for name, field in entry.schema.model_fields.items()]
+    texts = []
+    for name, field in entry.schema.model_fields.items():
+        texts.append(name if field.is_required() else f"{name}={field.default}")
     return f"[{', '.join(texts)}]" if texts else ""

@@ -1,4 +1,4 @@
-"""Options that several commands have, what they make of them, and their text in a hint."""
+"""Options that several commands share, how they are parsed, and their text in a hint."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import typer
 
 import gan_bench
 from gan_bench.errors import UserError
+from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gan_bench.journal.layout import Workspace
     from gan_bench.registry import Part
 
 
@@ -29,13 +31,13 @@ def print_version(wanted: bool) -> None:
 
 File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
 Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
-                                    help="Folder of what runs leave behind.")]
+                                    help="Folder of everything that runs produce.")]
 DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA",
                                         help="Folder of the data sets.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",
                                         help="Override a value of the file; may be repeated.")]
 Uri = Annotated[str | None, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
-                                         help="MLflow's store. [default: mlflow.db in the root]")]
+                                         help="MLflow's store. \\[default: mlflow.db in the root]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
 ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,
@@ -59,8 +61,11 @@ def parse_data_set(text: str, image_size: int | None) -> Part:
     try:
         return DATASETS.parse(value)
     except PartError as error:
-        raise UserError("; ".join(f"data set {text!r}: " + (f"{key}: " if key else "") + message
-                                  for message, key in error.problems)) from None
+        problems = []
+        for problem, argument in error.problems:
+            place = f"{argument}: " if argument else ""
+            problems.append(f"data set {text!r}: {place}{problem}")
+        raise UserError("; ".join(problems)) from None
 
 
 def to_stderr(line: str) -> None:
@@ -80,16 +85,18 @@ def set_options(settings: Sequence[str]) -> list[str]:
     return [f"--set {shlex.quote(setting)}" for setting in settings]
 
 
-def root_option(root: Path) -> str:
+def root_option(workspace: Workspace) -> str:
     """Return the option that names the root; empty for the default one."""
-    return "" if root == ROOT else f" --root {shlex.quote(str(root))}"
+    root = workspace.root
+    return "" if root == normal_path(ROOT) else f" --root {shlex.quote(str(root))}"
 
 
-def store_option(uri: str | None, option: str = "--to") -> str:
+def store_option(workspace: Workspace, option: str = "--to") -> str:
     """Return the option that names the store, without its password; empty if the environment does.
     """
     from gan_bench.tracking.address import without_password
 
+    uri = workspace.tracking_uri
     if uri is None or uri == os.environ.get("MLFLOW_TRACKING_URI"):
         return ""
     return f" {option} {shlex.quote(without_password(uri))}"

@@ -1,4 +1,4 @@
-"""What `gan-bench plan` shows: the runs of an experiment, and where they stand. No torch."""
+"""What `gan-bench plan` shows: the runs of an experiment and their states. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Regi
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
                                         "d_optimizer": OPTIMIZERS}
 
-def as_json(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
+
+def plan_records(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
     """Return a record for each run: id, variant, seed, state, step, steps, made_by."""
     records: list[dict[str, object]] = []
     for run in spec.runs:
@@ -29,99 +30,112 @@ def as_json(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
     return records
 
 
-def as_text(spec: ExperimentSpec, root: Path) -> str:
+def plan_text(spec: ExperimentSpec, root: Path) -> str:
     """Return the plan for people: the question, the data, the differences, and every run."""
-    first = spec.runs[0]
     question = spec.declared.question
-    lines = [f"{spec.name}: {question}", ""] if question else [spec.name, ""]
-    lines += [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
-              f"{first.data.train:,} for training and {first.data.test:,} held out",
-              f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
-              f"{len(spec.runs)}, baseline {spec.declared.baseline}",
-              f"evaluate  {', '.join(first.evaluate.metrics)} on {first.evaluate.samples:,} "
-              f"samples",
-              *([f"final     {', '.join(final.metrics)} on {final.samples:,} samples"]
-                if (final := first.evaluate.final) else []),
-              *(["precision auto: bfloat16 on a GPU from Ampere on, or on this processor"
-                 if cpu_has_bfloat16() else
-                 "precision auto: bfloat16 on a GPU from Ampere on, and float32 on this processor"]
-                if first.compute.precision == "auto" else []),
-              ""]
-    table = _folded(spec, variant_differences(spec.runs))
+    lines = [f"{spec.name}: {question}" if question else spec.name, "", *_settings_lines(spec), ""]
+    table = _fold_arguments(spec, variant_differences(spec.runs))
     if table:
-        rows = [["", *table], *([v, *(row[v] for row in table.values())] for v in spec.variants)]
-        # A grid has many variants; recipes differ in many settings.
-        rows = rows if len(table) <= len(spec.variants) else [*map(list, zip(*rows, strict=True))]
+        by_variant = [[variant, *(row[variant] for row in table.values())]
+                      for variant in spec.variants]
+        rows = [["", *table], *by_variant]
+        if len(table) > len(spec.variants):  # few variants, as of recipes: a line for each setting
+            rows = [list(row) for row in zip(*rows, strict=True)]
         lines += ["what differs between variants", *columns(rows), ""]
     if spec.recipes:
-        lines += ["recipes", *_recipes(spec), ""]
-    records = as_json(spec, root)
-    lines += columns([["id", "variant", "seed", "state", "step"],
-                      *([str(r["id"]), str(r["variant"]), str(r["seed"]), str(r["state"]),
-                         f"{r['step']}/{r['steps']}"] for r in records)])
-    others = [f"  {r['id']}: {r['made_by']}" for r in records if r["made_by"]]
+        lines += ["recipes", *_recipe_lines(spec), ""]
+    records = plan_records(spec, root)
+    runs = [[str(record[key]) for key in ("id", "variant", "seed", "state")]
+            + [f"{record['step']}/{record['steps']}"] for record in records]
+    lines += columns([["id", "variant", "seed", "state", "step"], *runs])
+    others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
-        lines += ["", "made or begun by another version", *others]
-    old = _old(spec, root)
+        lines += ["", "begun by another version", *others]
+    old = _undescribed_runs(spec, root)
     if old:
-        lines += ["", f"{len(old)} older runs of {spec.name}, of specifications that are not in "
-                  f"this file (any more)", *(f"  {name}" for name in old)]
+        lines += ["", f"{len(old)} older runs of {spec.name}, of specifications that this file "
+                  f"does not (or no longer) contain", *(f"  {name}" for name in old)]
     return "\n".join(lines)
 
 
-def _folded(spec: ExperimentSpec, table: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """The differences without the arguments that come and go with a part, and are else the same.
-
-    Those of them that are not the part's defaults stand behind its name instead: of a grid of
-    penalties, nothing else could be read.
-    """
-    gone = {key for key, row in table.items() if ABSENT in row.values()
-            and len({value for value in row.values() if value != ABSENT}) == 1}
-
-    def named(part: Part, key: str, known: Registry[Any, Any]) -> str:
-        usual = known[part.name].schema.model_construct().model_dump(mode="json")
-        rest = [f"{k} {v}" for k, v in part.args.items()
-                if f"{key}.{k}" in gone and usual.get(k, ABSENT) != v]
-        return f"{part.name} ({', '.join(rest)})" if rest else part.name
-
-    cells = {key: dict(row) for key, row in table.items() if key not in gone}
-    for variant, run in {run.variant: run for run in spec.runs}.items():
-        if "penalties" in cells:
-            cells["penalties"][variant] = "+".join(
-                named(part, f"penalties.{part.name}", PENALTIES) for part in run.penalties
-            ) or "none"
-        for key, known in PARTS.items():
-            if key in cells:
-                cells[key][variant] = named(getattr(run, key), key, known)
-    return cells
-
-
-def _recipes(spec: ExperimentSpec) -> list[str]:
-    """What each recipe sets, and what the experiment has instead."""
-    firsts, lines = {run.variant: run for run in reversed(spec.runs)}, []
-    for name in dict.fromkeys(spec.recipes.values()):
-        settings = RECIPES[name].settings
-        variants = [variant for variant, recipe in spec.recipes.items() if recipe == name]
-        lines += [f"  {name}: {RECIPES[name].source}",
-                  f"    sets {', '.join(f'{k} {_shown(v)}' for k, v in settings.items())}"]
-        for variant in variants:
-            given, ours = recipe_of(firsts[variant], name)
-            # The arguments of a part that has been replaced went with it.
-            told = [f"{key} {value} (for {given[key]})" for key, value in ours.items()
-                    if value != ABSENT and key.rpartition(".")[0] not in ours]
-            if told:
-                lines.append(f"    {variant} overrides {', '.join(told)}")
+def _settings_lines(spec: ExperimentSpec) -> list[str]:
+    """Return what all runs share: data, numbers of runs, measurements, precision."""
+    first = spec.runs[0]
+    evaluate, final = first.evaluate, first.evaluate.final
+    lines = [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
+             f"{first.data.train:,} for training and {first.data.test:,} held out",
+             f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
+             f"{len(spec.runs)}, baseline {spec.declared.baseline}",
+             f"evaluate  {', '.join(evaluate.metrics)} on {evaluate.samples:,} samples"]
+    if final:
+        lines.append(f"final     {', '.join(final.metrics)} on {final.samples:,} samples")
+    if first.compute.precision == "auto":
+        on_cpu = "or" if cpu_has_bfloat16() else "and float32"
+        lines.append("precision auto: bfloat16 on a GPU from Ampere on, "
+                     f"{on_cpu} on this processor")
     return lines
 
 
-def _shown(value: object) -> str:
-    """A recipe's value: `dcgan (d_norm none)`."""
+def _fold_arguments(spec: ExperimentSpec, table: dict[str, dict[str, str]],
+                    ) -> dict[str, dict[str, str]]:
+    """Return the differences without the arguments that differ only as their part is absent.
+
+    Those of them that are not the part's defaults stand behind its name instead: otherwise the
+    table of a grid of penalties would be too wide to read.
+    """
+    folded = set()
+    for key, row in table.items():
+        values = set(row.values())
+        if ABSENT in values and len(values) == 2:
+            folded.add(key)
+
+    def describe(part: Part, key: str, registry: Registry[Any, Any]) -> str:
+        defaults = registry[part.name].schema.model_construct().model_dump(mode="json")
+        arguments = [f"{name} {value}" for name, value in part.args.items()
+                     if f"{key}.{name}" in folded and defaults.get(name, ABSENT) != value]
+        return f"{part.name} ({', '.join(arguments)})" if arguments else part.name
+
+    cells = {key: dict(row) for key, row in table.items() if key not in folded}
+    for variant, run in {run.variant: run for run in spec.runs}.items():
+        if "penalties" in cells:
+            names = [describe(part, f"penalties.{part.name}", PENALTIES) for part in run.penalties]
+            cells["penalties"][variant] = "+".join(names) or "none"
+        for key, registry in PARTS.items():
+            if key in cells:
+                cells[key][variant] = describe(getattr(run, key), key, registry)
+    return cells
+
+
+def _recipe_lines(spec: ExperimentSpec) -> list[str]:
+    """Return what each recipe sets, and what overrides it in the experiment."""
+    first_runs = {run.variant: run for run in reversed(spec.runs)}
+    lines = []
+    for name in dict.fromkeys(spec.recipes.values()):
+        recipe = RECIPES[name]
+        settings = ", ".join(f"{key} {_setting_text(value)}"
+                             for key, value in recipe.settings.items())
+        lines += [f"  {name}: {recipe.source}", f"    sets {settings}"]
+        for variant, recipe_name in spec.recipes.items():
+            if recipe_name != name:
+                continue
+            of_recipe, of_variant = recipe_of(first_runs[variant], name)
+            # If a part is replaced, its arguments are not listed too.
+            overrides = [f"{key} {value} (for {of_recipe[key]})"
+                         for key, value in of_variant.items()
+                         if value != ABSENT and key.rpartition(".")[0] not in of_variant]
+            if overrides:
+                lines.append(f"    {variant} overrides {', '.join(overrides)}")
+    return lines
+
+
+def _setting_text(value: object) -> str:
+    """Return a recipe's value as text: `dcgan (d_norm none)`."""
     if isinstance(value, list):
-        return "+".join(map(_shown, value)) or "none"
+        return "+".join(map(_setting_text, value)) or "none"
     if not isinstance(value, dict):
         return str(value)
-    rest = ", ".join(f"{k} {v}" for k, v in value.items() if k != "name")
-    return f"{value['name']} ({rest})"
+    arguments = ", ".join(f"{k} {v}" for k, v in value.items() if k != "name")
+    return f"{value['name']} ({arguments})"
 
 
 def columns(rows: list[list[str]]) -> list[str]:
@@ -132,17 +146,22 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 
 def _other_version(folder: Path) -> str | None:
-    """By what a run was made, if not by these versions; None for one that has not begun too."""
-    for record in (reading.first, reading.began):  # the second reads more, and is seldom asked
-        began = record(folder)
-        changed = since(began.get("facts", {}), {"versions": versions()}) if began else {}
-        if not changed:
+    """Return the versions a run began with if they differ from these; None if they do not.
+
+    None also for a run that has not begun.
+    """
+    for read_start in (reading.first, reading.began):  # `began` reads more of the journal
+        start = read_start(folder)
+        if start is None:
             return None
-    return describe_drift(changed)
+        changes = since(start.get("facts", {}), {"versions": versions()})
+        if not changes:
+            return None
+    return describe_drift(changes)
 
 
-def _old(spec: ExperimentSpec, root: Path) -> list[str]:
-    """The ids of runs under the experiment's name that this file does not describe."""
-    ours = {run.id for run in spec.runs}
+def _undescribed_runs(spec: ExperimentSpec, root: Path) -> list[str]:
+    """Return the ids of runs under the experiment's name that this file does not describe."""
+    described = {run.id for run in spec.runs}
     folders = run_folders(root / "runs" / spec.name)
-    return [folder.name for folder in folders if folder.name not in ours]
+    return [folder.name for folder in folders if folder.name not in described]

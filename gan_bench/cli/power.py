@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from rich.markup import escape
@@ -15,14 +14,15 @@ from gan_bench.config.declared import Amount, Declared, parse_amount
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
 from gan_bench.journal.status import progress_of
+from gan_bench.launcher.reporters import format_number
 
 
-def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
+def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
            ) -> Table:
     """Return what `gan-bench power` shows, from the journals under `root`.
 
     Raises:
-        UserError: `difference` is none, or see `needs`.
+        UserError: `difference` is not an amount, or see `needs`.
     """
     try:
         wanted = parse_amount(difference)
@@ -32,10 +32,10 @@ def report(spec: ExperimentSpec, root: Path, difference: str, score: str | None 
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
                         f"give a percentage")
     runs = [RunResult.of(progress_of(run, root)) for run in spec.runs]
-    return as_table(needs(spec.declared, runs, wanted, score), spec.declared, wanted)
+    return needs_table(needs(spec.declared, runs, wanted, score), spec.declared, wanted)
 
 
-def as_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
+def needs_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
     """Return the rows as a table for the terminal."""
     many = len(declared.variants) - 1
     share = f"5% over the {many} comparisons (Holm)" if many > 1 else "5%"
@@ -52,13 +52,9 @@ def as_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
         table.add_column(heading, no_wrap=heading != "")
     for one in rows:
         span = f"{_count(one.low)} to {_count(one.high)}" if one.seeds or one.low else ""
-        table.add_row(one.score, escape(one.variant), _show(one.difference), _show(one.sd),
-                      _count(one.seeds) if span else "", span, one.note)
+        table.add_row(one.score, escape(one.variant), format_number(one.difference),
+                      format_number(one.sd), _count(one.seeds) if span else "", span, one.note)
     return table
-
-
-def _show(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4g}"
 
 
 def _count(seeds: int | None) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shlex
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.cli.options import set_options
-from gan_bench.errors import UserError
-from gan_bench.journal.layout import run_folders
+from gan_bench.errors import Say, UserError
+from gan_bench.journal.layout import Workspace
 from gan_bench.registry import nearest
-from gan_bench.tracking import cursor
-from gan_bench.tracking.address import resolve_uri
-from gan_bench.tracking.sync import sync_runs
+from gan_bench.tracking.sync import update_store
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results
@@ -26,7 +24,7 @@ FORMATS = ("html", "csv", "tex", "md", "parquet", "figures")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be reported, and how.
+    """Which report to make.
 
     Attributes:
         experiments: Names in MLflow, or YAML files.
@@ -56,20 +54,18 @@ def report_command(asked: Asked) -> str:
                        if value is not None)])
 
 
-def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, command: str,
-                say: Callable[[str], None]) -> Written:
+def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> Written:
     """Write a report.
 
     Args:
         asked: Of what.
-        root: Where runs are, and by default MLflow's store and the report.
-        data_root: Where data sets are, for experiments given as files.
-        uri: MLflow's store.
+        workspace: Where runs and MLflow's store are, data sets for experiments given as files,
+            and by default the report.
         command: How to make this report, for the page.
-        say: Is told what is not as it should be.
+        say: Receives one line per problem.
 
     Raises:
-        UserError: There is no such experiment, it has no result, what is asked for is not there,
+        UserError: There is no such experiment, it has no result, a requested name does not exist,
             experiments cannot be compared, or something cannot be read or written.
     """
     formats = [name.strip() for name in asked.formats.split(",")]
@@ -80,7 +76,7 @@ def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, comm
         raise UserError("the same experiment is named twice")
     several, notes = [], []
     for given in asked.experiments:
-        results, behind = _read(given, asked.settings, root, data_root, uri)
+        results, behind = _read(given, asked.settings, workspace)
         several.append(results)
         notes += behind
     for note in notes:
@@ -92,7 +88,7 @@ def make_report(asked: Asked, root: Path, data_root: Path, uri: str | None, comm
 
     several = [with_baseline(one, asked.baseline, _names(asked.variants, one.variants))
                for one in combine(several)]
-    out = asked.out or root / "reports" / "+".join(one.experiment for one in several)
+    out = asked.out or workspace.root / "reports" / "+".join(one.experiment for one in several)
     return write_report(several, out, formats, asked.metric, command, notes)
 
 
@@ -103,44 +99,26 @@ def open_page(written: Written) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def _read(given: str, settings: Sequence[str], root: Path, data_root: Path, uri: str | None,
+def _read(given: str, settings: Sequence[str], workspace: Workspace,
           ) -> tuple[Results, list[str]]:
-    """Return what MLflow holds of an experiment, brought up to date, and why it is not."""
-    from gan_bench.compare.results import load_results
+    """Update MLflow; return its results, and why they may be incomplete."""
+    from gan_bench.compare.results import read_results
 
     name, declared = given, None
     if given.endswith((".yaml", ".yml")):
         from gan_bench.config.experiment import load_experiment
 
-        spec = load_experiment(Path(given), data_root, list(settings))
+        spec = load_experiment(Path(given), workspace.data_root, list(settings))
         command = " ".join(["gan-bench run", shlex.quote(given), *set_options(settings)])
         name, declared = spec.name, spec.declared.with_changes(command=command)
     elif settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
-    notes = _update(name, root, uri)
-    return load_results(name, uri, root, declared), notes
-
-
-def _update(name: str, root: Path, uri: str | None) -> list[str]:
-    """Bring an experiment's journals into the store, if it is theirs; return what is missing.
-
-    A store that has none of the runs may be anybody's, and is only read.
-    """
-    home = root / "runs" / name
-    if Path(name).name != name or not home.is_dir():
-        return []
-    address = resolve_uri(root, uri)
-    try:
-        theirs = address == resolve_uri(root, f"sqlite:///{root / 'mlflow.db'}") or any(
-            cursor.read_cursor(folder, address) for folder in run_folders(home))
-        missing = sync_runs(root, uri, lambda line: None, name).missing if theirs else []
-    except UserError as error:  # that the store cannot be read, reading it will say
-        missing = [str(error)]
-    return [f"what MLflow holds may not be all: {line}" for line in missing]
+    notes = update_store(workspace, name)
+    return read_results(workspace, name, declared), notes
 
 
 def _names(text: str | None, known: Sequence[str]) -> list[str]:
-    """Return the variants that a list names; a name may have commas in it."""
+    """Return the variants that a list names; a name may contain commas."""
     names: list[str] = []
     parts = text.split(",") if text is not None else []
     while parts:

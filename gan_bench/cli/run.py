@@ -13,6 +13,7 @@ from rich.console import Console
 from gan_bench.cli.options import root_option, set_options, store_option, wide_console
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 from gan_bench.launcher.launch import LaunchSettings, execute
@@ -43,19 +44,20 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     console = wide_console()
     ended = execute(spec, settings, _reporter(console, as_json))
     failed = [run for run in ended.runs if not run.state.is_result]
-    root, uri = settings.execution.root, settings.tracking_uri
+    workspace = settings.execution.workspace
     if as_json:
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": ended.missing,
                           "runs": [progress_json(run) for run in ended.runs]}))
     else:
-        _print_results(console, spec, ended.runs, root)
+        _print_results(console, spec, ended.runs, workspace.root)
         _print_line(console, f"{len(ended.runs) - len(failed)} of {len(ended.runs)} runs are done. "
-                             f"Look at them: {page_hint(root, uri)}")
+                             f"Look at them: {page_hint(workspace)}")
         _print_line(console, f"Compare them: gan-bench report {spec.name} --open"
-                             f"{root_option(root)}{store_option(uri, '--tracking-uri')}")
+                             f"{root_option(workspace)}{store_option(workspace, '--tracking-uri')}")
     if ended.missing:
-        print(f"MLflow has not got everything: {ended.missing}\nOnce that is mended, gan-bench sync"
-              f"{root_option(root)}{store_option(uri)} brings the rest there.", file=sys.stderr)
+        print(f"MLflow lacks some results: {ended.missing}\nOnce that is repaired, gan-bench sync"
+              f"{root_option(workspace)}{store_option(workspace)} copies the missing results.",
+              file=sys.stderr)
     if ended.stopped:
         raise Stopped(ended.stopped)
     if failed:
@@ -63,12 +65,12 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     return 3 if ended.missing else 0
 
 
-def page_hint(root: Path, uri: str | None) -> str:
+def page_hint(workspace: Workspace) -> str:
     """Return where to look at runs: a server's own page, or the command that serves one."""
-    address = resolve_uri(root, uri)
+    address = resolve_uri(workspace)
     if is_server(address):
         return without_password(address)
-    return f"gan-bench ui{root_option(root)}{store_option(uri, '--tracking-uri')}"
+    return f"gan-bench ui{root_option(workspace)}{store_option(workspace, '--tracking-uri')}"
 
 
 def _reporter(console: Console, as_json: bool) -> Reporter:

@@ -21,16 +21,16 @@ def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
     """Write n samples of a run to a .png grid, or to a .npz.
 
     The .npz holds `images`, uint8 (n, H, W, C) as other tools expect them, or `vectors`, float32
-    (n, D); and of a conditional run `labels`, int64 (n,), which the samples were asked for.
+    (n, D); and for a conditional run their `labels`, int64 (n,).
 
     Raises:
-        UserError: No such run, not finished, another kind of file, too many for the memory that
-            there is, or it cannot be written.
+        UserError: There is no such run, it is not finished, the file's type is unknown, the samples
+            do not fit into memory, or the file cannot be written.
     """
     if out.suffix not in (".png", ".npz"):
         raise UserError(f"{out}: the name must end in .png or .npz")
     spec, generator = load_generator(find_run(root, run))
-    # All of them as float32, in parts and then as one.
+    # All samples exist twice as float32: in batches, then as one tensor.
     refuse_more_than_memory(8 * n * math.prod(spec.data.shape), f"{n:,} samples")
     samples = draw(spec, generator, n, seed)
     try:
@@ -44,7 +44,7 @@ def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
 
 
 def _arrays(samples: Tensor, labels: Tensor | None) -> dict[str, Any]:
-    told = {} if labels is None else {"labels": labels.numpy()}
+    arrays = {} if labels is None else {"labels": labels.numpy()}
     if samples.dim() == 2:
-        return {"vectors": samples.numpy(), **told}
-    return {"images": to_uint8(samples).permute(0, 2, 3, 1).numpy(), **told}
+        return {"vectors": samples.numpy(), **arrays}
+    return {"images": to_uint8(samples).permute(0, 2, 3, 1).numpy(), **arrays}

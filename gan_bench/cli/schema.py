@@ -18,9 +18,9 @@ def json_schema() -> dict[str, Any]:
     settings = RunSettings.model_json_schema()
     definitions = {**schema.pop("$defs", {}), **settings.pop("$defs", {})}
     keys = {**settings["properties"]}
-    keys["recipe"] = {"enum": list(RECIPES), "description": "settings of a paper, which the keys "
-                      "beside it override: names of `gan-bench list recipes`"}
-    keys["optimizer"] = {**keys["g_optimizer"], "description": "both networks' optimizer"}
+    keys["recipe"] = {"enum": list(RECIPES), "description": "settings of a paper, overridden by "
+                      "the other keys: names of `gan-bench list recipes`"}
+    keys["optimizer"] = {**keys["g_optimizer"], "description": "the optimizer of both networks"}
     keys = {key: _resolve(value, key in (*PARTS, "optimizer")) for key, value in keys.items()}
     keys["penalties"]["items"] = _resolve(keys["penalties"]["items"], False)
     run = {"type": "object", "properties": keys, "additionalProperties": False}
@@ -46,26 +46,26 @@ def json_schema() -> dict[str, Any]:
 
 
 def _resolve(node: dict[str, Any], partial: bool) -> dict[str, Any]:
-    """Replace the `kind` that spec.py leaves for a part by what its registry knows."""
+    """Replace the `kind` of a part, which spec.py sets, by the names in its registry."""
     kind = node.get("kind")
     if kind is None:
         return node
-    found: Registry[Any, Any] = getattr(registry, kind)
+    entries: Registry[Any, Any] = getattr(registry, kind)
     return {**{k: v for k, v in node.items() if k in ("default", "description")},
-            "anyOf": [{"enum": found.names()}, *_with_arguments(found, partial)]}
+            "anyOf": [{"enum": entries.names()}, *_with_arguments(entries, partial)]}
 
 
-def _with_arguments(found: Registry[Any, Any], partial: bool) -> list[dict[str, Any]]:
-    """Each entry as a mapping; if `partial`, without its name too, to change arguments only."""
+def _with_arguments(entries: Registry[Any, Any], partial: bool) -> list[dict[str, Any]]:
+    """Return each entry as a mapping; if `partial`, also one without a name, of arguments only."""
     forms = []
     arguments: dict[str, Any] = {}
-    for entry in found:
+    for entry in entries:
         schema = entry.schema.model_json_schema()
-        own = schema.get("properties", {})
-        arguments |= own
+        properties = schema.get("properties", {})
+        arguments |= properties
         forms.append({
             "type": "object", "description": entry.summary, "additionalProperties": False,
-            "properties": {"name": {"const": entry.name}, **own},
+            "properties": {"name": {"const": entry.name}, **properties},
             "required": ["name", *schema.get("required", [])]})
     if partial:
         forms.append({"type": "object", "not": {"required": ["name"]},

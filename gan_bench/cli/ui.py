@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 from gan_bench.errors import UserError
+from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.address import (
     is_server,
     mlflow_environment,
@@ -18,45 +18,40 @@ from gan_bench.tracking.address import (
 from gan_bench.tracking.database import check_sqlite
 
 
-def serve(root: Path, uri: str | None, port: int) -> NoReturn:
+def serve(workspace: Workspace, port: int) -> NoReturn:
     """Print the address of MLflow's page, and become the process that serves it.
 
     Raises:
         UserError: See `ui_command`.
     """
-    argv, variables = ui_command(root, uri, port)
-    print(f"{page(port)} (Ctrl-C ends it)", flush=True)
+    argv, variables = ui_command(workspace, port)
+    # MLflow's view for training runs.
+    address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    print(f"{address} (Ctrl-C ends it)", flush=True)
     os.execvpe(argv[0], argv, {**os.environ, **variables})
 
 
-def ui_command(root: Path, uri: str | None, port: int) -> tuple[list[str], dict[str, str]]:
+def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, str]]:
     """Return the command that serves MLflow's page on 127.0.0.1, and what its environment needs.
 
-    With one worker and without MLflow's job runner it is 2 processes and 0.4 GB (15 and 2.3 GB by
-    default, MLflow 3.17). It has no authentication, hence the loopback address.
+    With one worker and without MLflow's job runner it uses 2 processes and 0.4 GB, not 15 and
+    2.3 GB (MLflow 3.17). It has no authentication, hence the loopback address.
 
     Raises:
         UserError: There is no database yet, or it cannot be used, or the store is a server, which
             has a page of its own.
     """
-    uri = resolve_uri(root, uri)
+    uri = resolve_uri(workspace)
     if is_server(uri):
         raise UserError(f"the store is a server with its own page: open {without_password(uri)}")
     database = sqlite_path(uri)
     if database:
         if not database.exists():
             raise UserError(f"there is no {database} yet: run an experiment first, or give --root")
-        check_sqlite(database, root)
-    artifacts = (root.absolute() / "artifacts").as_uri()
+        check_sqlite(database, workspace.root)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
                "--workers", "1", "--uvicorn-opts", "--log-level warning",
-               "--no-serve-artifacts", "--default-artifact-root", artifacts]
-    # The address goes by the environment, for it may hold a password.
+               "--no-serve-artifacts", "--default-artifact-root", workspace.artifacts.as_uri()]
+    # The address is passed in the environment, because it may contain a password.
     return command, {**mlflow_environment(), "MLFLOW_BACKEND_STORE_URI": uri,
                      "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-
-
-def page(port: int) -> str:
-    """Return the address of the page that `ui_command` serves, in MLflow's view for training runs.
-    """
-    return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"

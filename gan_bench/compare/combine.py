@@ -36,7 +36,7 @@ def combine(experiments: Sequence[Results]) -> list[Results]:
         else:
             _check_protocols(home[0], results, GENERATOR_KEYS)
             home.append(results)
-    return [_merge(group) if len(group) > 1 else group[0] for group in groups]
+    return [_merge(group) for group in groups]
 
 
 def _check_protocols(a: Results, b: Results, but: tuple[str, ...]) -> None:
@@ -74,6 +74,8 @@ def _protocol_of(results: Results, score: str) -> Protocol | None:
 
 def _merge(group: list[Results]) -> Results:
     """Return the experiments of one data set as one experiment."""
+    if len(group) == 1:
+        return group[0]
     names = _variant_names(group)
     categories = [name for by_variant in names for name in by_variant.values()]
     variant_type = pd.CategoricalDtype(categories, ordered=True)

@@ -23,13 +23,15 @@ import pandas as pd
 
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, count
 from gan_bench.journal.about import read_about
-from gan_bench.journal.names import DURING, last_scores
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import RESULTS, Status
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.reader import Stored, StoredRun, read_experiment
+from gan_bench.tracking.sync import update_store
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 
@@ -65,19 +67,9 @@ class Results:
     notes: tuple[str, ...] = ()
 
     @property
-    def question(self) -> str:
-        """The question that the experiment answers; may be empty."""
-        return self.declared.question
-
-    @property
     def baseline(self) -> str:
         """The variant that the others are compared with."""
         return self.declared.baseline
-
-    @property
-    def command(self) -> str:
-        """The command that repeats the experiment; may be empty."""
-        return self.declared.command
 
     @property
     def variants(self) -> list[str]:
@@ -106,10 +98,6 @@ class Results:
         return RunResult(str(row["variant"]), int(row["seed"]), row["status"], scores, protocols,
                          classes)
 
-    def curve_of(self, score: str) -> str:
-        """Return the metric of `history` that holds a score during training."""
-        return DURING + score
-
     def only(self, variants: list[str]) -> Results:
         """Return the results of the given variants, in the given order.
 
@@ -128,9 +116,12 @@ class Results:
         return replace(self, runs=runs.sort_values(["variant", "seed"]), history=history)
 
 
-def load_results(experiment: str, tracking_uri: str | None = None, root: Path = Path("mlruns"),
+def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath = "mlruns",
                  declared: Declared | None = None) -> Results:
-    """Read an experiment back from MLflow.
+    """Read an experiment back from MLflow, after its journals are copied there.
+
+    A store that is neither the root's nor holds any of its runs is only read; `gan-bench sync`
+    copies runs there.
 
     Args:
         experiment: Its name.
@@ -143,10 +134,18 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
         UserError: There is no such experiment, it has no runs of gan-bench, or the store cannot be
             read.
     """
-    uri = resolve_uri(root, tracking_uri)
+    workspace = Workspace(as_path(root), tracking_uri=tracking_uri)
+    behind = update_store(workspace, experiment)
+    results = read_results(workspace, experiment, declared)
+    return replace(results, notes=(*behind, *results.notes))
+
+
+def read_results(workspace: Workspace, experiment: str, declared: Declared | None) -> Results:
+    """Read what MLflow holds of an experiment now; otherwise as `load_results`."""
+    uri = resolve_uri(workspace)
     stored = read_experiment(uri, experiment)
     if declared is None:
-        declared = _declared(root, experiment, stored.about)
+        declared = _declared(workspace.root, experiment, stored.about)
     chosen, notes = _newest(stored, declared)
     if not chosen:
         reason = f" ({notes[0]})" if notes else ""
@@ -162,18 +161,18 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: Path = 
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
     history = _history(chosen, variants)
-    return Results(experiment, declared, _runs(chosen, history, variants, declared), history, uri,
+    return Results(experiment, declared, _runs(chosen, variants, declared), history, uri,
                    tuple(notes))
 
 
 def _declared(root: Path, experiment: str, tag: str) -> Declared:
-    """Return what the root says that an experiment declares, or if it says nothing, the store."""
+    """Return the experiment's declaration in the root, or that in the store if there is none."""
     try:
-        kept = read_about(root / "runs" / experiment)
-        return read_declared(tag) if kept == Declared() else kept
+        in_root = read_about(root / "runs" / experiment)
+        return read_declared(tag) if in_root == Declared() else in_root
     except ValueError as error:
         why = str(error).splitlines()[0]
-        raise UserError(f"what is kept of {experiment} has an invalid margin or curve mean "
+        raise UserError(f"the stored declaration of {experiment} has an invalid margin or mean "
                         f"({why}); repeat its `gan-bench run`, which writes it again"
                         ) from None
 
@@ -184,7 +183,7 @@ def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[s
                 and run.tags["seed"].isdecimal()]
     notes = []
     if foreign := len(stored.runs) - len(own_runs):
-        notes.append(f"left out: {_count_runs(foreign)} that gan-bench did not make")
+        notes.append(f"left out: {count(foreign, 'run')} that gan-bench did not make")
     own_runs, renamed = _under_present_names(own_runs, declared)
     notes += renamed
     own_runs.sort(key=lambda run: run.started)
@@ -193,17 +192,17 @@ def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[s
              **declared.settings}
     current = [run for run in own_runs if run.tags.get("settings") == valid[run.tags["variant"]]]
     if old := len(own_runs) - len(current):
-        notes.append(f"left out: {_count_runs(old)} under other settings of a variant")
+        notes.append(f"left out: {count(old, 'run')} under other settings of a variant")
     listed = [run for run in current
               if not declared.variants or run.tags["variant"] in declared.variants]
     if removed := len(current) - len(listed):
-        notes.append(f"left out: {_count_runs(removed)} of variants that the experiment no longer "
+        notes.append(f"left out: {count(removed, 'run')} of variants that the experiment no longer "
                      f"has")
-    # Two machines may have run the same run: one with a result counts, else the newer one.
+    # If two machines made the same run, the newest with a result counts, or else the newest.
     listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
     single = {run.tags["run_id"]: run for run in listed}
     if twice := len(listed) - len(single):
-        notes.append(f"left out: {_count_runs(twice)} that the store holds twice")
+        notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
     return list(single.values()), notes
 
 
@@ -224,12 +223,8 @@ def _under_present_names(runs: list[StoredRun], declared: Declared,
             renamed[old, new] += 1
             run = replace(run, tags={**run.tags, "variant": new})
         present.append(run)
-    return present, [f"{_count_runs(n)} of {old} count as {new}, the present name of their settings"
-                     for (old, new), n in renamed.items()]
-
-
-def _count_runs(runs: int) -> str:
-    return f"{runs} run{'s' if runs > 1 else ''}"
+    return present, [f"{count(n, 'run')} of {old} count as {new}, the present name of their "
+                     f"settings" for (old, new), n in renamed.items()]
 
 
 def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFrame:
@@ -244,10 +239,8 @@ def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFra
     def per_row(values: list[int]) -> Any:
         return np.repeat(values, lengths)
 
-    metric_codes = []
-    for run in runs:
-        codes = np.array([code[metric] for metric in run.metrics], np.int32)
-        metric_codes.append(codes[run.keys])
+    metric_codes = [np.array([code[metric] for metric in run.metrics], np.int32)[run.keys]
+                    for run in runs]
     variant_codes = [variants.categories.get_loc(run.tags["variant"]) for run in runs]
     return pd.DataFrame({
         "run": pd.Categorical.from_codes(per_row([*range(len(runs))]),
@@ -261,8 +254,8 @@ def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFra
     })
 
 
-def _runs(runs: list[StoredRun], history: pd.DataFrame, variants: pd.CategoricalDtype,
-          declared: Declared) -> pd.DataFrame:
+def _runs(runs: list[StoredRun], variants: pd.CategoricalDtype, declared: Declared,
+          ) -> pd.DataFrame:
     frame = pd.DataFrame([_run_row(run, declared) for run in runs]).set_index("run")
     frame["variant"] = frame["variant"].astype(variants)
     text = [column for column in frame if column.startswith((PARAM, PROTOCOL))]
@@ -292,22 +285,12 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
         "version": ", ".join(versions), "precision": tags.get("precision", "")}
     row |= {PARAM + key: value for key, value in run.params.items()}
     if status == Status.FINISHED:
-        for name, (metric, value) in stored_scores(run).items():
+        for name, (metric, value) in run.last_scores().items():
             row[SCORE + name] = value
             row[PROTOCOL + name] = tags.get(PROTOCOL + metric, "")
         for name, (protocol, value) in _curve_means(run, declared).items():
             row[SCORE + name], row[PROTOCOL + name] = value, protocol
     return row
-
-
-def stored_scores(run: StoredRun) -> dict[str, tuple[str, float]]:
-    """Return a run's last scores, by name: the names of their metrics in the store, and the values.
-
-    After a final measurement only its scores are returned: a name never stands for two protocols.
-    """
-    ends = np.flatnonzero(np.diff(run.keys, append=-1))  # the measurements are in order
-    last = {run.metrics[run.keys[end]]: float(run.values[end]) for end in ends}
-    return last_scores(last)
 
 
 def _curve_means(run: StoredRun, declared: Declared) -> dict[str, tuple[str, float]]:

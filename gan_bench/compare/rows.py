@@ -10,7 +10,6 @@ from gan_bench.compare.ended import RunResult
 from gan_bench.compare.stats.comparison import Comparison, Verdict, compare
 from gan_bench.compare.stats.summary import (
     UNBOUNDED,
-    Estimate,
     Scores,
     Summary,
     summarise_scores,
@@ -39,16 +38,6 @@ class Row:
     comparison: Comparison | None
     absent: int
     refused: str = ""
-
-    @property
-    def mean(self) -> Estimate:
-        """The mean over the runs that have a score."""
-        return self.summary.mean
-
-    @property
-    def gap(self) -> Estimate | None:
-        """The difference from the baseline's mean; None without a comparison."""
-        return self.comparison.difference if self.comparison else None
 
     @property
     def verdict(self) -> Verdict | None:

@@ -130,4 +130,3 @@ def _pooled_sd(x: Values, y: Values) -> tuple[int, float]:
     if not freedom:
         return 0, math.nan
     return freedom, math.sqrt(sum(n * sd**2 for n, sd in parts) / freedom)
-

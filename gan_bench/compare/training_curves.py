@@ -17,7 +17,7 @@ from scipy.integrate import trapezoid
 from gan_bench.compare.results import SCORE
 from gan_bench.compare.stats.summary import Estimate, Reason, Values, mean_of
 from gan_bench.compare.stats.time_to_quality import TimeToQuality, first_passing, time_to_quality
-from gan_bench.journal.names import AGAIN
+from gan_bench.journal.names import DURING, score_name, split_latent_set
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.registry import Better
 
@@ -77,7 +77,7 @@ def training_curves(results: Results, score: str) -> list[TrainingCurve]:
     A resumed run may repeat a measurement; it counts once, by its last value.
     """
     history = results.history
-    metric = results.curve_of(score)
+    metric = score_name(DURING, score)
     rows = history.loc[history["metric"] == metric, ["run", "step", "seconds", "value"]]
     rows = rows.sort_values("step", kind="stable").drop_duplicates(["run", "step"], keep="last")
     by_run = {str(run): group for run, group in rows.groupby("run", observed=True, sort=False)}
@@ -118,7 +118,7 @@ def scores_by_latents(results: Results, score: str) -> dict[str, Mapping[int, li
     """
     history = results.history
     metrics = [name for name in history["metric"].cat.categories
-               if name.startswith(AGAIN) and name.split("/", 2)[2:] == [score]]
+               if (split := split_latent_set(name)) and split[1] == score]
     if not metrics:
         return {}
     rows = history[history["metric"].isin(metrics)].drop_duplicates(["run", "metric"], keep="last")
@@ -179,5 +179,5 @@ def _times(curves: list[TrainingCurve], key: str, threshold: float, better: Bett
     longest = max(float(time[-1]) for time in times)
     passed = [first_passing(time.tolist(), curve.values.tolist(), threshold, better)
               for time, curve in zip(times, measured, strict=True)]
-    watched = [float("inf") if curve.diverged else longest for curve in measured]
-    return time_to_quality(passed, watched)
+    watched = np.where([curve.diverged for curve in measured], np.inf, longest)
+    return time_to_quality(passed, watched.tolist())

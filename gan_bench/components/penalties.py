@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
+from gan_bench import rng
 from gan_bench.errors import UserError
 from gan_bench.registry import PENALTIES, PenaltyFacts
 
@@ -51,6 +52,21 @@ class Penalty:
     build: Callable[[nn.Module], None] | None = None
     after: Callable[[nn.Module], None] | None = None
     noise: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
+
+
+def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
+    """Let the constraints on D's layers change them; what they draw depends on the seed alone.
+
+    Raises:
+        UserError: They cannot constrain this D.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(rng.derive(seed, "init/constraints"))
+        for penalty in penalties:
+            if penalty.build is not None:
+                penalty.build(discriminator)
 
 
 @PENALTIES.register("r1", PenaltyFacts(on_examples=True, term=True))

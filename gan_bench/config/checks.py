@@ -1,4 +1,4 @@
-"""Finds settings of a run that conflict, before it costs anything. No torch."""
+"""Finds settings of a run that conflict, before the run costs anything. No torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
 from gan_bench.registry import Part
 
-SCHEDULES = ("constant", "linear", "cosine")  # that optimizers.rate accepts
+SCHEDULES = ("constant", "linear", "cosine")  # those of optimizers.rate
 
 
 def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
@@ -31,7 +31,7 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
     if (steps := steps_of(settings, data)) is None:
         both = settings.steps is not None
         problems.append(("epochs" if both else "", "give either `steps` or `epochs`" + (
-            "; `--set base.steps=null` takes the steps out" if both else "")))
+            "; `--set base.steps=null` removes the steps" if both else "")))
     if settings.batch_size > data.train:
         problems.append(("batch_size", f"{settings.batch_size:,} is more than the {data.train:,} "
                                        f"training examples; choose a smaller batch"))
@@ -39,87 +39,87 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
     reason = refuse(data.shape, **settings.model.args)
     if "latent_dim" not in settings.model.args:
         problems.append(("model", f"{settings.model} has no argument latent_dim, the number of its "
-                                  f"latents: its author has to add one"))
+                                  f"latents: the model's author must add this argument"))
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
     problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
                                                  ("d_optimizer", settings.d_optimizer))
-                 if (reason := _without_rate(part))]
-    problems += _unbearable(settings, steps)
+                 if (reason := _why_no_rate(part))]
+    problems += _penalty_conflicts(settings, steps)
     if settings.condition != "none":
-        problems += _unconditional(settings, data, evaluate)
+        problems += _label_conflicts(settings, data, evaluate)
     is_conditional = settings.condition != "none"
-    problems += _unmeasurable(evaluate, data, is_conditional, "")
+    problems += _metric_conflicts(evaluate, data, is_conditional, "")
     if registry.DATASETS[dataset.name].facts.modes is None:
-        problems += [("evaluate.metrics", f"{name} needs known modes, and the data set {dataset} "
+        problems += [("evaluate.metrics", f"{name} needs known modes, but the data set {dataset} "
                                           f"states none")
                      for name in evaluate.all_metrics if data.shape == (2,)
                      and registry.METRICS[name].facts.extractor == "coordinates"]
     if evaluate.final is not None:
-        problems += _unmeasurable(evaluate.final, data, is_conditional, "final_")
-        problems += _unmeasured(evaluate, evaluate.final, steps)
+        problems += _metric_conflicts(evaluate.final, data, is_conditional, "final_")
+        problems += _never_measured(evaluate, evaluate.final, steps)
     return problems
 
 
-def _without_rate(optimizer: Part) -> str:
-    """Return why an optimizer has no learning rate at each step; empty if it has."""
+def _why_no_rate(optimizer: Part) -> str:
+    """Return why no learning rate can be set; empty if one can."""
     for argument in ("lr", "schedule"):
         if argument not in optimizer.args:
-            return (f"{optimizer} has no argument {argument}, and the learning rate is set from lr "
-                    f"and schedule at each step: its author has to add it")
+            return (f"{optimizer} has no argument {argument}, but the learning rate is set from lr "
+                    f"and schedule at each step: the optimizer's author must add this argument")
     lr, schedule = optimizer.args["lr"], optimizer.args["schedule"]
     if not isinstance(lr, int | float):
-        return f"{optimizer}: lr is {shown(lr)}, and no number; give it one"
+        return f"{optimizer}: lr is {shown(lr)}, which is not a number; give a number"
     if schedule not in SCHEDULES:
         return (f"{optimizer}: there is no schedule {shown(schedule)}; "
                 f"known: {', '.join(SCHEDULES)}")
     return ""
 
 
-def _unconditional(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
-                   ) -> list[tuple[str, str]]:
+def _label_conflicts(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
+                     ) -> list[tuple[str, str]]:
     """Return why a run cannot be conditional."""
     problems = []
     if data.classes < 2:
-        problems.append(("condition", f"{settings.condition} needs labels, and this data set has "
+        problems.append(("condition", f"{settings.condition} needs labels, but this data set has "
                                       f"none; leave it out"))
     if settings.share_fakes and settings.d_steps > 1:
-        problems.append(("share_fakes", "shared fakes have the labels of one batch, and D sees "
-                                        f"{settings.d_steps} a step: set d_steps: 1"))
+        problems.append(("share_fakes", "shared fakes have the labels of one batch, but D sees "
+                                        f"{settings.d_steps} batches a step: set d_steps: 1"))
     if settings.share_fakes and registry.LOSSES[settings.loss.name].facts.needs_real:
-        problems.append(("share_fakes", f"shared fakes have the labels of the real batch that "
-                                        f"G's {settings.loss} asks for: set share_fakes: false"))
-    problems += [("evaluate.metrics", f"{name} asks D about images without labels, and this D is "
-                                      f"conditional: give evaluate.metrics without it")
+        problems.append(("share_fakes", f"with {settings.loss}, G's fakes take the labels of G's "
+                                        f"own real batch, so D cannot reuse them: set "
+                                        f"share_fakes: false"))
+    problems += [("evaluate.metrics", f"{name} gives D images without labels, but this D is "
+                                      f"conditional: remove it from evaluate.metrics")
                  for name in evaluate.all_metrics
                  if registry.METRICS[name].facts.extractor == "discriminator"]
     return problems
 
 
-def _unbearable(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
-    """Return the penalties that do not fit the model's D, or are never due."""
+def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
+    """Return the penalties that do not fit the model's D, or never act."""
     model = registry.MODELS[settings.model.name].facts
     mixes, zeros = model.mixes(**settings.model.args), model.zeros(**settings.model.args)
     problems = []
     for penalty in settings.penalties:
         facts = registry.PENALTIES[penalty.name].facts
         if mixes and facts.on_examples:
-            problems.append(f"{penalty} needs a D that judges every example alone, and that of "
-                            f"{settings.model} has batch norm: give the model `d_norm: none`")
+            problems.append(f"{penalty} needs a D that judges every example alone, but the D of "
+                            f"{settings.model} uses batch norm: give the model `d_norm: none`")
         if zeros and facts.divides:
-            problems.append(f"{penalty} divides weights by their norm, and the D of "
-                            f"{settings.model} begins with some that are 0: give the model "
-                            f"`init: default`")
+            problems.append(f"{penalty} divides weights by their norm, but some weights of the D "
+                            f"of {settings.model} start at 0: give the model `init: default`")
         every = penalty.args.get("every")
         if steps is not None and isinstance(every, int) and every > steps:
-            problems.append(f"{penalty} is due every {every:,} steps, and so at none of the "
-                            f"{steps:,} that there are: lower its `every`, or leave it out")
+            problems.append(f"{penalty} acts every {every:,} steps, but the run has only "
+                            f"{steps:,}: lower its `every`, or leave it out")
     return [("penalties", problem) for problem in problems]
 
 
-def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool, prefix: str,
-                  ) -> list[tuple[str, str]]:
+def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool, prefix: str,
+                      ) -> list[tuple[str, str]]:
     """Return the metrics that cannot be measured, and why.
 
     Args:
@@ -131,13 +131,12 @@ def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool,
         facts = registry.METRICS[name].facts
         reason, least = facts.refuses(data), facts.least
         if not reason and facts.asked and not is_conditional:
-            reason = ("compares with the class that each sample is asked for, and a run with "
-                      "`condition: none` asks for none; give every variant a condition, or leave "
-                      "it out")
+            reason = ("compares each sample with its requested class, but `condition: none` "
+                      "requests none; give every variant a condition, or leave it out")
         if per_class := facts.least_per_class:
             least = per_class * data.classes
         if not reason and facts.reference == "train" and data.train < least:
-            reason = f"needs {least:,} training examples, and there are {data.train:,}"
+            reason = f"needs {least:,} training examples, but there are {data.train:,}"
         if reason:
             problems.append((f"evaluate.{prefix}metrics", f"{name} {reason}"))
         elif evaluate.samples < least:
@@ -146,9 +145,9 @@ def _unmeasurable(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool,
     return problems
 
 
-def _unmeasured(evaluate: EvaluateSpec, final: EvaluateSpec, steps: int | None,
-                ) -> list[tuple[str, str]]:
-    """Return the metrics for use during training, if the file names no step to measure at."""
+def _never_measured(evaluate: EvaluateSpec, final: EvaluateSpec, steps: int | None,
+                    ) -> list[tuple[str, str]]:
+    """Return metrics meant for training that no step measures."""
     never = [name for name in evaluate.metrics if name not in final.metrics]
     if steps is None or not never or "metrics" not in evaluate.model_fields_set or (
             evaluate.every is not None and evaluate.every <= steps):

@@ -109,15 +109,15 @@ Steps = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_len
 
 
 class CurveMean(BaseModel):
-    """The mean of a logged curve between two steps, which is compared as a score is.
+    """The mean of a logged curve between two steps, which is compared like a score.
 
-    It is no measurement of what the run has learnt, so no run has it in its id: it may be declared,
-    changed and left out later, and the runs stay what they are.
+    It does not belong to a run's id, because it measures nothing new: it may be declared, changed
+    and removed later without retraining.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    of: Logged = Field(description="the curve, as it is logged")
-    steps: Steps = Field(description="first and last step of those over which the mean is taken")
+    of: Logged = Field(description="the name of the logged curve")
+    steps: Steps = Field(description="first and last step of the mean")
     better: Literal["lower", "higher"] | None = Field(
         None, description="which way is better; null: neither, and there is no verdict")
 
@@ -140,18 +140,18 @@ class CurveMean(BaseModel):
 
 
 class Declared(BaseModel):
-    """What an experiment says of its own comparison.
+    """What an experiment declares of its comparison.
 
     Attributes:
-        question: What it is to find out; may be empty.
+        question: The question that it answers; may be empty.
         baseline: The variant that the others are compared with; empty where it is not known.
         paired: Whether runs are compared seed by seed.
-        margin: The largest difference that is of no matter: for all scores, by score, or None.
+        margin: The largest negligible difference: for all scores, by score, or None.
         variants: Their names, in the experiment's order; empty where they are not known.
         command: How to repeat it; may be empty.
         settings: What stands for each variant's settings, as far as it is known; runs under others
             answer another question.
-        differs: In what each variant differs from the baseline, in words.
+        differs: How each variant differs from the baseline, in words.
         curve_means: Means of logged curves that are scores too, by name.
     """
 
@@ -169,12 +169,14 @@ class Declared(BaseModel):
     @field_validator("curve_means", mode="before")
     @classmethod
     def _read_texts(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
         # Older versions wrote each as JSON within the JSON.
-        return {name: from_json(mean) if isinstance(mean, str) else mean
-                for name, mean in given.items()} if isinstance(given, dict) else given
+        texts = {name: mean for name, mean in given.items() if isinstance(mean, str)}
+        return given | {name: from_json(text) for name, text in texts.items()}
 
     def margin_of(self, score: str) -> Amount | None:
-        """The largest difference in a score that is declared to be of no matter, if one is."""
+        """The largest difference in a score that is declared negligible; None if undeclared."""
         return self.margin.get(score) if isinstance(self.margin, dict) else self.margin
 
     def with_changes(self, **changes: object) -> Declared:
@@ -190,7 +192,7 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
 def read_declared(text: str) -> Declared:
     """Return what a file or a tag says, as far as it is of the right form.
 
-    It may be anybody's, or of an older version. Fields of another form count as absent.
+    The text may come from any program or an older version. Fields of another form count as absent.
 
     Raises:
         ValueError: A margin is no amount, or a curve's mean is none: without them the verdicts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -32,6 +31,7 @@ from gan_bench.config.spec import (
 from gan_bench.config.yaml_source import Where, read_yaml
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 
 MAX_RUNS = 100_000
@@ -39,10 +39,10 @@ MAX_RUNS = 100_000
 
 def _check_margin(margin: Amount | dict[str, Amount] | None,
                   ) -> Amount | dict[str, Amount] | None:
-    # 0.5 is little for an FID, and half of all there is for a recall.
+    # 0.5 is small for an FID, but half the range of a recall.
     if isinstance(margin, Amount) and not margin.relative:
         raise ValueError(f"a margin for all scores is a percentage of the baseline's mean, "
-                         f"'5%' say; one of {margin} belongs to a score: {{NAME: {margin}}}")
+                         f"such as '5%'; give {margin} by score: {{NAME: {margin}}}")
     return margin
 
 
@@ -59,39 +59,40 @@ class ExperimentFile(Closed):
         None, description="the variant that the others are compared with; default: the first")
     dataset: Data
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
-        description="every variant is trained once under each")
+        description="every variant is trained once with each")
     base: dict[str, Any] = Field({}, description="what all variants share")
     variants: dict[Name, dict[str, Any] | None] = Field(
-        {}, description="named overrides of `base`; crossed with `matrix` where both are given")
+        {}, description="named overrides of `base`; crossed with `matrix` if both are given")
     matrix: dict[str, list[Any]] | None = Field(
-        None, description="axes, whose cross product are the variants; with include and exclude")
+        None, description="axes whose cross product gives the variants; also include and exclude")
     evaluate: EvaluateSpec = EvaluateSpec()  # type: ignore[call-arg]
     compute: ComputeSpec = ComputeSpec()  # type: ignore[call-arg]
     paired: bool = Field(
-        False, description="compare variants seed by seed; worth it only where runs of one seed "
-        "truly share something")
+        False, description="compare variants seed by seed; useful only where runs of the same "
+        "seed truly share something")
     margin: Annotated[Margin, AfterValidator(_check_margin)] = Field(
-        None, description="a difference in mean score that is of no matter, for the verdict "
+        None, description="the largest negligible difference in mean score, for the verdict "
         "*equivalent*, which needs 59 runs of each variant: a share of the baseline's mean ('5%'), "
-        "or by score, that or a number")
+        "or for each score a share or number")
     curve_means: dict[Name, CurveMean] = Field(
-        {}, description="means of logged curves between two steps, which the report compares as it "
-        "compares scores")
+        {}, description="means of logged curves between two steps; the report compares them like "
+        "scores")
 
 
-def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = None,
+def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | None = None,
                     ) -> ExperimentSpec:
     """Read, check and expand an experiment file.
 
     Args:
         path: The YAML file.
-        data_root: Where data sets lie; only an `image_folder` is looked at.
+        data_root: The folder of data sets; only an `image_folder` is read.
         overrides: `a.b=value` settings that replace what the file says.
 
     Raises:
-        SpecError: Anything is wrong with it; all the errors at once, each with its place.
+        SpecError: The file has errors; the message lists them all, each with its place.
+        UserError: `path` or `data_root` is not a path.
     """
-    source = read_yaml(path)
+    source, data_root = read_yaml(as_path(path)), as_path(data_root)
     for setting in overrides or []:
         source.override(setting)
     errors = Problems(source)
@@ -99,8 +100,8 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
         file = ExperimentFile.model_validate(source.data)
     except ValidationError as error:
         errors.add_all(error, ExperimentFile, lambda where: where)
-        if not {found["loc"][:1] for found in error.errors()} & {("base",), ("variants",),
-                                                                 ("matrix",)}:
+        invalid_keys = {problem["loc"][:1] for problem in error.errors()}
+        if not invalid_keys & {("base",), ("variants",), ("matrix",)}:
             note_variant_problems(source.data, errors)
         raise errors.raised() from None
     try:
@@ -118,11 +119,11 @@ def load_experiment(path: Path, data_root: Path, overrides: list[str] | None = N
             recipes |= {run.variant: variant.recipe} if variant.recipe else {}
     baseline = _check_names(file, firsts, errors)
     _check_curve_means(file, firsts, errors)
-    known = [*registry.scores(), *file.curve_means]
+    score_names = [*registry.scores(), *file.curve_means]
     for name in file.margin if isinstance(file.margin, dict) else ():
-        if name not in known:
+        if name not in score_names:
             errors.add(("margin", name), f"no metric gives a score {shown(name)}; "
-                                         f"{nearest(str(name), known)}")
+                                         f"{nearest(str(name), score_names)}")
     if errors.lines:
         raise errors.raised()
     runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
@@ -147,8 +148,8 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
         return None
     problems = find_conflicts(settings, file.dataset, data, file.evaluate)
     for key, reason in problems:
-        section, _, own = key.partition(".")
-        errors.add((section, own) if own else variant.where((key,)), reason)
+        section, _, name = key.partition(".")
+        errors.add((section, name) if name else variant.where((key,)), reason)
     if problems:
         return None
     fields = {key: getattr(settings, key) for key in RunSettings.model_fields}
@@ -172,7 +173,7 @@ def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) 
             errors.add(where, f"two variants are called {shown(run.variant)}")
         elif run.id in by_id:
             errors.add(where, f"{by_id[run.id].variant!r} and {run.variant!r} are the same run: "
-                              f"they differ in nothing but their names")
+                              f"they differ only in their names")
         by_name[run.variant] = by_id[run.id] = run
     seen: set[int] = set()
     for index, seed in enumerate(file.seeds):
@@ -188,7 +189,7 @@ def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) 
 
 
 def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) -> None:
-    """Check that every run has a value that goes into each mean, under a name of its own."""
+    """Check that each mean has a unique name and that every run logs values for it."""
     for name, mean in file.curve_means.items():
         if name in registry.scores():
             errors.add(("curve_means", name), f"a metric gives a score {name!r}; choose another "
@@ -201,38 +202,37 @@ def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: Prob
                 errors.add(("curve_means", name, "of"),
                            f"{run.variant} has no {mean.of}: {missing}")
             elif last > run.steps:
-                errors.add(where, f"{run.variant} has {run.steps:,} steps, and {last} is beyond")
+                errors.add(where, f"{run.variant} has {run.steps:,} steps, fewer than {last}")
             elif not counts[run.variant]:
-                at = " and ".join(map(str, _due(run, mean.of)))
-                lazy = "" if at == "1" else f", and has a penalty at every {at} alone"
+                every = " and ".join(map(str, _value_intervals(run, mean.of)))
+                lazy = "" if every == "1" else f", and has a penalty only every {every} steps"
                 errors.add(where, (
-                    f"{run.variant} logs every {run.log_every} of {run.steps:,} steps{lazy}, and "
-                    f"so none from {first} to {last}: widen the steps, or lower log_every"))
+                    f"{run.variant} logs every {run.log_every} of {run.steps:,} steps{lazy}, so "
+                    f"it logs none from {first} to {last}: widen the steps, or lower log_every"))
             elif counts[run.variant] != counts[firsts[0].variant]:
                 errors.add(where, (
-                    f"{run.variant} logs {counts[run.variant]} steps from {first} to {last}, and "
-                    f"{firsts[0].variant} {counts[firsts[0].variant]}: give them one log_every"))
+                    f"{run.variant} logs {counts[run.variant]} steps from {first} to {last}, but "
+                    f"{firsts[0].variant} logs {counts[firsts[0].variant]}: give both the same "
+                    f"log_every"))
 
 
 def logged_steps(run: RunSpec, mean: CurveMean) -> int:
-    """Return of how many logged steps a run's mean is that of."""
-    return mean.logged(run.log_every, run.steps, _due(run, mean.of))
+    """Return the number of a run's logged steps that go into a mean."""
+    return mean.logged(run.log_every, run.steps, _value_intervals(run, mean.of))
 
 
-def _due(run: RunSpec, curve: str) -> list[int]:
-    """Every how many steps a run has something to log in a curve, for one reason or another."""
+def _value_intervals(run: RunSpec, curve: str) -> list[int]:
+    """Return the intervals, in steps, at which a run has a value to log in a curve."""
     return [1] if curve != "train/d_penalty" else sorted({
         int(part.args.get("every", 1)) for part in run.penalties
         if registry.PENALTIES[part.name].facts.term})
 
 
 def _never_logged(run: RunSpec, curve: str) -> str:
-    """Why a run never logs a curve; empty if it does."""
-    if not _due(run, curve):
+    """Return why a run never logs a curve; empty if it logs it."""
+    if not _value_intervals(run, curve):
         return "none of its penalties is a term of D's loss"
     if curve in ("train/d_loss_real", "train/d_loss_fake") and registry.LOSSES[
             run.loss.name].facts.one_term:
-        return f"the loss {run.loss} does not come apart into a real and a fake term"
+        return f"the loss {run.loss} has no separate real and fake terms"
     return ""
-
-

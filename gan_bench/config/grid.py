@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 from gan_bench.config.recipes import RECIPES
@@ -44,8 +45,7 @@ class Variant:
         other = Variant()
         other.recipe = self.recipe
         other.labels = list(self.labels)
-        other.settings = {k: dict(v) if isinstance(v, dict) else v
-                          for k, v in self.settings.items()}
+        other.settings = {key: copy(value) for key, value in self.settings.items()}
         other.origin = dict(self.origin)
         return other
 
@@ -229,7 +229,9 @@ def _labels(axis: str, values: list[Any], tails: Counter[str]) -> list[str]:
             return "-".join(named + (arguments if long or not named else []))
         return value if isinstance(value, str) and "." not in axis else f"{key}={value}"
 
-    short = [label(value, long=False) for value in values]
-    often = Counter(short)
-    return [label(value, long=True) if often[s] > 1 else s
-            for s, value in zip(short, values, strict=True)]
+    labels = [label(value, long=False) for value in values]
+    counts = Counter(labels)
+    for index, value in enumerate(values):
+        if counts[labels[index]] > 1:
+            labels[index] = label(value, long=True)
+    return labels

@@ -43,11 +43,14 @@ class Problems:
 
     def add(self, where: Where, message: str) -> None:
         self.count += 1
-        path = ".".join(f"{key:.60}" if isinstance(key, str) else str(key) for key in where)
-        line = f"{self._source.place(where)}: {path + ': ' if path else ''}{message}"
-        if line not in self.lines and len(self.lines) <= MAX_ERRORS:
-            self.lines.append(line if len(self.lines) < MAX_ERRORS else
-                              f"{self._source.file}: there are more errors than these")
+        path = ".".join(str(key)[:60] for key in where)
+        line = f"{self._source.place(where)}: {path}: {message}" if path else (
+            f"{self._source.place(where)}: {message}")
+        if line in self.lines or len(self.lines) > MAX_ERRORS:
+            return
+        if len(self.lines) == MAX_ERRORS:
+            line = f"{self._source.file}: there are more errors than these"
+        self.lines.append(line)
 
     def add_all(self, error: ValidationError, model: type[BaseModel], origin: Any) -> None:
         """Add what pydantic found; `origin` maps its path to the path in the file."""

@@ -1,11 +1,11 @@
-"""Recipes: the settings of a paper, or of a code that many copy, under one name.
+"""Recipes: the settings of a paper, or of a widely copied code, under one name.
 
-`recipe: wgan_gp2017` in `base`, in a variant or on an axis stands for the keys listed here, as if
-they were written out right before the other keys of the same place, which may override them. Each
-states every key that any of them states, so that laid over another it leaves nothing of that. A
-recipe says nothing of data set, image size, steps and seeds.
+`recipe: wgan_gp2017` in `base`, in a variant or on an axis stands for the keys listed here. They
+come before the other keys of the same place, which may override them. All recipes set the same
+keys, so a recipe that overrides another one replaces all its settings. A recipe does not set the
+data set, the image size, the steps and the seeds.
 
-What a paper did and no key here can say is in the recipe's note.
+A recipe's `source` says what its paper did that no key can express.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Recipe:
     """Settings under a name.
 
     Attributes:
-        source: Where they come from, and what differs from it.
-        settings: Keys of a run, as `base` would have them.
+        source: Where the settings come from, and how they differ from it.
+        settings: Keys of a run, as in `base`.
     """
 
     source: str
@@ -34,16 +34,16 @@ def _adam(lr: float, beta1: float, beta2: float) -> dict[str, Any]:
 
 RECIPES: dict[str, Recipe] = {
     "goodfellow2014": Recipe(
-        "Goodfellow et al. 2014: fully connected, D with dropout, momentum SGD, k = 1. There D had "
-        "maxout units, G rectified and sigmoid ones, latents were uniform, and rate and momentum "
-        "changed from epoch to epoch.",
+        "Goodfellow et al. 2014: fully connected, D with dropout, momentum SGD, k = 1. In the "
+        "paper D had maxout units, G had rectified and sigmoid units, latents were uniform, and "
+        "rate and momentum changed from epoch to epoch.",
         {"model": {"name": "mlp_dropout", "dropout": 0.5}, "loss": "non_saturating",
          "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5}, "batch_size": 100,
          "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1,
          "penalties": [], "ema": None}),
     "dcgan2015": Recipe(
         "Radford et al. 2015, section 4: DCGAN, Adam 2e-4 with β₁ 0.5, batches of 128, weights "
-        "N(0, 0.02). There latents were uniform.",
+        "N(0, 0.02). In the paper latents were uniform.",
         {"model": "dcgan", "loss": "non_saturating", "optimizer": _adam(2e-4, 0.5, 0.999),
          "batch_size": 128, "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum",
          "d_steps": 1,
@@ -64,24 +64,25 @@ RECIPES: dict[str, Recipe] = {
          "ema": None}),
     "sngan2018": Recipe(
         "Miyato et al. 2018: residual networks, spectral norm in D, hinge loss, five D steps, Adam "
-        "2e-4 (0, 0.9), batches of 64, rates falling linearly. There G's batches were of 128.",
+        "2e-4 (0, 0.9), batches of 64, linearly falling rates. In the paper G's batches had 128 "
+        "examples.",
         {"model": "resnet", "loss": "hinge", "penalties": ["spectral_norm"],
          "optimizer": {**_adam(2e-4, 0.0, 0.9), "schedule": "linear"}, "batch_size": 64,
          "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5,
          "ema": None}),
     "r3gan2025": Recipe(
         "Huang et al. 2024, \"The GAN is dead; long live the GAN!\": relativistic pairing with R1 "
-        "and R2, D first, fresh real examples for G, Adam with β₁ 0, averaged weights. There γ, "
-        "rates and β₂ are scheduled, networks larger, and images augmented.",
+        "and R2, D first, fresh real examples for G, Adam with β₁ 0, averaged weights. In the "
+        "paper γ, rates and β₂ are scheduled, networks are larger, and images are augmented.",
         {"model": "r3", "loss": "relativistic_pairing", "penalties": [
             {"name": "r1", "gamma": 1.0}, {"name": "r2", "gamma": 1.0}],
          "optimizer": _adam(2e-4, 0.0, 0.99), "batch_size": 64, "ema": 0.999, "order": "d_first",
          "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1}),
     "pytorch_gan_script": Recipe(
         "The script `gan.py` of PyTorch-GAN (E. Linder-Norén): G first, D on the same fakes, half "
-        "the sum of D's terms, and 0.8 where batch norm expects its ε. Beside another model give "
-        "bn_eps again: `dcgan.py` is {name: dcgan_upsample, bn_eps: 0.8}, but for G's first "
-        "batch norm, which has the usual ε there, and the initialisation.",
+        "the sum of D's terms, and 0.8 as batch norm's ε. With another model, give bn_eps "
+        "again: `dcgan.py` is {name: dcgan_upsample, bn_eps: 0.8}, except for its initialisation "
+        "and the first batch norm of its G, which has the usual ε.",
         {"model": {"name": "mlp", "bn_eps": 0.8}, "loss": "non_saturating",
          "optimizer": _adam(2e-4, 0.5, 0.999), "batch_size": 64, "order": "g_first",
          "share_fakes": True, "d_loss_reduction": "mean", "d_steps": 1,

@@ -1,4 +1,4 @@
-"""What a run is: the specification, its checks, and the id that stands for all of it.
+"""The specification of a run and of an experiment, and the id that identifies a run.
 
 Frozen, closed models: an unknown key is an error. No torch here.
 """
@@ -39,7 +39,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Closed(BaseModel):
-    """A frozen model that takes no unknown key and turns no string into a number."""
+    """A frozen model that refuses unknown keys and does not convert strings to numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -48,7 +48,7 @@ class EvaluateSpec(Closed):
     """How often a run is measured, on how many samples, and by which metrics."""
 
     every: Positive | None = Field(
-        None, description="measure every so many G steps; null: at the end only")
+        None, description="number of G steps between measurements; null: only at the end")
     samples: Annotated[int, Field(ge=2)] = Field(
         2000, description="number of generated samples per measurement")
     metrics: list[str] = Field(
@@ -58,12 +58,12 @@ class EvaluateSpec(Closed):
     final_metrics: list[str] | None = Field(
         None, description="metrics after the last step; null: the same as `metrics`")
     latent_sets: Annotated[int, Field(ge=1, le=100)] = Field(
-        1, description="on how many sets of latents the measurement after the last step is made; "
-        "the score is that of the first, and the others tell sampling noise from that of seeds")
+        1, description="number of sets of latents for the measurement after the last step; the "
+        "first set gives the score, and the others separate sampling noise from that of seeds")
 
     @field_validator("metrics", "final_metrics")
     @classmethod
-    def _known(cls, names: list[str] | None) -> list[str] | None:
+    def _check_metrics(cls, names: list[str] | None) -> list[str] | None:
         for name in names or []:
             registry.METRICS[name]
         if len(set(names or [])) < len(names or []):
@@ -72,7 +72,7 @@ class EvaluateSpec(Closed):
 
     @property
     def final(self) -> EvaluateSpec | None:
-        """The measurement after the last step, if it is another than those during training."""
+        """The measurement after the last step; None if it is the same as during training."""
         samples = self.final_samples or self.samples
         metrics = self.metrics if self.final_metrics is None else self.final_metrics
         if (samples, metrics) == (self.samples, self.metrics):
@@ -86,30 +86,30 @@ class EvaluateSpec(Closed):
         return list(dict.fromkeys([*self.metrics, *(self.final_metrics or [])]))
 
 
-def _pack(given: object) -> object:
-    """Refuse in one line what is neither of the two that `pack` may be."""
-    if given != "auto" and (type(given) is not int or given < 1):
-        raise ValueError(f"a number of runs, at least 1, or auto, not {shown(given)}")
-    return given
+def _check_pack(value: object) -> object:
+    """Refuse a wrong `pack` in one line, where the union of types would give two errors."""
+    if value != "auto" and (type(value) is not int or value < 1):
+        raise ValueError(f"a number of runs, at least 1, or auto, not {shown(value)}")
+    return value
 
 
 class ComputeSpec(Closed):
-    """What the numbers are computed with."""
+    """How the numbers are computed: device, threads, precision."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda where there is one")
     threads: Positive = Field(
-        1, description="CPU threads of a run; its numbers depend on it, so it is part of the id")
+        1, description="CPU threads of a run; part of its id, because its numbers depend on them")
     deterministic: bool = Field(
         True, description="only algorithms that give the same bits every time")
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
-        "float32", description="what products are computed in while training, where weights "
-        "stay float32; auto: bfloat16 where the hardware multiplies it faster")
+        "float32", description="number format of the products in training; weights stay "
+        "float32; auto: bfloat16 where the hardware multiplies it faster")
     graphs: bool = Field(
-        True, description="launch a step on a GPU as one CUDA graph: the same numbers, sooner")
-    pack: Annotated[Positive | Literal["auto"], BeforeValidator(_pack)] = Field(
-        "auto", description="runs that share a GPU and a process, each as if alone; auto: 8, or as "
-        "many as have room. On the CPU each run has a process of its own")
+        True, description="launch a step on a GPU as one CUDA graph: faster, with the same numbers")
+    pack: Annotated[Positive | Literal["auto"], BeforeValidator(_check_pack)] = Field(
+        "auto", description="number of runs that share a GPU and a process without changing each "
+        "other's numbers; auto: 8, or as many as fit. On the CPU each run has a separate process")
 
 
 class RunSettings(Closed):
@@ -118,9 +118,10 @@ class RunSettings(Closed):
     model: Model
     loss: Loss = Field("non_saturating", validate_default=True)
     condition: Literal["none", "concat", "projection"] = Field(
-        "none", description="how D is told the labels, if it is; G gets them with its latents")
+        "none", description="how D receives the labels; G receives them with its latents; "
+        "none: no labels")
     penalties: list[Penalty] = Field(
-        [], description="what keeps D in bounds: names of `gan-bench list penalties`")
+        [], description="what regularises D: names of `gan-bench list penalties`")
     g_optimizer: Optimizer = Field("adam", validate_default=True)
     d_optimizer: Optimizer = Field("adam", validate_default=True)
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -130,19 +131,20 @@ class RunSettings(Closed):
     order: Literal["d_first", "g_first"] = Field(
         "d_first", description="whose update comes first within a step")
     share_fakes: bool = Field(
-        False, description="whether D's step uses the G step's fake batch, or a fresh one")
+        False, description="true: D's step uses the fake batch of G's step; false: a new one")
     d_loss_reduction: Literal["mean", "sum"] = Field(
         "mean", description="mean or sum of D's real and fake term")
     d_steps: Positive = Field(1, description="D updates per G update")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="decay of G's weight average, which is then what is measured; null: none")
+        None, description="decay of G's weight average, which replaces G in measurements; "
+        "null: no average")
     log_every: Positive = 50
     sample_every: Positive | None = Field(
-        None, description="save a sample grid every so many steps; null: at the end only")
+        None, description="number of steps between sample grids; null: only at the end")
 
     @field_validator("penalties")
     @classmethod
-    def _once(cls, penalties: list[Part]) -> list[Part]:
+    def _check_penalties(cls, penalties: list[Part]) -> list[Part]:
         names = [penalty.name for penalty in penalties]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"{twice} is named twice")
@@ -150,18 +152,18 @@ class RunSettings(Closed):
 
 
 class RunSpec(RunSettings):
-    """One run, complete: nothing that can change a number is left to a default elsewhere.
+    """A complete run: it states every setting that can change a number.
 
     Attributes:
         experiment: The name of the study.
-        variant: The name of all but the seed.
-        seed: What all random numbers of the run derive from.
+        variant: The name of its settings, without the seed.
+        seed: All random numbers of the run derive from it.
         dataset: Which data set, with its arguments.
-        data: What is known of it.
+        data: The facts of the data set.
         steps: The number of G steps; epochs have been turned into steps.
         epochs: None.
         evaluate: What is measured, and when.
-        compute: What the numbers are computed with.
+        compute: How the numbers are computed.
     """
 
     experiment: str
@@ -176,16 +178,16 @@ class RunSpec(RunSettings):
 
     @cached_property
     def id(self) -> str:
-        """sha256 of the canonical JSON of all that can change a number: 12 hex digits.
+        """The first 12 hex digits of the sha256 of all settings that can change a number.
 
-        Names are left out, for they change none; so is the device, which `auto` may choose anew
-        (it is recorded in the journal), and the facts that follow from the digest.
+        It leaves out names, which change no number; the device, because `auto` may choose another
+        one later (the journal records it); and the facts that follow from the data set's digest.
         """
         return digest_of({**self._settings, "seed": self.seed})
 
     @property
     def settings(self) -> str:
-        """What stands for all that can change a number, but the seed: 12 hex digits."""
+        """The digest of all settings that can change a number, without the seed: 12 hex digits."""
         return digest_of(self._settings)
 
     @cached_property
@@ -200,15 +202,15 @@ class RunSpec(RunSettings):
         return copy
 
     def folder(self, root: Path) -> Path:
-        """Return where the run leaves what it makes: `<root>/runs/<experiment>/<id>`."""
+        """Return the folder of the run's files: `<root>/runs/<experiment>/<id>`."""
         return root / "runs" / self.experiment / self.id
 
     def write(self, root: Path) -> Path:
-        """Make the run's folder, write `spec.json` there, and return the folder."""
+        """Create the run's folder, write `spec.json` there, and return the folder."""
         folder = self.folder(root)
         folder.mkdir(parents=True, exist_ok=True)
         if folder.is_symlink():
-            raise UserError(f"{folder}: is a link; remove it: what a run makes stays in the root")
+            raise UserError(f"{folder}: is a link; remove it: a run's files stay in the root")
         with replacing(folder / "spec.json") as temporary:
             temporary.write_text(self.model_dump_json(indent=1) + "\n")
         return folder
@@ -219,9 +221,9 @@ class ExperimentSpec(Closed):
 
     Attributes:
         name: Names the folder and the MLflow experiment.
-        declared: What a comparison of the runs must know besides them.
+        declared: What the experiment declares of the comparison of its runs.
         runs: One for each variant and seed.
-        recipes: By variant, the recipe that it is based on, if it is on one.
+        recipes: By variant, the recipe that it is based on; other variants are absent.
     """
 
     name: str
@@ -244,7 +246,7 @@ def data_facts(dataset: Part, data_root: Path) -> DataFacts:
     """Return the facts of a data set, read from its registration or from its folder's listing.
 
     Raises:
-        UserError: A folder or archive is not there, or is empty.
+        UserError: A folder or archive does not exist, or is empty.
     """
     return registry.DATASETS[dataset.name].facts.describe(data_root, **dataset.args)
 

@@ -1,8 +1,8 @@
-"""Reading an experiment file: plain data, and where in the file each of its values stands.
+"""Reads an experiment file as plain data, with the place of each value in the file.
 
-ruamel.yaml and not PyYAML: the latter reads `2e-4` as a string, keeps the last of two equal keys
-in silence, and does not say where anything stood. Only its parser is used: what a tag would
-construct is never constructed, and aliases are expanded here, where they can be counted.
+It uses ruamel.yaml, because PyYAML reads `2e-4` as a string, silently keeps the last of two equal
+keys, and gives no places. It uses only ruamel's parser: a tag constructs no object, and aliases are
+expanded here, where they can be counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Where = tuple[str | int, ...]  # a path within the file: ("base", "model", "widt
 MAX_BYTES = 200_000  # a large experiment has 3,000
 MAX_VALUES = 100_000  # more than any grid needs; aliases of aliases grow without end
 MAX_DEPTH = 32  # levels; an experiment has seven
-LARGEST = 2**63  # integers beyond are no count of anything
+LARGEST = 2**63  # no key takes a larger integer
 CORE = "tag:yaml.org,2002:"
 
 
@@ -49,11 +49,11 @@ class YamlSource:
     def override(self, setting: str) -> None:
         """Apply one `a.b=value` of the command line; `value` is read as YAML.
 
-        Where a name has dots (a variant `a.b`, an axis `g_optimizer.lr`), the longest that the
-        file has counts.
+        A name may have dots (a variant `a.b`, an axis `g_optimizer.lr`): the longest name that the
+        file has is used.
 
         Raises:
-            SpecError: There is no `=`, or the value is no YAML.
+            SpecError: There is no `=`, or the value is not valid YAML.
         """
         path, separator, text = setting.partition("=")
         words = path.strip().split(".")
@@ -80,8 +80,7 @@ class YamlSource:
         self._places[where] = place
 
     def _keys(self, words: list[str]) -> list[str]:
-        """Return the keys that words with dots between them name, the longest existing key first.
-        """
+        """Join the words of a dotted path to keys: at each level the longest existing key."""
         keys: list[str] = []
         node: Any = self.data
         while words:
@@ -97,7 +96,7 @@ class YamlSource:
 
 
 class _Refused(Exception):
-    """What is wrong with a node of a file, and the node."""
+    """A problem with a node of a file, and its place."""
 
     def __init__(self, node: Node, problem: str) -> None:
         super().__init__(problem)
@@ -109,10 +108,10 @@ def parse_value(text: str, place: str) -> Any:
 
     Args:
         text: The value.
-        place: Where it stands, for messages: `--set a.b=…`.
+        place: Its place for messages: `--set a.b=…`.
 
     Raises:
-        SpecError: It is no YAML.
+        SpecError: It is not valid YAML.
     """
     try:
         return _Plain(text).data
@@ -124,25 +123,26 @@ def parse_value(text: str, place: str) -> Any:
         raise SpecError([f"{place}: {error}"]) from None
     except (YAMLError, ValueError) as error:
         problem = _first_line(error)
-    raise SpecError([f"{place}: the value is no YAML: {problem:.300}"])
+    raise SpecError([f"{place}: the value is not valid YAML: {problem:.300}"])
 
 
 def read_yaml(path: Path) -> YamlSource:
     """Read an experiment file.
 
     Raises:
-        SpecError: It is not there, not text, not YAML, has a key twice, is too large or too deep,
-            holds what no key takes, or is no mapping.
+        SpecError: The file does not exist, is not text or not YAML, has a key twice, is too large
+            or too deep, holds a value that no key takes, or is not a mapping.
     """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise SpecError([f"{path}: has more than {MAX_BYTES:,} bytes: no experiment"])
+            raise SpecError([f"{path}: has more than {MAX_BYTES:,} bytes, too many for an "
+                             f"experiment"])
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise SpecError([f"{path}: there is no such file{_nearby(path)}"]) from None
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL in it
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         raise SpecError([f"{path}: cannot be read: {_first_line(error)}"]) from None
     try:
         plain = _Plain(text)
@@ -157,7 +157,7 @@ def read_yaml(path: Path) -> YamlSource:
         raise SpecError([f"{path}:1:1: not valid YAML: {_first_line(error)}"]) from None
     if not isinstance(plain.data, dict):
         kind = {type(None): "nothing", list: "a list"}.get(type(plain.data), "a single value")
-        raise SpecError([f"{path}:1:1: an experiment is a mapping (`name: …`, `base: …`), and "
+        raise SpecError([f"{path}:1:1: an experiment is a mapping (`name: …`, `base: …`), but "
                          f"this file holds {kind}"])
     return YamlSource(str(path), plain.data,
                   {where: f"{path}:{place}" for where, place in plain.places.items()})
@@ -171,7 +171,8 @@ class _Plain:
         places: `line:column` of each path in it.
 
     Raises:
-        _Refused, YAMLError, ValueError, RecursionError: It is no YAML, or none that is taken here.
+        _Refused, YAMLError, ValueError, RecursionError: The text is not YAML, or uses YAML that
+            experiments may not.
     """
 
     def __init__(self, text: str) -> None:
@@ -221,14 +222,14 @@ class _Plain:
             key = self._scalar(key_node) if isinstance(key_node, ScalarNode) else None
             if not isinstance(key, str):
                 text = f"{shown(key_node.value)} " if isinstance(key_node, ScalarNode) else ""
-                raise _Refused(key_node, f"the key {text}is no string; put it in quotes")
+                raise _Refused(key_node, f"the key {text}is not a string; put it in quotes")
             if key in seen:
                 raise _Refused(key_node, f"found duplicate key {shown(key)}; keep one of the two")
             seen.add(key)
             yield key, key_node, value
         for other in merged:
             if not isinstance(other, MappingNode):
-                raise _Refused(other, "`<<` merges mappings, and this is none")
+                raise _Refused(other, "`<<` merges mappings, but this is not a mapping")
             if self._values > MAX_VALUES:
                 raise _Refused(other, f"more than {MAX_VALUES:,} values, aliases counted at each "
                                       f"use")
@@ -239,28 +240,28 @@ class _Plain:
 
     def _scalar(self, node: ScalarNode) -> str | int | float | bool | None:
         kind = str(node.tag).removeprefix(CORE)
-        if kind in ("timestamp", "merge", "value"):  # no key takes a date: it is text like another
+        if kind in ("timestamp", "merge", "value"):  # no key takes a date: it is text
             kind = "str"
         if kind not in ("str", "int", "float", "bool", "null"):
             raise _Refused(node, f"the tag {shown(str(node.tag))} is not taken here; leave it out")
         if kind == "str":
             strange = [c for c in node.value if c not in "\t\n" and category(c) in ("Cc", "Cs")]
             if strange:
-                raise _Refused(node, f"the character {strange[0]!r} belongs in no text")
+                raise _Refused(node, f"the character {strange[0]!r} is not allowed in text")
             return str(node.value)
         value: int | float | bool | None = LARGEST
         try:
             if kind != "int" or len(node.value) < 100:  # Python converts no more than 4,300 digits
                 value = getattr(self._scalars, f"construct_yaml_{kind}")(node)
         except (ValueError, LookupError):  # `!!int x`
-            raise _Refused(node, f"{shown(node.value)} is no {kind}") from None
+            raise _Refused(node, f"{shown(node.value)} is not a valid {kind}") from None
         if type(value) is int and not -LARGEST <= value < LARGEST:
             raise _Refused(node, f"{node.value:.20} is too large a number")
         return value
 
 
 def _position(mark: Any) -> str:
-    """`line:column` of ruamel's mark, counted from 1."""
+    """Return `line:column` of ruamel's mark, counted from 1."""
     return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
 
 
@@ -269,5 +270,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _nearby(path: Path) -> str:
-    found = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    return f"; in {path.parent}: {', '.join(f.name for f in found[:8])}" if found else ""
+    files = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    return f"; in {path.parent}: {', '.join(file.name for file in files[:8])}" if files else ""

@@ -15,17 +15,18 @@ from gan_bench.components.data import Dataset
 from gan_bench.components.models import with_labels
 from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import EvaluateSpec, RunSpec
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Say
+from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.features.repeatable import plain_float32
 from gan_bench.evaluation.metrics.conditional import check_real_classes
 from gan_bench.evaluation.metrics.nearest import nearest_rows
 from gan_bench.evaluation.sample_grid import pair_picture
-from gan_bench.evaluation.scorer import BATCH, Scorer, extractors_of, references_of
-from gan_bench.journal.names import AGAIN, CLASS, DURING, FINAL
+from gan_bench.evaluation.scorer import Scorer
+from gan_bench.evaluation.views import prepare_references
+from gan_bench.journal.names import CLASS, DURING, FINAL, latent_set_name, score_name
 from gan_bench.registry import LOSSES, METRICS
 
 STREAM = "evaluation"
+BATCH = 250  # samples that G generates at a time
 
 
 def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) -> None:
@@ -39,7 +40,8 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) ->
 
     Raises:
         UserError: A metric cannot measure this data, or one of its classes; an extractor's weights
-            are unavailable, or it misses the data's gate; the cache cannot be written.
+            are unavailable, or it scores below the accuracy the data set requires; the cache
+            cannot be written.
     """
     entries = [METRICS[name] for name in metrics]
     for entry in entries:
@@ -48,8 +50,7 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) ->
         if entry.facts.asked and entry.facts.reference:
             labels = getattr(data, entry.facts.reference).labels
             check_real_classes(labels.cpu().numpy())
-    extractors = extractors_of(entries, data, cache, say)
-    references_of(entries, extractors, data, cache, say)
+    prepare_references(entries, data, cache, say)
 
 
 def generate(generator: nn.Module, latents: Tensor, device: str) -> Tensor:
@@ -130,10 +131,10 @@ class Evaluator:
                 named `final/<name>`; by default the one during training.
 
         Raises:
-            UserError: As `prepare_metrics`, if something is not prepared yet.
+            UserError: The same errors as `prepare_metrics`, if something is not prepared yet.
         """
         self._spec, self._device = spec, device
-        self._prefix, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
+        self._phase, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
         plan = plan or spec.evaluate
         self._train_labels = data.train.labels
         self._boundary: float = LOSSES.build(spec.loss).boundary
@@ -144,7 +145,7 @@ class Evaluator:
             for k in range(self._sets):  # the further sets are generated at the very end only
                 self._scorer.check_labels(labels_of(spec, latents(spec, plan.samples,
                                                                   self._train_labels, k)))
-        self.protocol = {self._prefix + name: protocol
+        self.protocol = {score_name(self._phase, name): protocol
                          for name, protocol in self._scorer.protocol(**provenance(spec)).items()}
 
     def __call__(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
@@ -162,14 +163,7 @@ class Evaluator:
             FloatingPointError: A sample or a feature is not finite.
         """
         scores = self._measure(generator, discriminator, self._latents)
-        class_prefix = CLASS if self._prefix == DURING else CLASS + FINAL
-        prefixed = {}
-        for name, value in scores.items():
-            if name.startswith(CLASS):
-                prefixed[class_prefix + name.removeprefix(CLASS)] = value
-            else:
-                prefixed[self._prefix + name] = value
-        return prefixed
+        return {score_name(self._phase, name): value for name, value in scores.items()}
 
     def again(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
         """Return the scores on the run's further sets of latents, as `again/<set>/<name>`.
@@ -181,7 +175,7 @@ class Evaluator:
         for k in range(1, self._sets):
             others = latents(self._spec, len(self._latents), self._train_labels, k)
             measured = self._measure(generator, discriminator, others)
-            scores |= {f"{AGAIN}{k}/{name}": value for name, value in measured.items()
+            scores |= {latent_set_name(k, name): value for name, value in measured.items()
                        if not name.startswith(CLASS)}
         return scores
 

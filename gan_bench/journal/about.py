@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from gan_bench.atomic import replacing
 from gan_bench.config.declared import Declared, read_declared
+from gan_bench.config.spec import ExperimentSpec
+from gan_bench.journal.layout import Workspace, make_folder, make_root
 
 ABOUT = "about.json"  # in an experiment's folder
 
 
 def write_about(experiment: Path, declared: Declared) -> None:
-    """Keep what MLflow, and whoever compares, must know of an experiment beside its runs.
+    """Write what MLflow and comparisons need of an experiment besides its runs.
 
     Raises:
         OSError: It cannot be written.
@@ -31,3 +34,18 @@ def read_about(experiment: Path) -> Declared:
     except (OSError, UnicodeDecodeError):
         text = ""
     return read_declared(text)
+
+
+def declare(experiment: ExperimentSpec, workspace: Workspace) -> None:
+    """Write what an experiment declares into its folder; keep the command of an earlier launch.
+
+    Raises:
+        UserError: The root cannot be written to.
+    """
+    make_root(workspace.root)
+    home = workspace.root / "runs" / experiment.name
+    make_folder(home)
+    command = ""
+    with suppress(ValueError):  # what is invalid is replaced
+        command = read_about(home).command
+    write_about(home, experiment.declared.with_changes(command=command))

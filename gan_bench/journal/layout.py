@@ -5,9 +5,55 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
+from gan_bench.paths import normal_path
+
+if TYPE_CHECKING:
+    from gan_bench.config.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The places that runs read and write.
+
+    Attributes:
+        root: The folder that runs write to; absolute and without `..`, however it was given.
+        data_root: The folder of the data sets; likewise.
+        tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
+
+    Raises:
+        UserError: A folder is not a path.
+    """
+
+    root: Path = Path("mlruns")
+    data_root: Path = Path("data")
+    tracking_uri: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", normal_path(self.root))
+        object.__setattr__(self, "data_root", normal_path(self.data_root))
+
+    @property
+    def database(self) -> Path:
+        """MLflow's database in the root, which need not exist yet."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder where MLflow keeps files, unless the store is a server."""
+        return self.root / "artifacts"
+
+    @property
+    def cache(self) -> Path:
+        """The folder of decoded data, extractors and reference features."""
+        return self.root / "cache"
+
+    def run_folder(self, spec: RunSpec) -> Path:
+        """Return the folder of a run, which need not exist yet."""
+        return spec.folder(self.root)
 
 
 @dataclass(frozen=True)
@@ -15,8 +61,7 @@ class Execution:
     """Where and how runs are executed; no part of their specification.
 
     Attributes:
-        root: The folder that runs write to.
-        data_root: The folder of the data sets.
+        workspace: Where the runs, the data sets and MLflow's store are.
         checkpoint_every: Seconds between two checkpoints of a run; None: 30, or as many more as
             keep their cost below 1 % of the time.
         allow_drift: Whether to resume from a checkpoint of another version of torch or another
@@ -25,19 +70,13 @@ class Execution:
             profiled.
     """
 
-    root: Path
-    data_root: Path
+    workspace: Workspace
     checkpoint_every: float | None = None
     allow_drift: bool = False
     profile: bool = False
 
 
 CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, and the previous
-
-
-def cache_of(root: Path) -> Path:
-    """Return the folder of decoded data, extractors and reference features."""
-    return root / "cache"
 
 
 def make_root(root: Path) -> None:

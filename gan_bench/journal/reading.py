@@ -21,16 +21,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import math
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from gan_bench.errors import DamagedError
-from gan_bench.journal.schema import Kind, Status, parse_record
-from gan_bench.journal.schema import Record as Record
+from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
 FILE = "journal.jsonl"
 START = f'"kind": "{Kind.START}"'.encode()  # every start record contains it
@@ -41,10 +42,7 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 def is_open(folder: Path) -> bool:
     """Whether a process is writing the journal."""
-    file = _opened(folder)
-    if file is None:
-        return False
-    with file:
+    with _opened(folder) as file, suppress(io.UnsupportedOperation):  # it is missing
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -68,10 +66,7 @@ def read_records(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
 
 def last(folder: Path) -> Record | None:
     """Return the last complete record without reading the whole file; None if there is none."""
-    file = _opened(folder)
-    if file is None:
-        return None
-    with file:
+    with _opened(folder) as file:
         size = file.seek(0, os.SEEK_END)
         begin = max(0, size - 65536)
         file.seek(begin)
@@ -87,10 +82,7 @@ def last(folder: Path) -> Record | None:
 
 def first(folder: Path) -> Record | None:
     """Return the first record; None if it is missing or incomplete."""
-    file = _opened(folder)
-    if file is None:
-        return None
-    with file:
+    with _opened(folder) as file:
         line = file.readline()
     return _parse(line, folder, 0) if line.endswith(b"\n") else None
 
@@ -100,10 +92,7 @@ def began(folder: Path) -> Record | None:
 
     A journal has a second `start` record if the run began again without a checkpoint.
     """
-    file = _opened(folder)
-    if file is None:
-        return None
-    with file:
+    with _opened(folder) as file:
         data = file.read()
     data = data[: data.rfind(b"\n") + 1]
     begin = data.rfind(b"\n", 0, max(0, data.rfind(START))) + 1  # within strings, quotes are \"
@@ -113,11 +102,8 @@ def began(folder: Path) -> Record | None:
 
 def begins_line(folder: Path, offset: int) -> bool:
     """Whether a line of the journal begins, or the last one ends, at byte `offset`."""
-    file = _opened(folder)
-    if file is None:
-        return offset == 0
-    with file:
-        if not 0 < offset <= os.fstat(file.fileno()).st_size:
+    with _opened(folder) as file:
+        if not 0 < offset <= file.seek(0, os.SEEK_END):
             return offset == 0
         file.seek(offset - 1)
         return file.read(1) == b"\n"
@@ -153,18 +139,9 @@ def _is_attempts_end(record: Record) -> bool:
     return record["kind"] == Kind.END and not Status(record["status"]).is_result
 
 
-def repeatable(records: Iterable[Record]) -> list[Record]:
-    """Return what a repetition of the run must repeat: all but times and measurements."""
-    return [{k: v for k, v in record.items() if k != "t"} for record in valid(records)
-            if record["kind"] != Kind.SYSTEM and not of_attempt(record)]
-
-
 def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
     """Return the undecoded records from byte `offset` on, each with the position of its end."""
-    file = _opened(folder)
-    if file is None:
-        return []
-    with file:
+    with _opened(folder) as file:
         file.seek(offset)
         data = file.read()
     records = []
@@ -198,12 +175,12 @@ def open_plain(folder: Path, flags: int) -> int:
     return descriptor
 
 
-def _opened(folder: Path) -> IO[bytes] | None:
-    """Open the journal for reading; None if it is missing."""
+def _opened(folder: Path) -> IO[bytes]:
+    """Open the journal for reading; a missing one reads as empty."""
     try:
         return os.fdopen(open_plain(folder, os.O_RDONLY), "rb")
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return io.BytesIO()
 
 
 def _parse(line: bytes, folder: Path, offset: int) -> Record:
@@ -218,6 +195,7 @@ def _parse(line: bytes, folder: Path, offset: int) -> Record:
 
 def _decode(record: Record) -> Record:
     if "values" in record:
-        record["values"] = {k: _NON_FINITE.get(v, v) if isinstance(v, str) else v
-                            for k, v in record["values"].items()}
+        values = record["values"]
+        texts = {name: value for name, value in values.items() if isinstance(value, str)}
+        values.update({name: _NON_FINITE.get(text, text) for name, text in texts.items()})
     return record

@@ -88,7 +88,8 @@ class Journal:
         They cannot if a later attempt voids some of them.
         """
         tail = reading.tail(self.folder, position)
-        if any(voids(record) for record, _ in (tail if position else tail[1:])):
+        later = tail if position else tail[1:]
+        if any(voids(record) for record, _ in later):
             return False
         self._to_repeat = deque((record, end) for record, end in tail if not of_attempt(record))
         self._repeated = position
@@ -163,19 +164,18 @@ class Journal:
         self._step = step
 
 
-def settle_run(folder: Path, status: str, why: str) -> bool:
-    """Record how a run ended if its process did not; return whether a record was added.
+def settle_run(folder: Path, status: str, why: str) -> None:
+    """Record how a run ended if its process did not.
 
     Raises:
         UserError: A process has the journal open: the run is alive.
     """
     record = reading.last(folder)
     if record is None or record["kind"] == Kind.END:
-        return False
+        return
     journal = Journal(folder)
     journal._step = record["step"]
     journal.end(status, why)
-    return True
 
 
 def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
@@ -245,4 +245,7 @@ def _describe_difference(earlier: Record, repeated: Record) -> str:
 
 
 def _encode(values: Mapping[str, float]) -> dict[str, float | str]:
-    return {k: float(v) if math.isfinite(v) else str(float(v)) for k, v in values.items()}
+    encoded: dict[str, float | str] = {}
+    for name, value in values.items():
+        encoded[name] = float(value) if math.isfinite(value) else str(float(value))
+    return encoded

@@ -1,4 +1,9 @@
-"""The launcher: a process per run on slots, their journals followed and mirrored into MLflow."""
+"""The launcher: a process per run on slots, their journals followed and mirrored into MLflow.
+
+It also decides that a run's process is dead: the process has ended, but the run is still RUNNING.
+If a signal killed the process, the launcher resumes the run, up to `retries` times. If the process
+exited by itself, the run is FAILED.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +17,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
-from pathlib import Path
 
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.hardware import refuse_lacking
 from gan_bench.journal.about import write_about
-from gan_bench.journal.layout import Execution, make_folder, make_root, remove_checkpoints
+from gan_bench.journal.layout import (
+    Execution,
+    Workspace,
+    make_folder,
+    make_root,
+    remove_checkpoints,
+)
 from gan_bench.journal.lock import locked
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress, progress_of
@@ -45,14 +55,12 @@ class LaunchSettings:
         execution: Where and how each run is executed.
         slots: How many processes run at once. A process trains one run, or several on a GPU. None:
             the number of GPUs, or of cores divided by a run's threads.
-        tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
         command: The command that repeats the experiment, for the notes in MLflow.
         retries: How often a run is resumed from its checkpoint after its process was killed.
     """
 
     execution: Execution
     slots: int | None
-    tracking_uri: str | None
     command: str
     retries: int = 2
 
@@ -89,15 +97,15 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         UserError: The whole experiment is impossible; no run has been trained.
         Stopped: Ctrl-C or SIGTERM before the training began.
     """
-    root = settings.execution.root
+    workspace = settings.execution.workspace
     if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
         raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
     compute = experiment.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
-    make_root(root)
-    home = root / "runs" / experiment.name
+    make_root(workspace.root)
+    home = workspace.root / "runs" / experiment.name
     with locked(home), _raise_stopped():
-        runs = [_read_progress(run, root) for run in experiment.runs]
+        runs = [_read_progress(run, workspace) for run in experiment.runs]
         waiting = [run for run in runs if run.state == Status.WAITING]
         for run in runs:
             if run.state.is_result:
@@ -106,11 +114,11 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
                 make_folder(run.folder)
         write_about(home, experiment.declared.with_changes(command=settings.command))
         if not waiting:
-            mirror = BackgroundMirror(root, settings.tracking_uri, home, False, reporter.say)
+            mirror = BackgroundMirror(workspace, home, False, reporter.say)
             return LaunchResult(runs, mirror.finish())
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
-        mirror = BackgroundMirror(root, settings.tracking_uri, home, True, reporter.say)
+        mirror = BackgroundMirror(workspace, home, True, reporter.say)
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         reporter.begin(runs)
         stopped = None
@@ -127,12 +135,12 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         return LaunchResult(runs, missing, stopped)
 
 
-def _read_progress(run: RunSpec, root: Path) -> Progress:
+def _read_progress(run: RunSpec, workspace: Workspace) -> Progress:
     """Return a run's progress. A damaged run counts as FAILED and stays as it is; others train."""
     try:
-        return progress_of(run, root)
+        return progress_of(run, workspace.root)
     except DamagedError as error:
-        return Progress(run, run.folder(root), Status.FAILED, str(error))
+        return Progress(run, workspace.run_folder(run), Status.FAILED, str(error))
 
 
 @contextmanager

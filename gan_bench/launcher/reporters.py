@@ -164,7 +164,8 @@ class LiveTable:
 def progress_json(run: Progress) -> dict[str, Any]:
     """Return a run's progress as JSON-safe data; non-finite numbers become null."""
     def safe(values: dict[str, float]) -> dict[str, float | None]:
-        return {k: v if math.isfinite(v) else None for k, v in values.items()}
+        not_finite = {name: None for name, value in values.items() if not math.isfinite(value)}
+        return {**values, **not_finite}
 
     return {"id": run.spec.id, "variant": run.spec.variant, "seed": run.spec.seed,
             "state": run.state, "why": run.why, "step": run.step, "steps": run.spec.steps,

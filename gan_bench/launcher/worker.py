@@ -52,8 +52,7 @@ def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer:
     from gan_bench.training import device, run
 
     try:
-        together = run.prepare(experiment, execution.root, execution.data_root,
-                               lambda line: answer.send(("say", line)), execution.allow_drift)
+        together = run.prepare_runs(experiment, execution, lambda line: answer.send(("say", line)))
         answer.send(("ready", (device.devices(experiment.runs[0]), together)))
     except (UserError, OSError) as error:
         answer.send(("error", str(error)))
@@ -77,16 +76,17 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # the user may allow only some GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
     failures: list[str] = []
+    root = execution.workspace.root
 
     def failed(spec: RunSpec, error: Exception) -> None:
         last_words.send((spec.id, one_line(error)))
         failures.append(spec.id)
-        with suppress(OSError), os.fdopen(_open_log(spec, execution.root, os.O_APPEND), "a") as log:
+        with suppress(OSError), os.fdopen(_open_log(spec, root, os.O_APPEND), "a") as log:
             traceback.print_exception(error, file=log)
 
     try:
         for spec in specs:
-            log = _open_log(spec, execution.root, os.O_TRUNC)
+            log = _open_log(spec, root, os.O_TRUNC)
             if spec is specs[0]:
                 for stream in (1, 2):
                     os.dup2(log, stream)

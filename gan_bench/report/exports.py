@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -18,22 +19,18 @@ from gan_bench.compare.stats.summary import Estimate
 from gan_bench.report.terminal import marks, table_notes
 
 DASH = "–"
+MARKDOWN = {"l": ":--", "r": "--:"}  # the row below the headings aligns the columns
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
          "∞": r"$\infty$", "–": "--", "†": r"\dag{}", **{sign: "\\" + sign for sign in "&%$#_{}"}}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a printed table: its heading, and the text of a variant's cell."""
+    """A column of a printed table: its heading, the text of a variant's cell, and its alignment."""
 
     heading: str
     text: Callable[[Finding, Row], str]
-    number: bool = True
-
-    @property
-    def markdown_rule(self) -> str:
-        """The cell below the heading in Markdown, which aligns the column."""
-        return "--:" if self.number else ":--"
+    align: Literal["l", "r"] = "r"
 
 
 def summary_frame(findings: Sequence[Finding]) -> pd.DataFrame:
@@ -110,7 +107,7 @@ def write_history(experiments: Sequence[Results], file: Path) -> None:
     history.to_parquet(file, index=False)
 
 
-def format_number(value: float, signed: bool = False) -> str:
+def format_value(value: float, signed: bool = False) -> str:
     """Return a number to four digits; a dash for NaN."""
     if math.isnan(value):
         return DASH
@@ -128,11 +125,11 @@ def format_interval(estimate: Estimate, signed: bool = False) -> str:
     """Return an estimate with its interval, or with the reason why it lacks finding."""
     if math.isnan(estimate.value):
         return DASH
-    value = format_number(estimate.value, signed)
+    value = format_value(estimate.value, signed)
     if math.isnan(estimate.low):
         return f"{value} ({estimate.why_missing})"
     mark = marks(estimate)
-    low, high = format_number(estimate.low, signed), format_number(estimate.high, signed)
+    low, high = format_value(estimate.low, signed), format_value(estimate.high, signed)
     return f"{value} [{low}, {high}]{mark}"
 
 
@@ -155,26 +152,26 @@ def _collapsed(finding: Finding, row: Row) -> str:
     return DASH if count is None else str(count)
 
 
-MEAN = Column("Mean [95% interval]", lambda finding, row: format_interval(row.mean))
+MEAN = Column("Mean [95% interval]", lambda finding, row: format_interval(row.summary.mean))
 DIFFERENCE = Column("Difference from baseline",
                     _if_compared(lambda c: format_interval(c.difference, signed=True)))
 P = Column("p (Holm)", _if_compared(lambda c: format_p(c.p_adjusted)))
 CHANCE = Column("P(better) [95% interval]", _if_compared(lambda c: format_interval(c.improvement)))
-VERDICT = Column("Verdict", _verdict, number=False)
+VERDICT = Column("Verdict", _verdict, align="l")
 RUNS = Column("Runs", lambda finding, row: str(row.summary.n))
 DIVERGED = Column("Diverged", lambda finding, row: str(row.summary.diverged))
-VARIANT = Column("Variant", lambda finding, row: row.variant, number=False)
+VARIANT = Column("Variant", lambda finding, row: row.variant, align="l")
 
 LONG = (
     VARIANT, VERDICT, MEAN, DIFFERENCE, P,
     Column("Smallest p", _if_compared(lambda c: format_p(c.permutation.smallest)
                                       if c.permutation else DASH)), CHANCE, RUNS, DIVERGED,
     Column("Collapsed", _collapsed),
-    Column("SD", lambda finding, row: format_number(row.summary.sd)),
-    Column("Median", lambda finding, row: format_number(row.summary.median)),
-    Column("IQM", lambda finding, row: format_number(row.summary.iqm)),
-    Column("Best", lambda finding, row: format_number(row.summary.best)),
-    Column("Worst", lambda finding, row: format_number(row.summary.worst)))
+    Column("SD", lambda finding, row: format_value(row.summary.sd)),
+    Column("Median", lambda finding, row: format_value(row.summary.median)),
+    Column("IQM", lambda finding, row: format_value(row.summary.iqm)),
+    Column("Best", lambda finding, row: format_value(row.summary.best)),
+    Column("Worst", lambda finding, row: format_value(row.summary.worst)))
 SHORT = (VARIANT, RUNS, DIVERGED, MEAN, DIFFERENCE, P, CHANCE, VERDICT)
 
 
@@ -196,7 +193,7 @@ def as_markdown(findings: Sequence[Finding]) -> str:
 
 def _markdown_table(finding: Finding) -> str:
     experiment, baseline = finding.results.experiment, finding.results.baseline
-    rows = [[column.heading for column in SHORT], [column.markdown_rule for column in SHORT]]
+    rows = [[column.heading for column in SHORT], [MARKDOWN[column.align] for column in SHORT]]
     for row in cells(finding, SHORT):
         rows.append([_markdown(cell) for cell in row])
     remarks = [*finding.results.notes, *table_notes(finding.rows, baseline)]
@@ -210,7 +207,7 @@ def as_latex(findings: Sequence[Finding]) -> str:
     """Return the tables of all scores as LaTeX, for the package booktabs."""
     parts = []
     for finding in findings:
-        align = "".join("r" if column.number else "l" for column in SHORT)
+        align = "".join(column.align for column in SHORT)
         rows = [" & ".join(_latex_cell(cell) for cell in row) for row in cells(finding, SHORT)]
         body = "\n".join(f"  {row} " + r"\\" for row in rows)
         head = " & ".join(latex(column.heading) for column in SHORT)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
-from xml.etree import ElementTree
 
 import jinja2
 import pandas as pd
@@ -24,9 +24,10 @@ from gan_bench.compare.findings import Finding
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.training_curves import CurveSummary
 from gan_bench.config.declared import Declared
+from gan_bench.errors import count
 from gan_bench.journal.schema import Status
-from gan_bench.report.exports import DASH, LONG, cells, format_interval, format_number, title
-from gan_bench.report.figures.style import INK, count
+from gan_bench.report.exports import DASH, LONG, cells, format_interval, format_value, title
+from gan_bench.report.inlining import Drawing, inline
 from gan_bench.report.samples import PagePictures
 from gan_bench.report.terminal import table_notes
 
@@ -34,21 +35,6 @@ SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 HIDDEN = ("experiment", "variant", "seed")  # params that the page shows elsewhere
 SIGNS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "?"}
 WIDEST, CELL = 1240, 300  # pixels: all columns of pictures together, and one of them
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of the page.
-
-    Attributes:
-        about: What it shows, for readers who cannot see it.
-        svg: The file that matplotlib wrote.
-        caption: The text below it.
-    """
-
-    about: str
-    svg: bytes
-    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,10 +66,15 @@ def html(content: Content) -> str:
                                      undefined=jinja2.StrictUndefined)
     templates.filters |= {"name": _breakable, "stacked": _stacked}
     source = files("gan_bench.report").joinpath("template.html").read_text(encoding="utf-8")
-    inlined = _Inlined()
+    numbers = itertools.count(1)
+
+    def inlined(drawing: Drawing) -> dict[str, str]:
+        svg = inline(drawing.svg, f"f{next(numbers)}-", drawing.about)
+        return {"svg": svg, "caption": drawing.caption, "about": drawing.about}
+
     several = len(content.shown) > 1
     pairs = zip(content.findings, content.drawings, strict=True)
-    views = [_view(finding, drawings, inlined, i == 0, several)
+    views = [_view(finding, [inlined(drawing) for drawing in drawings], i == 0, several)
              for i, (finding, drawings) in enumerate(pairs)]
     experiments = [results for results, _ in content.shown]
     script = SCRIPT.search(source)
@@ -111,63 +102,8 @@ def _stacked(text: str) -> Markup:
     return Markup("{}<small>{}</small>").format(value, bracket.strip() + detail)
 
 
-class _Inlined:
-    """Turns figures into elements of the page, each with unique ids."""
-
-    def __init__(self) -> None:
-        self._figures = 0
-
-    def __call__(self, drawing: Drawing) -> dict[str, str]:
-        self._figures += 1
-        return {"svg": inline(drawing.svg, f"f{self._figures}-", drawing.about),
-                "caption": drawing.caption, "about": drawing.about}
-
-
-def inline(svg: bytes, prefix: str, about: str) -> str:
-    """Return a figure as an element of the page, with the ink of the page's text.
-
-    Args:
-        svg: The file that matplotlib wrote.
-        prefix: A prefix for its ids, so that no two figures of a page share one.
-        about: What it shows, in words.
-    """
-    tree = ElementTree.fromstring(svg)
-    for parent in tree.iter():
-        for child in list(parent):
-            if _local(child.tag) in ("metadata", "style"):  # the page has the style
-                parent.remove(child)
-    for element in tree.iter():
-        element.tag = _local(element.tag)
-        for key in list(element.attrib):
-            value = element.attrib.pop(key).replace(INK, "currentColor")
-            key = _local(key)
-            if key == "id":
-                value = prefix + value
-            elif key == "href" and value.startswith("#"):
-                value = "#" + prefix + value[1:]
-            elif "url(#" in value:
-                value = value.replace("url(#", f"url(#{prefix}")
-            element.set(key, _shorter(value) if key in ("d", "style") else value)
-    width = float(tree.attrib.pop("width").removesuffix("pt"))
-    tree.attrib.pop("height", None)
-    tree.attrib.pop("version", None)
-    tree.set("style", f"--width: {width * 4 / 3:.0f}px")
-    tree.set("role", "img")
-    tree.set("aria-label", about)
-    return ElementTree.tostring(tree, encoding="unicode")
-
-
-def _local(name: object) -> str:
-    return str(name).rpartition("}")[2]
-
-
-def _shorter(text: str) -> str:
-    """Return a path with two decimals of a point: no screen shows more."""
-    return re.sub(r"(\.\d\d)\d+", r"\1", " ".join(text.split()))
-
-
-def _view(finding: Finding, drawings: Sequence[Drawing], inlined: _Inlined, first: bool,
-          several: bool) -> dict[str, Any]:
+def _view(finding: Finding, figures: list[dict[str, str]], first: bool, several: bool,
+          ) -> dict[str, Any]:
     """Return what the page shows of one score."""
     results, baseline = finding.results, finding.results.baseline
     says = [{"verdict": row.verdict or "", "text": row.comparison.sentence}
@@ -182,7 +118,7 @@ def _view(finding: Finding, drawings: Sequence[Drawing], inlined: _Inlined, firs
             "first": first, "says": says, "baseline": baseline, "rows": cells(finding, LONG),
             "verdicts": [row.verdict or "" for row in finding.rows], "beside": _beside(finding),
             "table_notes": table_notes(finding.rows, baseline),
-            "figures": [inlined(drawing) for drawing in drawings],
+            "figures": figures,
             "protocols": _protocols(results, finding.score),
             "why_none": "" if finding.better else no_direction}
 
@@ -202,13 +138,13 @@ def _beside(finding: Finding) -> dict[str, Any]:
         line += [format_interval(curves.best), format_interval(curves.area)] if curves else [
             DASH, DASH]
         if finding.noise:
-            line += [format_number(noise.seed), format_number(noise.sampling)] if noise else [
+            line += [format_value(noise.seed), format_value(noise.sampling)] if noise else [
                 DASH, DASH]
         if quality is not None:
             line += _times_to_quality(curves)
         rows.append(line)
     return {"heads": heads, "rows": rows, "noise": bool(finding.noise),
-            "quality": None if quality is None else format_number(quality)}
+            "quality": None if quality is None else format_value(quality)}
 
 
 def _times_to_quality(curves: CurveSummary | None) -> list[str]:
@@ -246,11 +182,12 @@ def _experiment(results: Results) -> dict[str, Any]:
                 for version, group in runs.groupby("version", sort=False)]
     table = [{"variant": str(row["variant"]), "seed": int(row["seed"]), "run": str(run),
               "status": row["status"], "step": f"{int(row['step']):,}",
-              "seconds": format_number(float(row["seconds"])), "version": row["version"],
-              "why": row["why"], "scores": [format_number(float(row[SCORE + name]))
+              "seconds": format_value(float(row["seconds"])), "version": row["version"],
+              "why": row["why"], "scores": [format_value(float(row[SCORE + name]))
                                             for name in results.scores]}
              for run, row in runs.iterrows()]
-    return {"name": results.experiment, "question": results.question, "command": results.command,
+    return {"name": results.experiment, "question": results.declared.question,
+            "command": results.declared.command,
             "declared": "; ".join(words), "versions": versions, "scores": results.scores,
             "runs": table, "failures": [row for row in table if row["status"] != Status.FINISHED],
             "facts": _facts(runs), **_spec(runs)}

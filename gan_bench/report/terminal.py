@@ -30,12 +30,13 @@ def summary_table(rows: list[Row], baseline: str) -> Table:
         sign = {"lower": 1, "higher": -1}.get(direction, 0)
         arrow = {"lower": " ↓", "higher": " ↑"}.get(direction, "")
         block = [row for row in rows if row.metric == metric]
-        block.sort(key=lambda row: math.inf if math.isnan(row.mean.value)
-                   else sign * row.mean.value)
+        block.sort(key=lambda row: math.inf if math.isnan(row.summary.mean.value)
+                   else sign * row.summary.mean.value)
         for i, row in enumerate(block):
             n, total = row.summary.n - row.summary.diverged, row.summary.n + row.absent
             table.add_row(
-                metric + arrow if i == 0 else "", escape(row.variant), escape(_interval(row.mean)),
+                metric + arrow if i == 0 else "", escape(row.variant),
+                escape(_interval(row.summary.mean)),
                 f"{n} of {total}" if n < total else str(n), *_comparison_cells(row, baseline),
                 row.verdict or "", end_section=i == len(block) - 1,
                 style={"better": "green", "worse": "red"}.get(row.verdict or ""))
@@ -79,10 +80,11 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
             runs = "1 run has" if absent == 1 else f"{absent} runs have"
             lines.append(f"{variant}: {runs} no result (yet): not finished, or failed, or without "
                          f"a score")
-    if any(estimate.is_marked for row in rows for estimate in (row.mean, row.gap) if estimate):
+    shown = [row.summary.mean for row in rows] + [pair.difference for pair in comparisons]
+    if any(estimate.is_marked for estimate in shown):
         lines.append(f"{UNTRUSTED} The scores are skewed, or some runs collapsed: such an interval "
-                     f"misses in more than 5% of studies")
-    if any(OUT_OF_BOUNDS in _interval(row.mean) for row in rows):
+                     f"may miss in more than 5% of studies")
+    if any(OUT_OF_BOUNDS in _interval(row.summary.mean) for row in rows):
         lines.append(f"{OUT_OF_BOUNDS} The interval reaches beyond the bounds of the score: near a "
                      f"bound a t-interval is rough")
     return lines

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.results import Results
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, count
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
 from gan_bench.report.exports import title
-from gan_bench.report.figures.style import count
-from gan_bench.report.page import Content, Drawing, html
+from gan_bench.report.inlining import Drawing
+from gan_bench.report.page import Content, html
 from gan_bench.report.rendering import render_all, report_figures
 from gan_bench.report.samples import page_pictures, read_pictures
 from gan_bench.report.terminal import table_notes

@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gan_bench.errors import UserError, one_line
+from gan_bench.journal.layout import Workspace
+from gan_bench.paths import normal_path
 
 # A parameter of an address whose value stays hidden.
 SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|secret|token|credential|api_?key|access_?key)"
@@ -57,15 +59,16 @@ def quiet_mlflow() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def resolve_uri(root: Path, uri: str | None = None) -> str:
-    """Return the store's address: `uri`, else `MLFLOW_TRACKING_URI`, else `<root>/mlflow.db`.
+def resolve_uri(workspace: Workspace) -> str:
+    """Return the store's address: `tracking_uri`, else `MLFLOW_TRACKING_URI`, else the database.
 
     Raises:
         UserError: It is a folder; since version 3 MLflow's plain file store refuses new data.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    uri = str(workspace.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+              or f"sqlite:///{workspace.database}")
     if uri.startswith("sqlite:///"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+        return f"sqlite:///{normal_path(uri.removeprefix('sqlite:///'))}"
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
         raise UserError(f"cannot track runs in {without_password(uri)!r}: give --tracking-uri (or "
                         f"MLFLOW_TRACKING_URI) an http(s) address or a database such as "
@@ -123,5 +126,3 @@ def is_server(uri: str) -> bool:
 def sqlite_path(uri: str) -> Path | None:
     """Return the file of an SQLite store; None for every other store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-

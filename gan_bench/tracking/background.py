@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import DamagedError, UserError
-from gan_bench.journal.layout import run_folders
+from gan_bench.errors import DamagedError, Say, UserError
+from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.tracking import client
 from gan_bench.tracking.address import is_server, reason, resolve_uri
 from gan_bench.tracking.cursor import mirrored
@@ -28,8 +27,7 @@ class BackgroundMirror:
     It retries what the store refuses, less and less often. Training never waits for it.
 
     Args:
-        root: The root folder.
-        uri: MLflow's store; None: MLFLOW_TRACKING_URI, or the database in `root`.
+        workspace: Names the store.
         home: The experiment's folder; journals that an earlier launcher left behind count too.
         trains: Whether the launcher is about to train runs.
         say: Receives one line when MLflow fails for the first time.
@@ -38,10 +36,9 @@ class BackgroundMirror:
         UserError: The store is a database that cannot be used. (A server may come back.)
     """
 
-    def __init__(self, root: Path, uri: str | None, home: Path, trains: bool,
-                 say: Callable[[str], None]) -> None:
-        self._root, self._uri, self._home, self._say = root, uri, home, say
-        self._address = store = resolve_uri(root, uri)
+    def __init__(self, workspace: Workspace, home: Path, trains: bool, say: Say) -> None:
+        self._workspace, self._home, self._say = workspace, home, say
+        self._address = store = resolve_uri(workspace)
         self._dirty = dict.fromkeys(
             folder for folder in run_folders(home) if not mirrored(folder, store))
         self._lock = threading.Lock()
@@ -123,7 +120,7 @@ class BackgroundMirror:
             return
         from gan_bench.tracking import mirror
 
-        opened = mirror.Mirror(client.open_store(self._root, self._uri))
+        opened = mirror.Mirror(client.open_store(self._workspace))
         opened.open_experiment(self._home)
         self._mirror = opened
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.errors import UserError
+from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.address import (
     is_server,
     mlflow_environment,
@@ -45,18 +46,17 @@ class Store:
     client: MlflowClient
 
 
-def open_store(root: Path, uri: str | None = None) -> Store:
-    """Open the store, and create `<root>/mlflow.db` if that is the store and it is missing.
+def open_store(workspace: Workspace) -> Store:
+    """Open the store, and create an SQLite database that is missing.
 
     Args:
-        root: The root folder of the runs; created if needed.
-        uri: MLflow's tracking address; None: `MLFLOW_TRACKING_URI`, else `<root>/mlflow.db`.
+        workspace: Names the store. Its root is created if needed.
 
     Raises:
         UserError: The root cannot be written, the database is from another MLflow, or the server
             does not answer.
     """
-    uri = resolve_uri(root, uri)
+    uri, root = resolve_uri(workspace), workspace.root
     os.environ.update(mlflow_environment())
     database = sqlite_path(uri)
     if database and {"?", "%"} & set(str(database)):  # special characters in an address
@@ -68,7 +68,7 @@ def open_store(root: Path, uri: str | None = None) -> Store:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         if database:
-            _create_sqlite(database, root)
+            _create_sqlite(database, workspace.artifacts)
     except OSError as error:
         raise UserError(f"cannot write to {error.filename or root}: {error.strerror}; "
                         f"choose another --root") from None
@@ -85,10 +85,10 @@ def open_store(root: Path, uri: str | None = None) -> Store:
     except Exception as error:  # from a server, or from any database driver
         raise UserError(f"MLflow cannot use {without_password(uri)}: {reason(error, uri)}; give "
                         f"another --tracking-uri or MLFLOW_TRACKING_URI, or neither") from error
-    return Store(uri, None if is_server(uri) else root.absolute() / "artifacts", client)
+    return Store(uri, None if is_server(uri) else workspace.artifacts, client)
 
 
-def _create_sqlite(database: Path, root: Path) -> None:
+def _create_sqlite(database: Path, artifacts: Path) -> None:
     """Create MLflow's database, whole or not at all; keep one that another process creates first.
 
     MLflow's migrations break when several processes open a fresh file at once. A process that dies
@@ -100,8 +100,8 @@ def _create_sqlite(database: Path, root: Path) -> None:
 
     with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as temporary:
         fresh = Path(temporary, database.name)
-        artifacts = (root.absolute() / "artifacts").as_uri()
-        store = SqlAlchemyStore(f"sqlite:///{fresh}", artifacts)  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
+            f"sqlite:///{fresh}", artifacts.as_uri())
         store.engine.dispose()
         with suppress(FileExistsError):
             os.link(fresh, database)

@@ -8,9 +8,11 @@ from contextlib import closing
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from gan_bench.errors import UserError
+from gan_bench.paths import normal_path
 from gan_bench.tracking.address import sqlite_path, without_password
 
 
@@ -47,7 +49,7 @@ def check_sqlite(database: Path, root: Path) -> None:
     except (sqlite3.Error, TypeError) as error:  # TypeError: no row, a migration was interrupted
         raise UserError(f"cannot use {database} as MLflow's database ({error}); move the file "
                         f"away, or name another with --tracking-uri") from error
-    if database.parent == root.absolute():
+    if database.parent == root:
         _check_artifacts(database, dict(experiments))
         _check_runs(database, runs)
 
@@ -98,8 +100,7 @@ def _check_artifacts(database: Path, locations: dict[str, str]) -> None:
     """
     home = (database.parent / "artifacts").resolve()
     for name, location in locations.items():
-        folder = Path(unquote(urlsplit(location).path)).resolve()
-        if location.startswith("file:") and home not in folder.parents:
+        if location.startswith("file:") and home not in _local_path(location).resolve().parents:
             raise UserError(f"{database.parent} was moved: the artifacts of {name!r} belong to "
                             f"{location}; move it back, or delete {database.name} and run the "
                             f"experiment again, which fills a new one from the runs' journals")
@@ -110,13 +111,21 @@ def _check_runs(database: Path, runs: list[tuple[str, str | None]]) -> None:
     home = (database.parent / "artifacts").resolve()
     within: dict[Path, bool] = {}
     for run, location in runs:
-        if not (location or "").startswith(("file:", "/")):
+        if location is None or not location.startswith(("file:", "/")):
             continue
-        path = Path(unquote(urlsplit(str(location)).path))
-        folder = path.parent.parent  # of the experiment: <folder>/<run>/artifacts
+        folder = _local_path(location).parent.parent  # of the experiment: <folder>/<run>/artifacts
         if folder not in within:
             within[folder] = folder.resolve().is_relative_to(home)
-        if ".." in path.parts or not within[folder]:
+        if not within[folder]:
             raise UserError(f"{database}: the artifacts of its run {run} belong to {location}, out "
                             f"of {home}; delete {database.name} and run the experiment again, "
                             f"which fills a new one from the runs' journals")
+
+
+def _local_path(location: str) -> Path:
+    """Return the path that MLflow makes of a local address, without `..`.
+
+    A root given as `../root` left addresses with `..`, which are as good as any.
+    """
+    path = urlsplit(location).path if location.startswith("file:") else location
+    return normal_path(url2pathname(path))

@@ -75,15 +75,15 @@ class Mirror:
         self._experiments[name] = str(experiment.experiment_id)
         return self._experiments[name]
 
-    def sync(self, folder: Path) -> bool:
-        """Replay the new records of the run's journal; return whether its end is mirrored too.
+    def sync(self, folder: Path) -> None:
+        """Replay the new records of the run's journal.
 
         Raises:
             MirrorError: MLflow fails; call again later.
         """
         began = reading.first(folder)
         if began is None:
-            return False
+            return
         with mlflow_errors(self.store.uri):
             cursor = self._find_cursor(folder)
             records, offset = reading.read_records(folder, cursor.offset if cursor else 0)
@@ -97,8 +97,6 @@ class Mirror:
             if records:
                 self._replay(folder, cursor.mlflow_run_id, records)
                 cursors.write_cursor(folder, replace(cursor, offset=offset))
-        last = records[-1] if records else reading.last(folder)
-        return last is not None and last["kind"] == Kind.END
 
     def _find_cursor(self, folder: Path) -> Cursor | None:
         """Return the cursor if the store still has its run."""
@@ -205,7 +203,7 @@ def _declared(experiment: Path) -> Declared:
         return read_about(experiment)
     except ValueError as error:
         raise MirrorError(f"{experiment / 'about.json'}: {error}; repeat `gan-bench run` of the "
-                          f"experiment, which writes it anew") from None
+                          f"experiment, which rewrites it") from None
 
 
 def _within(folder: Path, name: str) -> Path:

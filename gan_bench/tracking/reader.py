@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan_bench.errors import UserError
+from gan_bench.journal.names import last_scores
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import (
     is_server,
@@ -75,6 +76,14 @@ class StoredRun:
         ordered = np.array(values, np.float64)[order]
         is_infinite = np.abs(ordered) >= LARGEST
         self.values = np.where(is_infinite, np.copysign(np.inf, ordered), ordered)
+
+    def last_scores(self) -> dict[str, tuple[str, float]]:
+        """Return the run's last scores, by name: the names of their metrics, and the values.
+
+        If there is a final measurement, only its scores count, so a name never has two protocols.
+        """
+        ends = np.flatnonzero(np.diff(self.keys, append=-1))
+        return last_scores({self.metrics[self.keys[end]]: float(self.values[end]) for end in ends})
 
 
 @dataclass(frozen=True)

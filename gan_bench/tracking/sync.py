@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import DamagedError, UserError
+from gan_bench.errors import DamagedError, Say, UserError
 from gan_bench.journal import reading
-from gan_bench.journal.layout import run_folders
+from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import locked
-from gan_bench.tracking.address import resolve_uri
-from gan_bench.tracking.cursor import mirrored
+from gan_bench.tracking.address import quiet_mlflow, resolve_uri
+from gan_bench.tracking.cursor import mirrored, read_cursor
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -33,9 +32,8 @@ class Synced:
     missing: list[str] = field(default_factory=list)
 
 
-def sync_runs(root: Path, uri: str | None, say: Callable[[str], None],
-              only: str | None = None) -> Synced:
-    """Mirror every run under `root` whose copy in the store is incomplete.
+def sync_runs(workspace: Workspace, say: Say, only: str | None = None) -> Synced:
+    """Mirror every run of the root whose copy in the store is incomplete.
 
     A run that a dead launcher left without an end becomes KILLED. A running experiment is left to
     its launcher. A damaged run, or a run that the store refuses, delays no other run.
@@ -46,11 +44,11 @@ def sync_runs(root: Path, uri: str | None, say: Callable[[str], None],
     Raises:
         UserError: There are no runs, or the store cannot be used.
     """
-    homes = sorted(path for path in (root / "runs").glob("*") if path.is_dir()
+    homes = sorted(path for path in (workspace.root / "runs").glob("*") if path.is_dir()
                    and only in (None, path.name))
     if not any(any(home.glob(f"*/{reading.FILE}")) for home in homes):
-        raise UserError(f"there are no runs under {root}; give --root")
-    address, result = resolve_uri(root, uri), Synced()
+        raise UserError(f"there are no runs under {workspace.root}; give --root")
+    address, result = resolve_uri(workspace), Synced()
     mirror: Mirror | None = None
     for home in homes:
         try:
@@ -60,7 +58,7 @@ def sync_runs(root: Path, uri: str | None, say: Callable[[str], None],
                     try:
                         if mirrored(folder, address):
                             continue
-                        mirror = mirror or _open(root, uri)
+                        mirror = mirror or _open(workspace)
                         mirror.sync(folder)
                     except _Unusable:
                         raise
@@ -79,15 +77,40 @@ def sync_runs(root: Path, uri: str | None, say: Callable[[str], None],
     return result
 
 
+def update_store(workspace: Workspace, experiment: str) -> list[str]:
+    """Mirror an experiment's journals into its store; return why the store's copy is incomplete.
+
+    A store other than the root's that holds none of the runs may be a third party's: nothing is
+    written there.
+    """
+    home = workspace.root / "runs" / experiment
+    address = resolve_uri(workspace)
+    try:
+        if Path(experiment).name != experiment or not home.is_dir():
+            return []
+        folders = run_folders(home)
+        if all(mirrored(folder, address) for folder in folders):
+            return []
+        is_own = address == f"sqlite:///{workspace.database}" or any(
+            read_cursor(folder, address) for folder in folders)
+        with quiet_mlflow():
+            missing = sync_runs(workspace, lambda line: None, experiment).missing if is_own else []
+    except UserError as error:  # if the store cannot be read, reading it reports that
+        missing = [str(error)]
+    except OSError as error:  # a root of another user
+        missing = [f"{error.filename or home}: {error.strerror}"]
+    return [f"MLflow may lack some results: {line}" for line in missing]
+
+
 class _Unusable(UserError):
     """The store cannot be used."""
 
 
-def _open(root: Path, uri: str | None) -> Mirror:
+def _open(workspace: Workspace) -> Mirror:
     from gan_bench.tracking.client import open_store
     from gan_bench.tracking.mirror import Mirror
 
     try:
-        return Mirror(open_store(root, uri))
+        return Mirror(open_store(workspace))
     except UserError as error:
         raise _Unusable(str(error)) from None

@@ -1,8 +1,8 @@
-"""Checkpoints: everything that a resumed run needs, in one place, whole or not at all.
+"""Checkpoints: everything that a resumed run needs, in one file, complete or absent.
 
-Random numbers depend on the step alone, so there is no random state in them. A file is what
-`torch.save` makes, and after it the sha256 of that: `torch.load(file, weights_only=True)` takes it
-as it is. Nothing is ever unpickled that is not plain data.
+Random numbers depend only on the step, so a checkpoint holds no random state. A file is the output
+of `torch.save`, followed by its sha256; `torch.load(file, weights_only=True)` reads it unchanged.
+Only plain data is ever unpickled.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gan_bench.journal import reading
 from gan_bench.journal.layout import CHECKPOINTS
 
 FILE, BEFORE = CHECKPOINTS
-EVERY = 30.0  # seconds between two, unless that would cost more than
-SHARE = 0.01  # of the time
+EVERY = 30.0  # seconds between two checkpoints, or longer if they cost more than
+SHARE = 0.01  # of the training time
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -32,9 +32,9 @@ class Checkpoint:
     """A run after a step.
 
     Attributes:
-        step: The last step that has been made, with all its records.
-        position: The bytes of the journal up to there.
-        facts: What the run was on: the facts of its journal's start record.
+        step: The last completed step, with all its records.
+        position: The size of the journal after that step, in bytes.
+        facts: The circumstances of the run, as in its journal's start record.
         engine: `Engine.state()`.
     """
 
@@ -48,7 +48,7 @@ class Cadence:
     """When the next checkpoint is due.
 
     Args:
-        every: Seconds between two; None: 30, or as many more as keep the cost below 1 %.
+        every: Seconds between two checkpoints; None: 30, or longer to keep the cost below 1 %.
     """
 
     def __init__(self, every: float | None = None) -> None:
@@ -56,20 +56,20 @@ class Cadence:
         self._next = time.monotonic() + (EVERY if every is None else every)
 
     def due(self) -> bool:
-        """Whether it is time for one."""
+        """Whether it is time for a checkpoint."""
         return time.monotonic() >= self._next
 
     def taken(self, seconds: float) -> None:
-        """Note that one has been written just now, and how long that took."""
+        """Note that a checkpoint was written just now, in so many seconds."""
         every = max(EVERY, seconds / SHARE) if self._every is None else self._every
         self._next = time.monotonic() + every
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a run's checkpoint to the disk itself; the one before is kept, older ones are not.
+    """Write a run's checkpoint durably; keep the previous checkpoint, remove older ones.
 
     Raises:
-        OSError: It cannot be written; those that are there stay.
+        OSError: It cannot be written; the existing checkpoints stay.
     """
     buffer = io.BytesIO()
     torch.save(asdict(checkpoint), buffer)
@@ -78,7 +78,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         with temporary.open("wb") as file:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
-        fsync_path(temporary)  # before the good one loses its name
+        fsync_path(temporary)  # before the previous checkpoint is renamed
         if (folder / FILE).exists():
             (folder / FILE).replace(folder / BEFORE)
 
@@ -87,45 +87,46 @@ def read(file: Path) -> Checkpoint:
     """Read a checkpoint; its tensors are on the CPU.
 
     Raises:
-        UserError: It is damaged, or no checkpoint.
-        FileNotFoundError: There is none.
+        UserError: The file is damaged, or is not a checkpoint.
+        FileNotFoundError: There is no such file.
     """
     data = file.read_bytes()
     content, digest = data[:-DIGEST], data[-DIGEST:]
     if hashlib.sha256(content).digest() != digest:
-        raise UserError(f"{file} is damaged: its checksum is not that of its content")
+        raise UserError(f"{file} is damaged: its checksum does not match its content")
     try:
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        found = Checkpoint(**values)
-    except Exception as error:  # torch raises all sorts of things at what somebody else has made
-        raise UserError(f"{file} is no checkpoint of this version: {one_line(error)}") from None
-    if (type(found.step) is not int or type(found.position) is not int
-            or min(found.step, found.position) < 0 or not isinstance(found.facts, dict)
-            or not isinstance(found.facts.get("versions", {}), dict)
-            or not isinstance(found.engine, dict)):
-        raise UserError(f"{file} is no checkpoint of this version: its parts are of other types")
-    return found
+        saved = Checkpoint(**values)
+    except Exception as error:  # torch raises many types of errors for third-party files
+        raise UserError(f"{file} is not a checkpoint of this version: {one_line(error)}") from None
+    if (type(saved.step) is not int or type(saved.position) is not int
+            or min(saved.step, saved.position) < 0 or not isinstance(saved.facts, dict)
+            or not isinstance(saved.facts.get("versions", {}), dict)
+            or not isinstance(saved.engine, dict)):
+        raise UserError(f"{file} is not a checkpoint of this version: its parts have other types")
+    return saved
 
 
 def newest(folder: Path, steps: int) -> tuple[Checkpoint | None, list[str]]:
-    """Return a run's newest sound checkpoint, and what is wrong with newer ones, in words.
+    """Return a run's newest valid checkpoint, and the problems of newer ones, in words.
 
     Args:
-        steps: How many the run takes.
+        steps: The number of the run's steps.
     """
     problems = []
     for name in (FILE, BEFORE):
         try:
-            found = read(folder / name)
+            saved = read(folder / name)
         except FileNotFoundError:
             continue
         except (UserError, OSError) as error:
             problems.append(str(error))
             continue
-        if found.step >= steps:  # none is written after the last
-            problems.append(f"{folder / name} is of step {found.step} of a run of {steps}")
-        elif not reading.begins_line(folder, found.position):
-            problems.append(f"{folder / name} is of another journal than the one there")
+        if saved.step >= steps:  # no checkpoint is written after the last step
+            problems.append(f"{folder / name} is of step {saved.step}, but the run has only "
+                            f"{steps} steps")
+        elif not reading.begins_line(folder, saved.position):
+            problems.append(f"{folder / name} does not belong to the journal in its folder")
         else:
-            return found, problems
+            return saved, problems
     return None, problems

@@ -1,4 +1,4 @@
-"""What a run's numbers depend on besides its specification, and refusing to mix it."""
+"""Records what a run's numbers depend on besides its specification, and refuses to mix it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from gan_bench.training.device import resolve_precision
 
 
 def drifted(folder: Path, drift: dict[str, list[Any]]) -> str:
-    """Say that a checkpoint was made under other circumstances, and what to do."""
-    return (f"{folder.name} was begun with {describe_drift(drift)}, so it cannot be finished to "
-            f"the bit: go on from its checkpoint with --allow-drift, which is recorded, or delete "
-            f"{folder} to begin it again")
+    """Return the message that a checkpoint was made under other circumstances, and what to do."""
+    return (f"{folder.name} was begun with {describe_drift(drift)}, so its numbers would differ: "
+            f"resume its checkpoint with --allow-drift, which is recorded, or delete {folder} to "
+            f"begin it again")
 
 
 def facts(spec: RunSpec, data: datasets.Dataset, device: str) -> dict[str, Any]:
-    """Return what a run ran on, for its journal's `start`.
+    """Return the circumstances and the data set of a run, for its journal's `start`.
 
     Keys: those of `circumstances`; `git_commit`, of the working folder, or None; `dataset`, with
     `name`, `fingerprint` and the numbers of `train` and `test` examples.
@@ -57,27 +57,27 @@ def circumstances(spec: RunSpec, device: str) -> dict[str, Any]:
 
 
 def refuse_drift(experiment: ExperimentSpec, root: Path, here: dict[str, Any]) -> None:
-    """Refuse to go on from checkpoints that were made under other circumstances."""
+    """Refuse to resume checkpoints that were made under other circumstances."""
     drifts = []
     for run in experiment.runs:
         folder = run.folder(root)
         try:
             began = reading.first(folder)
-        except DamagedError:  # the launcher has said so, and leaves the run alone
+        except DamagedError:  # the launcher reports it, and does not run it
             continue
         if began is None or not since(began.get("facts", {}), here):
             continue
-        found, _ = checkpoint.newest(folder, run.steps)
-        if found and (drift := since(found.facts, here)):
+        saved, _ = checkpoint.newest(folder, run.steps)
+        if saved and (drift := since(saved.facts, here)):
             drifts.append(drifted(folder, drift))
     if drifts:
-        more = f" (and {len(drifts) - 1} more runs)" if len(drifts) > 1 else ""
-        raise UserError(drifts[0] + more)
+        others = f" (and {len(drifts) - 1} more runs)" if len(drifts) > 1 else ""
+        raise UserError(drifts[0] + others)
 
 
 @lru_cache
 def _git_commit() -> str | None:
-    """The commit of the working folder's repository: whose code and YAML this was."""
+    """Return the commit of the working folder's repository, which may hold the code and YAML."""
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
                               timeout=5, check=False)

@@ -31,7 +31,7 @@ def set_up_torch(spec: RunSpec) -> None:
 
 @contextmanager
 def torch_as_before() -> Iterator[None]:
-    """Put back on leaving what `set_up_torch` and the seeds of a run change in this process."""
+    """Restore afterwards what `set_up_torch` and the seeds of a run change in this process."""
     threads, name = torch.get_num_threads(), "CUBLAS_WORKSPACE_CONFIG"
     deterministic = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -39,7 +39,7 @@ def torch_as_before() -> Iterator[None]:
     benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(name)
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     drawn = torch.get_rng_state()
-    # A GPU that nobody has used yet has drawn nothing, and to ask it would wake it up.
+    # An unused GPU has drawn no numbers, and reading its state would initialise it.
     awake = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     drawn_on_gpus = torch.cuda.get_rng_state_all() if awake else []
     try:
@@ -61,7 +61,7 @@ def resolve_device(spec: RunSpec) -> str:
     """Return `cpu` or `cuda`, as the run asks for.
 
     Raises:
-        UserError: cuda is asked for, and there is none.
+        UserError: The run asks for cuda, but there is no CUDA device.
     """
     if spec.compute.device == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device is cuda, and torch sees no CUDA device here; "
@@ -77,17 +77,20 @@ def resolve_precision(spec: RunSpec, device: str) -> str:
     `auto` is bfloat16 where the hardware multiplies it faster, and float32 elsewhere.
 
     Raises:
-        UserError: The device has not got what is asked for.
+        UserError: The device lacks the requested precision.
     """
     asked = spec.compute.precision
     if device == "cuda":
-        ampere = torch.cuda.get_device_capability() >= (8, 0)
-        if asked in ("tf32", "bfloat16") and not ampere:
-            raise UserError(f"compute.precision is {asked}, and this GPU is older than Ampere; set "
+        faster = torch.cuda.get_device_capability() >= (8, 0)  # Ampere
+        if asked in ("tf32", "bfloat16") and not faster:
+            raise UserError(f"compute.precision is {asked}, but this GPU is older than Ampere; set "
                             f"compute.precision: float32, or auto")
-        return ("bfloat16" if ampere else "float32") if asked == "auto" else asked
-    refuse_lacking("cpu", asked, spec.compute.pack)
-    return ("bfloat16" if cpu_has_bfloat16() else "float32") if asked == "auto" else asked
+    else:
+        refuse_lacking("cpu", asked, spec.compute.pack)
+        faster = cpu_has_bfloat16()
+    if asked != "auto":
+        return asked
+    return "bfloat16" if faster else "float32"
 
 
 def devices(spec: RunSpec) -> int:
@@ -96,8 +99,7 @@ def devices(spec: RunSpec) -> int:
 
 
 def peak_memory(device: str) -> int:
-    """Return the most bytes that this process has held: of the GPU's memory, or of the machine's.
-    """
+    """Return this process's peak memory in bytes: of the GPU, or of the machine for the CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,46 +13,14 @@ from gan_bench import rng
 from gan_bench.components.losses import Loss
 from gan_bench.components.models import build_networks, with_labels
 from gan_bench.components.optimizers import build_optimizer, rate, set_rate
-from gan_bench.components.penalties import Penalty
+from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
+from gan_bench.training.networks import average_into, frozen, grad_norm, samples_of
+from gan_bench.training.step_batch import StepBatch
 
-Seen = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class StepBatch:
-    """The real examples of one step, and the labels of a conditional run.
-
-    Attributes:
-        real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
-        labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same. None without
-            conditions.
-        g_real: The batch for G's update. None unless the loss compares fakes with it.
-        g_labels: `(N,)` int64 for G's fakes: those of `g_real` if there is one.
-    """
-
-    real: list[Tensor]
-    labels: list[Tensor] | None = None
-    g_real: Tensor | None = None
-    g_labels: Tensor | None = None
-
-    def tensors(self) -> list[Tensor]:
-        """Return all tensors, in a fixed order."""
-        of_g = [tensor for tensor in (self.g_real, self.g_labels) if tensor is not None]
-        return [*self.real, *(self.labels or ()), *of_g]
-
-    def empty_like(self) -> StepBatch:
-        """Return a batch of the same shapes whose values are undefined."""
-        def empty(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else torch.empty_like(tensor)
-
-        labels = None
-        if self.labels is not None:
-            labels = [torch.empty_like(tensor) for tensor in self.labels]
-        return StepBatch([torch.empty_like(tensor) for tensor in self.real], labels,
-                         empty(self.g_real), empty(self.g_labels))
+StepMetrics = dict[str, Tensor]
 
 
 class Engine:
@@ -63,11 +29,11 @@ class Engine:
     Attributes:
         generator: G, in training mode.
         discriminator: D, in training mode.
-        ema: The running average of G's weights, or None where the run has none.
+        ema: The running average of G's weights; None if the run has none.
         first_bad: int64 scalar on the device: the first step with a non-finite loss, 0 if none.
 
-    Weights are float32 throughout, and so are losses, penalties and samples. Under `bfloat16` the
-    products of G's and D's layers are computed in it, under `tf32` as CUDA has been told to.
+    Weights, losses, penalties and samples are always float32. With `bfloat16`, the layers of G and
+    D compute their products in bfloat16; with `tf32`, CUDA's global settings decide.
     """
 
     def __init__(self, spec: RunSpec, device: str, precision: str = "float32") -> None:
@@ -78,28 +44,28 @@ class Engine:
         self.spec = spec
         self.device = device
         self.generator, self.discriminator = networks.generator, networks.discriminator
-        self._lower = precision == "bfloat16"
-        # Tensor cores and AMX multiply in another layout.
+        self._is_bfloat16 = precision == "bfloat16"
+        # Tensor cores and AMX need another memory layout.
         layout = torch.contiguous_format if precision == "float32" else torch.channels_last
-        for network in (self.generator, self.discriminator):
+        self._networks = {"generator": self.generator, "discriminator": self.discriminator}
+        for network in self._networks.values():
             network.to(device).to(memory_format=layout)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False) if spec.ema else None
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
-        self._now = self.first_bad.clone()  # the step, where the device can see it
+        self._step_number = self.first_bad.clone()  # on the device
         self._loss: Loss = LOSSES.build(spec.loss)
+        self._parts = {self.generator: spec.g_optimizer, self.discriminator: spec.d_optimizer}
         self._optimizers = {
             network: build_optimizer(part, network.parameters(), captured=device != "cpu")
-            for network, part in ((self.generator, spec.g_optimizer),
-                                  (self.discriminator, spec.d_optimizer))
-        }
+            for network, part in self._parts.items()}
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
-        self._rates: dict[nn.Module, float] = {}  # as they stand in the optimizers
+        self._rates: dict[nn.Module, float] = {}  # as set in the optimizers
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
     def measured(self) -> nn.Module:
-        """The generator that is sampled and scored: the weight average where there is one."""
+        """The generator that is sampled and scored: the weight average if there is one."""
         return self.ema if self.ema is not None else self.generator
 
     @property
@@ -107,87 +73,88 @@ class Engine:
         """Whether G's loss compares fake with real examples."""
         return self._loss.needs_real
 
-    def step(self, step: int, batch: StepBatch, observe: bool = False) -> Seen:
+    def step(self, step: int, batch: StepBatch, observe: bool = False) -> StepMetrics:
         """Update D `d_steps` times and G once, in the run's order.
 
         Args:
             step: The number of the step, from 1; all random numbers depend on it.
-            batch: What it trains on.
-            observe: Whether to compute what is logged.
+            batch: The training examples of the step.
+            observe: Whether to compute the logged metrics.
 
         Returns:
-            If observed, scalars on the device: both losses and D's terms, the mean sigmoid of D's
-            logits (which is a probability under the losses that are a cross-entropy) and its
-            accuracy on real and fake, both about the loss's boundary, and the gradient norms of
-            both networks; of the last D update, where there are several. Otherwise nothing.
-            `d_penalty` is there at steps where one is due, with the factor `every` of a lazy one.
+            The metrics, as scalars on the device; empty if not observed. They are both losses,
+            D's terms, the gradient norms of both networks, and for real and fake examples D's
+            accuracy and the mean sigmoid of its logits (a probability if the loss is a
+            cross-entropy), both relative to the loss's boundary. With several D updates, D's
+            metrics are those of the last. `d_penalty` is there at the steps of a penalty; a lazy
+            penalty is multiplied by its `every`.
         """
         self.begin(step)
         return self.update(step, batch, observe)
 
-    def update(self, step: int, batch: StepBatch, observe: bool) -> Seen:
-        """Do what `step` does once the step has begun: all that the device does, and nothing else.
+    def update(self, step: int, batch: StepBatch, observe: bool) -> StepMetrics:
+        """Do the part of `step` that runs on the device, after `begin`.
 
-        It depends on the number of the step through `alike` alone.
+        It depends on the number of the step only through `graph_key`.
         """
-        seen: Seen = {}
+        metrics: StepMetrics = {}
         d_first = self.spec.order == "d_first"
         real, g_real, of_g = batch.real, batch.g_real, batch.g_labels
         n = real[0].shape[0]
-        # Drawn in one fixed order, whatever the order of the updates: G's batch, then D's.
+        # The latents are drawn in a fixed order for any order of the updates: G's, then D's.
         of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
         latents = self._latents(n, of_g)
-        fake = self._make(latents) if self.spec.share_fakes else None
+        fake = self._forward_g(latents) if self.spec.share_fakes else None
         losses = []
         if not d_first:
-            fake, loss = self._step_generator(latents, fake, g_real, of_g, step, seen, observe)
+            fake, loss = self._step_generator(latents, fake, g_real, of_g, step, metrics, observe)
             losses.append(loss)
         for i, (examples, labels) in enumerate(zip(real, of_d, strict=True)):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
-                    d_fake = self._make(self._latents(n, labels))
-            losses.append(self._step_discriminator(examples, d_fake, labels, step, seen,
+                    d_fake = self._forward_g(self._latents(n, labels))
+            losses.append(self._step_discriminator(examples, d_fake, labels, step, metrics,
                                                    observe and i == len(real) - 1))
         if d_first:
-            losses.append(self._step_generator(latents, fake, g_real, of_g, step, seen, observe)[1])
-        if self.ema is not None:
-            self._average()
+            _, loss = self._step_generator(latents, fake, g_real, of_g, step, metrics, observe)
+            losses.append(loss)
+        if self.ema is not None and self.spec.ema is not None:
+            average_into(self.ema, self.generator, self.spec.ema)
         bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
-        self.first_bad += bad * self._now
-        return seen
+        self.first_bad += bad * self._step_number
+        return metrics
 
-    def alike(self, step: int) -> tuple[bool, ...] | None:
-        """Return what is the same for all steps that do the same; None where each is another."""
+    def graph_key(self, step: int) -> tuple[bool, ...] | None:
+        """Return a key that is equal for steps that run the same kernels; None if no two do."""
         if any(penalty.noise for penalty in self._penalties):
             return None
         return tuple(step % penalty.every == 0 for penalty in self._penalties)
 
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
-        """Whom a step asks for random numbers, besides torch's own for the layers."""
+        """The generators of a step's random numbers, besides torch's global one for the layers."""
         return self._draws, self._penalty_draws
 
     def state(self) -> dict[str, Any]:
-        """Return all that a step leaves behind: networks, average, optimizers, first bad step.
+        """Return the state after a step: networks, average, optimizers, first bad step.
 
-        The tensors are the engine's own: the next step changes them.
+        The tensors are not copies: the next step changes them.
         """
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
         return {
-            **{name: network.state_dict() for name, network in networks.items()},
+            **{name: network.state_dict() for name, network in self._networks.items()},
             "ema": self.ema.state_dict() if self.ema is not None else None,
             **{f"{name}_optimizer": self._optimizers[network].state_dict()
-               for name, network in networks.items()},
+               for name, network in self._networks.items()},
             "first_bad": int(self.first_bad),
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` has returned, to the bit.
+        """Restore what `state` returned, so that training continues to the bit.
 
         Raises:
-            RuntimeError, ValueError: It is of other networks or optimizers.
+            RuntimeError, ValueError: The state belongs to other networks or optimizers.
         """
         try:
             self._load(state)
@@ -195,60 +162,58 @@ class Engine:
             raise ValueError(f"not the state of an engine: {one_line(error)}") from error
 
     def _load(self, state: dict[str, Any]) -> None:
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
-        for name, network in networks.items():
+        for name, network in self._networks.items():
             network.load_state_dict(state[name])
             optimizer, saved = self._optimizers[network], state[f"{name}_optimizer"]
-            # Where the rate lies is a matter of the device, and `begin` sets what it is.
-            own = [{key: group[key] for key in ("lr", "capturable") if key in group}
-                   for group in optimizer.param_groups]
+            # These depend on the device: the rate may be a tensor there, and `begin` sets it.
+            by_device = [{key: group[key] for key in ("lr", "capturable") if key in group}
+                         for group in optimizer.param_groups]
             optimizer.load_state_dict({**saved, "param_groups": [
-                {**group, **kept} for group, kept in
-                zip(saved["param_groups"], own, strict=True)]})
+                {**group, **options} for group, options in
+                zip(saved["param_groups"], by_device, strict=True)]})
         self._rates.clear()
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.first_bad.fill_(state["first_bad"])
 
     def begin(self, step: int) -> None:
-        """Set all that depends on the number of the step: random numbers, learning rates."""
-        self._now.fill_(step)
+        """Set the random seeds and the learning rates of a step."""
+        self._step_number.fill_(step)
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
-        # Layers draw from torch's global state, and only their code says which of them do.
-        # `torch.manual_seed` does the same, and takes longer: it looks at every kind of device.
+        # Layers draw from torch's global generators, so these are always seeded.
+        # `torch.manual_seed` does the same but is slower: it looks at every kind of device.
         seed = rng.derive(self.spec.seed, "dropout", step)
         torch.default_generator.manual_seed(seed)
         if self.device != "cpu":
             on_device = torch.cuda.default_generators[torch.cuda.current_device()]
-            # A graph of another run may still read the seeds of its own.
+            # Each run has its own state: a graph of another run may still read its seeds.
             on_device.graphsafe_set_state(self._layer_draws)
             on_device.manual_seed(seed)
-        for network, part in ((self.generator, self.spec.g_optimizer),
-                              (self.discriminator, self.spec.d_optimizer)):
-            now = rate(part, step, self.spec.steps)
-            if self._rates.get(network) != now:
-                self._rates[network] = now
+        for network, part in self._parts.items():
+            new_rate = rate(part, step, self.spec.steps)
+            if self._rates.get(network) != new_rate:
+                self._rates[network] = new_rate
                 for group in self._optimizers[network].param_groups:
-                    set_rate(group, now)
+                    set_rate(group, new_rate)
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
-        drawn = torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
-        return with_labels(drawn, labels, self.spec.data.classes)
+        latents = torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
+        return with_labels(latents, labels, self.spec.data.classes)
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
-                            seen: Seen, observe: bool) -> Tensor:
-        def judge(examples: Tensor) -> Tensor:  # for penalties: gradients of gradients, in float32
+                            metrics: StepMetrics, observe: bool) -> Tensor:
+        def d_logits(examples: Tensor) -> Tensor:  # float32, for the gradients of penalties
             return self._logits(examples, labels)
 
-        real, fake = self._shown(real, step), self._shown(fake, step)
-        real_logits, fake_logits = self._judge(real, labels), self._judge(fake, labels)
+        real, fake = self._add_noise(real, step), self._add_noise(fake, step)
+        real_logits, fake_logits = self._forward_d(real, labels), self._forward_d(fake, labels)
         terms = self._loss.discriminator(real_logits, fake_logits)
         loss = sum(terms[1:], terms[0])
         if self.spec.d_loss_reduction == "mean":
             loss = loss / len(terms)
-        due = [p.every * p.term(judge, real, fake, self._penalty_draws)
+        due = [p.every * p.term(d_logits, real, fake, self._penalty_draws)
                for p in self._penalties if p.term is not None and step % p.every == 0]
         penalty = sum(due[1:], due[0]) if due else None
         total = loss if penalty is None else loss + penalty
@@ -257,48 +222,50 @@ class Engine:
             if constraint.after is not None:
                 constraint.after(self.discriminator)
         if observe:
-            seen["train/d_loss"] = loss.detach()
+            metrics["train/d_loss"] = loss.detach()
             if len(terms) == 2:
-                seen["train/d_loss_real"], seen["train/d_loss_fake"] = (t.detach() for t in terms)
+                metrics["train/d_loss_real"] = terms[0].detach()
+                metrics["train/d_loss_fake"] = terms[1].detach()
             if penalty is not None:
-                seen["train/d_penalty"] = penalty.detach()
-            at = self._loss.boundary
-            seen["train/d_real"] = (real_logits.detach() - at).sigmoid().mean()
-            seen["train/d_fake"] = (fake_logits.detach() - at).sigmoid().mean()
-            seen["train/d_accuracy_real"] = (real_logits > at).float().mean()
-            seen["train/d_accuracy_fake"] = (fake_logits < at).float().mean()
-            seen["train/d_grad_norm"] = _grad_norm(self.discriminator)
+                metrics["train/d_penalty"] = penalty.detach()
+            boundary = self._loss.boundary
+            metrics["train/d_real"] = (real_logits.detach() - boundary).sigmoid().mean()
+            metrics["train/d_fake"] = (fake_logits.detach() - boundary).sigmoid().mean()
+            metrics["train/d_accuracy_real"] = (real_logits > boundary).float().mean()
+            metrics["train/d_accuracy_fake"] = (fake_logits < boundary).float().mean()
+            metrics["train/d_grad_norm"] = grad_norm(self.discriminator)
         return total.detach()
 
     def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
-                        labels: Tensor | None, step: int, seen: Seen, observe: bool,
+                        labels: Tensor | None, step: int, metrics: StepMetrics, observe: bool,
                         ) -> tuple[Tensor, Tensor]:
-        with _frozen(self.discriminator):
+        with frozen(self.discriminator):
             if fake is None:
-                fake = self._make(latents)
-            fake_logits = self._judge(self._shown(fake, step), labels)
-            real_logits = (None if real is None else
-                           self._judge(self._shown(real, step), labels))
+                fake = self._forward_g(latents)
+            fake_logits = self._forward_d(self._add_noise(fake, step), labels)
+            real_logits = None
+            if real is not None:
+                real_logits = self._forward_d(self._add_noise(real, step), labels)
             loss = self._loss.generator(fake_logits, real_logits)
             self._update(self.generator, loss)
         if observe:
-            seen["train/g_loss"] = loss.detach()
-            seen["train/g_grad_norm"] = _grad_norm(self.generator)
+            metrics["train/g_loss"] = loss.detach()
+            metrics["train/g_grad_norm"] = grad_norm(self.generator)
         return fake, loss.detach()
 
-    def _make(self, latents: Tensor) -> Tensor:
-        with self._lowered():
-            made: Tensor = self.generator(latents)
-        return made.float() if self._lower else made
+    def _forward_g(self, latents: Tensor) -> Tensor:
+        with self._autocast():
+            samples: Tensor = self.generator(latents)
+        return samples.float() if self._is_bfloat16 else samples
 
-    def _judge(self, examples: Tensor, labels: Tensor | None) -> Tensor:
-        with self._lowered():
+    def _forward_d(self, examples: Tensor, labels: Tensor | None) -> Tensor:
+        with self._autocast():
             logits = self._logits(examples, labels)
-        return logits.float() if self._lower else logits
+        return logits.float() if self._is_bfloat16 else logits
 
-    def _lowered(self) -> torch.autocast:
-        # Without its cache, which a captured step would read after it has been freed.
-        return torch.autocast(self.device.partition(":")[0], torch.bfloat16, self._lower,
+    def _autocast(self) -> torch.autocast:
+        # Without autocast's cache: a captured step would read it after it is freed.
+        return torch.autocast(self.device.partition(":")[0], torch.bfloat16, self._is_bfloat16,
                               cache_enabled=False)
 
     def _logits(self, examples: Tensor, labels: Tensor | None) -> Tensor:
@@ -306,74 +273,27 @@ class Engine:
                           self.discriminator(examples, labels))
         return logits
 
-    def _shown(self, examples: Tensor, step: int) -> Tensor:
-        """What D is shown of examples: themselves, or with noise."""
+    def _add_noise(self, examples: Tensor, step: int) -> Tensor:
+        """Return the examples as D receives them: with the noise of the penalties, if any."""
         for penalty in self._penalties:
             if penalty.noise is not None:
-                done = (step - 1) / self.spec.steps
-                examples = penalty.noise(examples, self._penalty_draws, done)
+                progress = (step - 1) / self.spec.steps
+                examples = penalty.noise(examples, self._penalty_draws, progress)
         return examples
 
     def _update(self, network: nn.Module, loss: Tensor) -> None:
         if loss.dim():
             raise UserError(f"the loss {self.spec.loss} gives a tensor of shape "
-                            f"{tuple(loss.shape)}, and not a scalar: its terms are means over the "
-                            f"batch")
+                            f"{tuple(loss.shape)}, not a scalar: its terms must be means over "
+                            f"the batch")
         optimizer = self._optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Average the parameters, copy the buffers (batch-norm statistics)."""
-        assert self.ema is not None
-        assert self.spec.ema is not None
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()),
-                             1 - self.spec.ema)
-        for average, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
-            average.copy_(buffer)
-
-    @torch.no_grad()
     def sample(self, latents: Tensor) -> Tensor:
-        """Return what the measured generator makes of `latents` in eval mode, on the CPU.
+        """Return the measured generator's samples from `latents`, in eval mode, on the CPU.
 
-        Nothing of the training state changes: batch norm uses its running statistics.
+        The training state does not change: batch norm uses its running statistics.
         """
-        generator = self.measured
-        was_training = generator.training
-        generator.eval()
-        made: Tensor = generator(latents.to(self.device)).cpu()
-        generator.train(was_training)
-        return made
-
-
-def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
-    """Let the constraints on D's layers change them; what they draw depends on the seed alone.
-
-    Raises:
-        UserError: They cannot constrain this D.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(rng.derive(seed, "init/constraints"))
-        for penalty in penalties:
-            if penalty.build is not None:
-                penalty.build(discriminator)
-
-
-def _grad_norm(network: nn.Module) -> Tensor:
-    grads = [p.grad for p in network.parameters() if p.grad is not None]
-    return torch.nn.utils.get_total_norm(grads)
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Spare the gradients of `network`'s parameters, which G's step has no use for."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    for p in parameters:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in parameters:
-            p.requires_grad_(True)
+        return samples_of(self.measured, latents.to(self.device))

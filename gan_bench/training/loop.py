@@ -1,4 +1,4 @@
-"""The loop: batch → step → journal; every now and then measure and sample."""
+"""The loop: batch → step → journal; at intervals also measure and sample."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from gan_bench.journal.writing import Journal
 from gan_bench.registry import METRICS
 from gan_bench.training.cuda_graph import CapturedStep
 from gan_bench.training.device import peak_memory
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid
-PAIRS = 32  # of them, beside their nearest training images
+PAIRS = 32  # samples beside their nearest training images
 
 
 class Batches:
     """Batches of real data, gathered on the device from the resident tensor.
 
-    Every epoch is one permutation, which depends on the seed and the epoch alone; a last, partial
+    Every epoch is one permutation, which depends only on the seed and the epoch. A last, partial
     batch is dropped.
     """
 
@@ -42,11 +43,11 @@ class Batches:
         self._order = torch.empty(0)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return batch number `index`, from 0: float32 in [-1, 1], or vectors as they are."""
+        """Return batch number `index`, from 0: float32 in [-1, 1], or unchanged vectors."""
         return to_float(self._images[self.places(index)])
 
     def places(self, index: int) -> Tensor:
-        """Return where the examples of batch number `index` stand in the data set, (N,)."""
+        """Return the indices in the data set, (N,), of the examples of batch number `index`."""
         epoch, place = divmod(index, self._per_epoch)
         if epoch != self._epoch:
             draws = rng.generator(self._seed, self._stream, epoch)
@@ -56,22 +57,21 @@ class Batches:
 
 
 class Training:
-    """The training of a run: each step takes a batch, updates, records; measures when due.
+    """The training of a run: each step takes a batch, updates, records, and measures when due.
 
     Args:
-        engine: Stands where the run is to go on.
-        data: What it trains on, on the engine's device.
+        engine: With the state after step `start`.
+        data: The training data, on the engine's device.
         evaluate: Measures every `evaluate.every` steps.
-        at_end: Measure after the last step, in this order; `evaluate` may be one of them.
-        journal: Takes all that is recorded, losses and scores and pictures.
-        start: The step after which the engine stands; 0: at the beginning.
+        at_end: The measurements after the last step, in order; may contain `evaluate`.
+        journal: Receives the records: losses, scores and pictures.
+        start: The last completed step; 0 for a new run.
 
     Attributes:
-        done: The last step that has been taken.
+        done: The last completed step.
         ended: None while there are more steps; then (status, why): FINISHED, or DIVERGED with the
-            step of the first loss that was not finite, or at which samples or their features were
-            not.
-        clock: Measures the speed; what is done while it is paused does not count.
+            first step at which a loss, or samples or their features, were not finite.
+        clock: Measures the speed; time while it is paused does not count.
     """
 
     def __init__(self, engine: Engine, data: Dataset, evaluate: Evaluate,
@@ -80,12 +80,12 @@ class Training:
         self._engine, self._data, self._journal = engine, data, journal
         self._evaluate, self._at_end = evaluate, at_end
         self._batches = Batches(data.train.images, spec.batch_size, spec.seed)
-        # An order of its own, so that D sees the same batches whatever G's loss asks for.
+        # A separate order, so that D sees the same batches for every loss of G.
         self._g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
         self._labels = data.train.labels if spec.condition != "none" else None
         self._latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
                                     generator=rng.generator(spec.seed, "grid"))
-        if self._labels is not None:  # a grid goes through the classes, from first to last
+        if self._labels is not None:  # a grid shows the classes in order
             self._latents = with_labels(self._latents, torch.arange(GRID) * spec.data.classes
                                         // GRID, spec.data.classes)
         captured = spec.compute.graphs and engine.device != "cpu"
@@ -94,11 +94,11 @@ class Training:
         self.ended: tuple[Status, str] | None = None
         self.clock = _Clock(spec.batch_size, start)
         if start == 0:
-            with self.clock.paused():  # where it starts from: MLflow's slider begins at step 0
+            with self.clock.paused():  # the untrained G; MLflow's slider begins at step 0
                 self._sample(0)
 
     def step(self) -> bool:
-        """Take the next step, with all its records; return whether there are more steps."""
+        """Take the next step and write its records; return whether there are more steps."""
         spec, step, journal = self._engine.spec, self.done + 1, self._journal
         last = step == spec.steps
         logging = last or due(step, spec.log_every)
@@ -149,7 +149,7 @@ class Training:
 
 
 def due(step: int, every: int | None) -> bool:
-    """Return whether something that happens every so many steps happens at this one."""
+    """Return whether something with this interval in steps happens at this step."""
     return every is not None and step % every == 0
 
 
@@ -160,7 +160,7 @@ def _shows_nearest(spec: RunSpec) -> bool:
 
 
 class _Clock:
-    """The speed of training between two laps, measuring and sampling not counted."""
+    """The speed of training between two laps, without the paused time."""
 
     def __init__(self, batch_size: int, step: int) -> None:
         self._batch_size = batch_size

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import UserError
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.errors import Say, UserError
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
 
 
 def runs_together(experiment: ExperimentSpec, device: str, precision: str,
-                  say: Callable[[str], None]) -> int:
-    """Return how many runs are to share a GPU, in one process: what is asked for, if it fits.
+                  say: Say) -> int:
+    """Return how many runs share a GPU in one process: the requested number, if it fits.
 
-    What a run needs is measured: a step of the variant that needs most.
+    The memory of a run is measured in one step of the variant that needs most.
 
     Raises:
-        UserError: It does not fit, or not even one does.
+        UserError: The requested number does not fit, or not even a single run fits.
     """
     asked = experiment.runs[0].compute.pack
     if device != "cuda":
@@ -32,17 +31,17 @@ def runs_together(experiment: ExperimentSpec, device: str, precision: str,
     fit = max(1, free // needs)
     if asked == "auto":
         if fit < MOST_TOGETHER:
-            say(f"{fit} runs at once on a GPU, and not {MOST_TOGETHER}: a step needs "
-                f"{needs / 1e9:.2g} GB, and {free / 1e9:.2g} are free")
+            say(f"{fit} runs at once on a GPU, not {MOST_TOGETHER}: a step needs "
+                f"{needs / 1e9:.2g} GB, but only {free / 1e9:.2g} are free")
         return min(fit, MOST_TOGETHER)
     if asked > fit:
-        raise UserError(f"compute.pack is {asked}, and a step needs {needs / 1e9:.2g} GB of the "
+        raise UserError(f"compute.pack is {asked}, but a step needs {needs / 1e9:.2g} GB of the "
                         f"{free / 1e9:.2g} that are free: set it to {fit} or less, or to auto")
     return asked
 
 
 def _memory_of(spec: RunSpec, precision: str) -> int:
-    """Return the bytes of the GPU that a run's networks and one step of theirs take."""
+    """Return the GPU memory, in bytes, of a run's networks and one step."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -13,28 +13,23 @@ from torch.profiler import ProfilerActivity, profile
 from gan_bench.atomic import replacing
 from gan_bench.journal.names import TABLE, TRACE
 
-BEFORE, STEPS = 10, 20  # steps before those that are profiled, and how many these are at most
+if TYPE_CHECKING:
+    from gan_bench.training.run import Run
+
+BEFORE, STEPS = 10, 20  # steps before the profile, and the largest number of profiled steps
 ROWS = 40
 
 
-class Takes(Protocol):
-    """What takes steps."""
-
-    @property
-    def done(self) -> int:
-        """How many it has taken."""
-
-
 class Profiler:
-    """Profiles some early steps of a run; their numbers stay what they are.
+    """Profiles some early steps of a run, without changing their numbers.
 
-    Leaves a table, `profile.txt`, and a trace for Perfetto or chrome://tracing, `trace.json.gz`.
-    They include what happens between the steps: batches, records, pictures, measurements.
+    It writes a table, `profile.txt`, and a trace for Perfetto or chrome://tracing, `trace.json.gz`.
+    They include the work between the steps: batches, records, pictures, measurements.
 
     Args:
-        steps: How many there are: the last is not profiled, so at least 3.
-        folder: The run's.
-        device: Where it is computed: on a CPU, a GPU that is there too has nothing to show.
+        steps: The number of the run's steps, at least 3, because the last is not profiled.
+        folder: The run's folder.
+        device: The run's device; a run on the CPU gets no profile of a GPU.
     """
 
     def __init__(self, steps: int, folder: Path, device: str) -> None:
@@ -43,23 +38,24 @@ class Profiler:
         self._folder, self._device = folder, device
 
     @contextmanager
-    def turn(self, run: Takes) -> Iterator[int]:
-        """Yield how many steps `run` takes before others take theirs: 1, or all the profiled."""
+    def turn(self, run: Run) -> Iterator[int]:
+        """Yield how many steps `run` takes in this turn: 1, or all the profiled steps."""
         if run.done != self._before:
             yield 1
             return
         activities = [ProfilerActivity.CPU]
         if self._device == "cuda":
             activities.append(ProfilerActivity.CUDA)
-            torch.cuda.synchronize()  # what earlier steps have launched is none of these
-        with profile(activities=activities) as found:
+            torch.cuda.synchronize()  # finish the kernels of earlier steps
+        with profile(activities=activities) as recorded:
             yield self._count
         where = "self_cuda_time_total" if self._device == "cuda" else "self_cpu_time_total"
-        table = found.key_averages().table(sort_by=where, row_limit=ROWS, max_name_column_width=60)
+        table = recorded.key_averages().table(sort_by=where, row_limit=ROWS,
+                                              max_name_column_width=60)
         with replacing(self._folder / TABLE) as temporary:
             temporary.write_text(f"steps {self._before + 1} to {run.done}\n{table}\n")
         with replacing(self._folder / TRACE) as temporary:
-            # What torch writes is compressed where the name says so.
+            # torch compresses the trace if the name ends in .gz.
             compressed = temporary.with_name(temporary.name + ".gz")
-            found.export_chrome_trace(str(compressed))
+            recorded.export_chrome_trace(str(compressed))
             compressed.replace(temporary)

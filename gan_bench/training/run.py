@@ -1,4 +1,4 @@
-"""run_one: the only place where the parts of a run are put together."""
+"""run_one: the only place that assembles the parts of a run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from safetensors.torch import save_file
 from gan_bench.atomic import replacing
 from gan_bench.components import data as datasets
 from gan_bench.components.models import make_networks
+from gan_bench.components.penalties import constrain
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import UserError, is_out_of_memory, one_line
+from gan_bench.errors import Say, UserError, is_out_of_memory, one_line
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
 from gan_bench.journal import reading
+from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
-from gan_bench.journal.layout import Execution, cache_of, remove_checkpoints
+from gan_bench.journal.layout import Execution, Workspace, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import PENALTIES
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
-from gan_bench.training.engine import Engine, constrain
+from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Evaluate, Training
 from gan_bench.training.packing import runs_together
 from gan_bench.training.profiling import Profiler
@@ -41,13 +44,35 @@ BY_USER = "stopped by the user"
 
 
 def never() -> bool:
-    """Nobody asks a run to stop."""
+    """Return False: by default nothing stops a run."""
     return False
 
 
-@torch_as_before()
-def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callable[[str], None],
+def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: Say,
             allow_drift: bool = False) -> int:
+    """Do once, before any training, what all the runs need, and refuse what cannot work.
+
+    The root then holds what the experiment declares, which `load_results` compares by.
+
+    Args:
+        root, data_root: As in `gan_bench.journal.layout.Workspace`.
+        say: Receives a line before each slow step.
+        allow_drift: As in `gan_bench.journal.layout.Execution`.
+
+    Returns:
+        As `prepare_runs`.
+
+    Raises:
+        UserError: As `prepare_runs`.
+    """
+    workspace = Workspace(as_path(root), as_path(data_root))
+    together = prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift), say)
+    declare(experiment, workspace)
+    return together
+
+
+@torch_as_before()
+def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> int:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
 
     Downloads and decodes the data, trains or fetches the feature extractors, computes the
@@ -57,7 +82,7 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
         How many runs are to share a process: 1 on the CPU.
 
     Raises:
-        UserError: The data or an extractor is not to be had, the device is not there, a D cannot
+        UserError: The data or an extractor is unavailable, the device does not exist, a D cannot
             be constrained as asked, or a run has a checkpoint from another version or device, and
             going on from it is not allowed.
     """
@@ -65,8 +90,9 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
     device = resolve_device(first)
     set_up_torch(first)
     here = circumstances(first, device)
-    if not allow_drift:
-        refuse_drift(experiment, root, here)
+    workspace = execution.workspace
+    if not execution.allow_drift:
+        refuse_drift(experiment, workspace.root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
             networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
@@ -75,28 +101,30 @@ def prepare(experiment: ExperimentSpec, root: Path, data_root: Path, say: Callab
                 constrain(networks.discriminator, penalties, run.seed)
             except UserError as error:
                 raise UserError(f"variant {run.variant}: {error}") from None
-    cache = cache_of(root)
-    datasets.prepare_data(first.dataset, data_root, cache, say)
-    data = datasets.load(first.dataset, data_root, cache, device, facts=first.data)
-    prepare_metrics(first.evaluate.all_metrics, data, cache, say)
+    datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
+    data = _load(first, workspace)
+    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say)
     return runs_together(experiment, device, here["precision"], say)
 
 
 @torch_as_before()
-def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: float | None = None,
-            allow_drift: bool = False, stop: Callable[[], bool] = never) -> Outcome:
+def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
+            checkpoint_every: float | None = None, allow_drift: bool = False,
+            stop: Callable[[], bool] = never) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
 
     Args:
-        root, data_root, checkpoint_every, allow_drift: As in `gan_bench.journal.layout.Execution`.
+        root, data_root: As in `gan_bench.journal.layout.Workspace`.
+        checkpoint_every, allow_drift: As in `gan_bench.journal.layout.Execution`.
         stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
             KILLED.
 
     Raises:
         UserError: As `Run`.
     """
-    execution = Execution(root, data_root, checkpoint_every, allow_drift)
-    run = Run(spec, execution, partial(_load, spec, execution))
+    execution = Execution(Workspace(as_path(root), as_path(data_root)), checkpoint_every,
+                          allow_drift)
+    run = Run(spec, execution, partial(_load, spec, execution.workspace))
     try:
         while run.step():
             if stop():
@@ -112,27 +140,27 @@ def run_one(spec: RunSpec, root: Path, data_root: Path, *, checkpoint_every: flo
 def run_together(specs: Sequence[RunSpec], execution: Execution, *,
                  stop: Callable[[], bool] = never,
                  failed: Callable[[RunSpec, Exception], None]) -> None:
-    """Run several in this process, which take their steps in turn, each to the bit as if alone.
+    """Run several runs in this process, one step each in turn, to the same bits as alone.
 
     On a GPU each has a stream of its own: while Python launches the step of one, the device is
     busy with those of others.
 
     Args:
         stop: As in `run_one`, for each of them.
-        failed: Is told of each run that raised; the others go on.
+        failed: Receives each run that raised, and its error; the other runs continue.
     """
     device = resolve_device(specs[0])
     # Once for all of them, who only read it.
-    load = lru_cache(partial(_load, specs[0], execution))
+    load = lru_cache(partial(_load, specs[0], execution.workspace))
     going: list[tuple[Run, AbstractContextManager[None], Profiler | None]] = []
     try:
         for spec in specs:
-            # On the CPU there is none, and to ask would wake up a GPU that is not used.
+            # The CPU has no streams, and asking for one would initialise an unused GPU.
             stream: AbstractContextManager[None] = nullcontext()
             if device == "cuda":
                 stream = torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
             try:
-                folder, profiler = spec.folder(execution.root), None
+                folder, profiler = execution.workspace.run_folder(spec), None
                 if execution.profile and reading.first(folder) is None:
                     profiler = Profiler(spec.steps, folder, device)
                 with stream:  # where a captured step is recorded
@@ -183,7 +211,7 @@ class Run:
                  ) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
-        self._folder = spec.write(execution.root)
+        self._folder = spec.write(execution.workspace.root)
         self._journal = Journal(self._folder)
         with self._failures_recorded():
             self._engine, self._training, self._facts = _begin(
@@ -192,11 +220,11 @@ class Run:
 
     @property
     def done(self) -> int:
-        """The last step that has been taken."""
+        """The last completed step."""
         return self._training.done
 
     def step(self) -> bool:
-        """Take the next step; return whether the run goes on. After its last one it is closed."""
+        """Take the next step; return whether there are more. The last step closes the run."""
         if self.outcome is not None:
             return False
         with self._failures_recorded():
@@ -208,7 +236,7 @@ class Run:
         return False
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of the last step; the time that it takes is not the training's."""
+        """Write a checkpoint of the last step; its time does not count as training."""
         with self._failures_recorded(), self._training.clock.paused():
             begin = time.perf_counter()
             checkpoint.write(self._folder, Checkpoint(self.done, self._journal.flush(),
@@ -241,22 +269,22 @@ class Run:
             explained = _explained(error, self.spec)
             try:
                 self._end(Status.FAILED, one_line(explained))
-            except OSError:  # a full disk, of which the caller hears through the exception
+            except OSError:  # a full disk; the exception tells the caller
                 self._journal.close()
             if explained is error:
                 raise
             raise explained from error
 
 
-def _load(spec: RunSpec, execution: Execution) -> datasets.Dataset:
-    return datasets.load(spec.dataset, execution.data_root, cache_of(execution.root),
+def _load(spec: RunSpec, workspace: Workspace) -> datasets.Dataset:
+    return datasets.load(spec.dataset, workspace.data_root, workspace.cache,
                          resolve_device(spec), facts=spec.data)
 
 
 def _begin(spec: RunSpec, execution: Execution, record: Journal,
            load: Callable[[], datasets.Dataset]) -> tuple[Engine, Training, dict[str, Any]]:
-    """Put the parts of a run together; return its engine, its training, and its facts."""
-    device, cache = resolve_device(spec), cache_of(execution.root)
+    """Assemble the parts of a run; return its engine, its training, and its facts."""
+    device, cache = resolve_device(spec), execution.workspace.cache
     set_up_torch(spec)
     data = load()
     here = facts(spec, data, device)
@@ -277,10 +305,10 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
             allow_drift: bool) -> int:
-    """Put engine and journal where an earlier attempt can be gone on from; return that step.
+    """Restore engine and journal to a step that can be resumed; return that step.
 
     Raises:
-        UserError: The checkpoint was made elsewhere, and that is not allowed.
+        UserError: The checkpoint was made under other circumstances, which is not allowed.
     """
     folder = record.folder
     began = reading.began(folder)
@@ -309,14 +337,14 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
 
 
 def _explained(error: BaseException, spec: RunSpec) -> BaseException:
-    """Return what went wrong in terms of what the user can change, where it is known."""
+    """Return the error in terms of what the user can change, if that is possible."""
     if is_out_of_memory(error):
         return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
                          f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
                          f"batch_size or model, or fewer runs at once (--slots)")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"the disk is full ({error.strerror}): make room, and the same command "
-                         f"goes on from the last checkpoint")
+        return UserError(f"the disk is full ({error.strerror}): make room, then the same command "
+                         f"resumes from the last checkpoint")
     return error
 
 
@@ -330,5 +358,3 @@ def save_weights(engine: Engine, folder: Path) -> str:
     with replacing(folder / WEIGHTS, durable=True) as temporary:
         save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-
-

@@ -18,6 +18,7 @@ from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.spec_file import read_spec
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.training import checkpoint
 
 BATCH = 256
@@ -26,24 +27,25 @@ BATCH = 256
 def find_run(root: Path, run: str) -> Path:
     """Return the folder of the run whose id begins with `run`.
 
-    The same run under two experiments has one id, and is the same to the bit.
+    The same run in two experiments has the same id and the same bits.
 
     Raises:
-        UserError: There is none, or more than one id that begins so.
+        UserError: No id, or more than one, begins with `run`.
     """
-    found = sorted(f for f in root.glob("runs/*/*") if f.is_dir() and f.name.startswith(run))
-    if not run or not found:
+    folders = sorted(f for f in root.glob("runs/*/*") if f.is_dir() and f.name.startswith(run))
+    if not run or not folders:
         raise UserError(f"no run's id begins with {run!r} under {root}; `gan-bench plan` shows ids")
-    if len({f.name for f in found}) > 1:
-        some = ", ".join(f"{f.parent.name}/{f.name}" for f in found[:4])
-        raise UserError(f"{len(found)} runs' ids begin with {run!r}: {some}; give more of the id")
-    return found[0]
+    if len({f.name for f in folders}) > 1:
+        names = ", ".join(f"{f.parent.name}/{f.name}" for f in folders[:4])
+        raise UserError(f"the ids of {len(folders)} runs begin with {run!r}: {names}; give more of "
+                        f"the id")
+    return folders[0]
 
 
-def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Module]:
+def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Module]:
     """Return a run's specification and its trained generator, in eval mode on the CPU.
 
-    The generator is the weight average where the run has one: what its scores were measured on.
+    The generator is the weight average if the run has one, as in the run's measurements.
 
     Args:
         folder: Holds the run's `spec.json` and its weights.
@@ -52,57 +54,58 @@ def load_generator(folder: Path, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Mo
     Raises:
         UserError: The run has no such weights, or they are damaged, or not of this specification.
     """
+    folder = as_path(folder)
     try:
         spec = read_spec(folder)
         with torch.device("meta"):
             generator = make_networks(spec.model, spec.data.shape, spec.condition,
                                       spec.data.classes).generator
-    except UserError:  # a model that nobody knows here
+    except UserError:  # the model is not registered here
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         why = one_line(error)
-        if isinstance(error, ValidationError):  # whose first line only counts what follows it
-            why = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
-                            for found in error.errors()[:3])
+        if isinstance(error, ValidationError):  # its first line only counts the errors
+            why = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+                            for problem in error.errors()[:3])
         raise UserError(f"{folder / 'spec.json'}: cannot be read as a run's specification: {why}; "
-                        f"`gan-bench run` its experiment in another root to "
-                        f"make it anew") from None
+                        f"repeat its `gan-bench run` in another root to recreate it"
+                        ) from None
     if not (folder / weights).exists():
-        there = ", or name its checkpoint.pt" if (folder / checkpoint.FILE).exists() else ""
-        raise UserError(f"{folder}: has no {weights}; `gan-bench run` its experiment to finish it"
-                        f"{there}")
+        hint = ", or name its checkpoint.pt" if (folder / checkpoint.FILE).exists() else ""
+        raise UserError(f"{folder}: has no {weights}; repeat its `gan-bench run` to finish it"
+                        f"{hint}")
     if weights == WEIGHTS:
         _check_weights(folder)
     generator.to_empty(device="cpu")
     tensors = _tensors(folder / weights, "ema" if spec.ema else "generator")
     try:
         generator.load_state_dict(tensors)
-    except RuntimeError as error:  # the first line of it says no more than that
+    except RuntimeError as error:  # its last line names the cause
         why = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"{folder / weights}: these are not the weights of the generator that "
-                        f"spec.json tells of: {why}") from None
+        raise UserError(f"{folder / weights}: these are not the weights of the generator in "
+                        f"spec.json: {why}") from None
     return spec, generator.eval()
 
 
 def _check_weights(folder: Path) -> None:
-    """Refuse final weights that are not those of which the run's journal tells."""
+    """Refuse final weights whose sha256 differs from the one in the run's journal."""
     end = reading.last(folder)
-    known = end.get("weights") if end else None
-    if known and hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() != known:
+    expected = end.get("weights") if end else None
+    if expected and hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() != expected:
         raise UserError(f"{folder / WEIGHTS}: is not the file that the run ended with (its sha256 "
-                        f"is another); delete it, and `gan-bench run` its experiment to remake it")
+                        f"differs); delete it, and repeat its `gan-bench run` to recreate it")
 
 
 def _tensors(file: Path, network: str) -> dict[str, Tensor]:
-    """The tensors of one network from a file of weights or from a checkpoint."""
+    """Return the tensors of one network from a file of weights or from a checkpoint."""
     if file.suffix == ".pt":
-        found: dict[str, Tensor] = checkpoint.read(file).engine.get(network) or {}
-        return found
+        saved: dict[str, Tensor] = checkpoint.read(file).engine.get(network) or {}
+        return saved
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: cannot be read: {one_line(error)}; `gan-bench run` its "
-                        f"experiment in another root to make it anew") from None
+        raise UserError(f"{file}: cannot be read: {one_line(error)}; repeat its "
+                        f"`gan-bench run` in another root to recreate it") from None
     prefix = f"{network}."
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -111,7 +114,7 @@ def _tensors(file: Path, network: str) -> dict[str, Tensor]:
 def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
     """Return n samples from latents of the stream `sample`, in [-1, 1] (vectors: unbounded).
 
-    Those of a conditional generator go through the classes in turn.
+    The samples of a conditional generator have the classes in turn.
     """
     latents = torch.randn(n, int(spec.model.args["latent_dim"]),
                           generator=rng.generator(seed, "sample"))
@@ -120,7 +123,5 @@ def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
 
 
 def labels_in_turn(spec: RunSpec, n: int) -> Tensor | None:
-    """The labels (n,) int64 that samples are asked for; None where none are."""
+    """Return the labels (n,) int64 of conditional samples; None if unconditional."""
     return None if spec.condition == "none" else torch.arange(n) % spec.data.classes
-
-

@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.forked import run_script
 from helpers.runs import a_run
 
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.journal.layout import Execution
+from gan_bench.journal.layout import Execution, Workspace
 from gan_bench.training import run
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -30,7 +29,7 @@ def test_what_a_run_costs_is_counted_in_its_process(tmp_path: Path, monkeypatch:
                 tmp_path, tmp_path, lambda line: None)
     overhead.count_in_worker(monkeypatch.setattr)
     monkeypatch.setenv(overhead.COSTS, str(tmp_path))
-    run.run_together([spec], Execution(tmp_path, tmp_path),
+    run.run_together([spec], Execution(Workspace(tmp_path, tmp_path)),
                      failed=lambda run, error: pytest.fail(str(error)))
     spent = json.loads((tmp_path / f"run-{spec.id}.json").read_text())
     assert set(spent) == {*overhead.IN_WORKER, "of these steps", "and measuring", "all"}
@@ -69,7 +68,6 @@ def test_a_quick_form_ends_well(command: tuple[str, ...], tmp_path: Path) -> Non
     script, *options = command
     environment = {**os.environ, "GAN_BENCH_ROOT": str(tmp_path),
                    "PYTHONPATH": str(BENCHMARKS.parent)}
-    done = subprocess.run([sys.executable, BENCHMARKS / script, *options], capture_output=True,
-                          text=True, check=False, env=environment, timeout=240)
+    done = run_script(BENCHMARKS / script, *options, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("steps/s" if script == "naive.py" else "missed:") in done.stdout

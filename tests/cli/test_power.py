@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.runs import DIGITS, write_experiment
-from helpers.studies import gan_bench, here
+from helpers.studies import here
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-from gan_bench.cli.power import as_table, report
+from gan_bench.cli.power import needs_table, power_table
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import needs
 from gan_bench.compare.stats.power import detectable, power_of, rejection_rate, seeds_needed
@@ -144,7 +144,7 @@ def test_bad_input_is_one_line(tmp_path: Path, difference: str, score: str | Non
                                ) -> None:
     spec = load_experiment(write_experiment(tmp_path), tmp_path, [])
     with pytest.raises(UserError, match=message):
-        report(spec, tmp_path, difference, score)
+        power_table(spec, tmp_path, difference, score)
 
 
 def test_an_unknown_score_is_named_with_its_neighbours(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     file = write_experiment(tmp_path, text.replace("[0, 1]", "[0, 1, 2]"))
     root = tmp_path / "root"
     ask = ("power", file, "--root", root, "--difference")
-    early = gan_bench(*ask, "5%")
+    early = here(*ask, "5%")
     assert (early.returncode, early.stdout) == (2, "")
     assert early.stderr == ("error: no finished run shows the scatter of scores; "
                             "train a few seeds first: gan-bench run\n")
@@ -194,7 +194,7 @@ def test_a_mean_of_a_curve_is_said_to_be_left_out(tmp_path: Path) -> None:
     mean = CurveMean(of="train/g_loss", steps=[1, 2])
     five = Amount(0.05, True)
     rows = needs(declared, runs, five)
-    told = as_table(rows, declared.with_changes(curve_means={"early": mean, "late": mean}), five)
+    told = needs_table(rows, declared.with_changes(curve_means={"early": mean, "late": mean}), five)
     assert str(told.caption).splitlines()[1:] == [
         "the means of curves (early, late) are left out: only a report has them"]
-    assert "\n" not in str(as_table(rows, declared, five).caption)
+    assert "\n" not in str(needs_table(rows, declared, five).caption)

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gan_bench.cli import app
-from gan_bench.cli.evaluate import Report, Wanted, as_text, evaluate, log_scores
+from gan_bench.cli.evaluate import as_text, evaluate
 from gan_bench.cli.sample import write_samples
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import summarise
@@ -31,13 +31,16 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.classifier import classifier
+from gan_bench.evaluation.measurement import Report, Wanted
 from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.evaluation.protocol import digest, protocol_differences, refusal
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal import reading, writing
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.training.run import prepare, run_one
+from gan_bench.training.trained_scores import log_scores
 
 DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})
 SCORED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]",
@@ -50,7 +53,7 @@ def silent(line: str) -> None:
 
 def scores_of(source: Path | str, root: Path, **wanted: Any) -> Report:
     wanted.setdefault("data_set", DIGITS_16)
-    return evaluate(str(source), Wanted(**wanted), root, root, silent)[0]
+    return evaluate(str(source), Wanted(**wanted), Workspace(root, root), silent)[0]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def digits(root: Path) -> Dataset:
 
 def test_a_run_scores_as_in_its_journal_to_the_bit(root: Path) -> None:
     spec = load(root)
-    report, folder = evaluate(spec.id[:6], Wanted(), root, root, silent)
+    report, folder = evaluate(spec.id[:6], Wanted(), Workspace(root, root), silent)
     assert folder == spec.folder(root)
     own = progress_of(spec, root).scores
     asked = {"fd_classifier", "classifier_score", "nearest_train_mse"}
@@ -83,16 +86,17 @@ def test_a_run_scores_as_in_its_journal_to_the_bit(root: Path) -> None:
     assert report.scores == {name: own[name] for name in asked} == report.journalled
     assert report.not_alike == {}
     for source in (folder, folder / "final.safetensors"):
-        assert evaluate(str(source), Wanted(), root, root, silent)[0].scores == report.scores
+        again, _ = evaluate(str(source), Wanted(), Workspace(root, root), silent)
+        assert again.scores == report.scores
 
 
 def test_what_was_measured_otherwise_is_not_set_beside(root: Path) -> None:
     spec = load(root)
-    report, _ = evaluate(spec.id, Wanted(samples=60), root, root, silent)
+    report, _ = evaluate(spec.id, Wanted(samples=60), Workspace(root, root), silent)
     assert report.journalled == {}
     assert report.not_alike["fd_classifier"] == "not measured alike: generated 60 against 50"
-    report, _ = evaluate(spec.id, Wanted(metrics=["fd_classifier"], split="test"), root, root,
-                         silent)
+    report, _ = evaluate(spec.id, Wanted(metrics=["fd_classifier"], split="test"),
+                         Workspace(root, root), silent)
     assert report.not_alike["fd_classifier"] == (
         "not measured alike: real 359 against 1,438, split test against train")
 
@@ -108,8 +112,8 @@ def test_a_score_against_other_data_is_another(
                             "image_size": 16, "channels": 1})
     metrics = ["fd_random", "nearest_train_mse"]
     run = load(root).id
-    own, _ = evaluate(run, Wanted(metrics=metrics, samples=40), root, root, silent)
-    foreign, _ = evaluate(run, Wanted(other, metrics, 40), root, root, silent)
+    own, _ = evaluate(run, Wanted(metrics=metrics, samples=40), Workspace(root, root), silent)
+    foreign, _ = evaluate(run, Wanted(other, metrics, 40), Workspace(root, root), silent)
     for name in metrics:
         assert own.scores[name] != foreign.scores[name]
         found = protocol_differences(own.protocols[name], foreign.protocols[name])
@@ -122,11 +126,11 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     from mlflow import MlflowClient
 
     spec = load(root)
-    report, folder = evaluate(spec.id, Wanted(samples=60), root, root, silent)
+    report, folder = evaluate(spec.id, Wanted(samples=60), Workspace(root, root), silent)
     assert folder is not None
     before, _ = reading.read_records(folder)
     uri = f"sqlite:///{root / 'mlflow.db'}"
-    assert log_scores(report, folder, root, uri)
+    assert log_scores(report, folder, Workspace(root, root, uri))
     after, _ = reading.read_records(folder)
     assert after[: len(before)] == before
     assert [r["kind"] for r in after[len(before):]] == ["protocol", "metrics", "end"]
@@ -134,7 +138,7 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert state_of(spec, root) == ("FINISHED", spec.steps)
     assert progress_of(spec, root).scores["nearest_train_mse"] != report.scores["nearest_train_mse"]
 
-    assert not log_scores(report, folder, root, uri)
+    assert not log_scores(report, folder, Workspace(root, root, uri))
     assert reading.read_records(folder)[0] == after
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
@@ -172,27 +176,27 @@ def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: 
 
 
 @pytest.mark.parametrize(("source", "wanted", "words"), [
-    ("{a}", {"data_set": None}, "which data set .*--data-set"),
+    ("{a}", {"data_set": None}, "no data set .*--data-set"),
     ("{a}", {"data_set": DATASETS.parse("digits")}, "is 16×16 pixels.* 8×8; .*--resize"),
     ("{a}", {"samples": 400}, "holds 359 examples, and 400 are needed"),
-    ("{a}", {"metrics": ["d_accuracy"]}, "d_accuracy asks the discriminator"),
+    ("{a}", {"metrics": ["d_accuracy"]}, "d_accuracy needs the discriminator"),
     ("{a}", {"metrics": ["high_quality"]}, "high_quality needs known modes"),
     ("{a}", {"metrics": ["fd_clasifier"]}, "did you mean 'fd_classifier'"),
-    ("{a}", {"metrics": ["nearest_train_mse"], "split": "test"}, "is about train alone"),
+    ("{a}", {"metrics": ["nearest_train_mse"], "split": "test"}, "uses only train"),
     ("{a}/none", {}, "there is no such file"),
     ("{a}/" + "x" * 5000, {}, "there is no such file"),
     ("x" * 5000, {}, "no run's id begins with"),
-    ("", {}, "what is to be measured"),
-    ("{a}", {"log": True}, "--log adds to a run, and .*a is none"),
-    ("{run}", {"resize": True}, "--resize is about given images"),
+    ("", {}, "give what to measure"),
+    ("{a}", {"log": True}, "--log adds to a run, but .*a is not a run"),
+    ("{run}", {"resize": True}, "--resize is for images"),
     ("{nan}", {}, "final.safetensors: the generator makes samples that are not finite"),
     ("{other}", {}, r"final.safetensors: these are not the weights .* size mismatch for .*\."),
-    ("{null}", {}, "spec.json: cannot be read as a run's specification: .*anew"),
+    ("{null}", {}, "spec.json: cannot be read as a run's specification: .*recreate it"),
     ("{text}", {}, "spec.json: cannot be read as a run's specification: .*latent_dim"),
     ("zzzz", {}, "no run's id begins with 'zzzz'"),
-    ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, and digits holds"),
+    ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, but digits holds"),
     ("{run}/journal.jsonl", {}, "neither a folder nor one of"),
-    ("{empty}", {}, "has no final.safetensors; `gan-bench run` its experiment"),
+    ("{empty}", {}, "has no final.safetensors; repeat its `gan-bench run`"),
     ("{torn}", {}, "final.safetensors: cannot be read"),
     ("{nospec}/final.safetensors", {}, "spec.json: cannot be read as a run's specification"),
 ])
@@ -224,7 +228,8 @@ def test_other_weights_of_a_run_are_not_those_of_its_journal(root: Path) -> None
     folder = load(root).folder(root)
     for name in ("final", "earlier"):
         (folder / f"{name}.safetensors").write_bytes((folder / "final.safetensors").read_bytes())
-    report, _ = evaluate(str(folder / "earlier.safetensors"), Wanted(), root, root, silent)
+    source = str(folder / "earlier.safetensors")
+    report, _ = evaluate(source, Wanted(), Workspace(root, root), silent)
     assert report.journalled == {}
     assert report.not_alike["fd_classifier"] == (
         "not measured alike: checkpoint earlier.safetensors against nothing")
@@ -289,7 +294,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     save_pngs(tmp_path / "a", np.zeros((3, 1, 9, 9), np.uint8))
     for arguments, words in (
         (["evaluate", tmp_path / "a", "--data-set", "digits"], "is 9×9 pixels"),
-        (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "no YAML"),
+        (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "not valid YAML"),
         (["evaluate", tmp_path / "a", "--data-set", "digits", "--split", "all"], "train or test"),
         (["evaluate", tmp_path / "a", "--data-set", "{name: digits, image_size: x}"],
          "image_size: Input should be a valid integer, not 'x'"),
@@ -305,7 +310,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
 
 def test_the_recipe_remade(tmp_path: Path) -> None:
     """On the processor that made the shipped weights, the same bits; elsewhere, as good."""
-    done = gan_bench("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
+    done = here("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "the bits" in done.stdout.replace("same bits", "the bits").replace("other b", "the b")
     [folder] = (tmp_path / "out").iterdir()
@@ -315,7 +320,7 @@ def test_the_recipe_remade(tmp_path: Path) -> None:
     assert not (tmp_path / "cache" / "extractors").exists()
     again = here("extractor", "train", "digits", "--out", tmp_path / "out", "--root", tmp_path)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_differences_of_protocols() -> None:
@@ -350,13 +355,13 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
     ended = [RunResult.of(run) for run in runs]
     plain, averaged, mixed = summarise(ended, Declared(baseline="a"))
     assert (plain.refused, averaged.refused) == ("", "")  # `ema` is the variants' own setting
-    assert averaged.gap is not None
-    assert averaged.gap.value == 1
+    assert averaged.comparison is not None
+    assert averaged.comparison.difference.value == 1
     assert mixed.refused == "not measured alike: weights 2 against 1"
-    assert math.isnan(mixed.mean.value)
-    assert (mixed.gap, mixed.verdict) == (None, None)
+    assert math.isnan(mixed.summary.mean.value)
+    assert (mixed.comparison, mixed.verdict) == (None, None)
     baseline_mixed = summarise(ended, Declared(baseline="c"))
-    assert all(row.refused and row.gap is None for row in baseline_mixed)
+    assert all(row.refused and row.comparison is None for row in baseline_mixed)
 
 
 def test_scores_of_a_run_that_is_not_finished_are_not_logged(tmp_path: Path) -> None:
@@ -367,13 +372,14 @@ def test_scores_of_a_run_that_is_not_finished_are_not_logged(tmp_path: Path) -> 
     assert run_one(spec, tmp_path, tmp_path, stop=lambda: next(asked)).status == "KILLED"
     folder = spec.folder(tmp_path)
     before = (folder / reading.FILE).read_bytes()
-    report, _ = evaluate(str(folder / "checkpoint.pt"), Wanted(), tmp_path, tmp_path, silent)
-    with pytest.raises(UserError, match=rf"{spec.id}: --log adds to a finished run, and this one "
+    source = str(folder / "checkpoint.pt")
+    report, _ = evaluate(source, Wanted(), Workspace(tmp_path, tmp_path), silent)
+    with pytest.raises(UserError, match=rf"{spec.id}: --log adds to a finished run, but this run "
                                         r"is KILLED: run its experiment to the end first"):
-        log_scores(report, folder, tmp_path, None)
+        log_scores(report, folder, Workspace(tmp_path))
     assert (folder / reading.FILE).read_bytes() == before
     assert run_one(spec, tmp_path, tmp_path).status == "FINISHED"
-    assert log_scores(report, folder, tmp_path, None)
+    assert log_scores(report, folder, Workspace(tmp_path))
 
 
 def test_a_run_with_nothing_to_measure_again_is_refused(root: Path) -> None:
@@ -381,7 +387,7 @@ def test_a_run_with_nothing_to_measure_again_is_refused(root: Path) -> None:
     run_one(spec, root, root)
     with pytest.raises(UserError, match="none of its metrics can be measured without the "
                                         "discriminator; name others with --metrics"):
-        evaluate(spec.id, Wanted(), root, root, silent)
+        evaluate(spec.id, Wanted(), Workspace(root, root), silent)
 
 
 def test_more_samples_than_there_is_memory_for_are_refused(
@@ -389,10 +395,10 @@ def test_more_samples_than_there_is_memory_for_are_refused(
 ) -> None:
     spec, free = load(root), 3 * 100 * 16 * 16  # bytes: room for 150 samples of uint8, and not 151
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
-    assert evaluate(spec.id, Wanted(samples=150), root, root, silent)[0].scores
-    with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, and there are 0.0 GB of "
-                                        r"memory; ask for fewer"):
-        evaluate(spec.id, Wanted(samples=151), root, root, silent)
+    assert evaluate(spec.id, Wanted(samples=150), Workspace(root, root), silent)[0].scores
+    with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, but only 0.0 GB is "
+                                        r"free; ask for fewer"):
+        evaluate(spec.id, Wanted(samples=151), Workspace(root, root), silent)
     write_samples(root, spec.id, tmp_path / "a.npz", 37, 0)  # of float32
     with pytest.raises(UserError, match="38 samples would take"):
         write_samples(root, spec.id, tmp_path / "b.npz", 38, 0)
@@ -411,7 +417,7 @@ def test_out_of_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyP
         app.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: out of memory: ask for fewer samples, or less at once\n")
+        "error: out of memory: choose fewer samples, or fewer runs at once\n")
     error.args = ("mat1 and mat2 shapes cannot be multiplied",)
     if type(error) is RuntimeError:  # a defect, and to be seen as one
         with pytest.raises(RuntimeError, match="mat1"):

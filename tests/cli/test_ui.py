@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.browser import Browser, experiment_page, gan_bench_ui
 from helpers.runs import write_experiment
+from helpers.studies import here
 from PIL import Image
 
 from gan_bench.journal import reading
@@ -28,11 +26,8 @@ RUN_LINKS = """[...document.querySelectorAll('a[href*="/runs/"]')].map(a => a.in
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a real run of two variants, one seed each."""
     folder = tmp_path_factory.mktemp("ui")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "gan_bench", "run", write_experiment(folder), "--root",
-         folder / "root", "--set", "seeds=[0]", "--set", "question=Which one?"],
-        capture_output=True, text=True, check=False, timeout=240, env=environment)
+    done = here("run", write_experiment(folder), "--root", folder / "root", "--set", "seeds=[0]",
+                "--set", "question=Which one?")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "root"
 

@@ -49,7 +49,7 @@ def test_a_diverged_run_is_a_result_and_a_failed_one_is_none() -> None:
     rows = {row.variant: row for row in summarise(runs, BASE)}
     assert (rows["part"].summary.n, rows["part"].summary.diverged, rows["part"].absent) == (6, 3, 0)
     assert (rows["lone[x]"].summary.n, rows["lone[x]"].absent) == (1, 1)
-    assert (rows["base"].gap, rows["base"].verdict) == (None, None)
+    assert (rows["base"].comparison, rows["base"].verdict) == (None, None)
     verdicts = {name: row.verdict for name, row in rows.items()}
     assert verdicts == {"base": None, "good": "better", "part": "inconclusive",
                         "lone[x]": "inconclusive"}
@@ -103,7 +103,7 @@ def test_an_interval_of_a_variant_that_collapsed_in_part_is_marked() -> None:
                     scores, (1.0 if lost else 8.0 for lost in collapsed), strict=True))]
 
     def shown(rows: list[Row]) -> list[str]:
-        mean = next(row.mean for row in rows if row.metric == "fd_random")
+        mean = next(row.summary.mean for row in rows if row.metric == "fd_random")
         return [_interval(mean), format_interval(mean)]
 
     some, none = summarise(runs(False, True, False), BASE), summarise(runs(*[False] * 3), BASE)

@@ -19,7 +19,8 @@ from gan_bench.config.declared import CurveMean, Logged
 from gan_bench.config.experiment import load_experiment, logged_steps
 from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher}"
 
@@ -46,9 +47,10 @@ def test_the_logged_steps_are_counted_as_training_counts_them() -> None:
     ("{early: {of: train/g_loss, steps: [4]}}", "early.steps", "at least 2 items"),
     ("{early: {of: train/g_loss, steps: [0, 4]}}", "early.steps.0", "greater than or equal to 1"),
     ("{early: {of: train/g_loss, steps: [1, 1]}}", "early.steps",
-     "plain logs every 2 of 6 steps, and so none from 1 to 1: widen the steps, or lower log_every"),
+     "plain logs every 2 of 6 steps, so it logs none from 1 to 1: widen the steps, or lower "
+     "log_every"),
     ("{early: {of: train/g_loss, steps: [1, 7]}}", "early.steps",
-     "plain has 6 steps, and 7 is beyond"),
+     "plain has 6 steps, fewer than 7"),
     ("{early: {of: train/d_penalty, steps: [1, 6]}}", "early.of",
      "plain has no train/d_penalty: none of its penalties is a term of D's loss"),
     ("{d_accuracy_real: {of: train/g_loss, steps: [1, 4]}}", "d_accuracy_real",
@@ -69,9 +71,9 @@ def test_what_is_no_mean_of_a_curve_is_refused(tmp_path: Path, mean: str, place:
 
 @pytest.mark.parametrize(("variant", "mean", "message"), [
     ("{log_every: 3}", "{of: train/g_loss, steps: [1, 6]}",
-     "saturating logs 2 steps from 1 to 6, and plain 3: give them one log_every"),
+     "saturating logs 2 steps from 1 to 6, but plain logs 3: give both the same log_every"),
     ("{loss: relativistic_pairing}", "{of: train/d_loss_real, steps: [1, 6]}",
-     "saturating has no train/d_loss_real: the loss relativistic_pairing does not come apart"),
+     "saturating has no train/d_loss_real: the loss relativistic_pairing has no separate"),
 ])
 def test_every_variant_is_to_have_the_curve_alike(tmp_path: Path, variant: str, mean: str,
                                                   message: str) -> None:
@@ -168,8 +170,8 @@ def test_a_penalty_is_logged_where_it_is_due(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("penalties", "message"), [
-    ("[{name: r1, every: 3}]", "plain logs every 2 of 6 steps, and has a penalty at every 3 alone, "
-     "and so none from 1 to 5: widen the steps, or lower log_every"),
+    ("[{name: r1, every: 3}]", "plain logs every 2 of 6 steps, and has a penalty only every 3 "
+     "steps, so it logs none from 1 to 5: widen the steps, or lower log_every"),
     ("[weight_clip, instance_noise]", "plain has no train/d_penalty: none of its penalties is a "
      "term of D's loss")])
 def test_a_penalty_that_is_never_logged_is_refused(tmp_path: Path, penalties: str, message: str,

@@ -9,12 +9,9 @@ import json
 import logging
 import math
 import os
-import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,11 +21,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.privileges import drop_privileges, open_folder
 from helpers.runs import write_experiment
+from helpers.servers import mlflow_server
 from pandas.testing import assert_frame_equal
 
 import gan_bench
-from gan_bench.cli.ui import ui_command
 from gan_bench.compare import results as module
 from gan_bench.compare.results import Results, load_results
 from gan_bench.config.declared import Declared, parse_amount
@@ -39,6 +37,7 @@ from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
 from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
@@ -95,7 +94,7 @@ def a_run(root: Path, variant: str, seed: int, score: float = 3.5, end: End | No
 
 
 def mirrored(root: Path, *folders: Path, uri: str | None = None) -> Store:
-    store = open_store(root, uri)
+    store = open_store(Workspace(root, tracking_uri=uri))
     mirror = Mirror(store)
     for folder in folders:
         mirror.sync(folder)
@@ -125,23 +124,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[str]:
     """The address of a real MLflow server on the same database."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command, environment = ui_command(root, f"sqlite:///{root / 'mlflow.db'}", port)
-    process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=root,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, "the server died"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    with mlflow_server(root, f"sqlite:///{root / 'mlflow.db'}") as address:
+        yield address
 
 
 @pytest.fixture(params=["local", "server"])
@@ -218,8 +202,7 @@ def test_each_run_is_told_as_it_stands(root: Path, found: Results) -> None:
 def test_what_the_experiment_declares_comes_along(root: Path, found: Results) -> None:
     for read in (found, load_results("study", root=root)):
         assert read.declared == ABOUT
-        assert (read.question, read.baseline, read.command, read.variants, read.notes) == (
-            "Why?", "zeta", "gan-bench run study.yaml", ["zeta", "alpha"], ())
+        assert (read.baseline, read.variants, read.notes) == ("zeta", ["zeta", "alpha"], ())
         assert read.scores == ["fd_classifier", "classifier_score"]
     other = Declared(baseline="alpha", variants=("alpha", "zeta"))
     assert load_results("study", root=root, declared=other).variants == ["alpha", "zeta"]
@@ -439,7 +422,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         f"there is no {tmp_path / 'mlflow.db'} yet: run an experiment first, or give --root or "
         f"--tracking-uri")
     assert list(tmp_path.iterdir()) == []
-    store = open_store(tmp_path)
+    store = open_store(Workspace(tmp_path))
     assert one_line(lambda: load_results("study", root=tmp_path)) == (
         "there is no experiment 'study' in MLflow; MLflow holds no experiments")
     store.client.create_run(store.client.create_experiment("study"))
@@ -539,26 +522,13 @@ def test_a_database_may_lie_anywhere(root: Path, tmp_path: Path, name: str) -> N
 @pytest.fixture
 def plain_user(root: Path) -> Iterator[Path]:
     """A copy of the database in a folder open to all, and no root's privileges to write there."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    with (closing(sqlite3.connect(root / "mlflow.db")) as source,
-          closing(sqlite3.connect(folder / "mlflow.db")) as target):
-        source.backup(target)
-        target.execute("pragma journal_mode = wal")
-    load_results("study", root=root)  # import what only root may read
-    uid = os.geteuid()
-    try:
+    with open_folder() as folder:
+        with (closing(sqlite3.connect(root / "mlflow.db")) as source,
+              closing(sqlite3.connect(folder / "mlflow.db")) as target):
+            source.backup(target)
+            target.execute("pragma journal_mode = wal")
+        load_results("study", root=root)  # import what only root may read
         yield folder
-    finally:
-        if os.geteuid() != uid:
-            os.seteuid(uid)
-        folder.chmod(0o755)
-        shutil.rmtree(folder)
-
-
-def drop_privileges() -> None:
-    if os.geteuid() == 0:
-        os.seteuid(65534)
 
 
 def test_a_database_that_cannot_be_written(root: Path, plain_user: Path) -> None:
@@ -621,7 +591,7 @@ def test_a_margin_that_is_none_is_one_line(fresh: Store, tmp_path: Path) -> None
     (tmp_path / "runs" / "study" / "about.json").write_text(
         '{"baseline": "plain", "margin": "a lot"}')
     assert one_line(lambda: load_results("study", root=tmp_path)).startswith(
-        "what is kept of study has an invalid margin or curve mean (margin: an amount is a "
+        "the stored declaration of study has an invalid margin or mean (margin: an amount is a "
         "number above 0")
 
 

@@ -19,9 +19,10 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.evaluation.evaluator import Evaluator, latents, prepare_metrics
 from gan_bench.registry import MODELS
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches
 from gan_bench.training.run import run_one
+from gan_bench.training.step_batch import StepBatch
 from gan_bench.training.trained import draw, load_generator
 
 WAYS = ["concat", "projection"]
@@ -101,7 +102,7 @@ def test_projection_is_the_plain_d_and_an_inner_product() -> None:
 
 def test_g_learns_to_make_what_it_is_asked_for(tmp_path: Path, root: Path, digits: Dataset) -> None:
     """After 600 steps the embedded classifier finds most of the labels that were asked for."""
-    from gan_bench.evaluation.scorer import extractors_of
+    from gan_bench.evaluation.views import extractors_of
     from gan_bench.registry import METRICS
 
     spec = conditional(tmp_path, "concat", "base.model={name: mlp, width: 32}",
@@ -166,9 +167,9 @@ def test_a_grid_goes_through_the_classes(tmp_path: Path, root: Path, digits: Dat
 @pytest.mark.parametrize(("overrides", "message"), [
     (["base.condition=projection", "dataset={name: gaussians}",
       "base.model={name: mlp_dropout}", "evaluate.metrics=[modes_covered]"],
-     "projection needs labels, and this data set has none"),
+     "projection needs labels, but this data set has none"),
     (["base.condition=concat", "base.share_fakes=true", "base.d_steps=2"], "set d_steps: 1"),
-    (["base.condition=concat", "evaluate.metrics=[d_accuracy]"], "d_accuracy asks D about images"),
+    (["base.condition=concat", "evaluate.metrics=[d_accuracy]"], "d_accuracy gives D images"),
     (["base.condition=concat", "base.share_fakes=true", "base.loss=relativistic_pairing"],
      "set share_fakes: false"),
     (["base.condition=label"], "'none', 'concat' or 'projection'"),

@@ -21,8 +21,9 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, ModelFacts, PenaltyFacts
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches
+from gan_bench.training.step_batch import StepBatch
 
 ModelEntry = Entry[Any, ModelFacts]
 SHAPES = [(channels, side, side) for side in (8, 14, 16, 28, 32, 64) for channels in (1, 3)]

@@ -12,10 +12,10 @@ import struct
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets
+from helpers.forked import forking
+from helpers.privileges import drop_privileges, open_folder
 from PIL import Image
 
 from gan_bench.components.data import Dataset, load, prepare_data
@@ -171,17 +173,11 @@ def test_damaged_cache_is_refused_then_made_anew(harm: str, tmp_path: Path) -> N
     assert [p.name for p in (tmp_path / "data").iterdir()] == [folder.name]
 
 
-RACER = """
-import sys
-from pathlib import Path
-from gan_bench.components.data import prepare_data
-from gan_bench.registry import DATASETS
-cache = Path(sys.argv[1])
-DATASETS.build(DATASETS.parse("digits"), cache, print)  # imports done before the race
-print("ready", flush=True)
-sys.stdin.readline()
-prepare_data(DATASETS.parse({"name": "digits", "image_size": 64}), cache, cache)
-"""
+def race(start: Barrier, cache: Path) -> None:
+    """What each of the processes does."""
+    DATASETS.build(DATASETS.parse("digits"), cache, print)  # imports done before the race
+    start.wait()
+    prepare_data(DATASETS.parse({"name": "digits", "image_size": 64}), cache, cache)
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -192,18 +188,14 @@ def test_processes_that_prepare_at_once_do_not_disturb_each_other(
         decoded({"name": "digits", "image_size": 64}, tmp_path, tmp_path)
         (folder,) = (tmp_path / "data").iterdir()
         (folder / "meta.json").unlink()
-    racers = [subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path)], text=True,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    context = forking()
+    start = context.Barrier(3, timeout=60)
+    racers = [context.Process(target=race, args=(start, tmp_path)) for _ in range(3)]
     for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
+        racer.start()
     for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    for racer in racers:
-        racer.communicate(timeout=30)
-    assert [racer.returncode for racer in racers] == [0, 0, 0]
+        racer.join(60)
+    assert [racer.exitcode for racer in racers] == [0, 0, 0]
     assert len(list((tmp_path / "data").iterdir())) == 1
     part = DATASETS.parse({"name": "digits", "image_size": 64})
     assert load(part, tmp_path, tmp_path, "cpu").test.images.shape == (359, 1, 64, 64)
@@ -264,20 +256,8 @@ def test_harmed_mnist_file_is_named(
 @pytest.fixture
 def plain_user() -> Iterator[Path]:
     """A folder open to all, and no root's privileges while the test runs."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    uid = os.geteuid()
-    try:
+    with open_folder() as folder:
         yield folder
-    finally:
-        if os.geteuid() != uid:
-            os.seteuid(uid)
-        shutil.rmtree(folder)
-
-
-def _drop_privileges() -> None:
-    if os.geteuid() == 0:
-        os.seteuid(65534)  # root may write anywhere
 
 
 def test_read_only_root(plain_user: Path, mnist_root: Path) -> None:
@@ -288,7 +268,7 @@ def test_read_only_root(plain_user: Path, mnist_root: Path) -> None:
     for folder in (raw, raw.parent, root):
         folder.chmod(0o555)
     DATASETS.build(DATASETS.parse("digits"), root, print)  # import what only root may read
-    _drop_privileges()
+    drop_privileges()
     prepare_data(DATASETS.parse("mnist"), root, cache)  # the data is there: nothing is written
     message = r"FashionMNIST.*cannot be written: Permission denied"
     with pytest.raises(UserError, match=message) as caught:

@@ -57,7 +57,12 @@ def test_values_and_gradients_are_those_of_the_plain_layer(
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_under_bfloat16_they_are_as_near_as_the_plain_layer(name: str) -> None:
-    """Within a tenth: rounded products are added up in float32, and others after the sum."""
+    """Within a half of the plain layer's error.
+
+    With kernels for bfloat16 both layers round weight, input and result: three roundings. Without
+    them (an older processor) a transposed convolution also rounds the partial sums of a pixel's
+    four products: three more, so the root mean square error is sqrt(6 / 3) = 1.41 times as large.
+    """
     make, shape = LAYERS[name]
     torch.manual_seed(0)
     layer, x = make(), torch.randn(64, *shape[1:])
@@ -66,4 +71,4 @@ def test_under_bfloat16_they_are_as_near_as_the_plain_layer(name: str) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             ours, theirs = layer(x).float(), plain(layer, x).float()
     off, usual = ((made - exact).square().mean().sqrt() for made in (ours, theirs))
-    assert 0 < off <= 1.1 * usual < 0.01 * exact.square().mean().sqrt()
+    assert 0 < off <= 1.5 * usual < 0.015 * exact.square().mean().sqrt()

@@ -153,7 +153,7 @@ def lion(parameters, *, ARGUMENTS):
     ("lr: float = 0.1, schedule: str = 'cosine'", ""),
     ("lr: float = 0.1", "lion has no argument schedule"),
     ("schedule: str = 'constant'", "lion has no argument lr"),
-    ("lr: Any = None, schedule: str = 'linear'", "lion: lr is None, and no number"),
+    ("lr: Any = None, schedule: str = 'linear'", "lion: lr is None, which is not a number"),
     ("lr: float = 0.1, schedule: str = 'steps'", "lion: there is no schedule 'steps'")])
 def test_an_optimizer_without_a_rate_for_each_step_is_refused(tmp_path: Path, arguments: str,
                                                               message: str) -> None:
@@ -310,21 +310,24 @@ def test_what_states_no_facts_is_named(tmp_path: Path) -> None:
             "required keyword-only argument: 'on_examples'\n" in done.stdout)
 
 
-def brightness(extractor: str, reference: str | None) -> str:
+def brightness(extractor: str, reference: str | None, name: str = "brightness") -> str:
     """A plug-in's metric: the mean of what it sees of the samples."""
     return (
         "from gan_bench.evaluation.metrics.base import refuses_vectors\n"
         "from gan_bench.registry import METRICS, MetricFacts\n"
-        f"@METRICS.register('brightness', MetricFacts(better=None, extractor={extractor!r},\n"
+        f"@METRICS.register({name!r}, MetricFacts(better=None, extractor={extractor!r},\n"
         f"                  reference={reference!r}, refuses=refuses_vectors))\n"
         "def brightness(real, fake):\n    '''Mean value.'''\n"
         "    assert real is None\n    return float(fake.values.mean())\n")
 
 
-@pytest.mark.parametrize("view", ["pixels", "discriminator", "random"])
-def test_a_metric_of_the_samples_alone_is_measured(tmp_path: Path, view: str) -> None:
-    env = install(tmp_path / "site", "bright", brightness(view, None), "metrics")
-    text = STUDY.partition("  known:")[0] + "evaluate: {samples: 50, metrics: [brightness]}\n"
+def test_a_metric_of_the_samples_alone_is_measured(tmp_path: Path) -> None:
+    views = ("pixels", "discriminator", "random")
+    for view in views:
+        env = install(tmp_path / "site", f"bright_{view}", brightness(view, None, f"of_{view}"),
+                      "metrics")
+    text = (STUDY.partition("  known:")[0]
+            + f"evaluate: {{samples: 50, metrics: [{', '.join(f'of_{v}' for v in views)}]}}\n")
     file = write_experiment(tmp_path, text + "compute: {device: cpu}\n")
     done = gan_bench("run", file, "--root", tmp_path / "root", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -332,13 +335,14 @@ def test_a_metric_of_the_samples_alone_is_measured(tmp_path: Path, view: str) ->
     assert len(journals) == 2
     for journal in journals:
         records = [json.loads(line) for line in journal.read_text().splitlines()]
-        (value,) = [record["values"]["eval/brightness"] for record in records
-                    if "eval/brightness" in record.get("values", {})]
-        if view == "pixels":
-            assert 0 < value < 255
         (protocol,) = [record["protocol"] for record in records if record["kind"] == "protocol"]
-        measured = protocol["eval/brightness"]
-        assert (measured["data"], measured["split"], measured["real"]) == (None, None, 0)
+        for view in views:
+            (value,) = [record["values"][f"eval/of_{view}"] for record in records
+                        if f"eval/of_{view}" in record.get("values", {})]
+            if view == "pixels":
+                assert 0 < value < 255
+            measured = protocol[f"eval/of_{view}"]
+            assert (measured["data"], measured["split"], measured["real"]) == (None, None, 0)
 
 
 def test_old_misspelt_and_contradicting_facts_are_named(tmp_path: Path) -> None:

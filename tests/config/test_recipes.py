@@ -12,7 +12,8 @@ from gan_bench.cli import plan
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.recipes import RECIPES
 from gan_bench.errors import SpecError
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 HEAD, _, _ = DIGITS.partition("base:")
 TAIL = "evaluate: {samples: 50, metrics: [d_accuracy]}\ncompute: {device: cpu}\n"
@@ -48,14 +49,14 @@ variants:
     assert (b.batch_size, b.loss.name, b.model.args["width"]) == (16, "non_saturating", 8)
     assert (c.batch_size, c.loss.name) == (8, "kl")
     assert spec.recipes == {"a": "dcgan2015", "b": "dcgan2015"}
-    shown = plan.as_text(spec, tmp_path)
+    shown = plan.plan_text(spec, tmp_path)
     assert "dcgan2015: Radford et al. 2015" in shown
     assert "b overrides model.width 8 (for 128), batch_size 16 (for 128)" in shown
     assert "a overrides" not in shown
     text = text.replace("recipe: dcgan2015, batch_size: 16, model: {name: dcgan, width: 8}",
                         "recipe: wgan_gp2017, model: {name: mlp, width: 8}, penalties: []")
     spec = load_experiment(write_experiment(tmp_path, text), tmp_path, [])
-    told = plan.as_text(spec, tmp_path)
+    told = plan.plan_text(spec, tmp_path)
     assert ("    b overrides model mlp (for dcgan), penalties none (for gradient_penalty)\n"
             in told)  # and nothing of the arguments that went with them
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from gan_bench.cli.plan import as_text
+from gan_bench.cli.plan import plan_text
 from gan_bench.components.optimizers import Schedule
 from gan_bench.config.checks import SCHEDULES
 from gan_bench.config.declared import Amount
@@ -228,7 +228,7 @@ evaluate: {metrics: [fidd]}
     ("seeds.0=5", "seeds is a list; set it as a whole"),
     ("base.steps=2020-99-99", "should be a valid integer, not '2020-99-99'"),
     ("base.steps=" + "9" * 5000, "99999999999999999999 is too large a number"),
-    ("base.steps=" + "[" * 1500, "the value is no YAML"),
+    ("base.steps=" + "[" * 1500, "the value is not valid YAML"),
     ("evaluate={metrics: [is], samples: 9}", "is needs at least 10 samples, not 9"),
     ("dataset={name: image_folder, path: 'a\\0b', image_size: 8}", "a relative path is looked up"),
     (f"dataset={{name: image_folder, path: {'a' * 5000}, image_size: 8}}", "is looked up"),
@@ -256,14 +256,14 @@ R3 = SMALL.replace("model: mlp", "model: r3").replace("image_size: 16", "image_s
 
 @pytest.mark.parametrize(("text", "line"), [
     (SMALL + "variants: {a: {model: dcgan, penalties: [r1]}}\n", "x.yaml:8:30: "
-     "variants.a.penalties: r1 needs a D that judges every example alone, and that of dcgan has "
+     "variants.a.penalties: r1 needs a D that judges every example alone, but the D of dcgan uses "
      "batch norm: give the model `d_norm: none`"),
     (R3 + "  penalties: [spectral_norm]\n", "x.yaml:8:3: base.penalties: spectral_norm divides "
-     "weights by their norm, and the D of r3 begins with some that are 0: give the model "
+     "weights by their norm, but some weights of the D of r3 start at 0: give the model "
      "`init: default`"),
     (SMALL + "  penalties: [{name: r1, every: 11}]\n",
-     "x.yaml:8:3: base.penalties: r1 is due every 11 steps, and so at none of the 10 that there "
-     "are: lower its `every`, or leave it out"),
+     "x.yaml:8:3: base.penalties: r1 acts every 11 steps, but the run has only 10: "
+     "lower its `every`, or leave it out"),
     (SMALL + "compute: {pack: 0}\n",
      "x.yaml:8:11: compute.pack: a number of runs, at least 1, or auto, not 0"),
     (SMALL + "  penalties: [spectral_norm, {name: spectral_norm, iterations: 2}]\n",
@@ -273,7 +273,7 @@ R3 = SMALL.replace("model: mlp", "model: r3").replace("image_size: 16", "image_s
     (SMALL + "  penalties: [weight_clip, {name: r1, gama: 1}]\n", "x.yaml:8:39: "
      "base.penalties.1.gama: penalty 'r1' has no argument 'gama'; did you mean 'gamma'?"),
     (POINTS.replace("  steps", "  condition: projection\n  steps"), "x.yaml:7:3: base.condition: "
-     "projection needs labels, and this data set has none; leave it out"),
+     "projection needs labels, but this data set has none; leave it out"),
     (SMALL + "  recipe: sngan2017\n", "x.yaml:8:3: base.recipe: no recipe is called 'sngan2017'; "
      "did you mean 'sngan2018'"),
     (SMALL + "variants: {a: {recipe: dcgan}}\n", "x.yaml:8:16: variants.a.recipe: no recipe is "
@@ -340,7 +340,7 @@ variants:
   other: {loss: lsgan, penalties: [{name: r1, gamma: 2.0}, weight_clip], model: r3}
   third: {loss: {name: lsgan, b: 0.9}, model: {name: r3, blocks: 2}}
 """)
-    _, _, after = as_text(spec, tmp_path).partition("what differs between variants\n")
+    _, _, after = plan_text(spec, tmp_path).partition("what differs between variants\n")
     assert after.partition("\n\n")[0] == """\
                   plain           other                       third
 loss              non_saturating  lsgan                       lsgan
@@ -404,7 +404,7 @@ def test_how_runs_are_compared_is_no_part_of_what_they_are(tmp_path: Path) -> No
     ("{fd_clasifier: 5%}", "did you mean 'fd_classifier'"), ("{fid: 0}", "above 0"),
     ("{fid: -3%}", "above 0"), ("{fid: 5 percent}", "not '5 percent'"), ("{fid: true}", "above 0"),
     ("{fid: .nan}", "above 0"), ("[5%]", "not \"['5%']\""),
-    ("0.5", "one of 0.5 belongs to a score: {NAME: 0.5}")])
+    ("0.5", "give 0.5 by score: {NAME: 0.5}")])
 def test_a_margin_that_means_nothing_is_refused(tmp_path: Path, margin: str, message: str) -> None:
     found = errors(tmp_path, SMALL + f"margin: {margin}\n")
     assert len(found) == 1

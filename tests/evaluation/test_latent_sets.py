@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from helpers.journals import repeatable
 from helpers.runs import a_run
 
 from gan_bench import rng
@@ -17,7 +18,8 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.evaluation.evaluator import Evaluator, generate, latents
 from gan_bench.evaluation.scorer import Scorer
-from gan_bench.journal import layout, reading
+from gan_bench.journal import reading
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import progress_of
 from gan_bench.registry import METRICS
 from gan_bench.tracking.client import open_store
@@ -38,7 +40,7 @@ def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(root: Path, *overrides: str) -> RunSpec:
     root.mkdir(exist_ok=True)
     spec = a_run(root, *overrides)
-    run.datasets.prepare_data(spec.dataset, root, layout.cache_of(root))
+    run.datasets.prepare_data(spec.dataset, root, Workspace(root).cache)
     assert run.run_one(spec, root, root).status == "FINISHED"
     return spec
 
@@ -68,7 +70,7 @@ def test_sets_differ_from_each_other_and_the_first_is_what_it_was(tmp_path: Path
 def test_nothing_else_of_a_run_changes(tmp_path: Path) -> None:
     one, three = (trained(tmp_path / name, sets) for name, sets in (("one", ONE), ("three", THREE)))
     folders = one.folder(tmp_path / "one"), three.folder(tmp_path / "three")
-    books = [reading.repeatable(reading.read_records(folder)[0]) for folder in folders]
+    books = [repeatable(reading.read_records(folder)[0]) for folder in folders]
     extra = [record for record in books[1] if any(name.startswith("again/")
                                                   for name in record.get("values", {}))]
     assert [record for record in books[1] if record not in extra] == books[0]
@@ -92,9 +94,9 @@ def test_each_is_the_final_measurement_on_its_latents(tmp_path: Path, final: tup
     again = {name: value for name, value in values.items() if name.startswith("again/")}
     count = 60 if final else 50
     _, generator = load_generator(folder)
-    data = datasets.load(spec.dataset, tmp_path, layout.cache_of(tmp_path), "cpu")
+    data = datasets.load(spec.dataset, tmp_path, Workspace(tmp_path).cache, "cpu")
     scorer = Scorer([METRICS["nearest_train_mse"]], count, spec.dataset, data,
-                    layout.cache_of(tmp_path))
+                    Workspace(tmp_path).cache)
     with torch.no_grad():
         expected = [scorer(generate(generator, latents(spec, count, None, k), "cpu"))[
             "nearest_train_mse"] for k in range(3)]
@@ -106,9 +108,9 @@ def test_each_is_the_final_measurement_on_its_latents(tmp_path: Path, final: tup
 
 def test_measuring_again_leaves_all_as_it_was(tmp_path: Path) -> None:
     spec = a_run(tmp_path, THREE, "base.model={name: dcgan, width: 8}")
-    run.datasets.prepare_data(spec.dataset, tmp_path, layout.cache_of(tmp_path))
-    data = datasets.load(spec.dataset, tmp_path, layout.cache_of(tmp_path), "cpu")
-    evaluator = Evaluator(spec, data, layout.cache_of(tmp_path), "cpu")
+    run.datasets.prepare_data(spec.dataset, tmp_path, Workspace(tmp_path).cache)
+    data = datasets.load(spec.dataset, tmp_path, Workspace(tmp_path).cache, "cpu")
+    evaluator = Evaluator(spec, data, Workspace(tmp_path).cache, "cpu")
     nets = build_networks(spec.model, spec.data.shape, spec.seed)
     before = {name: value.clone() for net in (nets.generator, nets.discriminator)
               for name, value in net.state_dict(prefix=f"{id(net)}.").items()}
@@ -130,12 +132,12 @@ def test_a_resumed_run_measures_the_same(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     parts.mkdir()
     spec = a_run(parts, THREE)
-    run.datasets.prepare_data(spec.dataset, parts, layout.cache_of(parts))
+    run.datasets.prepare_data(spec.dataset, parts, Workspace(parts).cache)
     asked = iter([False, False, False, True])
     outcome = run.run_one(spec, parts, parts, stop=lambda: next(asked))
     assert (outcome.status, progress_of(spec, parts).state) == ("KILLED", "WAITING")
     assert run.run_one(spec, parts, parts).status == "FINISHED"
-    books = [reading.repeatable(reading.read_records(one.folder(root))[0])
+    books = [repeatable(reading.read_records(one.folder(root))[0])
              for one, root in ((whole, tmp_path / "whole"), (spec, parts))]
     assert books[0] == books[1]
     assert sum("again/1/nearest_train_mse" in r.get("values", {}) for r in books[1]) == 1
@@ -143,7 +145,7 @@ def test_a_resumed_run_measures_the_same(tmp_path: Path) -> None:
 
 def test_mlflow_has_them_and_they_are_no_scores(tmp_path: Path) -> None:
     spec = trained(tmp_path, THREE)
-    Mirror(open_store(tmp_path)).sync(spec.folder(tmp_path))
+    Mirror(open_store(Workspace(tmp_path))).sync(spec.folder(tmp_path))
     found = load_results("tiny", root=tmp_path)
     names = pd.Index(found.history["metric"].unique())
     assert sorted(names[names.str.startswith("again/")]) == sorted(

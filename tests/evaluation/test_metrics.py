@@ -335,7 +335,7 @@ def test_modes_are_those_that_the_data_set_states(tmp_path: Path, known: bool) -
             assert scorer(torch.tensor([[0.0, 0.29], [1.0, 0.31], [3.0, 0.0]])) == {
                 "modes_covered": 2}
             return
-        why = "modes_covered needs known modes, and the data set points states none"
+        why = "modes_covered needs known modes, but the data set points states none"
         with pytest.raises(SpecError, match=why):
             load_experiment(file, tmp_path)
         with pytest.raises(UserError, match=why):

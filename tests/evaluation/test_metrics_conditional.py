@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.images import Brightness, Replay, named, save_pngs
 from helpers.runs import DIGITS, a_run, write_experiment
-from helpers.studies import gan_bench, here
+from helpers.studies import here
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -25,9 +25,9 @@ from gan_bench.errors import SpecError, UserError
 from gan_bench.evaluation.evaluator import Evaluator, labels_of, latents, prepare_metrics
 from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics.conditional import (
-    CLASS_GAUSSIANS,
     Labels,
     check_classes,
+    class_gaussians,
     intra_fd,
     label_accuracy,
     refuses_small_classes,
@@ -91,10 +91,12 @@ def test_intra_distance_is_that_of_each_class_by_hand() -> None:
                                                                                       rel=1e-9)
     assert found["intra_fd_classifier"] == pytest.approx(sum(by_hand) / 2, rel=1e-9)
     assert len(found) == 3
-    kept = dict(real.derived[CLASS_GAUSSIANS])
+    fitted = class_gaussians(of_real, real)
     assert intra_fd(real, features(fake.values), Labels(asked, of_real)) == found
-    after = real.derived[CLASS_GAUSSIANS]
-    assert [after[k] is kept[k] for k in (0, 1)] == [True, True]  # fitted once
+    assert class_gaussians(of_real, real) is fitted  # once
+    swapped = intra_fd(real, fake, Labels(1 - asked, 1 - of_real))  # other labels, other Gaussians
+    assert swapped["class/intra_fd_classifier/0"] == found["class/intra_fd_classifier/1"]
+    assert swapped["intra_fd_classifier"] == pytest.approx(found["intra_fd_classifier"])
 
 
 def test_intra_distance_of_a_set_to_itself_is_0_and_wrong_labels_are_seen() -> None:
@@ -245,8 +247,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A study of two variants, with the scores of another measurement at the end: what was printed.
     """
     folder = tmp_path_factory.mktemp("study")
-    done = gan_bench("run", write_experiment(folder, ASKED), "--root", folder / "root", "--set",
-                     "evaluate.final_samples=400")
+    done = here("run", write_experiment(folder, ASKED), "--root", folder / "root", "--set",
+                "evaluate.final_samples=400")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -265,8 +267,8 @@ def test_the_mean_is_compared_and_each_class_is_logged(study: tuple[Path, str]) 
                                    "not like 'train/%' and key not like 'system/%' group by key",
                                    (run,)).fetchall())
             assert rows == {name: 1 if "final/" in name else 2 for name in names}
-    done = gan_bench("report", "tiny", "--root", folder / "root", "--out", folder / "report",
-                     "--format", "html,csv,md")
+    done = here("report", "tiny", "--root", folder / "root", "--out", folder / "report",
+                "--format", "html,csv,md")
     assert done.returncode == 0, done.stdout + done.stderr
     with (folder / "report" / "pairs.csv").open() as file:
         assert {row["score"] for row in csv.DictReader(file)} == set(METRICS)
@@ -277,7 +279,7 @@ def test_a_run_measured_again_says_the_same_of_every_class(study: tuple[Path, st
     run = next((folder / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
     before = {k: v for record in reading.read_records(run)[0]
              for k, v in record.get("values", {}).items()}
-    done = gan_bench("evaluate", run.name, "--root", folder / "root", "--json", "--log")
+    done = here("evaluate", run.name, "--root", folder / "root", "--json", "--log")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["scores"] == found["journalled"] == {
@@ -305,7 +307,7 @@ def test_images_and_unconditional_runs_are_refused(
     root = tmp_path / "plain" / "root"
     assert here("run", plain, "--root", root, "--set", "seeds=[0]").returncode == 0
     run = next(root.glob("runs/tiny/*/final.safetensors")).parent.name
-    images, asks_none = "images do not tell", f"{run} is unconditional and asks for none"
+    images, asks_none = "images have no labels", f"{run} is unconditional"
     for source, more, why in (
             *((tmp_path / "images", ["--data-set", "digits", "--image-size", 16, "--metrics", name],
                images) for name in METRICS),
@@ -313,14 +315,14 @@ def test_images_and_unconditional_runs_are_refused(
             *((run, ["--metrics", name], asks_none) for name in METRICS)):
         done = here("evaluate", source, *more, "--root", root)
         assert (done.returncode, done.stdout) == (2, "")
-        assert f"compares with the class that each sample was asked for, and {why}" in done.stderr
+        assert f"compares each sample with its requested class, but {why}" in done.stderr
         assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("overrides", "where", "message"), [
     (["variants.plane.condition=none"], "13:36: evaluate.metrics: ",
-     "label_accuracy compares with the class that each sample is asked for, and a run with "
-     "`condition: none` asks for none; give every variant a condition"),
+     "label_accuracy compares each sample with its requested class, but `condition: none` "
+     "requests none; give every variant a condition"),
     (["evaluate.samples=199"], "--set evaluate.samples=199: ",
      "intra_fd_classifier needs at least 200 samples, not 199"),
 ])

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from helpers.journals import repeatable
+
 from gan_bench.journal import reading
 from gan_bench.journal.names import WEIGHTS
 
@@ -19,7 +21,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
 def left(folder: Path) -> dict[str, object]:
     """What a run leaves that must be equal to the bit."""
     records = reading.read_records(folder)[0]
-    return {"records": reading.repeatable(records),
+    return {"records": repeatable(records),
             "measurements": [r["step"] for r in records if r["kind"] == "system"],
             "weights": (folder / WEIGHTS).read_bytes(),
             "files": {str(f.relative_to(folder)): f.read_bytes() if f.suffix == ".png" else b""

@@ -1,6 +1,6 @@
 """Kill an experiment at random moments, repeat the command, compare with one nobody disturbed.
 
-    python tests/helpers/faults.py --kills 200        what `make faults` runs: about 15 minutes
+    PYTHONPATH=tests python -m helpers.faults --kills 200    what `make faults` runs: 15 minutes
 
 Real processes, real SIGKILL. A third of the kills of a worker waits until a checkpoint is being
 written, and a third of those of a launcher until the journal is ahead of what MLflow has.
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from helpers.journals import repeatable
 
 from gan_bench.journal import reading
 from gan_bench.tracking import cursor
@@ -119,7 +120,7 @@ def _left(root: Path) -> dict[str, dict[str, Any]]:
     for folder in (f.parent for f in root.glob("runs/storm/*/journal.jsonl")):
         records = reading.read_records(folder)[0]
         left[folder.name] = {
-            "journals": reading.repeatable(records),
+            "journals": repeatable(records),
             "measurements": [r["step"] for r in records if r["kind"] == "system"],
             "weights": (folder / "final.safetensors").read_bytes(),
             "pictures": {p.name: p.read_bytes() for p in (folder / "samples").iterdir()},

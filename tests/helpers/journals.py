@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.data_facts import DataFacts
+from gan_bench.journal import reading
+from gan_bench.journal.schema import Kind, Record
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
 
@@ -34,6 +36,12 @@ def new_run(root: Path, seed: int = 3) -> Path:
         dataset=DATASETS.parse("digits"), data=DataFacts((1, 8, 8), 10, 1438, 359, "digest"),
         steps=20, evaluate=EvaluateSpec(metrics=["d_accuracy"]), compute=ComputeSpec())
     return spec.write(root)
+
+
+def repeatable(records: Iterable[Record]) -> list[Record]:
+    """Return what a repetition of the run must repeat: all but times and measurements."""
+    return [{k: v for k, v in record.items() if k != "t"} for record in reading.valid(records)
+            if record["kind"] != Kind.SYSTEM and not reading.of_attempt(record)]
 
 
 def write_journal(folder: Path, between: Callable[[], object] = lambda: None,

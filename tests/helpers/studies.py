@@ -43,15 +43,19 @@ def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: fl
                           env={**clean, **STRICT, **(env or {})})
 
 
-def here(*arguments: object) -> subprocess.CompletedProcess[str]:
+def here(*arguments: object, env: dict[str, str] | None = None,
+         ) -> subprocess.CompletedProcess[str]:
     """Run the command line in this process, which has imported torch and MLflow for other tests.
 
     That saves seconds where a test is about the words of a command, or needs a trained run; what a
-    process of its own is like, other tests of the same command see.
+    process of its own is like, other tests of the same command see. Runs are trained in processes
+    of their own, as always, which the fork server of the first call forks for all of them: `env` is
+    for what the launcher itself reads.
     """
     out, err = io.StringIO(), io.StringIO()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACK", "GAN_B"))}
-    with (patch.dict(os.environ, clean, clear=True), redirect_stdout(out), redirect_stderr(err),
+    with (patch.dict(os.environ, {**clean, **STRICT, **(env or {})}, clear=True),
+          redirect_stdout(out), redirect_stderr(err),
           patch.object(sys, "argv", ["gan-bench", *map(str, arguments)]),
           warnings.catch_warnings()):
         warnings.simplefilter("error", RuntimeWarning)
@@ -72,7 +76,7 @@ def make_studies(folder: Path) -> Path:
     losses = write_study(folder, "losses", "{plain: {}, sat: {loss: saturating}}", sets=3)
     more = write_study(folder, "more", "{wide: {model: {width: 24}}}")
     for file in (losses, more):
-        done = gan_bench("run", file, "--root", folder / "root")
+        done = here("run", file, "--root", folder / "root")
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "root"
 

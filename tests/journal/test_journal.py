@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.journals import repeatable
 
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
@@ -156,7 +157,7 @@ def test_repeatable_leaves_out_times_and_measurements_only(tmp_path: Path) -> No
     record.metrics(1, {"a": 1.0})
     record.system(1, {"b": 2.0})
     record.end("FINISHED")
-    kept = reading.repeatable(reading.read_records(tmp_path)[0])
+    kept = repeatable(reading.read_records(tmp_path)[0])
     assert kept == [{"kind": "metrics", "step": 1, "values": {"a": 1.0}},
                     {"kind": "end", "step": 1, "status": "FINISHED", "why": "", "weights": None}]
 

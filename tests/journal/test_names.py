@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from gan_bench.journal.names import last_scores, split_score
+from gan_bench.journal.names import (
+    DURING,
+    FINAL,
+    last_scores,
+    latent_set_name,
+    score_name,
+    split_latent_set,
+    split_score,
+)
 from gan_bench.journal.schema import Kind, Status
 
 
@@ -16,6 +24,30 @@ from gan_bench.journal.schema import Kind, Status
     ("evaluate-1/fd", None), ("fd", None)])
 def test_a_score_is_split_off_its_phase(name: str, split: tuple[str, str] | None) -> None:
     assert split_score(name) == split
+
+
+@pytest.mark.parametrize("phase", [DURING, FINAL])
+@pytest.mark.parametrize("name", ["fd", "a/b", "eval/x", "again/1/fd"])
+def test_the_name_of_a_score_splits_into_its_parts(phase: str, name: str) -> None:
+    assert split_score(score_name(phase, name)) == (phase, name)
+    assert score_name(phase, name).endswith(name)
+
+
+def test_the_score_of_a_class_is_not_split() -> None:
+    assert score_name(DURING, "class/fd/3") == "class/fd/3"
+    assert score_name(FINAL, "class/fd/3") == "class/final/fd/3"
+    assert split_score("class/fd/3") is split_score("class/final/fd/3") is None
+
+
+@pytest.mark.parametrize("name", ["fd", "a/b", "again/1/fd"])
+def test_the_name_of_a_score_on_a_latent_set_splits_into_its_parts(name: str) -> None:
+    assert split_latent_set(latent_set_name(12, name)) == (12, name)
+    assert latent_set_name(1, "fd") == "again/1/fd"
+
+
+@pytest.mark.parametrize("name", ["eval/fd", "again/fd", "again/x/fd", "again1/fd", "fd", ""])
+def test_other_names_are_of_no_latent_set(name: str) -> None:
+    assert split_latent_set(name) is None
 
 
 def test_the_last_scores_are_those_of_the_final_measurement_alone() -> None:

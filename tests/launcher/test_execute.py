@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.journals import repeatable
 from helpers.launching import GAN_BENCH, gan_bench, run
 from helpers.runs import write_experiment
 from helpers.studies import here
@@ -20,7 +22,7 @@ from gan_bench.journal.drift import NUMERICS
 
 
 def leavings(root: Path) -> dict[str, tuple[list[schema.Record], bytes]]:
-    return {folder.name: (reading.repeatable(reading.read_records(folder)[0]),
+    return {folder.name: (repeatable(reading.read_records(folder)[0]),
                           (folder / "final.safetensors").read_bytes())
             for folder in (root / "runs" / "tiny").iterdir() if folder.is_dir()}
 
@@ -45,14 +47,14 @@ def test_every_run_leaves_its_record_and_its_weights(finished: Path) -> None:
 
 def test_another_root_and_another_number_of_slots_give_the_same_bits(finished: Path,
                                                                      tmp_path: Path) -> None:
-    done = run(tmp_path, "other", "--slots", 1)
+    done = here("run", write_experiment(tmp_path), "--root", tmp_path / "other", "--slots", 1)
     assert done.returncode == 0, done.stderr
     assert leavings(tmp_path / "other") == leavings(finished / "root")
 
 
 def test_again_trains_nothing(finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (finished / "root" / "runs").rglob("*.jsonl")}
-    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root")
+    done = here("run", finished / "tiny.yaml", "--root", finished / "root")
     assert done.returncode == 0
     assert "4 of 4 runs are done" in done.stdout
     assert "started" not in done.stdout
@@ -67,7 +69,7 @@ def test_an_unfinished_run_is_finished_and_no_other(finished: Path, tmp_path: Pa
     torn = (runs[1] / "journal.jsonl").read_bytes()
     (runs[1] / "journal.jsonl").write_bytes(torn[: len(torn) // 2])
     (runs[2] / "final.safetensors").unlink()  # the journal has its end, and keeps it
-    done = gan_bench("run", tmp_path / "copy" / "tiny.yaml", "--root", root)
+    done = here("run", tmp_path / "copy" / "tiny.yaml", "--root", root)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("started") == 2
     assert leavings(root) == leavings(finished / "root")
@@ -94,7 +96,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
         words = f"({damaged.parent.name}): {damaged}: line {number} is damaged"
         assert words in done.stdout
         assert "MLflow does not take" not in done.stdout
-        assert "MLflow has not got everything: " in done.stderr
+        assert "MLflow lacks some results: " in done.stderr
         assert f"{damaged}: line {number} is damaged" in done.stderr
         assert f"{older}: line 1 is damaged" in done.stderr
         assert damaged.read_bytes() == before
@@ -102,7 +104,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
             assert db.execute("select count(*) from runs where status = 'FINISHED'"
                               ).fetchone() == (3,)
     expected = leavings(finished / "root")[torn.parent.name]
-    assert (reading.repeatable(reading.read_records(torn.parent)[0]),
+    assert (repeatable(reading.read_records(torn.parent)[0]),
             (torn.parent / "final.safetensors").read_bytes()) == expected
 
 
@@ -125,14 +127,14 @@ def test_mlflow_has_every_run_whole(finished: Path) -> None:
 
 
 def test_the_summary_names_every_variant_and_score(finished: Path) -> None:
-    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root")
+    done = here("run", finished / "tiny.yaml", "--root", finished / "root")
     for word in ("d_accuracy_real", "d_accuracy_fake", "nearest_train_mse", "plain", "saturating",
                  "baseline", "95% interval"):
         assert word in done.stdout
 
 
 def test_json_lines_are_json_and_end_with_every_run(finished: Path) -> None:
-    done = gan_bench("run", finished / "tiny.yaml", "--root", finished / "root", "--json")
+    done = here("run", finished / "tiny.yaml", "--root", finished / "root", "--json")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines[-1]["event"] == "end"
     assert [r["state"] for r in lines[-1]["runs"]] == ["FINISHED"] * 4
@@ -167,9 +169,9 @@ def test_on_a_terminal_a_table_is_drawn_in_place(tmp_path: Path) -> None:
 
 
 def test_plan_shows_states(finished: Path) -> None:
-    done = gan_bench("plan", finished / "tiny.yaml", "--root", finished / "root", "--json")
+    done = here("plan", finished / "tiny.yaml", "--root", finished / "root", "--json")
     assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["FINISHED"] * 4
-    fresh = gan_bench("plan", finished / "tiny.yaml", "--root", finished / "no")
+    fresh = here("plan", finished / "tiny.yaml", "--root", finished / "no")
     assert fresh.stdout.count("WAITING") == 4
     assert not (finished / "no").exists()
 
@@ -179,8 +181,8 @@ def test_sample_writes_a_picture_or_an_array(finished: Path, tmp_path: Path) -> 
 
     folder = next((finished / "root" / "runs" / "tiny").glob("*/final.safetensors")).parent
     png, npz = tmp_path / "a.png", tmp_path / "a.npz"
-    for command, out in ((gan_bench, png), (here, npz)):
-        done = command("sample", folder.name[:8], "--root", finished / "root", "-n", 70, "-o", out)
+    for out in (png, npz):
+        done = here("sample", folder.name[:8], "--root", finished / "root", "-n", 70, "-o", out)
         assert done.returncode == 0, done.stderr
     assert png.read_bytes().startswith(b"\x89PNG")
     images = np.load(npz)["images"]
@@ -236,9 +238,33 @@ def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path
     shutil.copytree(finished / "root" / "runs", tmp_path / "runs")
     file = next(tmp_path.glob("runs/tiny/*/journal.jsonl"))
     file.write_text(file.read_text().replace(f'"numerics": {NUMERICS}', '"numerics": 0', 1))
-    done = gan_bench("plan", finished / "tiny.yaml", "--root", tmp_path)
+    done = here("plan", finished / "tiny.yaml", "--root", tmp_path)
     assert f"{file.parent.name}: numerics 0 and now {NUMERICS}" in done.stdout
     assert done.stdout.count("and now") == 1
-    other = gan_bench("plan", finished / "tiny.yaml", "--root", tmp_path, "--set", "base.steps=7")
+    other = here("plan", finished / "tiny.yaml", "--root", tmp_path, "--set", "base.steps=7")
     assert "4 older runs of tiny" in other.stdout
     assert other.stdout.count("WAITING") == 4
+
+
+def test_a_root_with_dots_in_its_path_can_be_used_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With further seeds, by the environment, and by its plain name."""
+    file, work, root = write_experiment(tmp_path), tmp_path / "work", tmp_path / "root"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    calls: list[tuple[str, dict[str, str]]] = [
+        ("../root", {}), ("", {"GAN_BENCH_ROOT": "a/../../root"}), (str(root), {})]
+    for count, (spelling, env) in enumerate(calls, 1):
+        option = ["--root", spelling] if spelling else []
+        done = gan_bench("run", file, *option, "--set", f"seeds={[*range(count)]}", env=env)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        assert f"{2 * count} of {2 * count} runs are done. " in done.stdout
+        hints = done.stdout.splitlines()[-2:]
+    assert [hint.endswith(f" --root {root}") for hint in hints] == [True, True], hints
+    assert list(work.iterdir()) == []
+    again = here("sync", "--root", "../root")
+    assert (again.returncode, again.stdout) == (0, "6 runs, 0 brought up to date\n")
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        places = {place for (place,) in database.execute("select artifact_uri from runs")}
+    assert len(places) == 6
+    assert all(place.startswith(f"{(root / 'artifacts').as_uri()}/") for place in places)

@@ -51,7 +51,7 @@ def test_a_full_disk_costs_nothing_but_time(undisturbed: Path, tmp_path: Path) -
         pytest.skip("this machine lets nobody mount a file system in a namespace (unshare -rm)")
     shutil.copy(undisturbed / "storm.yaml", tmp_path)
     (tmp_path / "small").mkdir()
-    command = (f"{sys.executable} -m gan_bench.cli.app run storm.yaml --root small "
+    command = (f"{sys.executable} -m gan_bench run storm.yaml --root small "
                f"--checkpoint-every 0.1 --slots 1")
     (tmp_path / "full.sh").write_text(f"""\
 mount -t tmpfs -o size=11m tmpfs small

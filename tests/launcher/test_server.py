@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -16,20 +17,27 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.launching import GAN_BENCH, gan_bench, run
+from helpers.launching import GAN_BENCH
 from helpers.runs import write_experiment
+from helpers.studies import here
 
 from gan_bench.journal import reading
 
 
 class Server:
-    """A real MLflow server, which can be killed and started again."""
+    """A real MLflow server, which can be killed and started again.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: For its files.
+        database: A new database of MLflow's, in whose copy it keeps what it is sent.
+    """
+
+    def __init__(self, folder: Path, database: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.uri, self.folder = f"http://127.0.0.1:{self.port}", folder
+        shutil.copy(database, folder / "server.db")
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -59,9 +67,9 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, database: Path) -> Iterator[Server]:
     """A server that has been started."""
-    server = Server(tmp_path)
+    server = Server(tmp_path, database)
     server.start()
     yield server
     server.kill()
@@ -133,10 +141,10 @@ def test_a_server_that_dies_loses_nothing(tmp_path: Path, server: Server) -> Non
     end = json.loads(out.splitlines()[-1])
     assert [r["state"] for r in end["runs"]] == ["FINISHED"] * 2
     assert server.uri in end["not_in_mlflow"]
-    early = gan_bench("sync", "--root", tmp_path / "root", "--to", server.uri)
+    early = here("sync", "--root", tmp_path / "root", "--to", server.uri)
     assert (early.returncode, early.stderr.count("Traceback")) == (2, 0)
     server.start()
-    assert gan_bench("sync", "--root", tmp_path / "root", "--to", server.uri).returncode == 0
+    assert here("sync", "--root", tmp_path / "root", "--to", server.uri).returncode == 0
     assert server.holds() == ([("FINISHED", 2)], 2 * 200)
 
 
@@ -162,9 +170,10 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(tmp_path: Path, server:
     assert server.holds() == ([("FINISHED", 2)], 2 * 200)
 
 
-def test_a_server_that_is_not_there_yet_stops_no_training(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    done = run(tmp_path, "root", "--tracking-uri", server.uri, "--set", "seeds=[0]")
+def test_a_server_that_is_not_there_yet_stops_no_training(tmp_path: Path, database: Path) -> None:
+    server = Server(tmp_path, database)
+    done = here("run", write_experiment(tmp_path), "--root", tmp_path / "root", "--tracking-uri",
+                server.uri, "--set", "seeds=[0]")
     assert done.returncode == 3, done.stdout + done.stderr
     assert done.stdout.count("training continues") == 1  # tried again at the end, and said once
     assert "2 of 2 runs are done" in done.stdout
@@ -178,12 +187,12 @@ def test_hints_name_the_servers_page_and_no_password(tmp_path: Path, server: Ser
             "evaluate.metrics=[d_accuracy]")
     shown = address.replace("secret", "***")
     variable = {"MLFLOW_TRACKING_URI": f"http://{address}"}
-    inherited = gan_bench(*call, env=variable)
+    inherited = here(*call, env=variable)
     assert inherited.returncode == 0, inherited.stderr
     assert inherited.stdout.splitlines()[-2:] == [
         f"2 of 2 runs are done. Look at them: http://{shown}",
         f"Compare them: gan-bench report tiny --open --root {root}"]
-    named = gan_bench(*call, "--tracking-uri", f"http://{address}")
+    named = here(*call, "--tracking-uri", f"http://{address}")
     assert named.stdout.splitlines()[-2:] == [
         f"2 of 2 runs are done. Look at them: http://{shown}",
         f"Compare them: gan-bench report tiny --open --root {root} "
@@ -191,8 +200,8 @@ def test_hints_name_the_servers_page_and_no_password(tmp_path: Path, server: Ser
     server.kill()
     for file in journals(tmp_path):
         (file.parent / "mirror.json").unlink()
-    missed = gan_bench(*call, env={**variable, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    missed = here(*call, env={**variable, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     assert missed.returncode == 3
     assert f"MLflow cannot use http://{shown}: " in missed.stderr
-    assert f"gan-bench sync --root {root} brings" in missed.stderr
+    assert f"gan-bench sync --root {root} copies" in missed.stderr
     assert all("secret" not in done.stdout + done.stderr for done in (inherited, named, missed))

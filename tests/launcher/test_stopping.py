@@ -14,8 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.launching import GAN_BENCH, gan_bench, run
+from helpers.launching import GAN_BENCH, run
 from helpers.runs import write_experiment
+from helpers.studies import here
 
 from gan_bench.journal import reading
 
@@ -55,7 +56,7 @@ def test_stopping_writes_checkpoints_ends_the_workers_and_says_so(
     os.killpg(process.pid, number)  # as a terminal does, and `timeout`
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, out + err
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     assert "0 of 4 runs are done" in out
     assert out.count("stopped by the user") == 4  # a line when it happens, and under the table
     gone(workers)
@@ -77,7 +78,7 @@ def test_stopping_while_it_starts_is_a_line(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
-    assert err == "stopped; the same command goes on with what is not finished\n"
+    assert err == "stopped; the same command resumes the unfinished runs\n"
     _, alive = psutil.wait_procs(servers, timeout=60)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
@@ -132,10 +133,10 @@ def test_workers_die_with_the_launcher(dead: Dead) -> None:
 
 def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
     gone(dead.workers)
-    assert gan_bench("sync", "--root", dead.folder / "root").returncode == 0
+    assert here("sync", "--root", dead.folder / "root").returncode == 0
     with sqlite3.connect(dead.folder / "root" / "mlflow.db") as db:
         assert db.execute("select status, count(*) from runs group by status").fetchall() == [
             ("KILLED", 2)]
-    plan = gan_bench("plan", dead.folder / "tiny.yaml", "--root", dead.folder / "root", "--set",
-                     "base.steps=1000000", "--json")
+    plan = here("plan", dead.folder / "tiny.yaml", "--root", dead.folder / "root", "--set",
+                "base.steps=1000000", "--json")
     assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2

@@ -16,7 +16,9 @@ from helpers.browser import Browser
 from helpers.studies import edited, ended
 
 from gan_bench.cli.report import Asked, make_report
-from gan_bench.report.page import inline, yaml_of
+from gan_bench.journal.layout import Workspace
+from gan_bench.report.inlining import inline
+from gan_bench.report.page import yaml_of
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
 
@@ -60,7 +62,7 @@ CONTRAST = """(() => {
 
 
 def write(root: Path, out: Path, uri: str | None = None) -> Path:
-    return make_report(Asked(["losses"], formats="html", out=out), root, root, uri,
+    return make_report(Asked(["losses"], formats="html", out=out), Workspace(root, root, uri),
                        "gan-bench report losses", lambda line: None).files[0]
 
 
@@ -324,8 +326,9 @@ def test_nothing_from_mlflow_becomes_code(studies: Path, tmp_path: Path, wide: B
         "update experiment_tags set value = json_object('question', '" + quoted + "', 'command', '"
         + quoted + "', 'baseline', 'plain')",
         f"update experiments set name = '{quoted}' where name = 'losses'"])
-    out = make_report(Asked([POISON], formats="html", out=tmp_path / "out"), tmp_path, tmp_path,
-                      uri, f"gan-bench report {POISON}", lambda line: None).files[0]
+    out = make_report(Asked([POISON], formats="html", out=tmp_path / "out"),
+                      Workspace(tmp_path, tmp_path, uri), f"gan-bench report {POISON}",
+                      lambda line: None).files[0]
     reader = Reader()
     reader.feed(out.read_text())
     assert (reader.scripts, reader.handlers) == (2, [])  # the data of the pictures, and the script

@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.browser import gan_bench_ui
-from helpers.studies import edited, ended, gan_bench, of_run, write_study
+from helpers.studies import edited, ended, gan_bench, here, of_run, write_study
 
 from gan_bench import load_results
 from gan_bench.cli.report import Asked, _names, make_report
 from gan_bench.compare.findings import findings
 from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
 from gan_bench.errors import UserError
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
 from gan_bench.report.samples import BUDGET, MAX_PICTURES, Pictures, _few, page_pictures
@@ -43,8 +44,8 @@ def _no_warning() -> Iterator[None]:
 
 def report(root: Path, out: Path, *names: str, uri: str | None = None, **asked: Any) -> Written:
     asked = {"formats": "csv", **asked}
-    return make_report(Asked(names or ("losses",), out=out, **asked), root, root, uri, "command",
-                       lambda line: None)
+    return make_report(Asked(names or ("losses",), out=out, **asked), Workspace(root, root, uri),
+                       "command",                        lambda line: None)
 
 
 def summary(out: Path, score: str = "fd_random") -> pd.DataFrame:
@@ -59,8 +60,10 @@ def refused(*words: str) -> Any:
 @pytest.fixture(scope="module")
 def whole(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole report, as the command line writes it."""
-    out = tmp_path_factory.mktemp("whole") / "deep" / "er"
-    done = gan_bench("report", "losses", "--root", studies, "--out", out)
+    folder = tmp_path_factory.mktemp("whole")
+    out = folder / "deep" / "er"
+    done = gan_bench("report", "losses", "--root", studies, "--out", out, "--open",
+                     env={"BROWSER": f"sh -c 'echo %s > {folder}/opened'"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     first, verdict, note, *more, page = done.stdout.splitlines()
@@ -180,10 +183,10 @@ def test_what_latex_and_markdown_would_take_for_commands(studies: Path, tmp_path
 
 def test_a_report_is_the_same_again_and_opens(studies: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
-    done = gan_bench("report", "losses", "--root", studies, "--out", out, "--open",
-                     env={"BROWSER": f"sh -c 'echo %s > {tmp_path}/opened'"})
+    done = here("report", "losses", "--root", studies, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "opened").read_text().strip() == (out / "report.html").as_uri()
+    opened = whole.parents[1] / "opened"
+    assert opened.read_text().strip() == (whole / "report.html").as_uri()
     for file in whole.rglob("*"):
         if file.is_file():
             assert (out / file.relative_to(whole)).read_bytes() == file.read_bytes(), file.name
@@ -234,7 +237,7 @@ def test_an_experiment_by_its_file(studies: Path, tmp_path: Path) -> None:
 ])
 def test_one_clear_line(studies: Path, tmp_path: Path, arguments: list[str],
                         words: list[str]) -> None:
-    done = gan_bench("report", *arguments, "--root", studies, "--out", tmp_path / "out")
+    done = here("report", *arguments, "--root", studies, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") or "no.yaml" in words[0] + arguments[0]
@@ -390,7 +393,7 @@ def test_a_lost_store_is_filled_again_from_the_journals(studies: Path, tmp_path:
     journal = next((root / "runs" / "losses").glob("*/journal.jsonl"))
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:-1]))  # it died before it could say how it ended
-    done = gan_bench("report", "losses", "--root", root, "--format", "csv")
+    done = here("report", "losses", "--root", root, "--format", "csv")
     assert done.returncode == 0, done.stderr
     frames = [load_results("losses", root=place) for place in (studies, root)]
     assert (frames[1].runs["status"] == "KILLED").sum() == 1
@@ -421,8 +424,8 @@ def test_a_server_gives_the_same_page_as_its_database(studies: Path, tmp_path: P
 
 def test_an_experiment_that_is_being_run(studies: Path, tmp_path: Path) -> None:
     with locked(studies / "runs" / "losses"):
-        done = gan_bench("report", "losses", "--root", studies, "--format", "csv", "--out",
-                         tmp_path / "out")
+        done = here("report", "losses", "--root", studies, "--format", "csv", "--out",
+                    tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "losses is already being run by process" in done.stderr
     assert len(summary(tmp_path / "out")) == 2
@@ -460,7 +463,7 @@ def test_a_report_replaces_its_own_files_and_no_others(studies: Path, tmp_path: 
 def test_a_run_says_how_to_compare(studies: Path) -> None:
     file = studies.parent / "losses.yaml"
     store = f"sqlite:///{studies}/mlflow.db"  # the usual one, by its name
-    done = gan_bench("run", file, "--root", studies, "--tracking-uri", store)
+    done = here("run", file, "--root", studies, "--tracking-uri", store)
     where = f" --root {studies} --tracking-uri {store}"
     done_line, compare = done.stdout.splitlines()[-2:]
     assert done_line.endswith(f" runs are done. Look at them: gan-bench ui{where}")

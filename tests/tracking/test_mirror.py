@@ -8,11 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import re
-import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -26,13 +23,14 @@ from typing import Any
 
 import pytest
 from helpers.journals import FACTS, PROTOCOL, new_run, picture, write_journal
+from helpers.servers import mlflow_server
 from PIL import Image
 
-from gan_bench.cli.ui import ui_command
 from gan_bench.config.declared import Declared
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading, writing
 from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor, tags
 from gan_bench.tracking.address import sqlite_path
@@ -46,7 +44,7 @@ from gan_bench.tracking.sync import sync_runs
 def local(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A real database."""
     root = tmp_path_factory.mktemp("store")
-    return open_store(root, f"sqlite:///{root / 'mlflow.db'}")
+    return open_store(Workspace(root, tracking_uri=f"sqlite:///{root / 'mlflow.db'}"))
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +52,8 @@ def server(local: Store) -> Iterator[Store]:
     """A real MLflow server on the same database: the one that `gan-bench ui` starts."""
     database = sqlite_path(local.uri)
     assert database is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command, environment = ui_command(database.parent, local.uri, port)
-    process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=database.parent,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, "the server died"
-            time.sleep(0.1)
-        yield open_store(database.parent, f"http://127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    with mlflow_server(database.parent, local.uri) as address:
+        yield open_store(Workspace(database.parent, tracking_uri=address))
 
 
 @pytest.fixture(params=["local", "server"])
@@ -78,6 +61,13 @@ def store(request: pytest.FixtureRequest) -> Store:
     """Both kinds of store."""
     found: Store = request.getfixturevalue(request.param)
     return found
+
+
+def synced(mirror: Mirror, folder: Path) -> bool:
+    """Sync a run; return whether MLflow has its whole journal, the end included."""
+    mirror.sync(folder)
+    last = reading.last(folder)
+    return mirrored(folder, mirror.store.uri) and last is not None and last["kind"] == "end"
 
 
 def runs_of(store: Store, folder: Path) -> list[Any]:
@@ -121,7 +111,7 @@ def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
     write_about(folder.parent, Declared(question="Why?", command="gan-bench run x.yaml",
                                         differs={"narrow": "width 16 for 64"}))
     write_journal(folder)
-    assert Mirror(store).sync(folder) is True
+    assert synced(Mirror(store), folder)
 
     records, _ = reading.read_records(folder)
     held = content(store, folder)
@@ -170,11 +160,11 @@ def test_syncing_after_every_record_gives_what_syncing_once_gives(
     folder = new_run(tmp_path)
     mirror = Mirror(store)
     whole: list[bool] = []
-    write_journal(folder, between=lambda: whole.append(mirror.sync(folder)))
+    write_journal(folder, between=lambda: whole.append(synced(mirror, folder)))
     assert whole == [False] * 9 + [True]
     often = content(store, folder)
     store.client.delete_run(cursor_of(store, folder).mlflow_run_id)
-    assert Mirror(store).sync(folder) is True
+    assert synced(Mirror(store), folder)
     assert content(store, folder) == often
 
 
@@ -198,7 +188,7 @@ def test_a_replay_doubles_nothing(store: Store, tmp_path: Path, lost: str) -> No
     else:  # died after telling MLflow and before writing the cursor
         middle = (folder / reading.FILE).read_bytes().index(b'{"t"', before.offset // 2)
         cursor.write_cursor(folder, replace(before, offset=middle))
-    assert Mirror(store).sync(folder) is True
+    assert synced(Mirror(store), folder)
     assert content(store, folder) == held
     assert cursor_of(store, folder) == before
 
@@ -213,13 +203,13 @@ def test_a_cursor_that_somebody_has_changed_is_made_anew(
     """It is a cache: what it says is not believed."""
     folder = new_run(tmp_path)
     write_journal(folder)
-    assert Mirror(local).sync(folder)
+    assert synced(Mirror(local), folder)
     before, sound = content(local, folder), (folder / cursor.FILE).read_text()
     stores = json.loads(sound)
     (folder / cursor.FILE).write_text(json.dumps(
         {uri: {**one, **change} if change else [one] for uri, one in stores.items()}))
     assert not mirrored(folder, local.uri)
-    assert Mirror(local).sync(folder)
+    assert synced(Mirror(local), folder)
     assert content(local, folder) == before
     assert (folder / cursor.FILE).read_text() == sound
 
@@ -231,7 +221,7 @@ def test_what_is_said_of_an_experiment_may_be_anything(local: Store, tmp_path: P
     folder = new_run(tmp_path)
     write_journal(folder)
     (folder.parent / "about.json").write_text(about)
-    assert Mirror(local).sync(folder)
+    assert synced(Mirror(local), folder)
     (run,) = runs_of(local, folder)
     assert run.data.tags["mlflow.note.content"].startswith("**narrow**, seed 3: ")
 
@@ -244,9 +234,9 @@ def test_a_margin_that_is_none_is_named_with_its_file(local: Store, tmp_path: Pa
     with pytest.raises(MirrorError) as refused:
         Mirror(local).sync(folder)
     assert str(refused.value).startswith(f"{about}: margin: an amount is a number above 0, or a ")
-    assert str(refused.value).endswith("which writes it anew")
+    assert str(refused.value).endswith("which rewrites it")
     write_about(folder.parent, Declared(baseline="narrow"))
-    assert Mirror(local).sync(folder)
+    assert synced(Mirror(local), folder)
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -291,31 +281,32 @@ def test_a_damaged_run_holds_up_no_other(tmp_path: Path) -> None:
     folders[1].joinpath("spec.json").write_text("{}")
     with folders[2].joinpath(reading.FILE).open("a") as file:
         file.write('{"kind": "metrics"}\n')
-    done = sync_runs(tmp_path, None, lambda line: None)
+    done = sync_runs(Workspace(tmp_path), lambda line: None)
     assert (done.runs, done.brought, len(done.missing)) == (4, 1, 3)
     for folder, line in zip(sorted(folders[:3]), sorted(done.missing), strict=True):
         assert line.startswith(str(folder))
-    assert [run.data.tags["seed"] for run in runs_of(open_store(tmp_path), folders[3])] == ["4"]
+    store = open_store(Workspace(tmp_path))
+    assert [run.data.tags["seed"] for run in runs_of(store, folders[3])] == ["4"]
 
 
 def test_a_run_that_the_store_does_not_take_holds_up_no_other(tmp_path: Path) -> None:
     folders = sorted(new_run(tmp_path, seed) for seed in (1, 2, 3, 4))
     for folder in folders:
         write_journal(folder)
-    refused, database = [folders[0], folders[2]], sqlite_path(open_store(tmp_path).uri)
+    refused, database = [folders[0], folders[2]], sqlite_path(open_store(Workspace(tmp_path)).uri)
     assert database is not None
     for number, folder in enumerate(refused):
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute(f"create trigger refuse{number} before insert on tags when "
                                f"new.value = '{folder.name}' begin select raise(abort, 'no'); end")
-    done = sync_runs(tmp_path, None, lambda line: None)
+    done = sync_runs(Workspace(tmp_path), lambda line: None)
     assert (done.runs, done.brought, len(done.missing)) == (4, 2, 2)
     for folder, line in zip(refused, done.missing, strict=True):
         assert line.startswith(f"{folder.parent.name}/{folder.name}: MLflow at sqlite:///")
     assert [mirrored(f, f"sqlite:///{database}") for f in folders] == [False, True, False, True]
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.executescript("drop trigger refuse0; drop trigger refuse1")
-    done = sync_runs(tmp_path, None, lambda line: None)
+    done = sync_runs(Workspace(tmp_path), lambda line: None)
     assert (done.runs, done.brought, done.missing) == (4, 2, [])
 
 
@@ -324,13 +315,13 @@ def test_a_torn_line_is_waited_for(local: Store, tmp_path: Path) -> None:
     write_journal(folder)
     whole = (folder / reading.FILE).read_bytes()
     (folder / reading.FILE).write_bytes(whole[:whole.index(b"\n")])
-    assert Mirror(local).sync(folder) is False
+    assert not synced(Mirror(local), folder)
     assert runs_of(local, folder) == []
     (folder / reading.FILE).write_bytes(whole[:-5])
-    assert Mirror(local).sync(folder) is False
+    assert not synced(Mirror(local), folder)
     assert content(local, folder)["info"][1] == "RUNNING"
     (folder / reading.FILE).write_bytes(whole)
-    assert Mirror(local).sync(folder) is True
+    assert synced(Mirror(local), folder)
     assert content(local, folder)["info"][1] == "FINISHED"
 
 
@@ -343,7 +334,7 @@ def test_a_journal_begun_anew_replaces_the_run(store: Store, tmp_path: Path) -> 
     assert (old.info.status, old.data.tags["why"]) == ("FAILED", "out of memory")
     time.sleep(0.002)
     write_journal(folder)
-    assert mirror.sync(folder) is True
+    assert synced(mirror, folder)
     (new,) = runs_of(store, folder)
     assert new.info.run_id != old.info.run_id
     assert "why" not in new.data.tags
@@ -369,7 +360,7 @@ def test_a_clock_that_was_set_back_loses_and_doubles_nothing(
             (folder / reading.FILE).unlink()
         write_journal(folder)
         for _ in range(2):
-            assert mirror.sync(folder) is True
+            assert synced(mirror, folder)
             assert mirrored(folder, store.uri)
         (run,) = runs_of(store, folder)
         start = reading.valid(reading.read_records(folder)[0])[0]["t"]
@@ -414,24 +405,26 @@ def test_a_killed_run_is_said_to_be_killed_and_to_run_again(store: Store, tmp_pa
     mirror = Mirror(store)
     book = Journal(folder)
     book.start(FACTS)
-    assert mirror.sync(folder) is False
+    assert not synced(mirror, folder)
     assert content(store, folder)["tags"]["status"] == "RUNNING"
     book.close()
-    assert writing.settle_run(folder, "KILLED", "signal 9")
-    assert not writing.settle_run(folder, "KILLED", "signal 9")
-    assert mirror.sync(folder) is True
+    for _ in range(2):  # the second time it finds the end there
+        writing.settle_run(folder, "KILLED", "signal 9")
+    kinds = [record["kind"] for record in reading.read_records(folder)[0]]
+    assert kinds == ["start", "end"]
+    assert synced(mirror, folder)
     held = content(store, folder)
     assert (held["info"][1], held["tags"]["status"], held["tags"]["why"]) == (
         "KILLED", "KILLED", "signal 9")
     book = Journal(folder)
     book.resume(10, "", {}, void=False)
-    assert mirror.sync(folder) is False
+    assert not synced(mirror, folder)
     held = content(store, folder)
     assert (held["info"][1], held["tags"]["status"], held["tags"]["why"]) == (
         "RUNNING", "RUNNING", "")
     assert held["tags"]["resumed_after_step"] == "10"
     book.end("FINISHED")
-    assert mirror.sync(folder) is True
+    assert synced(mirror, folder)
     assert content(store, folder)["info"][1] == "FINISHED"
 
 
@@ -449,7 +442,7 @@ def test_what_a_resume_declares_void_is_not_in_mlflow(store: Store, tmp_path: Pa
     book.resume(1, "", {"torch": ["2.14.0", "2.15.0"]}, void=True)
     book.metrics(2, {"train/d_loss": 0.25})
     book.end("FINISHED")
-    assert mirror.sync(folder) is True
+    assert synced(mirror, folder)
     held = content(store, folder)
     (new,) = runs_of(store, folder)
     assert new.info.run_id != old.info.run_id
@@ -457,16 +450,17 @@ def test_what_a_resume_declares_void_is_not_in_mlflow(store: Store, tmp_path: Pa
         (1, "0.1"), (2, "0.25")]
     assert held["tags"]["drift"] == "torch 2.14.0 and now 2.15.0"
     (folder / cursor.FILE).unlink()
-    assert Mirror(store).sync(folder) is True
+    assert synced(Mirror(store), folder)
     assert content(store, folder) == held
 
 
 def test_a_run_is_in_two_stores_at_once(local: Store, tmp_path: Path) -> None:
-    other = open_store(tmp_path / "other", f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}")
+    database = tmp_path / "other" / "mlflow.db"
+    other = open_store(Workspace(tmp_path / "other", tracking_uri=f"sqlite:///{database}"))
     folder = new_run(tmp_path)
     write_journal(folder)
     for store in (local, other, local):
-        assert Mirror(store).sync(folder) is True
+        assert synced(Mirror(store), folder)
         assert mirrored(folder, store.uri)
     assert mirrored(folder, other.uri)
     assert {**content(local, folder), "artifacts": 0} == {**content(other, folder), "artifacts": 0}
@@ -510,7 +504,7 @@ def test_deleted_pictures_do_not_hold_up_the_numbers(local: Store, tmp_path: Pat
     folder = new_run(tmp_path)
     write_journal(folder)
     (folder / "samples" / "samples-0000010.png").unlink()
-    assert Mirror(local).sync(folder) is True
+    assert synced(Mirror(local), folder)
     held = content(local, folder)
     assert len(held["metrics"]["train/d_loss"]) == 2
     assert [a for a in held["artifacts"] if "step+10+" in a] == []
@@ -546,14 +540,14 @@ def test_a_server_gone_loses_nothing(local: Store, tmp_path: Path,
     with pytest.raises(MirrorError, match=r"^MLflow at http://127.0.0.1:9 failed: Connection ref"):
         Mirror(gone).sync(folder)
     assert not mirrored(folder, gone.uri)
-    assert Mirror(local).sync(folder) is True
+    assert synced(Mirror(local), folder)
 
 
 def test_a_mirror_works_in_another_thread(local: Store, tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     write_journal(folder)
     answers: list[bool] = []
-    thread = threading.Thread(target=lambda: answers.append(Mirror(local).sync(folder)))
+    thread = threading.Thread(target=lambda: answers.append(synced(Mirror(local), folder)))
     thread.start()
     thread.join()
     assert answers == [True]
@@ -585,6 +579,6 @@ def test_a_run_that_the_store_has_lost_is_made_again(store: Store, tmp_path: Pat
     store.client.delete_run(known.mlflow_run_id)
     cursor.write_cursor(folder, replace(known, mlflow_run_id="0" * 32))
     assert mirrored(folder, store.uri) == (sqlite_path(store.uri) is None)
-    assert Mirror(store).sync(folder) is True
+    assert synced(Mirror(store), folder)
     assert content(store, folder) == held
     assert mirrored(folder, store.uri)

@@ -10,9 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.journals import new_run, write_journal
 
 from gan_bench.cli.ui import ui_command
 from gan_bench.errors import Stopped, UserError
+from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.address import (
     is_server,
     mlflow_environment,
@@ -22,8 +24,10 @@ from gan_bench.tracking.address import (
     without_password,
 )
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.database import _schemas, check_sqlite, has_run
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.sync import sync_runs
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +39,7 @@ def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A new MLflow database."""
     root = tmp_path_factory.mktemp("fresh")
-    open_store(root, f"sqlite:///{root / 'mlflow.db'}")
+    open_store(Workspace(root, tracking_uri=f"sqlite:///{root / 'mlflow.db'}"))
     with closing(sqlite3.connect(root / "mlflow.db")) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
     return (root / "mlflow.db").read_bytes()
@@ -44,17 +48,18 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     default = f"sqlite:///{tmp_path / 'root' / 'mlflow.db'}"
-    assert resolve_uri(Path("root")) == default
-    assert resolve_uri(tmp_path / "root") == default
+    assert resolve_uri(Workspace(Path("root"))) == default
+    assert resolve_uri(Workspace(tmp_path / "root")) == default
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://team:5000/")
-    assert resolve_uri(Path("root")) == "http://team:5000"
-    assert resolve_uri(Path("root"), "sqlite:///mine.db") == f"sqlite:///{tmp_path / 'mine.db'}"
+    assert resolve_uri(Workspace(Path("root"))) == "http://team:5000"
+    mine = Workspace(Path("root"), tracking_uri="sqlite:///mine.db")
+    assert resolve_uri(mine) == f"sqlite:///{tmp_path / 'mine.db'}"
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns"])
 def test_a_folder_is_no_store(uri: str) -> None:
     with pytest.raises(UserError, match=r"^cannot track runs in .*: give --tracking-uri"):
-        resolve_uri(Path("root"), uri)
+        resolve_uri(Workspace(Path("root"), tracking_uri=uri))
 
 
 def test_addresses() -> None:
@@ -107,19 +112,21 @@ def test_an_error_that_may_quote_a_piece_of_the_password_says_how_to_write_it() 
 
 def test_an_address_that_is_refused_is_refused_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^cannot track runs in 'me:\*\*\*@team:5000': give "):
-        resolve_uri(tmp_path, "me:secret@team:5000")
+        resolve_uri(Workspace(tmp_path, tracking_uri="me:secret@team:5000"))
     with pytest.raises(UserError, match=r"keep a database at .*b\?password=\*\*\*: choose "):
-        open_store(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}?password=secret")
+        open_store(Workspace(
+            tmp_path, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}?password=secret"))
     with pytest.raises(UserError, match=r"^MLflow cannot use http://me:\*\*\*@127.0.0.1:9: "
                                         r"\w+; in its password, write / as %2F, ") as refused:
-        open_store(tmp_path, "http://me:se/cret@127.0.0.1:9")
+        open_store(Workspace(tmp_path, tracking_uri="http://me:se/cret@127.0.0.1:9"))
     assert "se/" not in str(refused.value)
     assert "cret" not in str(refused.value)
 
 
+@pytest.mark.usefixtures("from_nothing")
 def test_a_new_root_gets_a_database(tmp_path: Path) -> None:
     root = tmp_path / "new" / "root"
-    store = open_store(root)
+    store = open_store(Workspace(root))
     assert store.uri == f"sqlite:///{root / 'mlflow.db'}"
     home = (root / "artifacts").as_uri()
     assert [e.artifact_location.startswith(home) for e in
@@ -130,22 +137,24 @@ def test_a_new_root_gets_a_database(tmp_path: Path) -> None:
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
     assert {p.name.removesuffix("-wal").removesuffix("-shm") for p in root.iterdir()} == {
         "mlflow.db"}
-    open_store(root)
+    open_store(Workspace(root))
 
 
+@pytest.mark.usefixtures("from_nothing")
 @pytest.mark.parametrize(("name", "good"), [("a#b c", True), ("a?b", False), ("a%41", False)])
 def test_mlflow_cannot_write_everywhere(tmp_path: Path, name: str, good: bool) -> None:
     if good:
-        open_store(tmp_path / name)
+        open_store(Workspace(tmp_path / name))
     else:
         with pytest.raises(UserError, match=r"^MLflow cannot keep a database at .*without"):
-            open_store(tmp_path / name)
+            open_store(Workspace(tmp_path / name))
     assert [path.name for path in tmp_path.iterdir()] == ([name] if good else [])
 
 
 def test_launchers_that_start_at_once_share_one_database(tmp_path: Path) -> None:
     script = ("import sys, pathlib; from gan_bench.tracking.client import *; "
-              "open_store(pathlib.Path(sys.argv[1]))")
+              "from gan_bench.journal import layout; "
+              "open_store(layout.Workspace(pathlib.Path(sys.argv[1])))")
     processes = [subprocess.Popen([sys.executable, "-c", script, tmp_path],
                                   stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [(p.communicate()[1], p.returncode) for p in processes] == [("", 0)] * 2
@@ -175,15 +184,15 @@ def test_a_database_that_cannot_be_used_is_refused_and_left_alone(
         message: str) -> None:
     database = tmp_path / "mlflow.db"
     database.write_bytes(fresh)
-    open_store(tmp_path)  # it is good before the change
+    open_store(Workspace(tmp_path))  # it is good before the change
     with closing(sqlite3.connect(database)) as connection, connection:
         change(connection)
     before = dump(database)
     with pytest.raises(UserError, match=message) as error:
-        open_store(tmp_path)
+        open_store(Workspace(tmp_path))
     assert len(str(error.value).splitlines()) == 1
     with pytest.raises(UserError, match=message):
-        ui_command(tmp_path, None, 5000)
+        ui_command(Workspace(tmp_path), 5000)
     assert dump(database) == before
 
 
@@ -206,14 +215,14 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database, and somebody's file\n" * 100)
     before = (tmp_path / "mlflow.db").read_bytes()
     with pytest.raises(UserError, match=r"as MLflow's database \(file is not a database\); move"):
-        open_store(tmp_path)
+        open_store(Workspace(tmp_path))
     assert (tmp_path / "mlflow.db").read_bytes() == before
 
 
 def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^cannot write to .*file.*: .*; choose another --root$"):
-        open_store(tmp_path / "file" / "root")
+        open_store(Workspace(tmp_path / "file" / "root"))
 
 
 def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +231,7 @@ def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match=r"^MLflow cannot use http://me:\*\*\*@127.0.0.1:9: "
                                         r"Connection refused; give another --tracking-uri"):
-        open_store(tmp_path, "http://me:secret@127.0.0.1:9")
+        open_store(Workspace(tmp_path, tracking_uri="http://me:secret@127.0.0.1:9"))
     assert not (tmp_path / "mlflow.db").exists()
 
 
@@ -233,15 +242,15 @@ def test_being_stopped_while_it_opens_is_no_error_of_mlflow(
 
     monkeypatch.setattr("mlflow.MlflowClient.search_experiments", stop)
     with pytest.raises(Stopped):
-        open_store(tmp_path, "http://127.0.0.1:9")
+        open_store(Workspace(tmp_path, tracking_uri="http://127.0.0.1:9"))
 
 
 def test_the_page_is_bound_to_this_machine(fresh: bytes, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^there is no .*mlflow.db yet: run an experiment first"):
-        ui_command(tmp_path, None, 5000)
+        ui_command(Workspace(tmp_path), 5000)
     assert not (tmp_path / "mlflow.db").exists()
     (tmp_path / "mlflow.db").write_bytes(fresh)
-    command, variables = ui_command(tmp_path, None, 5123)
+    command, variables = ui_command(Workspace(tmp_path), 5123)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5123"
     assert variables["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -250,17 +259,75 @@ def test_the_page_is_bound_to_this_machine(fresh: bytes, tmp_path: Path) -> None
 
 def test_a_server_has_its_own_page(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"open http://me:\*\*\*@team:5000$"):
-        ui_command(tmp_path, "http://me:secret@team:5000", 5000)
+        ui_command(Workspace(tmp_path, tracking_uri="http://me:secret@team:5000"), 5000)
 
 
 def test_light_commands_do_not_import_mlflow(fresh: bytes, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(fresh)
     script = ("import sys, pathlib; r = pathlib.Path(sys.argv[1]); "
+              "from gan_bench.journal import layout; "
               "from gan_bench.tracking import address, client, cursor, database, mirror; "
-              "assert not cursor.mirrored(r, address.resolve_uri(r, None)); "
+              "assert not cursor.mirrored(r, address.resolve_uri(layout.Workspace(r))); "
               "database.check_sqlite(r / 'mlflow.db', r); "
               "assert not {'mlflow', 'torch', 'numpy', 'alembic'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
     assert not has_run(tmp_path / "mlflow.db", "0" * 32)
     assert not has_run(tmp_path / "none.db", "0" * 32)
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:///a/../root/mlflow.db",
+                                 "sqlite:///link/../mlflow.db", "sqlite:////{}/root/mlflow.db"])
+def test_every_spelling_of_a_root_is_the_same_store(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str | None) -> None:
+    root = tmp_path / "root"
+    (root / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(root / "deep")
+    (tmp_path / "work").mkdir()
+    database = f"sqlite:///{root / 'mlflow.db'}"
+    spellings = [(tmp_path, "work/../root"), (tmp_path / "work", "../root"), (tmp_path, "link/.."),
+                 (tmp_path, f"/{root}"), (tmp_path, "root")]
+    for count, (work, spelling) in enumerate(spellings):
+        monkeypatch.chdir(work)
+        store = open_store(Workspace(Path(spelling)))
+        assert (store.uri, store.artifacts) == (database, root / "artifacts")
+        experiment = Mirror(store).open_experiment(root / "runs" / f"study {count}")
+        assert store.client.get_experiment(experiment).artifact_location == (
+            root / "artifacts" / f"study {count}").as_uri()
+        _, variables = ui_command(Workspace(Path(spelling)), 5000)
+        assert variables["MLFLOW_BACKEND_STORE_URI"] == database
+    monkeypatch.chdir(tmp_path)
+    uri = uri and uri.format(str(tmp_path).lstrip("/"))
+    assert resolve_uri(Workspace(Path("root"), tracking_uri=uri)) == database
+
+
+def test_a_database_with_dots_in_its_addresses_goes_on_working(tmp_path: Path) -> None:
+    """An earlier version wrote such addresses for a root given as `../root`."""
+    workspace = Workspace(tmp_path / "root")
+    (tmp_path / "work").mkdir()
+    dotted = f"{tmp_path}/work/../root"
+    folders = [new_run(workspace.root, seed) for seed in (0, 1)]
+    write_journal(folders[0])
+    assert Mirror(open_store(workspace)).sync(folders[0])
+    with closing(sqlite3.connect(workspace.database)) as connection, connection:
+        for column in ("experiments set artifact_location", "runs set artifact_uri"):
+            connection.execute(f"update {column} = replace({column.split()[-1]}, ?, ?)",
+                               (f"file://{workspace.root}/", f"file://{dotted}/"))
+    cursor = folders[0] / "mirror.json"
+    cursor.write_text(cursor.read_text().replace(f"{workspace.root}/", f"{dotted}/"))
+    before = dump(workspace.database)
+    assert any("/work/../root/" in line for line in before)
+    write_journal(folders[1])
+    done = sync_runs(workspace, lambda line: None)
+    assert (done.runs, done.brought, done.missing) == (2, 2, [])
+    store = open_store(workspace)
+    ui_command(workspace, 5000)
+    experiments = [e.experiment_id for e in store.client.search_experiments()]
+    runs = store.client.search_runs(experiments)
+    assert sorted(run.data.tags["seed"] for run in runs) == ["0", "1"]
+    assert all(run.info.artifact_uri.startswith(f"file://{dotted}/artifacts/") for run in runs)
+    for run in runs:
+        assert "spec.json" in [item.path for item in store.client.list_artifacts(run.info.run_id)]
+        assert Path(run.info.artifact_uri.removeprefix("file://")).resolve().is_relative_to(
+            workspace.artifacts)
+    assert all(mirrored(folder, store.uri) for folder in folders)

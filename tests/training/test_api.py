@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.runs import write_experiment
+from helpers.runs import DIGITS, write_experiment
 
 import gan_bench
+from gan_bench.config.declared import Declared
+from gan_bench.journal.about import ABOUT, read_about, write_about
+from gan_bench.journal.layout import Workspace
+from gan_bench.journal.schema import Status
+from gan_bench.journal.status import progress_of
+from gan_bench.tracking.client import open_store
 
 
 def test_every_public_name_is_there() -> None:
@@ -85,10 +91,91 @@ def test_a_run_from_python(tmp_path: Path) -> None:
     said: list[str] = []
     gan_bench.prepare(spec, tmp_path, tmp_path, said.append)
     outcome = gan_bench.run_one(spec.runs[0], tmp_path, tmp_path)
-    assert outcome == gan_bench.Outcome(spec.runs[0].id, "FINISHED")
-    run, generator = gan_bench.load_generator(spec.runs[0].folder(tmp_path))
+    assert outcome == gan_bench.Outcome(spec.runs[0].id, Status.FINISHED)
+    folder = spec.runs[0].folder(tmp_path)
+    run, generator = gan_bench.load_generator(str(folder))
+    assert run == gan_bench.load_generator(folder)[0]
     assert run == spec.runs[0]
     images = gan_bench.draw(run, generator, 300, seed=1)
     assert images.shape == (300, 1, 16, 16)
     assert torch.equal(images[:7], gan_bench.draw(run, generator, 300, seed=1)[:7])
     assert not torch.equal(images, gan_bench.draw(run, generator, 300, seed=2))
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the file that the package's example reads."""
+    (tmp_path / "experiments").mkdir()
+    head = "name: dcgan_vs_mlp\nbaseline: saturating\nquestion: Which?"
+    text = DIGITS.replace("name: tiny", head)
+    (tmp_path / "experiments" / "dcgan_vs_mlp.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def test_the_example_of_the_package_runs_as_it_stands(study: Path) -> None:
+    example = [line.strip() for line in str(gan_bench.__doc__).splitlines()
+               if line.startswith("    ")]
+    names: dict[str, Any] = {}
+    for line in example:  # the last reads the results
+        before = state()
+        exec(line, names)
+    assert state() == before
+    spec, results = names["spec"], names["results"]
+    assert names["outcome"] == gan_bench.Outcome(spec.runs[0].id, Status.FINISHED)
+    assert (list(results.runs.index), list(results.runs["status"])) == (
+        [spec.runs[0].id], ["FINISHED"])
+    assert (results.question, results.declared.baseline) == ("Which?", spec.runs[0].variant)
+    scores = progress_of(spec.runs[0], study / "mlruns").scores
+    assert results.runs["score.nearest_train_mse"].item() == scores["nearest_train_mse"]
+    assert {2, 3, 4, 6} <= set(results.history["step"])
+    assert results.notes == ("the baseline saturating has no runs yet: compared with plain",)
+    # A further run is there too, and the declared baseline with it; nothing is there twice.
+    gan_bench.run_one(spec.runs[2], "mlruns", "data")
+    again = gan_bench.load_results("dcgan_vs_mlp", root=f"{study}/experiments/../mlruns")
+    assert list(again.runs.index) == [spec.runs[0].id, spec.runs[2].id]
+    assert again.runs["mlflow_run"].iloc[0] == results.runs["mlflow_run"].item()
+    assert (again.baseline, again.notes) == ("saturating", ())
+
+
+def test_a_launchers_command_outlives_the_preparation_from_python(study: Path) -> None:
+    spec = gan_bench.load_experiment("experiments/dcgan_vs_mlp.yaml", "data")
+    home = study / "mlruns" / "runs" / "dcgan_vs_mlp"
+    home.mkdir(parents=True)
+    for command in ("", "gan-bench run my.yaml"):
+        write_about(home, Declared(command=command, question="Another?"))
+        gan_bench.prepare(spec, "mlruns", "data", lambda line: None)
+        assert read_about(home) == spec.declared.with_changes(command=command)
+    (home / ABOUT).write_text('{"margin": "wide"}')
+    gan_bench.prepare(spec, "mlruns", "data", lambda line: None)
+    assert read_about(home) == spec.declared
+
+
+def test_a_store_of_a_third_party_is_only_read(study: Path) -> None:
+    spec = gan_bench.load_experiment("experiments/dcgan_vs_mlp.yaml", "data")
+    gan_bench.prepare(spec, "mlruns", "data", lambda line: None)
+    gan_bench.run_one(spec.runs[0], "mlruns", "data")
+    open_store(Workspace(study / "theirs"))
+    for uri in ("sqlite:///theirs/mlflow.db", f"sqlite:///{study}/mlruns/../theirs/mlflow.db"):
+        with pytest.raises(gan_bench.UserError, match="no experiment 'dcgan_vs_mlp'"):
+            gan_bench.load_results("dcgan_vs_mlp", uri)
+    assert not (study / "mlruns" / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("wrong", [None, 7, b"mlruns", "a\0b"])
+def test_what_is_no_path_is_refused_in_a_line(study: Path, wrong: Any) -> None:
+    spec = gan_bench.load_experiment("experiments/dcgan_vs_mlp.yaml", "data")
+    for call in (lambda: gan_bench.load_experiment(wrong, "data"),
+                 lambda: gan_bench.load_experiment("experiments/dcgan_vs_mlp.yaml", wrong),
+                 lambda: gan_bench.prepare(spec, wrong, "data", print),
+                 lambda: gan_bench.prepare(spec, "mlruns", wrong, print),
+                 lambda: gan_bench.run_one(spec.runs[0], wrong, "data"),
+                 lambda: gan_bench.run_one(spec.runs[0], "mlruns", wrong),
+                 lambda: gan_bench.load_generator(wrong),
+                 lambda: gan_bench.load_results("dcgan_vs_mlp", root=wrong)):
+        with pytest.raises(gan_bench.UserError, match="is not a path: give a str"):
+            call()
+    with pytest.raises(gan_bench.UserError, match=r"cannot track runs in 'mlruns/mlflow\.db'"):
+        gan_bench.load_results("dcgan_vs_mlp", Path("mlruns/mlflow.db"))  # type: ignore[arg-type]
+    assert not (study / "mlruns").exists()

@@ -17,13 +17,14 @@ from helpers.runs import a_run
 from torch import nn
 
 from gan_bench.cli import plan
-from gan_bench.cli.evaluate import Wanted, evaluate
+from gan_bench.cli.evaluate import evaluate
 from gan_bench.components.models import Networks
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
+from gan_bench.evaluation.measurement import Wanted
 from gan_bench.journal import drift, reading, writing
-from gan_bench.journal.layout import remove_checkpoints
+from gan_bench.journal.layout import Workspace, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.status import Outcome, Progress, state_of
 from gan_bench.registry import MODELS, ModelFacts
@@ -123,9 +124,9 @@ def lines(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"position": 124}, "is of another journal than the one there"),
-    ({"position": 101}, "is of another journal than the one there"),
-    ({"step": 20}, "is of step 20 of a run of 20"),
+    ({"position": 124}, "does not belong to the journal in"),
+    ({"position": 101}, "does not belong to the journal in"),
+    ({"step": 20}, "is of step 20, but the run has only 20"),
 ])
 def test_one_that_does_not_fit_its_run_is_not_used(
         tmp_path: Path, change: dict[str, int], words: str) -> None:
@@ -149,7 +150,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
     content = pickle.dumps(Evil())
     (tmp_path / FILE).write_bytes(content + hashlib.sha256(content).digest())
-    with pytest.raises(UserError, match="no checkpoint of this version"):
+    with pytest.raises(UserError, match="not a checkpoint of this version"):
         checkpoint.read(tmp_path / FILE)
     assert not (tmp_path / "run").exists()
 
@@ -172,7 +173,7 @@ def test_one_that_somebody_else_has_made_is_not_used(
     found, problems = checkpoint.newest(tmp_path, 20)
     assert found is None
     assert len(problems) == 1
-    assert "checkpoint.pt is no checkpoint of this version: " in problems[0]
+    assert "checkpoint.pt is not a checkpoint of this version: " in problems[0]
 
 
 @pytest.mark.parametrize("change", [
@@ -380,16 +381,17 @@ def test_a_checkpoint_scores_as_the_journal_says_of_its_step(tmp_path: Path) -> 
     folder = spec.folder(tmp_path)
     train(spec, tmp_path, 8)
     wanted = Wanted(metrics=["nearest_train_mse"])
-    report, _ = evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
+    report, _ = evaluate(str(folder / FILE), wanted, Workspace(tmp_path, tmp_path),
+                         lambda line: None)
     (known,) = [r["values"]["eval/nearest_train_mse"] for r in reading.read_records(folder)[0]
                 if r["step"] == 8 and "eval/nearest_train_mse" in r.get("values", {})]
     assert report.scores["nearest_train_mse"] == known
     assert report.protocols["nearest_train_mse"]["checkpoint"] == "step 8"
     with pytest.raises(UserError, match=r"has no final\.safe.* or name its checkpoint\.pt"):
-        evaluate(spec.id, wanted, tmp_path, tmp_path, lambda line: None)
+        evaluate(spec.id, wanted, Workspace(tmp_path, tmp_path), lambda line: None)
     damage(folder / FILE, "bit")
     with pytest.raises(UserError, match="is damaged"):
-        evaluate(str(folder / FILE), wanted, tmp_path, tmp_path, lambda line: None)
+        evaluate(str(folder / FILE), wanted, Workspace(tmp_path, tmp_path), lambda line: None)
 
 
 def test_weights_that_the_run_did_not_end_with_are_not_measured(tmp_path: Path) -> None:
@@ -397,7 +399,7 @@ def test_weights_that_the_run_did_not_end_with_are_not_measured(tmp_path: Path) 
     train(spec, tmp_path)
     damage(spec.folder(tmp_path) / WEIGHTS, "bit")
     with pytest.raises(UserError, match="is not the file that the run ended with"):
-        evaluate(spec.id, Wanted(), tmp_path, tmp_path, lambda line: None)
+        evaluate(spec.id, Wanted(), Workspace(tmp_path, tmp_path), lambda line: None)
 
 
 def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,
@@ -408,11 +410,11 @@ def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,
         earlier.setattr(drift, "NUMERICS", drift.NUMERICS - 1)
         train(spec, tmp_path, 5)
     words = f"numerics {drift.NUMERICS - 1} and now {drift.NUMERICS}"
-    assert plan.as_json(study, tmp_path)[0]["made_by"] == words
+    assert plan.plan_records(study, tmp_path)[0]["made_by"] == words
     remove_checkpoints(spec.folder(tmp_path))  # so that nothing of it is gone on with
     for steps in (5, None):  # the second time, from a checkpoint of its own
         train(spec, tmp_path, steps)
-        assert plan.as_json(study, tmp_path)[0]["made_by"] is None
+        assert plan.plan_records(study, tmp_path)[0]["made_by"] is None
     starts = [r for r in reading.read_records(spec.folder(tmp_path))[0] if r["kind"] == "start"]
     assert len(starts) == 2
     assert reading.began(spec.folder(tmp_path)) == starts[1]

@@ -14,7 +14,8 @@ from gan_bench import rng
 from gan_bench.components.models import build_networks
 from gan_bench.components.optimizers import rate
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 STEPS = 5
 

@@ -9,7 +9,8 @@ from helpers.runs import a_run
 
 from gan_bench.config.spec import EvaluateSpec
 from gan_bench.errors import SpecError
-from gan_bench.journal import layout, reading
+from gan_bench.journal import reading
+from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import progress_of
 from gan_bench.training import run
 
@@ -37,7 +38,7 @@ def test_the_final_plan_takes_over_what_it_does_not_change() -> None:
 @pytest.mark.parametrize("overrides", [(), FINAL], ids=["one plan", "two plans"])
 def test_no_name_stands_for_two_protocols(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     spec = a_run(tmp_path, "base.steps=7", *overrides)
-    run.datasets.prepare_data(spec.dataset, tmp_path, layout.cache_of(tmp_path))
+    run.datasets.prepare_data(spec.dataset, tmp_path, Workspace(tmp_path).cache)
     assert run.run_one(spec, tmp_path, tmp_path).status == "FINISHED"
     records, _ = reading.read_records(spec.folder(tmp_path))
     protocol = next(r["protocol"] for r in records if r["kind"] == "protocol")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.journals import repeatable
 from helpers.runs import a_run
 from torch import Tensor
 
@@ -16,14 +17,15 @@ from gan_bench.components.data import load, prepare_data
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
-from gan_bench.journal.layout import Execution, cache_of
+from gan_bench.journal.layout import Execution, Workspace
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.training.cuda_graph import WARM, CapturedStep
+from gan_bench.training.cuda_graph import WARM_UP, CapturedStep
 from gan_bench.training.device import set_up_torch
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
 from gan_bench.training.run import run_one, run_together
+from gan_bench.training.step_batch import StepBatch
 
 # As the launcher does. Torch looks once, at the first product of two matrices in the process.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG",
@@ -68,22 +70,22 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path, model: str) -> None:
     spec = a_gpu_run(tmp_path, model, "base.steps=30", "base.ema=0.9")
     left = []
     for root in (tmp_path / "a", tmp_path / "b"):
-        prepare_data(spec.dataset, tmp_path, cache_of(root))
+        prepare_data(spec.dataset, tmp_path, Workspace(root).cache)
         assert run_one(spec, root, tmp_path).status == "FINISHED"
         folder = spec.folder(root)
         records = reading.read_records(folder)[0]
         assert records[0]["facts"]["device"] == "cuda"
-        left.append((reading.repeatable(records), (folder / WEIGHTS).read_bytes(),
+        left.append((repeatable(records), (folder / WEIGHTS).read_bytes(),
                      [p.read_bytes() for p in sorted((folder / "samples").iterdir())]))
     assert left[0] == left[1]
 
 
 def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     spec = a_gpu_run(tmp_path)
-    prepare_data(spec.dataset, tmp_path, cache_of(tmp_path))
+    prepare_data(spec.dataset, tmp_path, Workspace(tmp_path).cache)
     for run in (spec, spec.with_seed(1)):
         run_one(run, tmp_path, tmp_path)
-    first, second = (reading.repeatable(reading.read_records(run.folder(tmp_path))[0])
+    first, second = (repeatable(reading.read_records(run.folder(tmp_path))[0])
                      for run in (spec, spec.with_seed(1)))
     assert first != second
 
@@ -163,13 +165,14 @@ def test_a_step_that_waits_for_the_device_is_refused_in_words(
     spec = a_gpu_run(tmp_path)
     set_up_torch(spec)
     engine = Engine(spec, "cuda")
-    made = engine._make
-    monkeypatch.setattr(engine, "_make", lambda latents: made(latents) * latents.sum().item())
+    forward = engine._forward_g
+    monkeypatch.setattr(engine, "_forward_g",
+                        lambda latents: forward(latents) * latents.sum().item())
     step = CapturedStep(engine).step
-    for i in range(1, WARM):
+    for i in range(1, WARM_UP):
         step(i, StepBatch([batch(i).cuda()]))
     with pytest.raises(UserError, match=r"cannot be a CUDA graph, .*: set compute.graphs: false"):
-        step(WARM, StepBatch([batch(9).cuda()]))
+        step(WARM_UP, StepBatch([batch(9).cuda()]))
     assert torch.cuda.get_sync_debug_mode() == 0
 
 
@@ -179,14 +182,14 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
     left = []
     for name in ("alone", "together"):
         root = tmp_path / name
-        prepare_data(specs[0].dataset, tmp_path, cache_of(root))
+        prepare_data(specs[0].dataset, tmp_path, Workspace(root).cache)
         if name == "alone":
             for spec in specs:
                 assert run_one(spec, root, tmp_path).status == "FINISHED"
         else:
-            run_together(specs, Execution(root, tmp_path),
+            run_together(specs, Execution(Workspace(root, tmp_path)),
                          failed=lambda spec, error: pytest.fail(str(error)))
-        left.append([(reading.repeatable(reading.read_records(spec.folder(root))[0]),
+        left.append([(repeatable(reading.read_records(spec.folder(root))[0]),
                       (spec.folder(root) / WEIGHTS).read_bytes()) for spec in specs])
     assert left[0] == left[1]
 
@@ -236,7 +239,7 @@ def test_what_a_cpu_has_begun_goes_on_with_its_schedule(tmp_path: Path, optimize
         engine = Engine(spec, "cuda")
         engine.load(state)
         step = CapturedStep(engine).step if graphs else engine.step
-        for i in range(2, 2 + 2 * WARM):
+        for i in range(2, 2 + 2 * WARM_UP):
             step(i, StepBatch([batch(i).cuda()]))
         left.append([value.clone() for value in engine.generator.state_dict().values()])
         (group,) = engine.state()["generator_optimizer"]["param_groups"]

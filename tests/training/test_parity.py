@@ -19,8 +19,9 @@ from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.components.models import build_networks
 from gan_bench.config.spec import RunSpec
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches
+from gan_bench.training.step_batch import StepBatch
 
 STEPS = 50
 MODELS = {"mlp": "{name: mlp, width: 16, bn_eps: 0.8}",

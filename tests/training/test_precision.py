@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gan_bench import hardware
 from gan_bench.errors import UserError
 from gan_bench.training.device import resolve_precision
-from gan_bench.training.engine import Engine, StepBatch
+from gan_bench.training.engine import Engine
+from gan_bench.training.step_batch import StepBatch
 
 BFLOAT16 = pytest.mark.skipif(not hardware.cpu_has_bfloat16(),
                               reason="a processor with AMX or AVX512-BF16 is needed")
@@ -72,13 +73,13 @@ def test_auto_takes_what_the_processor_has(has: bool, asked: str, got: str, tmp_
 
 
 @pytest.mark.parametrize(("override", "message"), [
-    ("compute.precision=bfloat16", "compute.precision is bfloat16, and this processor has neither "
+    ("compute.precision=bfloat16", "compute.precision is bfloat16, but this processor has neither "
      "AMX nor AVX512-BF16; set compute.precision: float32, or auto"),
-    ("compute.precision=tf32", "compute.precision is tf32, a format of GPUs, and runs would use "
+    ("compute.precision=tf32", "compute.precision is tf32, a format of GPUs, but runs would use "
      "the CPU; set compute.precision: float32, or auto"),
-    ("compute.pack=3", "compute.pack is 3, which is for GPUs, and runs would use the CPU, each "
+    ("compute.pack=3", "compute.pack is 3, which is for GPUs, but runs would use the CPU, each "
      "in a separate process; set compute.pack: auto, and give --slots"),
-    ("compute.device=cuda", "compute.device is cuda, and this machine has no GPU; set "
+    ("compute.device=cuda", "compute.device is cuda, but this machine has no GPU; set "
      "compute.device: auto, or cpu"),
 ])
 def test_what_the_machine_has_not_got_is_refused_by_plan_and_run(
@@ -134,9 +135,9 @@ def test_a_plan_says_what_auto_is_here(tmp_path: Path, monkeypatch: pytest.Monke
     for flag, told in (("fpu", "or on this processor"), ("none", "and float32 on this processor")):
         monkeypatch.setattr(hardware, "BFLOAT16", {flag})
         spec = load_experiment(file, tmp_path, ["compute.precision=auto"])
-        assert f"precision auto: bfloat16 on a GPU from Ampere on, {told}\n" in plan.as_text(
+        assert f"precision auto: bfloat16 on a GPU from Ampere on, {told}\n" in plan.plan_text(
             spec, tmp_path)
-    assert "precision auto" not in plan.as_text(load_experiment(file, tmp_path), tmp_path)
+    assert "precision auto" not in plan.plan_text(load_experiment(file, tmp_path), tmp_path)
 
 
 def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:
 
     engine = Engine(a_run(tmp_path), "cpu")
     engine._loss = Loss(lambda real, fake: (real - fake,), lambda fake, real: -fake.mean())
-    with pytest.raises(UserError, match=r"gives a tensor of shape \(32,\), and not a scalar"):
+    with pytest.raises(UserError, match=r"gives a tensor of shape \(32,\), not a scalar"):
         engine.step(1, StepBatch([torch.zeros(32, 1, 16, 16)]))
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.journals import repeatable
 from helpers.runs import a_run, write_experiment
-from helpers.studies import gan_bench, here
+from helpers.studies import here
 
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
-from gan_bench.journal.layout import Execution
+from gan_bench.journal.layout import Execution, Workspace
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.training import profiling
 from gan_bench.training.run import prepare, run_one, run_together
@@ -24,8 +25,8 @@ from gan_bench.training.run import prepare, run_one, run_together
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root in which the experiment has been run under the profiler."""
     folder = tmp_path_factory.mktemp("profiled")
-    done = gan_bench("run", write_experiment(folder), "--root", folder / "root", "--profile",
-                     "--set", "seeds=[0]")
+    done = here("run", write_experiment(folder), "--root", folder / "root", "--profile", "--set",
+                "seeds=[0]")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -45,15 +46,14 @@ def test_each_run_has_a_table_and_a_trace_in_mlflow(profiled: Path) -> None:
 
 
 def test_it_changes_no_bit(profiled: Path, tmp_path: Path) -> None:
-    done = here("run", profiled / "tiny.yaml", "--root", tmp_path / "root", "--set",
-                     "seeds=[0]")
+    done = here("run", profiled / "tiny.yaml", "--root", tmp_path / "root", "--set", "seeds=[0]")
     assert done.returncode == 0, done.stdout + done.stderr
     for folder in (tmp_path / "root" / "runs" / "tiny").glob("*/"):
         other = profiled / "root" / "runs" / "tiny" / folder.name
         assert (folder / WEIGHTS).read_bytes() == (other / WEIGHTS).read_bytes()
         assert not (folder / "profile.txt").exists()
-        assert (reading.repeatable(reading.read_records(folder)[0])
-                == reading.repeatable(reading.read_records(other)[0]))
+        assert (repeatable(reading.read_records(folder)[0])
+                == repeatable(reading.read_records(other)[0]))
 
 
 def ready(folder: Path, *overrides: str) -> RunSpec:
@@ -68,7 +68,7 @@ def test_a_run_that_diverges_before_or_among_the_profiled_steps(tmp_path: Path, 
                                                                 ) -> None:
     spec = ready(tmp_path, "base.optimizer={name: sgd, lr: 1e30}", "evaluate.every=null",
                  f"base.log_every={log_every}", "base.sample_every=null")
-    run_together([spec], Execution(tmp_path, tmp_path, profile=True),
+    run_together([spec], Execution(Workspace(tmp_path, tmp_path), profile=True),
                  failed=lambda run, error: pytest.fail(str(error)))
     end = reading.read_records(spec.folder(tmp_path))[0][-1]
     assert end["status"] == "DIVERGED"
@@ -82,7 +82,7 @@ def test_what_goes_on_is_not_profiled(tmp_path: Path) -> None:
     spec = ready(tmp_path)
     asked = iter([False, True])
     run_one(spec, tmp_path, tmp_path, stop=lambda: next(asked))
-    run_together([spec], Execution(tmp_path, tmp_path, profile=True),
+    run_together([spec], Execution(Workspace(tmp_path, tmp_path), profile=True),
                  failed=lambda run, error: pytest.fail(str(error)))
     assert (spec.folder(tmp_path) / WEIGHTS).exists()
     assert not (spec.folder(tmp_path) / "profile.txt").exists()

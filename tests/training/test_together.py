@@ -17,7 +17,7 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation import sample_grid
 from gan_bench.journal import reading
-from gan_bench.journal.layout import Execution
+from gan_bench.journal.layout import Execution, Workspace
 from gan_bench.launcher import launch, processes
 from gan_bench.launcher.launch import LaunchSettings
 from gan_bench.launcher.reporters import PlainLines
@@ -48,7 +48,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 def together(folder: Path, runs: tuple[RunSpec, ...], stop: Callable[[], bool] = lambda: False,
              ) -> dict[str, str]:
     lost: dict[str, str] = {}
-    run_together(runs, Execution(folder, folder), stop=stop,
+    run_together(runs, Execution(Workspace(folder, folder)), stop=stop,
                  failed=lambda run, error: lost.update({run.variant: str(error)}))
     return lost
 
@@ -157,7 +157,7 @@ def test_the_launcher_shares_runs_out_and_follows_them_all(
         make(self, context, runs, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(processes.WorkerProcess, "__init__", noted)
-    settings = LaunchSettings(Execution(tmp_path, tmp_path), 2, None, "")
+    settings = LaunchSettings(Execution(Workspace(tmp_path, tmp_path)), 2, "")
     ended = launch.execute(experiment, settings, PlainLines(Console()))
     assert sorted(pids) == [1, 2]
     assert [run.state for run in ended.runs] == ["FINISHED"] * 3

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.journals import repeatable
 from helpers.runs import a_run
 from torch import nn
 
@@ -85,7 +86,7 @@ def test_repeated_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
     spec = a_run(tmp_path)
     first, _, first_records = run(spec, tmp_path / "a")
     second, _, second_records = run(spec, tmp_path / "b")
-    assert reading.repeatable(first_records) == reading.repeatable(second_records)
+    assert repeatable(first_records) == repeatable(second_records)
     for a, b in zip(first.generator.state_dict().values(), second.generator.state_dict().values(),
                     strict=True):
         assert torch.equal(a, b)

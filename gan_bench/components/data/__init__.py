@@ -11,7 +11,8 @@ a plan, without torch and without reading large files:
 `prepare_data` decodes into the cache, and `load` opens the cache; both serve every source.
 """
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize, Say
+from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize
 from gan_bench.components.data.decoded import Dataset, Split, load, prepare_data
+from gan_bench.errors import Say
 
 __all__ = ["ArraySplit", "Arrays", "Dataset", "ImageSize", "Say", "Split", "load", "prepare_data"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Say = Callable[[str], None]  # prints one line of progress
 ImageSize = Annotated[int, Field(ge=8, le=256, description="height and width in pixels")]
 
 

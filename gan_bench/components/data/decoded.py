@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.components.data.arrays import Arrays, Say
+from gan_bench.components.data.arrays import Arrays
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import UserError
+from gan_bench.errors import Say, UserError
 from gan_bench.registry import DATASETS, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import torch
     from numpy.typing import NDArray
@@ -166,14 +166,19 @@ def _check(dataset: Part, arrays: Arrays, facts: DataFacts) -> None:
 
 
 def fingerprint(arrays: Arrays) -> str:
-    """Return the sha256 of names, shapes, types and values: 16 hex digits."""
+    """Return the hash of a data set's arrays: 16 hex digits."""
+    return hash_arrays(_named(arrays))[:16]
+
+
+def hash_arrays(named: Mapping[str, NDArray[Any]]) -> str:
+    """Return the sha256 of names, shapes, types and values, in the order of the names."""
     import numpy as np
 
     digest = hashlib.sha256()
-    for name, array in _named(arrays).items():
+    for name, array in named.items():
         digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def _write(folder: Path, arrays: Arrays) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan_bench.components.data.arrays import Arrays, ImageSize, Say, hold_out
+from gan_bench.components.data.arrays import Arrays, ImageSize, hold_out
 from gan_bench.data_facts import DataFacts
+from gan_bench.errors import Say
 from gan_bench.registry import DATASETS, DatasetFacts
 
 HELD_OUT = 5  # every fifth example

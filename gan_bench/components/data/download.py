@@ -14,8 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from gan_bench.components.data.arrays import Say
-from gan_bench.errors import UserError
+from gan_bench.errors import Say, UserError
 
 TIMEOUT = 30.0  # seconds without a byte; urllib waits for ever by default
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, Say
+from gan_bench.components.data.arrays import Arrays, ArraySplit
 from gan_bench.data_facts import DataFacts
+from gan_bench.errors import Say
 from gan_bench.registry import DATASETS, DatasetFacts
 from gan_bench.rng import derive
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 TEST = 10_000
 
 
-def modes(kind: Literal["ring", "grid"]) -> tuple[list[tuple[float, float]], float]:
+def modes(kind: Literal["ring", "grid"], **_: object) -> tuple[list[tuple[float, float]], float]:
     """Return the centres of the modes and their common standard deviation per axis.
 
     `ring`: 8 modes on the unit circle, sigma 0.01. `grid`: 5 by 5 modes, spacing 2, sigma 0.05.
@@ -33,12 +34,6 @@ def modes(kind: Literal["ring", "grid"]) -> tuple[list[tuple[float, float]], flo
     return [(x, y) for x in axis for y in axis], 0.05
 
 
-def known_modes(*, kind: Literal["ring", "grid"], samples: int,
-                ) -> tuple[list[tuple[float, float]], float]:
-    """Return the modes for the data set's arguments; its fact `modes`."""
-    return modes(kind)
-
-
 def describe_gaussians(data_root: Path, *, kind: str, samples: int) -> DataFacts:
     """Return the facts.
 
@@ -48,7 +43,7 @@ def describe_gaussians(data_root: Path, *, kind: str, samples: int) -> DataFacts
     return DataFacts(shape=(2,), classes=0, train=samples, test=TEST, digest="gaussians-1")
 
 
-@DATASETS.register("gaussians", DatasetFacts(describe=describe_gaussians, modes=known_modes))
+@DATASETS.register("gaussians", DatasetFacts(describe=describe_gaussians, modes=modes))
 def gaussians(
     data_root: Path, say: Say, *, kind: Literal["ring", "grid"] = "ring",
     samples: Annotated[int, Field(ge=1, le=10_000_000)] = 50_000,

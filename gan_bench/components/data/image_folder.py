@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize, Say
+from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize
 from gan_bench.components.data.files import contents, sizes
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import UserError
+from gan_bench.errors import Say, UserError
 from gan_bench.registry import DATASETS, DatasetFacts
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize, Say
+from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize
 from gan_bench.components.data.download import fetch, verified
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import UserError
+from gan_bench.errors import Say, UserError
 from gan_bench.registry import DATASETS, DatasetFacts
 
 if TYPE_CHECKING:

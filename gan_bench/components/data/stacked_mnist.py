@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize, Say
+from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize
 from gan_bench.components.data.mnist import MNIST, SIZE, TEST, TRAIN, describe_mnist, mnist
 from gan_bench.data_facts import DataFacts
+from gan_bench.errors import Say
 from gan_bench.registry import DATASETS, DatasetFacts
 from gan_bench.rng import derive
 

@@ -84,11 +84,3 @@ def residual(branch: nn.Module, shortcut: nn.Module) -> nn.Module:
             return total
 
     return Residual()
-
-
-def size_of(shape: Shape) -> int:
-    """Return the number of values in one example."""
-    size = 1
-    for side in shape:
-        size *= side
-    return size

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.components.models.base import Count, Eps, Init, Networks, Rate, Shape, size_of
+from gan_bench.components.models.base import Count, Eps, Init, Networks, Rate, Shape
 from gan_bench.registry import MODELS, ModelFacts
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def mlp(
         layers += [nn.Linear(before, after), nn.BatchNorm1d(after, eps=bn_eps), nn.LeakyReLU(0.2)]
     discriminator = nn.Sequential(
         nn.Flatten(),
-        nn.Linear(size_of(shape), 4 * width), nn.LeakyReLU(0.2),
+        nn.Linear(prod(shape), 4 * width), nn.LeakyReLU(0.2),
         nn.Linear(4 * width, 2 * width), nn.LeakyReLU(0.2),
         nn.Linear(2 * width, 1), nn.Flatten(0),
     )
@@ -55,7 +56,7 @@ def mlp_dropout(
     generator, discriminator = [], []
     for before, after in ((latent_dim, width), (width, 2 * width), (2 * width, 4 * width)):
         generator += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
-    for before, after in ((size_of(shape), 4 * width), (4 * width, 2 * width), (2 * width, width)):
+    for before, after in ((prod(shape), 4 * width), (4 * width, 2 * width), (2 * width, width)):
         discriminator += [nn.Linear(before, after), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
     return Networks(
         nn.Sequential(*generator, *_output(4 * width, shape)),
@@ -100,7 +101,7 @@ def _output(width: int, shape: Shape) -> list[nn.Module]:
     """The last layer of G, with tanh and reshaping for images; vectors are unbounded."""
     from torch import nn
 
-    last = nn.Linear(width, size_of(shape))
+    last = nn.Linear(width, prod(shape))
     if len(shape) == 1:
         return [last]
     return [last, nn.Tanh(), nn.Unflatten(1, shape)]

@@ -3,17 +3,18 @@
 An extractor is a decorated function in a module of this package that returns an `Extractor`:
 
     @EXTRACTORS.register("classifier")
-    def classifier(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor: ...
+    def classifier(data: Dataset, cache: Path, device: str, say: Say) -> Extractor: ...
+
+`gan_bench.errors.Say` is the function that shows a line of progress.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from gan_bench.data_facts import DataFacts
+from gan_bench.components.data.decoded import hash_arrays
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.gaussian import Gaussian, fit_gaussian
 from gan_bench.evaluation.features.repeatable import plain_float32
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-
-Say = Callable[[str], None]
 
 
 def evenly(total: int, count: int) -> list[int]:
@@ -39,28 +38,27 @@ class NonFiniteFeatures(FeatureError, FloatingPointError):
     """Features of generated samples hold a NaN or an infinity: in training, the run diverged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
-    """The features of a set of examples.
+    """The features of a set of examples; two sets are equal only if they are the same object.
 
     Attributes:
         values: (N, D) float64. Only the view `pixels` keeps images as uint8, because a training
             set in float64 takes eight times the memory.
         logits: (N, K) float64 class scores before the softmax; None if the extractor has none.
         extractor: The extractor and its weights; features of two extractors do not compare.
-        derived: Results that metrics have computed from the features and will need again, each
-            under a key of the metric's choice.
+        fitted: The Gaussian of the values, if a cache holds it already.
     """
 
     values: NDArray[Any]
     logits: NDArray[np.float64] | None
     extractor: str
-    derived: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    fitted: Gaussian | None = field(default=None, repr=False)
 
     @cached_property
     def gaussian(self) -> Gaussian:
         """The Gaussian fitted to the values; cached, because every comparison needs it."""
-        return fit_gaussian(self.values)
+        return fit_gaussian(self.values) if self.fitted is None else self.fitted
 
     def spread(self, count: int) -> Features:
         """Return at most `count` of the examples, evenly spread: a file's parts may differ."""
@@ -124,51 +122,5 @@ class Extractor:
 def hash_of(network: torch.nn.Module) -> str:
     """Return the first 12 hex digits of the sha256 of a network's weights: names, shapes, values.
     """
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()[:12]
-
-
-class LabelledImages(Protocol):
-    """One split of a data set, as an extractor sees it."""
-
-    @property
-    def images(self) -> torch.Tensor:
-        """(N, C, H, W) uint8."""
-
-    @property
-    def labels(self) -> torch.Tensor | None:
-        """(N,) int64, or None."""
-
-
-class LabelledData(Protocol):
-    """A data set, as an extractor sees it: `gan_bench.components.data.Dataset` is one."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the registry."""
-
-    @property
-    def facts(self) -> DataFacts:
-        """Shape, sizes and gate."""
-
-    @property
-    def train(self) -> LabelledImages:
-        """The training split."""
-
-    @property
-    def test(self) -> LabelledImages:
-        """The held-out split."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the content."""
-
-    @property
-    def channel(self) -> LabelledData | None:
-        """The grey data set in the first channel, if this data set is a stack of it."""
+    return hash_arrays({name: tensor.detach().cpu().numpy()
+                        for name, tensor in sorted(network.state_dict().items())})[:12]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Extractor, Features, Say
+from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.base import Extractor, Features
 from gan_bench.evaluation.features.gaussian import Gaussian
 from gan_bench.evaluation.features.repeatable import one_thread
 
@@ -105,6 +105,4 @@ def _read(folder: Path, extractor: str, count: int) -> Features:
             raise ValueError(f"it holds the features of {len(values):,} images, not {count:,}")
     except (OSError, ValueError, EOFError) as error:
         raise damaged(folder, error) from None
-    features = Features(values, logits, extractor)
-    features.__dict__["gaussian"] = Gaussian(mean, factor)  # where cached_property looks
-    return features
+    return Features(values, logits, extractor, fitted=Gaussian(mean, factor))

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench import rng
-from gan_bench.errors import UserError, one_line
-from gan_bench.evaluation.features.base import Extractor, LabelledData, LabelledImages, Say
+from gan_bench.errors import Say, UserError, one_line
+from gan_bench.evaluation.features.base import Extractor
 from gan_bench.evaluation.features.cache import damaged, publish
 from gan_bench.evaluation.features.per_channel import per_channel
 from gan_bench.evaluation.features.repeatable import one_thread
@@ -30,6 +30,8 @@ from gan_bench.registry import EXTRACTORS
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from gan_bench.components.data import Dataset, Split
 
 # The recipe. Raise its version with every change that gives other weights.
 RECIPE = "1"
@@ -44,7 +46,7 @@ SHIPPED = Path(__file__).parents[2] / "weights"
 
 
 @EXTRACTORS.register("classifier")
-def classifier(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor:
+def classifier(data: Dataset, cache: Path, device: str, say: Say) -> Extractor:
     """A small convolutional network, trained on the data set itself: 512 features.
 
     The program ships weights for some data sets. For other data, the network is trained by the
@@ -103,22 +105,20 @@ def build_classifier(channels: int, side: int, classes: int) -> nn.Module:
     return Network().to(memory_format=torch.channels_last)  # on a CPU 1.5 times as fast
 
 
-def entry_name(data: LabelledData) -> str:
+def entry_name(data: Dataset) -> str:
     """Return the name of the folder with this data's weights, in the package and in the cache."""
     key = hashlib.sha256(f"{RECIPE}/{data.fingerprint}".encode()).hexdigest()[:12]
     return f"classifier-{data.name}-{key}"
 
 
-def shipped(data: LabelledData) -> Path | None:
+def shipped(data: Dataset) -> Path | None:
     """Return the folder of the weights that ship for this data and recipe; None if absent."""
     folder = SHIPPED / entry_name(data)
     return folder if folder.is_dir() else None
 
 
-def train_classifier(data: LabelledData, seed: int = 0) -> nn.Module:
+def train_classifier(data: Dataset) -> nn.Module:
     """Train the network by the recipe, on the CPU in one thread: the same weights on any device.
-
-    The recipe's seed is 0. Other seeds show how much a score depends on the extractor's training.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -127,15 +127,15 @@ def train_classifier(data: LabelledData, seed: int = 0) -> nn.Module:
     batches = len(images) // min(BATCH_SIZE, len(images))
     steps = batches * max(EPOCHS, math.ceil(MIN_STEPS / batches))
     with one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(rng.derive(seed, "classifier/init"))
+        torch.manual_seed(rng.derive(0, "classifier/init"))
         network = build_classifier(images.shape[1], images.shape[2], data.facts.classes)
         optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
         for step in range(steps):
             if step % batches == 0:
-                draws = rng.generator(seed, "classifier/order", step // batches)
+                draws = rng.generator(0, "classifier/order", step // batches)
                 order = torch.randperm(len(images), generator=draws)
             chosen = order[step % batches * BATCH_SIZE :][:BATCH_SIZE]
-            batch = augment(images[chosen], rng.generator(seed, "classifier/augment", step))
+            batch = augment(images[chosen], rng.generator(0, "classifier/augment", step))
             loss = cross_entropy(network(batch)[1], labels[chosen])
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * (1 - step / steps)
@@ -174,7 +174,7 @@ def augment(images: Tensor, draws: torch.Generator) -> Tensor:
     return images + amounts() * NOISE * torch.randn(images.shape, generator=draws)
 
 
-def accuracy(network: nn.Module, split: LabelledImages) -> float:
+def accuracy(network: nn.Module, split: Split) -> float:
     """Return the share of the split's images that the network classifies correctly."""
     import torch
 
@@ -186,7 +186,7 @@ def accuracy(network: nn.Module, split: LabelledImages) -> float:
     return float(torch.stack(right).sum()) / len(images)
 
 
-def train_into(folder: Path, data: LabelledData) -> None:
+def train_into(folder: Path, data: Dataset) -> None:
     """Train the network by the recipe; write `weights.safetensors` and `about.json` to `folder`.
 
     Raises:
@@ -209,7 +209,7 @@ def train_into(folder: Path, data: LabelledData) -> None:
     publish(folder, write)
 
 
-def _read(folder: Path, data: LabelledData) -> tuple[nn.Module, str, float]:
+def _read(folder: Path, data: Dataset) -> tuple[nn.Module, str, float]:
     """Return the network, its weights' id and its test accuracy."""
     import torch
     from safetensors import SafetensorError
@@ -234,6 +234,6 @@ def _read(folder: Path, data: LabelledData) -> tuple[nn.Module, str, float]:
     return network, digest[:12], reached
 
 
-def _on_cpu(split: LabelledImages) -> tuple[Tensor, Tensor]:
+def _on_cpu(split: Split) -> tuple[Tensor, Tensor]:
     assert split.labels is not None
     return split.images.cpu(), split.labels.cpu()

@@ -10,12 +10,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import UserError, one_line
-from gan_bench.evaluation.features.base import Extractor, LabelledData, Say, hash_of
+from gan_bench.errors import Say, UserError, one_line
+from gan_bench.evaluation.features.base import Extractor, hash_of
 from gan_bench.registry import EXTRACTORS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from gan_bench.components.data import Dataset
 
 VARIABLE = "GAN_BENCH_DINOV2"
 # PyTorch Hub runs the code that it downloads, so this names one commit.
@@ -26,7 +28,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, in
 
 
 @EXTRACTORS.register("dinov2")
-def dinov2(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor:
+def dinov2(data: Dataset, cache: Path, device: str, say: Say) -> Extractor:
     """DINOv2 ViT-L/14, the class token: 1024 features, as Stein et al. 2023 use it.
 
     The code is the clone of facebookresearch/dinov2 that the variable GAN_BENCH_DINOV2 names;

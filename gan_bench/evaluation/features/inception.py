@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import UserError
-from gan_bench.evaluation.features.base import Extractor, LabelledData, Say
+from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.base import Extractor
 from gan_bench.registry import EXTRACTORS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from gan_bench.components.data import Dataset
 
 VARIABLE = "GAN_BENCH_INCEPTION"
 SHA256_VARIABLE = "GAN_BENCH_INCEPTION_SHA256"  # the first digits for weights of another hash
@@ -22,7 +24,7 @@ SHA256_START = "6726825d"  # PyTorch Hub writes it into the file's name
 
 
 @EXTRACTORS.register("inception")
-def inception(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor:
+def inception(data: Dataset, cache: Path, device: str, say: Say) -> Extractor:
     """Inception-v3 of the published FID and IS: 2048 features, 1008 logits without bias.
 
     The weights are the file that the variable GAN_BENCH_INCEPTION names, or PyTorch Hub's copy of
@@ -114,8 +116,5 @@ def _load(path: Path) -> nn.Module:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

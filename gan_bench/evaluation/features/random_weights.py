@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench import rng
-from gan_bench.evaluation.features.base import Extractor, LabelledData, Say, hash_of
+from gan_bench.errors import Say
+from gan_bench.evaluation.features.base import Extractor, hash_of
 from gan_bench.registry import EXTRACTORS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from gan_bench.components.data import Dataset
 
 WIDTHS = (32, 64, 128)
 SLOPE = 0.2  # below 0: with a plain ReLU, a third of the features would be 0 for every image
@@ -23,7 +26,7 @@ LARGEST_SIDE = 63  # pixels; larger images are averaged down first, to 32 pixels
 
 
 @EXTRACTORS.register("random")
-def random(data: LabelledData, cache: Path, device: str, say: Say) -> Extractor:
+def random(data: Dataset, cache: Path, device: str, say: Say) -> Extractor:
     """A small convolutional network of fixed random weights: 512 features, for any images.
 
     Its weights are the same for all data of one shape. Their hash shows if another machine draws

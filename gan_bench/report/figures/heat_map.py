@@ -80,9 +80,12 @@ def _draw_cells(title: str, rows: list[str], columns: list[str],
     labels = 0.2 + max(width_of(line) for name in rows for line in wrapped(name).split("\n"))
     side = max(0.86 if few else 0.62, min(1.8, (WIDTH - labels - 0.9) / len(columns)))
     turned = side < 1.1  # too narrow for names
-    heads = [wrapped(name, NAME if turned else int(side / 0.085)) for name in columns]
-    above = (max(width_of(line) for name in heads for line in name.split("\n")) if turned else
-             LINE * max(1 + name.count("\n") for name in heads))
+    letters = NAME if turned else int(side / 0.085)
+    heads = [wrapped(name, letters) for name in columns]
+    if turned:
+        above = max(width_of(line) for name in heads for line in name.split("\n"))
+    else:
+        above = LINE * max(1 + name.count("\n") for name in heads)
     figure = new_figure(title, max(4.0, side * len(columns) + labels + 0.9),
                         max(1.2, 0.5 * len(rows)) + above + 0.4)
     axes = figure.subplots()

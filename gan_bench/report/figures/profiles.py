@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from gan_bench.compare.rows import final_scores
 from gan_bench.compare.stats.summary import Scores, Values
+from gan_bench.errors import count
 from gan_bench.registry import Better
 from gan_bench.report.figures.style import (
     DOTTED,
@@ -20,7 +21,6 @@ from gan_bench.report.figures.style import (
     add_legend,
     add_notes,
     better_direction,
-    count,
     message_figure,
     new_figure,
     panels_of,

@@ -19,6 +19,7 @@ from gan_bench.compare.stats.summary import (
     Values,
     summarise_scores,
 )
+from gan_bench.errors import count
 from gan_bench.evaluation.scores import ranges
 from gan_bench.registry import Better
 from gan_bench.report.figures.style import (
@@ -29,7 +30,6 @@ from gan_bench.report.figures.style import (
     Style,
     add_notes,
     better_direction,
-    count,
     fit_axis,
     message_figure,
     new_figure,
@@ -99,7 +99,9 @@ def _label(variant: str, summary: Summary) -> str:
 def _strip(axes: Axes, better: Better) -> Values:
     """Reserve room for crosses at the worse end of the axis, and return their places."""
     log = axes.get_xscale() == "log"
-    low, high = (math.log(x) if log else x for x in axes.get_xlim())
+    low, high = axes.get_xlim()
+    if log:
+        low, high = math.log(low), math.log(high)
     width = 0.1 * (high - low)
     ticks = axes.get_xticks()
     if better == "higher":

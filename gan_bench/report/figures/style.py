@@ -1,4 +1,4 @@
-"""What all figures share: colours, text, legends, and how a figure becomes a file.
+"""What all figures share: colours, text, legends, axes.
 
 Text, axes and grid have one colour, `INK`, on a transparent background. An SVG has it as text, so a
 page with a light and a dark theme can replace it by a CSS variable; the other colours are visible
@@ -7,32 +7,24 @@ on both. matplotlib's global state, the user's settings included, is neither rea
 
 from __future__ import annotations
 
-import io
-import logging
 import math
 import re
 import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib import style as mpl_style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from gan_bench.atomic import replacing
 from gan_bench.compare.stats.summary import Values
-from gan_bench.errors import UserError
 from gan_bench.evaluation.scores import directions
 from gan_bench.registry import Better
 
@@ -127,9 +119,8 @@ def add_notes(figure: Figure, notes: Sequence[str]) -> None:
 
 def add_legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
     """Put a legend beside the axes; the figure grows to its height."""
-    texts = [wrapped(label) for _, label in entries]
     # matplotlib hides labels that begin with an underscore.
-    texts = [" " + text if text.startswith("_") else text for text in texts]
+    texts = [re.sub("^_", " _", wrapped(label)) for _, label in entries]
     width, height = figure.get_size_inches()
     needed = LINE * sum(1.35 + text.count("\n") for text in texts) + 0.6
     figure.set_size_inches(width, max(height, needed))
@@ -258,65 +249,3 @@ def with_direction(results: Results, score: str) -> str:
     """Return the label of a score's axis: its name, and its better direction."""
     better = better_direction(results, score)
     return f"{score} ({better} is better)" if better else f"{score} (neither direction is better)"
-
-
-def count(n: int, noun: str) -> str:
-    """Return `1 run`, `2 runs`."""
-    return f"{n} {noun if n == 1 else noun + 's'}"
-
-
-FORMATS = ("svg", "png", "pdf")
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """Return a figure as SVG, PNG or PDF; equal figures give equal bytes.
-
-    The text of an SVG is text, in the reader's fonts. The background of a PNG is white: a dark
-    viewer would hide the text. The first rendering fixes the layout.
-
-    Raises:
-        UserError: The format is another one.
-    """
-    if kind not in FORMATS:
-        raise UserError(f"unknown figure format {kind!r}; the formats are {', '.join(FORMATS)}")
-    kinds: dict[str, dict[str, Any]] = {
-        "svg": {"metadata": {"Date": None}}, "pdf": {"metadata": {"CreationDate": None}},
-        "png": {"dpi": 150, "facecolor": "white"}}
-    buffer = io.BytesIO()
-    log = logging.getLogger("fontTools")
-    level = log.level
-    with settings(), warnings.catch_warnings():
-        # A name in a script that DejaVu lacks: for an SVG, browsers use other fonts.
-        warnings.filterwarnings("ignore", r"Glyph .* missing from")
-        log.setLevel(logging.ERROR)  # fontTools logs every table of a font that it cuts
-        freeze_layout(figure)
-        try:
-            figure.savefig(buffer, format=kind, **kinds[kind])
-        finally:
-            log.setLevel(level)
-    return buffer.getvalue()
-
-
-def freeze_layout(figure: Figure) -> None:
-    """Compute the layout once, and keep it."""
-    FigureCanvasAgg(figure)  # replaces the canvas of the last format
-    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-        # The engine starts from the present layout, so each format would differ a little.
-        with settings():
-            figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        # The last digits vary between runs, and an SVG's ids contain all of them.
-        for axes in figure.axes:
-            axes.set_position(tuple(round(x, 6) for x in axes.get_position(original=True).bounds))
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a file that ends in .svg, .png or .pdf; it is written whole or not at all.
-
-    Raises:
-        UserError: The file has another ending.
-        OSError: The file cannot be written.
-    """
-    content = render(figure, path.suffix.removeprefix(".").lower())
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)

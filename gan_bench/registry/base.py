@@ -1,4 +1,4 @@
-"""Registries: a name in the YAML → a factory, its arguments and its facts.
+"""A registry: a name in the YAML → a factory, its arguments and its facts.
 
 A registered factory's signature is the schema of its arguments: keyword-only parameters with type
 annotations (`typing.Annotated` with `annotated_types` bounds where a range matters) and defaults.
@@ -16,199 +16,20 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, Generic, Literal, Never, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Generic, Never, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, one_line, printable, shown
 
 T = TypeVar("T")
 F = TypeVar("F")
 P = ParamSpec("P")
-Better = Literal["lower", "higher"] | None
-Reference = Literal["train", "test", "modes", "frequencies"] | None
-VIEWS = ("pixels", "discriminator", "coordinates")
-
-
-def _require_booleans(facts: object, *names: str) -> None:
-    """Refuse facts that are neither True nor False."""
-    for name in names:
-        if not isinstance(value := getattr(facts, name), bool):
-            raise ValueError(f"{type(facts).__name__}: {name} is True or False, not {shown(value)}")
-
-
-def _require_functions(facts: object, *names: str) -> None:
-    """Refuse facts that cannot be called."""
-    for name in names:
-        if not callable(value := getattr(facts, name)):
-            raise ValueError(f"{type(facts).__name__}: {name} is a function, not {shown(value)}")
-
-
-def _require_one_of(facts: object, name: str, *allowed: str | None) -> None:
-    """Refuse a fact whose value is not allowed."""
-    if (value := getattr(facts, name)) not in allowed:
-        raise ValueError(f"{type(facts).__name__}: {name} is one of "
-                         f"{', '.join(map(repr, allowed))}, not {shown(value)}")
-
-
-def _never(**arguments: object) -> bool:
-    return False
-
-
-@dataclass(frozen=True)
-class NoFacts:
-    """The facts of a kind whose entries state nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetFacts:
-    """What a data set states.
-
-    Attributes:
-        describe: (data root, **arguments) → DataFacts, without torch and without reading the data.
-        modes: **arguments → the centres of the modes and their common standard deviation, if the
-            data's definition has modes.
-        channel: The loaded data set → the grey data set in its first channel, if it is a stack of
-            grey images.
-    """
-
-    describe: Callable[..., DataFacts]
-    modes: Callable[..., tuple[list[tuple[float, float]], float]] | None = None
-    channel: Callable[[Any], Any] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what is not a function."""
-        _require_functions(self, "describe")
-        if self.modes is not None:
-            _require_functions(self, "modes")
-        if self.channel is not None:
-            _require_functions(self, "channel")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """What a family of networks states.
-
-    Attributes:
-        refuses: (shape, **arguments) → the reason why it cannot generate such data, or None.
-        mixes: **arguments → whether D judges an example by the others of its batch, as batch norm
-            does.
-        zeros: **arguments → whether D begins with layers whose weights are all 0.
-    """
-
-    refuses: Callable[..., str | None]
-    mixes: Callable[..., bool] = _never
-    zeros: Callable[..., bool] = _never
-
-    def __post_init__(self) -> None:
-        """Refuse what is not a function."""
-        _require_functions(self, "refuses", "mixes", "zeros")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossFacts:
-    """What a loss states.
-
-    Attributes:
-        needs_real: Whether G's loss depends on logits of real examples.
-        one_term: Whether D's loss does not separate into a real and a fake term.
-    """
-
-    needs_real: bool = False
-    one_term: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what is neither True nor False."""
-        _require_booleans(self, "needs_real", "one_term")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PenaltyFacts:
-    """What a penalty states.
-
-    Attributes:
-        on_examples: Whether it needs a D that computes every example separately.
-        term: Whether it is a term of D's loss.
-        divides: Whether it divides weights by their norm.
-    """
-
-    on_examples: bool
-    term: bool
-    divides: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what is neither True nor False."""
-        _require_booleans(self, "on_examples", "term", "divides")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricFacts:
-    """What a metric states; `gan_bench.evaluation.metrics.base` says what each fact means."""
-
-    better: Better
-    extractor: str
-    reference: Reference
-    refuses: Callable[[DataFacts], str | None]
-    held_out: bool = False
-    asked: bool = False
-    matched: bool = False
-    least: int = 2
-    least_per_class: int | None = None
-    least_per_feature: int | None = None
-    range: tuple[float, float] | None = None
-    picture: Literal["nearest"] | None = None
-    returns: tuple[str, ...] = ()
-    protocol: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse values that no metric can have, and facts that contradict each other."""
-        _require_one_of(self, "better", "lower", "higher", None)
-        _require_one_of(self, "reference", "train", "test", "modes", "frequencies", None)
-        _require_one_of(self, "picture", "nearest", None)
-        _require_booleans(self, "held_out", "asked", "matched")
-        _require_functions(self, "refuses")
-        counts = {name: getattr(self, name) for name in
-                  ("least", "least_per_class", "least_per_feature")}
-        for name, count in counts.items():
-            if (type(count) is not int or count < 1) and (name == "least" or count is not None):
-                raise ValueError(f"MetricFacts: {name} is a whole number from 1, not "
-                                 f"{shown(count)}")
-        if self.range is not None and not (
-                isinstance(self.range, tuple) and len(self.range) == 2
-                and self.range[0] < self.range[1]):
-            raise ValueError(f"MetricFacts: range is (least, greatest), not {shown(self.range)}")
-        if not isinstance(self.returns, tuple) or len({*self.returns}) < len(self.returns):
-            raise ValueError(f"MetricFacts: returns is a tuple of different names, not "
-                             f"{shown(self.returns)}")
-        if problem := self._contradiction():
-            raise ValueError(f"MetricFacts: {problem}")
-
-    def _contradiction(self) -> str | None:
-        """Return why these facts contradict each other; None if they do not."""
-        view, reference = self.extractor, self.reference
-        examples = reference in ("train", "test")
-        if view == "coordinates" and reference not in ("modes", None):
-            return (f"extractor 'coordinates' compares with reference 'modes' or None, not "
-                    f"{reference!r}")
-        if reference == "modes" and view != "coordinates":
-            return f"reference 'modes' needs extractor 'coordinates', not {view!r}"
-        if reference == "frequencies" and view in VIEWS:
-            return f"reference 'frequencies' needs a registered extractor, not the view {view!r}"
-        if self.asked and (view == "discriminator" or self.matched
-                           or reference in ("modes", "frequencies")):
-            return ("asked goes with reference 'train', 'test' or None, and neither with matched "
-                    "nor with extractor 'discriminator'")
-        for name in ("matched", "least_per_feature"):
-            if getattr(self, name) and (view == "discriminator" or not examples):
-                return (f"{name} goes with reference 'train' or 'test', and not with extractor "
-                        f"'discriminator'")
-        return None
 
 
 class PartError(UserError, ValueError):
@@ -427,30 +248,3 @@ class Registry(Generic[T, F]):
         home = importlib.import_module(self.home)
         for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
             importlib.import_module(f"{self.home}.{module.name}")
-
-
-DATASETS: Registry[Any, DatasetFacts] = Registry(
-    "dataset", DatasetFacts, "gan_bench.components.data", "gan_bench.data")
-MODELS: Registry[Any, ModelFacts] = Registry(
-    "model", ModelFacts, "gan_bench.components.models", "gan_bench.models")
-LOSSES: Registry[Any, LossFacts] = Registry(
-    "loss", LossFacts, "gan_bench.components.losses", "gan_bench.losses")
-PENALTIES: Registry[Any, PenaltyFacts] = Registry(
-    "penalty", PenaltyFacts, "gan_bench.components.penalties", "gan_bench.penalties")
-OPTIMIZERS: Registry[Any, NoFacts] = Registry(
-    "optimizer", NoFacts, "gan_bench.components.optimizers", "gan_bench.optimizers")
-EXTRACTORS: Registry[Any, NoFacts] = Registry(
-    "extractor", NoFacts, "gan_bench.evaluation.features", "gan_bench.features")
-METRICS: Registry[Any, MetricFacts] = Registry(
-    "metric", MetricFacts, "gan_bench.evaluation.metrics", "gan_bench.metrics")
-MetricEntry = Entry[Any, MetricFacts]
-
-
-def scores_of(entry: MetricEntry) -> tuple[str, ...]:
-    """Return the names of a metric's scores: its facts' `returns`, or the metric's name."""
-    return entry.facts.returns or (entry.name,)
-
-
-def scores() -> list[str]:
-    """Return the names of the scores of all metrics."""
-    return [name for entry in METRICS for name in scores_of(entry)]

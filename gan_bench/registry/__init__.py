@@ -1,0 +1,54 @@
+"""The registries: every name that a YAML can give a part, and what each entry states.
+
+`base.py` has what registries are, `facts.py` the records that their entries state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gan_bench.registry.base import Entry, Part, PartError, Registry, nearest
+from gan_bench.registry.facts import (
+    VIEWS,
+    Better,
+    DatasetFacts,
+    LossFacts,
+    MetricFacts,
+    ModelFacts,
+    NoFacts,
+    PenaltyFacts,
+    Reference,
+)
+
+__all__ = [
+    "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES", "VIEWS",
+    "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry", "MetricFacts", "ModelFacts",
+    "NoFacts", "Part", "PartError", "PenaltyFacts", "Reference", "Registry", "nearest",
+    "scores", "scores_of",
+]
+
+DATASETS: Registry[Any, DatasetFacts] = Registry(
+    "dataset", DatasetFacts, "gan_bench.components.data", "gan_bench.data")
+MODELS: Registry[Any, ModelFacts] = Registry(
+    "model", ModelFacts, "gan_bench.components.models", "gan_bench.models")
+LOSSES: Registry[Any, LossFacts] = Registry(
+    "loss", LossFacts, "gan_bench.components.losses", "gan_bench.losses")
+PENALTIES: Registry[Any, PenaltyFacts] = Registry(
+    "penalty", PenaltyFacts, "gan_bench.components.penalties", "gan_bench.penalties")
+OPTIMIZERS: Registry[Any, NoFacts] = Registry(
+    "optimizer", NoFacts, "gan_bench.components.optimizers", "gan_bench.optimizers")
+EXTRACTORS: Registry[Any, NoFacts] = Registry(
+    "extractor", NoFacts, "gan_bench.evaluation.features", "gan_bench.features")
+METRICS: Registry[Any, MetricFacts] = Registry(
+    "metric", MetricFacts, "gan_bench.evaluation.metrics", "gan_bench.metrics")
+MetricEntry = Entry[Any, MetricFacts]
+
+
+def scores_of(entry: MetricEntry) -> tuple[str, ...]:
+    """Return the names of a metric's scores: its facts' `returns`, or the metric's name."""
+    return entry.facts.returns or (entry.name,)
+
+
+def scores() -> list[str]:
+    """Return the names of the scores of all metrics."""
+    return [name for entry in METRICS for name in scores_of(entry)]

@@ -1,0 +1,36 @@
+"""A real MLflow server for tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gan_bench.cli.ui import ui_command
+from gan_bench.journal.layout import Workspace
+
+
+@contextmanager
+def mlflow_server(root: Path, uri: str) -> Iterator[str]:
+    """Run the server that `gan-bench ui` starts for a database, and yield its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command, environment = ui_command(Workspace(root, tracking_uri=uri), port)
+    process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=root,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, "the server died"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
