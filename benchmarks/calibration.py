@@ -29,7 +29,7 @@ RUNS = (3, 5, 10, 15, 20)
 MANY = (60, 100)  # where *equivalent* can be said
 STUDIES = 20 if QUICK else 1_000
 PAIRED_STUDIES = 100 if QUICK else 20_000
-COVERED_STUDIES = 50 if QUICK else 4_000
+COVERED_STUDIES = 50 if QUICK else 1_000
 WRONG = 0.05
 
 
