@@ -133,7 +133,8 @@ class RunSettings(Closed):
     share_fakes: bool = Field(
         False, description="true: D's step uses the fake batch of G's step; false: a new one")
     d_loss_reduction: Literal["mean", "sum"] = Field(
-        "mean", description="mean or sum of D's real and fake term")
+        "mean", description="sum: D minimises its real term, its fake term and the penalties, with "
+        "weights as published; mean: that sum divided by the number of terms, 2 or 1")
     d_steps: Positive = Field(1, description="D updates per G update")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of G's weight average, which replaces G in measurements; "

@@ -87,7 +87,8 @@ class Engine:
             accuracy and the mean sigmoid of its logits (a probability if the loss is a
             cross-entropy), both relative to the loss's boundary. With several D updates, D's
             metrics are those of the last. `d_penalty` is there at the steps of a penalty; a lazy
-            penalty is multiplied by its `every`.
+            penalty is multiplied by its `every`. D minimises `d_loss` + `d_penalty`: `mean` divides
+            both by the number of D's terms.
         """
         self.begin(step)
         return self.update(step, batch, observe)
@@ -210,12 +211,12 @@ class Engine:
         real, fake = self._add_noise(real, step), self._add_noise(fake, step)
         real_logits, fake_logits = self._forward_d(real, labels), self._forward_d(fake, labels)
         terms = self._loss.discriminator(real_logits, fake_logits)
-        loss = sum(terms[1:], terms[0])
-        if self.spec.d_loss_reduction == "mean":
-            loss = loss / len(terms)
+        # Penalties are divided as the terms are, so that their weights are the published ones.
+        divisor = len(terms) if self.spec.d_loss_reduction == "mean" else 1
+        loss = sum(terms[1:], terms[0]) / divisor
         due = [p.every * p.term(d_logits, real, fake, self._penalty_draws)
                for p in self._penalties if p.term is not None and step % p.every == 0]
-        penalty = sum(due[1:], due[0]) if due else None
+        penalty = sum(due[1:], due[0]) / divisor if due else None
         total = loss if penalty is None else loss + penalty
         self._update(self.discriminator, total)
         for constraint in self._penalties:
