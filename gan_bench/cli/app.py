@@ -44,14 +44,14 @@ def run(
     root: Root = ROOT,
     data: DataRoot = DATA,
     slots: Annotated[int | None, typer.Option(
-        min=1, help="Processes at once: a run each, or on a GPU compute.pack. [default: one per "
+        min=1, help="Processes at once: a run each, or on a GPU compute.pack. \\[default: one per "
         "core, or per GPU]")] = None,
     tracking_uri: Uri = None,
     retries: Annotated[int, typer.Option(
         min=0, help="How often a run whose process was killed is resumed.")] = 2,
     checkpoint_every: Annotated[float | None, typer.Option(
-        min=0, metavar="SECONDS", help="Time between checkpoints. [default: 30, or longer to keep "
-        "their cost below 1 %]")] = None,
+        min=0, metavar="SECONDS", help="Time between checkpoints. \\[default: 30, or longer to "
+        "keep their cost below 1 %]")] = None,
     allow_drift: Annotated[bool, typer.Option(
         "--allow-drift", help="Resume checkpoints of another version or device; the journal "
         "records it.")] = False,
@@ -106,7 +106,7 @@ def power(
         help="The difference to detect: a share of the baseline's mean, such as 5%, or in a "
         "score's units.")],
     score: Annotated[str | None, typer.Option(
-        help="The score. [default: all that have a better direction]")] = None,
+        help="The score. \\[default: all that have a better direction]")] = None,
     settings: Set = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
@@ -124,15 +124,15 @@ def report_experiments(
     experiments: Annotated[list[str], typer.Argument(
         metavar="EXPERIMENT…", help="Names in MLflow, or YAML files.")],
     out: Annotated[Path | None, typer.Option(
-        metavar="FOLDER", help="[default: reports/EXPERIMENT in the root]")] = None,
+        metavar="FOLDER", help="\\[default: reports/EXPERIMENT in the root]")] = None,
     formats: Annotated[str, typer.Option(
         "--format", metavar="A,B", help="What to write.")] = "html,csv,tex,md,parquet,figures",
     metric: Annotated[str | None, typer.Option(
-        help="The main score. [default: the first that the experiment lists]")] = None,
+        help="The main score. \\[default: the first that the experiment lists]")] = None,
     baseline: Annotated[str | None, typer.Option(
-        help="The variant to compare with. [default: as the experiment declares]")] = None,
+        help="The variant to compare with. \\[default: as the experiment declares]")] = None,
     variants: Annotated[str | None, typer.Option(
-        metavar="A,B", help="Only these. [default: all]")] = None,
+        metavar="A,B", help="Only these. \\[default: all]")] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     settings: Set = [],
     root: Root = ROOT,
@@ -158,7 +158,7 @@ def sync(
     root: Root = ROOT,
     tracking_uri: Annotated[str | None, typer.Option(
         "--to", "--tracking-uri", envvar="MLFLOW_TRACKING_URI",
-        help="MLflow's store. [default: mlflow.db in the root]")] = None,
+        help="MLflow's store. \\[default: mlflow.db in the root]")] = None,
 ) -> None:
     """Copy missing runs of the root into MLflow, or all runs into another store.
 
@@ -220,18 +220,18 @@ def evaluate_source(
         "final.safetensors or checkpoint.pt; or images of any origin: a folder, .zip, .tar, .npz "
         "or .npy.")],
     data_set: Annotated[str | None, typer.Option(
-        help="The real data: a name, or {name: …, …}. [default: the run's]")] = None,
+        help="The real data: a name, or {name: …, …}. \\[default: the run's]")] = None,
     image_size: ImageSize = None,
     experiment: Annotated[Path | None, typer.Option(
         help="Take data set, metrics and number of samples from this file.")] = None,
     metrics: Annotated[str | None, typer.Option(
-        metavar="A,B", help="Names of `gan-bench list metrics`. [default: the run's, or for "
+        metavar="A,B", help="Names of `gan-bench list metrics`. \\[default: the run's, or for "
         "images a standard set]")] = None,
     samples: Annotated[int | None, typer.Option(
         min=2, max=1_000_000,
-        help="Number of samples. [default: the run's, or all images]")] = None,
+        help="Number of samples. \\[default: the run's, or all images]")] = None,
     split: Annotated[str | None, typer.Option(
-        help="train or test: the real images in metrics of features. [default: train]")] = None,
+        help="train or test: the real images in metrics of features. \\[default: train]")] = None,
     resize: Annotated[bool, typer.Option(
         "--resize", help="Resample images of another size; the protocol records it.")] = False,
     log: Annotated[bool, typer.Option(
@@ -244,13 +244,10 @@ def evaluate_source(
     """Measure a run, or images of any origin, against a data set; show how it was measured."""
     from gan_bench.cli import evaluate
 
-    wanted = evaluate.resolve_options(evaluate.EvaluateOptions(
+    report = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
-        samples=samples, split=split, resize=resize, log=log), data)
-    workspace = Workspace(root, data, tracking_uri)
-    report, folder = evaluate.evaluate(source, wanted, workspace, to_stderr)
-    if folder and log:
-        evaluate.log_scores(report, folder, workspace)
+        samples=samples, split=split, resize=resize, log=log),
+        Workspace(root, data, tracking_uri), to_stderr)
     print(evaluate.as_json(report) if as_json else evaluate.as_text(report))
 
 

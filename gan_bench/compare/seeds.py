@@ -11,9 +11,8 @@ from scipy import stats
 
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import final_scores
-from gan_bench.compare.stats.comparison import ALPHA
 from gan_bench.compare.stats.power import seeds_needed
-from gan_bench.compare.stats.summary import Scores, Values, mean_of, spread, survivors
+from gan_bench.compare.stats.summary import ALPHA, Scores, Values, mean_of, spread, survivors
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.errors import UserError
 from gan_bench.evaluation.scores import directions

@@ -72,7 +72,8 @@ class ExperimentFile(Closed):
         "seed truly share something")
     margin: Annotated[Margin, AfterValidator(_check_margin)] = Field(
         None, description="the largest negligible difference in mean score, for the verdict "
-        "*equivalent*: a share of the baseline's mean ('5%'), or for each score a share or number")
+        "*equivalent*, which needs 59 runs of each variant: a share of the baseline's mean ('5%'), "
+        "or for each score a share or number")
     curve_means: dict[Name, CurveMean] = Field(
         {}, description="means of logged curves between two steps; the report compares them like "
         "scores")

@@ -20,11 +20,13 @@ from gan_bench.evaluation.features.repeatable import plain_float32
 from gan_bench.evaluation.metrics.conditional import check_real_classes
 from gan_bench.evaluation.metrics.nearest import nearest_rows
 from gan_bench.evaluation.sample_grid import pair_picture
-from gan_bench.evaluation.scorer import BATCH, Scorer, extractors_of, references_of
+from gan_bench.evaluation.scorer import Scorer
+from gan_bench.evaluation.views import prepare_references
 from gan_bench.journal.names import CLASS, DURING, FINAL, latent_set_name, score_name
 from gan_bench.registry import LOSSES, METRICS
 
 STREAM = "evaluation"
+BATCH = 250  # samples that G generates at a time
 
 
 def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) -> None:
@@ -48,8 +50,7 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) ->
         if entry.facts.asked and entry.facts.reference:
             labels = getattr(data, entry.facts.reference).labels
             check_real_classes(labels.cpu().numpy())
-    extractors = extractors_of(entries, data, cache, say)
-    references_of(entries, extractors, data, cache, say)
+    prepare_references(entries, data, cache, say)
 
 
 def generate(generator: nn.Module, latents: Tensor, device: str) -> Tensor:

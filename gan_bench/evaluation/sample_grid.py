@@ -6,40 +6,48 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from gan_bench.components.value_range import to_uint8
+from gan_bench.evaluation.grid_layout import GREY, KEYWORD, PADDING, GridLayout, columns_of
 
 PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
 NEAREST = Image.Resampling.NEAREST
-SIDE = 448  # pixels, about: small images are enlarged, because a browser would blur them
+PAIRS_ACROSS, PAIR_PADDING = 4, 6
 
 
 def sample_picture(samples: Tensor) -> bytes:
-    """Return a PNG of images `(N, C, H, W)` in [-1, 1] as a square grid, or of points `(N, 2)`."""
+    """Return a PNG of images `(N, C, H, W)` in [-1, 1] as a square grid, or of points `(N, 2)`.
+
+    The PNG of a grid holds its layout in a text chunk, so that a report cuts it without a guess.
+    """
     if samples.dim() == 2:
         return _points(samples)
-    return _grid(to_uint8(samples), columns=int(np.ceil(np.sqrt(len(samples)))), padding=2)
+    images = to_uint8(samples)
+    layout = _layout(images, columns_of(len(images)), PADDING)
+    record = PngImagePlugin.PngInfo()
+    record.add_text(KEYWORD, layout.as_text())
+    return _png(_grid(images, layout), record)
 
 
 def pair_picture(samples: Tensor, neighbours: Tensor) -> bytes:
     """Return a PNG of uint8 images `(N, C, H, W)`, each with its neighbour on its right."""
-    return _grid(torch.cat([samples, neighbours], dim=3), columns=4, padding=6)
+    pairs = torch.cat([samples, neighbours], dim=3)
+    return _png(_grid(pairs, _layout(pairs, min(PAIRS_ACROSS, len(pairs)), PAIR_PADDING)))
 
 
-def _grid(images: Tensor, columns: int, padding: int) -> bytes:
+def _layout(images: Tensor, columns: int, padding: int) -> GridLayout:
+    return GridLayout.of(len(images), columns, images.shape[2], images.shape[3], padding)
+
+
+def _grid(images: Tensor, layout: GridLayout) -> Image.Image:
     # Without torchvision: its import takes as long as torch's.
-    height, width = images.shape[2] + padding, images.shape[3] + padding
-    rows, columns = -(-len(images) // columns), min(columns, len(images))
-    grid = torch.full((rows * height + padding, columns * width + padding, 3), 128,
-                      dtype=torch.uint8)
-    for i, image in enumerate(images.permute(0, 2, 3, 1)):
-        y, x = i // columns * height + padding, i % columns * width + padding
-        grid[y : y + height - padding, x : x + width - padding] = image
+    grid = torch.full((*layout.size, 3), GREY, dtype=torch.uint8)
+    for (y, x), image in zip(layout.corners, images.permute(0, 2, 3, 1), strict=True):
+        grid[y : y + layout.height, x : x + layout.width] = image
     picture = Image.fromarray(grid.numpy())
-    factor = max(1, round(SIDE / picture.width))
-    return _png(picture.resize((picture.width * factor, picture.height * factor), NEAREST))
+    return picture.resize((picture.width * layout.scale, picture.height * layout.scale), NEAREST)
 
 
 def _points(samples: Tensor) -> bytes:
@@ -54,7 +62,7 @@ def _points(samples: Tensor) -> bytes:
     return _png(picture.resize((2 * PLOT_SIDE, 2 * PLOT_SIDE), NEAREST))
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(picture: Image.Image, record: PngImagePlugin.PngInfo | None = None) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, "PNG", pnginfo=record)
     return buffer.getvalue()

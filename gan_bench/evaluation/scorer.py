@@ -2,70 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import scipy.linalg  # noqa: F401  a limit on threads holds only for a BLAS that is loaded
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gan_bench.components.data import Dataset
-from gan_bench.components.value_range import to_float
 from gan_bench.errors import Say, UserError
-from gan_bench.evaluation.features.base import Extractor, Features, evenly
-from gan_bench.evaluation.features.cache import reference_features
+from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
-from gan_bench.registry import DATASETS, EXTRACTORS, MetricEntry, Part, scores_of
-
-Discriminator = Callable[[Tensor], Tensor]
-Key = tuple[str, str | None]  # a metric's extractor or view, and its reference
-BATCH = 250  # examples that G generates, or D sees, at a time
+from gan_bench.evaluation.views import Discriminator, RealExamples, View, split_of, views_of
+from gan_bench.registry import MetricEntry, Part, Reference, scores_of
 
 
-def extractors_of(entries: Sequence[MetricEntry], data: Dataset, cache: Path, say: Say,
-                  ) -> dict[str, Extractor]:
-    """Return the registered extractors that the metrics need, by name."""
-    needed = {entry.facts.extractor for entry in entries} & set(EXTRACTORS.names())
-    device = str(data.train.images.device)
-    return {name: EXTRACTORS[name].factory(data, cache, device, say) for name in sorted(needed)}
-
-
-def references_of(entries: Sequence[MetricEntry], extractors: dict[str, Extractor], data: Dataset,
-                  cache: Path, say: Say) -> dict[Key, Features]:
-    """Return the features of real images that the metrics need, by extractor and split."""
-    needed = {(entry.facts.extractor, entry.facts.reference) for entry in entries}
-    return {(name, split): reference_features(extractors[name], getattr(data, split).images,
-                                              f"{data.fingerprint}/{split}", cache, say)
-            for name, split in sorted(needed, key=str)
-            if name in extractors and split in ("train", "test")}
-
-
-def _frequencies(data: Dataset) -> Features:
-    """The share of each class among the training labels, (K, 1)."""
-    assert data.train.labels is not None
-    counts = torch.bincount(data.train.labels.cpu(), minlength=data.facts.classes).numpy()
-    return Features(counts[:, None] / counts.sum(), None, "labels")
-
-
-def _pixels(images: Tensor) -> Features:
-    return Features(images.flatten(1).cpu().numpy(), None, "pixels")
-
-
-def _logits(discriminator: Discriminator | None, images: Tensor) -> Features:
-    """D's logits (N, 1) of uint8 images or of vectors."""
-    assert discriminator is not None, "the caller leaves out the metrics that need D"
-    logits = [discriminator(to_float(batch)).float().reshape(-1, 1)
-              for batch in torch.split(images, BATCH)]
-    return Features(torch.cat(logits).cpu().numpy().astype(np.float64), None, "discriminator")
-
-
-def _spread(images: Tensor, count: int) -> Tensor:
-    """At most `count` of the images, evenly spread: the first may be easier than the others."""
-    if len(images) <= count:
-        return images
-    return images[evenly(len(images), count)]
+def _labels_of(data: Dataset, reference: Reference) -> NDArray[np.int64] | None:
+    """The classes of the real examples of a reference; None without one."""
+    if reference is None:
+        return None
+    labels = split_of(data, reference).labels
+    assert labels is not None, "metrics of labels refuse data without them"
+    array: NDArray[np.int64] = labels.cpu().numpy()
+    return array
 
 
 class Scorer:
@@ -87,35 +49,12 @@ class Scorer:
     def __init__(self, metrics: Sequence[MetricEntry], count: int, dataset: Part, data: Dataset,
                  cache: Path, say: Say = lambda line: None) -> None:
         self._metrics, self._count, self._data = metrics, count, data
-        self._extractors = extractors_of(self._metrics, data, cache, say)
-        self._references = references_of(self._metrics, self._extractors, data, cache, say)
-        self._sigma = 1.0
-        for entry in self._metrics:
-            match entry.facts.extractor, entry.facts.reference:
-                case "coordinates" as view, split:
-                    modes = DATASETS[dataset.name].facts.modes
-                    if modes is None:
-                        raise UserError(f"{entry.name} needs known modes, but the data set "
-                                        f"{dataset} states none")
-                    centres, self._sigma = modes(**dataset.args)
-                    if split == "modes":
-                        self._references[view, split] = self._coordinates(np.array(centres))
-                case "pixels" as view, ("train" | "test") as split:
-                    self._references[view, split] = _pixels(getattr(data, split).images)
-                case view, "frequencies" as split:
-                    self._references[view, split] = _frequencies(data)
+        self._examples = RealExamples(dataset, data, count)
+        self._views = views_of(metrics, self._examples, cache, say)
+        # The same array at each call: the Gaussians of the classes are remembered for it.
+        self._real_labels = {reference: _labels_of(data, reference) for reference in
+                             {entry.facts.reference for entry in metrics if entry.facts.asked}}
         self._check_counts()
-        self._matched = {key: self._references[key].spread(count) for key in
-                         {(entry.facts.extractor, entry.facts.reference)
-                          for entry in metrics if entry.facts.matched}}
-        # As many real examples as samples: D sees those of either split, and metrics the held-out.
-        self._real = {split: _spread(getattr(data, split).images, count)
-                      for split in ("train", "test")}
-        # Stored, because their distances to the training images are stored with them. D's logits
-        # of them change in training.
-        self._held_out = {view: self._view(view, self._real["test"], None)
-                          for view in {entry.facts.extractor for entry in metrics
-                                       if entry.facts.held_out} - {"discriminator"}}
 
     def __call__(self, samples: Tensor, discriminator: Discriminator | None = None,
                  asked: Tensor | None = None) -> dict[str, float]:
@@ -138,16 +77,13 @@ class Scorer:
             fakes: dict[str, Features] = {}
             results: dict[str, float] = {}
             for entry in self._metrics:
-                view, reference = entry.facts.extractor, entry.facts.reference
-                if view not in fakes:
-                    fakes[view] = self._view(view, samples, discriminator)
-                real = self._reference(entry)
-                if view == "discriminator" and reference is not None:
-                    real = _logits(discriminator, self._real[reference])
-                arguments: list[object] = [real, fakes[view]]
+                view = self._view(entry)
+                fake = fakes.get(entry.facts.extractor)
+                if fake is None:
+                    fake = fakes[entry.facts.extractor] = view.see(samples, discriminator)
+                arguments: list[object] = [view.real(entry, discriminator), fake]
                 if entry.facts.held_out:
-                    held_out = self._held_out.get(view)
-                    arguments.append(held_out or _logits(discriminator, self._real["test"]))
+                    arguments.append(view.held_out(discriminator))
                 if entry.facts.asked:
                     arguments.append(self._labels(entry, asked))
                 score = entry.factory(*arguments)
@@ -179,7 +115,8 @@ class Scorer:
         for entry in self._metrics:
             least = entry.facts.least
             if per_feature := entry.facts.least_per_feature:
-                real = self._references[entry.facts.extractor, entry.facts.reference]
+                real = self._view(entry).real(entry, None)
+                assert real is not None, "such metrics compare with a split"
                 least = per_feature * real.values.shape[1]
             if per_class := entry.facts.least_per_class:
                 least = per_class * self._data.facts.classes
@@ -187,50 +124,23 @@ class Scorer:
                 raise UserError(f"{entry.name} needs at least {least:,} samples, and there are "
                                 f"{self._count:,}; give more, or leave it out")
 
-    def _reference(self, entry: MetricEntry) -> Features | None:
-        """The real examples that a metric compares with; None without any, or if D sees them."""
-        references = self._matched if entry.facts.matched else self._references
-        return references.get((entry.facts.extractor, entry.facts.reference))
+    def _view(self, entry: MetricEntry) -> View:
+        return self._views[entry.facts.extractor]
 
     def _labels(self, entry: MetricEntry, asked: Tensor | None) -> Labels:
         """The classes of the samples, and of the real examples that a metric compares with."""
         assert asked is not None, "the caller leaves out the metrics that need labels"
-        split = entry.facts.reference
-        real = getattr(self._data, split).labels.cpu().numpy() if split else None
-        return Labels(asked.cpu().numpy(), real)
-
-    def _view(self, view: str, samples: Tensor, discriminator: Discriminator | None) -> Features:
-        """The samples as the metrics of one view or extractor see them."""
-        match view:
-            case "pixels":
-                return _pixels(samples)
-            case "discriminator":
-                return _logits(discriminator, samples)
-            case "coordinates":
-                return self._coordinates(samples.cpu().numpy())
-        return self._extractors[view](samples)
-
-    def _coordinates(self, points: np.ndarray[Any, Any]) -> Features:
-        return Features(points.astype(np.float64) / self._sigma, None, "coordinates")
+        return Labels(asked.cpu().numpy(), self._real_labels[entry.facts.reference])
 
     def _measured_by(self, entry: MetricEntry) -> dict[str, object]:
-        view, reference = entry.facts.extractor, entry.facts.reference
-        real = self._reference(entry)
-        extractor = self._extractors.get(view)
-        held_out = {"held_out": len(self._real["test"])} if entry.facts.held_out else {}
-        match view, reference:
-            case "discriminator", ("train" | "test") as split:
-                count = len(self._real[split])
-            case _, "frequencies":
-                count = self._data.facts.train
-            case _:
-                count = len(real.values) if real else 0
+        view, reference, data = self._view(entry), entry.facts.reference, self._data
+        held_out = {"held_out": len(self._examples.few["test"])} if entry.facts.held_out else {}
         return {
-            "extractor": view,
-            "weights": extractor.weights if extractor else None,
+            "extractor": entry.facts.extractor,
+            "weights": view.weights,
             "generated": self._count,
-            "data": f"{self._data.name} {self._data.fingerprint}" if reference else None,
-            "real": count,
+            "data": f"{data.name} {data.fingerprint}" if reference else None,
+            "real": view.real_count(entry),
             "split": "train" if reference == "frequencies" else reference,
             **held_out,
         }

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from gan_bench.report.figures.mosaics import ACROSS, GREY, Pixels, tiles
+from gan_bench.evaluation.grid_layout import GREY, columns_of
+from gan_bench.report.figures.mosaics import Pixels, tiles
 from gan_bench.tracking.address import is_server, quiet_mlflow, reason
-from gan_bench.tracking.artifacts import AT_ONCE, PICTURE, pictures_of_database, pictures_of_server
+from gan_bench.tracking.artifacts import AT_ONCE, pictures_of_database, pictures_of_server
+from gan_bench.tracking.tags import parse_picture
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results
@@ -173,9 +175,10 @@ def _picture(samples: list[Pixels], count: int) -> Image.Image:
     high, wide = samples[0].shape[:2]
     canvas = np.full((across * (high + 1) - 1, across * (wide + 1) - 1, 3), GREY, np.uint8)
     for i in range(across):
-        for j in range(across):
+        first = i * columns_of(len(samples))
+        for j, sample in enumerate(samples[first:first + across]):
             y, x = i * (high + 1), j * (wide + 1)
-            canvas[y:y + high, x:x + wide] = samples[i * ACROSS + j]
+            canvas[y:y + high, x:x + wide] = sample
     return Image.fromarray(canvas)
 
 
@@ -185,8 +188,8 @@ def _places(results: Results) -> dict[str, dict[int, Callable[[], bytes]]]:
     run_of = {mlflow: str(run) for run, mlflow in results.runs["mlflow_run"].items()}
     listing = pictures_of_server if is_server(results.uri) else pictures_of_database
     for mlflow, name, get in listing(results.uri, list(run_of)):
-        if match := PICTURE.fullmatch(name):
-            step, time = int(match[1]), int(match[2])
+        if parsed := parse_picture(name):
+            step, time = parsed
             by_step = places.setdefault(run_of[mlflow], {})
             if step not in by_step or time > by_step[step][0]:  # a resumed run draws it again
                 by_step[step] = time, get

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_bench.compare.rows import Row
+from gan_bench.compare.stats.equivalence import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.evaluation.scores import directions
 
@@ -66,6 +67,10 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
         if any(pair.verdict == "equivalent" for pair in tested):
             lines.append("p of an equivalent variant: of a difference beyond the margin, the "
                          "larger of two one-sided tests")
+        if few := [pair for pair in tested if pair.margin and not pair.may_be_equivalent]:
+            n = min(min(pair.n, pair.n_against) for pair in few)
+            lines.append(f"no equivalent: that takes {SEEN_FROM} runs of each variant; {n} may "
+                         f"miss a failure of up to {unseen_share(n):.0%} of the runs")
     for variant in dict.fromkeys(row.variant for row in rows):
         variant_rows = [row for row in rows if row.variant == variant]
         lost, n = max((row.summary.diverged, row.summary.n) for row in variant_rows)

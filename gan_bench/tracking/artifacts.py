@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ from gan_bench.tracking.reader import connected
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PICTURE = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
 AT_ONCE = 8  # requests to a server
 Listed = tuple[str, str, Callable[[], bytes]]  # MLflow's run id, file name, function for content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Record, Status
 
+# The file of a grid of samples, as `picture` names it; the thumbnail's name does not match.
+GRID = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
 ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
 
 
@@ -114,3 +117,9 @@ def picture(run_id: str, record: Record) -> tuple[str, str]:
     stem = (f"{record['name'].replace('/', '~')}+step+{record['step']}+timestamp+{record['t']}"
             f"+{uuid.uuid5(uuid.NAMESPACE_URL, seed)}")
     return f"{stem}.png", f"{stem}+compressed.png"
+
+
+def parse_picture(file_name: str) -> tuple[int, int] | None:
+    """Return step and time of a grid of samples that `picture` has named; None for other names."""
+    match = GRID.fullmatch(file_name)
+    return (int(match[1]), int(match[2])) if match else None

@@ -29,6 +29,15 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in done.stderr
 
 
+@pytest.mark.parametrize(("command", "default"), [
+    ("run", "[default: one per"), ("report", "[default: reports/EXPERIMENT"),
+    ("evaluate", "[default: train]"), ("power", "[default: all that")])
+def test_help_shows_defaults_that_are_words(command: str, default: str) -> None:
+    shown = here(command, "--help")
+    assert shown.returncode == 0
+    assert default in " ".join(shown.stdout.replace("│", " ").split())
+
+
 def test_help_and_list_are_quick_and_light(tmp_path: Path) -> None:
     """What `plan`, `list` and `--help` import is checked, not their time, which is measured in
     benchmarks."""

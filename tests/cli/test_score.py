@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gan_bench.cli import app
-from gan_bench.cli.evaluate import Report, Wanted, as_text, evaluate, log_scores
+from gan_bench.cli.evaluate import as_text, evaluate
 from gan_bench.cli.sample import write_samples
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import summarise
@@ -31,6 +31,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.classifier import classifier
+from gan_bench.evaluation.measurement import Report, Wanted
 from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.evaluation.protocol import digest, protocol_differences, refusal
 from gan_bench.evaluation.scorer import Scorer
@@ -39,6 +40,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.training.run import prepare, run_one
+from gan_bench.training.trained_scores import log_scores
 
 DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})
 SCORED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]",

@@ -18,6 +18,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from gan_bench.compare.stats.comparison import Comparison, compare, holm
+from gan_bench.compare.stats.equivalence import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.improvement import improvement, newcombe
 from gan_bench.compare.stats.noise import measure_noise
 from gan_bench.compare.stats.permutation import EXACT_UP_TO, of_signs, of_splits
@@ -231,9 +232,57 @@ def test_equivalence_is_two_one_sided_tests(margin: float) -> None:
     reference = CompareMeans(DescrStatsW(a), DescrStatsW(b)).ttost_ind(-margin, margin, "unequal")
     got = pair([*a], [*b], margin=Amount(margin))
     assert got.p_equivalent == pytest.approx(reference[0])
-    assert (got.verdict == "equivalent") == (reference[0] <= 0.05)
+    assert got.verdict == "inconclusive"  # of 6 runs, too few to have seen a rare failure
     both = pair([*a], [*b], paired=True, margin=Amount(margin))
     assert both.p_equivalent == pytest.approx(DescrStatsW(a - b).ttost_mean(-margin, margin)[0])
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_equivalence_is_said_only_where_a_rare_failure_would_have_been_seen(paired: bool) -> None:
+    assert SEEN_FROM == 59
+    assert 0.95**59 <= 0.05 < 0.95**58
+    assert unseen_share(5) == pytest.approx(stats.beta.ppf(0.95, 1, 5))  # Clopper and Pearson
+    scores = RNG.normal(10, 0.01, (2, 59))
+    few, enough = (pair([*scores[0, :n]], [*scores[1, :n]], paired=paired, margin=Amount(1.0))
+                   for n in (58, 59))
+    assert few.p_equivalent < 1e-9
+    assert (few.verdict, enough.verdict) == ("inconclusive", "equivalent")
+    assert few.why.endswith("for runs that do not fail, but a failure of up to 5% of the runs may "
+                            "be unseen in 58 (equivalent needs 59 of each)")
+    far = pair([9.0, 9.01, 9.02, 8.99], [10.0, 10.01, 10.02, 9.99], paired=False, margin=Amount(2))
+    assert far.verdict == "better"  # the difference is there, and what it matters is said
+    assert "; within 2: p = " in far.why
+    assert "up to 53% of the runs may be unseen in 4" in far.why
+
+
+@pytest.mark.parametrize("n", [5, 60])
+@pytest.mark.parametrize("paired", [False, True])
+def test_scores_without_spread_are_never_equivalent(n: int, paired: bool) -> None:
+    flat, near = [10.0] * n, [10.0, *[10.01] * (n - 1)]
+    for a, b in ((flat, flat), (flat, near), (near, flat)):
+        got = pair(a, b, "higher", paired, Amount(5.0))
+        assert math.isnan(got.p_equivalent)
+        assert got.verdict != "equivalent"
+        if got.verdict == "inconclusive":
+            assert got.why.endswith("no test of 5: scores without spread do not show how runs "
+                                    "scatter")
+    shifted = pair(near, [score + 1 for score in near], "higher", True, Amount(5.0))
+    assert shifted.verdict != "equivalent"  # the differences have no spread
+
+
+def test_a_second_test_of_many_runs_is_clopper_and_pearsons_for_two_values() -> None:
+    """Of 60 runs one collapses: its share may be 7.7%, where a t-test puts the limit at 4.4%."""
+    tight = np.linspace(-1e-6, 1e-6, 60)
+    a, b = tight.copy(), tight
+    a[0] = 1.0
+    share = stats.beta.ppf(0.95, 2, 59)
+    for margin, p in ((share, 0.05), (0.05, stats.binom.cdf(1, 60, 0.05))):
+        assert pair([*a], [*b], margin=Amount(margin)).p_equivalent == pytest.approx(p, abs=0.01)
+        assert pair([*-a], [*-b], margin=Amount(margin)).p_equivalent == pytest.approx(p, abs=0.01)
+        assert pair([*a], [*b], "lower", True, Amount(margin)).p_equivalent == pytest.approx(
+            p, abs=0.01)
+    by_t = CompareMeans(DescrStatsW(a), DescrStatsW(b)).ttost_ind(-0.05, 0.05, "unequal")[0]
+    assert by_t < 0.03
 
 
 def test_a_margin_in_percent_counts_the_baselines_own_uncertainty() -> None:
@@ -304,7 +353,7 @@ def test_survivors_alone_win_nothing() -> None:
 
 
 def test_a_diverged_run_makes_no_mean_equivalent() -> None:
-    a = [10.0, 10.01, 9.99, 10.0, 10.02]
+    a = [10.0, 10.01, 9.99, 10.0, 10.02] * 12
     assert pair(a, a[::-1], margin=PERCENT).verdict == "equivalent"
     got = pair([*a, NAN], [*a, NAN], margin=PERCENT)
     assert got.verdict == "inconclusive"
@@ -321,14 +370,45 @@ def test_pairs_with_diverged_runs_go_by_signed_ranks() -> None:
     assert got.difference.value == pytest.approx(-0.6)  # of the four pairs without
 
 
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_a_paired_verdict_has_the_sign_of_the_signed_ranks(better: str) -> None:
+    """The variant wins 11 of 12 pairs; but over all seeds, most of its runs lose to most others."""
+    way = 1 if better == "lower" else -1
+    b = [way * 10.0 * (seed + 1) for seed in range(12)]
+    a = [score - way for score in b]
+    a[0] = NAN
+    got, turned = pair(a, b, better, paired=True), pair(b, a, better, paired=True)
+    assert got.p == turned.p == pytest.approx(stats.wilcoxon([-1.0] * 11 + [2.0]).pvalue, abs=0.01)
+    assert got.improvement.value < 0.5 < turned.improvement.value
+    assert (got.verdict, turned.verdict) == ("better", "worse")
+    assert (got.sign, turned.sign) == (-way, way)
+    assert (got.signed_ranks, turned.signed_ranks) == ((66, 12), (12, 66))
+    assert "signed ranks 66 for and 12 against, 1 of 12 and 0 of 12 runs diverged" in got.why
+    assert "improvement" not in got.why
+
+
+def test_a_permutation_test_speaks_for_the_side_on_which_its_statistic_lies() -> None:
+    for n, m in ((2, 2), (3, 8), (9, 4), (20, 20)):
+        a, b = RNG.normal(size=n), RNG.normal(3, 1, m)
+        assert (of_splits(a, b).sign, of_splits(b, a).sign) == (-1, 1)
+        assert (of_signs(b).sign, of_signs(-b).sign) == (1, -1)
+    same = np.array([0.1, 0.2, 0.3])
+    assert of_splits(same, same[::-1]).sign == of_signs(same - same).sign == 0
+    # Nearly no split has a larger sum, and yet the sum is below its mean: neither direction.
+    skewed = np.array([-1.0, -1.0]), np.array([*[-1.001] * 27, 300.0])
+    got = of_splits(*skewed)
+    assert got.p < 0.2
+    assert got.sign == 0
+
+
 def test_scores_without_any_spread_are_left_to_the_permutation_test() -> None:
     few, more = pair([8.0] * 3, [7.0] * 3, "higher"), pair([8.0] * 5, [7.0] * 5, "higher")
     assert (few.verdict, few.p, few.difference.value) == ("inconclusive", pytest.approx(0.1), 1)
     assert "reach no p below 0.1" in few.why
     assert few.difference.note == "no spread: no interval"
     assert (more.verdict, more.p) == ("better", pytest.approx(2 / 252))
-    same = pair([0.3] * 5, [0.1 + 0.2] * 5, margin=PERCENT)  # the same but for the last digit
-    assert (same.p, same.verdict, same.improvement.value) == (1, "equivalent", 0.5)
+    same = pair([0.3] * 5, [0.1 + 0.2] * 5)  # the same but for the last digit
+    assert (same.p, same.verdict, same.improvement.value) == (1, "inconclusive", 0.5)
     shifted = pair([1.0, 2.0, 3.0], [2.0, 3.0, 4.0], paired=True)
     assert (shifted.basis, shifted.p) == ("permutation", 0.25)
 

@@ -102,7 +102,7 @@ def test_projection_is_the_plain_d_and_an_inner_product() -> None:
 
 def test_g_learns_to_make_what_it_is_asked_for(tmp_path: Path, root: Path, digits: Dataset) -> None:
     """After 600 steps the embedded classifier finds most of the labels that were asked for."""
-    from gan_bench.evaluation.scorer import extractors_of
+    from gan_bench.evaluation.views import extractors_of
     from gan_bench.registry import METRICS
 
     spec = conditional(tmp_path, "concat", "base.model={name: mlp, width: 32}",

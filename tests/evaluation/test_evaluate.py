@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -320,3 +323,33 @@ def test_distance_to_mnist_is_that_of_all_pairs(mnist_root: Path, tmp_path: Path
     gaps = torch.stack([(train - image).square().mean(dim=1).min() for image in images.flatten(1)])
     assert found["eval/nearest_train_mse"] == pytest.approx(float(gaps.double().mean()), rel=1e-5)
     assert 0.01 < float(gaps.mean()) < 0.5
+
+
+FIRST_AND_SECOND = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from gan_bench.components import data as datasets
+from gan_bench.evaluation.scorer import Scorer
+from gan_bench.registry import DATASETS, METRICS
+part, cache = DATASETS.parse({"name": "digits", "image_size": 8}), Path(sys.argv[1])
+data = datasets.load(part, cache, cache, "cpu")
+scorer = Scorer([METRICS["fd_classifier"]], 2100, part, data, cache)
+draws = torch.Generator().manual_seed(0)
+images = data.train.images[torch.randint(len(data.train.images), (2100,), generator=draws)]
+noise = 20 * torch.randn(images.shape, generator=draws)
+samples = (images + noise).clamp(0, 255).to(torch.uint8)
+print(*(scorer(samples)["fd_classifier"].hex() for _ in range(2)))
+"""
+
+
+@pytest.mark.process
+def test_the_first_score_of_a_process_has_the_bits_of_the_second(digits: Dataset, cache: Path,
+                                                                 ) -> None:
+    """Scipy's BLAS has threads too, and their limit holds only for a library that is loaded."""
+    free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", FIRST_AND_SECOND, str(cache)], env=free,
+                          capture_output=True, text=True, check=True)
+    first, second = done.stdout.split()
+    assert first == second

@@ -25,9 +25,9 @@ from gan_bench.errors import SpecError, UserError
 from gan_bench.evaluation.evaluator import Evaluator, labels_of, latents, prepare_metrics
 from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics.conditional import (
-    CLASS_GAUSSIANS,
     Labels,
     check_classes,
+    class_gaussians,
     intra_fd,
     label_accuracy,
     refuses_small_classes,
@@ -91,10 +91,12 @@ def test_intra_distance_is_that_of_each_class_by_hand() -> None:
                                                                                       rel=1e-9)
     assert found["intra_fd_classifier"] == pytest.approx(sum(by_hand) / 2, rel=1e-9)
     assert len(found) == 3
-    kept = dict(real.derived[CLASS_GAUSSIANS])
+    fitted = class_gaussians(of_real, real)
     assert intra_fd(real, features(fake.values), Labels(asked, of_real)) == found
-    after = real.derived[CLASS_GAUSSIANS]
-    assert [after[k] is kept[k] for k in (0, 1)] == [True, True]  # fitted once
+    assert class_gaussians(of_real, real) is fitted  # once
+    swapped = intra_fd(real, fake, Labels(1 - asked, 1 - of_real))  # other labels, other Gaussians
+    assert swapped["class/intra_fd_classifier/0"] == found["class/intra_fd_classifier/1"]
+    assert swapped["intra_fd_classifier"] == pytest.approx(found["intra_fd_classifier"])
 
 
 def test_intra_distance_of_a_set_to_itself_is_0_and_wrong_labels_are_seen() -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 from torchvision.utils import make_grid
 
 from gan_bench.components.value_range import to_float
-from gan_bench.evaluation.sample_grid import sample_picture
+from gan_bench.evaluation.grid_layout import KEYWORD
+from gan_bench.evaluation.sample_grid import pair_picture, sample_picture
 
 
 @pytest.mark.parametrize("shape", [(64, 1, 32, 32), (70, 3, 8, 16), (2, 1, 8, 8), (5, 3, 64, 64)])
@@ -25,6 +26,22 @@ def test_a_grid_is_torchvisions_enlarged(shape: tuple[int, int, int, int]) -> No
     factor = picture.shape[0] // grid.shape[0]
     assert np.array_equal(picture, grid.repeat(factor, 0).repeat(factor, 1))
     assert 300 < picture.shape[1] < 600
+
+
+def test_the_bytes_of_a_grid_are_those_of_its_pixels_and_its_record() -> None:
+    """Nothing else changes: pictures of points and of pairs have no record."""
+    images = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8)
+    grid = sample_picture(to_float(images))
+    assert grid == sample_picture(to_float(images))
+    others = sample_picture(torch.randn(10, 2)), pair_picture(images[:4], images[4:8])
+    assert [KEYWORD.encode() in png for png in (grid, *others)] == [True, False, False]
+    with Image.open(io.BytesIO(grid)) as picture:
+        assert set(picture.info) == {KEYWORD}
+        buffer = io.BytesIO()
+        Image.fromarray(np.asarray(picture)).save(buffer, "PNG")
+    plain = buffer.getvalue()
+    start = grid.index(b"tEXt") - 4
+    assert grid[:start] + grid[start + 12 + int.from_bytes(grid[start:start + 4]):] == plain
 
 
 @pytest.mark.process

@@ -203,5 +203,5 @@ def test_hints_name_the_servers_page_and_no_password(tmp_path: Path, server: Ser
     missed = here(*call, env={**variable, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     assert missed.returncode == 3
     assert f"MLflow cannot use http://{shown}: " in missed.stderr
-    assert f"gan-bench sync --root {root} brings" in missed.stderr
+    assert f"gan-bench sync --root {root} copies" in missed.stderr
     assert all("secret" not in done.stdout + done.stderr for done in (inherited, named, missed))

@@ -21,7 +21,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from scipy import stats
 
 from gan_bench.compare.results import Results
@@ -29,6 +29,7 @@ from gan_bench.compare.rows import final_scores
 from gan_bench.compare.stats.comparison import compare
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.errors import UserError
+from gan_bench.evaluation.grid_layout import KEYWORD
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.report.figures import (
     INK,
@@ -657,6 +658,48 @@ def test_tiles_of_one_colour_are_still_tiles() -> None:
     for value in (-1.0, 0.0, 1.0):
         found = tiles(sample_picture(torch.full((64, 1, 28, 28), value)))
         assert [tile.shape for tile in found] == [(28, 28, 3)] * 64
+
+
+def without_record(png: bytes) -> bytes:
+    """Return a grid as older versions wrote it."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.info.clear()
+        picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 64])
+@pytest.mark.parametrize("side", [1, 7, 30])
+def test_a_grid_says_where_its_samples_stand(count: int, side: int) -> None:
+    """Also if all pixels are as grey as the gaps, and whatever the number of samples."""
+    samples = torch.full((count, 3, side, side + 2), 128 / 127.5 - 1)
+    samples[-1] = 1
+    found = tiles(sample_picture(samples))
+    assert [tile.shape for tile in found] == [(side, side + 2, 3)] * count
+    assert [int(tile.min()) for tile in found] == [128] * (count - 1) + [255]
+
+
+@pytest.mark.parametrize(("side", "channels"), [(1, 1), (2, 1), (8, 1), (28, 1), (32, 3), (49, 1),
+                                                (53, 3), (64, 3), (128, 3)])
+def test_a_grid_without_a_record_is_cut_like_one_with_it(side: int, channels: int) -> None:
+    new = grid(1, side, channels)
+    old = without_record(new)
+    assert KEYWORD.encode() in new
+    assert KEYWORD.encode() not in old
+    found = tiles(old)
+    assert len(found) == 64
+    for got, wanted in zip(found, tiles(new), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_grid_that_another_program_has_resized_is_shown_whole() -> None:
+    with Image.open(io.BytesIO(grid(0))) as picture:
+        record = PngImagePlugin.PngInfo()
+        record.add_text(KEYWORD, picture.info[KEYWORD])
+        buffer = io.BytesIO()
+        picture.resize((301, 301)).save(buffer, "PNG", pnginfo=record)
+    assert [tile.shape for tile in tiles(buffer.getvalue())] == [(301, 301, 3)]
 
 
 def test_a_picture_of_the_size_of_a_grid_is_not_cut_for_that() -> None:

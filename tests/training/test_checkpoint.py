@@ -17,11 +17,12 @@ from helpers.runs import a_run
 from torch import nn
 
 from gan_bench.cli import plan
-from gan_bench.cli.evaluate import Wanted, evaluate
+from gan_bench.cli.evaluate import evaluate
 from gan_bench.components.models import Networks
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
+from gan_bench.evaluation.measurement import Wanted
 from gan_bench.journal import drift, reading, writing
 from gan_bench.journal.layout import Workspace, remove_checkpoints
 from gan_bench.journal.names import WEIGHTS

@@ -2,8 +2,14 @@
 
 **Which test decides.** If no run of the pair diverged: Welch's t-test of the means, or the paired
 t-test. If a run diverged there is no mean over all runs; an exact permutation test of the ranks of
-all runs decides, with diverged runs last. The mean over survivors is shown with their number, but
-it decides nothing: it would reward a variant that loses its worst seeds.
+all runs decides, with diverged runs last; in a paired comparison it is of the signed ranks of the
+pairs (Wilcoxon 1945, "Individual comparisons by ranking methods"; pairs that are equal keep their
+ranks and count for neither side, Pratt 1959). The mean over survivors is shown with their number,
+but it decides nothing: it would reward a variant that loses its worst seeds.
+
+**The direction** of a verdict is the sign of the statistic whose p decides: of the difference of
+means, of ranks, or of the signed ranks. No other number decides it. The probability of improvement
+compares runs of all seeds with each other, and may point the other way in a paired comparison.
 
 The choice of the test depends on whether any run of the pair diverged, not on whose run it was. So
 if the two variants are the same, each test keeps its 5% given that it was chosen, and so do both
@@ -24,8 +30,8 @@ log-normal with σ = 1, and one variant scatters 3 times as much as the other.
 wrong *better* or *worse* among them at 5%, and likewise that of any wrong *equivalent*. Each score
 is a family of its own: choose the score that decides before you look.
 
-*equivalent* means within a declared margin, in whichever direction a small difference points; it
-needs two one-sided t-tests (Schuirmann 1987) and no diverged run.
+*equivalent* means within a declared margin, in whichever direction a small difference points. It
+needs 59 runs of each variant, scores with some spread and no diverged run; `equivalence` says why.
 """
 
 from __future__ import annotations
@@ -37,27 +43,27 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
+from gan_bench.compare.stats.equivalence import SEEN_FROM, p_beyond
 from gan_bench.compare.stats.improvement import improvement
 from gan_bench.compare.stats.permutation import Permutation, of_signs, of_splits
 from gan_bench.compare.stats.summary import (
-    LEVEL,
+    ALPHA,
     Estimate,
     Scores,
     Values,
     difference,
-    mean_of,
     no_spread,
-    standard_error,
+    spread,
     survivors,
     worst_last,
 )
+from gan_bench.compare.stats.words import lacks, margin_words, rests_on
 from gan_bench.config.declared import Amount
 from gan_bench.errors import UserError
 from gan_bench.registry import Better, nearest
 
-ALPHA = round(1 - LEVEL, 10)
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
 
@@ -74,7 +80,10 @@ class Comparison:
         paired: Whether runs are compared seed by seed.
         difference: Mean of `variant` less mean of `against`, over the runs that did not diverge.
         improvement: The probability that a run of `variant` beats one of `against`, ties counted
-            half, diverged runs last. NaN if neither direction is better.
+            half, diverged runs last. NaN if neither direction is better. It is of runs of any
+            seeds, also in a paired comparison.
+        signed_ranks: In a paired comparison with a diverged run, the sum of the ranks of the pairs
+            that `variant` wins, and of those that `against` wins; else None.
         permutation: The exact test: of the means, or of the ranks if a run diverged. None if
             there is nothing to permute.
         basis: Where `p` comes from: `means` (a t-test, and with unequal numbers of runs the
@@ -82,7 +91,9 @@ class Comparison:
         p, p_adjusted: Of no difference; alone, and by Holm over the family. NaN if `basis` is none.
         margin: The declared margin of equivalence.
         p_equivalent, p_equivalent_adjusted: Of a difference beyond the margin; NaN if there is no
-            margin, or no such test is possible.
+            margin, or no such test is possible. With fewer runs than *equivalent* needs, it holds
+            for runs that do not fail, and there is no such verdict however small it is.
+        has_spread: Whether the scores of both (and the paired differences) have any spread.
         family: How many comparisons Holm's correction is for.
         verdict: None if neither direction is better.
         why: The basis of the verdict, or what it lacks, in words.
@@ -98,16 +109,36 @@ class Comparison:
     paired: bool
     difference: Estimate
     improvement: Estimate
+    signed_ranks: tuple[float, float] | None
     permutation: Permutation | None
     basis: Literal["means", "permutation", "none"]
     p: float
     margin: Amount | None = None
+    has_spread: bool = True
     p_equivalent: float = math.nan
     p_adjusted: float = math.nan
     p_equivalent_adjusted: float = math.nan
     family: int = 0
     verdict: Verdict | None = None
     why: str = ""
+
+    @property
+    def may_be_equivalent(self) -> bool:
+        """Whether the runs are enough for the verdict *equivalent*."""
+        return min(self.n, self.n_against) >= SEEN_FROM
+
+    @property
+    def sign(self) -> int:
+        """The sign of the statistic that was tested: 1 if `variant` has the larger scores.
+
+        0 if it says neither. If both tests must reject, both must have the sign.
+        """
+        by_ranks = self.permutation.sign if self.permutation else 0
+        if self.basis != "means":
+            return by_ranks
+        by_means = (self.difference.value > 0) - (self.difference.value < 0)
+        both = not self.paired and self.n != self.n_against
+        return 0 if both and by_ranks != by_means else by_means
 
     @property
     def sentence(self) -> str:
@@ -196,11 +227,16 @@ def _compare_pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, 
         p = permutation.p if permutation and basis == "permutation" else math.nan
     elif permutation and len(x) != len(y):
         p = max(p, permutation.p)
+    signed_ranks = None
+    if paired and better and any(lost) and len(left):
+        ranks = _signed_ranks(*ranked) * (-1 if better == "lower" else 1)
+        signed_ranks = float(ranks[ranks > 0].sum()), float(-ranks[ranks < 0].sum())
     equivalent = math.nan
-    if margin is not None and permutation and basis != "none" and not any(lost):
-        equivalent = _beyond_margin(x, y, paired, margin, permutation.smallest / 2)
+    if margin is not None and basis != "none" and not any(lost):
+        equivalent = p_beyond(x, y, paired, margin)
     return Comparison(a, b, len(left), len(right), *lost, left_out, paired, gap,
-                      improvement(*ranked, better), permutation, basis, p, margin, equivalent)
+                      improvement(*ranked, better), signed_ranks, permutation, basis, p, margin,
+                      not math.isnan(gap.low) and spread(x) * spread(y) > 0, equivalent)
 
 
 def _permutation(a: Values, b: Values, paired: bool) -> Permutation | None:
@@ -214,92 +250,30 @@ def _permutation(a: Values, b: Values, paired: bool) -> Permutation | None:
         return of_splits(a, b)
     if finite:
         return of_signs(a - b)
-    # Signed ranks: if one of a pair diverged, its gap is the largest; if both did, it is 0.
+    return of_signs(_signed_ranks(a, b))
+
+
+def _signed_ranks(a: Values, b: Values) -> Values:
+    """Return the ranks of the paired gaps, with the signs of the gaps.
+
+    If one of a pair diverged, its gap is the largest; if both did, it is 0.
+    """
     same = a == b
     gaps = np.subtract(a, b, where=~same, out=np.zeros(len(a)))
-    return of_signs(np.sign(gaps) * stats.rankdata(np.abs(gaps)))
-
-
-def _beyond_margin(a: Values, b: Values, paired: bool, margin: Amount, smallest: float) -> float:
-    """Return p of a difference beyond the margin: the larger of two one-sided p.
-
-    Args:
-        smallest: The smallest one-sided p of the permutation test, for scores without spread.
-    """
-    low, high = b - margin.value, b + margin.value
-    if margin.relative:
-        mean = mean_of(b)
-        if not mean.low * mean.high > 0 and not (math.isnan(mean.low) and mean.value):
-            return math.nan  # the mean may be 0, so a percentage of it is not a margin
-        low, high = b * (1 - margin.value), b * (1 + margin.value)
-        if mean.value < 0:
-            low, high = high, low
-    return max(_not_above(a, low, paired, smallest), _not_above(high, a, paired, smallest))
-
-
-def _not_above(a: Values, b: Values, paired: bool, smallest: float) -> float:
-    """Return the one-sided p of mean(a) ≤ mean(b)."""
-    gap = float(a.mean() - b.mean())
-    if no_spread(a, b, paired):
-        return smallest if gap > 0 else 1.0
-    error, freedom = standard_error(a, b, paired)
-    return float(special.stdtr(freedom, -gap / error))
+    ranks: Values = np.sign(gaps) * stats.rankdata(np.abs(gaps))
+    return ranks
 
 
 def _with_verdict(pair: Comparison, better: Better) -> Comparison:
     """Return the comparison with its verdict, and the reason in words."""
     if better is None:
-        return replace(pair, why=_lacks(pair) if pair.basis == "none" else _rests_on(pair))
+        return replace(pair, why=lacks(pair) if pair.basis == "none" else rests_on(pair))
+    if pair.may_be_equivalent and pair.p_equivalent_adjusted <= ALPHA:
+        return replace(pair, verdict="equivalent", why=rests_on(pair, pair.p_equivalent_adjusted))
+    if not pair.p_adjusted <= ALPHA or not pair.sign:
+        return replace(pair, verdict="inconclusive", why=lacks(pair))
+    ahead = (pair.sign < 0) == (better == "lower")
+    why = rests_on(pair)
     if pair.p_equivalent_adjusted <= ALPHA:
-        return replace(pair, verdict="equivalent", why=_rests_on(pair, pair.p_equivalent_adjusted))
-    if not pair.p_adjusted <= ALPHA:
-        return replace(pair, verdict="inconclusive", why=_lacks(pair))
-    if pair.diverged or pair.diverged_against:
-        ahead = pair.improvement.value > 0.5
-    else:
-        ahead = (pair.difference.value < 0) == (better == "lower")
-    return replace(pair, verdict="better" if ahead else "worse", why=_rests_on(pair))
-
-
-def _rests_on(pair: Comparison, p: float | None = None) -> str:
-    p = pair.p_adjusted if p is None else p
-    words = [_estimate_words("difference", pair.difference, signed=True)]
-    if pair.diverged or pair.diverged_against:
-        words = [_estimate_words("probability of improvement", pair.improvement),
-                 f"{pair.diverged} of {pair.n} and {pair.diverged_against} of {pair.n_against} "
-                 f"runs diverged and rank last"]
-    among = f" among {pair.family} comparisons" if pair.family > 1 else ""
-    return ", ".join([*words, f"p = {p:.2g}{among}"])
-
-
-def _lacks(pair: Comparison) -> str:
-    """Return why there is no verdict."""
-    if pair.basis == "none":
-        if min(pair.n, pair.n_against) < 2:
-            few = "pairs of runs" if pair.paired else "runs"
-            return f"fewer than two {few}: the scatter of seeds is unknown"
-        return "runs diverged, and without a better direction they have no rank"
-    words = _rests_on(pair)
-    if pair.p <= ALPHA:
-        words += f" ({pair.p:.2g} alone)"
-    by_splits = pair.basis == "permutation" or (not pair.paired and pair.n != pair.n_against)
-    if by_splits and pair.permutation and pair.permutation.smallest > ALPHA:
-        words += f", and so few runs reach no p below {pair.permutation.smallest:.2g}"
-    if pair.margin is not None:
-        words += f"; {_margin_words(pair)}"
-    return words
-
-
-def _margin_words(pair: Comparison) -> str:
-    if not math.isnan(pair.p_equivalent_adjusted):
-        return f"within {pair.margin}: p = {pair.p_equivalent_adjusted:.2g}"
-    if pair.diverged or pair.diverged_against:
-        return f"no test of {pair.margin}: a run diverged"
-    return f"no test of {pair.margin}: the mean of {pair.against} may be 0"
-
-
-def _estimate_words(name: str, estimate: Estimate, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    words = f"{name} {estimate.value:{sign}.4g}"
-    return words if math.isnan(estimate.low) else (
-        f"{words} [{estimate.low:{sign}.4g}, {estimate.high:{sign}.4g}]")
+        why += f"; {margin_words(pair)}"
+    return replace(pair, verdict="better" if ahead else "worse", why=why)

@@ -32,11 +32,14 @@ class Permutation:
     Attributes:
         p: Two-sided: twice the smaller of the two sides, at most 1, as in SciPy.
         smallest: The smallest p that so many runs can reach.
+        sign: 1 if the statistic lies above the mean of all permutations and the upper side is the
+            smaller; -1 for the lower; 0 if neither holds, and then p speaks for neither direction.
         exact: Whether all splits were counted; if not, 9,999 were drawn from a fixed seed.
     """
 
     p: float
     smallest: float
+    sign: int
     exact: bool = True
 
 
@@ -58,7 +61,8 @@ def of_splits(a: Values, b: Values) -> Permutation:
     for k in range(max(0, n - len(pooled) + cut), min(n, cut) + 1):
         up, down = _count(left[left_sizes == k], right[right_sizes == n - k], observed, tie)
         above, below = above + up, below + down
-    return Permutation(min(1.0, 2 * min(above, below) / math.comb(len(pooled), n)), smallest)
+    sign = _sign(float(observed), float(tie), above, below)
+    return Permutation(min(1.0, 2 * min(above, below) / math.comb(len(pooled), n)), smallest, sign)
 
 
 def of_signs(differences: Values) -> Permutation:
@@ -74,7 +78,8 @@ def of_signs(differences: Values) -> Permutation:
     left, right = _subsets(sizes[:n // 2])[0], _subsets(sizes[n // 2:])[0]
     observed, tie = sizes[differences > 0].sum(), TIE * sizes.sum()
     above, below = _count(left, right, observed, tie)
-    return Permutation(min(1.0, 2 * min(above, below) / 2**n), min(1.0, 2 / 2**n))
+    sign = _sign(float(differences.sum()), float(tie), above, below)
+    return Permutation(min(1.0, 2 * min(above, below) / 2**n), min(1.0, 2 / 2**n), sign)
 
 
 def _subsets(values: Values) -> tuple[Values, Values]:
@@ -93,6 +98,19 @@ def _count(left: Values, right: Values, observed: float, tie: float) -> tuple[in
     return int(above.sum()), int(np.searchsorted(right, observed + tie - left, "right").sum())
 
 
+def _sign(statistic: float, tie: float, above: int, below: int) -> int:
+    """Return the direction for which the test speaks, as in `Permutation.sign`.
+
+    Args:
+        statistic: Less the mean of its permutations.
+        tie: Up to which it counts as 0.
+        above, below: How many permutations are at least, and at most, as large.
+    """
+    if above < below and statistic > tie:
+        return 1
+    return -1 if below < above and statistic < -tie else 0
+
+
 def _sampled(samples: tuple[Values, ...], kind: str) -> Permutation:
     def statistic(a: Values, b: Values | None = None, axis: int = -1) -> Values:
         mean: Values = a.mean(axis=axis)
@@ -100,4 +118,7 @@ def _sampled(samples: tuple[Values, ...], kind: str) -> Permutation:
 
     result = stats.permutation_test(samples, statistic, permutation_type=kind, vectorized=True,
                                     n_resamples=DRAWS, rng=np.random.default_rng(0), batch=1_000)
-    return Permutation(float(result.pvalue), 2 / (DRAWS + 1), exact=False)
+    null, observed = result.null_distribution, float(result.statistic)
+    tie = TIE * float(np.abs(np.concatenate(samples)).max())
+    sign = _sign(observed, tie, int((null >= observed).sum()), int((null <= observed).sum()))
+    return Permutation(float(result.pvalue), 2 / (DRAWS + 1), sign, exact=False)

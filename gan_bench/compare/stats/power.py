@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, stats
 
-from gan_bench.compare.stats.comparison import ALPHA
+from gan_bench.compare.stats.summary import ALPHA
 
 POWER = 0.8
 SHARES = 200  # points of the mean over the share of one variance in the sum of both

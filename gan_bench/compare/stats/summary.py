@@ -21,6 +21,7 @@ from scipy import special, stats
 from gan_bench.registry import Better
 
 LEVEL = 0.95
+ALPHA = round(1 - LEVEL, 10)
 Scores = Mapping[int, float]  # seed → final score; NaN or infinite if the run ended without a score
 Values = NDArray[np.float64]
 UNBOUNDED = (-math.inf, math.inf)

@@ -38,28 +38,27 @@ class NonFiniteFeatures(FeatureError, FloatingPointError):
     """Features of generated samples hold a NaN or an infinity: in training, the run diverged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
-    """The features of a set of examples.
+    """The features of a set of examples; two sets are equal only if they are the same object.
 
     Attributes:
         values: (N, D) float64. Only the view `pixels` keeps images as uint8, because a training
             set in float64 takes eight times the memory.
         logits: (N, K) float64 class scores before the softmax; None if the extractor has none.
         extractor: The extractor and its weights; features of two extractors do not compare.
-        derived: Results that metrics have computed from the features and will need again, each
-            under a key of the metric's choice.
+        fitted: The Gaussian of the values, if a cache holds it already.
     """
 
     values: NDArray[Any]
     logits: NDArray[np.float64] | None
     extractor: str
-    derived: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    fitted: Gaussian | None = field(default=None, repr=False)
 
     @cached_property
     def gaussian(self) -> Gaussian:
         """The Gaussian fitted to the values; cached, because every comparison needs it."""
-        return fit_gaussian(self.values)
+        return fit_gaussian(self.values) if self.fitted is None else self.fitted
 
     def spread(self, count: int) -> Features:
         """Return at most `count` of the examples, evenly spread: a file's parts may differ."""

@@ -105,6 +105,4 @@ def _read(folder: Path, extractor: str, count: int) -> Features:
             raise ValueError(f"it holds the features of {len(values):,} images, not {count:,}")
     except (OSError, ValueError, EOFError) as error:
         raise damaged(folder, error) from None
-    features = Features(values, logits, extractor)
-    features.__dict__["gaussian"] = Gaussian(mean, factor)  # where cached_property looks
-    return features
+    return Features(values, logits, extractor, fitted=Gaussian(mean, factor))

@@ -38,6 +38,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 from gan_bench.data_facts import DataFacts
 from gan_bench.evaluation.features.base import FeatureError, Features, NonFiniteFeatures
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+Other = TypeVar("Other")
 Metric = TypeVar("Metric", bound=Callable[..., float])
 
 
@@ -107,18 +109,37 @@ def on_extractors(
     return add
 
 
-def once(function: Callable[[Features, Features], T]) -> Callable[[Features, Features], T]:
-    """Store the result of `function(real, fake)` with `fake`, because several metrics need it."""
+def once(function: Callable[[Other, Features], T]) -> Callable[[Other, Features], T]:
+    """Remember the result of `function(other, features)`, because several metrics need it.
+
+    It is remembered as long as the features exist, for the last `other` alone: the same object, as
+    an equal one is not recognised.
+    """
+    results: WeakKeyDictionary[Features, tuple[ref[Other], T]] = WeakKeyDictionary()
 
     @wraps(function)
-    def cached(real: Features, fake: Features) -> T:
-        entry = fake.derived.get(function)
-        if entry is None or entry[0] is not real:
-            entry = fake.derived[function] = real, function(real, fake)
-        result: T = entry[1]
+    def remembered(other: Other, features: Features) -> T:
+        earlier = results.get(features)
+        if earlier is not None and earlier[0]() is other:
+            return earlier[1]
+        result = function(other, features)
+        results[features] = ref(other), result
         return result
 
-    return cached
+    return remembered
+
+
+def once_per_set(function: Callable[[Features], T]) -> Callable[[Features], T]:
+    """Remember the result of `function(features)` as long as the features exist."""
+    results: WeakKeyDictionary[Features, T] = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembered(features: Features) -> T:
+        if features not in results:
+            results[features] = function(features)
+        return results[features]
+
+    return remembered
 
 
 @once

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gan_bench.data_facts import DataFacts
 from gan_bench.evaluation.features.base import FeatureError, Features
 from gan_bench.evaluation.features.gaussian import Gaussian, fit_gaussian
-from gan_bench.evaluation.metrics.base import check, check_finite, refuses_unlabelled
+from gan_bench.evaluation.metrics.base import check, check_finite, once, refuses_unlabelled
 from gan_bench.evaluation.metrics.frechet import distance_from
 from gan_bench.journal.names import CLASS
 from gan_bench.registry import METRICS, MetricFacts
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 REAL_PER_CLASS = 100  # training images: with fewer, a distance says little about the class
 SAMPLES_PER_CLASS = 20  # on average, so that every class has more than one sample
 LABEL_PROTOCOL = {"labels": "as often as in the training data"}
-CLASS_GAUSSIANS = "the Gaussians of the classes"  # the key in `derived` of the real features
 
 
 @dataclass(frozen=True)
@@ -102,14 +101,24 @@ def intra_fd(real: Features, fake: Features, labels: Labels) -> dict[str, float]
     check(real, fake)
     check_classes(labels)
     assert labels.real is not None
-    gaussians: dict[int, Gaussian] = real.derived.setdefault(CLASS_GAUSSIANS, {})
-    distances = {}
-    for label in np.unique(labels.real).tolist():
-        if label not in gaussians:
-            gaussians[label] = fit_gaussian(real.values[labels.real == label])
-        distances[label] = distance_from(gaussians[label], fake.values[labels.asked == label])
+    distances = {label: distance_from(gaussian, fake.values[labels.asked == label])
+                 for label, gaussian in class_gaussians(labels.real, real).items()}
     return {"intra_fd_classifier": float(np.mean([*distances.values()])),
             **_class_scores("intra_fd_classifier", distances)}
+
+
+@once
+def class_gaussians(labels: NDArray[np.int64], real: Features) -> dict[int, Gaussian]:
+    """Return the Gaussian fitted to the real features of each class.
+
+    Args:
+        labels: (N,), the class of each real example.
+        real: (N, D).
+    """
+    import numpy as np
+
+    return {label: fit_gaussian(real.values[labels == label])
+            for label in np.unique(labels).tolist()}
 
 
 def check_classes(labels: Labels) -> None:

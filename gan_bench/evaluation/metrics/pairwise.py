@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gan_bench import rng
 from gan_bench.evaluation.features.base import Features
-from gan_bench.evaluation.metrics.base import once
+from gan_bench.evaluation.metrics.base import once, once_per_set
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,18 +23,20 @@ BALL = 3  # the radius of a ball for precision and recall: the distance to this 
 WIDE_BALL = 5  # for density and coverage
 GROUPS = 64  # groups of a block's columns, for the search of the nearest
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the published kernel distance
-REAL_PAIRS = "pairs within the set"  # the key in `derived` of the real features
 
 
 @once
 def pairs(real: Features, fake: Features) -> Pairs:
     """Return the sums over all pairs, with the subsets of the published convention."""
-    if REAL_PAIRS not in real.derived:
-        real.derived[REAL_PAIRS] = within(real.values, real.values.mean(axis=0),
-                                          draw_subsets(len(real.values), "real"))
-    inside: Within = real.derived[REAL_PAIRS]
+    inside = pairs_of_real(real)
     return between(inside, within(fake.values, inside.centre,
                                   draw_subsets(len(fake.values), "fake")))
+
+
+@once_per_set
+def pairs_of_real(real: Features) -> Within:
+    """Return the sums over the pairs within the real set, centred at its mean."""
+    return within(real.values, real.values.mean(axis=0), draw_subsets(len(real.values), "real"))
 
 
 def draw_subsets(samples: int, side: str) -> NDArray[np.int64]:

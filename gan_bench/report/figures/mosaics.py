@@ -15,6 +15,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from gan_bench.evaluation.grid_layout import (
+    GREY,
+    KEYWORD,
+    GridLayout,
+    read_layout,
+    unrecorded_layouts,
+)
 from gan_bench.report.figures.style import (
     LINE,
     SMALL,
@@ -26,40 +33,47 @@ from gan_bench.report.figures.style import (
     wrapped,
 )
 
-ACROSS = 8  # samples in a row of a grid, and rows
-PADDING = 2  # pixels between them
 CELL_WIDTH = 132  # pixels of samples side by side in a cell of a mosaic
 MAX_UNCUT = 256  # pixels of a picture that is not cut
-GREY = 128  # between samples
 Pixels = NDArray[np.uint8]
 
 
 def tiles(png: bytes) -> list[Pixels]:
-    """Cut a picture of 8 × 8 samples into its samples, (H, W, 3) uint8 at their own size.
+    """Cut a grid of samples into its samples, (H, W, 3) uint8 at their own size.
 
-    Another picture, of points of 2-D data for instance, is returned whole.
+    The grid says in a text chunk where they stand. Grids without it, of runs of older versions, are
+    recognised by their size and by the grey between the samples. Another picture, of points of 2-D
+    data for instance, is returned whole.
 
     Raises:
         OSError: The picture cannot be read.
     """
     with Image.open(io.BytesIO(png)) as picture:
+        record = picture.info.get(KEYWORD)
         whole = np.asarray(picture.convert("RGB"))
-    for factor in range(min(whole.shape[:2]) // (ACROSS * (PADDING + 1)), 0, -1):
-        small = whole[::factor, ::factor]
-        sides = [(length - PADDING) / ACROSS - PADDING for length in small.shape[:2]]
-        if (any(length % factor for length in whole.shape[:2])
-                or not all(side.is_integer() and side >= 1 for side in sides)
-                or not np.array_equal(small.repeat(factor, 0).repeat(factor, 1), whole)):
-            continue
-        high, wide = (int(side) for side in sides)
-        gap = np.ones(small.shape[:2], bool)
-        corners = [(PADDING + i * (high + PADDING), PADDING + j * (wide + PADDING))
-                   for i in range(ACROSS) for j in range(ACROSS)]
-        for y, x in corners:
-            gap[y:y + high, x:x + wide] = False
-        if (small[gap] == GREY).all():
-            return [small[y:y + high, x:x + wide] for y, x in corners]
+    height, width = whole.shape[:2]
+    if isinstance(record, str):
+        recorded = read_layout(record)
+        if recorded is None or not recorded.fits(height, width):
+            return [whole]
+        return _samples(whole, recorded)
+    for layout in unrecorded_layouts(height, width):
+        if _is_grey_between(whole, layout):
+            return _samples(whole, layout)
     return [whole]
+
+
+def _samples(whole: Pixels, layout: GridLayout) -> list[Pixels]:
+    small = whole[::layout.scale, ::layout.scale]
+    return [small[y:y + layout.height, x:x + layout.width] for y, x in layout.corners]
+
+
+def _is_grey_between(whole: Pixels, layout: GridLayout) -> bool:
+    gap = np.ones(layout.size, bool)
+    for y, x in layout.corners:
+        gap[y:y + layout.height, x:x + layout.width] = False
+    gap = gap.repeat(layout.scale, axis=0).repeat(layout.scale, axis=1)
+    return bool((whole[gap] == GREY).all())
 
 
 def mosaic(pictures: Mapping[str, Mapping[int, bytes]]) -> Figure:
@@ -69,7 +83,7 @@ def mosaic(pictures: Mapping[str, Mapping[int, bytes]]) -> Figure:
     from one latent, if both generators have the same latent dimension.
 
     Args:
-        pictures: For each variant and seed, a PNG of 8 × 8 samples; an absent one is marked.
+        pictures: For each variant and seed, a grid of samples as PNG; an absent one is marked.
     """
     title = "Samples of every variant and seed"
     seeds = sorted({seed for by_seed in pictures.values() for seed in by_seed})
@@ -87,7 +101,7 @@ def mosaic_over_steps(pictures: Mapping[int, bytes], name: str = "", latents: in
     """Return samples of a generator from a few latents (rows) over training (columns).
 
     Args:
-        pictures: For each step, a PNG of 8 × 8 samples; of more than 12 steps, 12 are shown.
+        pictures: For each step, a grid of samples as PNG; of more than 12 steps, 12 are shown.
         name: The name of the run, for the title.
         latents: The number of rows.
     """

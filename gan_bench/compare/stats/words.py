@@ -1,0 +1,72 @@
+"""Verdicts in words: the numbers that they rest on, or what they lack."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from gan_bench.compare.stats.equivalence import SEEN_FROM, unseen_share
+from gan_bench.compare.stats.summary import ALPHA, Estimate
+
+if TYPE_CHECKING:
+    from gan_bench.compare.stats.comparison import Comparison
+
+
+def rests_on(pair: Comparison, p: float | None = None) -> str:
+    """Return the numbers that a verdict rests on.
+
+    Args:
+        p: The p-value; None for that of no difference.
+    """
+    p = pair.p_adjusted if p is None else p
+    words = [_estimate_words("difference", pair.difference, signed=True)]
+    if pair.diverged or pair.diverged_against:
+        words = [_estimate_words("probability of improvement", pair.improvement)]
+        if pair.signed_ranks:
+            words = ["signed ranks {:g} for and {:g} against".format(*pair.signed_ranks)]
+        words += [f"{pair.diverged} of {pair.n} and {pair.diverged_against} of {pair.n_against} "
+                 f"runs diverged and rank last"]
+    among = f" among {pair.family} comparisons" if pair.family > 1 else ""
+    return ", ".join([*words, f"p = {p:.2g}{among}"])
+
+
+def lacks(pair: Comparison) -> str:
+    """Return why there is no verdict."""
+    if pair.basis == "none":
+        if min(pair.n, pair.n_against) < 2:
+            few = "pairs of runs" if pair.paired else "runs"
+            return f"fewer than two {few}: the scatter of seeds is unknown"
+        return "runs diverged, and without a better direction they have no rank"
+    words = rests_on(pair)
+    if pair.p <= ALPHA:
+        words += f" ({pair.p:.2g} alone)"
+    by_splits = pair.basis == "permutation" or (not pair.paired and pair.n != pair.n_against)
+    if by_splits and pair.permutation and pair.permutation.smallest > ALPHA:
+        words += f", and so few runs reach no p below {pair.permutation.smallest:.2g}"
+    if pair.margin is not None:
+        words += f"; {margin_words(pair)}"
+    return words
+
+
+def margin_words(pair: Comparison) -> str:
+    """Return what the runs say of the margin, or why they say nothing."""
+    if not math.isnan(pair.p_equivalent_adjusted):
+        within = f"within {pair.margin}: p = {pair.p_equivalent_adjusted:.2g}"
+        if pair.may_be_equivalent:
+            return within
+        n = min(pair.n, pair.n_against)
+        return (f"{within} for runs that do not fail, but a failure of up to "
+                f"{unseen_share(n):.0%} of the runs may be unseen in {n} (equivalent needs "
+                f"{SEEN_FROM} of each)")
+    if pair.diverged or pair.diverged_against:
+        return f"no test of {pair.margin}: a run diverged"
+    if not pair.has_spread:
+        return f"no test of {pair.margin}: scores without spread do not show how runs scatter"
+    return f"no test of {pair.margin}: the mean of {pair.against} may be 0"
+
+
+def _estimate_words(name: str, estimate: Estimate, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    words = f"{name} {estimate.value:{sign}.4g}"
+    return words if math.isnan(estimate.low) else (
+        f"{words} [{estimate.low:{sign}.4g}, {estimate.high:{sign}.4g}]")

@@ -1,0 +1,151 @@
+"""Scores of a trained run, measured again: by other metrics, or against other data.
+
+They are shown beside those in the run's journal only if both were measured in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from gan_bench import rng
+from gan_bench.config.spec import RunSpec
+from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.evaluator import (
+    STREAM,
+    generate,
+    labels_of,
+    latents,
+    provenance,
+    undisturbed,
+)
+from gan_bench.evaluation.measurement import (
+    Measurement,
+    Report,
+    Wanted,
+    measure,
+    prepare_scorer,
+    refuse_metrics_of_labels,
+)
+from gan_bench.evaluation.metrics.base import asks_d
+from gan_bench.evaluation.protocol import digest, refusal
+from gan_bench.hardware import refuse_more_than_memory
+from gan_bench.journal import reading, writing
+from gan_bench.journal.layout import Workspace
+from gan_bench.journal.names import CLASS, WEIGHTS
+from gan_bench.journal.schema import RESULTS, Kind
+from gan_bench.journal.status import Progress
+from gan_bench.training import checkpoint
+from gan_bench.training.device import resolve_device, set_up_torch
+from gan_bench.training.trained import load_generator
+
+
+def measure_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace, say: Say,
+                ) -> Report:
+    """Measure the generator of a run on the latents that the run itself was measured on.
+
+    Args:
+        folder: The run's folder.
+        weights: The name of a file of weights there, or of a checkpoint.
+        wanted: What to measure; what it leaves open is as in the run's last measurement.
+        workspace: Where data sets and the cache are.
+        say: Receives a line before each slow step.
+
+    Raises:
+        UserError: The run is not finished or not readable; its samples are not finite, too many
+            for the memory, or of another shape than the data; a metric does not apply.
+    """
+    if wanted.resize:
+        raise UserError("--resize is for images; leave it out for a run")
+    spec, generator = load_generator(folder, weights)
+    device = resolve_device(spec)
+    set_up_torch(spec)  # so the bits are those of the run's own measurement
+    measurement = _measurement(spec, wanted, folder)
+    scorer = prepare_scorer(measurement, workspace, device, say)
+    # All samples exist twice, as uint8 or float32: in batches, then as one tensor.
+    sample_bytes = math.prod(spec.data.shape) * (1 if spec.data.is_image else 4)
+    refuse_more_than_memory(2 * measurement.samples * sample_bytes,
+                            f"{measurement.samples:,} samples")
+    drawn = latents(spec, measurement.samples, scorer.train_labels)
+    labels = labels_of(spec, drawn)
+    scorer.check_labels(labels)
+    samples = _samples(spec, generator.to(device), drawn, device, folder / weights)
+    source = f"{spec.experiment}/{spec.id}, {spec.variant} seed {spec.seed}"
+    report = measure(source, scorer, samples, _provenance(spec, folder / weights), labels)
+    return _beside_journal(report, spec, folder)
+
+
+def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
+    """Add the scores to the run's journal and mirror it into MLflow; return whether any is new.
+
+    A name is `evaluate-<digest of the protocol>/<score>`, so it never stands for two protocols, and
+    logging the same again changes nothing, here or there. The score of a class gets the same
+    prefix.
+
+    Raises:
+        UserError: The run is not finished, or MLflow fails (the journal then has the scores, and
+            logging again completes MLflow).
+    """
+    from gan_bench.tracking.client import open_store
+    from gan_bench.tracking.mirror import Mirror
+
+    last = reading.last(folder)
+    status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"
+    if status not in RESULTS:  # the records after its checkpoint will be repeated
+        raise UserError(f"{folder}: --log adds to a finished run, but this run is {status}: run "
+                        f"its experiment to the end first")
+    prefixes = {name: f"evaluate-{digest(report.protocols[name])}/" for name in report.scores}
+    values = {prefixes[name] + name: value for name, value in report.scores.items()}
+    for name, value in report.classes.items():
+        score = name.removeprefix(CLASS).partition("/")[0]
+        values[prefixes[score] + name] = value
+    protocols = {prefixes[name] + name: protocol for name, protocol in report.protocols.items()}
+    new = writing.amend(folder, protocols, values)
+    Mirror(open_store(workspace)).sync(folder)
+    return new
+
+
+def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:
+    """What to measure a run by, with its last measurement where nothing else is asked for."""
+    if spec.condition != "none" and wanted.data_set not in (None, spec.dataset):
+        raise UserError(f"{folder.name} is conditional with the labels of "
+                        f"{spec.dataset}: leave out --data-set")
+    last = spec.evaluate.final or spec.evaluate
+    names = wanted.metrics or [name for name in last.metrics if not asks_d(name)]
+    if spec.condition == "none":
+        refuse_metrics_of_labels(names, f"{folder.name} is unconditional")
+    return Measurement(wanted.data_set or spec.dataset, names, wanted.samples or last.samples,
+                       spec.data.shape, wanted.split)
+
+
+def _samples(spec: RunSpec, generator: nn.Module, drawn: Tensor, device: str, weights: Path,
+             ) -> Tensor:
+    try:
+        with undisturbed(generator, seed=rng.derive(spec.seed, STREAM, 1)):
+            return generate(generator, drawn, device)
+    except FloatingPointError as error:
+        raise UserError(f"{weights}: {error}; there is nothing to measure") from None
+
+
+def _provenance(spec: RunSpec, weights: Path) -> dict[str, object]:
+    """Where the samples come from; weights other than the final ones are named."""
+    how = provenance(spec)
+    if weights.suffix == ".pt":
+        how["checkpoint"] = f"step {checkpoint.read(weights).step}"
+    elif weights.name != WEIGHTS:
+        how["checkpoint"] = weights.name
+    return how
+
+
+def _beside_journal(report: Report, spec: RunSpec, folder: Path) -> Report:
+    """Return the report with the same scores from the run's journal."""
+    run = Progress(spec, folder)
+    run.follow()
+    reasons = {name: refusal(report.protocols[name], run.protocols[name])
+               for name in report.scores if name in run.scores}
+    return replace(report,
+                   journalled={name: run.scores[name] for name, why in reasons.items() if not why},
+                   not_alike={name: why for name, why in reasons.items() if why})
