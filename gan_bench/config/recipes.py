@@ -73,7 +73,8 @@ RECIPES: dict[str, Recipe] = {
     "r3gan2025": Recipe(
         "Huang et al. 2024, \"The GAN is dead; long live the GAN!\": relativistic pairing with R1 "
         "and R2, D first, fresh real examples for G, Adam with β₁ 0, averaged weights. In the "
-        "paper γ, rates and β₂ are scheduled, networks are larger, and images are augmented.",
+        "paper γ, rates, β₂ and the average are scheduled (here the average has the ramp of "
+        "StyleGAN2), networks are larger, and images are augmented.",
         {"model": "r3", "loss": "relativistic_pairing", "penalties": [
             {"name": "r1", "gamma": 1.0}, {"name": "r2", "gamma": 1.0}],
          "optimizer": _adam(2e-4, 0.0, 0.99), "batch_size": 64, "ema": 0.999, "order": "d_first",

@@ -139,6 +139,10 @@ class RunSettings(Closed):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of G's weight average, which replaces G in measurements; "
         "null: no average")
+    ema_ramp: Annotated[float, Field(gt=0)] | None = Field(
+        0.05, description="the average's half-life is at most this share of the steps done "
+        "(StyleGAN2's rule), so that the random initial weights are forgotten in a run of any "
+        "length; null: no ramp")
     log_every: Positive = 50
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,9 @@ from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
-from gan_bench.training.networks import average_into, frozen, grad_norm, samples_of
+from gan_bench.training.networks import frozen, grad_norm, samples_of, seed_layers
 from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.weight_average import WeightAverage
 
 StepMetrics = dict[str, Tensor]
 
@@ -29,7 +29,6 @@ class Engine:
     Attributes:
         generator: G, in training mode.
         discriminator: D, in training mode.
-        ema: The running average of G's weights; None if the run has none.
         first_bad: int64 scalar on the device: the first step with a non-finite loss, 0 if none.
 
     Weights, losses, penalties and samples are always float32. With `bfloat16`, the layers of G and
@@ -50,7 +49,7 @@ class Engine:
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
         for network in self._networks.values():
             network.to(device).to(memory_format=layout)
-        self.ema = copy.deepcopy(self.generator).requires_grad_(False) if spec.ema else None
+        self._average = WeightAverage(spec, self.generator, device) if spec.ema else None
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = self.first_bad.clone()  # on the device
         self._loss: Loss = LOSSES.build(spec.loss)
@@ -64,9 +63,14 @@ class Engine:
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
+    def ema(self) -> nn.Module | None:
+        """The running average of G's weights; None if the run has none."""
+        return self._average.network if self._average is not None else None
+
+    @property
     def measured(self) -> nn.Module:
         """The generator that is sampled and scored: the weight average if there is one."""
-        return self.ema if self.ema is not None else self.generator
+        return self.ema or self.generator
 
     @property
     def needs_real(self) -> bool:
@@ -121,8 +125,8 @@ class Engine:
         if d_first:
             _, loss = self._step_generator(latents, fake, g_real, of_g, step, metrics, observe)
             losses.append(loss)
-        if self.ema is not None and self.spec.ema is not None:
-            average_into(self.ema, self.generator, self.spec.ema)
+        if self._average is not None:
+            self._average.follow(self.generator)
         bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
         self.first_bad += bad * self._step_number
         return metrics
@@ -173,25 +177,19 @@ class Engine:
                 {**group, **options} for group, options in
                 zip(saved["param_groups"], by_device, strict=True)]})
         self._rates.clear()
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+        if self._average is not None:
+            self._average.load(state["ema"])
         self.first_bad.fill_(state["first_bad"])
 
     def begin(self, step: int) -> None:
-        """Set the random seeds and the learning rates of a step."""
+        """Set the random seeds, the learning rates and the average's decay of a step."""
         self._step_number.fill_(step)
+        if self._average is not None:
+            self._average.begin(step)
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
-        # Layers draw from torch's global generators, so these are always seeded.
-        # `torch.manual_seed` does the same but is slower: it looks at every kind of device.
-        seed = rng.derive(self.spec.seed, "dropout", step)
-        torch.default_generator.manual_seed(seed)
-        if self.device != "cpu":
-            on_device = torch.cuda.default_generators[torch.cuda.current_device()]
-            # Each run has its own state: a graph of another run may still read its seeds.
-            on_device.graphsafe_set_state(self._layer_draws)
-            on_device.manual_seed(seed)
+        seed_layers(rng.derive(self.spec.seed, "dropout", step), self.device, self._layer_draws)
         for network, part in self._parts.items():
             new_rate = rate(part, step, self.spec.steps)
             if self._rates.get(network) != new_rate:

@@ -10,18 +10,6 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the parameters of `average` towards those of `network`; copy the buffers.
-
-    Args:
-        decay: The weight of the present average, 0..1.
-    """
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-    for mean, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(buffer)  # batch-norm statistics
-
-
-@torch.no_grad()
 def samples_of(generator: nn.Module, latents: Tensor) -> Tensor:
     """Return the samples of a generator in eval mode, on the CPU; its mode is restored."""
     was_training = generator.training
@@ -29,6 +17,21 @@ def samples_of(generator: nn.Module, latents: Tensor) -> Tensor:
     samples: Tensor = generator(latents).cpu()
     generator.train(was_training)
     return samples
+
+
+def seed_layers(seed: int, device: str, draws: torch.Generator) -> None:
+    """Seed torch's global generators, which layers draw from.
+
+    `torch.manual_seed` does the same but is slower: it looks at every kind of device.
+
+    Args:
+        draws: The run's own state on a GPU: a graph of another run may still read its seeds.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device != "cpu":
+        on_device = torch.cuda.default_generators[torch.cuda.current_device()]
+        on_device.graphsafe_set_state(draws)
+        on_device.manual_seed(seed)
 
 
 def grad_norm(network: nn.Module) -> Tensor:

@@ -176,7 +176,8 @@ def test_average_follows_parameters_and_copies_buffers(tmp_path: Path) -> None:
     expected = [p.detach().clone() for p in engine.generator.parameters()]
     for step in range(1, 4):
         engine.step(step, StepBatch(batches(step, 1)))
-        expected = [0.9 * e + 0.1 * p.detach()
+        decay = min(0.9, 2 ** (-20 / step))
+        expected = [decay * e + (1 - decay) * p.detach()
                     for e, p in zip(expected, engine.generator.parameters(), strict=True)]
     assert engine.ema is not None
     for average, e in zip(engine.ema.parameters(), expected, strict=True):
@@ -186,6 +187,28 @@ def test_average_follows_parameters_and_copies_buffers(tmp_path: Path) -> None:
     for average, buffer in pairs:
         assert torch.equal(average, buffer)
     assert engine.measured is engine.ema
+
+
+@pytest.mark.parametrize(("ema", "ramp"), [(0.999, "0.05"), (0.5, "0.05"), (0.45, "0.3"),
+                                           (0.3, "null")])
+def test_the_average_forgets_the_initial_weights(tmp_path: Path, ema: float, ramp: str) -> None:
+    """G stays 0 after its first weights, so what is left of these in the average is their share."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        engine = Engine(a_run(tmp_path, f"base.ema={ema}", f"base.ema_ramp={ramp}",
+                              "base.g_optimizer={lr: 1e-300}"), "cpu")
+        initial = torch.cat([p.detach().flatten() for p in engine.generator.parameters()])
+        for parameter in engine.generator.parameters():
+            parameter.detach().zero_()
+        share = 1.0
+        for step in range(1, 7):
+            engine.step(step, StepBatch(batches(step, 1)))
+            share *= ema if ramp == "null" else min(ema, 0.5 ** (1 / (float(ramp) * step)))
+            average = torch.cat([p.flatten() for p in engine.measured.parameters()])
+            torch.testing.assert_close(average, share * initial, rtol=1e-9, atol=1e-16)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert 0 < share < 0.01
 
 
 def test_first_non_finite_loss_is_remembered(tmp_path: Path) -> None:
