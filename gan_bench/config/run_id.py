@@ -12,6 +12,7 @@ LATER_DEFAULTS: dict[str, Any] = {
     "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
     "compute.precision": "float32", "ema_ramp": 0.05,
+    "ema_statistics": "estimated",
 }
 
 

@@ -143,6 +143,9 @@ class RunSettings(Closed):
         0.05, description="the average's half-life is at most this share of the steps done "
         "(StyleGAN2's rule), so that the random initial weights are forgotten in a run of any "
         "length; null: no ramp")
+    ema_statistics: Literal["copied", "averaged", "estimated"] = Field(
+        "estimated", description="the average's batch-norm statistics: those of G, their average, "
+        "or estimated from 16 batches of its own before each measurement")
     log_every: Positive = 50
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")

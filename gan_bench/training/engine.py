@@ -27,15 +27,18 @@ class Engine:
     """The networks of a run, their optimizers, and the step that trains them.
 
     Attributes:
-        generator: G, in training mode.
-        discriminator: D, in training mode.
+        generator, discriminator: G and D, in training mode.
         first_bad: int64 scalar on the device: the first step with a non-finite loss, 0 if none.
 
     Weights, losses, penalties and samples are always float32. With `bfloat16`, the layers of G and
     D compute their products in bfloat16; with `tf32`, CUDA's global settings decide.
+
+    Args:
+        train_labels: Of the training examples; a conditional run with an average needs them.
     """
 
-    def __init__(self, spec: RunSpec, device: str, precision: str = "float32") -> None:
+    def __init__(self, spec: RunSpec, device: str, precision: str = "float32",
+                 train_labels: Tensor | None = None) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
                                   spec.data.classes)
         self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
@@ -49,7 +52,8 @@ class Engine:
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
         for network in self._networks.values():
             network.to(device).to(memory_format=layout)
-        self._average = WeightAverage(spec, self.generator, device) if spec.ema else None
+        self._average = (WeightAverage(spec, self.generator, device, train_labels)
+                         if spec.ema is not None else None)
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = self.first_bad.clone()  # on the device
         self._loss: Loss = LOSSES.build(spec.loss)
@@ -291,8 +295,5 @@ class Engine:
         optimizer.step()
 
     def sample(self, latents: Tensor) -> Tensor:
-        """Return the measured generator's samples from `latents`, in eval mode, on the CPU.
-
-        The training state does not change: batch norm uses its running statistics.
-        """
+        """Return the measured generator's samples from `latents`, in eval mode, on the CPU."""
         return samples_of(self.measured, latents.to(self.device))

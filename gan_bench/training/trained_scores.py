@@ -42,6 +42,8 @@ from gan_bench.training import checkpoint
 from gan_bench.training.device import resolve_device, set_up_torch
 from gan_bench.training.trained import load_generator
 
+STATISTICS_SINCE = 4  # the NUMERICS since which a run chooses the statistics of its average
+
 
 def measure_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace, say: Say,
                 ) -> Report:
@@ -133,6 +135,10 @@ def _samples(spec: RunSpec, generator: nn.Module, drawn: Tensor, device: str, we
 def _provenance(spec: RunSpec, weights: Path) -> dict[str, object]:
     """Where the samples come from; weights other than the final ones are named."""
     how = provenance(spec)
+    began = reading.began(weights.parent) or {}
+    numerics = began.get("facts", {}).get("versions", {}).get("numerics")
+    if isinstance(numerics, int) and numerics < STATISTICS_SINCE:
+        how.pop("ema_statistics", None)  # they are copied there, which its protocol does not say
     if weights.suffix == ".pt":
         how["checkpoint"] = f"step {checkpoint.read(weights).step}"
     elif weights.name != WEIGHTS:

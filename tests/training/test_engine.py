@@ -171,21 +171,24 @@ def test_d_minimises_the_logged_loss_and_penalty(tmp_path: Path, reduction: str,
     assert (gradient - written_out).norm() <= 1e-9 * written_out.norm()
 
 
-def test_average_follows_parameters_and_copies_buffers(tmp_path: Path) -> None:
-    engine = Engine(a_run(tmp_path, "base.ema=0.9"), "cpu")
-    expected = [p.detach().clone() for p in engine.generator.parameters()]
+@pytest.mark.parametrize("statistics", ["copied", "averaged"])
+def test_average_follows_parameters_and_statistics(tmp_path: Path, statistics: str) -> None:
+    engine = Engine(a_run(tmp_path, "base.ema=0.9", f"base.ema_statistics={statistics}"), "cpu")
+
+    def tensors(network: torch.nn.Module) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    expected = tensors(engine.generator)
     for step in range(1, 4):
         engine.step(step, StepBatch(batches(step, 1)))
         decay = min(0.9, 2 ** (-20 / step))
-        expected = [decay * e + (1 - decay) * p.detach()
-                    for e, p in zip(expected, engine.generator.parameters(), strict=True)]
+        for name, value in tensors(engine.generator).items():
+            is_copied = "num_batches" in name or (statistics == "copied" and "running" in name)
+            expected[name] = value if is_copied else decay * expected[name] + (1 - decay) * value
     assert engine.ema is not None
-    for average, e in zip(engine.ema.parameters(), expected, strict=True):
-        torch.testing.assert_close(average, e)
-    pairs = list(zip(engine.ema.buffers(), engine.generator.buffers(), strict=True))
-    assert pairs
-    for average, buffer in pairs:
-        assert torch.equal(average, buffer)
+    assert any("running" in name for name in expected)
+    for name, average in engine.ema.state_dict().items():
+        torch.testing.assert_close(average, expected[name])
     assert engine.measured is engine.ema
 
 
