@@ -85,8 +85,10 @@ def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
                 comparable, better.get(metric), baseline, declared.paired,
                 declared.margin_of(metric))}
         for variant, by_seed in scores.items():
+            collapsed = sum(bool(run.collapsed) for run in runs
+                            if run.variant == variant and run.seed in by_seed)
             summary = summarise_scores(comparable.get(variant, {}), better.get(metric),
-                                       bounds.get(metric, UNBOUNDED))
+                                       bounds.get(metric, UNBOUNDED), collapsed)
             total = sum(run.variant == variant for run in runs)
             rows.append(Row(variant, metric, summary, comparisons.get(variant),
                             total - len(by_seed), refused[variant]))
