@@ -33,7 +33,7 @@ from gan_bench.evaluation.measurement import (
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.evaluation.protocol import digest, refusal
 from gan_bench.hardware import refuse_more_than_memory
-from gan_bench.journal import reading, writing
+from gan_bench.journal import writing
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.names import CLASS, WEIGHTS
 from gan_bench.journal.schema import RESULTS, Kind
@@ -86,13 +86,13 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
     prefix.
 
     Raises:
-        UserError: The run is not finished, or MLflow fails (the journal then has the scores, and
-            logging again completes MLflow).
+        UserError: The run is not finished, or its journal cannot be written (it is as before then),
+            or MLflow fails (the journal then has the scores, and logging again completes MLflow).
     """
     from gan_bench.tracking.client import open_store
     from gan_bench.tracking.mirror import Mirror
 
-    last = reading.last(folder)
+    last = writing.last_whole(folder)
     status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"
     if status not in RESULTS:  # the records after its checkpoint will be repeated
         raise UserError(f"{folder}: --log adds to a finished run, but this run is {status}: run "
@@ -103,7 +103,11 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
         score = name.removeprefix(CLASS).partition("/")[0]
         values[prefixes[score] + name] = value
     protocols = {prefixes[name] + name: protocol for name, protocol in report.protocols.items()}
-    new = writing.amend(folder, protocols, values)
+    try:
+        new = writing.amend(folder, protocols, values)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}: no score is added, and the "
+                        f"run is as it was; make room, then repeat the command") from None
     Mirror(open_store(workspace)).sync(folder)
     return new
 
