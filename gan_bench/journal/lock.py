@@ -42,12 +42,12 @@ def locked(experiment: Path) -> Iterator[None]:
 
 def is_locked(experiment: Path) -> bool:
     """Whether another process holds the lock of an experiment's folder. Nothing is written."""
-    with suppress(OSError):  # there is no lock file, or another user keeps it closed
-        descriptor = os.open(experiment / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    file = experiment / "lock"
+    # There is no lock file, another user keeps it closed, or the file system has no locks.
+    with suppress(OSError, UserError):
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not try_lock(descriptor, file, shared=True)
         finally:
             os.close(descriptor)
     return False
