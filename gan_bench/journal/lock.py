@@ -42,12 +42,10 @@ def locked(experiment: Path) -> Iterator[None]:
 
 def is_locked(experiment: Path) -> bool:
     """Whether another process holds the lock of an experiment's folder. Nothing is written."""
-    file = experiment / "lock"
-    # There is no lock file, another user keeps it closed, or the file system has no locks.
-    with suppress(OSError, UserError):
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with suppress(OSError, UserError):  # no lock file, another user keeps it closed, or no locks
+        descriptor = os.open(experiment / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            return not try_lock(descriptor, file, shared=True)
+            return not try_lock(descriptor, experiment / "lock", shared=True)
         finally:
             os.close(descriptor)
     return False
