@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-from gan_bench.errors import Stopped, UserError, is_out_of_memory
+from gan_bench.errors import HiddenError, Stopped, UserError, is_out_of_memory
 
 
 def exit_status(error: BaseException) -> int | None:
     """Print what a user must know of an error; return the exit status, None for a bug."""
     match error:
+        case HiddenError():
+            print(f"error: {error}", file=sys.stderr)
+            return 3
         case UserError():
             return _refused(str(error) if "\n" in str(error) else f"error: {error}")
         case Stopped():

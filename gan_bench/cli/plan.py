@@ -63,7 +63,10 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
     first = spec.runs[0]
     evaluate, final = first.evaluate, first.evaluate.final
     lines = [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
-             f"{first.data.train:,} for training and {first.data.test:,} held out",
+             f"{first.data.train:,} for training and {first.data.test:,} held out"
+             + ("" if first.data.notes or not first.data.classes
+                else f", {first.data.classes:,} classes"),
+             *(f"          {note}" for note in first.data.notes),
              f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
              f"{len(spec.runs)}, baseline {spec.declared.baseline}",
              f"evaluate  {', '.join(evaluate.metrics)} on {evaluate.samples:,} samples"]

@@ -49,9 +49,11 @@ def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, st
         if not database.exists():
             raise UserError(f"there is no {database} yet: run an experiment first, or give --root")
         check_sqlite(database, workspace.root)
+    # Both MLflow and uvicorn would import modules of the working folder in place of Python's.
+    options = f"--log-level warning --app-dir {os.devnull}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-               "--workers", "1", "--uvicorn-opts", "--log-level warning",
+               "--workers", "1", "--uvicorn-opts", options,
                "--no-serve-artifacts", "--default-artifact-root", workspace.artifacts.as_uri()]
     # The address is passed in the environment, because it may contain a password.
     return command, {**mlflow_environment(), "MLFLOW_BACKEND_STORE_URI": uri,
-                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONSAFEPATH": "1"}

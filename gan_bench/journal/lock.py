@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import IO
 
 from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import writing
+from gan_bench.journal.file_locks import try_lock
 from gan_bench.journal.layout import make_folder, run_folders
 from gan_bench.journal.schema import Status
 
@@ -21,16 +21,16 @@ def locked(experiment: Path) -> Iterator[None]:
 
     Raises:
         UserError: Another process holds the lock (two launchers would train the same runs), or the
-            folder cannot be used.
+            folder cannot be used, or its file system has no locks.
     """
     make_folder(experiment)
     with _lock_file(experiment) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not try_lock(file.fileno(), experiment / "lock"):
             file.seek(0)
-            raise UserError(f"{experiment.name} is already being run by process "
-                            f"{file.read(20).strip()}; wait for it or stop it") from None
+            process = file.read(20).strip()
+            holder = f"process {process}" if process else "another process"
+            raise UserError(f"{experiment.name} is already being run by {holder}; wait for it or "
+                            f"stop it")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -38,6 +38,17 @@ def locked(experiment: Path) -> Iterator[None]:
             with suppress(DamagedError):  # a command that reads this run reports it
                 writing.settle_run(folder, Status.KILLED, "its process died without a word")
         yield
+
+
+def is_locked(experiment: Path) -> bool:
+    """Whether another process holds the lock of an experiment's folder. Nothing is written."""
+    with suppress(OSError, UserError):  # no lock file, another user keeps it closed, or no locks
+        descriptor = os.open(experiment / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return not try_lock(descriptor, experiment / "lock", shared=True)
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _lock_file(experiment: Path) -> IO[str]:

@@ -20,7 +20,6 @@ command that shows a run's state. A line that is not a record is damage, and the
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
 import math
 import os
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import IO
 
 from gan_bench.errors import DamagedError
+from gan_bench.journal.file_locks import try_lock
 from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
 FILE = "journal.jsonl"
@@ -43,10 +43,7 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 def is_open(folder: Path) -> bool:
     """Whether a process is writing the journal."""
     with _opened(folder) as file, suppress(io.UnsupportedOperation):  # it is missing
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        return not try_lock(file.fileno(), folder / FILE, shared=True)
     return False
 
 

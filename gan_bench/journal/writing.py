@@ -8,34 +8,38 @@ torch, say), its `resume` line voids the later lines of earlier attempts.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from gan_bench.atomic import fsync_path, replacing
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
+from gan_bench.journal.file_locks import try_lock
 from gan_bench.journal.reading import of_attempt, voids
-from gan_bench.journal.schema import Kind, Record, Status
+from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
 PATIENCE = 10.0  # seconds to wait until the process of a dead launcher ends too
+END, RESUME = (f'"kind": "{kind}"'.encode() for kind in (Kind.END, Kind.RESUME))
 
 
 class Journal:
     """Appends records to `<folder>/journal.jsonl`.
 
     When a call returns, the kernel has the record: it survives a SIGKILL of the process. The file
-    is locked while it is open, so `reading.is_open` tells whether its process lives.
+    is locked while it is open, so `reading.is_open` tells whether its process lives. Opening it
+    cuts what is not whole: a torn last line, and scores that `add` was killed in.
 
     Raises:
         UserError: Another process has it open.
-        OSError: It cannot be written, here and in every method: the disk is full, for example.
+        OSError: It cannot be written, here and in every method: the disk is full, for example. The
+            file is as before the call then.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,8 +48,7 @@ class Journal:
         try:
             _lock(self._fd, folder)
             content = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-            # Cut an incomplete last line, which a killed process or a full disk leaves.
-            os.ftruncate(self._fd, content.rfind(b"\n") + 1)
+            os.ftruncate(self._fd, _whole_length(content))
         except BaseException:
             os.close(self._fd)
             raise
@@ -151,17 +154,40 @@ class Journal:
                 f"changed: delete {self.folder} to begin again, or continue with --allow-drift")
         self._step = step
 
+    def add(self, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
+        """Add scores to a run that has ended; see `amend`."""
+        records, _ = reading.read_records(self.folder)
+        if not records or records[-1]["kind"] != Kind.END:
+            raise ValueError(f"{self.folder}: the run has not ended")
+        end = records[-1]
+        recorded = {name for record in records for name in record.get("values", ())}
+        values = {name: value for name, value in values.items() if name not in recorded}
+        if values:
+            t, step = time.time_ns() // 1_000_000, end["step"]
+            self._extend([
+                {"t": t, "kind": Kind.PROTOCOL, "step": step, "protocol": dict(protocol)},
+                {"t": t, "kind": Kind.METRICS, "step": step, "values": _encode(values)}, end])
+        return bool(values)
+
     def _append(self, kind: str, step: int, **fields: Any) -> None:
-        record = {"t": time.time_ns() // 1_000_000, "kind": kind, "step": step, **fields}
-        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        self._extend([{"t": time.time_ns() // 1_000_000, "kind": kind, "step": step, **fields}])
+        self._step = step
+
+    def _extend(self, records: Sequence[Record]) -> None:
+        """Append records, whole or not at all: the only way in which a journal grows."""
+        data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
         size = os.fstat(self._fd).st_size
         try:
-            while line:  # a nearly full disk first takes a part of the line, then nothing
-                line = line[os.write(self._fd, line) :]
-        except OSError:
+            while data:  # a nearly full disk first takes a part of the data, then nothing
+                data = data[os.write(self._fd, data) :]
+            if len(records) > 1:
+                os.fsync(self._fd)  # some file systems notice only now that the disk is full
+        except BaseException as error:
             os.ftruncate(self._fd, size)  # the next record would continue the torn line
+            if isinstance(error, OSError):
+                file = self.folder / reading.FILE
+                raise OSError(error.errno, error.strerror, str(file)) from None
             raise
-        self._step = step
 
 
 def settle_run(folder: Path, status: str, why: str) -> None:
@@ -169,13 +195,15 @@ def settle_run(folder: Path, status: str, why: str) -> None:
 
     Raises:
         UserError: A process has the journal open: the run is alive.
+        OSError: The journal cannot be written, and is as before.
     """
-    record = reading.last(folder)
-    if record is None or record["kind"] == Kind.END:
+    if not _lacks_end(reading.last(folder)):
         return
-    journal = Journal(folder)
-    journal._step = record["step"]
-    journal.end(status, why)
+    with closing(Journal(folder)) as journal:
+        record = reading.last(folder)  # without what is not whole
+        if record is not None and _lacks_end(record):
+            journal._append(Kind.END, record["step"], status=status, why=why)
+            journal.flush()
 
 
 def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
@@ -184,45 +212,63 @@ def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]
     A value in the journal stays as it is, so adding a score twice changes nothing.
 
     The records carry the run's last step. The end record is repeated unchanged, time included, so
-    the last line still says how and when the run ended. All lines are written at once: whole or not
-    at all.
+    the last line still says how and when the run ended.
 
     Args:
         folder: A run whose journal has its end.
         protocol: As for `Journal.protocol`; full names.
         values: As for `Journal.metrics`; the same names.
+
+    Raises:
+        UserError: A process has the journal open.
+        OSError: The journal cannot be written, and is as before.
     """
-    records, _ = reading.read_records(folder)
-    end = records[-1]
-    if end["kind"] != Kind.END:
-        raise ValueError(f"{folder}: the run has not ended")
-    recorded = {name for record in records for name in record.get("values", ())}
-    values = {name: value for name, value in values.items() if name not in recorded}
-    if not values:
-        return False
-    t, step = time.time_ns() // 1_000_000, end["step"]
-    lines = [{"t": t, "kind": Kind.PROTOCOL, "step": step, "protocol": dict(protocol)},
-             {"t": t, "kind": Kind.METRICS, "step": step, "values": _encode(values)}, end]
-    with (folder / reading.FILE).open("ab") as file:
-        file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    return True
+    with closing(Journal(folder)) as journal:
+        return journal.add(protocol, values)
+
+
+def last_whole(folder: Path) -> Record | None:
+    """Return the last record of a run that no process trains, after cutting what is not whole."""
+    last = reading.last(folder)
+    if not _lacks_end(last) or reading.is_open(folder):
+        return last
+    with closing(Journal(folder)):
+        return reading.last(folder)
+
+
+def _lacks_end(last: Record | None) -> bool:
+    return last is not None and last["kind"] != Kind.END
+
+
+def _whole_length(content: bytes) -> int:
+    """Return the length of a journal without what a killed process or a full disk leaves.
+
+    That is an incomplete last line, and scores that were added to an ended run without the
+    repetition of its end record.
+    """
+    whole = content.rfind(b"\n") + 1
+    begin = content.rfind(b"\n", 0, max(0, content.rfind(END, 0, whole))) + 1
+    after = content.find(b"\n", begin) + 1
+    tail = content[after:whole]
+    if not tail or reading.START in tail or RESUME in tail:  # a new attempt
+        return whole
+    try:
+        end = parse_record(content[begin:after])
+    except ValueError:  # a reader reports the damage
+        return whole
+    return after if end["kind"] == Kind.END and Status(end["status"]).is_result else whole
 
 
 def _lock(descriptor: int, folder: Path) -> None:
     """Lock the file for this process; wait up to `PATIENCE` seconds."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UserError(f"{folder} is being written by another process; wait for it or "
-                                f"stop it") from None
-            time.sleep(0.05)
-        else:
+        if try_lock(descriptor, folder / reading.FILE):
             return
+        if time.monotonic() > deadline:
+            raise UserError(f"{folder} is being written by another process; wait for it or "
+                            f"stop it")
+        time.sleep(0.05)
 
 
 def _describe_difference(earlier: Record, repeated: Record) -> str:

@@ -17,13 +17,14 @@ from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
 from gan_bench.report.exports import title
 from gan_bench.report.inlining import Drawing
+from gan_bench.report.manifest import install_report
 from gan_bench.report.page import Content, html
 from gan_bench.report.rendering import render_all, report_figures
 from gan_bench.report.samples import page_pictures, read_pictures
 from gan_bench.report.terminal import table_notes
 
 PAGE = "report.html"
-UNFINISHED = ".report-"  # prefix of the folder of a report that is being written
+UNFINISHED = ".gan-bench-report-"  # prefix of the folder of a report that is being written
 STALE_AFTER = 600  # seconds; no report takes so long
 
 
@@ -35,10 +36,12 @@ class Written:
         files: Paths of the files; the page is first if there is one.
         lines: Lines for the terminal: what to know first, the verdicts of the leading score, and
             where the files are.
+        is_complete: Whether MLflow shows all runs of the root.
     """
 
     files: list[Path]
     lines: list[str]
+    is_complete: bool = True
 
 
 def write_report(experiments: Sequence[Results], out: Path, formats: Collection[str],
@@ -47,6 +50,7 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
     """Write the report of an experiment, or of several with data sets of their own.
 
     Files are replaced only after all are written, so a report that fails leaves the previous one.
+    Files that no report wrote are never replaced or removed.
 
     Args:
         experiments: Their results; `combine` merges those that share a data set.
@@ -57,7 +61,8 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         notes: What to know before all else.
 
     Raises:
-        UserError: No run has ended, or has such a score; the folder cannot be written.
+        UserError: No run has ended, or has such a score; the folder cannot be written, or a file
+            of another origin is in the way there.
     """
     all_findings = [finding for results in experiments for finding in findings(results, score)]
     lead = all_findings[0].score if all_findings else None
@@ -71,11 +76,12 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         _tidy(out)
         with tempfile.TemporaryDirectory(dir=out, prefix=UNFINISHED) as folder:
             _write(Path(folder), experiments, all_findings, formats, command, notes)
-            files = _replace(Path(folder), out)
+            files = [out / name for name in install_report(Path(folder), out)]
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror}; free some "
                         f"space, or choose another --out") from None
-    place = files[0] if files[0].name == PAGE else out
+    files.sort(key=lambda file: (file != out / PAGE, file))
+    place = files[0] if files[0] == out / PAGE else out
     return Written(files, [*notes, *_verdict_lines(all_findings), str(place)])
 
 
@@ -169,22 +175,5 @@ def _write(folder: Path, experiments: Sequence[Results], findings: Sequence[Find
 def _tidy(out: Path) -> None:
     """Remove the folders of reports that were killed."""
     for old in out.glob(f"{UNFINISHED}*"):
-        if time.time() - old.stat().st_mtime > STALE_AFTER:
+        if old.is_dir() and time.time() - old.stat().st_mtime > STALE_AFTER:
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _replace(folder: Path, out: Path) -> list[Path]:
-    """Move the new files to their places, and remove figures of an earlier report."""
-    new = sorted((file for file in folder.rglob("*") if file.is_file()),
-                 key=lambda file: (file.name != PAGE, file))
-    targets = [out / file.relative_to(folder) for file in new]
-    drawn = out / "figures"
-    if (folder / "figures").exists():
-        drawn.mkdir(exist_ok=True)
-    for file, target in zip(new, targets, strict=True):
-        file.replace(target)
-    if (folder / "figures").exists():
-        for old in drawn.iterdir():
-            if old not in targets and old.suffix in (".svg", ".png", ".pdf"):
-                old.unlink()
-    return targets

@@ -31,6 +31,10 @@ class MirrorError(UserError):
     """MLflow refused records. Nothing is lost: a later `sync` continues from there."""
 
 
+class DeletedExperiment(MirrorError):
+    """An experiment was deleted in MLflow, which takes no records for it."""
+
+
 @dataclass(frozen=True)
 class Store:
     """An MLflow store that has passed the checks of `open_store`.

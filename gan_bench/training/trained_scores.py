@@ -42,6 +42,8 @@ from gan_bench.training import checkpoint
 from gan_bench.training.device import resolve_device, set_up_torch
 from gan_bench.training.trained import load_generator
 
+STATISTICS_SINCE = 4  # the NUMERICS since which a run chooses the statistics of its average
+
 
 def measure_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace, say: Say,
                 ) -> Report:
@@ -86,13 +88,13 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
     prefix.
 
     Raises:
-        UserError: The run is not finished, or MLflow fails (the journal then has the scores, and
-            logging again completes MLflow).
+        UserError: The run is not finished, or its journal cannot be written (it is as before then),
+            or MLflow fails (the journal then has the scores, and logging again completes MLflow).
     """
     from gan_bench.tracking.client import open_store
     from gan_bench.tracking.mirror import Mirror
 
-    last = reading.last(folder)
+    last = writing.last_whole(folder)
     status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"
     if status not in RESULTS:  # the records after its checkpoint will be repeated
         raise UserError(f"{folder}: --log adds to a finished run, but this run is {status}: run "
@@ -103,7 +105,11 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
         score = name.removeprefix(CLASS).partition("/")[0]
         values[prefixes[score] + name] = value
     protocols = {prefixes[name] + name: protocol for name, protocol in report.protocols.items()}
-    new = writing.amend(folder, protocols, values)
+    try:
+        new = writing.amend(folder, protocols, values)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}: no score is added, and the "
+                        f"run is as it was; make room, then repeat the command") from None
     Mirror(open_store(workspace)).sync(folder)
     return new
 
@@ -133,6 +139,10 @@ def _samples(spec: RunSpec, generator: nn.Module, drawn: Tensor, device: str, we
 def _provenance(spec: RunSpec, weights: Path) -> dict[str, object]:
     """Where the samples come from; weights other than the final ones are named."""
     how = provenance(spec)
+    began = reading.began(weights.parent) or {}
+    numerics = began.get("facts", {}).get("versions", {}).get("numerics")
+    if isinstance(numerics, int) and numerics < STATISTICS_SINCE:
+        how.pop("ema_statistics", None)  # they are copied there, which its protocol does not say
     if weights.suffix == ".pt":
         how["checkpoint"] = f"step {checkpoint.read(weights).step}"
     elif weights.name != WEIGHTS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,6 +151,23 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert json.loads(run.data.tags[f"protocol.{name}"]) == report.protocols["fd_classifier"]
     assert run.info.status == "FINISHED"
     assert run.info.end_time == before[-1]["t"]
+
+
+def test_a_full_disk_leaves_a_finished_run_as_it_was(root: Path) -> None:
+    """Of the scores, 50 bytes find room in the journal: the run keeps its end."""
+    spec = load(root)
+    report, folder = evaluate(spec.id, Wanted(samples=70), Workspace(root, root), silent)
+    assert folder is not None
+    file = folder / reading.FILE
+    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"journal\.jsonl: File too large: no score is added"):
+            log_scores(report, folder, Workspace(root, root))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+    assert state_of(spec, root) == ("FINISHED", spec.steps)
 
 
 def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: Path) -> None:

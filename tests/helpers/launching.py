@@ -53,3 +53,26 @@ def deadly():
 def plugin(tmp_path: Path) -> dict[str, str]:
     """An installed package that adds two losses, as another project would."""
     return install(tmp_path / "site", "explosive", PLUGIN, "losses")
+
+
+# Modules of Python that a new process of Python imports, or that MLflow does.
+MODULES = ("random", "socket", "queue", "select", "logging", "struct", "tempfile", "selectors",
+           "shutil", "bisect", "json", "uuid")
+
+
+def folder_of_modules(folder: Path, *names: str) -> Path:
+    """Make a folder with files that have names of modules and say in `executed` that they ran."""
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.py").write_text(
+            f"open({str(folder / 'executed')!r}, 'a').write('{name} ')\nraise SystemExit('mine')\n")
+    return folder
+
+
+def console_script(folder: Path) -> list[str]:
+    """Return the command that pip makes for `gan-bench`: it does not import from the cwd."""
+    script = folder / "bin" / "gan-bench"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text("from gan_bench.cli.app import main\nif __name__ == '__main__':\n"
+                      "    main()\n")
+    return [sys.executable, str(script)]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.journals import repeatable
+from helpers.journals import repeatable, write_journal
+from helpers.launching import gan_bench
+from helpers.runs import a_run, write_experiment
 
-from gan_bench.errors import DamagedError
-from gan_bench.journal import reading
+from gan_bench.errors import DamagedError, UserError
+from gan_bench.journal import reading, writing
+from gan_bench.journal.lock import locked
 from gan_bench.journal.writing import Journal
 
 
@@ -223,3 +231,207 @@ record.end("FAILED", "no room")
     subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
     assert [(r["kind"], r["step"]) for r in reading.read_records(tmp_path)[0]] == [("metrics", 1),
                                                                            ("end", 1)]
+
+
+# Scores that are added to a run which has ended
+
+
+NAME = "evaluate-0a1b/fd"
+PROTOCOL = {NAME: {"generated": 10}}
+
+
+def ended_run(folder: Path) -> tuple[Path, bytes]:
+    """Return the folder of a finished run below an experiment's folder, and its journal."""
+    run = folder / "study" / "run"
+    run.mkdir(parents=True)
+    write_journal(run)
+    return run, (run / reading.FILE).read_bytes()
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size`, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_scores_are_added_whole_or_not_at_all_on_a_full_disk(tmp_path: Path) -> None:
+    run, before = ended_run(tmp_path)
+    file = run / reading.FILE
+    assert writing.amend(run, PROTOCOL, {NAME: 1.0})
+    size = file.stat().st_size - len(before)
+    for room in range(size):
+        file.write_bytes(before)
+        with no_file_beyond(len(before) + room), pytest.raises(OSError, match="too large") as why:
+            writing.amend(run, PROTOCOL, {NAME: 1.0})
+        assert why.value.filename == str(file)
+        assert file.read_bytes() == before
+    with no_file_beyond(len(before) + size):
+        assert writing.amend(run, PROTOCOL, {NAME: 1.0})
+    assert file.read_bytes().startswith(before)
+    assert file.stat().st_size == len(before) + size
+    kinds = [record["kind"] for record in reading.read_records(run)[0]][-4:]
+    assert kinds == ["end", "protocol", "metrics", "end"]
+
+
+def test_scores_that_a_killed_process_was_adding_leave_the_run_as_it_was(tmp_path: Path) -> None:
+    """Wherever the process was: a launcher finds the run ended, and can add the scores again."""
+    run, before = ended_run(tmp_path)
+    file = run / reading.FILE
+    writing.amend(run, PROTOCOL, {NAME: 1.0})
+    after = file.read_bytes()
+    for size in range(len(before), len(after)):
+        for use in (lambda: writing.last_whole(run), lambda: locked(run.parent).__enter__()):
+            file.write_bytes(after[:size])
+            use()
+            last = reading.last(run)
+            assert last is not None
+            assert (last["kind"], last["status"]) == ("end", "FINISHED")
+        assert writing.amend(run, PROTOCOL, {NAME: 1.0})
+        assert [record["kind"] for record in reading.read_records(run)[0]][-4:] == [
+            "end", "protocol", "metrics", "end"]
+
+
+def test_what_a_new_attempt_has_written_after_an_end_stays(tmp_path: Path) -> None:
+    for begin in (lambda book: book.start({}), lambda book: book.resume(10, "", {}, True)):
+        run, before = ended_run(tmp_path / str(len(list(tmp_path.iterdir()))))
+        book = Journal(run)
+        begin(book)
+        book.metrics(11, {"a": 1.0})
+        book.close()
+        written = (run / reading.FILE).read_bytes()
+        assert written.startswith(before)
+        Journal(run).close()
+        assert (run / reading.FILE).read_bytes() == written
+        writing.settle_run(run, "KILLED", "signal 9")
+        assert (run / reading.FILE).read_bytes().startswith(written)
+        assert [r["kind"] for r in reading.read_records(run)[0]][-2:] == ["metrics", "end"]
+
+
+def test_no_scores_are_added_to_a_journal_that_is_being_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, before = ended_run(tmp_path)
+    monkeypatch.setattr(writing, "PATIENCE", 0.1)
+    book = Journal(run)
+    with pytest.raises(UserError, match="is being written by another process"):
+        writing.amend(run, PROTOCOL, {NAME: 1.0})
+    book.close()
+    assert (run / reading.FILE).read_bytes() == before
+
+
+def train(run: Path, number: int) -> None:
+    with closing(Journal(run)) as book:
+        book.metrics(number, {"a": 1.0})
+
+
+def train_and_settle(run: Path, number: int) -> None:
+    train(run, number)
+    writing.settle_run(run, "KILLED", "w" * 300)
+
+
+def add_scores(run: Path, number: int) -> None:
+    writing.amend(run, {}, {f"evaluate-{number}/fd": 1.0})
+
+
+WRITERS: dict[str, Callable[[Path, int], None]] = {
+    "training": train, "settle": train_and_settle, "evaluate": add_scores}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_file_system_takes_no_half_record(tmp_path: Path, writer: str) -> None:
+    """The run lies on a small tmpfs in a mount namespace; another file fills it, then leaves."""
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system in a namespace (unshare -rm)")
+    code = f"""
+import os
+from pathlib import Path
+from test_journal import WRITERS, Journal, ended_run
+run, write = ended_run(Path("small"))[0], WRITERS[{writer!r}]
+file = run / "journal.jsonl"
+if {writer!r} != "evaluate":
+    journal = Journal(run)
+    journal.start({{}})
+    journal.close()
+try:
+    with open("small/filler", "wb", buffering=0) as filler:
+        while filler.write(bytes(4096)):
+            pass
+except OSError:
+    pass
+for number in range(30, 200):  # until the last page of the journal is full
+    before = file.read_bytes()
+    try:
+        write(run, number)
+    except OSError as error:
+        assert error.strerror == "No space left on device", error
+        assert str(error.filename) == str(file), error
+        break
+else:
+    raise SystemExit("it found room")
+after = file.read_bytes()
+added = after.removeprefix(before)
+assert after == before or ({writer!r} == "settle" and added.count(b"\\n") == 1), added
+assert after.endswith(b"\\n")
+os.unlink("small/filler")
+write(run, number)
+assert file.read_bytes().startswith(after)
+assert len(file.read_bytes()) > len(after)
+"""
+    (tmp_path / "small").mkdir()
+    (tmp_path / "code.py").write_text(code)
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]),
+                             *sys.path])
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c",
+         f"mount -t tmpfs -o size=64k tmpfs small && {sys.executable} code.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+
+
+# Locks
+
+
+NO_LOCKS = """\
+#include <errno.h>
+#include <stdlib.h>
+int flock(int fd, int operation) { errno = atoi(getenv("FLOCK_ERRNO")); return -1; }
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("number", "words"), [
+    ("ENOSYS", "has no file locks"), ("ENOLCK", "has no file locks"),
+    ("EOPNOTSUPP", "has no file locks"), ("EIO", "Input/output error"),
+    ("EWOULDBLOCK", "is already being run by another process")])
+def test_what_a_file_system_answers_to_a_lock_is_said(tmp_path: Path, number: str, words: str,
+                                                      ) -> None:
+    """A library in place of the kernel's answer; no process holds any lock."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    (tmp_path / "locks.c").write_text(NO_LOCKS)
+    library = tmp_path / "locks.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "locks.c"], check=True)
+    answers = {"LD_PRELOAD": str(library), "FLOCK_ERRNO": str(getattr(errno, number))}
+    file, root = write_experiment(tmp_path), tmp_path / "root"
+    begun = a_run(tmp_path).write(root)
+    write_journal(begun)
+    for command in ("run", "plan", "sync"):
+        done = gan_bench(command, *([file] if command != "sync" else []), "--root", root,
+                         env=answers)
+        if (number, command) == ("EWOULDBLOCK", "plan"):
+            assert "RUNNING" in done.stdout
+            continue
+        assert done.returncode == (3 if command == "sync" and number != "EIO" else 2), done
+        [line] = done.stderr.splitlines()
+        assert words in line
+        assert str(root) in line or number == "EWOULDBLOCK"
+        assert ("being run" in line) == (number == "EWOULDBLOCK")
+        assert ("choose another --root" in line) == ("no file locks" in words)
+    assert not (root / "mlflow.db").exists()

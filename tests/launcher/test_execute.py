@@ -7,15 +7,25 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from helpers.journals import repeatable
-from helpers.launching import GAN_BENCH, gan_bench, run
+from helpers.launching import (
+    GAN_BENCH,
+    MODULES,
+    console_script,
+    folder_of_modules,
+    gan_bench,
+    run,
+)
 from helpers.runs import write_experiment
 from helpers.studies import here
 
+import gan_bench as package
 from gan_bench.config.experiment import load_experiment
 from gan_bench.journal import reading, schema
 from gan_bench.journal.drift import NUMERICS
@@ -268,3 +278,43 @@ def test_a_root_with_dots_in_its_path_can_be_used_again(
         places = {place for (place,) in database.execute("select artifact_uri from runs")}
     assert len(places) == 6
     assert all(place.startswith(f"{(root / 'artifacts').as_uri()}/") for place in places)
+
+
+@pytest.mark.process
+def test_no_file_of_the_working_folder_is_executed(tmp_path: Path) -> None:
+    working = folder_of_modules(tmp_path / "downloaded", *MODULES, "torch", "gan_bench")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
+    done = subprocess.run(
+        [*console_script(tmp_path), "run", write_experiment(tmp_path), "--root",
+         tmp_path / "root", "--set", "seeds=[0]", "--set", "base.steps=3"],
+        cwd=working, capture_output=True, text=True, check=False, timeout=240, env=clean)
+    executed = working / "executed"
+    assert not executed.exists(), executed.read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 runs are done" in done.stdout
+
+
+START = """\
+import sys
+from gan_bench.launcher.processes import fork_context
+
+def look():
+    preload = sys.modules.get("gan_bench.launcher.preload")
+    print(preload and preload.__file__, flush=True)
+
+if __name__ == "__main__":
+    process = fork_context(1).Process(target=look)
+    process.start()
+    process.join()
+"""
+
+
+@pytest.mark.process
+def test_the_fork_server_preloads_a_package_that_is_not_installed(tmp_path: Path) -> None:
+    """It lies beside the script, as with `python -m gan_bench` in a checkout."""
+    (tmp_path / "gan_bench").symlink_to(Path(package.__file__).parent)
+    (tmp_path / "start.py").write_text(START)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, tmp_path / "start.py"], check=False, timeout=240,
+                          capture_output=True, text=True, env=environment)
+    assert done.stdout == f"{tmp_path}/gan_bench/launcher/preload.py\n", done.stderr

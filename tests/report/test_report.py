@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import shutil
 import sqlite3
@@ -31,7 +34,8 @@ from gan_bench.report.exports import as_latex, as_markdown, latex
 from gan_bench.report.samples import BUDGET, MAX_PICTURES, Pictures, _few, page_pictures
 from gan_bench.report.write import Written
 
-ALL = ["history.parquet", "pairs.csv", "report.html", "summary.csv", "table.md", "table.tex"]
+ALL = [".report.json", "history.parquet", "pairs.csv", "report.html", "summary.csv", "table.md",
+       "table.tex"]
 UNKNOWN = "delete from experiment_tags"  # so that nothing but the runs says what variants there are
 
 
@@ -447,17 +451,110 @@ def test_a_report_that_fails_leaves_the_one_before(studies: Path, whole: Path, t
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
 
 
-def test_a_report_replaces_its_own_files_and_no_others(studies: Path, tmp_path: Path) -> None:
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "figures" / "fid-seeds.png").write_text("of an earlier report")
-    (tmp_path / "figures" / "readme.txt").write_text("mine")
-    (tmp_path / "summary.csv").write_text("of an earlier report")
-    report(studies, tmp_path, formats="figures")
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert (tmp_path / "figures" / "readme.txt").read_text() == "mine"
-    assert not (tmp_path / "figures" / "fid-seeds.png").exists()
-    assert (tmp_path / "summary.csv").read_text() == "of an earlier report"  # no csv was asked for
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes()
+            for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_report_replaces_its_files_and_no_others(studies: Path, tmp_path: Path) -> None:
+    """The last report's files are replaced and removed; the user's stay, whatever their names."""
+    report(studies, tmp_path, formats="csv,figures")
+    written = contents(tmp_path)
+    assert {"summary.csv", "figures/samples-sat.png", ".report.json"} <= written.keys()
+    users = {"notes.txt": b"mine", "figures/fid-seeds.png": b"mine", "figures/plot.pdf": b"mine",
+             ".report-old/a.txt": b"mine", "figures/samples-plain.pdf": b"changed by hand"}
+    (tmp_path / ".report-old").mkdir()
+    for name, content in users.items():
+        (tmp_path / name).write_bytes(content)
+    os.utime(tmp_path / ".report-old", (0, 0))
+    report(studies, tmp_path, formats="figures", variants="sat")
+    after = contents(tmp_path)
+    assert users.items() <= after.items()
+    assert "figures/samples-sat.png" in after
+    assert "figures/samples-plain.png" not in after  # a figure of the first report alone
+    assert after["summary.csv"] == written["summary.csv"]  # no csv was asked for
+    report(studies, tmp_path, formats="csv", variants="sat")
+    assert contents(tmp_path)["summary.csv"] != written["summary.csv"]
+    assert users.items() <= contents(tmp_path).items()
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "pairs.csv/mine.txt", "figures"])
+def test_a_file_in_the_way_is_refused_before_anything_is_written(studies: Path, tmp_path: Path,
+                                                                name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    place = tmp_path / Path(name).parts[0]
+    with refused(str(place), "is in the way: the last report did not write it", "another --out"):
+        report(studies, tmp_path, formats="csv,figures")
+    assert contents(tmp_path) == {name: b"mine"}
+    file.unlink()
+    shutil.rmtree(place, ignore_errors=True)
+    report(studies, tmp_path)
+    (tmp_path / "table.tex").symlink_to(tmp_path / "summary.csv")
+    before = contents(tmp_path)
+    with refused(f"{tmp_path / 'table.tex'}: is in the way"):
+        report(studies, tmp_path, formats="csv,tex")
+    assert contents(tmp_path) == before
+    assert (tmp_path / "table.tex").is_symlink()
+    (tmp_path / "table.tex").unlink()
+    (tmp_path / "summary.csv").write_text("changed by hand")
+    with refused(f"{tmp_path / 'summary.csv'}: is in the way", "has changed since"):
+        report(studies, tmp_path)
+    assert (tmp_path / "summary.csv").read_text() == "changed by hand"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"files": {"a": 1}}', "mine"])
+def test_a_list_of_another_origin_is_refused(studies: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / ".report.json").write_text(text)
+    with refused(f"{tmp_path / '.report.json'}: is not the list"):
+        report(studies, tmp_path)
+    assert contents(tmp_path) == {".report.json": text.encode()}
+
+
+def test_a_list_names_no_file_of_another_folder(studies: Path, tmp_path: Path) -> None:
+    """Whoever sent the folder knows the content of a file outside it."""
+    out = tmp_path / "out"
+    report(studies, out, formats="figures")
+    (tmp_path / "mine.svg").write_text("mine")
+    listed = json.loads((out / ".report.json").read_text())
+    digest = hashlib.sha256(b"mine").hexdigest()
+    for name in ("figures/../../mine.svg", "../mine.svg", str(tmp_path / "mine.svg")):
+        listed["files"][name] = [digest]
+    (out / ".report.json").write_text(json.dumps(listed))
+    report(studies, out, formats="figures", variants="sat")
+    assert (tmp_path / "mine.svg").read_text() == "mine"
+    assert not (out / "figures" / "samples-plain.png").exists()
+
+
+def test_a_report_that_is_killed_between_two_files_is_no_obstacle(studies: Path, tmp_path: Path,
+                                                                 ) -> None:
+    """The process dies once its first new file is in its place; the next report replaces both."""
+    report(studies, tmp_path)
+    before = contents(tmp_path)
+    code = f"""
+import os, signal
+from pathlib import Path
+from gan_bench.cli.report import Asked, make_report
+from gan_bench.journal.layout import Workspace
+replace = Path.replace
+def once(file, target):
+    replace(file, target)
+    if Path(target).suffix == ".csv":
+        os.kill(os.getpid(), signal.SIGKILL)
+Path.replace = once
+root = Path({str(studies)!r})
+make_report(Asked(["losses"], out=Path({str(tmp_path)!r}), formats="csv", variants="sat"),
+            Workspace(root, root), "", print)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    killed = contents(tmp_path)
+    changed = {name for name in before if killed[name] != before[name]} - {".report.json"}
+    assert len(changed) == 1
+    report(studies, tmp_path)
+    after = contents(tmp_path)
+    assert all(after[name] == before[name] for name in before)
 
 
 def test_a_run_says_how_to_compare(studies: Path) -> None:
