@@ -197,7 +197,7 @@ def _in_mlflow(database: Path, experiments: list[str]) -> dict[str, Any]:
 
 def _rows_of(db: sqlite3.Connection, uuid: str) -> dict[str, Any]:
     def rows(what: str, table: str) -> list[tuple[Any, ...]]:
-        return sorted(db.execute(f"select {what} from {table} where run_uuid = ?",  # noqa: S608
+        return sorted(db.execute(f"select {what} from {table} where run_uuid = ?",
                                  (uuid,)).fetchall(), key=repr)
 
     measured = "case when key like 'system/%' then 0 else value end"
