@@ -97,9 +97,16 @@ def _create_sqlite(database: Path, artifacts: Path) -> None:
 
     MLflow's migrations break when several processes open a fresh file at once. A process that dies
     in a migration leaves a file that MLflow cannot open. So the file starts under another name.
+
+    Raises:
+        UserError: The write-ahead log of another database is there.
     """
     if database.exists():
         return
+    log = Path(f"{database}-wal")
+    if log.exists() and log.stat().st_size:  # SQLite would apply it to the new database
+        raise UserError(f"{log}: has no database beside it; move it to where {database.name} was "
+                        f"moved, or away")
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as temporary:
