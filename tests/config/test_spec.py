@@ -185,6 +185,20 @@ def test_spec_survives_being_written_and_read(tmp_path: Path) -> None:
     assert again.id == run.id
 
 
+@pytest.mark.parametrize(("name", "words"), [
+    ("Default", "MLflow keeps an experiment of this name for itself; choose another name"),
+    ("small.yaml", "a name that ends in .yaml or .yml stands for a file, as in `gan-bench report"),
+    ("a.b.yml", "a name that ends in .yaml or .yml stands for a file, as in `gan-bench report"),
+])
+def test_names_that_no_command_can_address_are_refused(tmp_path: Path, name: str, words: str,
+                                                       ) -> None:
+    (line,) = errors(tmp_path, SMALL.replace("name: small", f"name: {name}"))
+    assert ".yaml:1:" in line
+    assert words in line
+    for good in ("default", "yaml", "a.yaml.b"):
+        assert load(tmp_path, SMALL.replace("name: small", f"name: {good}")).name == good
+
+
 def test_every_error_of_a_file_at_once_with_its_place(tmp_path: Path) -> None:
     found = errors(tmp_path, """\
 name: x

@@ -390,3 +390,19 @@ def test_the_log_of_a_database_that_was_moved_is_not_mixed_into_a_new_one(tmp_pa
     with pytest.raises(UserError, match=r"mlflow\.db-wal: has no database beside it; move it to "):
         open_store(Workspace(tmp_path))
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db-wal"]
+
+
+def test_a_disk_that_is_full_while_the_database_is_made_is_one_line(tmp_path: Path) -> None:
+    """A limit on the size of files fails as a full disk does, and needs no disk of its own."""
+    script = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+              "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); "
+              "from gan_bench.cli.app import main; main()")
+    root = tmp_path / "root"
+    write_journal(new_run(root))
+    done = subprocess.run([sys.executable, "-c", script, "sync", "--root", root],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"error: cannot make {root / 'mlflow.db'}: ")
+    assert done.stderr.endswith("free some space, or choose another --root or --tracking-uri\n")
+    assert [file.name for file in root.glob("*mlflow*")] == []
+    assert sync_runs(Workspace(root), lambda line: None).brought == 1
