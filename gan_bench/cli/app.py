@@ -65,7 +65,7 @@ def run(
     Ctrl-C lets each run write a checkpoint; the same command resumes from there, to the same bits.
 
     Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
-    trained, but MLflow lacks some of it; 130 and 143 stopped.
+    trained, but MLflow lacks some of it; 130 and 143 stopped, 141 as nothing reads the output.
     """
     from gan_bench.cli.run import run_command, run_experiment
     from gan_bench.config.experiment import load_experiment
@@ -280,14 +280,6 @@ def ui(
 
 def main() -> NoReturn:
     """Run the program: a user's error is one line and status 2, never a traceback."""
-    from gan_bench.cli.exit import exit_status
-    from gan_bench.errors import Stopped, UserError
+    from gan_bench.cli.exit import run_program
 
-    try:
-        app(standalone_mode=True)
-    except (UserError, Stopped, MemoryError, RuntimeError, OSError) as error:
-        status = exit_status(error)
-        if status is None:
-            raise
-        sys.exit(status)
-    sys.exit(0)
+    sys.exit(run_program(app))
