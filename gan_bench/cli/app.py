@@ -21,9 +21,11 @@ from gan_bench.cli.options import (
     Uri,
     Version,
     parse_data_set,
+    print_text,
     to_stderr,
     wide_console,
 )
+from gan_bench.errors import printable
 from gan_bench.journal.layout import Execution, Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -95,8 +97,8 @@ def plan(
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     root = Workspace(root).root
-    print("\n".join(map(json.dumps, plan_records(spec, root))) if as_json
-          else plan_text(spec, root))
+    print_text("\n".join(map(json.dumps, plan_records(spec, root))) if as_json
+               else plan_text(spec, root))
 
 
 @app.command()
@@ -148,7 +150,7 @@ def report_experiments(
     asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
     done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
-        print(line)
+        print(printable(line))
     if show:
         open_page(done)
 
@@ -248,7 +250,7 @@ def evaluate_source(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
         samples=samples, split=split, resize=resize, log=log),
         Workspace(root, data, tracking_uri), to_stderr)
-    print(evaluate.as_json(report) if as_json else evaluate.as_text(report))
+    print_text(evaluate.as_json(report) if as_json else evaluate.as_text(report))
 
 
 @extractor.command()
