@@ -17,7 +17,8 @@ from targets import MISSED, say_missed
 
 # What takes longest and changes least is for its own day: evaluation.py --memory, report.py --full.
 SCRIPTS = (("overhead.py", "--full"), ("resume.py",), ("evaluation.py",),
-           ("evaluation.py", "--during"), ("report.py",), ("step.py",), ("step.py", "--long"), ("calibration.py",))
+           ("evaluation.py", "--during"), ("report.py",), ("step.py",), ("step.py", "--long"),
+           ("calibration.py",))
 
 
 def missed_in(lines: Iterable[str]) -> list[str]:

@@ -26,6 +26,10 @@ class DamagedError(UserError):
     """A run's files differ from what the program wrote; other runs can continue."""
 
 
+class HiddenError(UserError):
+    """MLflow hides what was asked for; nothing is lost. The exit status is 3."""
+
+
 class SpecError(UserError):
     """All the errors of one experiment file, one line each (`file:line:column: path: ...`)."""
 

@@ -18,6 +18,7 @@ from gan_bench.cli.options import (
     ImageSize,
     Root,
     Set,
+    SyncTo,
     Uri,
     Version,
     parse_data_set,
@@ -84,8 +85,7 @@ def run(
 def plan(
     experiment: File,
     settings: Set = [],
-    root: Root = ROOT,
-    data: DataRoot = DATA,
+    root: Root = ROOT, data: DataRoot = DATA,
     as_json: AsJson = False,
 ) -> None:
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
@@ -143,7 +143,8 @@ def report_experiments(
 ) -> None:
     """Write the report of an experiment: a page, tables and figures.
 
-    A report may combine several experiments if they were measured in the same way.
+    It may combine experiments that were measured in the same way. Exit status: 0 written; 2
+    nothing could be written; 3 runs that MLflow hides are left out.
     """
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 
@@ -153,25 +154,27 @@ def report_experiments(
         print(printable(line))
     if show:
         open_page(done)
+    if not done.is_complete:
+        raise typer.Exit(3)
 
 
 @app.command()
 def sync(
     root: Root = ROOT,
-    tracking_uri: Annotated[str | None, typer.Option(
-        "--to", "--tracking-uri", envvar="MLFLOW_TRACKING_URI",
-        help="MLflow's store. \\[default: mlflow.db in the root]")] = None,
+    tracking_uri: SyncTo = None,
+    anew: Annotated[bool, typer.Option(
+        "--anew", help="Copy runs that are deleted or moved in MLflow again.")] = False,
 ) -> None:
     """Copy missing runs of the root into MLflow, or all runs into another store.
 
-    Exit status: 0 nothing is missing; 2 nothing could be done; 3 something is still missing.
+    Exit status: 0 nothing is missing; 2 nothing could be done; 3 something is missing or hidden.
     """
     from gan_bench.tracking.sync import sync_runs
 
-    done = sync_runs(Workspace(root, tracking_uri=tracking_uri), to_stderr)
+    done = sync_runs(Workspace(root, tracking_uri=tracking_uri), to_stderr, anew=anew)
     print(f"{done.runs} runs, {done.brought} brought up to date")
-    if done.missing:
-        print("\n".join(done.missing), file=sys.stderr)
+    if lines := [*done.missing, *done.hidden]:
+        to_stderr("\n".join(lines))
         raise typer.Exit(3)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from gan_bench.cli.streams import open_streams
-from gan_bench.errors import ReaderGone, Stopped, UserError, is_out_of_memory
+from gan_bench.errors import HiddenError, ReaderGone, Stopped, UserError, is_out_of_memory
 
 
 def run_program(program: Callable[[], object]) -> int | str:
@@ -37,6 +37,9 @@ def run_program(program: Callable[[], object]) -> int | str:
 def exit_status(error: BaseException) -> int | None:
     """Print what a user must know of an error; return the exit status, None for a bug."""
     match error:
+        case HiddenError():
+            print(f"error: {error}", file=sys.stderr)
+            return 3
         case UserError():
             return _refused(str(error) if "\n" in str(error) else f"error: {error}")
         case ReaderGone():

@@ -54,6 +54,9 @@ Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",
                                         help="Override a value of the file; may be repeated.")]
 Uri = Annotated[str | None, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
                                          help="MLflow's store. \\[default: mlflow.db in the root]")]
+SyncTo = Annotated[str | None, typer.Option(
+    "--to", "--tracking-uri", envvar="MLFLOW_TRACKING_URI",
+    help="MLflow's store. \\[default: mlflow.db in the root]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
 ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,

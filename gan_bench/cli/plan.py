@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gan_bench.config.differences import ABSENT, recipe_of, variant_differences
+from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import ExperimentSpec, describe_shape
 from gan_bench.errors import DamagedError, count, printable
@@ -66,7 +66,10 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
     first = spec.runs[0]
     evaluate, final = first.evaluate, first.evaluate.final
     lines = [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
-             f"{first.data.train:,} for training and {first.data.test:,} held out",
+             f"{first.data.train:,} for training and {first.data.test:,} held out"
+             + ("" if first.data.notes or not first.data.classes
+                else f", {first.data.classes:,} classes"),
+             *(f"          {note}" for note in first.data.notes),
              f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
              f"{len(spec.runs)}, baseline {spec.declared.baseline}",
              f"evaluate  {', '.join(evaluate.metrics)} on {evaluate.samples:,} samples"]
@@ -128,7 +131,17 @@ def _recipe_lines(spec: ExperimentSpec) -> list[str]:
                          if value != ABSENT and key.rpartition(".")[0] not in of_variant]
             if overrides:
                 lines.append(f"    {variant} overrides {', '.join(overrides)}")
+        lines += _departure_lines({variant: departures(first_runs[variant], name)
+                                   for variant, own in spec.recipes.items() if own == name})
     return lines
+
+
+def _departure_lines(by_variant: dict[str, list[str]]) -> list[str]:
+    """Return in what the variants of a recipe depart from its paper: one line for all, or each."""
+    texts = {variant: "; ".join(parts) for variant, parts in by_variant.items() if parts}
+    if len(texts) == len(by_variant) and len(set(texts.values())) == 1:
+        return [f"    departs from the paper: {next(iter(texts.values()))}"]
+    return [f"    {variant} departs from the paper: {text}" for variant, text in texts.items()]
 
 
 def _setting_text(value: object) -> str:

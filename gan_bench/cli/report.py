@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from gan_bench.cli.options import set_options
 from gan_bench.errors import Say, UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.registry import nearest
-from gan_bench.tracking.sync import update_store
+from gan_bench.tracking.sync import hidden_from_reports, update_store
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results
@@ -74,11 +74,12 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
             raise UserError(f"--format: there is no {name!r}; {nearest(name, list(FORMATS))}")
     if len(set(asked.experiments)) < len(asked.experiments):
         raise UserError("the same experiment is named twice")
-    several, notes = [], []
+    several: list[Results] = []
+    notes: list[str] = []
+    hidden: list[str] = []
     for given in asked.experiments:
-        results, behind = _read(given, asked.settings, workspace)
-        several.append(results)
-        notes += behind
+        several.append(_read(given, asked.settings, workspace, notes, hidden))
+    notes += hidden
     for note in notes:
         say(note)
 
@@ -89,7 +90,8 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     several = [with_baseline(one, asked.baseline, _names(asked.variants, one.variants))
                for one in combine(several)]
     out = asked.out or workspace.root / "reports" / "+".join(one.experiment for one in several)
-    return write_report(several, out, formats, asked.metric, command, notes)
+    written = write_report(several, out, formats, asked.metric, command, notes)
+    return replace(written, is_complete=not hidden)
 
 
 def open_page(written: Written) -> None:
@@ -99,9 +101,17 @@ def open_page(written: Written) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def _read(given: str, settings: Sequence[str], workspace: Workspace,
-          ) -> tuple[Results, list[str]]:
-    """Update MLflow; return its results, and why they may be incomplete."""
+def _read(given: str, settings: Sequence[str], workspace: Workspace, notes: list[str],
+          hidden: list[str]) -> Results:
+    """Update MLflow; return its results.
+
+    Args:
+        given: The name of an experiment, or its file.
+        settings: Overrides of the file.
+        workspace: Where to read.
+        notes: Receives why the results may be incomplete.
+        hidden: Receives which of the root's runs MLflow does not show.
+    """
     from gan_bench.compare.results import read_results
 
     name, declared = given, None
@@ -113,8 +123,9 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace,
         name, declared = spec.name, spec.declared.with_changes(command=command)
     elif settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
-    notes = update_store(workspace, name)
-    return read_results(workspace, name, declared), notes
+    notes += update_store(workspace, name)
+    hidden += hidden_from_reports(workspace, name)
+    return read_results(workspace, name, declared)
 
 
 def _names(text: str | None, known: Sequence[str]) -> list[str]:

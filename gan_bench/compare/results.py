@@ -20,17 +20,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gan_bench.compare.counted import counted_runs
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
-from gan_bench.errors import UserError, count
+from gan_bench.errors import UserError
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace
-from gan_bench.journal.schema import RESULTS, Status
+from gan_bench.journal.schema import Status
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
-from gan_bench.tracking.reader import Stored, StoredRun, read_experiment
-from gan_bench.tracking.sync import update_store
+from gan_bench.tracking.cursor import named_runs
+from gan_bench.tracking.reader import StoredRun, read_experiment
+from gan_bench.tracking.sync import hidden_from_reports, update_store
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 
@@ -135,8 +137,9 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath
     """
     workspace = Workspace(as_path(root), tracking_uri=tracking_uri)
     behind = update_store(workspace, experiment)
+    hidden = hidden_from_reports(workspace, experiment)
     results = read_results(workspace, experiment, declared)
-    return replace(results, notes=(*behind, *results.notes))
+    return replace(results, notes=(*behind, *hidden, *results.notes))
 
 
 def read_results(workspace: Workspace, experiment: str, declared: Declared | None) -> Results:
@@ -145,7 +148,8 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
     stored = read_experiment(uri, experiment)
     if declared is None:
         declared = _declared(workspace.root, experiment, stored.about)
-    chosen, notes = _newest(stored, declared)
+    in_root = named_runs(workspace.root / "runs" / experiment, uri)
+    chosen, notes = counted_runs(stored, declared, in_root)
     if not chosen:
         reason = f" ({notes[0]})" if notes else ""
         raise UserError(f"{experiment} has no runs yet{reason}; train some first: gan-bench run")
@@ -174,33 +178,6 @@ def _declared(root: Path, experiment: str, tag: str) -> Declared:
         raise UserError(f"the stored declaration of {experiment} has an invalid margin or mean "
                         f"({why}); repeat its `gan-bench run`, which writes it again"
                         ) from None
-
-
-def _newest(stored: Stored, declared: Declared) -> tuple[list[StoredRun], list[str]]:
-    """Return each variant's runs under its settings, one per seed, and notes on the others."""
-    own_runs = [run for run in stored.runs if {"run_id", "variant", "seed"} <= run.tags.keys()
-                and run.tags["seed"].isdecimal()]
-    notes = []
-    if foreign := len(stored.runs) - len(own_runs):
-        notes.append(f"left out: {count(foreign, 'run')} that gan-bench did not make")
-    own_runs.sort(key=lambda run: run.started)
-    # The newest settings, if the experiment's present ones are unknown.
-    valid = {**{run.tags["variant"]: run.tags.get("settings") for run in own_runs},
-             **declared.settings}
-    current = [run for run in own_runs if run.tags.get("settings") == valid[run.tags["variant"]]]
-    if old := len(own_runs) - len(current):
-        notes.append(f"left out: {count(old, 'run')} under other settings of a variant")
-    listed = [run for run in current
-              if not declared.variants or run.tags["variant"] in declared.variants]
-    if removed := len(current) - len(listed):
-        notes.append(f"left out: {count(removed, 'run')} of variants that the experiment no longer "
-                     f"has")
-    # If two machines made the same run, the newest with a result counts, or else the newest.
-    listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.started))
-    single = {run.tags["run_id"]: run for run in listed}
-    if twice := len(listed) - len(single):
-        notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
-    return list(single.values()), notes
 
 
 def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFrame:
@@ -296,5 +273,5 @@ def _parse_protocol(run: str, score: str, text: str) -> dict[str, Any]:
         protocol = None
     if not isinstance(protocol, dict):
         raise UserError(f"run {run}: its tag protocol.…/{score} in MLflow is not a protocol; "
-                        f"delete the run there, then `gan-bench sync` sends it again")
+                        f"delete the run there, then `gan-bench sync --anew` copies it anew")
     return protocol

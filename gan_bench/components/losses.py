@@ -27,8 +27,8 @@ class Loss:
 
     Attributes:
         discriminator: (real_logits, fake_logits) → its terms, scalars: (real term, fake term), or
-            a single term if the loss does not separate. A setting of the run reduces them to one
-            loss (mean or sum).
+            a single term if the loss does not separate. A setting of the run reduces them, and
+            the penalties with them, to one loss (mean or sum).
         generator: (fake_logits, real_logits) → scalar. `real_logits` is None unless `needs_real`.
         needs_real: Whether G's loss compares fake with real examples.
         boundary: The logit at which D calls an example neither real nor fake.
@@ -84,7 +84,8 @@ def lsgan(*, a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Loss:
 
     Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation 2, with its factors
     of a half; the default labels are those of its equation 9. Its equation 8, which minimises the
-    Pearson χ² divergence, is a = −1, b = 1, c = 0. A smaller b is one-sided label smoothing.
+    Pearson χ² divergence, is a = −1, b = 1, c = 0. A smaller b is one-sided label smoothing. These
+    are losses of D's outputs as they are; compare_gan (Lucic et al. 2018) takes their sigmoids.
     """
     return Loss(lambda real, fake: ((real - b).square().mean() / 2,
                                     (fake - a).square().mean() / 2),

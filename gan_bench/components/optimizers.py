@@ -2,7 +2,7 @@
 
 A registered factory takes the parameters and the optimizer's arguments. Each optimizer has the
 schedule as an argument. `rate` computes the learning rate from the step alone, so a resumed run
-needs no scheduler state.
+needs no scheduler state; under `plateau` it depends on the losses too (`training.plateau`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
-Schedule = Literal["constant", "linear", "cosine"]
+Schedule = Literal["constant", "linear", "cosine", "step", "plateau"]
+Steps = Annotated[int, Field(ge=1)]
+Factor = Annotated[float, Field(gt=0, lt=1)]
+Periods = Annotated[int, Field(ge=0)]
 
 
 @OPTIMIZERS.register("adam")
 def adam(
     parameters: Any, *, lr: Rate = 2e-4, betas: Betas = [0.5, 0.999],
     eps: Rate = 1e-8, weight_decay: NonNegative = 0.0, schedule: Schedule = "constant",
+    decay_every: Steps | None = None, decay_factor: Factor = 0.1, decay_patience: Periods = 10,
 ) -> torch.optim.Optimizer:
     """Adam; the defaults are those of Radford et al. 2015: lr 2e-4, β₁ 0.5."""
     import torch
@@ -41,7 +45,8 @@ def adam(
 @OPTIMIZERS.register("sgd")
 def sgd(
     parameters: Any, *, lr: Rate = 0.01, momentum: Fraction = 0.0, weight_decay: NonNegative = 0.0,
-    schedule: Schedule = "constant",
+    schedule: Schedule = "constant", decay_every: Steps | None = None, decay_factor: Factor = 0.1,
+    decay_patience: Periods = 10,
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent, with momentum on request."""
     import torch
@@ -53,7 +58,8 @@ def sgd(
 @OPTIMIZERS.register("rmsprop")
 def rmsprop(
     parameters: Any, *, lr: Rate = 5e-5, alpha: Fraction = 0.99, eps: Rate = 1e-8,
-    schedule: Schedule = "constant",
+    schedule: Schedule = "constant", decay_every: Steps | None = None, decay_factor: Factor = 0.1,
+    decay_patience: Periods = 10,
 ) -> torch.optim.Optimizer:
     """RMSprop; the default lr is that of Arjovsky et al. 2017 (WGAN), algorithm 1."""
     import torch
@@ -78,6 +84,18 @@ def build_optimizer(part: Part, parameters: Iterable[nn.Parameter], *, captured:
     return optimizer
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Restore an optimizer's `state_dict`, except for what depends on the device.
+
+    There the rate may be a tensor, which is set at each step.
+    """
+    by_device = [{key: group[key] for key in ("lr", "capturable") if key in group}
+                 for group in optimizer.param_groups]
+    optimizer.load_state_dict({**saved, "param_groups": [
+        {**group, **options} for group, options in
+        zip(saved["param_groups"], by_device, strict=True)]})
+
+
 def set_rate(group: dict[str, Any], value: float) -> None:
     """Set the learning rate of a group; in place if it lies on the device."""
     import torch
@@ -88,12 +106,22 @@ def set_rate(group: dict[str, Any], value: float) -> None:
         group["lr"] = value
 
 
-def rate(part: Part, step: int, steps: int) -> float:
+def rate(part: Part, step: int, steps: int, cuts: int = 0) -> float:
     """Return the learning rate of `part` at `step` of `steps`, counted from 1.
 
-    `linear` and `cosine` start at `lr` and reach 0 after the last step.
+    `linear` and `cosine` start at `lr` and reach 0 after the last step. `step` multiplies the rate
+    by `decay_factor` after each `decay_every` steps. `plateau` does so where the mean of the
+    network's loss over `decay_every` steps has not fallen for more than `decay_patience` such
+    periods.
+
+    Args:
+        cuts: How often a plateau has lowered the rate.
     """
     lr, schedule, progress = part.args["lr"], part.args["schedule"], (step - 1) / steps
+    if schedule == "step":
+        cuts = (step - 1) // part.args["decay_every"]
+    if schedule in ("step", "plateau"):
+        return float(lr * part.args["decay_factor"] ** cuts)
     factors = {"constant": 1.0, "linear": 1 - progress,
                "cosine": (1 + math.cos(math.pi * progress)) / 2}
     return float(lr * factors[schedule])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from pydantic import Field
 
 from gan_bench import rng
+from gan_bench.components.models.base import SPECTRAL_BOUND
 from gan_bench.errors import UserError
 from gan_bench.registry import PENALTIES, PenaltyFacts
 
@@ -39,7 +40,8 @@ class Penalty:
             numbers for this step.
         every: Add the term only at each `every`-th step, `every` times as large (lazy
             regularisation, Karras et al. 2020, "Analyzing and improving the image quality of
-            StyleGAN", appendix B).
+            StyleGAN", appendix B). The optimizer's rate and betas stay as they are, while StyleGAN2
+            corrects them by every / (every + 1).
         build: Changes D's layers, once, after its weights are drawn.
         after: Changes D's weights after each of its updates.
         noise: (examples, draws, share of the steps that are done, 0..1) → the examples that D
@@ -117,7 +119,9 @@ def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
     `uniform` is the published code, x + α · scale · sd · u: u is uniform in 0..1 for each value,
     α is uniform in 0..1 for each example, and sd is the standard deviation of all values of the
     batch. `gaussian` is the paper, x + δ, with δ normal and of standard deviation `scale`.
-    (Code that moves towards generated examples computes neither.)
+    (Code that moves towards generated examples computes neither.) The published code works on
+    images in 0..1, and the images here are in -1..1, where gradients are half as large: its target
+    of 1 is 0.5 here.
     """
     import torch
 
@@ -154,6 +158,8 @@ def weight_clip(*, limit: Weight = 0.01) -> Penalty:
 def spectral_norm(*, iterations: Every = 1) -> Penalty:
     """Divide the weights of D's linear and convolutional layers by their largest singular value.
 
+    The label planes of `condition: concat` are bounded by the side of the image instead.
+
     Miyato et al. 2018, "Spectral normalization for generative adversarial networks", algorithm 1,
     by power iteration: `iterations` of them in each forward pass in training mode.
 
@@ -175,6 +181,10 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
                 norm: Any = cast(Any, layer.parametrizations).weight[-1]
                 # CUDA's autocast would compute the singular value in bfloat16; the CPU's would not.
                 norm.forward = torch.autocast("cuda", enabled=False)(norm.forward)
+                bound = getattr(layer, SPECTRAL_BOUND, None)
+                if bound is not None:  # unsafe: a check would take a step of the power iteration
+                    nn.utils.parametrize.register_parametrization(layer, "weight", _times(bound),
+                                                                  unsafe=True)
 
     return Penalty(build=build)
 
@@ -196,6 +206,17 @@ def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=
                                              device=examples.device, dtype=examples.dtype)
 
     return Penalty(noise=noise)
+
+
+def _times(factor: float) -> nn.Module:
+    """Return the module that multiplies by a factor."""
+    from torch import nn
+
+    class Times(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * factor
+
+    return Times()
 
 
 def _squares(discriminator: Callable[[Tensor], Tensor], examples: Tensor) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from gan_bench import registry
+from gan_bench.config.averaging import MOST_INITIAL, initial_share
 from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
 from gan_bench.registry import Part
 
-SCHEDULES = ("constant", "linear", "cosine")  # those of optimizers.rate
+DECAYS = ("step", "plateau")
+SCHEDULES = ("constant", "linear", "cosine", *DECAYS)  # those of optimizers.rate
 
 
 def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
-    """Return the number of G steps; None if the settings state it nowhere or twice.
+    """Return the number of steps; None if the settings state it nowhere or twice.
 
     An epoch is one pass of D over the data, and D takes `d_steps` batches a step.
     """
@@ -45,8 +47,9 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
                                   f"{reason}"))
     problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
                                                  ("d_optimizer", settings.d_optimizer))
-                 if (reason := _why_no_rate(part))]
+                 if (reason := _why_no_rate(part) or _why_no_decay(part, steps))]
     problems += _penalty_conflicts(settings, steps)
+    problems += _average_conflicts(settings, steps)
     if settings.condition != "none":
         problems += _label_conflicts(settings, data, evaluate)
     is_conditional = settings.condition != "none"
@@ -74,6 +77,27 @@ def _why_no_rate(optimizer: Part) -> str:
     if schedule not in SCHEDULES:
         return (f"{optimizer}: there is no schedule {shown(schedule)}; "
                 f"known: {', '.join(SCHEDULES)}")
+    return ""
+
+
+def _why_no_decay(optimizer: Part, steps: int | None) -> str:
+    """Return why an optimizer cannot lower its rate as its schedule says; empty if it can."""
+    schedule, every = optimizer.args["schedule"], optimizer.args.get("decay_every")
+    if schedule not in DECAYS:
+        return "" if every is None else (
+            f"{optimizer}: decay_every has no effect under schedule {schedule}: leave it out, or "
+            f"set schedule to {' or '.join(DECAYS)}")
+    missing = [name for name in ("decay_every", "decay_factor", "decay_patience")
+               if name not in optimizer.args]
+    if missing:
+        return (f"{optimizer} has no argument {' and no '.join(missing)}, which schedule "
+                f"{schedule} needs: its author has to add it")
+    if every is None:
+        return (f"{optimizer}: schedule {schedule} lowers the rate after each so many steps: give "
+                f"decay_every")
+    if steps is not None and every >= steps:
+        return (f"{optimizer}: the rate would be lowered after {every:,} steps at the earliest, "
+                f"and there are {steps:,}: choose a smaller decay_every")
     return ""
 
 
@@ -116,6 +140,19 @@ def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
             problems.append(f"{penalty} acts every {every:,} steps, but the run has only "
                             f"{steps:,}: lower its `every`, or leave it out")
     return [("penalties", problem) for problem in problems]
+
+
+def _average_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
+    """Return why the weight average would be, in part, of G's random initial weights."""
+    if settings.ema is None or steps is None:
+        return []
+    share = initial_share(settings.ema, settings.ema_ramp, steps)
+    if share <= MOST_INITIAL:
+        return []
+    ramp = "null" if settings.ema_ramp is None else f"{settings.ema_ramp:g}"
+    return [("ema", f"after {steps:,} steps {share:.2g} of the average would be G's random initial "
+                    f"weights (ema {settings.ema:g}, ema_ramp {ramp}): leave out ema_ramp, or "
+                    f"lower ema")]
 
 
 def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool, prefix: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gan_bench.config.grid import Variant
+from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import RunSettings, RunSpec
 from gan_bench.registry import Part
 
@@ -36,6 +37,18 @@ def recipe_of(run: RunSpec, name: str) -> tuple[dict[str, str], dict[str, str]]:
     actual = flatten(run)
     overridden = {key: actual.get(key, ABSENT) for key in recipe if actual.get(key) != recipe[key]}
     return recipe, overridden
+
+
+def departures(run: RunSettings, name: str) -> list[str]:
+    """Return in what a run departs from the paper of a recipe, key by key, and then what it lacks.
+
+    Arguments of a part that has been replaced are left out.
+    """
+    actual, recipe = flatten(run), RECIPES[name]
+    differing = [f"{key} {actual[key]} (there {' or '.join(values)})"
+                 for key, values in recipe.paper.items()
+                 if key in actual and actual[key] not in values]
+    return [*differing, *recipe.lacks]
 
 
 def flatten(run: RunSettings) -> dict[str, str]:

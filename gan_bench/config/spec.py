@@ -125,7 +125,9 @@ class RunSettings(Closed):
     g_optimizer: Optimizer = Field("adam", validate_default=True)
     d_optimizer: Optimizer = Field("adam", validate_default=True)
     batch_size: Annotated[int, Field(ge=2)] = 64
-    steps: Positive | None = Field(None, description="number of G steps; or give `epochs`")
+    steps: Positive | None = Field(
+        None, description="number of steps, each of `d_steps` updates of D and `g_steps` of G; or "
+        "give `epochs`")
     epochs: Positive | None = Field(
         None, description="passes of D over the training set, last partial batches dropped")
     order: Literal["d_first", "g_first"] = Field(
@@ -133,11 +135,25 @@ class RunSettings(Closed):
     share_fakes: bool = Field(
         False, description="true: D's step uses the fake batch of G's step; false: a new one")
     d_loss_reduction: Literal["mean", "sum"] = Field(
-        "mean", description="mean or sum of D's real and fake term")
-    d_steps: Positive = Field(1, description="D updates per G update")
+        "mean", description="sum: D minimises its real term, its fake term and the penalties, with "
+        "weights as published; mean: that sum divided by the number of terms, 2 or 1")
+    d_steps: Positive = Field(1, description="D updates per step")
+    g_steps: Positive = Field(1, description="G updates per step")
+    joint_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="joint phase of symmetric-KL training: this many times G's gradient on a "
+        "second batch of fakes is added to that on the first; 0: none")
+    latents: Literal["normal", "uniform"] = Field(
+        "normal", description="distribution of latents: N(0, 1), or uniform in -1..1")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of G's weight average, which replaces G in measurements; "
         "null: no average")
+    ema_ramp: Annotated[float, Field(gt=0)] | None = Field(
+        0.05, description="the average's half-life is at most this share of the steps done "
+        "(StyleGAN2's rule), so that the random initial weights are forgotten in a run of any "
+        "length; null: no ramp")
+    ema_statistics: Literal["copied", "averaged", "estimated"] = Field(
+        "estimated", description="the average's batch-norm statistics: those of G, their average, "
+        "or estimated from 16 batches of its own before each measurement")
     log_every: Positive = 50
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")
@@ -160,7 +176,7 @@ class RunSpec(RunSettings):
         seed: All random numbers of the run derive from it.
         dataset: Which data set, with its arguments.
         data: The facts of the data set.
-        steps: The number of G steps; epochs have been turned into steps.
+        steps: The number of steps; epochs have been turned into steps.
         epochs: None.
         evaluate: What is measured, and when.
         compute: How the numbers are computed.

@@ -2,7 +2,7 @@
 
 Nothing is converted silently. Another size is refused unless the user asks for resizing. Colour
 counts as grey only if the three channels are equal. Floats must lie in -1..1 or 0..1: a batch
-that is stretched by its minimum and maximum is another batch. Images with 16 bits a channel,
+that is stretched by its minimum and maximum is another batch. Images with over 8 bits a channel,
 transparency or several frames are refused.
 """
 
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from gan_bench.components.data.files import TAR, ZIP, check_unpacked, contents, sizes
-from gan_bench.components.data.image_folder import SUFFIXES, is_image
-from gan_bench.components.data.pixels import FORMATS, is_deep, resize, square
+from gan_bench.components.data.arrangement import SUFFIXES, is_image
+from gan_bench.components.data.files import TAR, ZIP, check_unpacked, contents, list_files
+from gan_bench.components.data.pixels import FORMATS, channel_bits, resize, square
 from gan_bench.components.value_range import to_uint8
 from gan_bench.errors import UserError, one_line, printable
 from gan_bench.evaluation.features.base import evenly
@@ -78,9 +78,11 @@ def read_images(path: Path, shape: Shape, count: int | None, resizing: bool) -> 
 
 
 def _from_files(path: Path, shape: Shape, count: int | None, resizing: bool) -> ExternalSamples:
-    names = sorted(name for name in sizes(path) if is_image(name))
+    listing = list_files(path, is_image)
+    names = sorted(listing.sizes)
     if not names:
-        raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)})")
+        broken = f"; {listing.describe_broken()}" if listing.broken else ""
+        raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)}){broken}")
     names = [names[i] for i in _spread(len(names), count, path)]
     rows = {name: row for row, name in enumerate(names)}
     images = np.empty((len(names), *shape), np.uint8)
@@ -113,8 +115,8 @@ def _decode(content: bytes) -> Image.Image:
                        ) from None
     if getattr(opened, "n_frames", 1) > 1:
         raise _Refused("holds several frames; save each as an image of its own")
-    if is_deep(content):  # in colour Pillow drops the lower 8 bits silently
-        raise _Refused("has 16 bits a channel; save it as 8-bit grey or RGB")
+    if (bits := channel_bits(opened, content)) > 8:
+        raise _Refused(f"has {bits} bits a channel; save it as 8-bit grey or RGB")
     image: Image.Image = ImageOps.exif_transpose(opened)
     if "transparency" in image.info:
         raise _Refused("has transparent pixels; save it without transparency")

@@ -107,7 +107,8 @@ class Scorer:
 
     def protocol(self, **how: object) -> dict[str, dict[str, object]]:
         """Return how each score is measured, by its name; `how` says where samples come from."""
-        return {name: {**self._measured_by(entry), **how, **entry.facts.protocol}
+        return {name: {**self._measured_by(entry), **how, **entry.facts.protocol,
+                       **entry.facts.score_protocols.get(name, {})}
                 for entry in self._metrics for name in scores_of(entry)}
 
     def _check_counts(self) -> None:

@@ -64,6 +64,17 @@ def _locked_file(experiment: Path) -> IO[str]:
         file.close()
 
 
+def is_locked(experiment: Path) -> bool:
+    """Whether another process holds the lock of an experiment's folder. Nothing is written."""
+    with suppress(OSError, UserError):  # no lock file, another user keeps it closed, or no locks
+        descriptor = os.open(experiment / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return not try_lock(descriptor, experiment / "lock", shared=True)
+        finally:
+            os.close(descriptor)
+    return False
+
+
 def _lock_file(experiment: Path) -> IO[str]:
     try:
         descriptor = os.open(experiment / LOCK, os.O_RDWR | os.O_CREAT | os.O_APPEND

@@ -130,6 +130,7 @@ class MetricFacts(_Facts):
     picture: Literal["nearest"] | None = None
     returns: tuple[str, ...] = ()
     protocol: Mapping[str, object] = field(default_factory=dict)
+    score_protocols: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values that no metric can have, and facts that contradict each other."""
@@ -150,6 +151,9 @@ class MetricFacts(_Facts):
         if not isinstance(self.returns, tuple) or len({*self.returns}) < len(self.returns):
             raise ValueError(f"MetricFacts: returns is a tuple of different names, not "
                              f"{shown(self.returns)}")
+        if unknown := {*self.score_protocols} - {*self.returns}:
+            raise ValueError(f"MetricFacts: score_protocols names {min(unknown)}, which is not in "
+                             f"returns")
         if problem := self._contradiction():
             raise ValueError(f"MetricFacts: {problem}")
 

@@ -34,10 +34,12 @@ class Written:
         files: Paths of the files; the page is first if there is one.
         lines: Lines for the terminal: what to know first, the verdicts of the leading score, and
             where the files are.
+        is_complete: Whether MLflow shows all runs of the root.
     """
 
     files: list[Path]
     lines: list[str]
+    is_complete: bool = True
 
 
 def write_report(experiments: Sequence[Results], out: Path, formats: Collection[str],

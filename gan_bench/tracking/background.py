@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from gan_bench.errors import DamagedError, Say, UserError
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.tracking import client
-from gan_bench.tracking.address import is_server, reason, resolve_uri
+from gan_bench.tracking.address import is_server, reason, resolve_uri, sqlite_path
 from gan_bench.tracking.cursor import mirrored
+from gan_bench.tracking.hidden import hidden_in
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -49,7 +50,7 @@ class BackgroundMirror:
         self._thread: threading.Thread | None = None
         if self._dirty or trains:
             if not is_server(store):  # a server may be slow or down, and training starts anyway
-                self._open()
+                self._open_store()
             self._thread = threading.Thread(target=self._repeat_rounds, daemon=True)
             self._thread.start()
 
@@ -64,14 +65,26 @@ class BackgroundMirror:
         Args:
             timeout: Seconds to wait; None: until the last round is done or fails.
         """
-        if self._thread is None:
-            return ""
-        self._stop.set()
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            return self._failure or OUT_OF_TIME
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                return self._failure or OUT_OF_TIME
         failure = [self._failure] if self._dirty else []
-        return "; ".join([*self._damaged.values(), *failure])
+        # A failing store, or a user who waits for the end, gets no more questions.
+        hidden = self._hidden() if timeout is None and not failure else []
+        return "; ".join([*self._damaged.values(), *failure, *hidden])
+
+    def _hidden(self) -> list[str]:
+        """Return what the store has received and does not show; nothing of one that is not open."""
+        if self._mirror is None and sqlite_path(self._address) is None:
+            return []
+        try:
+            return hidden_in(self._workspace, self._address, self._home.name)
+        except UserError as error:
+            return [str(error)]
+        except Exception as error:  # from a server, or from any database driver
+            return [reason(error, self._address)]
 
     def _repeat_rounds(self) -> None:
         pause = EVERY
@@ -99,10 +112,9 @@ class BackgroundMirror:
         for i, folder in enumerate(batch):
             begin = time.monotonic()
             try:
-                self._open()
-                assert self._mirror is not None
+                mirror = self._open()
                 self._damaged.pop(folder, None)
-                self._mirror.sync(folder)
+                mirror.sync(folder)
             except DamagedError as error:
                 self._damaged[folder] = str(error)
             except Exception as error:
@@ -115,14 +127,17 @@ class BackgroundMirror:
                     break
         return failures > 0
 
-    def _open(self) -> None:
-        if self._mirror is not None:
-            return
-        from gan_bench.tracking import mirror
+    def _open(self) -> Mirror:
+        mirror = self._open_store()
+        mirror.open_experiment(self._home)
+        return mirror
 
-        opened = mirror.Mirror(client.open_store(self._workspace))
-        opened.open_experiment(self._home)
-        self._mirror = opened
+    def _open_store(self) -> Mirror:
+        if self._mirror is None:
+            from gan_bench.tracking import mirror
+
+            self._mirror = mirror.Mirror(client.open_store(self._workspace))
+        return self._mirror
 
     def _note_failure(self, error: Exception) -> None:
         why = str(error) if isinstance(error, UserError) else reason(error, self._address)

@@ -31,6 +31,10 @@ class MirrorError(UserError):
     """MLflow refused records. Nothing is lost: a later `sync` continues from there."""
 
 
+class DeletedExperiment(MirrorError):
+    """An experiment was deleted in MLflow, which takes no records for it."""
+
+
 @dataclass(frozen=True)
 class Store:
     """An MLflow store that has passed the checks of `open_store`.
@@ -93,9 +97,16 @@ def _create_sqlite(database: Path, artifacts: Path) -> None:
 
     MLflow's migrations break when several processes open a fresh file at once. A process that dies
     in a migration leaves a file that MLflow cannot open. So the file starts under another name.
+
+    Raises:
+        UserError: The write-ahead log of another database is there.
     """
     if database.exists():
         return
+    log = Path(f"{database}-wal")
+    if log.exists() and log.stat().st_size:  # SQLite would apply it to the new database
+        raise UserError(f"{log}: has no database beside it; move it to where {database.name} was "
+                        f"moved, or away")
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as temporary:

@@ -53,11 +53,34 @@ def read_cursor(folder: Path, uri: str) -> Cursor | None:
     return cursor if sound else None
 
 
+def named_run(folder: Path, uri: str) -> str | None:
+    """Return MLflow's id of the run that the cursor file names, even for another journal."""
+    cursor = _read_file(folder).get(without_password(uri))
+    name = cursor.get("mlflow_run_id") if isinstance(cursor, dict) else None
+    return name if isinstance(name, str) and RUN_ID.fullmatch(name) else None
+
+
+def named_runs(experiment: Path, uri: str) -> set[str]:
+    """Return MLflow's ids of the runs that the cursor files of an experiment's folder name."""
+    if experiment.name in ("", "..") or not experiment.is_dir():
+        return set()
+    names = [named_run(file.parent, uri) for file in experiment.glob(f"*/{FILE}")]
+    return {name for name in names if name is not None}
+
+
 def write_cursor(folder: Path, cursor: Cursor) -> None:
     """Write the run's cursor in its store, whole or not at all, beside those in other stores."""
     cursors = {**_read_file(folder), cursor.uri: asdict(cursor)}
     with replacing(folder / FILE) as temporary:
         temporary.write_text(json.dumps(cursors, indent=1) + "\n")
+
+
+def forget_cursor(folder: Path, uri: str) -> None:
+    """Remove the run's cursor in a store, so that the next replay begins again with a new run."""
+    cursors = _read_file(folder)
+    if cursors.pop(without_password(uri), None) is not None:
+        with replacing(folder / FILE) as temporary:
+            temporary.write_text(json.dumps(cursors, indent=1) + "\n")
 
 
 def mirrored(folder: Path, uri: str) -> bool:

@@ -29,8 +29,10 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import without_password
-from gan_bench.tracking.client import MirrorError, Store, mlflow_errors
+from gan_bench.tracking.client import DeletedExperiment, MirrorError, Store, mlflow_errors
 from gan_bench.tracking.cursor import Cursor
+from gan_bench.tracking.hidden import deleted_experiment
+from gan_bench.tracking.own_runs import OwnRuns
 
 
 class Mirror:
@@ -43,6 +45,7 @@ class Mirror:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._client = store.client
+        self._own_runs = OwnRuns(store)
         self._experiments: dict[str, str] = {}
         self._checked: set[str] = set()
 
@@ -50,7 +53,8 @@ class Mirror:
         """Return MLflow's id of the experiment in this folder; create it if needed.
 
         Raises:
-            MirrorError: It was deleted in MLflow, or MLflow fails.
+            DeletedExperiment: It was deleted in MLflow.
+            MirrorError: MLflow fails.
         """
         name, home = folder.name, self.store.artifacts
         if name in self._experiments:
@@ -58,7 +62,7 @@ class Mirror:
         with mlflow_errors(self.store.uri):
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
-                self._client.create_experiment(name, (home / name).as_uri() if home else None)
+                self._create_experiment(name, (home / name).as_uri() if home else None)
                 experiment = self._client.get_experiment_by_name(name)
             assert experiment is not None, "it existed or was just created"
             is_active = experiment.lifecycle_stage == "active"
@@ -69,11 +73,20 @@ class Mirror:
             if is_active and experiment.tags.get(tags.ABOUT) != tag:
                 self._client.set_experiment_tag(experiment.experiment_id, tags.ABOUT, tag)
         if not is_active:
-            raise MirrorError(f"the experiment {name!r} was deleted in MLflow: restore it with "
-                              f"`mlflow experiments restore -x {experiment.experiment_id}`, "
-                              f"or rename the experiment")
+            raise DeletedExperiment(deleted_experiment(self.store.uri, name,
+                                                       str(experiment.experiment_id)))
         self._experiments[name] = str(experiment.experiment_id)
         return self._experiments[name]
+
+    def _create_experiment(self, name: str, artifacts: str | None) -> None:
+        """Create an experiment, unless it exists by now: another launcher may be faster."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_experiment(name, artifacts)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
 
     def sync(self, folder: Path) -> None:
         """Replay the new records of the run's journal.
@@ -99,37 +112,21 @@ class Mirror:
                 cursors.write_cursor(folder, replace(cursor, offset=offset))
 
     def _find_cursor(self, folder: Path) -> Cursor | None:
-        """Return the cursor if the store still has its run."""
+        """Return the cursor if the store still has its run, and no other root has claimed it."""
         cursor = cursors.read_cursor(folder, self.store.uri)
         if cursor is None or cursor.mlflow_run_id in self._checked:
             return cursor
-        return cursor if self._is_active(cursor.mlflow_run_id) else None
-
-    def _is_active(self, mlflow_run_id: str) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return bool(self._client.get_run(mlflow_run_id).info.lifecycle_stage == "active")
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
+        return cursor if self._own_runs.adopt(folder, cursor.mlflow_run_id) else None
 
     def _find_or_create(self, folder: Path, attempt: int) -> str:
         """Return the MLflow run of this attempt; delete the MLflow runs of earlier attempts."""
         spec = read_values(folder)
         experiment = self.open_experiment(folder.parent)
-        of_this_run = f"tags.run_id = '{folder.name}'"
-        for run in self._client.search_runs([experiment], filter_string=of_this_run):
-            if run.info.start_time == attempt:
-                return str(run.info.run_id)
-            self._client.delete_run(run.info.run_id)
         declared = _declared(folder.parent)
         note = tags.note(folder.name, spec, declared.question,
                          declared.differs.get(spec["variant"], ""), declared.command)
         run_tags = {**tags.identity(folder.name, spec), "mlflow.note.content": note}
-        run = self._client.create_run(experiment, attempt, run_tags, tags.name(spec))
-        return str(run.info.run_id)
+        return self._own_runs.find_or_create(folder, experiment, attempt, tags.name(spec), run_tags)
 
     def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         from mlflow.entities import Metric, Param, RunTag

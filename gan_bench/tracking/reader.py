@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gan_bench.errors import UserError
+from gan_bench.errors import HiddenError, UserError
 from gan_bench.journal.names import last_scores
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import (
@@ -30,6 +30,7 @@ from gan_bench.tracking.address import (
     without_password,
 )
 from gan_bench.tracking.database import check_version
+from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.tags import ABOUT
 
 if TYPE_CHECKING:
@@ -177,8 +178,8 @@ def _select(connection: Connection, uri: str, name: str) -> Stored:
 
     for (version,) in rows("select version_num from alembic_version"):
         check_version(uri, version)
-    active = rows("select name, experiment_id from experiments where lifecycle_stage = 'active'")
-    experiment = _choose(name, dict(map(tuple, active)))
+    experiments = rows("select name, experiment_id, lifecycle_stage from experiments")
+    experiment = _choose(uri, name, {row[0]: (str(row[1]), row[2]) for row in experiments})
     of_experiment = "where experiment_id = :experiment and lifecycle_stage = 'active'"
     runs = {row[0]: StoredRun(row[0], *row[1:]) for row in rows(
         f"select run_uuid, start_time, end_time from runs {of_experiment}",
@@ -203,11 +204,14 @@ def _select(connection: Connection, uri: str, name: str) -> Stored:
 
 def _by_client(uri: str, name: str) -> Stored:
     from mlflow import MlflowClient
+    from mlflow.entities import ViewType
 
     client = MlflowClient(tracking_uri=uri)
     experiments = {experiment.name: experiment for experiment in _all_pages(
-        lambda token: client.search_experiments(page_token=token))}
-    experiment = experiments[_choose(name, {name: name for name in experiments})]
+        lambda token: client.search_experiments(ViewType.ALL, page_token=token))}
+    _choose(uri, name, {each.name: (each.experiment_id, each.lifecycle_stage)
+                        for each in experiments.values()})
+    experiment = experiments[name]
     runs, metrics_of_runs = [], []
     for entity in _all_pages(lambda token: client.search_runs(
             [experiment.experiment_id], page_token=token)):
@@ -232,10 +236,20 @@ def _all_pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
         token = page.token or ""
 
 
-def _choose(name: str, experiments: dict[str, str]) -> str:
-    """Return the id of the experiment with this name; `experiments` maps names to ids."""
+def _choose(uri: str, name: str, experiments: dict[str, tuple[str, str]]) -> str:
+    """Return the id of the experiment with this name.
+
+    Args:
+        uri: The store.
+        name: The experiment's.
+        experiments: The id and the lifecycle stage of each by name, deleted ones too.
+    """
     experiments.pop("Default", None)  # MLflow creates it
-    if name not in experiments:
-        hint = nearest(name, list(experiments)) if experiments else "MLflow holds no experiments"
+    experiment_id, stage = experiments.get(name, ("", ""))
+    if stage == "deleted":
+        raise HiddenError(deleted_experiment(uri, name, experiment_id))
+    if not stage:
+        active = [other for other, (_, stage) in experiments.items() if stage != "deleted"]
+        hint = nearest(name, active) if active else "MLflow holds no experiments"
         raise UserError(f"there is no experiment {name!r} in MLflow; {hint}")
-    return experiments[name]
+    return experiment_id

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING
 from gan_bench.errors import DamagedError, Say, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.journal.lock import locked
-from gan_bench.tracking.address import quiet_mlflow, resolve_uri
-from gan_bench.tracking.cursor import mirrored, read_cursor
+from gan_bench.journal.lock import is_locked, locked
+from gan_bench.tracking.address import (
+    quiet_mlflow,
+    reason,
+    resolve_uri,
+    sqlite_path,
+    without_password,
+)
+from gan_bench.tracking.client import DeletedExperiment
+from gan_bench.tracking.cursor import forget_cursor, mirrored, read_cursor
+from gan_bench.tracking.hidden import HiddenReason, HiddenRun, hidden_in, hidden_lines, hidden_runs
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -25,21 +33,26 @@ class Synced:
         runs: How many runs the root holds.
         brought: How many of them had new records for the store.
         missing: Why the store's copy of other runs is incomplete, a line each.
+        hidden: Which runs the store has, but does not show, and what to do, a line each.
     """
 
     runs: int = 0
     brought: int = 0
     missing: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
 
 
-def sync_runs(workspace: Workspace, say: Say, only: str | None = None) -> Synced:
+def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: bool = False,
+              ) -> Synced:
     """Mirror every run of the root whose copy in the store is incomplete.
 
     A run that a dead launcher left without an end becomes KILLED. A running experiment is left to
-    its launcher. A damaged run, or a run that the store refuses, delays no other run.
+    its launcher. A damaged run, or a run that the store refuses, delays no other run. What the user
+    deleted or moved in MLflow's page is missing, too.
 
     Args:
         only: The name of the experiment to mirror; None: all.
+        anew: Whether to copy runs that were deleted or moved in MLflow once more.
 
     Raises:
         UserError: There are no runs, or the store cannot be used.
@@ -48,33 +61,76 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None) -> Synced
                    and only in (None, path.name))
     if not any(any(home.glob(f"*/{reading.FILE}")) for home in homes):
         raise UserError(f"there are no runs under {workspace.root}; give --root")
-    address, result = resolve_uri(workspace), Synced()
-    mirror: Mirror | None = None
+    sync = _Sync(workspace, resolve_uri(workspace), say, anew)
     for home in homes:
         try:
             with locked(home):
-                for folder in run_folders(home):
-                    result.runs += 1
-                    try:
-                        if mirrored(folder, address):
-                            continue
-                        mirror = mirror or _open(workspace)
-                        mirror.sync(folder)
-                    except _Unusable:
-                        raise
-                    except DamagedError as error:  # its message names the file
-                        result.missing.append(str(error))
-                        continue
-                    except UserError as error:
-                        result.missing.append(f"{home.name}/{folder.name}: {error}")
-                        continue
-                    result.brought += 1
-                    say(f"{home.name}/{folder.name}: mirrored")
+                sync.experiment(home)
         except _Unusable:
             raise
         except UserError as error:
-            result.missing.append(str(error))
-    return result
+            sync.result.missing.append(str(error))
+    return sync.result
+
+
+class _Sync:
+    """A sync under way: its store, which is opened once it is needed, and its result so far."""
+
+    def __init__(self, workspace: Workspace, address: str, say: Say, anew: bool) -> None:
+        self._workspace, self._address = workspace, address
+        self._say, self._anew = say, anew
+        self._mirror: Mirror | None = None
+        self.result = Synced()
+
+    def experiment(self, home: Path) -> None:
+        """Mirror the runs of an experiment whose lock is held."""
+        folders = run_folders(home)
+        self.result.runs += len(folders)
+        hidden = self._hidden(folders)
+        lost = {HiddenReason.LOST}
+        if self._anew:
+            lost |= {HiddenReason.DELETED, HiddenReason.ELSEWHERE}
+        for run in hidden:
+            if run.reason in lost:
+                forget_cursor(run.folder, self._address)
+        hidden = [run for run in hidden if run.reason not in lost]
+        lines = hidden_lines(hidden, self._workspace, self._address)
+        for folder in folders:
+            try:
+                self._run(folder)
+            except _Unusable:
+                raise
+            except DeletedExperiment as error:
+                lines = [str(error)]
+                break
+            except DamagedError as error:  # its message names the file
+                self.result.missing.append(str(error))
+            except UserError as error:
+                self.result.missing.append(f"{home.name}/{folder.name}: {error}")
+        self.result.hidden += [f"{home.name}: {line}" for line in lines]
+
+    def _hidden(self, folders: list[Path]) -> list[HiddenRun]:
+        if sqlite_path(self._address) is None:  # a database of MLflow, or a server that answers
+            self._open()
+        try:
+            with quiet_mlflow():
+                return hidden_runs(folders, self._address)
+        except Exception as error:  # from a server, or from any database driver
+            self._open()  # which says what is wrong with an SQLite file
+            raise _Unusable(f"cannot read MLflow at {without_password(self._address)}: "
+                            f"{reason(error, self._address)}") from error
+
+    def _run(self, folder: Path) -> None:
+        if mirrored(folder, self._address):
+            return
+        self._open().sync(folder)
+        self.result.brought += 1
+        self._say(f"{folder.parent.name}/{folder.name}: mirrored")
+
+    def _open(self) -> Mirror:
+        if self._mirror is None:
+            self._mirror = _open(self._workspace)
+        return self._mirror
 
 
 def update_store(workspace: Workspace, experiment: str) -> list[str]:
@@ -89,7 +145,7 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
         if Path(experiment).name != experiment or not home.is_dir():
             return []
         folders = run_folders(home)
-        if all(mirrored(folder, address) for folder in folders):
+        if all(mirrored(folder, address) for folder in folders) and not is_locked(home):
             return []
         is_own = address == f"sqlite:///{workspace.database}" or any(
             read_cursor(folder, address) for folder in folders)
@@ -100,6 +156,17 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
     except OSError as error:  # a root of another user
         missing = [f"{error.filename or home}: {error.strerror}"]
     return [f"MLflow may lack some results: {line}" for line in missing]
+
+
+def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:
+    """Return which of the root's runs the store has and does not show, and what to do, a line each.
+
+    Only runs under the experiment's current settings. A store that cannot be read has no line here.
+    """
+    try:
+        return hidden_in(workspace, resolve_uri(workspace), experiment)
+    except Exception:  # from any database driver; reading the results reports it
+        return []
 
 
 class _Unusable(UserError):

@@ -59,8 +59,9 @@ class CapturedStep:
             self._counts[kind] += 1
             if self._counts[kind] < WARM_UP:
                 return self.engine.step(step, batch, observe)
+            self.engine.begin(step)  # a schedule may wait for the device
             with _sync_refused():
-                return self.engine.step(step, batch, observe)
+                return self.engine.update(step, batch, observe)
         if self._inputs is None:
             self._inputs = batch.empty_like()
         torch._foreach_copy_(self._inputs.tensors(), batch.tensors())

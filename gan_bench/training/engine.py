@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from gan_bench import rng
+from gan_bench.components.latents import draw_latents
 from gan_bench.components.losses import Loss
 from gan_bench.components.models import build_networks, with_labels
-from gan_bench.components.optimizers import build_optimizer, rate, set_rate
+from gan_bench.components.optimizers import build_optimizer, load_optimizer, rate, set_rate
 from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
-from gan_bench.training.networks import average_into, frozen, grad_norm, samples_of
+from gan_bench.training.networks import (
+    frozen,
+    grad_norm,
+    logit_metrics,
+    samples_of,
+    seed_layers,
+)
+from gan_bench.training.plateau import plateaus_of
 from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.weight_average import WeightAverage
 
 StepMetrics = dict[str, Tensor]
 
@@ -27,16 +35,18 @@ class Engine:
     """The networks of a run, their optimizers, and the step that trains them.
 
     Attributes:
-        generator: G, in training mode.
-        discriminator: D, in training mode.
-        ema: The running average of G's weights; None if the run has none.
+        generator, discriminator: G and D, in training mode.
         first_bad: int64 scalar on the device: the first step with a non-finite loss, 0 if none.
 
     Weights, losses, penalties and samples are always float32. With `bfloat16`, the layers of G and
     D compute their products in bfloat16; with `tf32`, CUDA's global settings decide.
+
+    Args:
+        train_labels: Of the training examples; a conditional run with an average needs them.
     """
 
-    def __init__(self, spec: RunSpec, device: str, precision: str = "float32") -> None:
+    def __init__(self, spec: RunSpec, device: str, precision: str = "float32",
+                 train_labels: Tensor | None = None) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
                                   spec.data.classes)
         self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
@@ -50,7 +60,8 @@ class Engine:
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
         for network in self._networks.values():
             network.to(device).to(memory_format=layout)
-        self.ema = copy.deepcopy(self.generator).requires_grad_(False) if spec.ema else None
+        self._average = (WeightAverage(spec, self.generator, device, train_labels)
+                         if spec.ema is not None else None)
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = self.first_bad.clone()  # on the device
         self._loss: Loss = LOSSES.build(spec.loss)
@@ -61,12 +72,19 @@ class Engine:
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
         self._rates: dict[nn.Module, float] = {}  # as set in the optimizers
+        self._plateaus = plateaus_of(self._parts, {self.generator: spec.g_steps,
+                                                   self.discriminator: spec.d_steps}, device)
         self._latent_dim = int(spec.model.args["latent_dim"])
+
+    @property
+    def ema(self) -> nn.Module | None:
+        """The running average of G's weights; None if the run has none."""
+        return self._average.network if self._average is not None else None
 
     @property
     def measured(self) -> nn.Module:
         """The generator that is sampled and scored: the weight average if there is one."""
-        return self.ema if self.ema is not None else self.generator
+        return self.ema or self.generator
 
     @property
     def needs_real(self) -> bool:
@@ -74,7 +92,7 @@ class Engine:
         return self._loss.needs_real
 
     def step(self, step: int, batch: StepBatch, observe: bool = False) -> StepMetrics:
-        """Update D `d_steps` times and G once, in the run's order.
+        """Update D `d_steps` times and G `g_steps` times, in the run's order.
 
         Args:
             step: The number of the step, from 1; all random numbers depend on it.
@@ -85,9 +103,10 @@ class Engine:
             The metrics, as scalars on the device; empty if not observed. They are both losses,
             D's terms, the gradient norms of both networks, and for real and fake examples D's
             accuracy and the mean sigmoid of its logits (a probability if the loss is a
-            cross-entropy), both relative to the loss's boundary. With several D updates, D's
-            metrics are those of the last. `d_penalty` is there at the steps of a penalty; a lazy
-            penalty is multiplied by its `every`.
+            cross-entropy), both relative to the loss's boundary. With several updates of a
+            network, its metrics are those of the last. `d_penalty` is there at the steps of a
+            penalty; a lazy penalty is multiplied by its `every`. D minimises `d_loss` +
+            `d_penalty`: `mean` divides both by the number of D's terms.
         """
         self.begin(step)
         return self.update(step, batch, observe)
@@ -99,29 +118,32 @@ class Engine:
         """
         metrics: StepMetrics = {}
         d_first = self.spec.order == "d_first"
-        real, g_real, of_g = batch.real, batch.g_real, batch.g_labels
+        real, of_g = batch.real, batch.of_g(self.spec.g_steps)
         n = real[0].shape[0]
-        # The latents are drawn in a fixed order for any order of the updates: G's, then D's.
+        # The latents are drawn in a fixed order for any order of the updates: G's, then D's. More
+        # for G come last, so that D sees the same fakes however often G is updated.
         of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
-        latents = self._latents(n, of_g)
-        fake = self._forward_g(latents) if self.spec.share_fakes else None
-        losses = []
+        latents = [self._latents(n, of_g[0][1])]
+        d_latents = [] if self.spec.share_fakes else [self._latents(n, labels) for labels in of_d]
+        latents += [self._latents(n, labels) for _, labels in of_g[1:]]
+        if self.spec.joint_weight:
+            latents += [self._latents(n, labels) for _, labels in of_g]
+        fake = self._forward_g(latents[0]) if self.spec.share_fakes else None
+        losses: list[Tensor] = []
         if not d_first:
-            fake, loss = self._step_generator(latents, fake, g_real, of_g, step, metrics, observe)
-            losses.append(loss)
+            fake, losses = self._train_generator(latents, fake, batch, step, metrics, observe)
         for i, (examples, labels) in enumerate(zip(real, of_d, strict=True)):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
-                    d_fake = self._forward_g(self._latents(n, labels))
+                    d_fake = self._forward_g(d_latents[i])
             losses.append(self._step_discriminator(examples, d_fake, labels, step, metrics,
                                                    observe and i == len(real) - 1))
         if d_first:
-            _, loss = self._step_generator(latents, fake, g_real, of_g, step, metrics, observe)
-            losses.append(loss)
-        if self.ema is not None and self.spec.ema is not None:
-            average_into(self.ema, self.generator, self.spec.ema)
+            losses += self._train_generator(latents, fake, batch, step, metrics, observe)[1]
+        if self._average is not None:
+            self._average.follow(self.generator)
         bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
         self.first_bad += bad * self._step_number
         return metrics
@@ -138,7 +160,7 @@ class Engine:
         return self._draws, self._penalty_draws
 
     def state(self) -> dict[str, Any]:
-        """Return the state after a step: networks, average, optimizers, first bad step.
+        """Return the state after a step: networks, average, optimizers, plateaus, first bad step.
 
         The tensors are not copies: the next step changes them.
         """
@@ -147,6 +169,8 @@ class Engine:
             "ema": self.ema.state_dict() if self.ema is not None else None,
             **{f"{name}_optimizer": self._optimizers[network].state_dict()
                for name, network in self._networks.items()},
+            **{f"{name}_plateau": self._plateaus[network].state()
+               for name, network in self._networks.items() if network in self._plateaus},
             "first_bad": int(self.first_bad),
         }
 
@@ -164,42 +188,33 @@ class Engine:
     def _load(self, state: dict[str, Any]) -> None:
         for name, network in self._networks.items():
             network.load_state_dict(state[name])
-            optimizer, saved = self._optimizers[network], state[f"{name}_optimizer"]
-            # These depend on the device: the rate may be a tensor there, and `begin` sets it.
-            by_device = [{key: group[key] for key in ("lr", "capturable") if key in group}
-                         for group in optimizer.param_groups]
-            optimizer.load_state_dict({**saved, "param_groups": [
-                {**group, **options} for group, options in
-                zip(saved["param_groups"], by_device, strict=True)]})
+            load_optimizer(self._optimizers[network], state[f"{name}_optimizer"])
+            if network in self._plateaus:
+                self._plateaus[network].load(state[f"{name}_plateau"])
         self._rates.clear()
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+        if self._average is not None:
+            self._average.load(state["ema"])
         self.first_bad.fill_(state["first_bad"])
 
     def begin(self, step: int) -> None:
-        """Set the random seeds and the learning rates of a step."""
+        """Set the random seeds, the learning rates and the average's decay of a step."""
         self._step_number.fill_(step)
+        if self._average is not None:
+            self._average.begin(step)
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
-        # Layers draw from torch's global generators, so these are always seeded.
-        # `torch.manual_seed` does the same but is slower: it looks at every kind of device.
-        seed = rng.derive(self.spec.seed, "dropout", step)
-        torch.default_generator.manual_seed(seed)
-        if self.device != "cpu":
-            on_device = torch.cuda.default_generators[torch.cuda.current_device()]
-            # Each run has its own state: a graph of another run may still read its seeds.
-            on_device.graphsafe_set_state(self._layer_draws)
-            on_device.manual_seed(seed)
+        seed_layers(rng.derive(self.spec.seed, "dropout", step), self._layer_draws)
         for network, part in self._parts.items():
-            new_rate = rate(part, step, self.spec.steps)
+            plateau = self._plateaus.get(network)
+            new_rate = rate(part, step, self.spec.steps, plateau.cuts(step) if plateau else 0)
             if self._rates.get(network) != new_rate:
                 self._rates[network] = new_rate
                 for group in self._optimizers[network].param_groups:
                     set_rate(group, new_rate)
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
-        latents = torch.randn(n, self._latent_dim, generator=self._draws, device=self.device)
+        latents = draw_latents(self.spec.latents, n, self._latent_dim, self._draws)
         return with_labels(latents, labels, self.spec.data.classes)
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
@@ -210,12 +225,12 @@ class Engine:
         real, fake = self._add_noise(real, step), self._add_noise(fake, step)
         real_logits, fake_logits = self._forward_d(real, labels), self._forward_d(fake, labels)
         terms = self._loss.discriminator(real_logits, fake_logits)
-        loss = sum(terms[1:], terms[0])
-        if self.spec.d_loss_reduction == "mean":
-            loss = loss / len(terms)
+        # Penalties are divided as the terms are, so that their weights are the published ones.
+        divisor = len(terms) if self.spec.d_loss_reduction == "mean" else 1
+        loss = sum(terms[1:], terms[0]) / divisor
         due = [p.every * p.term(d_logits, real, fake, self._penalty_draws)
                for p in self._penalties if p.term is not None and step % p.every == 0]
-        penalty = sum(due[1:], due[0]) if due else None
+        penalty = sum(due[1:], due[0]) / divisor if due else None
         total = loss if penalty is None else loss + penalty
         self._update(self.discriminator, total)
         for constraint in self._penalties:
@@ -228,17 +243,31 @@ class Engine:
                 metrics["train/d_loss_fake"] = terms[1].detach()
             if penalty is not None:
                 metrics["train/d_penalty"] = penalty.detach()
-            boundary = self._loss.boundary
-            metrics["train/d_real"] = (real_logits.detach() - boundary).sigmoid().mean()
-            metrics["train/d_fake"] = (fake_logits.detach() - boundary).sigmoid().mean()
-            metrics["train/d_accuracy_real"] = (real_logits > boundary).float().mean()
-            metrics["train/d_accuracy_fake"] = (fake_logits < boundary).float().mean()
+            metrics |= logit_metrics(real_logits.detach(), fake_logits.detach(),
+                                     self._loss.boundary)
             metrics["train/d_grad_norm"] = grad_norm(self.discriminator)
         return total.detach()
 
-    def _step_generator(self, latents: Tensor, fake: Tensor | None, real: Tensor | None,
-                        labels: Tensor | None, step: int, metrics: StepMetrics, observe: bool,
-                        ) -> tuple[Tensor, Tensor]:
+    def _train_generator(self, latents: list[Tensor], fake: Tensor | None, batch: StepBatch,
+                         step: int, metrics: StepMetrics, observe: bool,
+                         ) -> tuple[Tensor | None, list[Tensor]]:
+        """Update G `g_steps` times; return the fakes of the last update, and all losses.
+
+        Args:
+            latents: One batch for each update, then one for each joint phase if there are any.
+            fake: G's output for the first batch, if D has seen it.
+        """
+        count, losses = self.spec.g_steps, []
+        for i, (real, labels) in enumerate(batch.of_g(count)):
+            second = latents[count + i] if self.spec.joint_weight else None
+            fake, loss = self._step_generator(latents[i], None if i else fake, second, real, labels,
+                                              step, metrics, observe and i == count - 1)
+            losses.append(loss)
+        return fake, losses
+
+    def _step_generator(self, latents: Tensor, fake: Tensor | None, second: Tensor | None,
+                        real: Tensor | None, labels: Tensor | None, step: int,
+                        metrics: StepMetrics, observe: bool) -> tuple[Tensor, Tensor]:
         with frozen(self.discriminator):
             if fake is None:
                 fake = self._forward_g(latents)
@@ -246,12 +275,16 @@ class Engine:
             real_logits = None
             if real is not None:
                 real_logits = self._forward_d(self._add_noise(real, step), labels)
-            loss = self._loss.generator(fake_logits, real_logits)
-            self._update(self.generator, loss)
+            total = loss = self._loss.generator(fake_logits, real_logits)
+            if second is not None:
+                more_fakes = self._add_noise(self._forward_g(second), step)
+                joint = self._loss.generator(self._forward_d(more_fakes, labels), real_logits)
+                total = loss + self.spec.joint_weight * joint
+            self._update(self.generator, total)
         if observe:
             metrics["train/g_loss"] = loss.detach()
             metrics["train/g_grad_norm"] = grad_norm(self.generator)
-        return fake, loss.detach()
+        return fake, total.detach()
 
     def _forward_g(self, latents: Tensor) -> Tensor:
         with self._autocast():
@@ -286,14 +319,13 @@ class Engine:
             raise UserError(f"the loss {self.spec.loss} gives a tensor of shape "
                             f"{tuple(loss.shape)}, not a scalar: its terms must be means over "
                             f"the batch")
+        if network in self._plateaus:
+            self._plateaus[network].add(loss)
         optimizer = self._optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def sample(self, latents: Tensor) -> Tensor:
-        """Return the measured generator's samples from `latents`, in eval mode, on the CPU.
-
-        The training state does not change: batch norm uses its running statistics.
-        """
+        """Return the measured generator's samples from `latents`, in eval mode, on the CPU."""
         return samples_of(self.measured, latents.to(self.device))

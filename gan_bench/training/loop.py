@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_bench import rng
 from gan_bench.components.data import Dataset
+from gan_bench.components.latents import draw_latents
 from gan_bench.components.models import with_labels
 from gan_bench.components.value_range import to_float
 from gan_bench.config.spec import RunSpec
@@ -83,8 +84,8 @@ class Training:
         # A separate order, so that D sees the same batches for every loss of G.
         self._g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
         self._labels = data.train.labels if spec.condition != "none" else None
-        self._latents = torch.randn(GRID, int(spec.model.args["latent_dim"]),
-                                    generator=rng.generator(spec.seed, "grid"))
+        self._latents = draw_latents(spec.latents, GRID, int(spec.model.args["latent_dim"]),
+                                     rng.generator(spec.seed, "grid"))
         if self._labels is not None:  # a grid shows the classes in order
             self._latents = with_labels(self._latents, torch.arange(GRID) * spec.data.classes
                                         // GRID, spec.data.classes)
@@ -133,15 +134,18 @@ class Training:
         return not last
 
     def _batch(self, step: int) -> StepBatch:
-        d_steps, needs_real = self._engine.spec.d_steps, self._engine.needs_real
-        of_d = range((step - 1) * d_steps, step * d_steps)
+        spec, needs_real = self._engine.spec, self._engine.needs_real
+        of_d = range((step - 1) * spec.d_steps, step * spec.d_steps)
+        of_g = range((step - 1) * spec.g_steps, step * spec.g_steps)
         real = [self._batches[i] for i in of_d]
-        g_real = self._g_batches[step - 1] if needs_real else None
+        g_real = torch.cat([self._g_batches[i] for i in of_g]) if needs_real else None
         if self._labels is None:
             return StepBatch(real, g_real=g_real)
         labels = [self._labels[self._batches.places(i)] for i in of_d]
-        g_labels = self._labels[self._g_batches.places(step - 1)] if needs_real else labels[0]
-        return StepBatch(real, labels, g_real, g_labels)
+        g_labels = [labels[i % spec.d_steps] for i in range(spec.g_steps)]
+        if needs_real:
+            g_labels = [self._labels[self._g_batches.places(i)] for i in of_g]
+        return StepBatch(real, labels, g_real, torch.cat(g_labels))
 
     def _sample(self, step: int) -> None:
         picture = sample_picture(self._engine.sample(self._latents))

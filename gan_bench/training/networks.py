@@ -10,18 +10,6 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the parameters of `average` towards those of `network`; copy the buffers.
-
-    Args:
-        decay: The weight of the present average, 0..1.
-    """
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-    for mean, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(buffer)  # batch-norm statistics
-
-
-@torch.no_grad()
 def samples_of(generator: nn.Module, latents: Tensor) -> Tensor:
     """Return the samples of a generator in eval mode, on the CPU; its mode is restored."""
     was_training = generator.training
@@ -37,6 +25,14 @@ def grad_norm(network: nn.Module) -> Tensor:
     return torch.nn.utils.get_total_norm(grads)
 
 
+def logit_metrics(real: Tensor, fake: Tensor, boundary: float) -> dict[str, Tensor]:
+    """Return the mean sigmoid of D's logits, (N,), and its accuracy, relative to the boundary."""
+    return {"train/d_real": (real - boundary).sigmoid().mean(),
+            "train/d_fake": (fake - boundary).sigmoid().mean(),
+            "train/d_accuracy_real": (real > boundary).float().mean(),
+            "train/d_accuracy_fake": (fake < boundary).float().mean()}
+
+
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Skip the gradients of the network's parameters, which G's step does not need of D."""
@@ -48,3 +44,18 @@ def frozen(network: nn.Module) -> Iterator[None]:
     finally:
         for p in parameters:
             p.requires_grad_(True)
+
+
+def seed_layers(seed: int, state: torch.Generator) -> None:
+    """Seed what layers draw from, torch's global generators.
+
+    Args:
+        state: The run's own on its device, which it uses there: a graph of another run may still
+            read the seeds of that run's.
+    """
+    # `torch.manual_seed` does the same but is slower: it looks at every kind of device.
+    torch.default_generator.manual_seed(seed)
+    if state.device.type != "cpu":
+        on_device = torch.cuda.default_generators[torch.cuda.current_device()]
+        on_device.graphsafe_set_state(state)
+        on_device.manual_seed(seed)

@@ -51,7 +51,8 @@ def _memory_of(spec: RunSpec, precision: str) -> int:
     if spec.condition != "none":
         labels = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
     batch = StepBatch([real] * spec.d_steps, None if labels is None else [labels] * spec.d_steps,
-                      real if engine.needs_real else None, labels)
+                      torch.cat([real] * spec.g_steps) if engine.needs_real else None,
+                      None if labels is None else labels.repeat(spec.g_steps))
     try:
         engine.step(1, batch, observe=True)
     except torch.cuda.OutOfMemoryError:

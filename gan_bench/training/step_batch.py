@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,14 +17,22 @@ class StepBatch:
         real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
         labels: Of each batch of `real`, `(N,)` int64; D's fakes have the same labels. None if
             unconditional.
-        g_real: The batch for G's update; None unless the loss compares fakes with it.
-        g_labels: `(N,)` int64 for G's fakes: those of `g_real` if there is one.
+        g_real: The batches for G's updates, one after the other; None unless the loss compares
+            fakes with them.
+        g_labels: `(g_steps × N,)` int64 for G's fakes: those of `g_real` if there is one.
     """
 
     real: list[Tensor]
     labels: list[Tensor] | None = None
     g_real: Tensor | None = None
     g_labels: Tensor | None = None
+
+    def of_g(self, count: int) -> list[tuple[Tensor | None, Tensor | None]]:
+        """Return the real examples and the labels of each of G's `count` updates, or Nones."""
+        def parts(tensor: Tensor | None) -> Sequence[Tensor | None]:
+            return [None] * count if tensor is None else tensor.chunk(count)
+
+        return list(zip(parts(self.g_real), parts(self.g_labels), strict=True))
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors, in a fixed order."""

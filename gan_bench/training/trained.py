@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gan_bench import rng
+from gan_bench.components.latents import draw_latents
 from gan_bench.components.models import make_networks, with_labels
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
@@ -116,8 +117,8 @@ def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
 
     The samples of a conditional generator have the classes in turn.
     """
-    latents = torch.randn(n, int(spec.model.args["latent_dim"]),
-                          generator=rng.generator(seed, "sample"))
+    latents = draw_latents(spec.latents, n, int(spec.model.args["latent_dim"]),
+                           rng.generator(seed, "sample"))
     latents = with_labels(latents, labels_in_turn(spec, n), spec.data.classes)
     return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)])
 

@@ -49,6 +49,9 @@ base:
   share_fakes: true
   d_loss_reduction: sum
   d_steps: 2
+  g_steps: 2
+  joint_weight: 0.5
+  latents: uniform
   ema: 0.99
   log_every: 5
   sample_every: 5
@@ -162,7 +165,7 @@ payloads = st.one_of(
     st.floats().map(lambda f: Raw(repr(f))), st.text(max_size=40).map(json.dumps).map(Raw),
     st.text(max_size=20).map(Raw), st.booleans(), st.none())
 SOURCES = [file.read_text() for file in
-           sorted(Path(__file__).parents[2].glob("experiments/*.yaml"))] + [FULL]
+           sorted(Path(__file__).parents[2].glob("experiments/**/*.yaml"))] + [FULL]
 
 
 @st.composite

@@ -274,7 +274,10 @@ def test_a_run_deleted_in_mlflow_is_gone(fresh: Store, tmp_path: Path) -> None:
     assert rows(before) == ALL
     fresh.client.delete_run(before.runs["mlflow_run"].iloc[1])
     after = load_results("study", root=tmp_path)
-    assert (rows(after), after.notes) == ([ALL[0], *ALL[2:]], ())
+    assert rows(after) == [ALL[0], *ALL[2:]]
+    assert after.notes == (
+        f"1 run of the journals is deleted in MLflow: left out (plain seed 1); `gan-bench sync "
+        f"--root {tmp_path} --anew` copies it anew",)
     assert_frame_equal(after.runs, before.runs.drop(before.runs.index[1]))
     assert spec_of("plain", 1).id not in set(after.history["run"])
 
@@ -347,27 +350,37 @@ def test_a_baseline_without_runs_is_said(fresh: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("again", [None, ("FAILED", "no memory"), ("FINISHED", "")])
-@pytest.mark.parametrize("at_once", [True, False])
-def test_the_same_run_from_two_roots_counts_once(fresh: Store, tmp_path: Path, at_once: bool,
-                                                 again: End | None) -> None:
-    """The one that ended well counts; of two such, the newer. Never a part of each."""
+def test_the_same_run_from_two_roots_counts_once(fresh: Store, tmp_path: Path, again: End | None,
+                                                 ) -> None:
+    """The one that ended well counts; of two such, the reader's own. Never a part of each."""
     first = load_results("study", root=tmp_path).runs["mlflow_run"].iloc[0]
     time.sleep(0.002)
     second = tmp_path / "second"
     mirrored(second, a_run(second, "plain", 0, 1.25, again), uri=fresh.uri)
-    if at_once:  # two mirrors, each of which looked before the other had written
-        fresh.client.restore_run(first)
     read = load_results("study", root=tmp_path)
     assert rows(read) == ALL
-    assert read.notes == (("left out: 1 run that the store holds twice",) if at_once else ())
-    newer = not at_once or again == ("FINISHED", "")
-    assert (read.runs["mlflow_run"].iloc[0] == first) is not newer
-    assert read.runs["status"].iloc[0] == (
-        "FINISHED" if not newer else again[0] if again else "RUNNING")
+    assert read.notes == ("left out: 1 run that the store holds twice",)
+    assert (read.runs["mlflow_run"].iloc[0], read.runs["status"].iloc[0]) == (first, "FINISHED")
     losses = read.history[(read.history["run"] == read.runs.index[0])
                           & (read.history["metric"] == "eval/fd_classifier")]
-    whole = [1.25] if again is None or again[0] == "FINISHED" else []
-    assert list(losses["value"]) == ([41.25, *whole] if newer else [43.5, 3.5])
+    assert list(losses["value"]) == [43.5, 3.5]
+    for root in (second, tmp_path / "elsewhere"):  # of which nobody's runs are: the newer counts
+        theirs = load_results("study", fresh.uri, root)
+        is_newer = again == ("FINISHED", "")
+        assert (theirs.runs["mlflow_run"].loc[read.runs.index[0]] == first) is not is_newer
+
+
+def test_of_two_equal_runs_the_roots_own_counts(fresh: Store, tmp_path: Path) -> None:
+    """Whichever is the newer, and although both have a result."""
+    second = tmp_path / "second"
+    own = a_run(second, "plain", 0, 1.25)
+    mirrored(second, own, uri=fresh.uri)
+    (tmp_path / "runs" / "study" / own.name / "mirror.json").unlink()
+    time.sleep(0.002)
+    mirrored(tmp_path, a_run(tmp_path, "plain", 0, 2.25))
+    scores = {root: load_results("study", fresh.uri, root).runs["score.fd_classifier"].loc[own.name]
+              for root in (second, tmp_path, tmp_path / "elsewhere")}
+    assert scores == {second: 1.25, tmp_path: 2.25, tmp_path / "elsewhere": 2.25}
 
 
 def test_a_run_that_goes_on_is_running_again(tmp_path: Path) -> None:
@@ -430,7 +443,8 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         "study has no runs yet (left out: 1 run that gan-bench did not make); train some first: "
         "gan-bench run")
     store.client.delete_experiment(store.client.get_experiment_by_name("study").experiment_id)
-    assert "MLflow holds no experiments" in one_line(lambda: load_results("study", root=tmp_path))
+    assert "was deleted in MLflow" in one_line(lambda: load_results("study", root=tmp_path))
+    assert "MLflow holds no experiments" in one_line(lambda: load_results("study2", root=tmp_path))
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -563,6 +577,28 @@ def test_a_database_that_cannot_be_read(root: Path, plain_user: Path, what: str)
     drop_privileges()
     line = one_line(lambda: load_results("study", root=plain_user))
     assert line.startswith(f"cannot read MLflow at sqlite:///{plain_user / 'mlflow.db'}: ")
+
+
+def test_runs_go_by_their_settings_where_names_have_changed(tmp_path: Path) -> None:
+    """Two variants have swapped their names; of a third, an older name is in the store."""
+    folders = [a_run(tmp_path, variant, seed) for variant in ("alpha", "zeta", "old")
+               for seed in (0, 1)]
+    mirrored(tmp_path, *folders)
+    alpha, zeta, old = (spec_of(variant, 0).settings for variant in ("alpha", "zeta", "old"))
+    declared = Declared(baseline="zeta", variants=("zeta", "alpha", "new"),
+                        settings={"zeta": alpha, "alpha": zeta, "new": old})
+    got = load_results("study", root=tmp_path, declared=declared)
+    sizes = got.runs.groupby("variant", observed=True)["params.batch_size"].unique()
+    assert {variant: [*map(int, size)] for variant, size in sizes.items()} == {
+        "zeta": [sum(b"alpha")], "alpha": [sum(b"zeta")], "new": [sum(b"old")]}
+    assert set(got.history["variant"]) == {"zeta", "alpha", "new"}
+    assert sorted(got.notes) == [
+        "2 runs of alpha count as zeta, the present name of their settings",
+        "2 runs of old count as new, the present name of their settings",
+        "2 runs of zeta count as alpha, the present name of their settings"]
+    same = load_results("study", root=tmp_path, declared=declared.with_changes(
+        variants=("zeta", "alpha", "old"), settings={"zeta": zeta, "alpha": alpha, "old": old}))
+    assert same.notes == ()
 
 
 def test_a_margin_that_is_none_is_one_line(fresh: Store, tmp_path: Path) -> None:

@@ -122,6 +122,31 @@ def test_g_learns_to_make_what_it_is_asked_for(tmp_path: Path, root: Path, digit
     assert 0.5 < right <= 1
 
 
+def test_spectral_norm_lets_a_label_weigh_as_much_as_an_image(digits: Dataset) -> None:
+    """Planes are bounded as the broadcast of a value for each class is: σ · side, and not σ."""
+    from gan_bench.components.penalties import constrain
+    from gan_bench.registry import PENALTIES
+
+    assert digits.train.labels is not None
+    images, labels = digits.train.images[:100] / 127.5 - 1, digits.train.labels[:100]
+    for model in ("mlp", "dcgan"):
+        part = MODELS.parse({"name": model, "width": 16} | (
+            {"d_norm": "none"} if model == "dcgan" else {}))
+        d = build_networks(part, (1, 16, 16), 0, "concat", 10).discriminator
+        constrain(d, [PENALTIES.build(PENALTIES.parse("spectral_norm"))], 0)
+        for _ in range(50):
+            d(images, labels)
+        d.eval()
+        with torch.no_grad():
+            bounds = {
+                type(layer).__name__: float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2))
+                for layer in d.modules() if hasattr(layer, "parametrizations")}
+            logits = torch.stack([d(images, torch.full((100,), label)) for label in range(10)])
+        assert bounds.pop("ParametrizedEmbedding") == pytest.approx(16, rel=1e-3)
+        assert [*bounds.values()] == pytest.approx([1] * len(bounds), rel=0.02)
+        assert 0.5 < logits.std(0).mean() / logits.std(1).mean() < 8  # 0.1 to 0.24 with σ ≤ 1
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_run_is_measured_sampled_and_loaded(tmp_path: Path, way: str) -> None:
     spec = conditional(tmp_path, way, "base.ema=0.9", "base.penalties=[spectral_norm]")

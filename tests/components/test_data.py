@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import os
 import pickle
 import shutil
@@ -29,6 +30,7 @@ from helpers.privileges import drop_privileges, open_folder
 from PIL import Image
 
 from gan_bench.components.data import Dataset, load, prepare_data
+from gan_bench.components.data.checksum import checksum
 from gan_bench.components.data.download import fetch
 from gan_bench.components.data.gaussians import modes
 from gan_bench.components.data.pixels import resize
@@ -173,6 +175,92 @@ def test_damaged_cache_is_refused_then_made_anew(harm: str, tmp_path: Path) -> N
     assert decoded(part, tmp_path, tmp_path, said).fingerprint == whole.fingerprint
     assert "recreating it" in said[0]
     assert [p.name for p in (tmp_path / "data").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("version", ["present", "earlier"])
+@pytest.mark.parametrize(("name", "place"), [
+    ("train-images.npy", 20), ("train-images.npy", 50_000), ("test-images.npy", -1),
+    ("train-labels.npy", 3000), ("test-labels.npy", -9), ("meta.json", 22)])
+def test_flipped_bytes_in_the_cache_are_seen_and_made_anew(
+    name: str, place: int, version: str, tmp_path: Path
+) -> None:
+    part = DATASETS.parse("digits")
+    whole = decoded(part, tmp_path, tmp_path)
+    images = whole.train.images.clone()
+    (folder,) = (tmp_path / "data").iterdir()
+    if version == "earlier":
+        meta = json.loads((folder / "meta.json").read_text())
+        (folder / "meta.json").write_text(json.dumps(
+            {key: meta[key] for key in ("fingerprint", "sizes")}, indent=1))
+        assert load(part, tmp_path, tmp_path, "cpu").fingerprint == whole.fingerprint
+    content = bytearray((folder / name).read_bytes())
+    before = (folder / name).stat()
+    for at in (place, place - 8):  # the same bit in two neighbouring words
+        content[at] ^= 1
+    (folder / name).write_bytes(content)
+    os.utime(folder / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(UserError, match=rf"{folder}: .*; start the experiment again, which") as why:
+        load(part, tmp_path, tmp_path, "cpu")
+    assert "\n" not in str(why.value)
+    said: list[str] = []
+    mended = decoded(part, tmp_path, tmp_path, said)
+    assert said[0].endswith("; recreating it")
+    assert mended.fingerprint == whole.fingerprint
+    assert torch.equal(mended.train.images, images)
+
+
+def test_an_earlier_cache_gets_its_checksums_without_being_decoded(tmp_path: Path) -> None:
+    part, said = DATASETS.parse("digits"), list[str]()
+    decoded(part, tmp_path, tmp_path)
+    (folder,) = (tmp_path / "data").iterdir()
+    written = (folder / "meta.json").read_text()
+    meta = json.loads(written)
+    (folder / "meta.json").write_text(json.dumps(
+        {key: meta[key] for key in ("fingerprint", "sizes")}, indent=1))
+    before = (folder / "train-images.npy").stat().st_mtime_ns
+    assert decoded(part, tmp_path, tmp_path, said).fingerprint == meta["fingerprint"]
+    assert (folder / "meta.json").read_text() == written
+    assert (folder / "train-images.npy").stat().st_mtime_ns == before
+    assert said == []
+
+
+@pytest.mark.parametrize("meta", ["[]", "null", '{"fingerprint": "a", "sizes": []}', '"x"',
+                                  '{"fingerprint": "a", "sizes": {}, "checksums": {}}'])
+def test_a_cache_whose_description_is_another_thing_is_made_anew(meta: str, tmp_path: Path) -> None:
+    part = DATASETS.parse("digits")
+    whole = decoded(part, tmp_path, tmp_path)
+    (folder,) = (tmp_path / "data").iterdir()
+    (folder / "meta.json").write_text(meta)
+    with pytest.raises(UserError, match="start the experiment again"):
+        load(part, tmp_path, tmp_path, "cpu")
+    assert decoded(part, tmp_path, tmp_path).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 4095, 4096, 5000, 2**22 - 1, 2**22, 2**22 + 4103])
+def test_a_checksum_sees_every_small_change(size: int, tmp_path: Path) -> None:
+    draws, file = np.random.default_rng(size), tmp_path / "a"
+    content = draws.integers(0, 256, size, dtype=np.uint8)
+    seen = set()
+
+    def add(changed: np.ndarray[Any, Any]) -> None:
+        file.write_bytes(changed.tobytes())
+        seen.add(checksum(file))
+
+    add(content)
+    add(content)
+    assert len(seen) == 1
+    places = sorted({0, size // 2, size - 1, *draws.integers(0, max(size, 1), 5).tolist()})
+    places = [place for place in places if 0 <= place < size]
+    for place in places:
+        for bit in (1, 128):
+            changed = content.copy()
+            changed[place] ^= bit
+            add(changed)
+            if place + 8 < size:  # sums of one direction would not see that both words change
+                changed[place + 8] ^= bit
+                add(changed)
+    twice = sum(place + 8 < size for place in places)
+    assert len(seen) == 1 + 2 * len(places) + 2 * twice
 
 
 def race(start: Barrier, cache: Path) -> None:
@@ -500,7 +588,7 @@ def test_folder_and_archives_alike(
     path, said = pack(pictures), list[str]()
     data = decoded({"name": "image_folder", "path": path.name, "image_size": 8}, tmp_path,
                    tmp_path / "cache", said)
-    assert data.facts == DataFacts((3, 8, 8), 3, 12, 6, data.facts.digest, 0.5)
+    assert data.facts == DataFacts((3, 8, 8), 3, 12, 6, data.facts.digest, 0.911)
     assert data.train.labels is not None
     assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert data.train.images[:, :, 4, 4].tolist() == [

@@ -9,6 +9,7 @@ import torch
 from helpers.runs import DIGITS, a_run, write_experiment
 
 from gan_bench.cli import plan
+from gan_bench.config.differences import departures, flatten
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.recipes import RECIPES
 from gan_bench.errors import SpecError
@@ -59,6 +60,50 @@ variants:
     told = plan.plan_text(spec, tmp_path)
     assert ("    b overrides model mlp (for dcgan), penalties none (for gradient_penalty)\n"
             in told)  # and nothing of the arguments that went with them
+
+
+def test_plan_says_where_a_run_departs_from_the_paper(tmp_path: Path) -> None:
+    text = HEAD + """\
+base: {steps: 5}
+variants:
+  a: {recipe: sngan2018}
+  b: {recipe: sngan2018, model: {bn_eps: 2.0e-5}}
+  c: {recipe: dcgan2015}
+  d: {recipe: dcgan2015, batch_size: 8}
+  e: {recipe: dcgan2015, latents: uniform}
+  f: {recipe: pytorch_gan_script}
+""" + TAIL
+    spec = load_experiment(write_experiment(tmp_path, text), tmp_path, ["dataset.image_size=32"])
+    lines = [line for line in plan.plan_text(spec, tmp_path).splitlines() if "departs" in line]
+    said = "one batch size for D and G (there 128 for G); a bias in D's last layer (there none)"
+    assert lines == [
+        f"    a departs from the paper: model.bn_eps 1e-05 (there 2e-05); {said}",
+        f"    b departs from the paper: {said}",
+        "    c departs from the paper: latents normal (there uniform)",
+        "    d departs from the paper: latents normal (there uniform)"]
+    variants = "variants={c: {recipe: dcgan2015}, g: {recipe: dcgan2015, ema: 0.9}}"
+    spec = load_experiment(write_experiment(tmp_path, text), tmp_path, ["dataset.image_size=32",
+                                                                        variants])
+    assert "\n    departs from the paper: latents normal (there uniform)\n" in plan.plan_text(
+        spec, tmp_path)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_recipe_says_of_its_paper_is_of_keys_that_are_there(tmp_path: Path, name: str,
+                                                                   ) -> None:
+    text = HEAD.replace("image_size: 16", "image_size: 32") + (
+        f"base: {{recipe: {name}, steps: 3}}\n") + TAIL
+    run = a_run(tmp_path, text=text)
+    recipe = RECIPES[name]
+    assert departures(run, name) == [
+        *(f"{key} {flatten(run)[key]} (there {' or '.join(values)})"
+          for key, values in recipe.paper.items()), *recipe.lacks]
+    for key, values in recipe.paper.items():
+        for value in values:
+            setting = f"base.{key}={value}"
+            same = a_run(tmp_path, setting, text=text)
+            assert flatten(same)[key] == value
+            assert not any(line.startswith(f"{key} ") for line in departures(same, name))
 
 
 def test_recipes_may_be_an_axis(tmp_path: Path) -> None:

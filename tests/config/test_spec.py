@@ -366,7 +366,7 @@ model.width       128             32                          32
 penalties         none            r1 (gamma 2.0)+weight_clip  none"""
 
 
-@pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("experiments/*.yaml")),
+@pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("experiments/**/*.yaml")),
                          ids=lambda file: file.stem)
 def test_shipped_experiments_are_valid_and_known_to_the_schema(file: Path, tmp_path: Path) -> None:
     spec = load_experiment(file, tmp_path)
@@ -389,7 +389,7 @@ def test_schema_accepts_the_shipped_files_and_refuses_what_the_program_refuses()
     from gan_bench.cli.schema import json_schema
 
     check = jsonschema.Draft202012Validator(json_schema())
-    for file in Path(__file__).parents[2].glob("experiments/*.yaml"):
+    for file in Path(__file__).parents[2].glob("experiments/**/*.yaml"):
         assert list(check.iter_errors(YAML(typ="safe").load(file))) == []
     good = YAML(typ="safe").load(SMALL)
     assert not list(check.iter_errors(good))

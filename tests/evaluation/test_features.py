@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.images import save_pngs
 from safetensors.torch import save_file
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.nn import functional
 
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
+from gan_bench.data_facts import gate_over
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features import classifier as recipe
 from gan_bench.evaluation.features import inception as inception_module
@@ -123,6 +125,57 @@ def test_a_classifier_under_its_gate_is_refused(unshipped: Dataset, tmp_path: Pa
         classifier(unshipped, tmp_path, "cpu", silent)
     easy = replace(unshipped, facts=replace(unshipped.facts, gate=0.0))
     assert classifier(easy, tmp_path, "cpu", must_not_say).name == "classifier"
+
+
+@pytest.mark.parametrize(("counts", "test", "gate"), [
+    ((500, 500), 1000, 0.707), ((950, 50), 1000, 0.975), ((1,) * 10, 5000, 0.316),
+    ((1,) * 1000, 50_000, 0.032), ((1, 1), 20, 0.835), ((1, 1, 1), 6, 0.911), ((1, 1), 2, 1.0),
+    ((99, 1), 100, 1.0)])
+def test_the_gate_is_over_the_share_of_the_largest_class(counts: tuple[int, ...], test: int,
+                                                         gate: float) -> None:
+    shares = [count / sum(counts) for count in counts]
+    assert gate_over(shares, test) == gate
+    assert max(shares) + 0.001 < gate <= 1
+
+
+@pytest.mark.parametrize("counts", [(300, 300), (570, 30), (200, 200, 200)])
+def test_a_classifier_of_noise_is_refused_whatever_the_classes(
+    tmp_path: Path, counts: tuple[int, ...]
+) -> None:
+    """On labels that no image shows, it names the largest class at best."""
+    draws = np.random.default_rng(5)
+    for split, share in (("train", 1.0), ("test", 0.4)):
+        for label, count in enumerate(counts):
+            images = draws.integers(0, 256, (int(count * share), 1, 8, 8), dtype=np.uint8)
+            save_pngs(tmp_path / "noise" / split / f"c{label}", images)
+    part = DATASETS.parse({"name": "image_folder", "path": "noise", "image_size": 8, "channels": 1})
+    datasets.prepare_data(part, tmp_path, tmp_path)
+    data = datasets.load(part, tmp_path, tmp_path, "cpu")
+    largest = max(counts) / sum(counts)
+    with pytest.raises(UserError, match=rf"trusted from 0\.\d+ \(the most frequent class alone has "
+                                        rf"{largest:.3f}\); leave out") as refused:
+        classifier(data, tmp_path, "cpu", silent)
+    reached = float(str(refused.value).partition("accuracy of ")[2][:5])
+    assert largest - 0.1 < reached < data.facts.gate
+
+
+def test_two_classes_that_differ_pass_the_gate_and_one_class_cannot_be_judged(
+    tmp_path: Path
+) -> None:
+    draws = np.random.default_rng(6)
+    for split, count in (("train", 200), ("test", 60)):
+        for label, level in enumerate((60, 120)):
+            images = draws.integers(level, level + 100, (count, 1, 8, 8)).astype(np.uint8)
+            save_pngs(tmp_path / "levels" / split / f"c{label}", images)
+    part = DATASETS.parse({"name": "image_folder", "path": "levels", "image_size": 8,
+                           "channels": 1})
+    datasets.prepare_data(part, tmp_path, tmp_path)
+    data = datasets.load(part, tmp_path, tmp_path, "cpu")
+    assert data.facts.gate == 0.707
+    assert classifier(data, tmp_path, "cpu", silent).name == "classifier"
+    single = replace(data, test=replace(data.test, labels=torch.zeros_like(data.test.labels)))
+    with pytest.raises(UserError, match="cannot be judged, because all held-out images are of the"):
+        classifier(single, tmp_path, "cpu", silent)
 
 
 @pytest.mark.usefixtures("quick")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import tarfile
@@ -203,6 +204,67 @@ def test_what_pillow_would_drop_in_silence_is_refused(tmp_path: Path) -> None:
     refused("holds several frames")
     (folder / "001.png").write_bytes(b"")
     refused("the content has no known image format; save it again")
+
+
+def colour_tiff(bits: int, planes: bool = False) -> bytes:
+    """An uncompressed little-endian TIFF of 16×16 RGB pixels, by its specification."""
+    pixels = bytes(range(256)) * (3 * bits // 8)
+    tags = [(256, 3, 1, 16), (257, 3, 1, 16), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2),
+            (273, 4, 3 if planes else 1, 140), (277, 3, 1, 3), (278, 4, 1, 16),
+            (279, 4, 3 if planes else 1, len(pixels)), (284, 3, 1, 2 if planes else 1)]
+    offsets = struct.pack("<3H", bits, bits, bits)
+    if planes:
+        part = len(pixels) // 3
+        starts = [164 + part * i for i in range(3)]
+        offsets += struct.pack("<6I", *starts, part, part, part)
+        tags = [(t, k, n, {273: 140, 279: 152}.get(t, v)) for t, k, n, v in tags]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    assert len(head) == 134
+    return head + offsets + pixels
+
+
+def plain_ppm(white: int) -> bytes:
+    levels = [str(i % (white + 1)) for i in range(3 * 256)]
+    return f"P3 # a comment\n16 16\n{white}\n{' '.join(levels)}\n".encode()
+
+
+DEEP = {
+    "tif": colour_tiff(16), "planes.tif": colour_tiff(16, planes=True),
+    "ppm": b"P6\n16 16\n65535\n" + bytes(range(256)) * 6, "plain.ppm": plain_ppm(300),
+    "comments.ppm": b"P6 # 16 16 255\n16#\n 16\t# 255\n1023 " + bytes(range(3)) * 512,
+    "float.ppm": b"Pf 16 16 -1.0\n" + bytes(1024),
+    "pgm": b"P5 16 16 65535\n" + bytes(range(256)) * 2, "png": deep_png(2, 3),
+}
+
+
+@pytest.mark.parametrize("suffix", DEEP)
+def test_over_8_bits_a_channel_are_refused_in_every_format(tmp_path: Path, suffix: str) -> None:
+    content = DEEP[suffix]
+    with Image.open(io.BytesIO(content)) as opened:
+        opened.load()  # a whole image, and Pillow has nothing against it
+        assert opened.mode in ("RGB", "I", "F")
+    folder = save_pngs(tmp_path / "a", TINTED)
+    (folder / f"001.{suffix}").write_bytes(content)
+    with pytest.raises(UserError, match=rf"001\.{suffix}: has (9|10|16|32) bits a channel; save"):
+        read_images(folder, COLOUR, None, False)
+    with pytest.raises(ValueError, match=r"more than 8 bits a channel .*; convert it to 8"):
+        decode(content, 3, 16)
+
+
+@pytest.mark.parametrize("content", [
+    colour_tiff(8), colour_tiff(8, planes=True), plain_ppm(255), plain_ppm(15),
+    b"P6 16 16 255\n" + b"#999 " * 153 + b"#99", b"P6 #x\n16 16#y\n 25#z\n5\n" + bytes(768),
+    b"P4 16 16\n" + bytes(range(32))],
+    ids=["tiff", "planes", "plain", "4 bits", "digits in pixels", "comments", "bitmap"])
+def test_8_bits_or_fewer_are_read_in_every_format(tmp_path: Path, content: bytes) -> None:
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(decode(content, 3, 16), expected)
+    (tmp_path / "0.ppm").write_bytes(content)
+    (tmp_path / "1.ppm").write_bytes(content)
+    shape = GREY if content.startswith(b"P4") else COLOUR
+    given = read_images(tmp_path, shape, None, False)
+    np.testing.assert_array_equal(given.samples[1].numpy(), expected[: shape[0]])
 
 
 def test_vectors(tmp_path: Path) -> None:

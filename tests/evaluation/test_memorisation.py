@@ -23,6 +23,7 @@ from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics import nearest as module
 from gan_bench.evaluation.metrics.memorisation import memorisation
 from gan_bench.evaluation.metrics.nearest import nearest_rows, nearest_train_mse
+from gan_bench.evaluation.protocol import protocol_differences, refusal
 from gan_bench.journal import reading
 from gan_bench.registry import DATASETS
 from gan_bench.training.run import prepare, run_one
@@ -39,14 +40,32 @@ def column(*values: float) -> np.ndarray:
 
 
 def test_closed_forms() -> None:
-    real, held_out = column(0, 1, 10), column(3, 8)  # the held-out ones are 2 away
+    real, held_out = column(0, 1, 10), column(3, 8)
     assert scores(real, real, held_out) == (0, 0)
-    assert scores(real, held_out, held_out) == pytest.approx((1, 50))  # 2 > 1, but 2 < 9
-    # .5 from 0, whose neighbour is 1 away; 2 from 1; 90 from 10, whose neighbour is 9 away.
+    # 0 and 1 are 1 apart, and 10 is 9 from 1; they are 3, 2 and 2 from the held-out ones.
+    # .5 from 0; 2 from 1; 90 from 10: farther than the neighbours of these are, but for the first.
+    # 3.5, 0 and 92 from the held-out ones.
     assert scores(real, column(-0.5, 3, 100), held_out) == pytest.approx(
-        ((0.5 + 2 + 90) / 3 / 2, 200 / 3))
+        ((0.5 + 2 + 90) / (3.5 + 0 + 92) * (3 + 2 + 2) / (1 + 1 + 9), 200 / 3))
+    # Twice the neighbour 1, at 2.5, and .5 from a held-out one: 1 counts twice.
+    assert scores(real, column(3.5, 3.5), held_out)[0] == pytest.approx(2.5 / 0.5 * 2 / 1)
     # As far as the nearest other training point, to the bit: not farther.
     assert scores(real, column(-1, -1), held_out)[1] == 0
+
+
+def test_an_equal_distance_is_not_farther_whatever_the_rounding() -> None:
+    """Seven pixels a level brighter are as far as seven others: a step is no exact float."""
+    draws = np.random.default_rng(8)
+    for _ in range(40):
+        base = draws.integers(1, 255, 784).astype(np.uint8)
+        pixels = draws.permutation(784)
+        twin, fake = base.copy(), base.copy()
+        twin[pixels[:7]] += 1
+        fake[pixels[7:14]] += 1
+        real = np.stack([base, twin, np.full(784, 255, np.uint8)])
+        assert scores(real, np.stack([fake, fake]), base[None] // 2)[1] == 0
+        fake[pixels[14]] += 1
+        assert scores(real, np.stack([fake, fake]), base[None] // 2)[1] == 100
 
 
 def test_training_images_that_are_there_twice() -> None:
@@ -68,17 +87,32 @@ def test_all_pairs(kind: str, blocks: tuple[int, int], monkeypatch: pytest.Monke
                                                                                         70))
     else:
         real, fake, held_out = (draws.standard_normal((n, 3)) + 50 for n in (300, 90, 70))
-    to_real, usual = cdist(fake.astype(float), real.astype(float)), cdist(
-        held_out.astype(float), real.astype(float)).min(axis=1).mean()
+    to_real = cdist(fake.astype(float), real.astype(float))
+    to_held_out, apart = (cdist(values.astype(float), held_out.astype(float)).min(axis=1)
+                          for values in (fake, real))
     among = cdist(real.astype(float), real.astype(float)) + np.diag([np.inf] * len(real))
     authentic = among.min(axis=1)[to_real.argmin(axis=1)] < to_real.min(axis=1)
     assert 0.05 < authentic.mean() < 0.95
     ratio, authpct = scores(real, fake, held_out)
-    assert ratio == pytest.approx(to_real.min(axis=1).mean() / usual, rel=1e-9)
+    nearest = to_real.argmin(axis=1)
+    expected = (to_real.min(axis=1).mean() / to_held_out.mean()
+                / (among.min(axis=1)[nearest].mean() / apart[nearest].mean()))
+    assert ratio == pytest.approx(expected, rel=1e-9)
     assert authpct == pytest.approx(100 * authentic.mean(), rel=1e-12)
     np.testing.assert_array_equal(nearest_rows(fake, real)[0], to_real.argmin(axis=1))
     own = np.arange(len(real))[::3]
     np.testing.assert_array_equal(nearest_rows(real[own], real, own)[0], among[own].argmin(axis=1))
+
+
+def test_doubles_in_the_training_set_are_no_standard() -> None:
+    """A collapse next to an image that is there twice: the others are the standard then."""
+    real, held_out = column(5, 5, 9, 20), column(7)
+    ratio = scores(real, column(6, 6), held_out)[0]
+    assert ratio == pytest.approx(1 / 1 * (2 + 2 + 2 + 13) / (0 + 0 + 4 + 11))
+    with pytest.raises(UserError, match="every training image is there twice, or is held out too"):
+        scores(column(5, 5, 9, 9), column(6, 6), held_out)
+    with pytest.raises(UserError, match="every generated image is also held out"):
+        scores(real, column(7, 7), held_out)
 
 
 def test_what_cannot_be_told() -> None:
@@ -122,28 +156,56 @@ def mnist(mnist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset
     return datasets.load(part, mnist_root, cache, "cpu")
 
 
-def test_mnist_copies_held_out_and_noise(mnist: Dataset) -> None:
+@pytest.fixture(scope="module")
+def mnist_scores(mnist: Dataset) -> dict[str, tuple[float, float]]:
+    """Both scores of images of many kinds, seen and unseen."""
     train, test = (split.images.flatten(1).numpy() for split in (mnist.train, mnist.test))
-    few = train[:10_000]  # all of them take longer and show the same
+    assert mnist.test.labels is not None
+    few, unseen = train[:10_000], test[:200]  # all of them take longer and show the same
+    ones = test[600:][mnist.test.labels.numpy()[600:] == 1][:200]
+    mean = few.mean(axis=0)
+    axes = np.linalg.svd(few[:2000] - mean, full_matrices=False)[2][:50]
     draws = np.random.default_rng(4)
-    half = np.concatenate([few[:100], test[100:200]])
-    noisy = np.clip(few[:200] + draws.normal(0, 10, (200, 784)), 0, 255).astype(np.uint8)
-    noise = draws.integers(0, 256, (200, 784), dtype=np.uint8)
-    held_out = test[200:600]
-    found = {name: scores(few, fake, held_out) for name, fake in {
-        "copies": few[:200], "noisy copies": noisy, "half copies": half, "held out": test[:200],
-        "noise": noise}.items()}
-    ratios = {name: ratio for name, (ratio, _) in found.items()}
-    assert ratios["copies"] == 0
-    assert 0.1 < ratios["noisy copies"] < 0.6
-    assert 0.4 < ratios["half copies"] < 0.6
-    assert 0.9 < ratios["held out"] < 1.1
-    assert ratios["noise"] > 1.5
-    authpct = {name: percent for name, (_, percent) in found.items()}
+
+    def smooth(images: np.ndarray) -> np.ndarray:
+        return np.clip((images - mean) @ axes.T @ axes + mean, 0, 255).round().astype(np.uint8)
+
+    def noisy(images: np.ndarray, deviation: float) -> np.ndarray:
+        return np.clip(images + draws.normal(0, deviation, images.shape), 0, 255).astype(np.uint8)
+
+    return {name: scores(few, fake, test[200:600]) for name, fake in {
+        "copies": few[:200], "noisy copies": noisy(few[:200], 10), "held out": unseen,
+        "half copies": np.concatenate([few[:100], test[100:200]]), "unseen ones": ones,
+        "copies, noise 25": noisy(few[:200], 25), "smooth copies": smooth(few[:200]),
+        "smooth unseen": smooth(unseen), "unseen, noise 25": noisy(unseen, 25),
+        "copies of ones": few[mnist.train.labels.numpy()[:10_000] == 1][:200],
+        "noise": draws.integers(0, 256, (200, 784), dtype=np.uint8)}.items()}
+
+
+def test_nearest_ratio_tells_copies_from_few_classes_and_smooth_images(
+    mnist_scores: dict[str, tuple[float, float]]
+) -> None:
+    """By the ratio to held-out images' distances alone, unseen ones had .45, as noisy copies."""
+    ratios = {name: ratio for name, (ratio, _) in mnist_scores.items()}
+    for name in ("held out", "unseen ones", "smooth unseen", "unseen, noise 25"):
+        assert ratios[name] == pytest.approx(1, abs=0.12), name
+    assert ratios["copies"] == ratios["copies of ones"] == 0
+    assert ratios["half copies"] == pytest.approx(0.5, abs=0.06)
+    assert 0.05 < ratios["noisy copies"] < 0.35
+    assert 0.3 < ratios["copies, noise 25"] < 0.6
+    assert 0.5 < ratios["smooth copies"] < 0.85
+    assert 1 < ratios["noise"] < 1.5
+
+
+def test_authpct_of_copies_held_out_images_and_noise(
+    mnist_scores: dict[str, tuple[float, float]]
+) -> None:
+    authpct = {name: percent for name, (_, percent) in mnist_scores.items()}
     assert authpct["copies"] == 0
     assert authpct["noisy copies"] < 5
     assert authpct["half copies"] == pytest.approx(authpct["held out"] / 2, abs=10)
     assert 30 < authpct["held out"] < 80
+    assert 30 < authpct["unseen ones"] < 80
     assert authpct["noise"] == 100
 
 
@@ -186,10 +248,16 @@ def test_a_run_that_asks_for_it_ends_with_the_picture(tmp_path: Path) -> None:
     measured = [r for r in with_it if "eval/nearest_ratio" in r.get("values", {})]
     assert [r["step"] for r in measured] == [3, 6]
     assert set(measured[0]["values"]) == {"eval/nearest_ratio", "eval/authpct", "eval/d_gap"}
-    assert measured[-1]["values"]["eval/nearest_ratio"] > 1  # hardly trained: nothing like digits
+    assert measured[-1]["values"]["eval/nearest_ratio"] > 0.9  # hardly trained: no copies
     protocol = next(r["protocol"] for r in with_it if r["kind"] == "protocol")
     assert protocol["eval/authpct"]["held_out"] == 50
     assert protocol["eval/authpct"]["real"] == 1438
+    # The ratio has another definition than at first, so it has another protocol; authpct has not.
+    ratio = protocol["eval/nearest_ratio"]
+    assert protocol_differences(protocol["eval/authpct"], ratio) == {"ratio": (
+        None, "train / held out, over that of the neighbours")}
+    older = {key: value for key, value in ratio.items() if key != "ratio"}
+    assert refusal(older, ratio).startswith("not measured alike: ratio nothing against train /")
 
 
 def test_points_have_the_scores_and_no_picture(tmp_path: Path) -> None:

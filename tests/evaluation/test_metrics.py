@@ -270,6 +270,7 @@ def test_every_metric_states_its_facts(name: str) -> None:
     ({"range": (1, 0)}, r"range is \(least, greatest\), not"),
     ({"returns": "nearest_ratio"}, "returns is a tuple of different names"),
     ({"returns": ("a", "a")}, "returns is a tuple of different names"),
+    ({"returns": ("a",), "score_protocols": {"b": {}}}, "score_protocols names b, which is not"),
     ({"reference": "modes"}, "'modes' needs extractor 'coordinates', not 'pixels'"),
     ({"extractor": "coordinates"}, "'modes' or None, not 'train'"),
     ({"reference": "frequencies"}, "'frequencies' needs a registered extractor"),

@@ -16,6 +16,7 @@ from gan_bench.components import data as datasets
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import FeatureError, Features, NonFiniteFeatures
 from gan_bench.evaluation.features.gaussian import Gaussian, scatter
+from gan_bench.evaluation.metrics import frechet
 from gan_bench.evaluation.metrics import pairwise as blocks
 from gan_bench.evaluation.metrics.frechet import (
     frechet_distance,
@@ -228,7 +229,7 @@ def test_the_edge_belongs_to_the_balls_of_recall() -> None:
 
 @pytest.mark.parametrize(("samples", "width"), [(1001, 24), (1230, 100), (2100, 512)])
 def test_equal_samples_lie_on_the_edge_of_each_others_balls(samples: int, width: int) -> None:
-    """Their distance is 0 up to rounding, and by the same rounding so is the radius."""
+    """Their distance is 0 up to rounding, and so is the radius."""
     draws = np.random.default_rng(12)
     real, fake = draws.gamma(2.0, size=(2, samples, width)) + 3
     one, two = (draws.choice(samples, 30, replace=False) for _ in range(2))
@@ -238,6 +239,48 @@ def test_equal_samples_lie_on_the_edge_of_each_others_balls(samples: int, width:
     assert found.in_fake_ball[one].all()
     assert not found.covered[one].any()
     assert found.covered.any()
+
+
+def exact(real: NDArray[np.int64], fake: NDArray[np.int64]) -> list[float]:
+    """Precision, recall, density and coverage of whole numbers, without any rounding."""
+    def squared(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.square(x[:, None] - y[None]).sum(axis=2)
+
+    def radii(x: NDArray[np.int64], neighbour: int) -> NDArray[np.int64]:
+        among = squared(x, x)
+        np.fill_diagonal(among, np.iinfo(np.int64).max)
+        return np.sort(among, axis=1)[:, neighbour - 1]
+
+    apart = squared(real, fake)
+    wide = apart < radii(real, 5)[:, None]
+    return [(apart <= radii(real, 3)[:, None]).any(axis=0).mean(),
+            (apart <= radii(fake, 3)).any(axis=1).mean(), wide.sum() / (5 * len(fake)),
+            wide.any(axis=1).mean()]
+
+
+@pytest.mark.parametrize("kind", [
+    "binary", "digits", "counts", "copies", "two points", "shifted", "wide", "thirds"])
+@pytest.mark.parametrize("block", [1024, 100])
+def test_neighbours_among_equal_distances_are_exact(
+    kind: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features with few values have many ties, which the mean that is subtracted would decide."""
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    draws = np.random.default_rng(13)
+    width = {"wide": 512, "digits": 3, "counts": 2}.get(kind, 8)
+    most = {"digits": 10, "counts": 40}.get(kind, 2)
+    real, fake = (draws.integers(0, most, (n, width)) for n in (700, 610))
+    if kind == "copies":
+        fake[:300], real[50:90], fake[400:450] = real[:300], real[0], fake[0]
+    elif kind == "two points":
+        real[:350], real[350:], fake[:] = 0, 1, real[-1]
+        fake[:10, 0] += 1
+    elif kind == "wide":  # one feature of many is 1
+        real, fake = (np.eye(512, dtype=np.int64)[draws.integers(0, 512, n)] for n in (700, 610))
+    shift, scale = (10**6 if kind == "shifted" else 0), (1 / 3 if kind == "thirds" else 1)
+    one, two = (features((values + shift) * scale) for values in (real, fake))
+    assert [metric(one, two) for metric in (precision, recall, density, coverage)] == \
+        pytest.approx(exact(real, fake), rel=1e-12)
 
 
 def test_precision_and_recall_tell_missing_modes_from_bad_samples() -> None:
@@ -358,10 +401,24 @@ def test_the_least_number_of_samples(
         metric(features(good()), features(good(least - 1)))
 
 
-def test_an_extrapolation_needs_4_samples_for_each_feature() -> None:
-    assert math.isfinite(frechet_distance_inf(features(good()), features(good(16))))
-    with pytest.raises(FeatureError, match=r"over 4 features needs 16 .* are 15"):
-        frechet_distance_inf(features(good()), features(good(15)))
+def test_an_extrapolation_needs_10_samples_for_each_feature() -> None:
+    assert math.isfinite(frechet_distance_inf(features(good()), features(good(40))))
+    with pytest.raises(FeatureError, match=r"over 4 features needs 40 .* are 39: with fewer, it"):
+        frechet_distance_inf(features(good()), features(good(39)))
+
+
+def test_an_extrapolation_takes_off_as_much_too_much_as_it_says(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N(0.1, 1.44 I) against N(0, I) in 64 dimensions: 3.2. The numbers of the docstring."""
+    monkeypatch.setattr(frechet, "LEAST_PER_FEATURE", 4)
+    draws = np.random.default_rng(1)
+    real = features(np.zeros((70, 64)) + np.eye(70, 64))
+    real.__dict__["gaussian"] = Gaussian(np.zeros(64), np.eye(64))
+    for samples, share, repetitions in ((4, 0.18, 24), (10, 0.05, 24), (30, 0.01, 8)):
+        found = [frechet_distance_inf(real, features(
+            draws.standard_normal((samples * 64, 64)) * 1.2 + 0.1)) for _ in range(repetitions)]
+        assert 1 - np.mean(found) / 3.2 == pytest.approx(share, abs=0.04), samples
 
 
 def test_errors_are_the_users_and_a_non_finite_sample_is_a_divergence() -> None:

@@ -525,7 +525,7 @@ def test_a_deleted_experiment_is_one_clear_line(local: Store, tmp_path: Path) ->
     folder = new_run(tmp_path)
     write_journal(folder)
     local.client.delete_experiment(Mirror(local).open_experiment(folder.parent))
-    with pytest.raises(MirrorError, match=r"was deleted in MLflow: restore it with `mlflow exp"):
+    with pytest.raises(MirrorError, match=r"was deleted in MLflow: restore it with `MLFLOW_TRACK"):
         Mirror(local).sync(folder)
 
 

@@ -126,7 +126,8 @@ def test_the_example_of_the_package_runs_as_it_stands(study: Path) -> None:
     assert names["outcome"] == gan_bench.Outcome(spec.runs[0].id, Status.FINISHED)
     assert (list(results.runs.index), list(results.runs["status"])) == (
         [spec.runs[0].id], ["FINISHED"])
-    assert (results.question, results.declared.baseline) == ("Which?", spec.runs[0].variant)
+    declared = results.declared
+    assert (declared.question, declared.baseline) == ("Which?", spec.runs[0].variant)
     scores = progress_of(spec.runs[0], study / "mlruns").scores
     assert results.runs["score.nearest_train_mse"].item() == scores["nearest_train_mse"]
     assert {2, 3, 4, 6} <= set(results.history["step"])
@@ -136,7 +137,7 @@ def test_the_example_of_the_package_runs_as_it_stands(study: Path) -> None:
     again = gan_bench.load_results("dcgan_vs_mlp", root=f"{study}/experiments/../mlruns")
     assert list(again.runs.index) == [spec.runs[0].id, spec.runs[2].id]
     assert again.runs["mlflow_run"].iloc[0] == results.runs["mlflow_run"].item()
-    assert (again.baseline, again.notes) == ("saturating", ())
+    assert (again.declared.baseline, again.notes) == ("saturating", ())
 
 
 def test_a_launchers_command_outlives_the_preparation_from_python(study: Path) -> None:

@@ -124,9 +124,9 @@ def lines(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"position": 124}, "does not belong to the journal in"),
-    ({"position": 101}, "does not belong to the journal in"),
-    ({"step": 20}, "is of step 20, but the run has only 20"),
+    ({"position": 124}, "does not belong to the journal in its folder"),
+    ({"position": 101}, "does not belong to the journal in its folder"),
+    ({"step": 20}, "is of step 20, but the run has only 20 steps"),
 ])
 def test_one_that_does_not_fit_its_run_is_not_used(
         tmp_path: Path, change: dict[str, int], words: str) -> None:

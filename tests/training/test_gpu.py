@@ -136,6 +136,8 @@ def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], prec
 @pytest.mark.parametrize("overrides", [
     [MLP], [DCGAN], [UPSAMPLE], [CONV], [MLP, "base.ema=0.9", "base.optimizer=rmsprop"],
     [MLP, "base.optimizer={name: sgd, momentum: 0.5, schedule: linear}"],
+    [MLP, "base.latents=uniform", "base.optimizer={lr: 1e-6, schedule: plateau, decay_every: 2, "
+          "decay_patience: 0}"],
     ["base.model={name: mlp_dropout, width: 16}", "base.loss=relativistic_pairing",
      "base.penalties=[{name: r1, every: 2}, gradient_penalty]"],
     ["base.model={name: dcgan, width: 8, d_norm: none}", "base.penalties=[spectral_norm]",

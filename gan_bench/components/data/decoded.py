@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_bench.components.data.arrays import Arrays
+from gan_bench.components.data.checksum import checksum
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import Say, UserError
 from gan_bench.registry import DATASETS, Part
@@ -69,7 +70,7 @@ def prepare_data(dataset: Part, data_root: Path, cache: Path,
                  say: Say = lambda line: None) -> None:
     """Download, verify and decode the data set, unless the cache holds it already.
 
-    Several processes may call this at once. A damaged cache is recreated.
+    Several processes may call this at once. A damaged cache is recreated; its content is checked.
 
     Args:
         dataset: A part of `DATASETS`.
@@ -84,6 +85,7 @@ def prepare_data(dataset: Part, data_root: Path, cache: Path,
     folder = _folder(dataset, facts, cache)
     damage = _damage(folder)
     if damage is None:
+        _add_checksums(folder)
         return
     if folder.exists():
         say(f"{folder}: {damage}; recreating it")
@@ -190,9 +192,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
     try:
         for name, array in named.items():
             np.save(temporary / f"{name}.npy", array)
-        meta = {"fingerprint": fingerprint(arrays),
-                "sizes": {name: (temporary / f"{name}.npy").stat().st_size for name in named}}
-        (temporary / META).write_text(json.dumps(meta, indent=1) + "\n")
+        (temporary / META).write_text(_meta(temporary, fingerprint(arrays), list(named)))
         if _damage(folder):
             with suppress(FileNotFoundError):
                 folder.rename(temporary / "damaged")
@@ -205,8 +205,37 @@ def _write(folder: Path, arrays: Arrays) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _meta(folder: Path, data_fingerprint: str, names: list[str]) -> str:
+    """The content of a cached data set's `meta.json`."""
+    files = {name: folder / f"{name}.npy" for name in names}
+    meta: dict[str, Any] = {
+        "fingerprint": data_fingerprint,
+        "sizes": {name: file.stat().st_size for name, file in files.items()},
+        "checksums": {name: checksum(file) for name, file in files.items()}}
+    return json.dumps({**meta, "self": _digest(meta)}, indent=1) + "\n"
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    """A hash of all that `meta.json` holds but this hash."""
+    text = json.dumps({key: meta[key] for key in meta if key != "self"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _add_checksums(folder: Path) -> None:
+    """Add the checksums to an intact cache that an earlier version wrote, if it can be written."""
+    meta = json.loads((folder / META).read_text())
+    if "checksums" not in meta:
+        temporary = folder / f".{META}-{uuid.uuid4().hex}"
+        with suppress(OSError):
+            try:
+                temporary.write_text(_meta(folder, meta["fingerprint"], list(meta["sizes"])))
+                temporary.rename(folder / META)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
 def _damage(folder: Path) -> str | None:
-    """Return what is wrong with a cached data set, by its names and sizes; None if nothing is."""
+    """Return what is wrong with a cached data set, by its content; None if nothing is."""
     if not folder.exists():
         return "is missing"
     try:
@@ -215,6 +244,21 @@ def _damage(folder: Path) -> str | None:
             actual = (folder / f"{name}.npy").stat().st_size
             if actual != size:
                 return f"{name}.npy has {actual:,} bytes and should have {size:,}"
-    except (OSError, ValueError, KeyError) as error:
+        return _changed(folder, meta)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"is damaged ({type(error).__name__}: {error})"
+
+
+def _changed(folder: Path, meta: dict[str, Any]) -> str | None:
+    """Which file of a cached data set does not hold what was written; None if all do."""
+    import numpy as np
+
+    if "checksums" not in meta:  # written by an earlier version: the fingerprint tells, slowly
+        named = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["sizes"]}
+        return None if hash_arrays(named)[:16] == meta["fingerprint"] else "its content has changed"
+    if meta["self"] != _digest(meta):
+        return f"the content of {META} has changed"
+    for name, expected in meta["checksums"].items():
+        if checksum(folder / f"{name}.npy") != expected:
+            return f"the content of {name}.npy has changed"
     return None

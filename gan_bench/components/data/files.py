@@ -9,27 +9,68 @@ import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from gzip import GzipFile
 from io import BufferedReader
 from pathlib import Path
 
+from gan_bench.components.data.archive_index import ArchiveEntry, ArchiveIndex, index_of
 from gan_bench.errors import UserError, one_line
 
 TAR, ZIP = (".tar", ".tar.gz", ".tgz"), (".zip",)
 MAX_FILE = 100_000_000  # bytes of one image file; 30 megapixels without any compression
+LONGEST_TARGET = 4096  # bytes of a link's target, as Linux has it
+# Folders that macOS, Windows, file systems and network drives leave beside the user's files.
+SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN",
+                            "System Volume Information", "lost+found"})
 # An archive may unpack to MAX_UNPACKED bytes, or to MAX_RATIO times its size. Images compress 1 to
 # 20 times, and a decompression bomb a thousand times.
 MAX_UNPACKED, MAX_RATIO = 1_000_000_000, 200
 
 
-def sizes(path: Path) -> dict[str, int]:
-    """Return the size in bytes of each file in a folder or archive, by its name.
+@dataclass(frozen=True)
+class Listing:
+    """The files of a folder or archive.
 
-    Names are relative and use `/`. A compressed tar has no index, so listing it unpacks it once
-    (in memory, piece by piece); listing a zip or a plain tar is fast.
+    Attributes:
+        sizes: The size in bytes of each file that is wanted, by its name: relative, with `/`.
+        others: Number of the files that are not wanted.
+        broken: Links of an archive that lead to none of its files: name → target.
+    """
+
+    sizes: dict[str, int]
+    others: int
+    broken: Mapping[str, str]
+
+    def describe_broken(self) -> str:
+        """Return how many links are broken, and where the first leads; empty without any."""
+        if not self.broken:
+            return ""
+        name, target = min(self.broken.items())
+        many = "s lead" if len(self.broken) > 1 else " leads"
+        return (f"{len(self.broken):,} link{many} to no file of the archive, "
+                f"{name:.200} to {target:.200}")
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or metadata that a system leaves."""
+    return name in SYSTEM_FOLDERS or (name.startswith(".") and name != ".")
+
+
+def list_files(path: Path, wanted: Callable[[str], bool], hint: str = "") -> Listing:
+    """Return the files of a folder or archive whose names are `wanted`.
+
+    Links count as the files that they lead to: in a folder any file, in an archive its members. A
+    compressed tar has no index, so listing it unpacks it once (in memory, piece by piece); listing
+    a zip or a plain tar is fast. Files that are not wanted are not looked at, and folders that are
+    passed over are not read.
+
+    Args:
+        wanted: Says whether a file of this name counts.
+        hint: Follows the message if `path` is missing.
 
     Raises:
         UserError: `path` is missing, is neither a folder nor an archive, is broken, has two files
@@ -37,15 +78,20 @@ def sizes(path: Path) -> dict[str, int]:
     """
     try:
         if path.is_dir():
-            return _folder_sizes(path)
+            return _list_folder(path, wanted)
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         name = str(path) if str(path).isprintable() else repr(str(path))
-        raise UserError(f"{name:.400}: {getattr(error, 'strerror', None) or error}; a relative "
-                        "path is looked up in the data root") from error
+        raise UserError(f"{name:.400}: {getattr(error, 'strerror', None) or error}{hint}"
+                        ) from error
     if not path.name.lower().endswith(TAR + ZIP):
         raise UserError(f"{path}: is neither a folder nor a {', '.join(TAR + ZIP)} file")
-    return _archive_sizes(path, status.st_size, status.st_mtime_ns)
+    index = _index(path, status.st_size, status.st_mtime_ns)
+    sizes = {name: size for name, size in index.sizes.items() if wanted(name)}
+    visible = sum(1 for name in index.sizes if not any(map(is_passed_over, name.split("/")[:-1])))
+    broken = {name: target for name, target in index.broken.items()
+              if not any(map(is_passed_over, name.split("/")))}
+    return Listing(sizes, visible - len(sizes), broken)
 
 
 def contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
@@ -84,22 +130,36 @@ def _check_size(place: object, size: int) -> None:
                         f"leave it out")
 
 
-def _folder_sizes(path: Path) -> dict[str, int]:
-    sizes_by_name = {}
+def _list_folder(path: Path, wanted: Callable[[str], bool]) -> Listing:
+    sizes, others = {}, 0
     with _named(path):
         seen = {os.path.realpath(path)}
         for folder, below, files in os.walk(path, followlinks=True, onerror=_raise):
             # A linked class folder counts like any other; a link to a parent would never end.
-            real = {name: os.path.realpath(os.path.join(folder, name)) for name in below}
-            below[:] = [name for name in below if real[name] not in seen]
+            real = {name: os.path.realpath(os.path.join(folder, name)) for name in below
+                    if not is_passed_over(name)}
+            below[:] = [name for name in real if real[name] not in seen]
             seen.update(real.values())
-            for name in files:
-                file = os.path.join(folder, name)
-                status = os.stat(file)
-                if stat.S_ISREG(status.st_mode):  # reading a named pipe would wait for ever
-                    name = os.path.relpath(file, path).replace(os.sep, "/")
-                    sizes_by_name[name] = status.st_size
-    return sizes_by_name
+            for file in files:
+                name = os.path.relpath(os.path.join(folder, file), path).replace(os.sep, "/")
+                size = _file_size(os.path.join(folder, file)) if wanted(name) else None
+                if size is None:
+                    others += 1
+                else:
+                    sizes[name] = size
+    return Listing(sizes, others, {})
+
+
+def _file_size(file: str) -> int | None:
+    """The size of a regular file; None for others: reading a named pipe would wait for ever."""
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        if not os.path.islink(file):
+            raise
+        raise UserError(f"{file}: is a link to {os.readlink(file)}, which cannot be read "
+                        f"({error.strerror}); put the file there, or leave the link out") from None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _raise(error: OSError) -> None:
@@ -107,43 +167,59 @@ def _raise(error: OSError) -> None:
 
 
 @lru_cache(maxsize=8)
-def _archive_sizes(path: Path, size: int, modified: int) -> dict[str, int]:
+def _index(path: Path, size: int, modified: int) -> ArchiveIndex:
     with _named(path):
         if path.name.lower().endswith(ZIP):
             with zipfile.ZipFile(path) as archive:
-                return _listed(path, ((i.filename, i.file_size) for i in archive.infolist()
-                                      if not i.is_dir()))
+                return index_of(path, _zip_entries(archive), check_unpacked)
         with _open_tar(path) as tar:
-            return _listed(path, ((member.name, member.size) for member in _members(tar)))
+            return index_of(path, _tar_entries(tar), check_unpacked)
 
 
-def _listed(path: Path, files: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Return the sizes by name; refuse a bomb at the first member that shows it."""
-    sizes_by_name: dict[str, int] = {}
-    unpacked = 0
-    for name, size in files:
-        if name in sizes_by_name:
-            raise UserError(f"{path}: holds two files called {name:.400}; pack it again with one")
-        sizes_by_name[name] = size
-        unpacked += size
-        check_unpacked(path, unpacked)
-    return sizes_by_name
+def _zip_entries(archive: zipfile.ZipFile) -> Iterator[ArchiveEntry]:
+    for member in archive.infolist():
+        # Some programs on Windows write `\\`, against the format's specification.
+        name = member.filename.replace("\\", "/")
+        if member.is_dir() or name.endswith("/"):
+            continue
+        target = None
+        if stat.S_ISLNK(member.external_attr >> 16) and member.file_size <= LONGEST_TARGET:
+            target = os.fsdecode(archive.read(member))
+        yield ArchiveEntry(name, member.filename, member.file_size, target)
+
+
+def _tar_entries(tar: tarfile.TarFile) -> Iterator[ArchiveEntry]:
+    for member in _members(tar):
+        if member.isfile():
+            yield ArchiveEntry(member.name, member.name, member.size)
+        elif member.islnk():  # its target is a name from the top of the archive
+            yield ArchiveEntry(member.name, member.name, 0, member.linkname, is_hard=True)
+        elif member.issym():
+            yield ArchiveEntry(member.name, member.name, 0, member.linkname)
 
 
 def _archive_contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    status = path.stat()
+    index = _index(path, status.st_size, status.st_mtime_ns)
+    for name in wanted:
+        if name not in index.members:
+            raise UserError(f"{path}: {name:.400} has vanished since it was listed; run again")
+        _check_size(f"{path}, member {name:.400}", index.sizes[name])
     if path.name.lower().endswith(ZIP):
         with zipfile.ZipFile(path) as archive:
             for name in wanted:
-                _check_size(f"{path}, member {name:.400}", archive.getinfo(name).file_size)
-                yield name, archive.read(name)
+                yield name, archive.read(index.members[name])
         return
+    names: dict[str, list[str]] = {}
+    for name in wanted:
+        names.setdefault(index.members[name], []).append(name)
     with _open_tar(path) as tar:
         for member in _members(tar):
-            if member.name in wanted:
-                _check_size(f"{path}, member {member.name:.400}", member.size)
+            if member.isfile() and member.name in names:
                 stream = tar.extractfile(member)
                 assert stream is not None  # it is a file
-                yield member.name, stream.read()
+                content = stream.read()
+                yield from ((name, content) for name in names[member.name])
 
 
 class _Bounded:
@@ -175,8 +251,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if member.offset <= before or member.size < 0:  # a negative size would never end
             raise tarfile.ReadError(f"damaged at byte {member.offset:,}")
         before = member.offset
-        if member.isfile():
-            yield member
+        yield member
     # tarfile treats a damaged header, or the end of the file, as the end of the archive.
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)

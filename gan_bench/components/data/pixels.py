@@ -9,6 +9,7 @@ Aliased Resizing", section 3). An image that has the right size is never resampl
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # The formats of image files; with others allowed, Pillow would start Ghostscript for PostScript.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+BITS_PER_SAMPLE = 258  # TIFF's tag
+PPM_HEADER = re.compile(rb"P[2356](?:[\s\d]|#[^\r\n]*)*")
+PPM_COMMENT = re.compile(rb"#[^\r\n]*[\r\n]?")
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
@@ -78,16 +82,41 @@ def decode(data: bytes, channels: Literal[1, 3], size: int) -> NDArray[np.uint8]
     except UnidentifiedImageError:
         raise ValueError("the content has no known image format") from None
     with opened:
+        bits = channel_bits(opened, data)
         image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith(("I", "F")) or is_deep(data):
-            raise ValueError(f"more than 8 bits a channel (mode {image.mode}); convert it to 8")
+        if bits > 8:
+            raise ValueError(f"more than 8 bits a channel ({bits}, Pillow's mode {image.mode}); "
+                             "convert it to 8")
         return _channels_first(square(image.convert("L" if channels == 1 else "RGB"), size))
 
 
-def is_deep(data: bytes) -> bool:
-    """Whether an encoded image is a PNG of 16 bits a channel: Pillow reads colour ones as 8."""
-    depth = data[24:25]  # after the signature: length and name of the header, width, height
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and depth == b"\x10"
+def channel_bits(image: Image.Image, data: bytes) -> int:
+    """Return how many bits a channel has in the file; at most 8 counts as 8.
+
+    The mode does not tell it: of colour, Pillow keeps the upper 8 bits and drops the others.
+
+    Args:
+        image: As Pillow opened it, of a format in `FORMATS`.
+        data: The content of the file.
+    """
+    bits = 0
+    match image.format:
+        case "PNG":
+            bits = data[24]  # after the signature: length and name of the header, width, height
+        case "TIFF":
+            bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
+        case "PPM":
+            bits = _ppm_maximum(data).bit_length()
+    if image.mode.startswith(("I", "F")):
+        return bits if bits > 8 else 32
+    return max(bits, 8)
+
+
+def _ppm_maximum(data: bytes) -> int:
+    """The level of white in a PPM or PGM; 0 in bitmaps and floats, whose headers have none."""
+    header = PPM_HEADER.match(data)
+    fields = PPM_COMMENT.sub(b"", header[0]).split() if header else []
+    return int(fields[3]) if len(fields) > 3 else 0
 
 
 def _channels_first(image: Image.Image) -> NDArray[Any]:

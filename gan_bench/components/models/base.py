@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -13,11 +15,26 @@ if TYPE_CHECKING:
 Layer = TypeVar("Layer", bound="nn.Module")
 Shape = tuple[int, ...]
 Count = Annotated[int, Field(ge=1, le=4096)]
-Eps = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Init = Literal["default", "normal", "xavier", "fan_in"]
+Init = Literal["default", "normal", "normal_conv", "xavier", "fan_in"]
 Norm = Literal["batch", "none"]
 _GAIN = "initial_gain"
+SPECTRAL_BOUND = "spectral_bound"
+
+
+def _check_eps(value: object) -> object:
+    """Refuse in one line what is neither an epsilon nor a list of them."""
+    values = value if isinstance(value, list) else [value]
+    for item in values or [None]:
+        if isinstance(item, bool) or not isinstance(item, int | float) or not item > 0:
+            raise PydanticCustomError("eps", "Input should be a number greater than 0, or a list "
+                                             "of such numbers with one for each batch norm")
+    return value
+
+
+# One number for all batch norms, or a list in forward order: those of G, then those of D.
+Eps = Annotated[Positive | list[Positive], BeforeValidator(_check_eps)]
 
 
 @dataclass(frozen=True)
@@ -29,10 +46,12 @@ class Networks:
             (N, D), unbounded.
         discriminator: images in [-1, 1], or vectors → logits (N,).
         init: `default` (PyTorch's own); `normal`: weights N(0, 0.02), batch-norm scales N(1, 0.02),
-            biases 0 (Radford et al. 2015, section 3, and its published code); `xavier`: weights
-            uniform in ±g √(6 / (fan-in + fan-out)), biases 0 (Glorot and Bengio 2010, equation 16);
-            `fan_in`: weights N(0, g / √fan-in), biases 0 (He et al. 2015, section 2.2). The gain g
-            is 1, unless the family sets another for a layer.
+            biases 0 (Radford et al. 2015, section 3, and its published code); `normal_conv`: the
+            same for convolutions' weights and 2-D batch norms, and PyTorch's own for all else, as
+            copied scripts have it; `xavier`: weights uniform in ±g √(6 / (fan-in + fan-out)),
+            biases 0 (Glorot and Bengio 2010, equation 16); `fan_in`: weights N(0, g / √fan-in),
+            biases 0 (He et al. 2015, section 2.2). The gain g is 1, unless the family sets another
+            for a layer.
     """
 
     generator: nn.Module
@@ -53,20 +72,61 @@ def initialise(module: nn.Module, init: Init) -> None:
             continue
         layer.reset_parameters()
         gain: float = getattr(layer, _GAIN, 1.0)
-        if init == "normal":
+        if init == "normal_conv":
+            _initialise_as_scripts_do(layer)
+        elif init == "normal":
             mean = 0.0 if isinstance(layer, weighted) else 1.0
             nn.init.normal_(layer.weight, mean, 0.02)
         elif init == "xavier" and isinstance(layer, weighted):
             nn.init.xavier_uniform_(layer.weight, gain)
         elif init == "fan_in" and isinstance(layer, weighted):
             nn.init.normal_(layer.weight, 0.0, gain / layer.weight[0].numel() ** 0.5)
-        if init != "default" and layer.bias is not None:
+        if init not in ("default", "normal_conv") and layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def _initialise_as_scripts_do(layer: nn.Module) -> None:
+    """Draw what `normal_conv` draws anew, and leave all else of the layer as it is."""
+    from torch import nn
+
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+    elif isinstance(layer, nn.BatchNorm2d):
+        nn.init.normal_(layer.weight, 1.0, 0.02)
+        nn.init.zeros_(layer.bias)
+
+
+def each_eps(bn_eps: float | list[float]) -> Iterator[float]:
+    """Yield the epsilon of each batch norm in turn."""
+    if isinstance(bn_eps, list):
+        yield from bn_eps
+    else:
+        while True:
+            yield bn_eps
+
+
+def miscounts_eps(count: int, args: dict[str, Any]) -> str | None:
+    """Return why the list `bn_eps` of a model's arguments does not fit its batch norms, or None.
+
+    Args:
+        count: The number of batch norms of both networks.
+    """
+    bn_eps = args.get("bn_eps")
+    if not isinstance(bn_eps, list) or len(bn_eps) == count:
+        return None
+    return (f"bn_eps lists {len(bn_eps)} values, and its networks have {count} batch norms: give "
+            f"one value for each, those of G first, or a single number for all")
 
 
 def with_gain(layer: Layer, gain: float) -> Layer:
     """Return `layer` with a gain: `xavier` and `fan_in` draw its weights `gain` times as large."""
     setattr(layer, _GAIN, gain)
+    return layer
+
+
+def with_spectral_bound(layer: Layer, bound: float) -> Layer:
+    """Return `layer` with a bound: `spectral_norm` makes it the largest singular value, not 1."""
+    setattr(layer, SPECTRAL_BOUND, bound)
     return layer
 
 

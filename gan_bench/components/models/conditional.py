@@ -5,7 +5,9 @@ G is any family's generator: the label as a one-hot vector extends its latents (
 the label in one of two ways:
 
 - `concat`: with its input, as an additional plane of an image, learnt for each class, or as a
-  one-hot vector after a vector (Mirza and Osindero 2014).
+  one-hot vector after a vector (Mirza and Osindero 2014). Under `spectral_norm` the planes are
+  bounded as a value for each class is that fills its plane, which published code with spectral
+  norm has: by the root of the number of pixels.
 - `projection`: as the inner product of an embedding of the label with D's last features, summed
   over the remaining height and width (Miyato and Koyama 2018, "cGANs with projection
   discriminator", equation 3).
@@ -15,7 +17,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from gan_bench.components.models.base import Networks, Shape, initialise
+from gan_bench.components.models.base import (
+    Networks,
+    Shape,
+    initialise,
+    with_spectral_bound,
+)
 from gan_bench.errors import UserError
 from gan_bench.registry import MODELS, Part
 from gan_bench.rng import derive
@@ -90,7 +97,9 @@ def _concat(discriminator: nn.Module, shape: Shape, classes: int) -> nn.Module:
             super().__init__()
             self.discriminator = discriminator
             size = shape[1] * shape[2] if len(shape) == 3 else 0
-            self.planes = nn.Embedding(classes, size) if size else None
+            self.planes = None
+            if size:
+                self.planes = with_spectral_bound(nn.Embedding(classes, size), size**0.5)
 
         def forward(self, examples: Tensor, labels: Tensor) -> Tensor:
             if self.planes is None:

@@ -6,7 +6,16 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.components.models.base import Count, Eps, Init, Networks, Rate, Shape
+from gan_bench.components.models.base import (
+    Count,
+    Eps,
+    Init,
+    Networks,
+    Rate,
+    Shape,
+    each_eps,
+    miscounts_eps,
+)
 from gan_bench.registry import MODELS, ModelFacts
 
 if TYPE_CHECKING:
@@ -17,58 +26,68 @@ def _serves_all(shape: Shape, **_: Any) -> None:
     return None
 
 
-@MODELS.register("mlp", ModelFacts(refuses=_serves_all))
+def _has_three_norms(shape: Shape, **args: Any) -> str | None:
+    return miscounts_eps(3, args)
+
+
+@MODELS.register("mlp", ModelFacts(refuses=_has_three_norms))
 def mlp(
-    shape: Shape, *, latent_dim: Count = 100, width: Count = 128, bn_eps: Eps = 1e-5,
-    init: Init = "default",
+    shape: Shape, *, latent_dim: Count = 100, width: Count = 128, d_width: Count | None = None,
+    bn_eps: Eps = 1e-5, init: Init = "default",
 ) -> Networks:
     """The vanilla GAN of the tutorials: G with batch norm, four hidden layers; D with two.
 
-    G: latent → w → 2w → 4w → 8w → data, D: data → 4w → 2w → 1, LeakyReLU 0.2 throughout. The
-    widely copied PyTorch-GAN script passes 0.8 as `bn_eps`.
+    G: latent → w → 2w → 4w → 8w → data, D: data → 4w → 2w → 1, LeakyReLU 0.2 throughout; D's w
+    is `d_width` where that is given. The widely copied PyTorch-GAN script passes 0.8 as `bn_eps`.
     """
     from torch import nn
 
-    widths = [width, 2 * width, 4 * width, 8 * width]
+    widths, d_width, eps = [width << i for i in range(4)], d_width or width, each_eps(bn_eps)
     layers: list[nn.Module] = [nn.Linear(latent_dim, widths[0]), nn.LeakyReLU(0.2)]
     for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.BatchNorm1d(after, eps=bn_eps), nn.LeakyReLU(0.2)]
+        layers += [nn.Linear(before, after), nn.BatchNorm1d(after, eps=next(eps)),
+                   nn.LeakyReLU(0.2)]
     discriminator = nn.Sequential(
         nn.Flatten(),
-        nn.Linear(prod(shape), 4 * width), nn.LeakyReLU(0.2),
-        nn.Linear(4 * width, 2 * width), nn.LeakyReLU(0.2),
-        nn.Linear(2 * width, 1), nn.Flatten(0),
+        nn.Linear(prod(shape), 4 * d_width), nn.LeakyReLU(0.2),
+        nn.Linear(4 * d_width, 2 * d_width), nn.LeakyReLU(0.2),
+        nn.Linear(2 * d_width, 1), nn.Flatten(0),
     )
     return Networks(nn.Sequential(*layers, *_output(8 * width, shape)), discriminator, init)
 
 
 @MODELS.register("mlp_dropout", ModelFacts(refuses=_serves_all))
 def mlp_dropout(
-    shape: Shape, *, latent_dim: Count = 100, width: Count = 256, dropout: Rate = 0.3,
-    init: Init = "default",
+    shape: Shape, *, latent_dim: Count = 100, width: Count = 256, d_width: Count | None = None,
+    dropout: Rate = 0.3, init: Init = "default",
 ) -> Networks:
     """Fully connected without any norm, dropout in D: the other common vanilla GAN.
 
-    G: latent → w → 2w → 4w → data; D: data → 4w → 2w → w → 1, each with dropout.
+    G: latent → w → 2w → 4w → data; D: data → 4w → 2w → w → 1, each with dropout; D's w is
+    `d_width` where that is given.
     """
     from torch import nn
 
+    d_width = d_width or width
     generator, discriminator = [], []
     for before, after in ((latent_dim, width), (width, 2 * width), (2 * width, 4 * width)):
         generator += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
-    for before, after in ((prod(shape), 4 * width), (4 * width, 2 * width), (2 * width, width)):
+    for before, after in ((prod(shape), 4 * d_width), (4 * d_width, 2 * d_width),
+                          (2 * d_width, d_width)):
         discriminator += [nn.Linear(before, after), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
     return Networks(
         nn.Sequential(*generator, *_output(4 * width, shape)),
-        nn.Sequential(nn.Flatten(), *discriminator, nn.Linear(width, 1), nn.Flatten(0)),
+        nn.Sequential(nn.Flatten(), *discriminator, nn.Linear(d_width, 1), nn.Flatten(0)),
         init,
     )
 
 
-def _halves_three_times(shape: Shape, **_: Any) -> str | None:
+def _halves_three_times(shape: Shape, **args: Any) -> str | None:
     if len(shape) != 3:
         return "its discriminator is convolutional; use mlp or mlp_dropout for vectors"
-    return None if shape[1] >= 8 else "its three poolings need at least 8 pixels"
+    if shape[1] < 8:
+        return "its three poolings need at least 8 pixels"
+    return miscounts_eps(2, args)
 
 
 @MODELS.register("mlp_conv", ModelFacts(refuses=_halves_three_times))
@@ -84,12 +103,13 @@ def mlp_conv(
     from torch import nn
 
     channels, side, _ = shape
+    eps = each_eps(bn_eps)
     features: list[nn.Module] = []
     for before, after in ((channels, 16), (16, 32), (32, 64)):
         features += [nn.Conv2d(before, after, 3, padding=1), nn.LeakyReLU(0.2), nn.MaxPool2d(2)]
     generator = nn.Sequential(
-        nn.Linear(latent_dim, width), nn.LeakyReLU(0.2), nn.BatchNorm1d(width, eps=bn_eps),
-        nn.Linear(width, 2 * width), nn.LeakyReLU(0.2), nn.BatchNorm1d(2 * width, eps=bn_eps),
+        nn.Linear(latent_dim, width), nn.LeakyReLU(0.2), nn.BatchNorm1d(width, eps=next(eps)),
+        nn.Linear(width, 2 * width), nn.LeakyReLU(0.2), nn.BatchNorm1d(2 * width, eps=next(eps)),
         *_output(2 * width, shape),
     )
     last = 64 * (side // 8) ** 2

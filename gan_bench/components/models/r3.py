@@ -33,8 +33,8 @@ def _zeros(*, init: str, **_: Any) -> bool:
 
 @MODELS.register("r3", ModelFacts(refuses=_doubles_from_4, zeros=_zeros))
 def r3(
-    shape: Shape, *, latent_dim: Count = 64, width: Count = 32, blocks: Blocks = 1,
-    init: Init = "fan_in",
+    shape: Shape, *, latent_dim: Count = 64, width: Count = 32, d_width: Count | None = None,
+    blocks: Blocks = 1, init: Init = "fan_in",
 ) -> Networks:
     """A small residual pair without normalisation, after R3GAN; for 16, 32 and 64 pixels.
 
@@ -42,9 +42,10 @@ def r3(
     its published code. Both networks have `blocks` residual blocks at every resolution from 4
     pixels on: conv 1×1 to twice the channels, LeakyReLU 0.2, conv 3×3 in groups of 16 channels,
     LeakyReLU 0.2, conv 1×1; only the first two have biases. There are `width` channels up to 32
-    pixels, and half of them at 64. Between the resolutions lies bilinear resampling, and a conv 1×1
-    where the number of channels changes. G begins with a learned 4×4 pattern for each channel,
-    times a linear map of the latent; D ends with a depthwise conv 4×4 and a linear map.
+    pixels (in D `d_width`, where that is given), and half of them at 64. Between the resolutions
+    lies bilinear resampling, and a conv 1×1 where the number of channels changes. G begins with a
+    learned 4×4 pattern for each channel, times a linear map of the latent; D ends with a depthwise
+    conv 4×4 and a linear map.
 
     The initialisation is that of the paper, after Fixup (Zhang et al. 2019): the last convolution
     of a block is 0, and the others are L^(-1/4) times as large as in He et al. 2015, for a network
@@ -58,9 +59,10 @@ def r3(
 
     image_channels, side, _ = shape
     sides = [4 << i for i in range(SIDES.index(side) + 3)]
-    widths = [width] * len(sides)
+    d_width = d_width or width
+    widths, d_widths = [width] * len(sides), [d_width] * len(sides)
     if side == 64:
-        widths[-1] = max(1, width // 2)
+        widths[-1], d_widths[-1] = max(1, width // 2), max(1, d_width // 2)
     count = blocks * len(sides)
 
     def stage(channels: int) -> list[nn.Module]:
@@ -76,13 +78,13 @@ def r3(
         generator += [*_change(before, after), _resampled(double=True), *stage(after)]
     generator += [nn.Conv2d(widths[-1], image_channels, 1, bias=False), nn.Tanh()]
 
-    widths.reverse()
-    discriminator: list[nn.Module] = [nn.Conv2d(image_channels, widths[0], 1, bias=False),
-                                      *stage(widths[0])]
-    for before, after in pairwise(widths):
+    d_widths.reverse()
+    discriminator: list[nn.Module] = [nn.Conv2d(image_channels, d_widths[0], 1, bias=False),
+                                      *stage(d_widths[0])]
+    for before, after in pairwise(d_widths):
         discriminator += [_resampled(double=False), *_change(before, after), *stage(after)]
-    discriminator += [nn.Conv2d(width, width, 4, groups=width, bias=False), nn.Flatten(),
-                      nn.Linear(width, 1, bias=False), nn.Flatten(0)]
+    discriminator += [nn.Conv2d(d_width, d_width, 4, groups=d_width, bias=False), nn.Flatten(),
+                      nn.Linear(d_width, 1, bias=False), nn.Flatten(0)]
     return Networks(nn.Sequential(*generator), nn.Sequential(*discriminator), init)
 
 

@@ -64,11 +64,17 @@ def classifier(data: Dataset, cache: Path, device: str, say: Say) -> Extractor:
             say(f"training the classifier of {data.name} for its features, once")
             train_into(folder, data)
     network, weights, accuracy = _read(folder, data)
+    largest = _largest_share(data.test)
+    instead = ("leave out the metrics that need it (fd_classifier, classifier_score), or check the "
+               "labels")
+    if largest == 1:
+        raise UserError(f"the classifier of {data.name} cannot be judged, because all held-out "
+                        f"images are of the same class; {instead}")
     if accuracy < data.facts.gate:
         raise UserError(
             f"the classifier of {data.name} reaches a test accuracy of {accuracy:.3f}, and its "
-            f"features are trusted from {data.facts.gate}; leave out the metrics that "
-            f"need it (fd_classifier, classifier_score), or check the labels")
+            f"features are trusted from {data.facts.gate} (the most frequent class alone has "
+            f"{largest:.3f}); {instead}")
     return Extractor("classifier", weights, network.to(device).eval(), device, batch_size=250)
 
 
@@ -232,6 +238,14 @@ def _read(folder: Path, data: Dataset) -> tuple[nn.Module, str, float]:
                             f"({one_line(error)}); install gan-bench again") from None
         raise damaged(folder, error) from None
     return network, digest[:12], reached
+
+
+def _largest_share(split: Split) -> float:
+    """The share of the most frequent class: the accuracy of a network that names it alone."""
+    import torch
+
+    _, labels = _on_cpu(split)
+    return int(torch.bincount(labels).max()) / len(labels)
 
 
 def _on_cpu(split: Split) -> tuple[Tensor, Tensor]:

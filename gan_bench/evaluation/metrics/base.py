@@ -31,6 +31,8 @@ Keyword-only parameters of the function are the metric's arguments. Its `MetricF
 - `returns`: the names of the scores, if the function returns several in a dict. Other entries of
   the dict have names that begin with `class/`; they are logged and not compared.
 - `protocol`: a dict of further details of the measurement that a reader must know.
+- `score_protocols`: the same of single scores, by the names in `returns`. A new definition of a
+  score changes its protocol, so that older values are not compared with it.
 """
 
 from __future__ import annotations

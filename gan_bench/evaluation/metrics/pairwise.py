@@ -2,6 +2,7 @@
 
 Every block of squared distances is computed once, used for all metrics, and dropped: the table of
 all pairs is never in memory. The pairs within a set are symmetric, so half of their blocks suffice.
+Distances that are equal up to rounding count as equal.
 """
 
 from __future__ import annotations
@@ -88,14 +89,17 @@ def between(real: Within, fake: Within) -> Pairs:
     fake_side = _Side.of(fake.values, real.centre, fake.subsets[:subsets])
     real_side = _Side.of(real.values, real.centre, real.subsets[:subsets])
     kernel = np.zeros(fake_side.members.shape[1])
+    _, real_outer = real_side.edges(real.nearest[:, BALL - 1])
+    _, fake_outer = fake_side.edges(fake.nearest[:, BALL - 1])
+    wide_inner, _ = real_side.edges(real.nearest[:, WIDE_BALL - 1])
     in_real = np.zeros(len(fake_side.values), bool)
     in_fake, covered = np.zeros((2, len(real_side.values)), bool)
     count = 0
     for rows, columns, distances, kernels in _tables(fake_side, real_side):
         kernel += fake_side.sums(rows, kernels, real_side, columns)
-        in_real[rows] |= (distances <= real.nearest[columns, BALL - 1]).any(axis=1)
-        in_fake[columns] |= (distances <= fake.nearest[rows, BALL - 1, None]).any(axis=0)
-        inside = distances < real.nearest[columns, WIDE_BALL - 1]
+        in_real[rows] |= (distances <= real_outer[columns]).any(axis=1)
+        in_fake[columns] |= (distances <= fake_outer[rows, None]).any(axis=0)
+        inside = distances < wide_inner[columns]
         count += int(np.count_nonzero(inside))
         covered[columns] |= inside.any(axis=0)
     return Pairs(real, fake, kernel / real.values.shape[1] ** 3, in_real, in_fake, count, covered)
@@ -181,6 +185,21 @@ class _Side:
             side.offsets[rows] = (width + whole) / 2 - side.half_norms[rows]
         return side
 
+    def edges(self, radii: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Below and above half the squared radii (N,), by more than rounding can make of them.
+
+        Between these two a sample lies on the edge of a ball: features with few values have many
+        equal distances, and which of them rounding makes the larger must decide nothing. Half a
+        squared distance has an error of at most 2 (D + 8) ε/2 (a + b), where a and b are half the
+        squared norms of its ends; on an edge, both ends and the neighbour have at most 2 a + 2 r.
+        """
+        import numpy as np
+
+        bound = 4 * (self.values.shape[1] + 8) * np.finfo(np.float64).eps / 2
+        known = np.isfinite(radii)  # a small set has no such neighbour
+        width = np.where(known, bound * (3 * self.half_norms + 2 * np.where(known, radii, 0)), 0)
+        return radii - width, radii + width
+
     def blocks(self, start: int = 0) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """The blocks of the centred values from row `start`, each with its rows."""
         for first in range(start, len(self.values), BLOCK):
@@ -216,7 +235,7 @@ def _tables(left: _Side, right: _Side,
                                            for part in room)
             np.matmul(block, other.T, out=kernels)
             # This order gives the same bits with the sides exchanged. Rounding may give equal
-            # samples a distance below 0, and the radii around such samples change as much.
+            # samples a distance below 0; `edges` allows for it.
             np.add(left.half_norms[rows, None], right.half_norms[columns], out=distances)
             distances -= kernels
             kernels += left.offsets[rows, None]

@@ -1,0 +1,67 @@
+"""Which of the runs that a store holds count in a comparison, and which are left out, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from gan_bench.config.declared import Declared
+from gan_bench.errors import count
+from gan_bench.journal.schema import RESULTS
+from gan_bench.tracking.reader import Stored, StoredRun
+
+
+def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
+                 ) -> tuple[list[StoredRun], list[str]]:
+    """Return each variant's runs under its settings, one per seed, and notes on the others.
+
+    Args:
+        in_root: MLflow's ids of the runs that show journals of the root.
+    """
+    own_runs = [run for run in stored.runs if {"run_id", "variant", "seed"} <= run.tags.keys()
+                and run.tags["seed"].isdecimal()]
+    notes = []
+    if foreign := len(stored.runs) - len(own_runs):
+        notes.append(f"left out: {count(foreign, 'run')} that gan-bench did not make")
+    own_runs, renamed = _under_present_names(own_runs, declared)
+    notes += renamed
+    own_runs.sort(key=lambda run: run.started)
+    # The newest settings, if the experiment's present ones are unknown.
+    valid = {**{run.tags["variant"]: run.tags.get("settings") for run in own_runs},
+             **declared.settings}
+    current = [run for run in own_runs if run.tags.get("settings") == valid[run.tags["variant"]]]
+    if old := len(own_runs) - len(current):
+        notes.append(f"left out: {count(old, 'run')} under other settings of a variant")
+    listed = [run for run in current
+              if not declared.variants or run.tags["variant"] in declared.variants]
+    if removed := len(current) - len(listed):
+        notes.append(f"left out: {count(removed, 'run')} of variants that the experiment no longer "
+                     f"has")
+    # If two roots made the same run, one with a result counts; of these the reader's own, or else
+    # the newest.
+    listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.id in in_root, run.started))
+    single = {run.tags["run_id"]: run for run in listed}
+    if twice := len(listed) - len(single):
+        notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
+    return list(single.values()), notes
+
+
+def _under_present_names(runs: list[StoredRun], declared: Declared,
+                         ) -> tuple[list[StoredRun], list[str]]:
+    """Return the runs under the names that the experiment gives their settings, and notes on these.
+
+    A run is its settings: a variant that was renamed keeps its runs, which MLflow holds under the
+    name of then.
+    """
+    names = {settings: variant for variant, settings in declared.settings.items()}
+    renamed: Counter[tuple[str, str]] = Counter()
+    present = []
+    for run in runs:
+        old, settings = run.tags["variant"], run.tags.get("settings", "")
+        new = old if declared.settings.get(old) == settings else names.get(settings, old)
+        if new != old:
+            renamed[old, new] += 1
+            run = replace(run, tags={**run.tags, "variant": new})
+        present.append(run)
+    return present, [f"{count(n, 'run')} of {old} count as {new}, the present name of their "
+                     f"settings" for (old, new), n in renamed.items()]

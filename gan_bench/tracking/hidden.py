@@ -1,0 +1,223 @@
+"""Runs that a store has received, and that its page and reports do not show in their experiment.
+
+What a user deletes, renames or moves in MLflow's page is not taken back by itself: it is said.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sqlite3
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from gan_bench.config.declared import Declared
+from gan_bench.config.run_id import settings_digest
+from gan_bench.errors import DamagedError, count
+from gan_bench.journal.about import read_about
+from gan_bench.journal.layout import Workspace, run_folders
+from gan_bench.journal.spec_file import read_values
+from gan_bench.tracking import tags
+from gan_bench.tracking.address import is_server, quiet_mlflow, sqlite_path, without_password
+from gan_bench.tracking.cursor import read_cursor
+
+AT_ONCE = 8  # requests to a server
+NAMED = 5  # runs in a line
+PLACES = ("select r.run_uuid, r.lifecycle_stage, e.name, e.lifecycle_stage, e.experiment_id "
+          "from runs r join experiments e on e.experiment_id = r.experiment_id")
+
+
+class HiddenReason(StrEnum):
+    """Why MLflow does not show a run."""
+
+    LOST = "lost"
+    DELETED = "deleted"
+    ELSEWHERE = "in another experiment"
+    EXPERIMENT_DELETED = "in a deleted experiment"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store has a run.
+
+    Attributes:
+        stage: Of the run: "active" or "deleted".
+        experiment, experiment_stage, experiment_id: Of its experiment.
+    """
+
+    stage: str
+    experiment: str
+    experiment_stage: str
+    experiment_id: str
+
+
+@dataclass(frozen=True)
+class HiddenRun:
+    """A run whose journal the store has received, and which it does not show.
+
+    Attributes:
+        folder: The run's.
+        reason: Why it is not shown.
+        place: Where the store has it; None if it is lost.
+    """
+
+    folder: Path
+    reason: HiddenReason
+    place: Place | None
+
+
+def hidden_runs(folders: Iterable[Path], uri: str) -> list[HiddenRun]:
+    """Return the runs that the store hides, among those that it has received.
+
+    Args:
+        folders: Of runs.
+        uri: The store.
+
+    Raises:
+        Exception: Whatever the server or the database driver raises.
+    """
+    received = {}
+    for folder in folders:
+        try:
+            cursor = read_cursor(folder, uri)
+        except DamagedError:  # the replay of this journal reports it
+            cursor = None
+        if cursor is not None:
+            received[folder] = cursor.mlflow_run_id
+    if not received:
+        return []
+    places = _places(uri, list(received.values()))
+    hidden = [(folder, places.get(run)) for folder, run in received.items()]
+    return [HiddenRun(folder, reason, place) for folder, place in hidden
+            if (reason := _reason(place, folder.parent.name))]
+
+
+def of_current_settings(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders of the runs that a report reads: not those under other settings."""
+    current = []
+    for folder in folders:
+        try:
+            spec, declared = read_values(folder), read_about(folder.parent)
+        except DamagedError:
+            continue
+        except ValueError:  # reading the results reports it
+            declared = Declared()
+        if declared.settings.get(spec["variant"]) in (None, settings_digest(spec)):
+            current.append(folder)
+    return current
+
+
+def hidden_lines(hidden: Sequence[HiddenRun], workspace: Workspace, uri: str) -> list[str]:
+    """Return what to say of an experiment's hidden runs, a line for each reason and place."""
+    lines = []
+    for place in dict.fromkeys(run.place for run in hidden
+                               if run.reason == HiddenReason.EXPERIMENT_DELETED):
+        assert place is not None
+        lines.append(deleted_experiment(uri, place.experiment, place.experiment_id))
+    groups: dict[str, list[Path]] = {}
+    for run in hidden:
+        if run.reason == HiddenReason.DELETED:
+            groups.setdefault("deleted in MLflow", []).append(run.folder)
+        elif run.reason == HiddenReason.ELSEWHERE:
+            assert run.place is not None
+            where = f"in the experiment {run.place.experiment!r} in MLflow"
+            groups.setdefault(where, []).append(run.folder)
+    for where, folders in groups.items():
+        names = [_name(folder) for folder in folders]
+        listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+        verb, pronoun = ("is", "it") if len(folders) == 1 else ("are", "them")
+        lines.append(f"{count(len(folders), 'run')} of the journals {verb} {where}: left out "
+                     f"({listed}); `{anew_command(workspace, uri)}` copies {pronoun} anew")
+    return lines
+
+
+def hidden_in(workspace: Workspace, uri: str, experiment: str) -> list[str]:
+    """Return what to say of the hidden runs of an experiment under its current settings."""
+    home = workspace.root / "runs" / experiment
+    if Path(experiment).name != experiment or not home.is_dir():
+        return []
+    folders = of_current_settings(run_folders(home))
+    with quiet_mlflow():
+        return hidden_lines(hidden_runs(folders, uri), workspace, uri)
+
+
+def deleted_experiment(uri: str, name: str, experiment_id: str) -> str:
+    """Return the line on an experiment that was deleted in MLflow, with the command for a shell."""
+    address = shlex.quote(without_password(uri))
+    return (f"the experiment {name!r} was deleted in MLflow: restore it with `MLFLOW_TRACKING_URI="
+            f"{address} mlflow experiments restore -x {experiment_id}`, or rename the experiment")
+
+
+def anew_command(workspace: Workspace, uri: str) -> str:
+    """Return the command that copies hidden runs anew, for a shell."""
+    is_default = uri == f"sqlite:///{workspace.database}"
+    store = "" if is_default else f" --to {shlex.quote(without_password(uri))}"
+    return f"gan-bench sync --root {shlex.quote(str(workspace.root))}{store} --anew"
+
+
+def _reason(place: Place | None, experiment: str) -> HiddenReason | None:
+    if place is None:
+        return HiddenReason.LOST
+    if place.experiment_stage != "active" and place.experiment == experiment:
+        return HiddenReason.EXPERIMENT_DELETED
+    if place.stage != "active" or place.experiment_stage != "active":
+        return HiddenReason.DELETED
+    return None if place.experiment == experiment else HiddenReason.ELSEWHERE
+
+
+def _name(folder: Path) -> str:
+    try:
+        return tags.name(read_values(folder))
+    except DamagedError:
+        return folder.name
+
+
+def _places(uri: str, runs: list[str]) -> dict[str, Place]:
+    """Return where the store has each run; what is missing there is missing here."""
+    if is_server(uri):
+        return _places_at_server(uri, runs)
+    database = sqlite_path(uri)
+    if database is None:
+        from sqlalchemy import text
+
+        from gan_bench.tracking.reader import connected
+
+        with connected(uri) as connection:
+            rows = [tuple(row) for row in connection.execute(text(PLACES))]
+    elif not database.exists():
+        rows = []
+    else:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as file:
+            rows = file.execute(PLACES).fetchall()
+    return {run: Place(*map(str, place)) for run, *place in rows}
+
+
+def _places_at_server(uri: str, runs: list[str]) -> dict[str, Place]:
+    from mlflow import MlflowClient
+    from mlflow.entities import ViewType
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=uri)
+    experiments: dict[str, tuple[str, str]] = {}
+    token: str | None = None
+    while token != "":
+        page = client.search_experiments(ViewType.ALL, page_token=token)
+        experiments |= {found.experiment_id: (found.name, found.lifecycle_stage) for found in page}
+        token = page.token or ""
+
+    def place(run: str) -> Place | None:
+        try:
+            info = client.get_run(run).info
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        name, stage = experiments.get(info.experiment_id, ("", "deleted"))
+        return Place(info.lifecycle_stage, name, stage, info.experiment_id)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        places = dict(zip(runs, pool.map(place, runs), strict=True))
+    return {run: found for run, found in places.items() if found is not None}

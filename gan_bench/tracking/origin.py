@@ -1,0 +1,122 @@
+"""Who has made an MLflow run: the root that recorded itself there, whatever the run is called.
+
+The id of a run is a hash of its specification, so two roots that repeat a study share it. Each root
+has an instance id of its own, in a small file. A copy of the root takes another id when it first
+writes to a store: the file holds the inodes of the root and of itself, which a copy does not keep.
+(Device numbers are no part of it: they change with a reboot, and between the nodes of a cluster.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gan_bench.errors import UserError
+
+FILE = "instance.json"  # in the root
+ROOT_TAG, ATTEMPT_TAG = "gan_bench.root", "gan_bench.attempt"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What the file of a root holds.
+
+    Attributes:
+        id: Of this root, in 32 hex digits.
+        place: The inodes of the root and of the file.
+    """
+
+    id: str
+    place: str
+
+
+def run_root(folder: Path) -> Path:
+    """Return the root of a run's folder, `<root>/runs/<experiment>/<run id>`."""
+    return folder.parents[2]
+
+
+def origin_tags(instance: str, attempt: int) -> dict[str, str]:
+    """Return the tags that record who has made a run.
+
+    Args:
+        instance: The id of the root.
+        attempt: When the journal's attempt began, in ms since 1970.
+    """
+    return {ROOT_TAG: instance, ATTEMPT_TAG: str(attempt)}
+
+
+def attempt_of(tags: Mapping[str, str], start_time: int) -> int:
+    """Return when the attempt began that an MLflow run shows."""
+    text = tags.get(ATTEMPT_TAG, "")
+    return int(text) if text.isdecimal() else start_time
+
+
+def instance_of(root: Path) -> str:
+    """Return the instance id of a root; write its file if it is missing, or is that of another.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    try:
+        stored, place = _read(root)
+        if stored is None:
+            return _write(root, uuid.uuid4().hex, is_first=place is None)
+        if stored.place == place:
+            return stored.id
+        # Two launchers that see the same copy give it the same id.
+        copied = hashlib.sha256(f"{stored.id} {place}".encode()).hexdigest()[:32]
+        return _write(root, copied, is_first=False)
+    except OSError as error:
+        raise UserError(f"{root / FILE}: cannot be used: {error.strerror}; move it away, or make "
+                        f"{root} writable") from None
+
+
+def _read(root: Path) -> tuple[Instance | None, str | None]:
+    """Return what the file holds, and its place; None for what is missing or damaged."""
+    try:
+        with (root / FILE).open("rb") as file:
+            place = _place(root, file.fileno())
+            content = json.loads(file.read(4096))
+    except FileNotFoundError:
+        return None, None
+    except (ValueError, RecursionError):
+        return None, place
+    try:
+        stored = Instance(**content)
+    except TypeError:
+        return None, place
+    is_sound = isinstance(stored.id, str) and len(stored.id) == 32 and stored.id.isalnum()
+    return (stored if is_sound else None), place
+
+
+def _write(root: Path, instance: str, *, is_first: bool) -> str:
+    """Write the file; return the instance id that it holds then.
+
+    Args:
+        is_first: Whether a file that another process writes meanwhile counts.
+    """
+    temporary = root / f".{FILE}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    try:
+        with temporary.open("x") as file:
+            json.dump(asdict(Instance(instance, _place(root, file.fileno()))), file, indent=1)
+        if not is_first:
+            temporary.replace(root / FILE)
+            return instance
+        try:
+            os.link(temporary, root / FILE)
+        except FileExistsError:
+            stored, _ = _read(root)
+            return stored.id if stored else instance
+        return instance
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _place(root: Path, descriptor: int) -> str:
+    return f"{root.stat().st_ino} {os.fstat(descriptor).st_ino}"

@@ -1,0 +1,135 @@
+"""The MLflow runs of a root: found by their recorded origin, adopted, created and deleted.
+
+A run of another root is left alone, even if it shows the same run: this root creates its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_bench.tracking import cursor as cursors
+from gan_bench.tracking.address import sqlite_path
+from gan_bench.tracking.client import Store
+from gan_bench.tracking.origin import (
+    ROOT_TAG,
+    attempt_of,
+    instance_of,
+    origin_tags,
+    run_root,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+class OwnRuns:
+    """What a store holds of roots on this machine.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._client = store.client
+        self._instances: dict[Path, str] = {}
+
+    def adopt(self, folder: Path, mlflow_run_id: str) -> bool:
+        """Whether the store has this run for the root to write to; record the root there.
+
+        Not if it was deleted in MLflow, is a run of another root, or shows another run.
+        """
+        run = self._get(mlflow_run_id)
+        if run is None or not self._is_own(folder, run):
+            return False
+        self._claim(folder, run)
+        return True
+
+    def find_or_create(self, folder: Path, experiment: str, attempt: int, name: str,
+                       tags: Mapping[str, str]) -> str:
+        """Return MLflow's id of the run of this attempt; delete this root's earlier attempts.
+
+        The answer to an earlier call may have been lost on the way, or the request doubled: of
+        several runs of this attempt, one stays.
+
+        Args:
+            folder: The run's.
+            experiment: MLflow's id of its experiment.
+            attempt: When the journal's attempt began, in ms since 1970.
+            name, tags: Of a new run.
+        """
+        runs = self._of_attempts(folder, experiment)
+        for run in runs:
+            if self._attempt(run) != attempt:
+                self._client.delete_run(run.info.run_id)
+        same = [run for run in runs if self._attempt(run) == attempt]
+        if same:
+            kept = max(same, key=lambda run: len(run.data.metrics))
+            self._claim(folder, kept)
+            self._delete_twins(same, kept.info.run_id)
+            return str(kept.info.run_id)
+        origin = origin_tags(self._instance(folder), attempt)
+        created = self._client.create_run(experiment, attempt, {**tags, **origin}, name)
+        self._delete_twins([run for run in self._of_origin(folder, experiment)
+                            if self._attempt(run) == attempt], created.info.run_id)
+        return str(created.info.run_id)
+
+    def _of_attempts(self, folder: Path, experiment: str) -> list[Run]:
+        """Return the root's MLflow runs of this run, and the run that the cursor file names."""
+        runs = {run.info.run_id: run for run in self._of_origin(folder, experiment)}
+        named = cursors.named_run(folder, self._store.uri)
+        run = self._get(named) if named and named not in runs else None
+        if run is not None and self._is_own(folder, run):
+            runs[run.info.run_id] = run
+        return list(runs.values())
+
+    def _of_origin(self, folder: Path, experiment: str) -> list[Run]:
+        origin = (f"tags.run_id = '{folder.name}' and "
+                  f"tags.`{ROOT_TAG}` = '{self._instance(folder)}'")
+        return list(self._client.search_runs([experiment], filter_string=origin))
+
+    def _is_own(self, folder: Path, run: Run) -> bool:
+        """Whether a run that the cursor file names is one to write to.
+
+        Runs of earlier versions record no root. The database in a root was copied with the root, so
+        there a run of the root that was copied is meant.
+        """
+        if run.info.lifecycle_stage != "active" or run.data.tags.get("run_id") != folder.name:
+            return False
+        database = sqlite_path(self._store.uri)
+        is_in_root = database is not None and database.parent == run_root(folder)
+        return is_in_root or run.data.tags.get(ROOT_TAG) in (None, self._instance(folder))
+
+    def _claim(self, folder: Path, run: Run) -> None:
+        """Record the root in an adopted run, so that a copy of the root leaves it alone."""
+        origin = origin_tags(self._instance(folder), self._attempt(run))
+        for key, value in origin.items():
+            if run.data.tags.get(key) != value:
+                self._client.set_tag(run.info.run_id, key, value)
+
+    def _delete_twins(self, runs: list[Run], kept: str) -> None:
+        for run in runs:
+            if run.info.run_id != kept and not run.data.metrics:
+                self._client.delete_run(run.info.run_id)
+
+    def _get(self, mlflow_run_id: str) -> Run | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_run(mlflow_run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _instance(self, folder: Path) -> str:
+        root = run_root(folder)
+        if root not in self._instances:
+            self._instances[root] = instance_of(root)
+        return self._instances[root]
+
+    @staticmethod
+    def _attempt(run: Run) -> int:
+        return attempt_of(run.data.tags, run.info.start_time)

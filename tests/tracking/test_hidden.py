@@ -1,0 +1,200 @@
+"""What a user deletes, renames or moves in MLflow's page is said, and comes back as the line says.
+
+Against real stores, and with the printed commands run by a shell.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.journals import new_run, write_journal
+from helpers.servers import mlflow_server
+from helpers.studies import here
+
+from gan_bench.config.declared import Declared
+from gan_bench.config.run_id import settings_digest
+from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import Workspace, run_folders
+from gan_bench.journal.spec_file import read_values
+from gan_bench.tracking import cursor
+from gan_bench.tracking.background import BackgroundMirror
+from gan_bench.tracking.client import Store, open_store
+from gan_bench.tracking.hidden import hidden_in
+from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.sync import sync_runs
+
+ROOTS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server."""
+    folder = tmp_path_factory.mktemp("server")
+    database = f"sqlite:///{folder / 'team.db'}"
+    open_store(Workspace(folder, tracking_uri=database))
+    with mlflow_server(folder, database) as address:
+        yield address
+
+
+class Study:
+    """Three runs of an experiment, mirrored into a store."""
+
+    def __init__(self, root: Path, uri: str | None) -> None:
+        self.workspace = Workspace(root, tracking_uri=uri)
+        for seed in range(3):
+            write_journal(new_run(root, seed))
+        (self.home,) = (root / "runs").iterdir()
+        self.name, self.folders = self.home.name, run_folders(self.home)
+        assert self.sync() == (3, [], [])
+        self.store: Store = open_store(self.workspace)
+        self.experiment = Mirror(self.store).open_experiment(self.home)
+
+    def sync(self, anew: bool = False) -> tuple[int, list[str], list[str]]:
+        done = sync_runs(self.workspace, lambda line: None, anew=anew)
+        assert done.runs == 3
+        return done.brought, done.missing, done.hidden
+
+    def run(self, folder: Path) -> str:
+        found = cursor.read_cursor(folder, self.store.uri)
+        assert found is not None
+        return found.mlflow_run_id
+
+    def shown(self) -> list[str]:
+        experiment = self.store.client.get_experiment_by_name(self.name)
+        assert experiment is not None
+        runs = self.store.client.search_runs([experiment.experiment_id])
+        return sorted(run.data.tags["run_id"] for run in runs)
+
+    def all_shown(self) -> bool:
+        return self.shown() == [folder.name for folder in self.folders]
+
+    def report(self) -> subprocess.CompletedProcess[str]:
+        return here("report", self.name, "--root", self.workspace.root, "--format", "csv",
+                    "--tracking-uri", self.store.uri)
+
+
+@pytest.fixture(params=["database", "server"])
+def study(request: pytest.FixtureRequest, tmp_path: Path) -> Study:
+    """A study in each kind of store."""
+    is_server = request.param == "server"
+    root = tmp_path / f"a root {next(ROOTS)}"  # the experiments of a server need names of their own
+    return Study(root, request.getfixturevalue("server") if is_server else None)
+
+
+def follow(line: str) -> str:
+    """Run the command that a line names, and return what it prints."""
+    (command,) = re.findall("`(.*?)`", line)
+    programs = Path(sys.executable).parent
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACK")}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False,
+                          env={**clean, "PATH": f"{programs}:{os.environ['PATH']}"}, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_deleted_runs_are_named_and_come_back(study: Study) -> None:
+    assert (study.sync(), study.report().returncode) == ((0, [], []), 0)
+    study.store.client.delete_run(study.run(study.folders[1]))
+    seed = read_values(study.folders[1])["seed"]
+    brought, missing, hidden = study.sync()
+    assert (brought, missing, len(hidden)) == (0, [], 1)
+    line = hidden[0].removeprefix(f"{study.name}: ")
+    assert line.startswith(f"1 run of the journals is deleted in MLflow: left out (narrow seed "
+                           f"{seed}); `gan-bench sync --root '{study.workspace.root}'")
+    report = study.report()
+    assert (report.returncode, report.stderr) == (3, f"{line}\n")
+    assert follow(line).endswith("3 runs, 1 brought up to date\n")
+    assert study.all_shown()
+    assert (study.sync(), study.report().returncode) == ((0, [], []), 0)
+
+
+def test_a_renamed_experiment_is_named_and_its_runs_come_back(study: Study) -> None:
+    study.store.client.rename_experiment(study.experiment, f"GAN {study.name}")
+    brought, missing, hidden = study.sync()
+    assert (brought, missing, len(hidden)) == (0, [], 1)
+    assert f"3 runs of the journals are in the experiment 'GAN {study.name}' in MLflow: left out" \
+        in hidden[0]
+    follow(hidden[0])
+    assert study.all_shown()
+    assert study.sync() == (0, [], [])
+    study.store.client.delete_run(study.run(study.folders[0]))
+    study.store.client.delete_run(study.run(study.folders[2]))
+    report = study.report()
+    assert (report.returncode, report.stderr.count("2 runs of the journals are deleted")) == (3, 1)
+
+
+def test_a_deleted_experiment_is_one_line_for_every_command(study: Study) -> None:
+    study.store.client.delete_experiment(study.experiment)
+    expected = (f"the experiment '{study.name}' was deleted in MLflow: restore it with "
+                f"`MLFLOW_TRACKING_URI=")
+    brought, missing, (line,) = study.sync()
+    assert (brought, missing) == (0, [])
+    assert line.startswith(f"{study.name}: {expected}")
+    report = study.report()
+    assert (report.returncode, report.stderr) == (3, f"error: {line.split(': ', 1)[1]}\n")
+    # A run that is new to the store does not double the line.
+    cursor.forget_cursor(study.folders[0], study.store.uri)
+    assert study.sync() == (0, [], [line])
+    follow(line)
+    assert study.sync() == (1, [], [])  # it finds its run there
+    assert study.all_shown()
+    assert study.report().returncode == 0
+
+
+def test_a_deleted_experiment_does_not_hold_up_training(study: Study) -> None:
+    study.store.client.delete_experiment(study.experiment)
+    background = BackgroundMirror(study.workspace, study.home, True, lambda line: None)
+    write_journal(new_run(study.workspace.root, 7))
+    background.request(new_run(study.workspace.root, 7))
+    missing = background.finish()
+    assert missing.startswith(f"the experiment '{study.name}' was deleted in MLflow: restore it")
+    follow(missing)
+    background = BackgroundMirror(study.workspace, study.home, False, lambda line: None)
+    assert background.finish() == ""
+    assert len(study.shown()) == 4
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_launcher_says_what_is_hidden(study: Study, trains: bool) -> None:
+    study.store.client.delete_run(study.run(study.folders[1]))
+    background = BackgroundMirror(study.workspace, study.home, trains, lambda line: None)
+    is_asked = trains or study.workspace.tracking_uri is None
+    assert ("1 run of the journals is deleted" in background.finish()) == is_asked
+
+
+def test_a_run_that_the_server_has_lost_comes_back_by_itself(study: Study) -> None:
+    held = study.run(study.folders[1])
+    study.store.client.delete_run(held)
+    file = study.folders[1] / cursor.FILE
+    file.write_text(file.read_text().replace(held, "0" * 32))
+    assert study.sync() == (1, [], [])
+    assert study.all_shown()
+
+
+def test_runs_under_other_settings_are_no_matter_of_a_report(tmp_path: Path) -> None:
+    study = Study(tmp_path / "root", None)
+    study.store.client.delete_run(study.run(study.folders[1]))
+    settings = settings_digest(read_values(study.folders[1]))
+    for digest, lines in ((settings, 1), ("other", 0)):
+        write_about(study.home, Declared(baseline="narrow", settings={"narrow": digest}))
+        assert len(hidden_in(study.workspace, study.store.uri, study.name)) == lines
+    assert len(study.sync()[2]) == 1
+
+
+def test_a_run_with_a_damaged_tag_comes_back_as_the_line_says(tmp_path: Path) -> None:
+    study = Study(tmp_path / "root", None)
+    run = study.run(study.folders[0])
+    study.store.client.set_tag(run, "protocol.eval/fd_classifier", "not json")
+    report = study.report()
+    assert report.returncode == 2
+    assert "delete the run there, then `gan-bench sync --anew` copies it anew" in report.stderr
+    study.store.client.delete_run(run)
+    assert study.sync(anew=True) == (1, [], [])
+    assert study.report().returncode == 0

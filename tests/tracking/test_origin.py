@@ -1,0 +1,84 @@
+"""A root has an identity of its own, which a copy does not share, wherever the copy came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan_bench.errors import UserError
+from gan_bench.tracking.origin import FILE, attempt_of, instance_of
+
+
+def test_a_root_keeps_its_identity_where_it_is_moved(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    first = instance_of(root)
+    assert (len(first), instance_of(root)) == (32, first)
+    assert [file.name for file in root.iterdir()] == [FILE]
+    root.rename(tmp_path / "moved")
+    assert instance_of(tmp_path / "moved") == first
+    (tmp_path / "link").symlink_to(tmp_path / "moved")
+    assert instance_of(tmp_path / "link") == first
+
+
+@pytest.mark.parametrize("way", ["copied", "hard links", "inode of the root", "no content"])
+def test_a_copy_of_a_root_takes_another_identity(tmp_path: Path, way: str) -> None:
+    root, copy = tmp_path / "root", tmp_path / "copy"
+    root.mkdir()
+    first = instance_of(root)
+    if way == "hard links":
+        shutil.copytree(root, copy, copy_function=os.link)
+    else:
+        shutil.copytree(root, copy)
+    if way == "inode of the root":  # as on another file system, where the folder may have the same
+        content = json.loads((copy / FILE).read_text())
+        file = content["place"].split()[1]
+        (copy / FILE).write_text(json.dumps(
+            {**content, "place": f"{copy.stat().st_ino} {file}"}))
+    elif way == "no content":
+        (copy / FILE).write_text("")
+    second = instance_of(copy)
+    assert second != first
+    assert (instance_of(copy), instance_of(root)) == (second, first)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 5_000, '{"id": 3, "place": ""}', "{}",
+                                     '{"id": "\' or 1", "place": ""}', "\xff"])
+def test_a_damaged_file_is_replaced(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_text(content, "latin-1")
+    first = instance_of(tmp_path)
+    assert (len(first), instance_of(tmp_path)) == (32, first)
+    assert json.loads((tmp_path / FILE).read_text())["id"] == first
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_launchers_that_start_at_once_agree(tmp_path: Path, copied: bool) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    if copied:
+        (tmp_path / "original").mkdir()
+        instance_of(tmp_path / "original")
+        shutil.copy(tmp_path / "original" / FILE, root)
+    script = ("import sys, pathlib; from gan_bench.tracking.origin import instance_of; "
+              "sys.stdin.read(); print(instance_of(pathlib.Path(sys.argv[1])))")
+    processes = [subprocess.Popen([sys.executable, "-c", script, root], text=True,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
+    answers = {process.communicate()[0].strip() for process in processes}
+    assert answers == {instance_of(root)}
+
+
+def test_a_root_whose_file_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(UserError, match=r"instance\.json: cannot be used: Is a directory; move it"):
+        instance_of(tmp_path)
+
+
+def test_an_attempt_without_a_tag_is_its_start() -> None:
+    assert attempt_of({"gan_bench.attempt": "17"}, 5) == 17
+    assert attempt_of({"gan_bench.attempt": "x"}, 5) == attempt_of({}, 5) == 5
