@@ -88,7 +88,7 @@ def parse_data_set(text: str, image_size: int | None) -> Part:
 
 def to_stderr(line: str) -> None:
     """Print a line of progress, so that stdout holds the result alone."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def print_text(text: str) -> None:

@@ -15,6 +15,7 @@ from gan_bench.journal.layout import make_folder, run_folders
 from gan_bench.journal.schema import Status
 
 LOCK = "lock"  # the file in an experiment's folder
+TRIES = 20  # to lock a file that other processes remove at the same time
 
 
 @contextmanager
@@ -37,16 +38,19 @@ def locked(experiment: Path) -> Iterator[None]:
         finally:
             if os.listdir(experiment) == [LOCK]:  # a start that was refused leaves nothing
                 (experiment / LOCK).unlink()
-                experiment.rmdir()
+                with suppress(OSError):  # another process has begun in it meanwhile
+                    experiment.rmdir()
 
 
 def _locked_file(experiment: Path) -> IO[str]:
     """Return the open file that this process has locked."""
-    while True:
-        make_folder(experiment)
-        try:
+    for last_try in (*[False] * TRIES, True):
+        try:  # the last holder may remove file and folder meanwhile
+            make_folder(experiment)
             file = _lock_file(experiment)
-        except FileNotFoundError:  # the last holder has removed the folder meanwhile
+        except (FileNotFoundError, UserError):
+            if last_try:
+                raise
             continue
         try:
             if not try_lock(file.fileno(), experiment / LOCK):
@@ -55,13 +59,15 @@ def _locked_file(experiment: Path) -> IO[str]:
                 holder = f"process {process}" if process else "another process"
                 raise UserError(f"{experiment.name} is already being run by {holder}; wait for it "
                                 f"or stop it")
-            with suppress(FileNotFoundError):  # the last holder has removed it meanwhile
+            with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(experiment / LOCK)):
                     return file
         except BaseException:
             file.close()
             raise
         file.close()
+    raise UserError(f"{experiment.name} is already being run by another process; wait for it or "
+                    f"stop it")
 
 
 def is_locked(experiment: Path) -> bool:

@@ -144,8 +144,8 @@ def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
 
 def test_runs_outlive_the_server_that_forks_them(tmp_path: Path) -> None:
     """The kernel kills it when memory runs out: the runs go on from their checkpoints."""
-    settings = ["base.steps=3000", "base.log_every=100", "base.sample_every=3000",
-                "evaluate.every=3000", "seeds=[0]"]
+    settings = ["base.steps=2000", "base.log_every=100", "base.sample_every=2000",
+                "evaluate.every=2000", "seeds=[0]"]
     process = subprocess.Popen(
         [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--slots",
          "2", "--checkpoint-every", "1", *(word for s in settings for word in ("--set", s))],
