@@ -11,7 +11,7 @@ PORTABLE := metrics metrics_classes metrics_conditional metrics_features feature
 FAST_NAMES := stats losses penalties layers models engine metrics metrics_classes pictures
 FAST := tests/config tests/journal tests/test_house.py $(FAST_NAMES:%=tests/*/test_%.py)
 
-.PHONY: run test test-fast test-portable faults lint bench clean
+.PHONY: run test test-fast test-portable faults lint bench calibration clean
 
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
@@ -44,6 +44,9 @@ lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 
 bench: $(READY)  ## how fast it is, and which targets are missed: 40 minutes
 	$(BIN)/python benchmarks/all.py
+
+calibration: $(READY)  ## how often verdicts are wrong and intervals miss: twelve minutes
+	$(BIN)/python benchmarks/calibration.py
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

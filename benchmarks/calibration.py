@@ -1,11 +1,11 @@
 """How often verdicts are wrong and intervals miss, on simulated scores whose truth is known.
 
-    python benchmarks/calibration.py            about eight minutes of one core
+    python benchmarks/calibration.py            about twelve minutes of one core
     python benchmarks/calibration.py --quick    a few studies of each: whether it works
 
-Every study goes through `compare` and `mean_of`, as scores do. Draws come from fixed seeds.
-`tests/compare/test_calibration.py` runs a short form. For time, permutation tests of more than 20
-runs draw splits instead of counting them: 999, or 99 where they decide nothing.
+Every study goes through `compare` and `summarise_scores`, as those of a report; draws come from
+fixed seeds. `tests/compare/test_calibration.py` runs a short form. For time, permutation tests of
+more than 20 runs draw splits instead of counting them: 999, or 99 where they decide nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from targets import QUICK
+from targets import QUICK, say_load, say_missed
 
 from gan_bench.compare.stats import permutation
 from gan_bench.compare.stats.comparison import Comparison, compare
+from gan_bench.compare.stats.summary import summarise_scores
 from gan_bench.config.declared import Amount
 
 Values = NDArray[np.float64]
@@ -28,6 +29,7 @@ RUNS = (3, 5, 10, 15, 20)
 MANY = (60, 100)  # where *equivalent* can be said
 STUDIES = 20 if QUICK else 1_000
 PAIRED_STUDIES = 100 if QUICK else 20_000
+COVERED_STUDIES = 50 if QUICK else 1_000
 WRONG = 0.05
 
 
@@ -77,7 +79,7 @@ def modes(share: float) -> Kind:
 
     def draw(rng: np.random.Generator, n: int) -> Values:
         return all_modes(rng, n) * (rng.random(n) >= share)
-    return Kind(draw, 24.5 * (1 - share), 1.0, all_modes, 24.5)
+    return Kind(draw, 24.5 * (1 - share), 1.0, all_modes if share else None, 24.5)
 
 
 def without_spread(rng: np.random.Generator, n: int) -> Values:
@@ -189,3 +191,109 @@ def signed_rank_sum(a: Values, b: Values) -> float:
     return sum(math.copysign(sum(size < abs(gap) for size in sizes)
                              + (sum(size == abs(gap) for size in sizes) + 1) / 2, gap)
                for gap in gaps if gap)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of the intervals of a mean: the shares that cover, are marked or trusted, and mislead.
+
+    Attributes:
+        covers: Of all intervals, those with the true mean in them.
+        marked: Of all intervals, those that the report marks: skewed scores.
+        trusted: Of all intervals, those against which nothing stands.
+        misleads: Of all studies, those with an interval that is trusted and misses.
+    """
+
+    covers: float
+    marked: float
+    trusted: float
+    misleads: float
+
+
+def coverage(kind: Kind, n: int, studies: int) -> Coverage:
+    """Return how the intervals of means fare; runs that diverged have no part in them."""
+    rng = np.random.default_rng([n, studies, 4])
+    means = [summarise_scores(dict(enumerate(kind.draw(rng, n).tolist())), "lower").mean
+             for _ in range(studies)]
+    given = [mean for mean in means if not math.isnan(mean.low)]
+    missed = [not mean.low <= kind.mean <= mean.high for mean in given]
+    trusted = [mean.is_trusted for mean in given]
+    both = sum(miss and trust for miss, trust in zip(missed, trusted, strict=True))
+    return Coverage(1 - float(np.mean(missed)), float(np.mean([mean.is_marked for mean in given])),
+                    float(np.mean(trusted)), both / studies)
+
+
+def allowed(studies: int) -> float:
+    """Return the largest share that a true 5% gives in so many studies: two standard errors."""
+    return WRONG + 2 * math.sqrt(WRONG * (1 - WRONG) / studies)
+
+
+def say_table(title: str, runs: Sequence[int], cell: Callable[[Kind, int], str]) -> None:
+    """Print a table: a row for each kind of score, a column for each number of runs."""
+    print(f"\n{title}\n\n| scores | " + " | ".join(f"{n} runs" for n in runs) + " |")
+    print("|---|" + "---|" * len(runs))
+    for name, kind in KINDS.items():
+        draw_fewer(kind)
+        print(f"| {name} | " + " | ".join(cell(kind, n) for n in runs) + " |", flush=True)
+
+
+def main() -> None:
+    """Print all tables, and which shares are above 5%."""
+    say_load()
+    missed: list[str] = []
+
+    def checked(what: str, kind: Kind, n: int, wrong: float, studies: int) -> str:
+        if wrong > allowed(studies):
+            name = next(name for name, other in KINDS.items() if other is kind)
+            missed.append(f"{what}: {name}, {n} runs: {wrong:.1%}, target ≤ 5%")
+        return f"{100 * wrong:.1f}"
+
+    def equals(paired: bool) -> Callable[[Kind, int], str]:
+        def cell(kind: Kind, n: int) -> str:
+            wrong = share(equal_pairs(kind, n, STUDIES, paired), "better", "worse")
+            return checked("equal variants", kind, n, wrong, STUDIES)
+        return cell
+
+    def power(kind: Kind, n: int) -> str:
+        pairs = better_pairs(kind, n, STUDIES // 4)
+        wrong = share(pairs, "worse")
+        checked("the worse is called better", kind, n, wrong, STUDIES // 4)
+        return f"{100 * share(pairs, 'better'):.0f} ({100 * wrong:.1f})"
+
+    def at_edge(kind: Kind, n: int) -> str:
+        studies = STUDIES if n in MANY else STUDIES // 10
+        return " / ".join(
+            checked(f"equivalent, {edge}", kind, n,
+                    share(edge_pairs(a, b, margin, n, studies), "equivalent"), studies)
+            for edge, a, b, margin in edges(kind))
+
+    def same(kind: Kind, n: int) -> str:
+        pairs = edge_pairs(kind.draw, kind.draw, kind.gap, n, STUDIES // 10)
+        return f"{100 * share(pairs, 'equivalent'):.0f}"
+
+    def covers(kind: Kind, n: int) -> str:
+        of = coverage(kind, n, COVERED_STUDIES)
+        wrong = checked("interval of a mean", kind, n, of.misleads, COVERED_STUDIES)
+        return f"{100 * of.covers:.0f} / {100 * of.marked:.0f} / {100 * of.trusted:.0f} / {wrong}"
+
+    say_table("Equal variants: *better* or *worse*, % of studies", RUNS, equals(paired=False))
+    say_table("The same, compared seed by seed", RUNS, equals(paired=True))
+    say_table("A better variant: *better* (*worse*), % of studies", RUNS, power)
+    say_table("Means that differ by the margin: *equivalent*, % of studies: all scores of one are "
+              "shifted / they also scatter twice as much, or only one of the two collapses",
+              (*RUNS, *MANY), at_edge)
+    say_table("Equal variants with a margin: *equivalent*, % of studies", MANY, same)
+    say_table("95% intervals of means: % that cover / are marked as skewed / are trusted; % of "
+              "studies with a trusted one that misses", (*RUNS, *MANY), covers)
+    print("\nPaired studies with diverged runs: verdicts, and those against their own statistic\n")
+    for n in RUNS:
+        verdicts, wrong = against_sign(n, PAIRED_STUDIES // len(RUNS))
+        print(f"{n} runs: {verdicts} of {PAIRED_STUDIES // len(RUNS)} studies, {wrong} against")
+        if wrong:
+            missed.append(f"paired verdicts, {n} runs: {wrong} against their own statistic, "
+                          f"target 0")
+    say_missed(missed)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gan_bench.cli.options import root_option, set_options, store_option, wide_console
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import Stopped
+from gan_bench.errors import Stopped, printable
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
@@ -49,7 +49,7 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": ended.missing,
                           "runs": [progress_json(run) for run in ended.runs]}))
     else:
-        _print_results(console, spec, ended.runs)
+        _print_results(console, spec, ended.runs, workspace.root)
         _print_line(console, f"{len(ended.runs) - len(failed)} of {len(ended.runs)} runs are done. "
                              f"Look at them: {page_hint(workspace)}")
         _print_line(console, f"Compare them: gan-bench report {spec.name} --open"
@@ -79,15 +79,21 @@ def _reporter(console: Console, as_json: bool) -> Reporter:
     return LiveTable(console) if console.is_terminal else PlainLines(console)
 
 
-def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress]) -> None:
+def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress], root: Path,
+                   ) -> None:
     """Print the scores of each variant, and why a run has no result."""
     # SciPy is imported when the training is over.
-    from gan_bench.compare.ended import RunResult
+    from gan_bench.compare.ended import RunResult, results_of_other_seeds
     from gan_bench.compare.rows import summarise
     from gan_bench.report.terminal import summary_table
 
-    if rows := summarise([RunResult.of(run) for run in runs], spec.declared):
+    others = results_of_other_seeds(spec, root)
+    if rows := summarise([*(RunResult.of(run) for run in runs), *others], spec.declared):
         console.print(summary_table(rows, spec.declared.baseline))
+    if others:
+        seeds = ", ".join(map(str, sorted({run.seed for run in others})))
+        _print_line(console, f"counted here and in the report: results of seeds that the file does "
+                             f"not name ({seeds})")
     for run in runs:
         if run.state not in (Status.FINISHED, Status.WAITING):
             _print_line(console, f"{run.state} {run.spec.variant} seed {run.spec.seed} "
@@ -96,4 +102,4 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
 
 def _print_line(console: Console, line: str) -> None:
     """Print text as it is: no markup, no colours, no wrapped lines."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -11,9 +11,8 @@ import pandas as pd
 from gan_bench.compare.results import PARAM, PROTOCOL, Results
 from gan_bench.config.declared import Declared
 from gan_bench.errors import UserError
-from gan_bench.evaluation.protocol import Protocol, refusal
+from gan_bench.evaluation.protocol import GENERATOR_KEYS, Protocol, refusal
 
-GENERATOR_KEYS = ("generator",)  # `ema` compares raw with averaged weights within one study
 DATA_KEYS = ("data", "weights", "real")  # differ between data sets
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import RESULTS
@@ -20,6 +23,8 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     notes = []
     if foreign := len(stored.runs) - len(own_runs):
         notes.append(f"left out: {count(foreign, 'run')} that gan-bench did not make")
+    own_runs, renamed = _under_present_names(own_runs, declared)
+    notes += renamed
     own_runs.sort(key=lambda run: run.started)
     # The newest settings, if the experiment's present ones are unknown.
     valid = {**{run.tags["variant"]: run.tags.get("settings") for run in own_runs},
@@ -39,3 +44,24 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     if twice := len(listed) - len(single):
         notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
     return list(single.values()), notes
+
+
+def _under_present_names(runs: list[StoredRun], declared: Declared,
+                         ) -> tuple[list[StoredRun], list[str]]:
+    """Return the runs under the names that the experiment gives their settings, and notes on these.
+
+    A run is its settings: a variant that was renamed keeps its runs, which MLflow holds under the
+    name of then.
+    """
+    names = {settings: variant for variant, settings in declared.settings.items()}
+    renamed: Counter[tuple[str, str]] = Counter()
+    present = []
+    for run in runs:
+        old, settings = run.tags["variant"], run.tags.get("settings", "")
+        new = old if declared.settings.get(old) == settings else names.get(settings, old)
+        if new != old:
+            renamed[old, new] += 1
+            run = replace(run, tags={**run.tags, "variant": new})
+        present.append(run)
+    return present, [f"{count(n, 'run')} of {old} count as {new}, the present name of their "
+                     f"settings" for (old, new), n in renamed.items()]

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from gan_bench.config.run_id import settings_digest
+from gan_bench.config.spec import ExperimentSpec
+from gan_bench.errors import DamagedError
+from gan_bench.journal.layout import run_folders
 from gan_bench.journal.schema import Status
-from gan_bench.journal.status import Progress
+from gan_bench.journal.spec_file import read_values
+from gan_bench.journal.status import Progress, progress_of
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,28 @@ class RunResult:
             if name in self.scores and total:
                 return bool(self.scores[name] < int(total) / 2)
         return None
+
+
+def results_of_other_seeds(spec: ExperimentSpec, root: Path) -> list[RunResult]:
+    """Return the results that the root holds of the variants under seeds that the file lacks.
+
+    A report counts them: a seed that is left out after its run would otherwise change a verdict.
+
+    Raises:
+        UserError: A folder of a run is a link.
+    """
+    of_variant = {run.settings: run for run in spec.runs}
+    planned = {run.id for run in spec.runs}
+    others = []
+    for folder in run_folders(root / "runs" / spec.name):
+        if folder.name in planned:
+            continue
+        try:
+            values = read_values(folder)
+        except DamagedError:  # `sync`, which must read it too, says so
+            continue
+        if like := of_variant.get(settings_digest(values)):
+            progress = progress_of(like.with_seed(values["seed"]), root)
+            if progress.state.is_result:
+                others.append(RunResult.of(progress))
+    return others

@@ -15,7 +15,7 @@ from gan_bench.compare.stats.summary import (
     summarise_scores,
 )
 from gan_bench.config.declared import Declared
-from gan_bench.evaluation.protocol import refusal
+from gan_bench.evaluation.protocol import GENERATOR_KEYS, refusal
 from gan_bench.evaluation.scores import directions, ranges
 from gan_bench.journal.schema import Status
 
@@ -85,8 +85,10 @@ def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
                 comparable, better.get(metric), baseline, declared.paired,
                 declared.margin_of(metric))}
         for variant, by_seed in scores.items():
+            collapsed = sum(bool(run.collapsed) for run in runs
+                            if run.variant == variant and run.seed in by_seed)
             summary = summarise_scores(comparable.get(variant, {}), better.get(metric),
-                                       bounds.get(metric, UNBOUNDED))
+                                       bounds.get(metric, UNBOUNDED), collapsed)
             total = sum(run.variant == variant for run in runs)
             rows.append(Row(variant, metric, summary, comparisons.get(variant),
                             total - len(by_seed), refused[variant]))
@@ -100,5 +102,5 @@ def _refusal(metric: str, runs: list[RunResult]) -> str:
     """
     protocols = [run.protocols[metric] for run in runs
                  if run.status == Status.FINISHED and metric in run.protocols]
-    reasons = (refusal(protocol, protocols[0], but=("generator",)) for protocol in protocols)
+    reasons = (refusal(protocol, protocols[0], but=GENERATOR_KEYS) for protocol in protocols)
     return next((reason for reason in reasons if reason), "")

@@ -27,8 +27,8 @@ class Loss:
 
     Attributes:
         discriminator: (real_logits, fake_logits) → its terms, scalars: (real term, fake term), or
-            a single term if the loss does not separate. A setting of the run reduces them to one
-            loss (mean or sum).
+            a single term if the loss does not separate. A setting of the run reduces them, and
+            the penalties with them, to one loss (mean or sum).
         generator: (fake_logits, real_logits) → scalar. `real_logits` is None unless `needs_real`.
         needs_real: Whether G's loss compares fake with real examples.
         boundary: The logit at which D calls an example neither real nor fake.

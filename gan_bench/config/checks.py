@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gan_bench import registry
+from gan_bench.config.averaging import MOST_INITIAL, initial_share
 from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
@@ -48,6 +49,7 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
                                                  ("d_optimizer", settings.d_optimizer))
                  if (reason := _why_no_rate(part) or _why_no_decay(part, steps))]
     problems += _penalty_conflicts(settings, steps)
+    problems += _average_conflicts(settings, steps)
     if settings.condition != "none":
         problems += _label_conflicts(settings, data, evaluate)
     is_conditional = settings.condition != "none"
@@ -138,6 +140,19 @@ def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
             problems.append(f"{penalty} acts every {every:,} steps, but the run has only "
                             f"{steps:,}: lower its `every`, or leave it out")
     return [("penalties", problem) for problem in problems]
+
+
+def _average_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
+    """Return why the weight average would be, in part, of G's random initial weights."""
+    if settings.ema is None or steps is None:
+        return []
+    share = initial_share(settings.ema, settings.ema_ramp, steps)
+    if share <= MOST_INITIAL:
+        return []
+    ramp = "null" if settings.ema_ramp is None else f"{settings.ema_ramp:g}"
+    return [("ema", f"after {steps:,} steps {share:.2g} of the average would be G's random initial "
+                    f"weights (ema {settings.ema:g}, ema_ramp {ramp}): leave out ema_ramp, or "
+                    f"lower ema")]
 
 
 def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool, prefix: str,

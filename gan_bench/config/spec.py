@@ -135,7 +135,8 @@ class RunSettings(Closed):
     share_fakes: bool = Field(
         False, description="true: D's step uses the fake batch of G's step; false: a new one")
     d_loss_reduction: Literal["mean", "sum"] = Field(
-        "mean", description="mean or sum of D's real and fake term")
+        "mean", description="sum: D minimises its real term, its fake term and the penalties, with "
+        "weights as published; mean: that sum divided by the number of terms, 2 or 1")
     d_steps: Positive = Field(1, description="D updates per step")
     g_steps: Positive = Field(1, description="G updates per step")
     joint_weight: Annotated[float, Field(ge=0)] = Field(
@@ -146,6 +147,13 @@ class RunSettings(Closed):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of G's weight average, which replaces G in measurements; "
         "null: no average")
+    ema_ramp: Annotated[float, Field(gt=0)] | None = Field(
+        0.05, description="the average's half-life is at most this share of the steps done "
+        "(StyleGAN2's rule), so that the random initial weights are forgotten in a run of any "
+        "length; null: no ramp")
+    ema_statistics: Literal["copied", "averaged", "estimated"] = Field(
+        "estimated", description="the average's batch-norm statistics: those of G, their average, "
+        "or estimated from 16 batches of its own before each measurement")
     log_every: Positive = 50
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")

@@ -191,7 +191,8 @@ class Evaluator:
                                 labels_of(self._spec, latents))
 
 
-def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int = 0) -> Tensor:
+def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int = 0,
+            stream: str = STREAM) -> Tensor:
     """Return one set of the latents (count, latent_dim) that a run is measured with.
 
     The latents of a conditional run are (count, latent_dim + classes): one-hot labels follow the
@@ -199,8 +200,10 @@ def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int 
 
     Args:
         number: Which set; the first is 0.
+        stream: Of the run's random numbers.
     """
-    stream = f"{STREAM}, set {number}" if number else STREAM
+    if number:
+        stream = f"{stream}, set {number}"
     drawn = draw_latents(spec.latents, count, int(spec.model.args["latent_dim"]),
                          rng.generator(spec.seed, stream))
     if spec.condition == "none":
@@ -220,6 +223,8 @@ def labels_of(spec: RunSpec, latents: Tensor) -> Tensor | None:
 
 def provenance(spec: RunSpec) -> dict[str, object]:
     """Return the part of a protocol that says where a run's samples come from."""
-    return {"generator": "ema" if spec.ema else "raw",
-            "quantisation": "uint8(x * 127.5 + 128)" if spec.data.is_image else None,
-            "latents": f"the run's seed, stream {STREAM}"}
+    how: dict[str, object] = {
+        "generator": "ema" if spec.ema else "raw",
+        "quantisation": "uint8(x * 127.5 + 128)" if spec.data.is_image else None,
+        "latents": f"the run's seed, stream {STREAM}"}
+    return {**how, "ema_statistics": spec.ema_statistics} if spec.ema else how

@@ -1,8 +1,9 @@
 """Which scores may be compared: those that were measured in the same way.
 
 A protocol is what `scorer.Scorer` records beside each score: the extractor and the hash of its
-weights, how many generated examples, which real ones and how many, raw or averaged weights of G,
-how the samples were quantised, which latents. FID moves by 10% with things that no table shows.
+weights, how many generated examples, which real ones and how many, raw or averaged weights of G
+(and where the average's batch-norm statistics come from), how the samples were quantised, which
+latents. FID moves by 10% with things that no table shows.
 So scores of different protocols are not compared.
 """
 
@@ -12,6 +13,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 Protocol = Mapping[str, Any]
+# Variants of one study may differ in these: `ema` asks about them.
+GENERATOR_KEYS = ("generator", "ema_statistics")
 
 
 def protocol_differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),

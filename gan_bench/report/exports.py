@@ -16,12 +16,14 @@ from gan_bench.compare.results import Results
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.summary import Estimate
-from gan_bench.report.terminal import table_notes
+from gan_bench.errors import printable
+from gan_bench.report.terminal import marks, table_notes
 
 DASH = "–"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # with which a spreadsheet's formula may begin
 MARKDOWN = {"l": ":--", "r": "--:"}  # the row below the headings aligns the columns
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-         "∞": r"$\infty$", "–": "--", **{sign: "\\" + sign for sign in "&%$#_{}"}}
+         "∞": r"$\infty$", "–": "--", "†": r"\dag{}", **{sign: "\\" + sign for sign in "&%$#_{}"}}
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def _summary(finding: Finding, row: Row) -> dict[str, object]:
         "better": finding.better or "",
         "variant": row.variant, "baseline": finding.results.baseline, "n": summary.n,
         "diverged": summary.diverged, "collapsed": finding.collapsed.get(row.variant),
-        "no_result": row.absent, **_ends("mean", summary.mean), "sd": summary.sd,
+        "no_result": row.absent, **_ends("mean", summary.mean),
+        "mean_doubt": "; ".join(summary.mean.doubts), "sd": summary.sd,
         "median": summary.median, "iqm": summary.iqm, "best": summary.best, "worst": summary.worst}
     if row.comparison:
         record |= _comparison(row.comparison)
@@ -81,8 +84,10 @@ def pairs_frame(findings: Sequence[Finding]) -> pd.DataFrame:
 
 
 def _comparison(pair: Comparison) -> dict[str, object]:
-    return {**_ends("difference", pair.difference), "paired": pair.paired, "p": pair.p,
-            "p_adjusted": pair.p_adjusted, "holm_over": pair.family, "basis": pair.basis,
+    return {**_ends("difference", pair.difference),
+            "difference_doubt": "; ".join(pair.difference.doubts),
+            "paired": pair.paired, "p": pair.p, "p_adjusted": pair.p_adjusted,
+            "holm_over": pair.family, "basis": pair.basis,
             "p_permutation": pair.permutation.p if pair.permutation else math.nan,
             "p_smallest": pair.permutation.smallest if pair.permutation else math.nan,
             "p_equivalent_adjusted": pair.p_equivalent_adjusted,
@@ -92,6 +97,19 @@ def _comparison(pair: Comparison) -> dict[str, object]:
 
 def _ends(name: str, estimate: Estimate) -> dict[str, object]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def write_csv(frame: pd.DataFrame, file: Path) -> None:
+    """Write a table whose texts no spreadsheet takes for formulas: they may come from MLflow."""
+    frame.map(_plain).to_csv(file, index=False)
+
+
+def _plain(value: object) -> object:
+    """Return text on one line, with an apostrophe before what a spreadsheet would compute."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if value.startswith(FORMULA) else text
 
 
 def write_history(experiments: Sequence[Results], file: Path) -> None:
@@ -125,7 +143,7 @@ def format_interval(estimate: Estimate, signed: bool = False) -> str:
     value = format_value(estimate.value, signed)
     if math.isnan(estimate.low):
         return f"{value} ({estimate.why_missing})"
-    mark = "*" if estimate.out_of_bounds else ""
+    mark = marks(estimate)
     low, high = format_value(estimate.low, signed), format_value(estimate.high, signed)
     return f"{value} [{low}, {high}]{mark}"
 

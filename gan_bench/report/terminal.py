@@ -8,11 +8,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_bench.compare.rows import Row
-from gan_bench.compare.stats.equivalence import SEEN_FROM, unseen_share
+from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.evaluation.scores import directions
 
-OUT_OF_BOUNDS = "*"
+OUT_OF_BOUNDS, UNTRUSTED = "*", "†"
 
 
 def summary_table(rows: list[Row], baseline: str) -> Table:
@@ -62,15 +62,14 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
         smallest = max(pair.permutation.smallest for pair in tested if pair.permutation)
         test = "paired" if tested[0].paired else "Welch"
         holm = f", by Holm over {family} comparisons a score" if family > 1 else ""
+        n = min(min(pair.n, pair.n_against) for pair in tested)
+        unseen = f", and a failure of up to {unseen_share(n):.0%} of the runs may be unseen"
         lines.append(f"p: of no difference from {baseline}, by a {test} t-test{holm}; with so few "
-                     f"runs an exact test reaches no p below {smallest:.2g}")
+                     f"runs an exact test reaches no p below {smallest:.2g}"
+                     f"{unseen if n < SEEN_FROM else ''}")
         if any(pair.verdict == "equivalent" for pair in tested):
             lines.append("p of an equivalent variant: of a difference beyond the margin, the "
                          "larger of two one-sided tests")
-        if few := [pair for pair in tested if pair.margin and not pair.may_be_equivalent]:
-            n = min(min(pair.n, pair.n_against) for pair in few)
-            lines.append(f"no equivalent: that takes {SEEN_FROM} runs of each variant; {n} may "
-                         f"miss a failure of up to {unseen_share(n):.0%} of the runs")
     for variant in dict.fromkeys(row.variant for row in rows):
         variant_rows = [row for row in rows if row.variant == variant]
         lost, n = max((row.summary.diverged, row.summary.n) for row in variant_rows)
@@ -81,10 +80,19 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
             runs = "1 run has" if absent == 1 else f"{absent} runs have"
             lines.append(f"{variant}: {runs} no result (yet): not finished, or failed, or without "
                          f"a score")
+    shown = [row.summary.mean for row in rows] + [pair.difference for pair in comparisons]
+    if any(estimate.is_marked for estimate in shown):
+        lines.append(f"{UNTRUSTED} The scores are skewed, or some runs collapsed: such an interval "
+                     f"may miss in more than 5% of studies")
     if any(OUT_OF_BOUNDS in _interval(row.summary.mean) for row in rows):
         lines.append(f"{OUT_OF_BOUNDS} The interval reaches beyond the bounds of the score: near a "
                      f"bound a t-interval is rough")
     return lines
+
+
+def marks(estimate: Estimate) -> str:
+    """Return the marks behind an interval, which `table_notes` explains."""
+    return (OUT_OF_BOUNDS * estimate.out_of_bounds) + (UNTRUSTED * estimate.is_marked)
 
 
 def _interval(estimate: Estimate, signed: bool = False) -> str:
@@ -95,5 +103,5 @@ def _interval(estimate: Estimate, signed: bool = False) -> str:
         return "–"
     if math.isnan(estimate.low):
         return f"{text(estimate.value)} [{estimate.why_missing}]"
-    mark = OUT_OF_BOUNDS if estimate.out_of_bounds else ""
+    mark = marks(estimate)
     return f"{text(estimate.value)} [{text(estimate.low)}, {text(estimate.high)}]{mark}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.training.networks import (
-    average_into,
     frozen,
     grad_norm,
     logit_metrics,
@@ -28,6 +26,7 @@ from gan_bench.training.networks import (
 )
 from gan_bench.training.plateau import plateaus_of
 from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.weight_average import WeightAverage
 
 StepMetrics = dict[str, Tensor]
 
@@ -36,16 +35,18 @@ class Engine:
     """The networks of a run, their optimizers, and the step that trains them.
 
     Attributes:
-        generator: G, in training mode.
-        discriminator: D, in training mode.
-        ema: The running average of G's weights; None if the run has none.
+        generator, discriminator: G and D, in training mode.
         first_bad: int64 scalar on the device: the first step with a non-finite loss, 0 if none.
 
     Weights, losses, penalties and samples are always float32. With `bfloat16`, the layers of G and
     D compute their products in bfloat16; with `tf32`, CUDA's global settings decide.
+
+    Args:
+        train_labels: Of the training examples; a conditional run with an average needs them.
     """
 
-    def __init__(self, spec: RunSpec, device: str, precision: str = "float32") -> None:
+    def __init__(self, spec: RunSpec, device: str, precision: str = "float32",
+                 train_labels: Tensor | None = None) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
                                   spec.data.classes)
         self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
@@ -59,7 +60,8 @@ class Engine:
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
         for network in self._networks.values():
             network.to(device).to(memory_format=layout)
-        self.ema = copy.deepcopy(self.generator).requires_grad_(False) if spec.ema else None
+        self._average = (WeightAverage(spec, self.generator, device, train_labels)
+                         if spec.ema is not None else None)
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = self.first_bad.clone()  # on the device
         self._loss: Loss = LOSSES.build(spec.loss)
@@ -75,9 +77,14 @@ class Engine:
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
+    def ema(self) -> nn.Module | None:
+        """The running average of G's weights; None if the run has none."""
+        return self._average.network if self._average is not None else None
+
+    @property
     def measured(self) -> nn.Module:
         """The generator that is sampled and scored: the weight average if there is one."""
-        return self.ema if self.ema is not None else self.generator
+        return self.ema or self.generator
 
     @property
     def needs_real(self) -> bool:
@@ -98,7 +105,8 @@ class Engine:
             accuracy and the mean sigmoid of its logits (a probability if the loss is a
             cross-entropy), both relative to the loss's boundary. With several updates of a
             network, its metrics are those of the last. `d_penalty` is there at the steps of a
-            penalty; a lazy penalty is multiplied by its `every`.
+            penalty; a lazy penalty is multiplied by its `every`. D minimises `d_loss` +
+            `d_penalty`: `mean` divides both by the number of D's terms.
         """
         self.begin(step)
         return self.update(step, batch, observe)
@@ -134,8 +142,8 @@ class Engine:
                                                    observe and i == len(real) - 1))
         if d_first:
             losses += self._train_generator(latents, fake, batch, step, metrics, observe)[1]
-        if self.ema is not None and self.spec.ema is not None:
-            average_into(self.ema, self.generator, self.spec.ema)
+        if self._average is not None:
+            self._average.follow(self.generator)
         bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
         self.first_bad += bad * self._step_number
         return metrics
@@ -184,13 +192,15 @@ class Engine:
             if network in self._plateaus:
                 self._plateaus[network].load(state[f"{name}_plateau"])
         self._rates.clear()
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+        if self._average is not None:
+            self._average.load(state["ema"])
         self.first_bad.fill_(state["first_bad"])
 
     def begin(self, step: int) -> None:
-        """Set the random seeds and the learning rates of a step."""
+        """Set the random seeds, the learning rates and the average's decay of a step."""
         self._step_number.fill_(step)
+        if self._average is not None:
+            self._average.begin(step)
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
@@ -215,12 +225,12 @@ class Engine:
         real, fake = self._add_noise(real, step), self._add_noise(fake, step)
         real_logits, fake_logits = self._forward_d(real, labels), self._forward_d(fake, labels)
         terms = self._loss.discriminator(real_logits, fake_logits)
-        loss = sum(terms[1:], terms[0])
-        if self.spec.d_loss_reduction == "mean":
-            loss = loss / len(terms)
+        # Penalties are divided as the terms are, so that their weights are the published ones.
+        divisor = len(terms) if self.spec.d_loss_reduction == "mean" else 1
+        loss = sum(terms[1:], terms[0]) / divisor
         due = [p.every * p.term(d_logits, real, fake, self._penalty_draws)
                for p in self._penalties if p.term is not None and step % p.every == 0]
-        penalty = sum(due[1:], due[0]) if due else None
+        penalty = sum(due[1:], due[0]) / divisor if due else None
         total = loss if penalty is None else loss + penalty
         self._update(self.discriminator, total)
         for constraint in self._penalties:
@@ -317,8 +327,5 @@ class Engine:
         optimizer.step()
 
     def sample(self, latents: Tensor) -> Tensor:
-        """Return the measured generator's samples from `latents`, in eval mode, on the CPU.
-
-        The training state does not change: batch norm uses its running statistics.
-        """
+        """Return the measured generator's samples from `latents`, in eval mode, on the CPU."""
         return samples_of(self.measured, latents.to(self.device))

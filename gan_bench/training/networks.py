@@ -10,18 +10,6 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the parameters of `average` towards those of `network`; copy the buffers.
-
-    Args:
-        decay: The weight of the present average, 0..1.
-    """
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-    for mean, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(buffer)  # batch-norm statistics
-
-
-@torch.no_grad()
 def samples_of(generator: nn.Module, latents: Tensor) -> Tensor:
     """Return the samples of a generator in eval mode, on the CPU; its mode is restored."""
     was_training = generator.training

@@ -292,7 +292,7 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     final = None
     if spec.evaluate.final:
         final = Evaluator(spec, data, cache, device, spec.evaluate.final)
-    engine = Engine(spec, device, here["precision"])
+    engine = Engine(spec, device, here["precision"], data.train.labels)
     start = _resume(spec, record, engine, here, execution.allow_drift)
     if start == 0:
         record.start(here)

@@ -33,7 +33,7 @@ from gan_bench.evaluation.measurement import (
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.evaluation.protocol import digest, refusal
 from gan_bench.hardware import refuse_more_than_memory
-from gan_bench.journal import writing
+from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.names import CLASS, WEIGHTS
 from gan_bench.journal.schema import RESULTS, Kind
@@ -41,6 +41,8 @@ from gan_bench.journal.status import Progress
 from gan_bench.training import checkpoint
 from gan_bench.training.device import resolve_device, set_up_torch
 from gan_bench.training.trained import load_generator
+
+STATISTICS_SINCE = 4  # the NUMERICS since which a run chooses the statistics of its average
 
 
 def measure_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace, say: Say,
@@ -137,6 +139,10 @@ def _samples(spec: RunSpec, generator: nn.Module, drawn: Tensor, device: str, we
 def _provenance(spec: RunSpec, weights: Path) -> dict[str, object]:
     """Where the samples come from; weights other than the final ones are named."""
     how = provenance(spec)
+    began = reading.began(weights.parent) or {}
+    numerics = began.get("facts", {}).get("versions", {}).get("numerics")
+    if isinstance(numerics, int) and numerics < STATISTICS_SINCE:
+        how.pop("ema_statistics", None)  # they are copied there, which its protocol does not say
     if weights.suffix == ".pt":
         how["checkpoint"] = f"step {checkpoint.read(weights).step}"
     elif weights.name != WEIGHTS:

@@ -166,6 +166,32 @@ def test_a_difference_as_large_as_the_margin_is_seldom_called_equivalent(
         assert calibration.share(pairs, "equivalent") >= 0.95
 
 
+def test_equals_of_every_kind_are_seldom_told_apart(
+        calibration: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permutation, "DRAWS", 999)
+    for name, kind in calibration.KINDS.items():
+        for paired in (False, True):
+            pairs = calibration.equal_pairs(kind, 5, 200, paired)
+            claims = calibration.share(pairs, "better", "worse")
+            assert claims <= calibration.allowed(200), (name, paired)
+
+
+@pytest.mark.parametrize("n", [5, 60])
+def test_an_interval_that_is_trusted_seldom_misses(calibration: ModuleType, n: int) -> None:
+    """Of 5 runs none is, for nothing shows how often a run fails; of 60, those that look even."""
+    of = {name: calibration.coverage(kind, n, 400) for name, kind in calibration.KINDS.items()}
+    for name, coverage in of.items():
+        assert coverage.misleads <= calibration.allowed(400), name
+        assert n > 59 or coverage.trusted == 0, name
+    if n == 5:  # what a t-interval alone would claim to be 95%
+        assert of["log-normal, sigma 1"].covers < 0.87
+        assert of["20% collapse"].covers < 0.75
+    else:
+        assert of["normal"].trusted > 0.95
+        assert of["log-normal, sigma 1"].marked > 0.95
+        assert of["5% collapse"].marked > 0.9
+
+
 def test_the_probability_of_improvement_is_covered() -> None:
     """Where runs scatter alike, where one variant scatters 4 times as much, where some diverge."""
     rng = np.random.default_rng(3)

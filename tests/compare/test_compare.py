@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from gan_bench.compare.ended import RunResult
-from gan_bench.compare.rows import final_scores, summarise
+from gan_bench.compare.rows import Row, final_scores, summarise
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.declared import Amount, Declared
-from gan_bench.report.exports import format_interval
+from gan_bench.report.exports import format_interval, latex
 from gan_bench.report.terminal import _interval, summary_table, table_notes
 
 BASE = Declared(baseline="base")
@@ -84,14 +84,35 @@ def test_an_interval_beyond_the_bounds_is_marked() -> None:
 
 
 def test_the_experiments_margin_and_pairing_count() -> None:
-    runs = [ended("base", "FINISHED", x, i) for i, x in enumerate((10.0, 11.0, 12.0))]
-    runs += [ended("near", "FINISHED", x, i) for i, x in enumerate((10.1, 11.0, 12.1))]
+    runs = [ended("base", "FINISHED", x, i) for i, x in enumerate((10.0, 11.0, 12.0) * 20)]
+    runs += [ended("near", "FINISHED", x, i) for i, x in enumerate((10.1, 11.0, 12.1) * 20)]
     declared = Declared(baseline="base", paired=True, margin=Amount(0.1, relative=True))
     assert [row.verdict for row in summarise(runs, BASE)] == [None, "inconclusive"]
     paired = summarise(runs, declared)[1]
     assert paired.verdict == "equivalent"
     assert paired.comparison is not None
     assert paired.comparison.paired
+
+
+def test_an_interval_of_a_variant_that_collapsed_in_part_is_marked() -> None:
+    def runs(*collapsed: bool) -> list[RunResult]:
+        scores = (20.0, 21.0, 19.0)
+        return [RunResult("base", seed, "FINISHED", {"fd_random": score, "modes_covered": modes},
+                          {"modes_covered": {"real": 8}})
+                for seed, (score, modes) in enumerate(zip(
+                    scores, (1.0 if lost else 8.0 for lost in collapsed), strict=True))]
+
+    def shown(rows: list[Row]) -> list[str]:
+        mean = next(row.summary.mean for row in rows if row.metric == "fd_random")
+        return [_interval(mean), format_interval(mean)]
+
+    some, none = summarise(runs(False, True, False), BASE), summarise(runs(*[False] * 3), BASE)
+    assert all(text.endswith("]†") for text in shown(some))
+    assert all(text.endswith("]") for text in shown(none))
+    assert sum("† The scores are skewed, or some runs collapsed" in line
+               for line in table_notes(some, "base")) == 1
+    assert not any("†" in line for line in table_notes(none, "base"))
+    assert latex(shown(some)[1]).endswith(r"]\dag{}")
 
 
 def test_the_asterisk_does_not_hang_on_the_wording_of_a_note(

@@ -579,6 +579,28 @@ def test_a_database_that_cannot_be_read(root: Path, plain_user: Path, what: str)
     assert line.startswith(f"cannot read MLflow at sqlite:///{plain_user / 'mlflow.db'}: ")
 
 
+def test_runs_go_by_their_settings_where_names_have_changed(tmp_path: Path) -> None:
+    """Two variants have swapped their names; of a third, an older name is in the store."""
+    folders = [a_run(tmp_path, variant, seed) for variant in ("alpha", "zeta", "old")
+               for seed in (0, 1)]
+    mirrored(tmp_path, *folders)
+    alpha, zeta, old = (spec_of(variant, 0).settings for variant in ("alpha", "zeta", "old"))
+    declared = Declared(baseline="zeta", variants=("zeta", "alpha", "new"),
+                        settings={"zeta": alpha, "alpha": zeta, "new": old})
+    got = load_results("study", root=tmp_path, declared=declared)
+    sizes = got.runs.groupby("variant", observed=True)["params.batch_size"].unique()
+    assert {variant: [*map(int, size)] for variant, size in sizes.items()} == {
+        "zeta": [sum(b"alpha")], "alpha": [sum(b"zeta")], "new": [sum(b"old")]}
+    assert set(got.history["variant"]) == {"zeta", "alpha", "new"}
+    assert sorted(got.notes) == [
+        "2 runs of alpha count as zeta, the present name of their settings",
+        "2 runs of old count as new, the present name of their settings",
+        "2 runs of zeta count as alpha, the present name of their settings"]
+    same = load_results("study", root=tmp_path, declared=declared.with_changes(
+        variants=("zeta", "alpha", "old"), settings={"zeta": zeta, "alpha": alpha, "old": old}))
+    assert same.notes == ()
+
+
 def test_a_margin_that_is_none_is_one_line(fresh: Store, tmp_path: Path) -> None:
     (tmp_path / "runs" / "study" / "about.json").write_text(
         '{"baseline": "plain", "margin": "a lot"}')

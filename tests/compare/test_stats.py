@@ -18,7 +18,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from gan_bench.compare.stats.comparison import Comparison, compare, holm
-from gan_bench.compare.stats.equivalence import SEEN_FROM, unseen_share
+from gan_bench.compare.stats.doubt import SEEN_FROM, Doubt, unseen_share
 from gan_bench.compare.stats.improvement import improvement, newcombe
 from gan_bench.compare.stats.noise import measure_noise
 from gan_bench.compare.stats.permutation import EXACT_UP_TO, of_signs, of_splits
@@ -107,6 +107,43 @@ def test_an_interval_beyond_the_bounds_is_given_and_labelled() -> None:
     assert got.high == mean_of(near).high > 1  # not cut off
     assert "beyond the bounds of the score (0 to 1)" in got.note
     assert mean_of(far, (0, 1)).note == mean_of(near).note == ""
+
+
+def test_an_interval_says_what_stands_against_it() -> None:
+    even = [*np.linspace(-1, 1, 60)]
+    assert mean_of(even).doubts == ()
+    assert mean_of(even).is_trusted
+    assert mean_of(even[:58]).doubts == (Doubt.FEW,)  # a failure of 5% of the runs may be unseen
+    assert not mean_of(even[:58]).is_trusted
+    assert not mean_of(even[:58]).is_marked
+    assert mean_of(even, (-1, 1)).is_trusted
+    assert not mean_of(even, (0.5, 1)).is_trusted
+    for scores in ([*even, 9.0], [*even, -9.0], [20.0, 20.1, 19.9, 20.2, 100.0]):
+        assert stats.skew(scores) ** 2 > 1
+        assert Doubt.SKEWED in mean_of(scores).doubts
+        assert mean_of(scores).is_marked
+    assert 0.5 < stats.skew([*even, 2.5]) < 1
+    assert mean_of([*even, 2.5]).is_trusted
+    some = summarise_scores(seeds(*even), "lower", collapsed=1).mean
+    assert (some.doubts, some.is_marked) == ((Doubt.COLLAPSED,), True)
+    assert summarise_scores(seeds(*even), "lower", collapsed=60).mean.is_trusted
+    lost = summarise_scores(seeds(*even, NAN), "lower").mean
+    assert (lost.doubts, lost.is_marked) == ((Doubt.DIVERGED,), False)
+    assert mean_of([1.0, 1.0]).doubts == mean_of([1.0]).doubts == ()  # there is no interval
+
+
+def test_a_difference_is_doubted_where_the_skewness_of_both_is_not_the_same() -> None:
+    even, skewed = [*np.linspace(-1, 1, 60)], [*np.linspace(-1, 1, 60)[1:], 9.0]
+    assert difference(even, even[::-1])[0].is_trusted
+    assert Doubt.SKEWED in difference(skewed, even)[0].doubts
+    assert Doubt.SKEWED in difference(even, skewed)[0].doubts
+    assert difference(skewed, skewed)[0].is_trusted
+    assert Doubt.SKEWED in difference(skewed, even, paired=True)[0].doubts
+    shifted = [a + b for a, b in zip(skewed, even, strict=True)]
+    assert difference(shifted, skewed, paired=True)[0].is_trusted
+    assert difference(even[:9], even)[0].doubts == (Doubt.FEW,)
+    [pair_] = compare({"b": seeds(*even, NAN), "a": seeds(*even, 0.5)}, "lower", "b")
+    assert pair_.difference.doubts == (Doubt.DIVERGED,)
 
 
 # two variants

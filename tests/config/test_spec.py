@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ from gan_bench.config.declared import Amount
 from gan_bench.config.differences import variant_differences
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec
+from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import SpecError
 from gan_bench.journal.spec_file import read_spec
 
@@ -150,6 +152,17 @@ def test_set_prefers_the_longer_of_two_names(tmp_path: Path) -> None:
 def test_exponents_are_numbers(tmp_path: Path) -> None:
     spec = load(tmp_path, SMALL + "  optimizer: {name: adam, lr: 2e-3}\n")
     assert spec.runs[0].g_optimizer.args["lr"] == 0.002
+
+
+def test_yaml_1_1_is_read_without_a_warning(tmp_path: Path) -> None:
+    """Its numbers need a dot; ruamel would print a page of warnings about `2e-4`."""
+    file = tmp_path / "old.yaml"
+    file.write_text("%YAML 1.1\n---\nname: x\nmargin: 2e-4\ncount: 010\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = read_yaml(file).data
+    assert data == {"name": "x", "margin": 2e-4, "count": 8}
+
 
 
 @pytest.mark.parametrize("change", [

@@ -24,6 +24,7 @@ from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.evaluator import Evaluator, generate, prepare_metrics
+from gan_bench.evaluation.protocol import refusal
 from gan_bench.registry import DATASETS
 
 IMAGE_METRICS = ["fd_classifier", "classifier_score", "d_accuracy", "nearest_train_mse"]
@@ -260,8 +261,14 @@ def test_the_protocol_says_how_each_score_is_measured(
     json.dumps(evaluator.protocol)
     averaged = spec_of(digits, DIGITS, IMAGE_METRICS, ema=0.9, seed=9)
     theirs = Evaluator(averaged, digits, cache, "cpu").protocol
-    expected = {key: {**value, "generator": "ema"} for key, value in evaluator.protocol.items()}
+    expected = {key: {**value, "generator": "ema", "ema_statistics": "estimated"}
+                for key, value in evaluator.protocol.items()}
     assert theirs == expected
+    copied = spec_of(digits, DIGITS, IMAGE_METRICS, ema=0.9, ema_statistics="copied", seed=9)
+    copied_protocol = Evaluator(copied, digits, cache, "cpu").protocol["eval/fd_classifier"]
+    assert copied_protocol["ema_statistics"] == "copied"
+    assert refusal(copied_protocol, theirs["eval/fd_classifier"]) == (
+        "not measured alike: ema_statistics copied against estimated")
 
 
 def test_a_perfect_sampler_of_the_ring(ring: Dataset, cache: Path) -> None:

@@ -9,8 +9,6 @@ import itertools
 import shutil
 import sqlite3
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -243,15 +241,3 @@ def test_a_cursor_that_names_a_run_of_others_leaves_it_alone(
     assert (held.info.lifecycle_stage, held.data.metrics) == ("active", {})
     assert held.data.tags.keys() - tags.keys() <= {"mlflow.runName"}
     assert named(folder, address) != theirs
-
-
-def test_the_page_answers_to_its_own_names_alone(server: tuple[str, Path]) -> None:
-    answers = {}
-    for host in ("127.0.0.1:5000", "localhost", "10.evil.com"):
-        request = urllib.request.Request(f"{server[0]}/", headers={"Host": host})
-        try:
-            with urllib.request.urlopen(request) as answer:
-                answers[host] = answer.status
-        except urllib.error.HTTPError as error:
-            answers[host] = error.code
-    assert answers == {"127.0.0.1:5000": 200, "localhost": 200, "10.evil.com": 403}

@@ -126,7 +126,8 @@ def test_the_example_of_the_package_runs_as_it_stands(study: Path) -> None:
     assert names["outcome"] == gan_bench.Outcome(spec.runs[0].id, Status.FINISHED)
     assert (list(results.runs.index), list(results.runs["status"])) == (
         [spec.runs[0].id], ["FINISHED"])
-    assert (results.declared.question, results.declared.baseline) == ("Which?", spec.runs[0].variant)
+    declared = results.declared
+    assert (declared.question, declared.baseline) == ("Which?", spec.runs[0].variant)
     scores = progress_of(spec.runs[0], study / "mlruns").scores
     assert results.runs["score.nearest_train_mse"].item() == scores["nearest_train_mse"]
     assert {2, 3, 4, 6} <= set(results.history["step"])

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from gan_bench import rng
 from gan_bench.components.models import build_networks
 from gan_bench.components.optimizers import rate
-from gan_bench.registry import OPTIMIZERS
+from gan_bench.registry import LOSSES, OPTIMIZERS, PENALTIES
 from gan_bench.training.engine import Engine
 from gan_bench.training.step_batch import StepBatch
 
@@ -113,21 +113,105 @@ def test_observed_values_are_what_they_are_called(tmp_path: Path) -> None:
         assert seen[f"train/{name}_grad_norm"] == pytest.approx(squares**0.5, rel=1e-5)
 
 
-def test_average_follows_parameters_and_copies_buffers(tmp_path: Path) -> None:
-    engine = Engine(a_run(tmp_path, "base.ema=0.9"), "cpu")
-    expected = [p.detach().clone() for p in engine.generator.parameters()]
+def d_gradient(folder: Path, *overrides: str) -> tuple[Tensor, dict[str, float]]:
+    """Return D's gradient at the first step, in float64, and what is logged of the step."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        engine = Engine(a_run(folder, "variants={}", *overrides), "cpu")
+        seen = engine.step(1, StepBatch(batches(1, 1), g_real=batches(2, 1)[0]), observe=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    grads = [p.grad.flatten() for p in engine.discriminator.parameters() if p.grad is not None]
+    return torch.cat(grads), {name: float(value) for name, value in seen.items()}
+
+
+@pytest.mark.parametrize("penalty", PENALTIES.names())
+@pytest.mark.parametrize("loss", LOSSES.names())
+def test_the_mean_is_the_published_sum_divided_by_its_terms(tmp_path: Path, loss: str,
+                                                            penalty: str) -> None:
+    """So the gradients under mean and sum have one direction: a weight means the same in both."""
+    chosen = [f"base.loss={loss}", f"base.penalties=[{penalty}]"]
+    mean, of_mean = d_gradient(tmp_path, *chosen, "base.d_loss_reduction=mean")
+    total, of_sum = d_gradient(tmp_path, *chosen, "base.d_loss_reduction=sum")
+    terms = 1 if LOSSES[loss].facts.one_term else 2
+    assert total.norm() > 0
+    assert (mean * terms - total).norm() <= 1e-12 * total.norm()
+    logged = {"train/d_loss"} | ({"train/d_penalty"} if PENALTIES[penalty].facts.term else set())
+    for name in logged:
+        assert of_mean[name] * terms == pytest.approx(of_sum[name], rel=1e-12)
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("mean", 2), ("sum", 1)])
+def test_d_minimises_the_logged_loss_and_penalty(tmp_path: Path, reduction: str,
+                                                 divisor: int) -> None:
+    """Against WGAN with R1, as published and written out."""
+    chosen = ["base.loss=wgan", "base.penalties=[{name: r1, gamma: 3.0}]",
+              f"base.d_loss_reduction={reduction}"]
+    gradient, seen = d_gradient(tmp_path, *chosen)
+    torch.set_default_dtype(torch.float64)
+    try:
+        spec = a_run(tmp_path, "variants={}", *chosen)
+        networks = build_networks(spec.model, spec.data.shape, spec.seed)
+        draws = rng.generator(spec.seed, "latents", 1)
+        _, for_d = (torch.randn(32, 100, generator=draws) for _ in range(2))
+        real = batches(1, 1)[0].requires_grad_(True)
+        with torch.no_grad():
+            fake = networks.generator(for_d)
+        logits = networks.discriminator(real)
+        loss = networks.discriminator(fake).mean() - logits.mean()
+        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        penalty = 3.0 / 2 * slope.flatten(1).square().sum(1).mean()
+        ((loss + penalty) / divisor).backward()
+        parameters = [p for p in networks.discriminator.parameters() if p.grad is not None]
+        written_out = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert seen["train/d_loss"] == pytest.approx(loss.item() / divisor, rel=1e-9)
+    assert seen["train/d_penalty"] == pytest.approx(penalty.item() / divisor, rel=1e-9)
+    assert (gradient - written_out).norm() <= 1e-9 * written_out.norm()
+
+
+@pytest.mark.parametrize("statistics", ["copied", "averaged"])
+def test_average_follows_parameters_and_statistics(tmp_path: Path, statistics: str) -> None:
+    engine = Engine(a_run(tmp_path, "base.ema=0.9", f"base.ema_statistics={statistics}"), "cpu")
+
+    def tensors(network: torch.nn.Module) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    expected = tensors(engine.generator)
     for step in range(1, 4):
         engine.step(step, StepBatch(batches(step, 1)))
-        expected = [0.9 * e + 0.1 * p.detach()
-                    for e, p in zip(expected, engine.generator.parameters(), strict=True)]
+        decay = min(0.9, 2 ** (-20 / step))
+        for name, value in tensors(engine.generator).items():
+            is_copied = "num_batches" in name or (statistics == "copied" and "running" in name)
+            expected[name] = value if is_copied else decay * expected[name] + (1 - decay) * value
     assert engine.ema is not None
-    for average, e in zip(engine.ema.parameters(), expected, strict=True):
-        torch.testing.assert_close(average, e)
-    pairs = list(zip(engine.ema.buffers(), engine.generator.buffers(), strict=True))
-    assert pairs
-    for average, buffer in pairs:
-        assert torch.equal(average, buffer)
+    assert any("running" in name for name in expected)
+    for name, average in engine.ema.state_dict().items():
+        torch.testing.assert_close(average, expected[name])
     assert engine.measured is engine.ema
+
+
+@pytest.mark.parametrize(("ema", "ramp"), [(0.999, "0.05"), (0.5, "0.05"), (0.45, "0.3"),
+                                           (0.3, "null")])
+def test_the_average_forgets_the_initial_weights(tmp_path: Path, ema: float, ramp: str) -> None:
+    """G stays 0 after its first weights, so what is left of these in the average is their share."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        engine = Engine(a_run(tmp_path, f"base.ema={ema}", f"base.ema_ramp={ramp}",
+                              "base.g_optimizer={lr: 1e-300}"), "cpu")
+        initial = torch.cat([p.detach().flatten() for p in engine.generator.parameters()])
+        for parameter in engine.generator.parameters():
+            parameter.detach().zero_()
+        share = 1.0
+        for step in range(1, 7):
+            engine.step(step, StepBatch(batches(step, 1)))
+            share *= ema if ramp == "null" else min(ema, 0.5 ** (1 / (float(ramp) * step)))
+            average = torch.cat([p.flatten() for p in engine.measured.parameters()])
+            torch.testing.assert_close(average, share * initial, rtol=1e-9, atol=1e-16)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert 0 < share < 0.01
 
 
 def test_first_non_finite_loss_is_remembered(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from gan_bench.compare.stats.equivalence import SEEN_FROM, p_beyond
+from gan_bench.compare.stats.doubt import SEEN_FROM, Doubt
+from gan_bench.compare.stats.equivalence import p_beyond
 from gan_bench.compare.stats.improvement import improvement
 from gan_bench.compare.stats.permutation import Permutation, of_signs, of_splits
 from gan_bench.compare.stats.summary import (
@@ -213,7 +214,8 @@ def _compare_pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, 
     gap, p = difference(x, y, paired)
     if any(lost):
         over = f"{len(x)} pairs" if paired else f"{len(x)} runs against {len(y)}"
-        gap = replace(gap, survivors=over)
+        doubts = () if math.isnan(gap.low) else (*gap.doubts, Doubt.DIVERGED)
+        gap = replace(gap, survivors=over, doubts=doubts)
     ranked = x, y  # if neither direction is better, diverged runs have no rank
     if better:
         ranked = worst_last(left, better), worst_last(right, better)

@@ -9,11 +9,9 @@ statistical procedures in nonparametric problems", theorem 1). In simulations, w
 collapses in 5% of its runs, the t-tests of 3 to 10 runs call two variants equivalent in up to 86%
 of studies although the means differ by the margin or more.
 
-So *equivalent* is said only from `SEEN_FROM` = 59 runs of each variant on. A failure of 5% of the
-runs or more then stays unseen in at most 5% of studies: if none of n runs fails, the upper limit of
-the share of failures is 1 - 0.05^(1/n) (Clopper and Pearson 1934, "The use of confidence or
-fiducial limits illustrated in the case of the binomial"; Hanley and Lippman-Hand 1983, "If nothing
-goes wrong, is everything all right?"). The verdict says nothing of rarer failures.
+So *equivalent* is said only from `SEEN_FROM` = 59 runs of each variant on (see `doubt`). A failure
+of 5% of the runs or more then stays unseen in at most 5% of studies. The verdict says nothing of
+rarer failures.
 
 From so many runs on, a second test must reject too, since a t-test that sees only one or two
 failures underrates their share. It is Gaffke's (2005, "Three test statistics for a nonparametric
@@ -34,8 +32,8 @@ import math
 import numpy as np
 from scipy import special
 
+from gan_bench.compare.stats.doubt import SEEN_FROM
 from gan_bench.compare.stats.summary import (
-    ALPHA,
     Values,
     mean_of,
     no_spread,
@@ -44,14 +42,7 @@ from gan_bench.compare.stats.summary import (
 )
 from gan_bench.config.declared import Amount
 
-RARE = 0.05  # the share of failing runs from which on none may stay unseen
-SEEN_FROM = math.ceil(math.log(ALPHA) / math.log(1 - RARE))
 DRAWS = 4_999
-
-
-def unseen_share(runs: int) -> float:
-    """Return the share of failures that so many runs without a failure do not rule out, at 95%."""
-    return 1 - float(ALPHA ** (1 / runs)) if runs else 1.0
 
 
 def p_beyond(a: Values, b: Values, paired: bool, margin: Amount) -> float:

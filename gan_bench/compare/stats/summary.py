@@ -1,8 +1,8 @@
 """The scores of one variant: centre, spread, interval, and how many runs diverged.
 
-The unit is the training seed: retraining moves a score about three times as much as new samples
-from a trained generator do. A run that diverged is a result. It has no score, so it takes no part
-in a mean; but all that goes by order (median, interquartile mean, worst, the probability of
+The unit is the training seed: retraining changes a score three times as much as drawing new samples
+from a trained generator. A run that diverged is a result. It has no score, so it takes no part in a
+mean; but every rank-based number (median, interquartile mean, worst, the probability of
 improvement) ranks it last, and every record counts it.
 """
 
@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from gan_bench.compare.stats.doubt import ALPHA as ALPHA
+from gan_bench.compare.stats.doubt import LEVEL as LEVEL
+from gan_bench.compare.stats.doubt import Doubt, doubts_of
 from gan_bench.registry import Better
 
-LEVEL = 0.95
-ALPHA = round(1 - LEVEL, 10)
 Scores = Mapping[int, float]  # seed → final score; NaN or infinite if the run ended without a score
 Values = NDArray[np.float64]
 UNBOUNDED = (-math.inf, math.inf)
@@ -53,11 +54,12 @@ class Estimate:
     Attributes:
         value: NaN if there is no number.
         low, high: The ends of the interval; NaN if there is no interval.
-        missing: Why there is no number, no interval or no upper end. Never None if one of the
+        missing: Why there is no number, no interval or no upper end. Always set if one of the
             three is NaN.
         details: Fill the words of `missing`.
         exceeded: The bounds of the score, if the interval reaches beyond them; else None.
-        survivors: Which runs it is over ("3 of 5 runs"), if some diverged.
+        survivors: The runs it was computed from ("3 of 5 runs"), if some diverged.
+        doubts: What stands against the interval; only a t-interval has any.
     """
 
     value: float
@@ -67,6 +69,17 @@ class Estimate:
     details: tuple[object, ...] = ()
     exceeded: tuple[float, float] | None = None
     survivors: str = ""
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether there is an interval, and nothing known stands against it."""
+        return not (math.isnan(self.low) or self.exceeded or self.doubts)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the runs themselves show that the interval cannot be trusted."""
+        return Doubt.SKEWED in self.doubts or Doubt.COLLAPSED in self.doubts
 
     @property
     def out_of_bounds(self) -> bool:
@@ -80,7 +93,7 @@ class Estimate:
 
     @property
     def remarks(self) -> list[str]:
-        """Remarks for readers, without the runs that it is over."""
+        """Remarks for readers, without the runs it was computed from."""
         words = [self.why_missing] if self.missing else []
         if self.exceeded:
             low, high = self.exceeded
@@ -106,10 +119,10 @@ class Summary:
         sd: Standard deviation over the same runs, with n − 1; NaN with fewer than 2 of them.
         median, iqm: Median and interquartile mean (scipy.stats.trim_mean, a quarter off each end,
             rounded down) over all runs, diverged ones ranked last. Infinite if a diverged run is
-            averaged. If neither direction is better, over the runs that did not diverge.
+            averaged. If neither direction is better, only runs that did not diverge count.
         best, worst: Of all runs; infinite for a diverged run, and NaN if neither direction is
             better.
-        note: Remarks on the numbers without an interval; may be empty.
+        note: Remarks on sd, median, iqm, best, worst; may be empty.
     """
 
     n: int
@@ -129,17 +142,18 @@ class Summary:
 
 
 def summarise_scores(scores: Scores, better: Better,
-                     bounds: tuple[float, float] = UNBOUNDED) -> Summary:
+                     bounds: tuple[float, float] = UNBOUNDED, collapsed: int = 0) -> Summary:
     """Return a summary of the scores of one variant.
 
     Args:
         scores: The final score of each seed.
         better: Which direction is better; None if neither is.
         bounds: The least and the greatest possible score.
+        collapsed: How many of the runs collapsed.
     """
     finite = survivors(scores)
     n, diverged = len(scores), len(scores) - len(finite)
-    mean = mean_of(finite, bounds, diverged)
+    mean = mean_of(finite, bounds, diverged, collapsed)
     ranked = finite if better is None else worst_last(scores, better)
     if not len(ranked):
         note = "no run has a finite score" if n else "no runs"
@@ -161,7 +175,8 @@ def summarise_scores(scores: Scores, better: Better,
                    float(stats.trim_mean(ranked, 0.25)), best, worst, "; ".join(notes))
 
 
-def mean_of(values: Any, bounds: tuple[float, float] = UNBOUNDED, diverged: int = 0) -> Estimate:
+def mean_of(values: Any, bounds: tuple[float, float] = UNBOUNDED, diverged: int = 0,
+            collapsed: int = 0) -> Estimate:
     """Return the mean of finite values with its t-interval.
 
     An interval that reaches beyond the bounds of the score (above an accuracy of 1) is neither cut
@@ -172,6 +187,7 @@ def mean_of(values: Any, bounds: tuple[float, float] = UNBOUNDED, diverged: int 
         values: (n,) finite.
         bounds: The least and the greatest possible score.
         diverged: How many further runs have no score, for the note.
+        collapsed: How many of the runs collapsed.
     """
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
@@ -186,7 +202,12 @@ def mean_of(values: Any, bounds: tuple[float, float] = UNBOUNDED, diverged: int 
     half = t_quantile(len(x) - 1) * spread(x) / math.sqrt(len(x))
     low, high = mean - half, mean + half
     exceeded = None if bounds[0] <= low and high <= bounds[1] else bounds
-    return Estimate(mean, low, high, exceeded=exceeded, survivors=over)
+    doubts = [*doubts_of(x)]
+    if 0 < collapsed < len(x):
+        doubts.append(Doubt.COLLAPSED)
+    if diverged:
+        doubts.append(Doubt.DIVERGED)
+    return Estimate(mean, low, high, exceeded=exceeded, survivors=over, doubts=tuple(doubts))
 
 
 def t_quantile(freedom: float) -> float:
@@ -231,7 +252,8 @@ def difference(a: Any, b: Any, paired: bool = False) -> tuple[Estimate, float]:
         return Estimate(value, missing=Reason.NO_SPREAD), math.nan
     error, freedom = standard_error(a, b, paired)
     half = t_quantile(freedom) * error
-    return (Estimate(value, value - half, value + half),
+    doubts = doubts_of(a - b) if paired else doubts_of(a, b)
+    return (Estimate(value, value - half, value + half, doubts=doubts),
             float(2 * special.stdtr(freedom, -abs(value) / error)))
 
 
@@ -243,7 +265,8 @@ def no_spread(a: Values, b: Values, paired: bool) -> bool:
     return spread(a) == 0 and spread(b) == 0
 
 
-ROUNDING = 1e-12  # relative: values this close are one number, computed in another order
+# Relative: values this close count as equal; only the order of computation differs.
+ROUNDING = 1e-12
 
 
 def spread(values: Values) -> float:
@@ -270,6 +293,6 @@ def worst_last(scores: Scores, better: Better) -> Values:
 def _by_seed(scores: Scores) -> Values:
     """Return the scores in the order of the seeds, to 12 digits.
 
-    Scores that agree to 12 digits are one number, computed in another order: neither is better.
+    Scores that agree to 12 digits count as equal; only the order of computation differs.
     """
     return np.array([float(f"{scores[seed]:.12g}") for seed in sorted(scores)], dtype=np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gan_bench.compare.stats.equivalence import SEEN_FROM, unseen_share
+from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import ALPHA, Estimate
 
 if TYPE_CHECKING:

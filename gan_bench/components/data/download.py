@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from gan_bench.atomic import remove_stale
 from gan_bench.errors import Say, UserError
 
 TIMEOUT = 30.0  # seconds without a byte; urllib waits for ever by default
@@ -58,6 +59,7 @@ def fetch(download: Callable[[str], Any], title: str, by_hand: str, data_root: P
     """
     try:
         data_root.mkdir(parents=True, exist_ok=True)
+        remove_stale(data_root, ".download-")
         folder = Path(mkdtemp(prefix=".download-", dir=data_root))
     except OSError as error:
         raise UserError(f"{title}: not in the data root {data_root}, where a download cannot be "
