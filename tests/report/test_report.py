@@ -506,7 +506,8 @@ def test_a_file_in_the_way_is_refused_before_anything_is_written(studies: Path, 
     file.parent.mkdir(exist_ok=True)
     file.write_text("mine")
     place = tmp_path / Path(name).parts[0]
-    with refused(str(place), "is in the way: the last report did not write it", "another --out"):
+    with refused(f"{place}: is in the way: {tmp_path} has no record (.report.json) of an earlier "
+                 f"report; move it away, or choose another --out"):
         report(studies, tmp_path, formats="csv,figures")
     assert contents(tmp_path) == {name: b"mine"}
     file.unlink()
@@ -520,12 +521,35 @@ def test_a_file_in_the_way_is_refused_before_anything_is_written(studies: Path, 
     assert (tmp_path / "table.tex").is_symlink()
     (tmp_path / "table.tex").unlink()
     (tmp_path / "summary.csv").write_text("changed by hand")
-    with refused(f"{tmp_path / 'summary.csv'}: is in the way", "has changed since"):
+    with refused(f"{tmp_path / 'summary.csv'}: is in the way: the last report did not write it, "
+                 f"or changes came since"):
         report(studies, tmp_path)
     assert (tmp_path / "summary.csv").read_text() == "changed by hand"
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"files": {"a": 1}}', "mine"])
+def test_the_roots_folder_holds_reports_of_a_version_without_a_list(studies: Path) -> None:
+    """They are replaced there by their names; links, folders and changed files are not."""
+    out = studies / "reports" / "losses"
+    make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
+    written = contents(out)
+    (out / ".report.json").unlink()
+    (out / "summary.csv").write_text("of an earlier version")
+    (out / "notes.txt").write_text("mine")
+    (out / "table.tex").unlink()
+    (out / "table.tex").symlink_to("notes.txt")
+    with refused(f"{out / 'table.tex'}: is in the way: {out} has no record (.report.json)"):
+        report(studies, out, formats="csv,tex")
+    assert (out / "summary.csv").read_text() == "of an earlier version"
+    (out / "table.tex").unlink()
+    report(studies, out, formats="csv,tex")
+    assert contents(out) == {**written, "notes.txt": b"mine"}
+    (out / "summary.csv").write_text("changed by hand")
+    with refused(f"{out / 'summary.csv'}: is in the way: the last report did not write it"):
+        report(studies, out)
+    shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files: 3}', '{"files": {"a": 1}}', "mine"])
 def test_a_list_of_another_origin_is_refused(studies: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / ".report.json").write_text(text)
     with refused(f"{tmp_path / '.report.json'}: is not the list"):
