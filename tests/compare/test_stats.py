@@ -292,6 +292,18 @@ def test_equivalence_is_said_only_where_a_rare_failure_would_have_been_seen(pair
     assert "up to 53% of the runs may be unseen in 4" in far.why
 
 
+def test_equivalence_is_said_among_the_pairs_that_it_is_tested_of() -> None:
+    scores = [10 + 0.01 * (i % 7) for i in range(60)]
+    variants = {name: seeds(*scores) for name in "abc"}
+    lost = {"d": seeds(*scores[:-1], NAN)}
+    for others, family in (({}, 2), (lost, 3)):
+        [a] = (found for found in compare({**variants, **others}, "lower", "b", False, Amount(2))
+               if found.variant == "a")
+        assert (a.verdict, a.family, a.family_equivalent) == ("equivalent", family, 2)
+        assert a.why.endswith(f"p = {a.p_equivalent_adjusted:.2g} among 2 comparisons")
+        assert a.p_equivalent_adjusted == 2 * a.p_equivalent
+
+
 @pytest.mark.parametrize("n", [5, 60])
 @pytest.mark.parametrize("paired", [False, True])
 def test_scores_without_spread_are_never_equivalent(n: int, paired: bool) -> None:

@@ -95,7 +95,8 @@ class Comparison:
             margin, or no such test is possible. With fewer runs than *equivalent* needs, it holds
             for runs that do not fail, and there is no such verdict however small it is.
         has_spread: Whether the scores of both (and the paired differences) have any spread.
-        family: How many comparisons Holm's correction is for.
+        family, family_equivalent: How many comparisons Holm's correction is for: of `p`, and of
+            `p_equivalent`, which not every pair has.
         verdict: None if neither direction is better.
         why: The basis of the verdict, or what it lacks, in words.
     """
@@ -120,6 +121,7 @@ class Comparison:
     p_adjusted: float = math.nan
     p_equivalent_adjusted: float = math.nan
     family: int = 0
+    family_equivalent: int = 0
     verdict: Verdict | None = None
     why: str = ""
 
@@ -179,10 +181,11 @@ def compare(scores: Mapping[str, Scores], better: Better, baseline: str | None =
     unadjusted = [_compare_pair(a, b, scores, better, paired, margin) for a, b in pairs]
     adjusted = holm([pair.p for pair in unadjusted])
     equivalent = holm([pair.p_equivalent for pair in unadjusted])
-    family = sum(not math.isnan(pair.p) for pair in unadjusted)
+    family, family_equivalent = (sum(not math.isnan(p) for p in ps) for ps in (adjusted, equivalent))
     comparisons = []
     for pair, p, q in zip(unadjusted, adjusted, equivalent, strict=True):
-        pair = replace(pair, p_adjusted=p, p_equivalent_adjusted=q, family=family)
+        pair = replace(pair, p_adjusted=p, p_equivalent_adjusted=q, family=family,
+                       family_equivalent=family_equivalent)
         comparisons.append(_with_verdict(pair, better))
     return comparisons
 
@@ -271,7 +274,7 @@ def _with_verdict(pair: Comparison, better: Better) -> Comparison:
     if better is None:
         return replace(pair, why=lacks(pair) if pair.basis == "none" else rests_on(pair))
     if pair.may_be_equivalent and pair.p_equivalent_adjusted <= ALPHA:
-        return replace(pair, verdict="equivalent", why=rests_on(pair, pair.p_equivalent_adjusted))
+        return replace(pair, verdict="equivalent", why=rests_on(pair, equivalent=True))
     if not pair.p_adjusted <= ALPHA or not pair.sign:
         return replace(pair, verdict="inconclusive", why=lacks(pair))
     ahead = (pair.sign < 0) == (better == "lower")
