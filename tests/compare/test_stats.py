@@ -489,6 +489,16 @@ def test_a_percentage_of_a_mean_that_may_be_0_is_no_margin() -> None:
     assert got.why.endswith("no test of 5%: the mean of b may be 0")
 
 
+def test_a_pair_that_scales_exactly_says_why_there_is_no_test_of_the_margin() -> None:
+    b, near = [1.0, 1.5, 2.0], [1.0, 1.6, 1.9]
+    variants = {"b": seeds(*b), "a": seeds(*(1.05 * score for score in b)), "c": seeds(*near)}
+    got, other = compare(variants, "lower", "b", True, PERCENT)
+    assert (got.variant, got.verdict) == ("a", "inconclusive")  # by Holm over both
+    assert math.isnan(got.p_equivalent)
+    assert got.why.endswith("no test of 5%: the paired differences to b ± 5% have no spread")
+    assert (other.untested, 0 < other.p_equivalent < 1) == ("", True)
+
+
 def test_where_no_direction_is_better_diverged_runs_have_no_place() -> None:
     got = pair([1.0, 2.0, NAN], [1.0, 2.0, 4.0], None)
     assert (got.basis, got.verdict) == ("none", None)

@@ -62,9 +62,7 @@ def margin_words(pair: Comparison) -> str:
                 f"{SEEN_FROM} of each)")
     if pair.diverged or pair.diverged_against:
         return f"no test of {pair.margin}: a run diverged"
-    if not pair.has_spread:
-        return f"no test of {pair.margin}: scores without spread do not show how runs scatter"
-    return f"no test of {pair.margin}: the mean of {pair.against} may be 0"
+    return f"no test of {pair.margin}: {pair.untested}"
 
 
 def _estimate_words(name: str, estimate: Estimate, signed: bool = False) -> str:
