@@ -98,7 +98,8 @@ def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
 def _refusal(metric: str, runs: list[RunResult]) -> str:
     """Return why the scores of these runs cannot be compared; empty if they can.
 
-    Raw or averaged weights may differ: they are a declared setting of the variants, `ema`.
+    Raw or averaged weights may differ, and how the average gets its batch-norm statistics: both are
+    declared settings of the variants, `ema` and `ema_statistics`.
     """
     protocols = [run.protocols[metric] for run in runs
                  if run.status == Status.FINISHED and metric in run.protocols]
