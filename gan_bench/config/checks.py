@@ -10,7 +10,8 @@ from gan_bench.errors import shown
 from gan_bench.registry import Part
 
 DECAYS = ("step", "plateau")
-DECAY_KEYS = ("decay_every", "decay_factor", "decay_patience")
+# The keys of a decay, and the schedules that read them.
+USED_BY = {"decay_every": DECAYS, "decay_factor": DECAYS, "decay_patience": ("plateau",)}
 SCHEDULES = ("constant", "linear", "cosine", *DECAYS)  # those of optimizers.rate
 
 
@@ -100,7 +101,7 @@ def _why_no_decay(optimizer: Part, steps: int | None) -> str:
         return reason
     if schedule not in DECAYS:
         return ""
-    missing = [name for name in DECAY_KEYS if name not in optimizer.args]
+    missing = [name for name in USED_BY if name not in optimizer.args]
     if missing:
         return (f"{optimizer} has no argument {' and no '.join(missing)}, which schedule "
                 f"{schedule} needs: its author has to add it")
@@ -121,13 +122,12 @@ def _ignored(optimizer: Part) -> str:
     """Return which keys of a decay the optimizer's schedule ignores; empty if it ignores none."""
     schedule = optimizer.args["schedule"]
     fields = registry.OPTIMIZERS[optimizer.name].schema.model_fields
-    used_by = {key: ("plateau",) if key == "decay_patience" else DECAYS for key in DECAY_KEYS}
-    ignored = [key for key in DECAY_KEYS if key in fields and schedule not in used_by[key]
+    ignored = [key for key, users in USED_BY.items() if key in fields and schedule not in users
                and optimizer.args[key] != fields[key].default]
     if not ignored:
         return ""
     verb, pronoun = ("has", "it") if len(ignored) == 1 else ("have", "them")
-    cures = [name for name in DECAYS if all(name in used_by[key] for key in ignored)]
+    cures = [name for name in DECAYS if all(name in USED_BY[key] for key in ignored)]
     return (f"{optimizer}: {' and '.join(ignored)} {verb} no effect under schedule {schedule}: "
             f"leave {pronoun} out, or set schedule to {' or '.join(cures)}")
 
