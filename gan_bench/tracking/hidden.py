@@ -98,13 +98,16 @@ def hidden_runs(folders: Iterable[Path], uri: str) -> list[HiddenRun]:
 def of_current_settings(folders: Iterable[Path]) -> list[Path]:
     """Return the folders of the runs that a report reads: not those under other settings."""
     current = []
+    of_experiment: dict[Path, Declared] = {}
     for folder in folders:
+        home = folder.parent
+        if home not in of_experiment:
+            of_experiment[home] = _declared(home)
         try:
-            spec, declared = read_values(folder), read_about(folder.parent)
+            spec = read_values(folder)
         except DamagedError:
             continue
-        except ValueError:  # reading the results reports it
-            declared = Declared()
+        declared = of_experiment[home]
         if declared.settings.get(spec["variant"]) in (None, settings_digest(spec)):
             current.append(folder)
     return current
@@ -156,6 +159,13 @@ def anew_command(workspace: Workspace, uri: str) -> str:
     is_default = uri == f"sqlite:///{workspace.database}"
     store = "" if is_default else f" --to {shlex.quote(without_password(uri))}"
     return f"gan-bench sync --root {shlex.quote(str(workspace.root))}{store} --anew"
+
+
+def _declared(experiment: Path) -> Declared:
+    try:
+        return read_about(experiment)
+    except ValueError:  # reading the results reports it
+        return Declared()
 
 
 def _reason(place: Place | None, experiment: str) -> HiddenReason | None:

@@ -20,7 +20,7 @@ from helpers.studies import here
 
 from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import settings_digest
-from gan_bench.journal.about import write_about
+from gan_bench.journal.about import ABOUT, write_about
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import cursor
@@ -28,7 +28,7 @@ from gan_bench.tracking.background import BackgroundMirror
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.hidden import hidden_in
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.sync import sync_runs
+from gan_bench.tracking.sync import hidden_from_reports, sync_runs
 
 ROOTS = itertools.count()
 
@@ -186,6 +186,16 @@ def test_runs_under_other_settings_are_no_matter_of_a_report(tmp_path: Path) -> 
         write_about(study.home, Declared(baseline="narrow", settings={"narrow": digest}))
         assert len(hidden_in(study.workspace, study.store.uri, study.name)) == lines
     assert len(study.sync()[2]) == 1
+
+
+def test_a_margin_that_is_no_amount_hides_no_line(tmp_path: Path) -> None:
+    study = Study(tmp_path / "root", None)
+    about = study.home / ABOUT
+    about.write_text('{"margin": "wide"}')
+    assert hidden_from_reports(study.workspace, study.name) == []
+    study.store.client.delete_run(study.run(study.folders[1]))
+    (line,) = hidden_from_reports(study.workspace, study.name)
+    assert line.startswith("1 run of the journals is deleted in MLflow")
 
 
 def test_a_run_with_a_damaged_tag_comes_back_as_the_line_says(tmp_path: Path) -> None:
