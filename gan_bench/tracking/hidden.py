@@ -96,7 +96,11 @@ def hidden_runs(folders: Iterable[Path], uri: str) -> list[HiddenRun]:
 
 
 def of_current_settings(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders of the runs that a report reads: not those under other settings."""
+    """Return the folders of the runs under settings that their experiment declares.
+
+    A report goes by settings, too, so a variant that was renamed keeps its runs. Where an
+    experiment declares no settings, all runs count.
+    """
     current = []
     of_experiment: dict[Path, Declared] = {}
     for folder in folders:
@@ -107,8 +111,8 @@ def of_current_settings(folders: Iterable[Path]) -> list[Path]:
             spec = read_values(folder)
         except DamagedError:
             continue
-        declared = of_experiment[home]
-        if declared.settings.get(spec["variant"]) in (None, settings_digest(spec)):
+        settings = of_experiment[home].settings
+        if not settings or settings_digest(spec) in settings.values():
             current.append(folder)
     return current
 

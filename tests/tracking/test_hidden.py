@@ -188,6 +188,17 @@ def test_runs_under_other_settings_are_no_matter_of_a_report(tmp_path: Path) -> 
     assert len(study.sync()[2]) == 1
 
 
+def test_a_renamed_variant_is_a_matter_of_a_report(tmp_path: Path) -> None:
+    """A report goes by settings: it reads such runs under the present name."""
+    study = Study(tmp_path / "root", None)
+    study.store.client.delete_run(study.run(study.folders[1]))
+    settings = settings_digest(read_values(study.folders[1]))
+    for declared, lines in (({"slim": settings}, 1), ({"slim": "other"}, 0), ({}, 1),
+                            ({"slim": settings, "narrow": "other"}, 1)):
+        write_about(study.home, Declared(settings=declared))
+        assert len(hidden_in(study.workspace, study.store.uri, study.name)) == lines
+
+
 def test_a_margin_that_is_no_amount_hides_no_line(tmp_path: Path) -> None:
     study = Study(tmp_path / "root", None)
     about = study.home / ABOUT
