@@ -104,7 +104,11 @@ class _Sync:
                 forget_cursor(run.folder, self._address)
         hidden = [run for run in hidden if run.reason not in lost]
         lines = hidden_lines(hidden, self._workspace, self._address)
+        # What the user has put away stays away, even if its journal has new records.
+        put_away = {run.folder for run in hidden if run.reason != HiddenReason.EXPERIMENT_DELETED}
         for folder in folders:
+            if folder in put_away:
+                continue
             begin = time.monotonic()
             try:
                 self._run(folder)

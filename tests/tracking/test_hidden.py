@@ -23,6 +23,7 @@ from gan_bench.config.run_id import settings_digest
 from gan_bench.journal.about import ABOUT, write_about
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.spec_file import read_values
+from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor
 from gan_bench.tracking.background import BackgroundMirror
 from gan_bench.tracking.client import Store, open_store
@@ -113,6 +114,31 @@ def test_deleted_runs_are_named_and_come_back(study: Study) -> None:
     assert follow(line).endswith("3 runs, 1 brought up to date\n")
     assert study.all_shown()
     assert (study.sync(), study.report().returncode) == ((0, [], []), 0)
+
+
+@pytest.mark.parametrize("way", ["deleted", "elsewhere"])
+def test_a_hidden_run_with_new_records_comes_back_only_where_asked(study: Study, way: str) -> None:
+    if way == "deleted":
+        study.store.client.delete_run(study.run(study.folders[1]))
+    else:
+        study.store.client.rename_experiment(study.experiment, f"GAN {study.name}")
+    held = study.run(study.folders[1])
+    rows = len(study.store.client.get_metric_history(held, "train/d_loss"))
+    book = Journal(study.folders[1])
+    book.metrics(21, {"train/d_loss": 0.5})
+    book.end("FINISHED")
+    for _ in range(2):
+        brought, missing, hidden = study.sync()
+        assert (brought, missing) == (0, [])
+        assert len(hidden) == 1
+        assert ("1 run of the journals is deleted" if way == "deleted" else
+                "3 runs of the journals are in the experiment") in hidden[0]
+        assert study.run(study.folders[1]) == held
+        assert len(study.store.client.get_metric_history(held, "train/d_loss")) == rows
+    assert study.sync(anew=True)[1:] == ([], [])
+    assert study.all_shown()
+    assert len(study.store.client.get_metric_history(study.run(study.folders[1]),
+                                                     "train/d_loss")) == rows + 1
 
 
 def test_a_renamed_experiment_is_named_and_its_runs_come_back(study: Study) -> None:
