@@ -166,7 +166,7 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
         if all(mirrored(folder, address) for folder in folders) and not is_locked(home):
             return []
         is_own = address == f"sqlite:///{workspace.database}" or any(
-            read_cursor(folder, address) for folder in folders)
+            _has_cursor(folder, address) for folder in folders)
         with quiet_mlflow():
             missing = sync_runs(workspace, lambda line: None, experiment).missing if is_own else []
     except UserError as error:  # if the store cannot be read, reading it reports that
@@ -174,6 +174,13 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
     except OSError as error:  # a root of another user
         missing = [f"{error.filename or home}: {error.strerror}"]
     return [f"MLflow may lack some results: {line}" for line in missing]
+
+
+def _has_cursor(folder: Path, address: str) -> bool:
+    try:
+        return read_cursor(folder, address) is not None
+    except DamagedError:  # the replay of this journal reports it
+        return False
 
 
 def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:
