@@ -6,7 +6,6 @@ What a user deletes, renames or moves in MLflow's page is not taken back by itse
 from __future__ import annotations
 
 import shlex
-import sqlite3
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,6 +22,7 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import is_server, quiet_mlflow, sqlite_path, without_password
 from gan_bench.tracking.cursor import read_cursor
+from gan_bench.tracking.database import open_read_only
 
 AT_ONCE = 8  # requests to a server
 NAMED = 5  # runs in a line
@@ -204,7 +204,7 @@ def _places(uri: str, runs: list[str]) -> dict[str, Place]:
     elif not database.exists():
         rows = []
     else:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as file:
+        with closing(open_read_only(database)) as file:
             rows = file.execute(PLACES).fetchall()
     return {run: Place(*map(str, place)) for run, *place in rows}
 

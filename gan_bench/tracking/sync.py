@@ -176,13 +176,6 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
     return [f"MLflow may lack some results: {line}" for line in missing]
 
 
-def _has_cursor(folder: Path, address: str) -> bool:
-    try:
-        return read_cursor(folder, address) is not None
-    except DamagedError:  # the replay of this journal reports it
-        return False
-
-
 def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:
     """Return which of the root's runs the store has and does not show, and what to do, a line each.
 
@@ -200,6 +193,13 @@ class _GaveUp(UserError):
 
 class _Unusable(UserError):
     """The store cannot be used."""
+
+
+def _has_cursor(folder: Path, address: str) -> bool:
+    try:
+        return read_cursor(folder, address) is not None
+    except DamagedError:  # the replay of this journal reports it
+        return False
 
 
 def _open(workspace: Workspace) -> Mirror:

@@ -8,13 +8,18 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.journals import new_run, write_journal
+from helpers.privileges import drop_privileges, open_folder
 from helpers.servers import mlflow_server
 from helpers.studies import here
 
@@ -27,7 +32,8 @@ from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor
 from gan_bench.tracking.background import BackgroundMirror
 from gan_bench.tracking.client import Store, open_store
-from gan_bench.tracking.hidden import hidden_in
+from gan_bench.tracking.database import has_run
+from gan_bench.tracking.hidden import HiddenReason, hidden_in, hidden_runs
 from gan_bench.tracking.mirror import Mirror
 from gan_bench.tracking.sync import hidden_from_reports, sync_runs
 
@@ -233,6 +239,33 @@ def test_a_margin_that_is_no_amount_hides_no_line(tmp_path: Path) -> None:
     study.store.client.delete_run(study.run(study.folders[1]))
     (line,) = hidden_from_reports(study.workspace, study.name)
     assert line.startswith("1 run of the journals is deleted in MLflow")
+
+
+def test_a_store_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """A database with write-ahead logging, which SQLite reads there as a file without log alone."""
+    study = Study(tmp_path / "root", None)
+    study.store.client.delete_run(study.run(study.folders[1]))
+    with open_folder() as folder:
+        database = folder / "mlflow.db"
+        with (closing(sqlite3.connect(study.workspace.database)) as source,
+              closing(sqlite3.connect(database)) as target):
+            source.backup(target)
+            target.execute("pragma journal_mode = wal")
+        held = cursor.read_cursor(study.folders[1], study.store.uri)
+        assert held is not None
+        uri = f"sqlite:///{database}"
+        cursor.write_cursor(study.folders[1], replace(held, uri=uri))
+        root = folder / "root"
+        shutil.copytree(study.workspace.root / "runs", root / "runs")
+        (copy,) = (path for path in run_folders(root / "runs" / study.name)
+                   if path.name == study.folders[1].name)
+        folder.chmod(0o555)
+        drop_privileges()
+        (hidden,) = hidden_runs([copy], uri)
+        assert (hidden.folder, hidden.reason) == (copy, HiddenReason.DELETED)
+        assert has_run(database, held.mlflow_run_id)
+        assert not has_run(database, "0" * 32)
+        assert sorted(path.name for path in folder.iterdir()) == ["mlflow.db", "root"]
 
 
 def test_a_run_with_a_damaged_tag_comes_back_as_the_line_says(tmp_path: Path) -> None:
