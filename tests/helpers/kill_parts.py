@@ -158,7 +158,7 @@ def report(trained: Path, formats: str = ",".join(FORMATS)) -> Part:
     def left(place: Path) -> dict[str, Any]:
         return {**_root(place), "report": _contents(place / "out")}
 
-    return Part("report", fill, job, left, "out/.report-*", later)
+    return Part("report", fill, job, left, f"out/{UNFINISHED}*", later)
 
 
 def preparation(own: Path, empty: Path) -> Part:

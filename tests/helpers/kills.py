@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,7 @@ def main() -> None:
     bad = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        warm = Warm()
-        with all_parts(folder) as parts:
+        with closing(Warm()) as warm, all_parts(folder) as parts:
             asked = [part for part in parts
                      if not options.parts or part.name in options.parts.split(",")]
             for part in asked:
@@ -176,7 +176,6 @@ def main() -> None:
                 for difference in figures.differences:
                     print(f"  {difference}", flush=True)
                 bad += len(figures.differences)
-        warm.close()
     sys.exit(bool(bad))
 
 
