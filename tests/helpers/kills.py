@@ -22,7 +22,7 @@ from typing import Any
 
 from helpers.warm import OUTPUT, Job, Warm, kill
 
-SOON = 0.05  # seconds after the command begins to write
+SOON = 0.05  # seconds after the command begins to write: half of them at once
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def storm(part: Part, kills: int, draws: random.Random, warm: Warm, folder: Path
     while shares:
         place = _filled(part, folder / f"{part.name}-{figures.kills}-{figures.early}")
         aimed = len(shares) % 3 == 0
-        delay = draws.uniform(0, SOON) if aimed else shares[-1] * duration
+        delay = max(0, draws.uniform(-SOON, SOON)) if aimed else shares[-1] * duration
         if not _kill(part, place, warm, delay, aimed, draws):
             figures.early += 1
             assert figures.early < 10 + 2 * kills, f"{part.name} is never killed"
