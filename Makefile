@@ -46,7 +46,7 @@ lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 bench: $(READY)  ## how fast it is, and which targets are missed: 40 minutes
 	$(BIN)/python benchmarks/all.py
 
-calibration: $(READY)  ## how often verdicts are wrong and intervals miss: ten minutes
+calibration: $(READY)  ## how often verdicts are wrong and intervals miss: twelve minutes
 	$(BIN)/python benchmarks/calibration.py
 
 $(READY): setup.cfg pyproject.toml constraints.txt

@@ -1,6 +1,6 @@
 """How often verdicts are wrong and intervals miss, on simulated scores whose truth is known.
 
-    python benchmarks/calibration.py            about ten minutes of one core
+    python benchmarks/calibration.py            about twelve minutes of one core
     python benchmarks/calibration.py --quick    a few studies of each: whether it works
 
 Every study goes through `compare` and `summarise_scores`, as those of a report; draws come from

@@ -6,10 +6,13 @@ import fcntl
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+STALE_AFTER = 3600  # seconds without a change in the folder of a process that lives
 
 
 @contextmanager
@@ -17,7 +20,8 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a path to write to, which becomes `file` when the block ends without an exception.
 
     A reader sees the old file or the new one, even if the process is killed. The temporary file
-    that a killed process leaves always has the same name, so the next attempt overwrites it.
+    that a killed process leaves always has the same name, so the next attempt overwrites it. The
+    file has the mode that any new file has, whatever the writer makes of it.
 
     Args:
         file: Its folder must exist.
@@ -31,7 +35,9 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
     if temporary.is_symlink():  # not ours: writing to it would write to another place
         temporary.unlink()
     try:
+        mode = _create(temporary)
         yield temporary
+        temporary.chmod(mode)
         if durable:
             fsync_path(temporary)
         temporary.replace(file)
@@ -40,6 +46,33 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
     if durable:
         fsync_path(file.parent)  # the name is part of the folder
+
+
+def _create(file: Path) -> int:
+    """Create an empty file; return the mode that the umask gives it."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
+
+
+def remove_stale(folder: Path, prefix: str) -> None:
+    """Remove temporary folders (of `tempfile`) that killed processes have left.
+
+    Args:
+        folder: Where they lie.
+        prefix: With which their names begin.
+    """
+    for old in folder.glob(prefix + 8 * "[a-z0-9_]"):
+        try:
+            if old.is_symlink() or not old.is_dir():
+                continue
+            changed = max(path.lstat().st_mtime for path in (old, *old.rglob("*")))
+        except OSError:  # another process is removing it
+            continue
+        if time.time() - changed > STALE_AFTER:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def fsync_path(path: Path) -> None:

@@ -39,7 +39,7 @@ class SpecError(UserError):
 
 
 class Stopped(BaseException):
-    """The user stopped the program; `status` is the exit status that shells expect: 130 or 143.
+    """The user stopped the program; `status` is the exit status that shells expect, 130 for Ctrl-C.
 
     Like KeyboardInterrupt, it passes any `except Exception`, for example in MLflow.
     """
@@ -47,6 +47,14 @@ class Stopped(BaseException):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
+
+
+class ReaderGone(Stopped):
+    """The program that reads the output has ended, as `head` does; the status is that of SIGPIPE.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(141)
 
 
 def one_line(error: BaseException) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import resource
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +24,19 @@ def cpu_name() -> str:
 def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 faster than float32."""
     return bool(BFLOAT16 & set(_cpu().get("flags", "").split()))
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has no such call
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_resident() -> int:
+    """Return the most memory that this process has had, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) differs
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def has_gpu() -> bool:

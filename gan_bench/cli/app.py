@@ -22,9 +22,11 @@ from gan_bench.cli.options import (
     Uri,
     Version,
     parse_data_set,
+    print_text,
     to_stderr,
     wide_console,
 )
+from gan_bench.errors import printable
 from gan_bench.journal.layout import Execution, Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -66,7 +68,7 @@ def run(
     Ctrl-C lets each run write a checkpoint; the same command resumes from there, to the same bits.
 
     Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
-    trained, but MLflow lacks some of it; 130 and 143 stopped.
+    trained, but MLflow lacks some of it; 130 and 143 stopped, 141 as nothing reads the output.
     """
     from gan_bench.cli.run import run_command, run_experiment
     from gan_bench.config.experiment import load_experiment
@@ -95,8 +97,8 @@ def plan(
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     root = Workspace(root).root
-    print("\n".join(map(json.dumps, plan_records(spec, root))) if as_json
-          else plan_text(spec, root))
+    print_text("\n".join(map(json.dumps, plan_records(spec, root))) if as_json
+               else plan_text(spec, root))
 
 
 @app.command()
@@ -149,7 +151,7 @@ def report_experiments(
     asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
     done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
-        print(line)
+        print(printable(line))
     if show:
         open_page(done)
     if not done.is_complete:
@@ -251,7 +253,7 @@ def evaluate_source(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
         samples=samples, split=split, resize=resize, log=log),
         Workspace(root, data, tracking_uri), to_stderr)
-    print(evaluate.as_json(report) if as_json else evaluate.as_text(report))
+    print_text(evaluate.as_json(report) if as_json else evaluate.as_text(report))
 
 
 @extractor.command()
@@ -283,14 +285,6 @@ def ui(
 
 def main() -> NoReturn:
     """Run the program: a user's error is one line and status 2, never a traceback."""
-    from gan_bench.cli.exit import exit_status
-    from gan_bench.errors import Stopped, UserError
+    from gan_bench.cli.exit import run_program
 
-    try:
-        app(standalone_mode=True)
-    except (UserError, Stopped, MemoryError, RuntimeError, OSError) as error:
-        status = exit_status(error)
-        if status is None:
-            raise
-        sys.exit(status)
-    sys.exit(0)
+    sys.exit(run_program(app))

@@ -23,6 +23,7 @@ from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.evaluation.scores import directions
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.reading import FILE as JOURNAL
 from gan_bench.registry import Part
 from gan_bench.training.trained import find_run
 from gan_bench.training.trained_scores import log_scores, measure_run
@@ -118,10 +119,9 @@ def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
         if path.suffix or len(path.parts) > 1:
             raise UserError(f"{source:.400}: there is no such file or folder")
         path = find_run(workspace.root, source)
-    if path.suffix == ".safetensors" or (
-            path.suffix == ".pt" and (path.parent / "spec.json").exists()):
+    if path.suffix == ".safetensors" or (path.suffix == ".pt" and _is_run(path.parent)):
         return measure_run(path.parent, path.name, wanted, workspace, say), path.parent
-    if (path / "spec.json").exists():
+    if _is_run(path):
         return measure_run(path, WEIGHTS, wanted, workspace, say), path
     if path.is_file() and path.suffix in (".pt", ".pth", ".ckpt"):
         raise UserError(f"{path}: weights are read only from a run's folder, beside its "
@@ -130,6 +130,20 @@ def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
     if wanted.log:
         raise UserError(f"--log adds to a run, but {path} is not a run")
     return measure_images(path, wanted, workspace, say), None
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run's; other programs too call a file `spec.json`."""
+    file = folder / "spec.json"
+    if not file.is_file():
+        return False
+    if any((folder / name).exists() for name in (JOURNAL, WEIGHTS)):
+        return True
+    try:
+        values = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and {"experiment", "variant", "seed", "model"} <= values.keys()
 
 
 def evaluate_and_log(source: str, options: EvaluateOptions, workspace: Workspace, say: Say,

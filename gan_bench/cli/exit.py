@@ -1,11 +1,37 @@
-"""How the program ends after an error: one line on stderr, and a status."""
+"""How the program ends: after an error with one line on stderr, and a status."""
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Callable
 
-from gan_bench.errors import HiddenError, Stopped, UserError, is_out_of_memory
+from gan_bench.cli.streams import open_streams
+from gan_bench.errors import HiddenError, ReaderGone, Stopped, UserError, is_out_of_memory
+
+
+def run_program(program: Callable[[], object]) -> int | str:
+    """Run the program and return its exit status; a bug is raised.
+
+    Args:
+        program: Typer's application, which ends with SystemExit.
+    """
+    open_streams()
+    try:
+        try:
+            program()
+            status: int | str = 0
+        except SystemExit as end:
+            status = end.code or 0
+        sys.stdout.flush()  # a pipe without a reader, or a full disk, shows itself now
+        return status
+    except (UserError, Stopped, MemoryError, RuntimeError, OSError) as error:
+        try:
+            known = exit_status(error)
+        except ReaderGone as gone:  # of stderr
+            return gone.status
+        if known is None:
+            raise
+        return known
 
 
 def exit_status(error: BaseException) -> int | None:
@@ -16,12 +42,11 @@ def exit_status(error: BaseException) -> int | None:
             return 3
         case UserError():
             return _refused(str(error) if "\n" in str(error) else f"error: {error}")
+        case ReaderGone():
+            return error.status
         case Stopped():
             print("stopped; the same command resumes the unfinished runs", file=sys.stderr)
             return error.status
-        case BrokenPipeError():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
         case MemoryError() | RuntimeError() if is_out_of_memory(error):
             return _refused("error: out of memory: choose fewer samples, or fewer runs at once")
         case OSError():  # a fault of the machine, a full disk say

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gan_bench
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, printable
 from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from gan_bench.registry import Part
 
 
+ROOT, DATA = Path("mlruns"), Path("data")  # the defaults of --root and --data
+
+
 def print_version(wanted: bool) -> None:
     """Print the version and end the program, if that is wanted."""
     if wanted:
@@ -29,10 +32,23 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def check_data_root(folder: Path) -> Path:
+    """Refuse the name of a data set in place of the folder of the data sets."""
+    if folder == DATA or len(folder.parts) != 1 or folder.exists():
+        return folder
+    from gan_bench.registry import DATASETS
+
+    if folder.name in DATASETS.names():
+        raise UserError(f"--data {folder}: there is no such folder, and {folder} is a data set: "
+                        f"--data is the folder that holds data sets; choose one with evaluate "
+                        f"--data-set {folder}, or with dataset in an experiment")
+    return folder
+
+
 File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
 Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
                                     help="Folder of everything that runs produce.")]
-DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA",
+DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA", callback=check_data_root,
                                         help="Folder of the data sets.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",
                                         help="Override a value of the file; may be repeated.")]
@@ -45,7 +61,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for mach
 ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,
                                        help="Print the version, and nothing else.")]
-ROOT, DATA = Path("mlruns"), Path("data")  # the defaults of --root and --data
 
 
 def parse_data_set(text: str, image_size: int | None) -> Part:
@@ -73,7 +88,12 @@ def parse_data_set(text: str, image_size: int | None) -> Part:
 
 def to_stderr(line: str) -> None:
     """Print a line of progress, so that stdout holds the result alone."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def print_text(text: str) -> None:
+    """Print text line by line; what came from journals or MLflow moves no cursor."""
+    print("\n".join(map(printable, text.split("\n"))))
 
 
 def wide_console() -> Console:

@@ -8,10 +8,13 @@ from typing import Any
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import ExperimentSpec, describe_shape
+from gan_bench.errors import DamagedError, count, printable
 from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import run_folders
+from gan_bench.journal.schema import Kind
+from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
 
@@ -53,8 +56,8 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["", "begun by another version", *others]
     old = _undescribed_runs(spec, root)
     if old:
-        lines += ["", f"{len(old)} older runs of {spec.name}, of specifications that this file "
-                  f"does not (or no longer) contain", *(f"  {name}" for name in old)]
+        lines += ["", f"{count(len(old) - 1, 'older run')} of {spec.name}, of specifications that "
+                  f"this file does not (or no longer) contain", *(f"  {line}" for line in old)]
     return "\n".join(lines)
 
 
@@ -174,7 +177,19 @@ def _other_version(folder: Path) -> str | None:
 
 
 def _undescribed_runs(spec: ExperimentSpec, root: Path) -> list[str]:
-    """Return the ids of runs under the experiment's name that this file does not describe."""
+    """Return lines about runs under the experiment's name that this file does not describe."""
     described = {run.id for run in spec.runs}
-    folders = run_folders(root / "runs" / spec.name)
-    return [folder.name for folder in folders if folder.name not in described]
+    rows = []
+    for folder in run_folders(root / "runs" / spec.name):
+        if folder.name in described:
+            continue
+        try:
+            values, last = read_values(folder), reading.last(folder)
+        except DamagedError as error:
+            rows.append([folder.name, printable(str(error)), "", "", ""])
+            continue
+        step = last["step"] if last else 0
+        state = last["status"] if last and last["kind"] == Kind.END else "without an end"
+        rows.append([folder.name, values["variant"], str(values["seed"]), state,
+                     f"{step}/{values.get('steps', '?')}"])
+    return columns([["id", "variant", "seed", "state", "step"], *rows]) if rows else []

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gan_bench.cli.options import root_option, set_options, store_option, wide_console
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import Stopped
+from gan_bench.errors import Stopped, printable
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
@@ -102,4 +102,4 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
 
 def _print_line(console: Console, line: str) -> None:
     """Print text as it is: no markup, no colours, no wrapped lines."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from typing import NoReturn
 
@@ -17,18 +18,34 @@ from gan_bench.tracking.address import (
 )
 from gan_bench.tracking.database import check_sqlite
 
+HOST = "127.0.0.1"
+
 
 def serve(workspace: Workspace, port: int) -> NoReturn:
     """Print the address of MLflow's page, and become the process that serves it.
 
     Raises:
         UserError: See `ui_command`.
+        SystemExit: Another program has the port, which a line on stderr says; the status is 1.
     """
     argv, variables = ui_command(workspace, port)
+    _refuse_busy(port)
     # MLflow's view for training runs.
-    address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    address = f"http://{HOST}:{port}/#/experiments?workflowType=machine_learning"
     print(f"{address} (Ctrl-C ends it)", flush=True)
     os.execvpe(argv[0], argv, {**os.environ, **variables})
+
+
+def _refuse_busy(port: int) -> None:
+    """Refuse a port that cannot be listened on; MLflow would end with status 0."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+    except OSError as error:
+        print(f"error: port {port} of {HOST} cannot be used: {error.strerror}; give another "
+              f"--port", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, str]]:
@@ -49,10 +66,12 @@ def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, st
         if not database.exists():
             raise UserError(f"there is no {database} yet: run an experiment first, or give --root")
         check_sqlite(database, workspace.root)
+    # By default MLflow takes any name that begins like a private address, such as 10.evil.com.
+    hosts = [host + end for host in (HOST, "localhost") for end in ("", f":{port}")]
     # Both MLflow and uvicorn would import modules of the working folder in place of Python's.
     options = f"--log-level warning --app-dir {os.devnull}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-               "--workers", "1", "--uvicorn-opts", options,
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port),
+               "--workers", "1", "--uvicorn-opts", options, "--allowed-hosts", ",".join(hosts),
                "--no-serve-artifacts", "--default-artifact-root", workspace.artifacts.as_uri()]
     # The address is passed in the environment, because it may contain a password.
     return command, {**mlflow_environment(), "MLFLOW_BACKEND_STORE_URI": uri,

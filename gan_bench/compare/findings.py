@@ -122,7 +122,7 @@ def _metric_names(text: str) -> list[str]:
     """Return the names in a JSON list; none if the text is another thing."""
     try:
         names = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     if not isinstance(names, list):
         return []

@@ -50,10 +50,20 @@ def _check_margin(margin: Amount | dict[str, Amount] | None,
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
 
+def _check_name(name: str) -> str:
+    if name == "Default":
+        raise ValueError("MLflow keeps an experiment of this name for itself; choose another name")
+    if name.endswith((".yaml", ".yml")):
+        raise ValueError("a name that ends in .yaml or .yml stands for a file, as in `gan-bench "
+                         "report NAME`; leave the ending out")
+    return name
+
+
 class ExperimentFile(Closed):
     """The top level of an experiment file."""
 
-    name: Name = Field(description="names the folder and the MLflow experiment")
+    name: Annotated[Name, AfterValidator(_check_name)] = Field(
+        description="names the folder and the MLflow experiment")
     question: str = Field("", description="what the study is to find out, in a sentence")
     baseline: str | None = Field(
         None, description="the variant that the others are compared with; default: the first")

@@ -91,7 +91,7 @@ RECIPES: dict[str, Recipe] = {
          "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1},
         {"batch_size": ("256", "512"), "model.width": ("768",), "model.blocks": ("2",)},
         ("constant γ, rates and β₂ (there scheduled)",
-         "a constant decay of the average (there it rises at the start)",
+         "the average has the ramp of StyleGAN2 (there its half-life rises along a cosine)",
          "no augmentation (there of D's input)", "tanh at G's end (there none)")),
     "pytorch_gan_script": Recipe(
         "The script `gan.py` of PyTorch-GAN (E. Linder-Norén): G first, D on the same fakes, half "

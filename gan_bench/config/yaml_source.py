@@ -140,9 +140,14 @@ def read_yaml(path: Path) -> YamlSource:
             raise SpecError([f"{path}: has more than {MAX_BYTES:,} bytes, too many for an "
                              f"experiment"])
         text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode("utf-8")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise SpecError([f"{path}:{line}:{column}: the byte {error.object[error.start]:#04x} is "
+                         f"not UTF-8; save the file as UTF-8"]) from None
     except FileNotFoundError:
         raise SpecError([f"{path}: there is no such file{_nearby(path)}"]) from None
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise SpecError([f"{path}: cannot be read: {_first_line(error)}"]) from None
     try:
         plain = _Plain(text)
@@ -177,13 +182,14 @@ class _Plain:
 
     def __init__(self, text: str) -> None:
         yaml = YAML(typ="safe", pure=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an anchor that is given twice is valid YAML
-            root = yaml.compose(text)
-        self._scalars = yaml.constructor
         self.places: dict[Where, str] = {}
         self._values = 0
-        self.data = None if root is None else self._convert(root, ())
+        with warnings.catch_warnings():
+            # An anchor that is given twice is valid YAML, and so are the numbers of YAML 1.1.
+            warnings.simplefilter("ignore")
+            root = yaml.compose(text)
+            self._scalars = yaml.constructor
+            self.data = None if root is None else self._convert(root, ())
 
     def _convert(self, node: Node, where: Where) -> Any:
         self._values += 1

@@ -14,6 +14,9 @@ from gan_bench.journal.file_locks import try_lock
 from gan_bench.journal.layout import make_folder, run_folders
 from gan_bench.journal.schema import Status
 
+LOCK = "lock"  # the file in an experiment's folder
+TRIES = 20  # to lock a file that other processes remove at the same time
+
 
 @contextmanager
 def locked(experiment: Path) -> Iterator[None]:
@@ -23,21 +26,48 @@ def locked(experiment: Path) -> Iterator[None]:
         UserError: Another process holds the lock (two launchers would train the same runs), or the
             folder cannot be used, or its file system has no locks.
     """
-    make_folder(experiment)
-    with _lock_file(experiment) as file:
-        if not try_lock(file.fileno(), experiment / "lock"):
-            file.seek(0)
-            process = file.read(20).strip()
-            holder = f"process {process}" if process else "another process"
-            raise UserError(f"{experiment.name} is already being run by {holder}; wait for it or "
-                            f"stop it")
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        for folder in run_folders(experiment):
-            with suppress(DamagedError):  # a command that reads this run reports it
-                writing.settle_run(folder, Status.KILLED, "its process died without a word")
-        yield
+    with _locked_file(experiment) as file:
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            for folder in run_folders(experiment):
+                with suppress(DamagedError):  # a command that reads this run reports it
+                    writing.settle_run(folder, Status.KILLED, "its process died without a word")
+            yield
+        finally:
+            if os.listdir(experiment) == [LOCK]:  # a start that was refused leaves nothing
+                (experiment / LOCK).unlink()
+                with suppress(OSError):  # another process has begun in it meanwhile
+                    experiment.rmdir()
+
+
+def _locked_file(experiment: Path) -> IO[str]:
+    """Return the open file that this process has locked."""
+    for last_try in (*[False] * TRIES, True):
+        try:  # the last holder may remove file and folder meanwhile
+            make_folder(experiment)
+            file = _lock_file(experiment)
+        except (FileNotFoundError, UserError):
+            if last_try:
+                raise
+            continue
+        try:
+            if not try_lock(file.fileno(), experiment / LOCK):
+                file.seek(0)
+                process = file.read(20).strip()
+                holder = f"process {process}" if process else "another process"
+                raise UserError(f"{experiment.name} is already being run by {holder}; wait for it "
+                                f"or stop it")
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(experiment / LOCK)):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+    raise UserError(f"{experiment.name} is already being run by another process; wait for it or "
+                    f"stop it")
 
 
 def is_locked(experiment: Path) -> bool:
@@ -53,9 +83,11 @@ def is_locked(experiment: Path) -> bool:
 
 def _lock_file(experiment: Path) -> IO[str]:
     try:
-        descriptor = os.open(experiment / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND
+        descriptor = os.open(experiment / LOCK, os.O_RDWR | os.O_CREAT | os.O_APPEND
                              | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise UserError(f"{experiment / 'lock'}: cannot be used: {error.strerror}; move it away"
+        raise UserError(f"{experiment / LOCK}: cannot be used: {error.strerror}; move it away"
                         ) from None
     return os.fdopen(descriptor, "a+", errors="replace")

@@ -41,7 +41,8 @@ def read_spec(folder: Path) -> RunSpec:
 
     Raises:
         OSError: It cannot be read.
-        ValueError, TypeError, KeyError: It is not JSON, or lacks a key or has a wrong type.
+        ValueError, TypeError, KeyError, RecursionError: It is not JSON, or nested too deeply, or
+            lacks a key or has a wrong type.
             Pydantic's ValidationError is a ValueError; so is PartError, for an unknown name.
     """
     values = json.loads((folder / "spec.json").read_text())

@@ -8,7 +8,6 @@ exited by itself, the run is FAILED.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 from collections import Counter
@@ -18,9 +17,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 
+from gan_bench.atomic import remove_stale
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Stopped, UserError
-from gan_bench.hardware import refuse_lacking
+from gan_bench.hardware import refuse_lacking, usable_cores
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import (
     Execution,
@@ -42,7 +42,9 @@ from gan_bench.launcher.processes import (
     run_preparations,
 )
 from gan_bench.launcher.reporters import Reporter
+from gan_bench.tracking.address import is_server, resolve_uri, sqlite_path
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
+from gan_bench.tracking.client import open_store
 
 POLL = 0.5  # seconds between two looks at the journals
 
@@ -103,6 +105,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     compute = experiment.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     make_root(workspace.root)
+    _remove_leftovers(workspace)
     home = workspace.root / "runs" / experiment.name
     with locked(home), _raise_stopped():
         runs = [_read_progress(run, workspace) for run in experiment.runs]
@@ -110,16 +113,21 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         for run in runs:
             if run.state.is_result:
                 remove_checkpoints(run.folder)  # its process may have died before that
-            else:
-                make_folder(run.folder)
-        write_about(home, experiment.declared.with_changes(command=settings.command))
+        declared = experiment.declared.with_changes(command=settings.command)
         if not waiting:
+            write_about(home, declared)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
             return LaunchResult(runs, mirror.finish())
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
-        mirror = BackgroundMirror(workspace, home, True, reporter.say)
+        if not is_server(resolve_uri(workspace)):  # a database that cannot be used is said at once
+            open_store(workspace)
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
+        # A start that is refused has changed nothing.
+        for run in waiting:
+            make_folder(run.folder)
+        write_about(home, declared)
+        mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
         stopped = None
         try:
@@ -133,6 +141,13 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         except Stopped as stop:
             stopped, missing = stop.status, OUT_OF_TIME
         return LaunchResult(runs, missing, stopped)
+
+
+def _remove_leftovers(workspace: Workspace) -> None:
+    """Remove databases that killed processes have left while they were being created."""
+    database = sqlite_path(resolve_uri(workspace))
+    if database:
+        remove_stale(database.parent, ".mlflow-")
 
 
 def _read_progress(run: RunSpec, workspace: Workspace) -> Progress:
@@ -166,7 +181,8 @@ def _train_all(waiting: list[Progress], settings: LaunchSettings, context: ForkS
             or the user stopped it a second time.
     """
     threads = waiting[0].spec.compute.threads
-    slots = settings.slots or gpus or max(1, len(os.sched_getaffinity(0)) // threads)
+    slots = settings.slots or gpus or max(1, usable_cores() // threads)
+    slots = min(slots, len(waiting))
     together = runs_per_process(together, slots, gpus)
     queue = list(reversed(waiting))
     running: dict[int, WorkerProcess] = {}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+import psutil
 
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
@@ -23,13 +27,16 @@ from gan_bench.tracking.background import BackgroundMirror
 
 # README promises the table within ten seconds after the user stops the command: batch systems kill
 # a process that takes longer.
+SERVER_DIED = 255  # multiprocessing's exit code of a process whose fork server has died
 GRACE = 6.0  # seconds for the runs' checkpoints
 LAST_WORDS = 2.5  # seconds for the last round of mirroring
+MAX_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of the path of a socket
 
 
 def fork_context(threads: int) -> ForkServerContext:
     """Start the fork server, and return the context whose processes it forks."""
     os.environ.update(worker.process_environment(threads))
+    _refuse_long_folder(tempfile.gettempdir())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(worker.PRELOAD)
     # A terminal sends Ctrl-C to every process; `timeout` and batch systems send SIGTERM. The server
@@ -38,6 +45,14 @@ def fork_context(threads: int) -> ForkServerContext:
     with delayed_signals():
         forkserver.ensure_running()
     return context
+
+
+def _refuse_long_folder(folder: str) -> None:
+    """Refuse a temporary folder whose path leaves no room for the fork server's socket."""
+    socket = os.path.join(folder, "pymp-12345678", "listener-12345678")
+    if len(os.fsencode(socket)) > MAX_SOCKET:
+        raise UserError(f"{folder}: is too long for a temporary folder, in which a socket must "
+                        f"lie; set TMPDIR to a shorter one, such as /tmp")
 
 
 @contextmanager
@@ -63,9 +78,9 @@ def run_preparations(experiment: ExperimentSpec, execution: Execution, context: 
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=worker.prepare_in_process,
                               args=(experiment, execution, sender))
-    process.start()
-    sender.close()
     try:
+        _start(process)
+        sender.close()
         while True:
             kind, value = receiver.recv()
             if kind == "say":
@@ -81,8 +96,23 @@ def run_preparations(experiment: ExperimentSpec, execution: Execution, context: 
         raise UserError("the process that prepares the experiment was killed; perhaps memory ran "
                         "out") from None
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:
+            process.kill()
+            process.join()
+
+
+def _start(process: ForkServerProcess) -> None:
+    """Start a process; if the fork server dies meanwhile, start both again.
+
+    Raises:
+        UserError: The fork server dies each time.
+    """
+    for _ in range(3):
+        with suppress(EOFError, ConnectionError):
+            process.start()
+            return
+    raise UserError("the server that forks processes was killed three times; perhaps memory ran "
+                    "out")
 
 
 class WorkerProcess:
@@ -106,12 +136,17 @@ class WorkerProcess:
             run.follow()  # read the records of earlier attempts
             run.state, run.why = Status.RUNNING, ""
             run.notes.clear()
-        self.process.start()
+        _start(self.process)
         sender.close()
+        self._identity: psutil.Process | None = None
+        with suppress(psutil.Error):  # it may have ended
+            self._identity = psutil.Process(self.process.pid)
 
     def follow(self, reporter: Reporter, mirror: BackgroundMirror) -> bool:
         """Read the new records of the runs; return whether the process has ended."""
         ended = self.process.exitcode is not None
+        if self.process.exitcode == SERVER_DIED:
+            self._kill_orphan()
         for run in self.runs:
             if run.follow():
                 reporter.changed(run)
@@ -127,6 +162,13 @@ class WorkerProcess:
                 mirror.request(run.folder)
         return ended
 
+    def _kill_orphan(self) -> None:
+        """End the process, which may outlive its fork server: nothing would report its end."""
+        if self._identity is not None:
+            with suppress(psutil.Error):
+                self._identity.kill()
+                self._identity.wait(GRACE)
+
     def _receive_errors(self) -> Iterator[tuple[str, str]]:
         """Yield the id of each run that raised, and its error in one line."""
         with suppress(EOFError):
@@ -137,7 +179,7 @@ class WorkerProcess:
         """Set the state of a run whose process ended without a record of it."""
         code = self.process.exitcode
         assert code is not None, "the process has ended"
-        if code >= 0:
+        if code >= 0 and (error or code != SERVER_DIED):
             run.state = Status.FAILED
             run.why = error or f"its process ended with status {code}; see {LOG} in its folder"
         else:
@@ -145,6 +187,8 @@ class WorkerProcess:
             run.state = Status.KILLED
             if self.is_abandoned:
                 run.why = "stopped by the user, before it could write a checkpoint"
+            elif code == SERVER_DIED:
+                run.why = "the server that forked its process was killed"
             else:
                 run.why = f"its process ended by signal {-code} ({signal.Signals(-code).name})"
         # If the disk is full, or the process outlives its fork server, the next launcher does this.

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from gan_bench.errors import printable
 from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
@@ -75,7 +76,7 @@ class PlainLines:
         self._pace = Pace([])
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, runs: list[Progress]) -> None:
         self._pace, self._last = Pace(runs), time.monotonic()
@@ -128,7 +129,7 @@ class LiveTable:
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._table)
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False)
+        self._console.print(printable(line), markup=False, highlight=False)
 
     def begin(self, runs: list[Progress]) -> None:
         self._runs, self._pace = runs, Pace(runs)

@@ -16,9 +16,11 @@ from gan_bench.compare.results import Results
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.summary import Estimate
+from gan_bench.errors import printable
 from gan_bench.report.terminal import marks, table_notes
 
 DASH = "–"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # with which a spreadsheet's formula may begin
 MARKDOWN = {"l": ":--", "r": "--:"}  # the row below the headings aligns the columns
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
          "∞": r"$\infty$", "–": "--", "†": r"\dag{}", **{sign: "\\" + sign for sign in "&%$#_{}"}}
@@ -95,6 +97,19 @@ def _comparison(pair: Comparison) -> dict[str, object]:
 
 def _ends(name: str, estimate: Estimate) -> dict[str, object]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def write_csv(frame: pd.DataFrame, file: Path) -> None:
+    """Write a table whose texts no spreadsheet takes for formulas: they may come from MLflow."""
+    frame.map(_plain).to_csv(file, index=False)
+
+
+def _plain(value: object) -> object:
+    """Return text on one line, with an apostrophe before what a spreadsheet would compute."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if value.startswith(FORMULA) else text
 
 
 def write_history(experiments: Sequence[Results], file: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from gan_bench.compare.findings import Finding
 from gan_bench.compare.results import Results
 from gan_bench.errors import UserError, one_line
+from gan_bench.hardware import usable_cores
 from gan_bench.report import figures
 from gan_bench.report.samples import Pictures
 
@@ -125,7 +125,7 @@ def render_all(drawn: Sequence[ReportFigure], kinds: Sequence[str]) -> list[dict
     Raises:
         UserError: A process was killed.
     """
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    cores = usable_cores() if sys.platform == "linux" else 1  # elsewhere a fork is not safe
     if cores == 1 or len(drawn) < 4:
         return [_render(figure, kinds) for figure in drawn]
     # Forked processes share the frames, which are too large to send.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gan_bench.atomic import remove_stale
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.results import Results
 from gan_bench.errors import UserError, count
@@ -25,7 +24,6 @@ from gan_bench.report.terminal import table_notes
 
 PAGE = "report.html"
 UNFINISHED = ".gan-bench-report-"  # prefix of the folder of a report that is being written
-STALE_AFTER = 600  # seconds; no report takes so long
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         notes += [prefix + line for line in (*warnings_of(results), *results.notes)]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _tidy(out)
+        remove_stale(out, UNFINISHED)
         with tempfile.TemporaryDirectory(dir=out, prefix=UNFINISHED) as folder:
             _write(Path(folder), experiments, all_findings, formats, command, notes)
             files = [out / name for name in install_report(Path(folder), out)]
@@ -137,8 +135,8 @@ def _write(folder: Path, experiments: Sequence[Results], findings: Sequence[Find
            formats: Collection[str], command: str, notes: Sequence[str]) -> None:
     """Write all files into an empty folder."""
     if "csv" in formats:
-        exports.summary_frame(findings).to_csv(folder / "summary.csv", index=False)
-        exports.pairs_frame(findings).to_csv(folder / "pairs.csv", index=False)
+        exports.write_csv(exports.summary_frame(findings), folder / "summary.csv")
+        exports.write_csv(exports.pairs_frame(findings), folder / "pairs.csv")
     if "tex" in formats:
         (folder / "table.tex").write_text(exports.as_latex(findings), encoding="utf-8")
     if "md" in formats:
@@ -170,10 +168,3 @@ def _write(folder: Path, experiments: Sequence[Results], findings: Sequence[Find
             list(zip(experiments, on_page, strict=True)),
             command, sorted(file.name for file in folder.iterdir()), notes))
         (folder / PAGE).write_text(page, encoding="utf-8")
-
-
-def _tidy(out: Path) -> None:
-    """Remove the folders of reports that were killed."""
-    for old in out.glob(f"{UNFINISHED}*"):
-        if old.is_dir() and time.time() - old.stat().st_mtime > STALE_AFTER:
-            shutil.rmtree(old, ignore_errors=True)

@@ -27,10 +27,11 @@ def mlflow_environment() -> dict[str, str]:
     """Return the variables to set before MLflow is imported.
 
     By default MLflow sends usage data to its makers, logs each migration, prints a line for each
-    ended run, and retries a dead server for minutes. The user's own choice of retries and timeout
-    stays in force.
+    ended run, retries a dead server for minutes, and waits for hours where a server says so. The
+    user's own choice of retries, timeout and waiting stays in force.
     """
-    retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+               "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false"}
     return {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING
 from gan_bench.errors import DamagedError, Say, UserError
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.tracking import client
-from gan_bench.tracking.address import is_server, reason, resolve_uri, sqlite_path
+from gan_bench.tracking.address import (
+    is_server,
+    reason,
+    resolve_uri,
+    sqlite_path,
+    without_password,
+)
 from gan_bench.tracking.cursor import mirrored
+from gan_bench.tracking.database_server import UnreachableError
 from gan_bench.tracking.hidden import hidden_in
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
 
+POLL = 0.5  # seconds between two looks at the last round
 EVERY, SLOWEST = 5.0, 60.0  # seconds between two rounds: usual, and at most while MLflow fails
 PATIENCE = 30.0  # seconds that the last round may lose to a store that fails
+STALLED = 600.0  # seconds without a run that is mirrored, after which nobody waits any longer
 OUT_OF_TIME = "there was no time for the rest"
 
 
@@ -34,7 +43,8 @@ class BackgroundMirror:
         say: Receives one line when MLflow fails for the first time.
 
     Raises:
-        UserError: The store is a database that cannot be used. (A server may come back.)
+        UserError: The store is a database that cannot be used. (One that does not answer, and a
+            server, may come back.)
     """
 
     def __init__(self, workspace: Workspace, home: Path, trains: bool, say: Say) -> None:
@@ -45,12 +55,16 @@ class BackgroundMirror:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure = ""
+        self._progress = time.monotonic()  # when a journal was last mirrored
         self._damaged: dict[Path, str] = {}  # these cannot be mirrored until the user mends them
         self._mirror: Mirror | None = None
         self._thread: threading.Thread | None = None
         if self._dirty or trains:
             if not is_server(store):  # a server may be slow or down, and training starts anyway
-                self._open_store()
+                try:
+                    self._open_store()
+                except UnreachableError as error:
+                    self._note_failure(error)
             self._thread = threading.Thread(target=self._repeat_rounds, daemon=True)
             self._thread.start()
 
@@ -63,11 +77,17 @@ class BackgroundMirror:
         """Mirror what is left; return why MLflow's copy is incomplete, or an empty string.
 
         Args:
-            timeout: Seconds to wait; None: until the last round is done or fails.
+            timeout: Seconds to wait; None: until the last round is done or fails, or hangs.
         """
         if self._thread is not None:
             self._stop.set()
-            self._thread.join(timeout)
+            self._progress = time.monotonic()
+            self._thread.join(timeout if timeout is not None else POLL)
+            while timeout is None and self._thread.is_alive():
+                self._thread.join(POLL)
+                if time.monotonic() - self._progress > STALLED:
+                    return (f"MLflow at {without_password(self._address)} has taken no run for "
+                            f"{STALLED:.0f} s")
             if self._thread.is_alive():
                 return self._failure or OUT_OF_TIME
         failure = [self._failure] if self._dirty else []
@@ -115,6 +135,7 @@ class BackgroundMirror:
                 mirror = self._open()
                 self._damaged.pop(folder, None)
                 mirror.sync(folder)
+                self._progress = time.monotonic()
             except DamagedError as error:
                 self._damaged[folder] = str(error)
             except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,9 +23,17 @@ from gan_bench.tracking.address import (
     without_password,
 )
 from gan_bench.tracking.database import check_sqlite
+from gan_bench.tracking.database_server import (
+    Tables,
+    check_connection,
+    tables_of,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+CREATION = 60.0  # seconds that another process may take to make MLflow's tables
 
 
 class MirrorError(UserError):
@@ -57,6 +66,7 @@ def open_store(workspace: Workspace) -> Store:
         workspace: Names the store. Its root is created if needed.
 
     Raises:
+        UnreachableError: A database that is no file does not answer.
         UserError: The root cannot be written, the database is from another MLflow, or the server
             does not answer.
     """
@@ -78,18 +88,36 @@ def open_store(workspace: Workspace) -> Store:
                         f"choose another --root") from None
     if database:
         check_sqlite(database, root)
-
-    from mlflow import MlflowClient
-
+    elif not is_server(uri):
+        check_connection(uri)
     # MLflow also logs the traceback of each error; the program reports the error in one line.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    try:
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-    except Exception as error:  # from a server, or from any database driver
-        raise UserError(f"MLflow cannot use {without_password(uri)}: {reason(error, uri)}; give "
-                        f"another --tracking-uri or MLFLOW_TRACKING_URI, or neither") from error
-    return Store(uri, None if is_server(uri) else workspace.artifacts, client)
+    return Store(uri, None if is_server(uri) else workspace.artifacts, _connect(uri))
+
+
+def _connect(uri: str) -> MlflowClient:
+    """Return MLflow's client for a store that answers.
+
+    The client of an empty database makes MLflow's tables, which fails where another process makes
+    them at the same time; the one that fails tries again.
+    """
+    from mlflow import MlflowClient
+
+    deadline, was_whole = time.monotonic() + CREATION, False
+    while True:
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+            return client
+        except Exception as error:  # from a server, or from any database driver
+            is_database = sqlite_path(uri) is None and not is_server(uri)
+            state = tables_of(uri) if is_database and time.monotonic() < deadline else None
+            if state is None or (state == Tables.WHOLE and was_whole):
+                raise UserError(f"MLflow cannot use {without_password(uri)}: {reason(error, uri)}; "
+                                f"give another --tracking-uri or MLFLOW_TRACKING_URI, or neither"
+                                ) from error
+            was_whole = state == Tables.WHOLE
+            time.sleep(0.5)
 
 
 def _create_sqlite(database: Path, artifacts: Path) -> None:
@@ -97,16 +125,27 @@ def _create_sqlite(database: Path, artifacts: Path) -> None:
 
     MLflow's migrations break when several processes open a fresh file at once. A process that dies
     in a migration leaves a file that MLflow cannot open. So the file starts under another name.
+
+    Raises:
+        UserError: The write-ahead log of another database is there, or the disk is full.
     """
     if database.exists():
         return
+    log = Path(f"{database}-wal")
+    if log.exists() and log.stat().st_size:  # SQLite would apply it to the new database
+        raise UserError(f"{log}: has no database beside it; move it to where {database.name} was "
+                        f"moved, or away")
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as temporary:
         fresh = Path(temporary, database.name)
-        store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
-            f"sqlite:///{fresh}", artifacts.as_uri())
-        store.engine.dispose()
+        try:
+            store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
+                f"sqlite:///{fresh}", artifacts.as_uri())
+            store.engine.dispose()
+        except Exception as error:  # of SQLAlchemy, Alembic or MLflow: the disk is full, say
+            raise UserError(f"cannot make {database}: {reason(error)}; free some space, or choose "
+                            f"another --root or --tracking-uri") from error
         with suppress(FileExistsError):
             os.link(fresh, database)
 

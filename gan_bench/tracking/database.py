@@ -14,6 +14,13 @@ from urllib.request import url2pathname
 from gan_bench.errors import UserError
 from gan_bench.paths import normal_path
 from gan_bench.tracking.address import sqlite_path, without_password
+from gan_bench.tracking.tags import ABOUT
+
+EXPERIMENTS = ("select e.name, e.artifact_location, t.value from experiments e left join "
+               "experiment_tags t on t.experiment_id = e.experiment_id and t.key = ? "
+               "where e.experiment_id != 0")
+RUNS = ("select r.run_uuid, r.artifact_uri, t.value from runs r join tags t on "
+        "t.run_uuid = r.run_uuid and t.key = 'run_id'")
 
 
 def has_run(database: Path, mlflow_run_id: str) -> bool:
@@ -32,17 +39,15 @@ def check_sqlite(database: Path, root: Path) -> None:
     """Check that this MLflow can write to the database, and switch it to write-ahead logging.
 
     Raises:
-        UserError: It is read-only, locked, not MLflow's, from a newer or an older MLflow, or its
-            artifacts are elsewhere because `root` was moved.
+        UserError: It is read-only, locked, not MLflow's, from a newer or an older MLflow, or the
+            artifacts of the root's runs are elsewhere because `root` was moved.
     """
     try:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("begin immediate")  # fails on a file that cannot be written
             (version,) = connection.execute("select version_num from alembic_version").fetchone()
-            experiments = connection.execute(
-                "select name, artifact_location from experiments where experiment_id != 0"
-            ).fetchall()
-            runs = connection.execute("select run_uuid, artifact_uri from runs").fetchall()
+            experiments = connection.execute(EXPERIMENTS, [ABOUT]).fetchall()
+            runs = connection.execute(RUNS).fetchall()
             connection.rollback()
             check_version(f"sqlite:///{database}", version)
             connection.execute("pragma journal_mode = wal")
@@ -50,8 +55,12 @@ def check_sqlite(database: Path, root: Path) -> None:
         raise UserError(f"cannot use {database} as MLflow's database ({error}); move the file "
                         f"away, or name another with --tracking-uri") from error
     if database.parent == root:
-        _check_artifacts(database, dict(experiments))
-        _check_runs(database, runs)
+        # What others keep in the database is no matter of the program.
+        names = {path.name for path in (root / "runs").glob("*")}
+        _check_artifacts(database, [row for row in experiments if row[0] in names])
+        run_ids = {path.name for path in (root / "runs").glob("*/*")}
+        _check_runs(database, [(run, location) for run, location, run_id in runs
+                               if run_id in run_ids])
 
 
 def check_version(uri: str, schema: str) -> None:
@@ -95,15 +104,22 @@ def _schemas() -> tuple[str, set[str]]:
     return head, older
 
 
-def _check_artifacts(database: Path, locations: dict[str, str]) -> None:
+def _check_artifacts(database: Path, experiments: list[tuple[str, str, str | None]]) -> None:
     """Check that artifacts lie in the root: MLflow stores absolute addresses, which outlive a move.
+
+    Args:
+        database: The database in the root.
+        experiments: Name, artifact address and the tag that says that the program has made it.
     """
     home = (database.parent / "artifacts").resolve()
-    for name, location in locations.items():
-        if location.startswith("file:") and home not in _local_path(location).resolve().parents:
-            raise UserError(f"{database.parent} was moved: the artifacts of {name!r} belong to "
-                            f"{location}; move it back, or delete {database.name} and run the "
-                            f"experiment again, which fills a new one from the runs' journals")
+    for name, location, about in experiments:
+        if not location.startswith("file:") or home in _local_path(location).resolve().parents:
+            continue
+        if about is None:
+            raise UserError(f"{database}: its experiment {name!r} is not of gan-bench, and keeps "
+                            f"its artifacts in {location}; give one of the two another name")
+        raise UserError(f"{database.parent} was moved: the artifacts of {name!r} belong to "
+                        f"{location}; move it back, or {_start_over(database)}")
 
 
 def _check_runs(database: Path, runs: list[tuple[str, str | None]]) -> None:
@@ -118,8 +134,12 @@ def _check_runs(database: Path, runs: list[tuple[str, str | None]]) -> None:
             within[folder] = folder.resolve().is_relative_to(home)
         if not within[folder]:
             raise UserError(f"{database}: the artifacts of its run {run} belong to {location}, out "
-                            f"of {home}; delete {database.name} and run the experiment again, "
-                            f"which fills a new one from the runs' journals")
+                            f"of {home}; {_start_over(database)}")
+
+
+def _start_over(database: Path) -> str:
+    return (f"move {database.name}* away, as it may hold other runs too, and run the experiment "
+            f"again, which fills a new one from the runs' journals")
 
 
 def _local_path(location: str) -> Path:

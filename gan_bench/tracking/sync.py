@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ from gan_bench.tracking.hidden import HiddenReason, HiddenRun, hidden_in, hidden
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
+
+
+PATIENCE = 30.0  # seconds that a sync may lose to a store that fails
 
 
 @dataclass
@@ -47,7 +51,8 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
     """Mirror every run of the root whose copy in the store is incomplete.
 
     A run that a dead launcher left without an end becomes KILLED. A running experiment is left to
-    its launcher. A damaged run, or a run that the store refuses, delays no other run. What the user
+    its launcher. A damaged run, or a run that the store refuses, delays no other run; a store that
+    fails for half a minute gets no others. What the user
     deleted or moved in MLflow's page is missing, too.
 
     Args:
@@ -68,6 +73,9 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
                 sync.experiment(home)
         except _Unusable:
             raise
+        except _GaveUp as error:
+            sync.result.missing.append(str(error))
+            break
         except UserError as error:
             sync.result.missing.append(str(error))
     return sync.result
@@ -80,6 +88,7 @@ class _Sync:
         self._workspace, self._address = workspace, address
         self._say, self._anew = say, anew
         self._mirror: Mirror | None = None
+        self._lost = 0.0  # seconds, to failures
         self.result = Synced()
 
     def experiment(self, home: Path) -> None:
@@ -96,6 +105,7 @@ class _Sync:
         hidden = [run for run in hidden if run.reason not in lost]
         lines = hidden_lines(hidden, self._workspace, self._address)
         for folder in folders:
+            begin = time.monotonic()
             try:
                 self._run(folder)
             except _Unusable:
@@ -107,6 +117,10 @@ class _Sync:
                 self.result.missing.append(str(error))
             except UserError as error:
                 self.result.missing.append(f"{home.name}/{folder.name}: {error}")
+                self._lost += time.monotonic() - begin
+                if self._lost > PATIENCE:
+                    raise _GaveUp(f"MLflow has failed for {self._lost:.0f} s: the other runs were "
+                                  f"not tried; repeat the command once it answers") from None
         self.result.hidden += [f"{home.name}: {line}" for line in lines]
 
     def _hidden(self, folders: list[Path]) -> list[HiddenRun]:
@@ -167,6 +181,10 @@ def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:
         return hidden_in(workspace, resolve_uri(workspace), experiment)
     except Exception:  # from any database driver; reading the results reports it
         return []
+
+
+class _GaveUp(UserError):
+    """The store has failed for too long."""
 
 
 class _Unusable(UserError):

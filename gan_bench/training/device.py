@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +10,7 @@ import torch
 
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
-from gan_bench.hardware import cpu_has_bfloat16, refuse_lacking
+from gan_bench.hardware import cpu_has_bfloat16, peak_resident, refuse_lacking
 
 
 def set_up_torch(spec: RunSpec) -> None:
@@ -102,4 +101,4 @@ def peak_memory(device: str) -> int:
     """Return this process's peak memory in bytes: of the GPU, or of the machine for the CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident()

@@ -63,7 +63,7 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
                                       spec.data.classes).generator
     except UserError:  # the model is not registered here
         raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         why = one_line(error)
         if isinstance(error, ValidationError):  # its first line only counts the errors
             why = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

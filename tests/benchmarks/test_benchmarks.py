@@ -61,7 +61,7 @@ def test_what_scripts_miss_is_collected(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize("command", [
     ("overhead.py", "--quick"), ("resume.py", "--quick"), ("report.py", "--quick"),
     ("evaluation.py", "--quick"), ("evaluation.py", "--quick", "--during"),
-    ("evaluation.py", "--quick", "--memory"), ("step.py", "--quick"),
+    ("evaluation.py", "--quick", "--memory"), ("step.py", "--quick"), ("calibration.py", "--quick"),
     ("naive.py", "--steps", "2", "--warmup", "1")], ids=" ".join)
 def test_a_quick_form_ends_well(command: tuple[str, ...], tmp_path: Path) -> None:
     """Its figures mean nothing: it shows that the script works, to its last line."""

@@ -370,8 +370,10 @@ def plan_of(folder: Path, file: object, *more: str) -> subprocess.CompletedProce
     (b"name: !!python/object/apply:os.system [touch ran]\n", "x.yaml:1:7: the tag"),
     (b'name: "a\\nb\\e[2J"\n', "x.yaml:1:7: the character '\\x1b' is not allowed in text"),
     (b'"\\ud800": 1\n', "x.yaml:1:1: the character '\\ud800' is not allowed in text"),
-    (b"\xff\xfe\0", "x.yaml: cannot be read: 'utf-8' codec"),
-    ("name: x\n".encode("utf-16"), "x.yaml: cannot be read: 'utf-8' codec"),
+    (b"\xff\xfe\0", "x.yaml:1:1: the byte 0xff is not UTF-8; save the file as UTF-8"),
+    ("name: x\n".encode("utf-16"), "x.yaml:1:1: the byte 0xff is not UTF-8"),
+    (b"name: x\nquestion: \xc3\xa9 caf\xe9\n", "x.yaml:2:16: the byte 0xe9 is not UTF-8"),
+    (b"\xef\xbb\xbfname: \xe9\n", "x.yaml:1:7: the byte 0xe9 is not UTF-8"),
     (b"name: x\0\n", "x.yaml:1:1: not valid YAML: unacceptable character #x0000"),
     (b'"a\\nb\\tc": 1\n', "x.yaml:1:1: a\\nb\\tc: unknown key"),
 ])

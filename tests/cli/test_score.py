@@ -210,6 +210,7 @@ def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: 
     ("{nan}", {}, "final.safetensors: the generator makes samples that are not finite"),
     ("{other}", {}, r"final.safetensors: these are not the weights .* size mismatch for .*\."),
     ("{null}", {}, "spec.json: cannot be read as a run's specification: .*recreate it"),
+    ("{deep}", {}, "spec.json: cannot be read as a run's specification: Recursion"),
     ("{text}", {}, "spec.json: cannot be read as a run's specification: .*latent_dim"),
     ("zzzz", {}, "no run's id begins with 'zzzz'"),
     ("{run}", {"data_set": DATASETS.parse("digits")}, "makes 1×16×16 images, but digits holds"),
@@ -229,7 +230,7 @@ def test_what_cannot_be_measured_is_named(
     broken = {
         "empty": (spec, None), "torn": (spec, whole[:5000]), "nospec": (None, whole[:5000]),
         "nan": (spec, nans), "other": (spec.replace('"width": 16', '"width": 17'), whole),
-        "null": ("null", whole),
+        "null": ("null", whole), "deep": ("[" * 200_000, whole),
         "text": (re.sub(r'"latent_dim": \d+', '"latent_dim": "x"', spec), whole)}
     for name, (text, weights) in broken.items():
         (tmp_path / name).mkdir()
@@ -240,6 +241,35 @@ def test_what_cannot_be_measured_is_named(
     where = {name: tmp_path / name for name in ("a", *broken)} | {"run": run}
     with pytest.raises(UserError, match=words):
         scores_of(source.format(**where), root, **wanted)
+
+
+@pytest.mark.parametrize("text", ['{"layers": 3}', "[1]", "{", "[" * 200_000, "\0"])
+def test_images_beside_another_programs_spec_json_are_images(
+    root: Path, digits: Dataset, tmp_path: Path, text: str,
+) -> None:
+    images = save_pngs(tmp_path / "a", digits.test.images.numpy())
+    expected = scores_of(images, root, metrics=["nearest_train_mse"]).scores
+    (tmp_path / "a" / "spec.json").write_text(text)
+    assert scores_of(images, root, metrics=["nearest_train_mse"]).scores == expected
+    (tmp_path / "a" / "network.pt").write_bytes(b"weights")
+    with pytest.raises(UserError, match="weights are read only from a run's folder"):
+        scores_of(tmp_path / "a" / "network.pt", root)
+
+
+@pytest.mark.parametrize("name", ["mnist", "digits", "cifar10"])
+def test_a_data_set_in_place_of_its_folder_is_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, file = load(root).id, root / "file" / "tiny.yaml"
+    for command in (["evaluate", run], ["run", file], ["plan", file]):
+        done = here(*command, "--root", root, "--data", name)
+        assert done.returncode == 2, done.stdout
+        assert done.stderr.count("\n") == 1
+        assert f"--data-set {name}" in done.stderr
+    assert here("plan", file, "--root", root, "--data", "nowhere").returncode == 0
+    (tmp_path / name).mkdir()
+    assert here("plan", file, "--root", root, "--data", name).returncode == 0
 
 
 def test_other_weights_of_a_run_are_not_those_of_its_journal(root: Path) -> None:

@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from helpers.launching import MODULES, console_script, folder_of_modules
+from helpers.launching import MODULES, console_script, folder_of_modules, gan_bench
 
 
 def free_port() -> int:
@@ -66,10 +66,44 @@ def served(root: Path, cwd: Path) -> Iterator[int]:
             process.wait(timeout=30)
 
 
-@pytest.mark.process
-def test_the_page_runs_no_file_of_the_working_folder(root: Path, tmp_path: Path) -> None:
-    working = folder_of_modules(tmp_path / "downloaded", *MODULES, "mlflow", "uvicorn")
+@pytest.fixture(scope="module")
+def working(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with files that are named as modules."""
+    folder = tmp_path_factory.mktemp("working")
+    return folder_of_modules(folder / "downloaded", *MODULES, "mlflow", "uvicorn")
+
+
+@pytest.fixture(scope="module")
+def page(root: Path, working: Path) -> Iterator[int]:
     with served(root, working) as port:
-        assert answer(port, "/health") == 200
-        assert answer(port, "/ajax-api/2.0/mlflow/experiments/search?max_results=5") == 200
-    assert not (working / "executed").exists(), (working / "executed").read_text()
+        yield port
+
+
+@pytest.mark.process
+def test_the_page_runs_no_file_of_the_working_folder(page: int, working: Path) -> None:
+    assert answer(page, "/health") == 200
+    assert answer(page, "/ajax-api/2.0/mlflow/experiments/search?max_results=5") == 200
+    executed = working / "executed"
+    assert not executed.exists(), executed.read_text()
+
+
+@pytest.mark.process
+def test_the_page_answers_to_its_names_alone(page: int) -> None:
+    """A page of another site can let its name lead here; by default MLflow takes `10.*`."""
+    path = "/ajax-api/2.0/mlflow/experiments/search?max_results=5"
+    for host in (f"127.0.0.1:{page}", f"localhost:{page}", "localhost"):
+        assert answer(page, path, host) == 200, host
+    for host in ("10.evil.com", f"10.evil.com:{page}", "192.168.evil.com", "evil.com"):
+        assert answer(page, path, host) == 403, host
+
+
+@pytest.mark.process
+def test_a_busy_port_is_one_line(root: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = gan_bench("ui", "--root", root, "--port", port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (f"error: port {port} of 127.0.0.1 cannot be used: Address already in "
+                           f"use; give another --port\n")

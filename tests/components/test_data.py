@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from PIL import Image
 
 from gan_bench.components.data import Dataset, load, prepare_data
 from gan_bench.components.data.checksum import checksum
+from gan_bench.components.data.download import fetch
 from gan_bench.components.data.gaussians import modes
 from gan_bench.components.data.pixels import resize
 from gan_bench.data_facts import DataFacts
@@ -443,6 +445,17 @@ def test_wrong_checksum_of_a_download_leaves_nothing(
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "root").iterdir()) == []
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_download_removes_what_killed_ones_have_left(tmp_path: Path) -> None:
+    for name, age in ((".download-abcd1234", 1e6), (".download-abcd1235", 0.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").write_bytes(b"half")
+        for path in (tmp_path / name / "part", tmp_path / name):
+            os.utime(path, (time.time() - age, time.time() - age))
+    fetch(lambda folder: Path(folder, "whole").write_bytes(b"all"), "X", "place it", tmp_path,
+          lambda line: None)
+    assert files_below(tmp_path) == [".download-abcd1235/part", "whole"]
 
 
 def test_neither_to_hand_nor_downloadable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ from gan_bench.config.declared import Amount
 from gan_bench.config.differences import variant_differences
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec
+from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import SpecError
 from gan_bench.journal.spec_file import read_spec
 
@@ -152,6 +154,17 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
     assert spec.runs[0].g_optimizer.args["lr"] == 0.002
 
 
+def test_yaml_1_1_is_read_without_a_warning(tmp_path: Path) -> None:
+    """Its numbers need a dot; ruamel would print a page of warnings about `2e-4`."""
+    file = tmp_path / "old.yaml"
+    file.write_text("%YAML 1.1\n---\nname: x\nmargin: 2e-4\ncount: 010\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = read_yaml(file).data
+    assert data == {"name": "x", "margin": 2e-4, "count": 8}
+
+
+
 @pytest.mark.parametrize("change", [
     "base.batch_size=32", "base.loss=saturating", "base.model.width=64", "seeds=[4]",
     "dataset.image_size=28", "base.steps=11", "base.ema=0.9", "base.order=g_first",
@@ -183,6 +196,20 @@ def test_spec_survives_being_written_and_read(tmp_path: Path) -> None:
     again = read_spec(run.write(tmp_path))
     assert again == run
     assert again.id == run.id
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("Default", "MLflow keeps an experiment of this name for itself; choose another name"),
+    ("small.yaml", "a name that ends in .yaml or .yml stands for a file, as in `gan-bench report"),
+    ("a.b.yml", "a name that ends in .yaml or .yml stands for a file, as in `gan-bench report"),
+])
+def test_names_that_no_command_can_address_are_refused(tmp_path: Path, name: str, words: str,
+                                                       ) -> None:
+    (line,) = errors(tmp_path, SMALL.replace("name: small", f"name: {name}"))
+    assert ".yaml:1:" in line
+    assert words in line
+    for good in ("default", "yaml", "a.yaml.b"):
+        assert load(tmp_path, SMALL.replace("name: small", f"name: {good}")).name == good
 
 
 def test_every_error_of_a_file_at_once_with_its_place(tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ from helpers.servers import mlflow_server
 from helpers.studies import copy_of, make_studies
 from helpers.warm import OUTPUT, STARTED, Job, command
 
+from gan_bench.atomic import STALE_AFTER
 from gan_bench.cli.report import FORMATS
 from gan_bench.journal import reading
-from gan_bench.report.write import STALE_AFTER, UNFINISHED
+from gan_bench.report.write import UNFINISHED
 from gan_bench.tracking import client
 from gan_bench.tracking.cursor import FILE as CURSORS
 
@@ -103,7 +104,7 @@ def sync(trained: Path, empty: Path | None = None) -> Part:
     def job(place: Path) -> Job:
         return Job(_sync, (empty, "sync", "--root", place / "root"), place)
 
-    def later(place: Path) -> None:  # a killed process leaves the store that it was creating
+    def later(place: Path) -> None:  # what `run` would remove, when it is an hour old
         for folder in (place / "root").glob(".mlflow-*"):
             shutil.rmtree(folder)
 
@@ -151,9 +152,10 @@ def report(trained: Path, formats: str = ",".join(FORMATS)) -> Part:
                              formats), place)
 
     def later(place: Path) -> None:  # a report removes what is that old
+        then = time.time() - STALE_AFTER - 1
         for folder in (place / "out").glob(f"{UNFINISHED}*"):
-            then = time.time() - STALE_AFTER - 1
-            os.utime(folder, (then, then))
+            for path in (*folder.rglob("*"), folder):
+                os.utime(path, (then, then))
 
     def left(place: Path) -> dict[str, Any]:
         return {**_root(place), "report": _contents(place / "out")}

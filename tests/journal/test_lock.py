@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,48 @@ def test_a_lock_is_seen_without_being_taken(tmp_path: Path) -> None:
     assert not is_locked(home)
     with locked(home):  # looking at it has left no lock behind
         pass
+
+
+def test_a_folder_with_nothing_but_the_lock_is_removed(tmp_path: Path) -> None:
+    """By the process that holds the lock; what lies there stays."""
+    home = tmp_path / "study"
+    with locked(home):
+        assert [path.name for path in home.iterdir()] == ["lock"]
+    assert list(tmp_path.iterdir()) == []
+    with locked(home):
+        (home / "about.json").write_text("{}")
+    assert {path.name for path in home.iterdir()} == {"lock", "about.json"}
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    with (pytest.raises(UserError, match="none/study: cannot be used: No such file"),
+          locked(tmp_path / "none" / "study")):
+        pass
+
+
+def test_a_lock_that_its_holder_has_removed_is_made_again(tmp_path: Path) -> None:
+    """Two processes begin and are refused again and again: never do both hold the lock."""
+    code = f"""
+import os, sys
+from pathlib import Path
+from gan_bench.errors import UserError
+from gan_bench.journal.lock import locked
+held = 0
+for _ in range(2000):
+    try:
+        with locked(Path({str(tmp_path)!r}) / "study"):
+            os.close(os.open({str(tmp_path / "alone")!r}, os.O_CREAT | os.O_EXCL))
+            os.unlink({str(tmp_path / "alone")!r})
+            held += 1
+    except UserError as error:
+        assert "already being run" in str(error), error
+sys.exit(0 if held else 1)
+"""
+    both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+            for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_is_no_lock(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -23,7 +25,7 @@ from helpers.launching import (
     run,
 )
 from helpers.runs import write_experiment
-from helpers.studies import here
+from helpers.studies import copy_of, here
 
 import gan_bench as package
 from gan_bench.config.experiment import load_experiment
@@ -252,7 +254,12 @@ def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path
     assert f"{file.parent.name}: numerics 0 and now {NUMERICS}" in done.stdout
     assert done.stdout.count("and now") == 1
     other = here("plan", finished / "tiny.yaml", "--root", tmp_path, "--set", "base.steps=7")
-    assert "4 older runs of tiny" in other.stdout
+    _, older = other.stdout.split("4 older runs of tiny")
+    expected = {}
+    for spec in tmp_path.glob("runs/tiny/*/spec.json"):
+        values = json.loads(spec.read_text())
+        expected[spec.parent.name] = [values["variant"], str(values["seed"]), "FINISHED", "6/6"]
+    assert {line.split()[0]: line.split()[1:] for line in older.splitlines()[2:]} == expected
     assert other.stdout.count("WAITING") == 4
 
 
@@ -318,3 +325,80 @@ def test_the_fork_server_preloads_a_package_that_is_not_installed(tmp_path: Path
     done = subprocess.run([sys.executable, tmp_path / "start.py"], check=False, timeout=240,
                           capture_output=True, text=True, env=environment)
     assert done.stdout == f"{tmp_path}/gan_bench/launcher/preload.py\n", done.stderr
+
+
+def test_the_weights_have_the_mode_of_the_other_files(finished: Path) -> None:
+    for folder in (finished / "root" / "runs" / "tiny").glob("*/"):
+        modes = {name: (folder / name).stat().st_mode & 0o777
+                 for name in ("final.safetensors", "spec.json", "mirror.json")}
+        assert len(set(modes.values())) == 1, modes
+
+
+@pytest.mark.process
+def test_more_slots_than_runs_cost_nothing(tmp_path: Path) -> None:
+    """As many as no memory holds: `ulimit -v` leaves 8 GB."""
+    limit = 8 * 2**30
+    done = subprocess.run(
+        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
+         "seeds=[0]", "--set", "base.steps=3", "--slots", str(10**10)],
+        capture_output=True, text=True, check=False, timeout=240,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 runs are done" in done.stdout
+
+
+def test_a_start_that_is_refused_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    """The preparations refuse it: the experiment keeps what it declares, and no folder is left."""
+    copy_of(finished / "root", tmp_path / "root")
+    home = tmp_path / "root" / "runs" / "tiny"
+    dead = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    before = {path: path.is_file() and path.name != "lock" and path.read_bytes()
+              for path in (tmp_path / "root" / "runs").rglob("*")}
+    refused = ["--set", "question=Another?", "--set", "dataset={name: kmnist, image_size: 16}"]
+    for name in ("tiny", "new"):
+        done = here("run", finished / "tiny.yaml", "--root", tmp_path / "root", "--data",
+                    tmp_path / "data", "--set", f"name={name}", *refused, env=dead)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "kmnist" in done.stderr.lower()
+    assert {path: path.is_file() and path.name != "lock" and path.read_bytes()
+            for path in (tmp_path / "root" / "runs").rglob("*")} == before
+    assert (home / "about.json").exists()
+    with closing(sqlite3.connect(tmp_path / "root" / "mlflow.db")) as database:
+        names = database.execute("select name from experiments").fetchall()
+        assert ("tiny",) in names
+        assert ("new",) not in names
+
+
+def test_a_long_temporary_folder_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / ("t" * 100)
+    folder.mkdir()
+    done = gan_bench("run", write_experiment(tmp_path), "--root", tmp_path / "root",
+                     env={"TMPDIR": str(folder)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {folder}: is too long for a temporary folder, in which a socket must lie; set "
+        f"TMPDIR to a shorter one, such as /tmp\n")
+    assert list((tmp_path / "root" / "runs").iterdir()) == []
+
+
+def test_databases_that_killed_processes_left_are_removed(finished: Path, tmp_path: Path) -> None:
+    copy_of(finished / "root", tmp_path / "root")
+    leftover = tmp_path / "root" / ".mlflow-abcd1234"
+    leftover.mkdir()
+    os.utime(leftover, (0, 0))
+    done = here("run", finished / "tiny.yaml", "--root", tmp_path / "root")
+    assert "4 of 4 runs are done" in done.stdout
+    assert not leftover.exists()
+
+
+def test_what_strangers_write_into_journals_moves_no_cursor(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "root" / "runs", tmp_path / "runs")
+    file = next(tmp_path.glob("runs/tiny/*/journal.jsonl"))
+    text = file.read_text()
+    version = re.search('"torch": "([^"]*)"', text)
+    assert version is not None
+    file.write_text(text.replace(version[0], '"torch": "\\u001b[2J"'))
+    done = here("plan", finished / "tiny.yaml", "--root", tmp_path)
+    assert done.returncode == 0
+    assert "torch \\x1b[2J and now" in done.stdout
+    assert done.stdout.replace("\n", "").isprintable()

@@ -140,3 +140,30 @@ def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
     plan = here("plan", dead.folder / "tiny.yaml", "--root", dead.folder / "root", "--set",
                 "base.steps=1000000", "--json")
     assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2
+
+
+def test_runs_outlive_the_server_that_forks_them(tmp_path: Path) -> None:
+    """The kernel kills it when memory runs out: the runs go on from their checkpoints."""
+    settings = ["base.steps=2000", "base.log_every=100", "base.sample_every=2000",
+                "evaluate.every=2000", "seeds=[0]"]
+    process = subprocess.Popen(
+        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--slots",
+         "2", "--checkpoint-every", "1", *(word for s in settings for word in ("--set", s))],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while len(list(tmp_path.glob("root/runs/tiny/*/checkpoint.pt"))) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    [server] = [child for child in psutil.Process(process.pid).children()
+                if "forkserver" in " ".join(child.cmdline())]
+    workers = server.children()
+    assert len(workers) == 2
+    server.kill()
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, out + err
+    assert (err, "Traceback" in out) == ("", False)
+    assert "2 of 2 runs are done" in out
+    assert "FAILED" not in out
+    assert out.count("the server that forked its process was killed; resumed (1 of 2)") == 2
+    assert out.count("resumes after step") == 2
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert alive == []

@@ -185,6 +185,27 @@ def test_what_latex_and_markdown_would_take_for_commands(studies: Path, tmp_path
     assert latex("two\nlines") == "two lines"
 
 
+def test_what_terminals_and_spreadsheets_would_take_for_commands(studies: Path, tmp_path: Path,
+                                                                 ) -> None:
+    name = "=cmd|\x1b[2J\x1b]0;x\x07"
+    uri = edited(studies, tmp_path, [
+        f"update tags set value = '{name}' where key = 'variant' and value = 'sat'",
+        UNKNOWN])
+    done = here("report", "losses", "--root", tmp_path / "root", "--tracking-uri", uri, "--out",
+                tmp_path / "out", "--format", "csv,md,tex")
+    assert done.returncode == 0, done.stderr
+    assert "=cmd|\\x1b[2J" in done.stdout
+    assert done.stdout.replace("\n", "").isprintable()
+    for file in ("summary.csv", "pairs.csv"):
+        text = (tmp_path / "out" / file).read_text()
+        assert text.replace("\n", "").isprintable()
+        frame = pd.read_csv(tmp_path / "out" / file)
+        names = set(frame["variant"]) | set(frame.get("against", []))
+        assert names == {"plain", "'=cmd|\\x1b[2J\\x1b]0;x\\x07"}
+        texts = frame.select_dtypes(exclude="number").stack().astype(str)
+        assert not texts.str.match(r"[=+@\t\r-]").any()
+
+
 def test_a_report_is_the_same_again_and_opens(studies: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     done = here("report", "losses", "--root", studies, "--out", out)

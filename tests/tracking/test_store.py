@@ -166,10 +166,16 @@ def revise(version: str) -> Callable[[sqlite3.Connection], object]:
     return lambda c: c.execute("update alembic_version set version_num = ?", [version])
 
 
-def moved(connection: sqlite3.Connection) -> object:
+def elsewhere(connection: sqlite3.Connection) -> object:
     return connection.execute(
         "insert into experiments (experiment_id, name, artifact_location, lifecycle_stage) "
         "values (7, 'study', 'file:///old/place/artifacts/study', 'active')")
+
+
+def moved(connection: sqlite3.Connection) -> object:
+    elsewhere(connection)
+    return connection.execute("insert into experiment_tags (experiment_id, key, value) values "
+                              "(7, 'gan_bench.about', '{}')")
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -177,13 +183,16 @@ def moved(connection: sqlite3.Connection) -> object:
     (revise("451aebb31d03"), r"is from an older MLflow .*run `mlflow db upgrade sqlite:////.*`$"),
     (lambda c: c.execute("delete from alembic_version"), r"^cannot use .*mlflow.db as MLflow's"),
     (lambda c: c.execute("drop table alembic_version"), r"no such table: alembic_version"),
-    (moved, r"was moved: the artifacts of 'study' belong to file:///old/place.*; move it back"),
+    (moved, r"was moved: the artifacts of 'study' belong to file:///old/place.*; move it back, or "
+            r"move mlflow\.db\* away, as it may hold other runs too, and run the experiment again"),
+    (elsewhere, r"experiment 'study' is not of gan-bench, and keeps its artifacts in file:///old/"),
 ])
 def test_a_database_that_cannot_be_used_is_refused_and_left_alone(
         fresh: bytes, tmp_path: Path, change: Callable[[sqlite3.Connection], object],
         message: str) -> None:
     database = tmp_path / "mlflow.db"
     database.write_bytes(fresh)
+    (tmp_path / "runs" / "study").mkdir(parents=True)
     open_store(Workspace(tmp_path))  # it is good before the change
     with closing(sqlite3.connect(database)) as connection, connection:
         change(connection)
@@ -331,3 +340,69 @@ def test_a_database_with_dots_in_its_addresses_goes_on_working(tmp_path: Path) -
         assert Path(run.info.artifact_uri.removeprefix("file://")).resolve().is_relative_to(
             workspace.artifacts)
     assert all(mirrored(folder, store.uri) for folder in folders)
+
+
+@pytest.mark.parametrize("where", ["artifacts/../../elsewhere", "mlruns", "experiment"])
+def test_what_others_keep_in_the_database_is_no_matter(tmp_path: Path, where: str) -> None:
+    """Runs that were logged by hand, and experiments with artifacts of their own elsewhere."""
+    workspace = Workspace(tmp_path / "root")
+    folders = [new_run(workspace.root, seed) for seed in (0, 1)]
+    write_journal(folders[0])
+    assert sync_runs(workspace, lambda line: None).brought == 1
+    client = open_store(workspace).client
+    if where == "experiment":
+        client.create_experiment("notebook", (tmp_path / "elsewhere").as_uri())
+    else:
+        notebook = client.create_experiment("notebook", f"file://{tmp_path}/{where}/2")
+        run = client.create_run(notebook, run_name="by hand").info.run_id
+        client.log_metric(run, "fid", 12.3)
+        client.log_text(run, "hello", "note.txt")
+    write_journal(folders[1])
+    done = sync_runs(workspace, lambda line: None)
+    assert (done.runs, done.brought, done.missing, done.hidden) == (2, 1, [], [])
+    ui_command(workspace, 5000)
+    if where != "experiment":
+        assert client.get_run(run).data.metrics == {"fid": 12.3}
+        assert [item.path for item in client.list_artifacts(run)] == ["note.txt"]
+
+
+def test_a_root_that_was_moved_goes_on_as_the_line_says(tmp_path: Path) -> None:
+    """The database is kept, with what others have in it."""
+    folder = new_run(tmp_path / "old")
+    write_journal(folder)
+    sync_runs(Workspace(tmp_path / "old"), lambda line: None)
+    (tmp_path / "old").rename(tmp_path / "new")
+    workspace = Workspace(tmp_path / "new")
+    with pytest.raises(UserError, match=r"was moved: .*; move it back, or move mlflow\.db\* away"):
+        open_store(workspace)
+    for file in workspace.root.glob("mlflow.db*"):
+        file.rename(tmp_path / file.name)
+    done = sync_runs(workspace, lambda line: None)
+    assert (done.runs, done.brought, done.missing, done.hidden) == (1, 1, [], [])
+    (experiment,) = [e for e in open_store(workspace).client.search_experiments()
+                     if e.name != "Default"]
+    assert str(experiment.artifact_location).startswith(workspace.artifacts.as_uri())
+
+
+@pytest.mark.usefixtures("from_nothing")
+def test_the_log_of_a_database_that_was_moved_is_not_mixed_into_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db-wal").write_bytes(b"some")
+    with pytest.raises(UserError, match=r"mlflow\.db-wal: has no database beside it; move it to "):
+        open_store(Workspace(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db-wal"]
+
+
+def test_a_disk_that_is_full_while_the_database_is_made_is_one_line(tmp_path: Path) -> None:
+    """A limit on the size of files fails as a full disk does, and needs no disk of its own."""
+    script = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+              "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); "
+              "from gan_bench.cli.app import main; main()")
+    root = tmp_path / "root"
+    write_journal(new_run(root))
+    done = subprocess.run([sys.executable, "-c", script, "sync", "--root", root],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"error: cannot make {root / 'mlflow.db'}: ")
+    assert done.stderr.endswith("free some space, or choose another --root or --tracking-uri\n")
+    assert [file.name for file in root.glob("*mlflow*")] == []
+    assert sync_runs(Workspace(root), lambda line: None).brought == 1

@@ -1,0 +1,63 @@
+"""A real PostgreSQL server for tests, where its programs and a driver for Python are installed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+
+class Postgres:
+    """A server on a port of the loopback device, with an empty database, `runs`."""
+
+    def __init__(self) -> None:
+        folders = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+        folders += [Path(found).parent for found in [shutil.which("initdb")] if found]
+        binaries = [folder for folder in folders if (folder / "initdb").exists()]
+        if not binaries:
+            pytest.skip("PostgreSQL's initdb is not installed")
+        drivers = [name for name in ("psycopg", "psycopg2") if find_spec(name)]
+        if not drivers:
+            pytest.skip("neither psycopg nor psycopg2 is installed")
+        self._binaries = binaries[0]
+        self._user: str | int | None = None
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            try:
+                self._user = pwd.getpwnam("postgres").pw_uid
+            except KeyError:
+                self._user = 65534
+        self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        if self._user is not None:
+            os.chown(self._folder, int(self._user), -1)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._call("initdb", "-D", "data", "-U", "me", "--auth=trust", "--no-sync")
+        self.uri = f"postgresql+{drivers[0]}://me:se%40cret@127.0.0.1:{self._port}/runs"
+        self.start()
+        self._call("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", "me", "runs")
+
+    def start(self) -> None:
+        """Start it, again after a `stop`."""
+        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -F"
+        self._call("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it, as a crash would."""
+        self._call("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+
+    def remove(self) -> None:
+        """Stop it if it runs, and remove its files."""
+        self._call("pg_ctl", "-D", "data", "-m", "immediate", "stop", check=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _call(self, program: str, *arguments: str, check: bool = True) -> None:
+        subprocess.run([self._binaries / program, *arguments], cwd=self._folder, check=check,
+                       user=self._user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

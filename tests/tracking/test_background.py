@@ -1,0 +1,115 @@
+"""A store that fails, hangs or asks for patience costs the launcher and `sync` little time.
+
+Against a real MLflow server, through a proxy that does to requests what failing servers do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.journals import new_run, write_journal
+from helpers.limits import within
+from helpers.proxy import Answer, Forward, proxy
+from helpers.servers import mlflow_server
+
+from gan_bench.errors import UserError
+from gan_bench.journal.layout import Workspace, run_folders
+from gan_bench.tracking import background, sync
+from gan_bench.tracking.address import mlflow_environment
+from gan_bench.tracking.background import BackgroundMirror
+from gan_bench.tracking.client import open_store
+from gan_bench.tracking.sync import sync_runs
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server."""
+    folder = tmp_path_factory.mktemp("server")
+    database = f"sqlite:///{folder / 'team.db'}"
+    open_store(Workspace(folder, tracking_uri=database))
+    with mlflow_server(folder, database) as address:
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in mlflow_environment():
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_server_that_asks_for_an_hour_does_not_get_it(server: str, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    busy = threading.Event()
+
+    def fault(path: str, forward: Forward) -> Answer | None:
+        return (503, b"busy") if busy.is_set() else forward()
+
+    with proxy(server, fault) as between, within(100):
+        workspace = Workspace(tmp_path, tracking_uri=between)
+        open_store(workspace)
+        busy.set()
+        lines: list[str] = []
+        mirror = BackgroundMirror(workspace, folder.parent, True, lines.append)
+        missing = mirror.finish()
+        assert (len(lines), missing.startswith(f"MLflow cannot use {between}: ")) == (1, True)
+        with pytest.raises(UserError, match=r"^MLflow cannot use http://127"):
+            sync_runs(workspace, lambda line: None)
+        busy.clear()
+        assert sync_runs(workspace, lambda line: None).brought == 1
+
+
+def test_a_server_that_hangs_gets_no_more_runs(server: str, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(sync, "PATIENCE", 1.5)
+    for seed in range(6):
+        write_journal(new_run(tmp_path, seed))
+    hang, free = threading.Event(), threading.Event()
+    hang.set()
+
+    def fault(path: str, forward: Forward) -> Answer | None:
+        if path.endswith("/runs/create") and hang.is_set():
+            free.wait(60)
+            return None
+        return forward()
+
+    with proxy(server, fault) as between, within(50):
+        workspace = Workspace(tmp_path, tracking_uri=between)
+        done = sync_runs(workspace, lambda line: None)
+        assert done.brought == 0
+        assert 2 <= len(done.missing) <= 3
+        assert done.missing[-1].startswith("MLflow has failed for ")
+        assert done.missing[-1].endswith(" s: the other runs were not tried; repeat the command "
+                                         "once it answers")
+        hang.clear()
+        free.set()
+        done = sync_runs(workspace, lambda line: None)
+        assert (done.brought, done.missing, done.hidden) == (6, [], [])
+
+
+def test_a_server_that_never_comes_to_an_end_does_not_hold_the_launcher(
+        server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even with the timeout of an hour that a user has chosen."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3600")
+    monkeypatch.setattr(background, "STALLED", 3.0)
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    free = threading.Event()
+
+    def fault(path: str, forward: Forward) -> Answer | None:
+        if path.endswith("/runs/create"):
+            free.wait(60)
+        return forward()
+
+    with proxy(server, fault) as between, within(40):
+        workspace = Workspace(tmp_path, tracking_uri=between)
+        mirror = BackgroundMirror(workspace, folder.parent, False, lambda line: None)
+        assert mirror.finish() == f"MLflow at {between} has taken no run for 3 s"
+        free.set()
+        assert mirror.finish() == ""
+    assert len(run_folders(folder.parent)) == 1
