@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helpers.warm import OUTPUT, Job, Warm, kill
+from helpers.warm import OUTPUT, Job, Warm, kill, kill_started
 
 SOON = 0.05  # seconds after the command begins to write: half of them at once
 
@@ -135,7 +135,7 @@ def _run(part: Part, place: Path, warm: Warm) -> str:
 
 def _kill(part: Part, place: Path, warm: Warm, delay: float, aimed: bool, draws: random.Random,
           ) -> bool:
-    """Start the command and kill it; return whether it still ran then."""
+    """Start the command and kill it; return whether it, or what it had started, still ran."""
     if aimed:
         present = set(place.glob(part.sign))
     pid = warm.start(part.job(place))
@@ -145,9 +145,10 @@ def _kill(part: Part, place: Path, warm: Warm, delay: float, aimed: bool, draws:
             break
         time.sleep(0.001)
     time.sleep(delay)
-    alone = part.starts and draws.random() < 0.3
-    kill(pid, place, only_started=alone)
-    return warm.wait(pid) != 0
+    alone = part.starts and draws.random() < 0.3 and kill_started(place)
+    if not alone:
+        kill(pid, place)
+    return warm.wait(pid) != 0 or alone
 
 
 def main() -> None:
