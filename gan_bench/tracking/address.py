@@ -22,6 +22,9 @@ from gan_bench.paths import normal_path
 SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|secret|token|credential|api_?key|access_?key)"
                     r"[^=&;]*|odbc_connect)=)[^&#\s]*", re.IGNORECASE)
 
+# What a server's address has before its @ may be a token, where no password follows.
+LONE_TOKEN = re.compile(r"^((?:https?:)?//)[^/:@?#]+(?=@)", re.IGNORECASE)
+
 
 def mlflow_environment() -> dict[str, str]:
     """Return the variables to set before MLflow is imported.
@@ -81,6 +84,7 @@ def without_password(uri: str) -> str:
     """Return the address with *** for its secrets, fit for messages and files."""
     password = _locate_password(uri)
     masked = f"{uri[:password.start]}***{uri[password.stop:]}" if password.stop else uri
+    masked = LONE_TOKEN.sub(r"\1***", masked)
     return SECRET.sub(r"\1***", masked)
 
 

@@ -88,6 +88,8 @@ def test_addresses() -> None:
     ("https://me:se@cret@team/a", "https://me:***@team/a"),
     ("https://team/?access_token=secret#x", "https://team/?access_token=***#x"),
     ("me:secret@team:5000", "me:***@team:5000"),
+    ("https://secret@team:5000/a@b:c", "https://***@team:5000/a@b:c"),
+    ("//secret@team", "//***@team"),
 ])
 def test_no_part_of_a_password_is_shown(uri: str, shown: str) -> None:
     assert without_password(uri) == shown
@@ -96,7 +98,7 @@ def test_no_part_of_a_password_is_shown(uri: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("uri", [
-    "http://127.0.0.1:5000", "http://me@team:5000/a@b:c", "postgresql://me@db:5432/x",
+    "http://127.0.0.1:5000", "http://team:5000/a@b:c", "postgresql://me@db:5432/x",
     "postgresql://db/x?user=me@corp:b", "sqlite:////home/me:x@y/mlflow.db", "databricks",
     "databricks://profile:scope", "file:/a:b@c", "sqlite:////a/b.db?mode=ro"])
 def test_what_is_no_password_is_shown(uri: str) -> None:
