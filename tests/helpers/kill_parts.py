@@ -40,7 +40,8 @@ variants: {{plain: {{}}}}
 evaluate: {{every: 2, samples: 50, metrics: [fd_classifier]}}
 compute: {{device: cpu}}
 """
-PASSING = ("heartbeat", "gan_bench.root", "gan_bench.attempt")  # tags: times, the root's id
+# Tags: times, the id of the root, and what a run says that resumes after it was killed.
+PASSING = ("heartbeat", "gan_bench.root", "gan_bench.attempt", "resumed_after_step")
 FOREIGN = {"notes.txt": b"mine", "figures/mine.txt": b"mine too", ".report": b"and mine",
            "data/pairs.csv": b"a,b\n"}
 
@@ -226,8 +227,7 @@ def _root(place: Path, database: Path | None = None) -> dict[str, Any]:
              for p in root.rglob("*") if not p.name.endswith(("-wal", "-shm"))]
     journals = {}
     for file in sorted(root.glob("runs/*/*/journal.jsonl")):
-        records = reading.read_records(file.parent)[0]
-        journals[file.parent.name] = [*repeatable(records), len(records)]
+        journals[file.parent.name] = repeatable(reading.read_records(file.parent)[0])
     return {"names": sorted(names), "cache": _contents(root / "cache"), "journals": journals,
             **_in_mlflow(database or root / "mlflow.db", [f.name for f in root.glob("runs/*")])}
 
@@ -263,6 +263,7 @@ def _rows_of(db: sqlite3.Connection, uuid: str) -> dict[str, Any]:
         "metrics": rows(f"key, step, is_nan, {measured}", "metrics"),
         "latest metrics": rows(f"key, step, is_nan, {measured}", "latest_metrics"),
         "params": rows("key, value", "params"),
-        "tags": [row for row in rows("key, value", "tags") if row[0] not in PASSING],
+        "tags": [(key, value) for key, value in rows("key, value", "tags")
+                 if key not in PASSING and value],
         "data sets": inputs,
     }
