@@ -28,6 +28,7 @@ from gan_bench.cli.report import Asked, _names, make_report
 from gan_bench.compare.findings import findings
 from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
 from gan_bench.errors import UserError
+from gan_bench.journal.drift import NUMERICS
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
@@ -369,7 +370,7 @@ def test_two_program_versions_are_said_first(studies: Path, tmp_path: Path) -> N
     assert "gan_bench 9.9" in done.lines[0]
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.index("runs of 2 program versions are compared") < page.index("Verdicts</h2>")
-    assert len(re.findall(r"<td>gan_bench 9\.9, torch [^<]*</td>", page)) == 1
+    assert len(re.findall(r"<td>gan_bench 9\.9, numerics \d+, torch [^<]*</td>", page)) == 1
 
 
 def test_several_experiments(studies: Path, tmp_path: Path) -> None:
@@ -655,6 +656,18 @@ def test_no_more_pictures_than_anyone_looks_through(variants: int, seeds: int, s
     assert when[0] == 0
     if variants * seeds * steps <= MAX_PICTURES:
         assert (len(some), len(when)) == (seeds, steps)
+
+
+def test_two_numerics_are_two_program_versions(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        f"update tags set value = '3' where key = 'numerics_version' and run_uuid = "
+        f"{of_run('sat', 1)}"])
+    done = report(studies, tmp_path / "out", uri=uri, formats="csv")
+    assert "runs of 2 program versions are compared" in done.lines[0]
+    assert re.search(r", numerics 3, torch [^;)]*: 1 run\b", done.lines[0])
+    assert f", numerics {NUMERICS}, torch " in done.lines[0]
+    alike = report(studies, tmp_path / "alike", formats="csv")
+    assert not any("program versions" in line for line in alike.lines)
 
 
 def test_runs_of_one_variant_in_two_precisions_are_named(studies: Path, tmp_path: Path) -> None:
