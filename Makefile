@@ -33,8 +33,9 @@ test-portable: $(READY)  ## tests of numbers with the kernels of three other pro
 	    $(BIN)/python -m pytest -n 4 --dist loadfile $(PORTABLE:%=tests/*/test_%.py) || failed=1; \
 	done; exit $$failed
 
-faults: $(READY)  ## 200 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback
+faults: $(READY)  ## 400 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback
 	PYTHONPATH=tests $(BIN)/python -m helpers.faults --kills 200
+	PYTHONPATH=tests $(BIN)/python -m helpers.kills --kills 200
 	$(BIN)/python -m pytest tests/cli/test_fuzz.py --hypothesis-profile faults
 
 lint: $(READY)  ## ruff, mypy --strict, and who may import whom

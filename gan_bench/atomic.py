@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STALE_AFTER = 3600  # seconds without a change in the folder of a process that lives
@@ -79,3 +82,57 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield an empty folder in `parent`, whose content moves to its place when it is complete.
+
+    It is removed when the block ends. A killed process leaves its folder, and the next one that
+    calls this removes it: a folder in use is locked.
+
+    Args:
+        parent: An existing folder.
+        prefix: How the name begins; the same for all folders that replace each other.
+
+    Raises:
+        OSError: The folder cannot be created.
+    """
+    remove_abandoned(parent, prefix)
+    folder, descriptor = _locked_folder(parent, prefix)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove the scratch folders of killed processes.
+
+    On a file system that cannot lock folders, they stay.
+    """
+    with suppress(OSError):
+        names = re.compile(re.escape(prefix) + "[0-9a-f]{32}")
+        for folder in [path for path in parent.iterdir() if names.fullmatch(path.name)]:
+            with suppress(OSError):
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
+
+
+def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Create a scratch folder; return it and the descriptor that holds its lock."""
+    while True:
+        folder = parent / f"{prefix}{uuid.uuid4().hex}"
+        folder.mkdir()
+        with suppress(FileNotFoundError):  # removed by another process before it was locked
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            with suppress(OSError):  # the file system cannot lock folders
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, descriptor
+            os.close(descriptor)

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gan_bench.errors import UserError
+from gan_bench.paths import normal_path
 
 FILE = "instance.json"  # in the root
 ROOT_TAG, ATTEMPT_TAG = "gan_bench.root", "gan_bench.attempt"
@@ -54,7 +55,7 @@ class Instance:
 
 def run_root(folder: Path) -> Path:
     """Return the root of a run's folder, `<root>/runs/<experiment>/<run id>`."""
-    return folder.parents[2]
+    return normal_path(folder).parents[2]
 
 
 def origin_tags(instance: str, attempt: int) -> dict[str, str]:

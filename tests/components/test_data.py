@@ -163,6 +163,7 @@ def test_damaged_cache_is_refused_then_made_anew(harm: str, tmp_path: Path) -> N
     part = DATASETS.parse("digits")
     whole = decoded(part, tmp_path, tmp_path)
     (folder,) = (tmp_path / "data").iterdir()
+    before = sorted(os.listdir(folder))
     if harm == "truncate":
         os.truncate(folder / "test-labels.npy", 500)
     elif harm == "remove":
@@ -175,6 +176,7 @@ def test_damaged_cache_is_refused_then_made_anew(harm: str, tmp_path: Path) -> N
     assert decoded(part, tmp_path, tmp_path, said).fingerprint == whole.fingerprint
     assert "recreating it" in said[0]
     assert [p.name for p in (tmp_path / "data").iterdir()] == [folder.name]
+    assert sorted(os.listdir(folder)) == before
 
 
 @pytest.mark.parametrize("version", ["present", "earlier"])

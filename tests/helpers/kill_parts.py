@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.downloads import download, serve
+from helpers.downloads import Site, download, serve
 from helpers.images import save_pngs
 from helpers.journals import repeatable
 from helpers.kills import Part
@@ -23,8 +24,10 @@ from helpers.servers import mlflow_server
 from helpers.studies import copy_of, make_studies
 from helpers.warm import OUTPUT, STARTED, Job, command
 
+from gan_bench.atomic import STALE_AFTER
+from gan_bench.cli.report import FORMATS
 from gan_bench.journal import reading
-from gan_bench.report.write import STALE_AFTER, UNFINISHED
+from gan_bench.report.write import UNFINISHED
 from gan_bench.tracking import client
 from gan_bench.tracking.cursor import FILE as CURSORS
 
@@ -37,31 +40,46 @@ variants: {{plain: {{}}}}
 evaluate: {{every: 2, samples: 50, metrics: [fd_classifier]}}
 compute: {{device: cpu}}
 """
+# Tags: times, the id of the root, and what a run says that resumes after it was killed.
+PASSING = ("heartbeat", "gan_bench.root", "gan_bench.attempt", "resumed_after_step")
 FOREIGN = {"notes.txt": b"mine", "figures/mine.txt": b"mine too", ".report": b"and mine",
            "data/pairs.csv": b"a,b\n"}
 
 
 @contextmanager
-def all_parts(folder: Path, studies: Path | None = None) -> Iterator[list[Part]]:
-    """Yield all parts.
-
-    Args:
-        folder: An empty folder.
-        studies: The root of `make_studies`, which is trained if it is not given.
-    """
+def all_parts(folder: Path) -> Iterator[list[Part]]:
+    """Train two studies and start the servers in an empty folder; yield all parts."""
     own = folder / "made"
     own.mkdir()
-    trained = studies or make_studies(own)
-    empty = own / "empty" / "mlflow.db"
-    empty.parent.mkdir()
-    client._create_sqlite(empty, own / "empty" / "artifacts")
+    trained = make_studies(own)
+    empty = empty_store(own)
     shutil.copytree(empty.parent, own / "server")
     with mlflow_server(own / "server", f"sqlite:///{own}/server/mlflow.db") as address, \
             serve(own / "site") as site:
         yield [evaluate(trained), sync(trained), to_server(trained, address, own / "server"),
-               report(trained), preparation(own, empty),
-               Part("download", lambda place: None, partial(download, site), _contents,
-                    "root/.*download-*")]
+               report(trained), preparation(own, empty), downloads(site)]
+
+
+@contextmanager
+def short_parts(folder: Path, trained: Path) -> Iterator[list[Part]]:
+    """Yield the parts that need no MLflow server, with less to do: no migrations, no figures.
+
+    Args:
+        folder: An empty folder.
+        trained: The root of `make_studies`.
+    """
+    empty = empty_store(folder)
+    with serve(folder / "site") as site:
+        yield [evaluate(trained), sync(trained, empty), report(trained, "csv,md,tex,parquet"),
+               preparation(folder, empty), downloads(site)]
+
+
+def empty_store(folder: Path) -> Path:
+    """Create MLflow's database in a new folder."""
+    empty = folder / "empty" / "mlflow.db"
+    empty.parent.mkdir()
+    client._create_sqlite(empty, folder / "empty" / "artifacts")
+    return empty
 
 
 def evaluate(trained: Path) -> Part:
@@ -78,12 +96,29 @@ def evaluate(trained: Path) -> Part:
     return Part("evaluate", fill, job, _root, "root/cache/features/*")
 
 
-def sync(trained: Path) -> Part:
-    """`gan-bench sync` into an SQLite store that does not exist yet."""
-    def job(place: Path) -> Job:
-        return Job(command, ("sync", "--root", place / "root"), place)
+def sync(trained: Path, empty: Path | None = None) -> Part:
+    """`gan-bench sync` into an SQLite store that does not exist yet.
 
-    return Part("sync", partial(_journals_only, trained, "more"), job, _root, "root/.*mlflow-*")
+    Args:
+        empty: What MLflow's migrations make of a new file; None: they are run, for seconds.
+    """
+    def job(place: Path) -> Job:
+        return Job(_sync, (empty, "sync", "--root", place / "root"), place)
+
+    def later(place: Path) -> None:  # what `run` would remove, when it is an hour old
+        for folder in (place / "root").glob(".mlflow-*"):
+            shutil.rmtree(folder)
+
+    return Part("sync", partial(_journals_only, trained, "more"), job, _root, "root/.mlflow-*",
+                later)
+
+
+def _sync(empty: Path | None, *arguments: object) -> None:
+    from mlflow.store.db import utils
+
+    if empty:  # in this process, which ends
+        utils._initialize_tables = lambda engine: shutil.copy(empty, engine.url.database)
+    command(*arguments)
 
 
 def to_server(trained: Path, address: str, server: Path) -> Part:
@@ -91,18 +126,21 @@ def to_server(trained: Path, address: str, server: Path) -> Part:
     def fill(place: Path) -> None:
         _journals_only(trained, "more", place)
         (place / "root/runs/more").rename(place / "root/runs" / place.name)
+        for file in place.glob("root/runs/*/*/spec.json"):
+            spec = json.loads(file.read_text())
+            file.write_text(json.dumps({**spec, "experiment": place.name}))
 
     def job(place: Path) -> Job:
         return Job(command, ("sync", "--root", place / "root", "--to", address), place)
 
     def left(place: Path) -> dict[str, Any]:
         found = _root(place, server / "mlflow.db")
-        return {key.replace(place.name, "more"): value for key, value in found.items()}
+        return renamed(found, place.name, "more")
 
     return Part("server", fill, job, left, "root/runs/*/*/mirror.json")
 
 
-def report(trained: Path) -> Part:
+def report(trained: Path, formats: str = ",".join(FORMATS)) -> Part:
     """`gan-bench report NAME --out DIR`, where DIR holds files of the user."""
     def fill(place: Path) -> None:
         copy_of(trained, place / "root")
@@ -111,24 +149,26 @@ def report(trained: Path) -> Part:
             (place / "out" / name).write_bytes(content)
 
     def job(place: Path) -> Job:
-        return Job(command, ("report", "more", "--root", "root", "--out", "out"), place)
+        return Job(command, ("report", "more", "--root", "root", "--out", "out", "--format",
+                             formats), place)
 
     def later(place: Path) -> None:  # a report removes what is that old
+        then = time.time() - STALE_AFTER - 1
         for folder in (place / "out").glob(f"{UNFINISHED}*"):
-            then = time.time() - STALE_AFTER - 1
-            os.utime(folder, (then, then))
+            for path in (*folder.rglob("*"), folder):
+                os.utime(path, (then, then))
 
     def left(place: Path) -> dict[str, Any]:
         return {**_root(place), "report": _contents(place / "out")}
 
-    return Part("report", fill, job, left, "out/.report-*", later)
+    return Part("report", fill, job, left, f"out/{UNFINISHED}*", later)
 
 
 def preparation(own: Path, empty: Path) -> Part:
     """`gan-bench run` of an image folder: decoded, its classifier trained, one run."""
     draws = np.random.default_rng(0)
     for label in range(2):
-        dark = draws.integers(0, 100, (150, 1, 16, 16))
+        dark = draws.integers(0, 100, (20, 1, 16, 16))
         save_pngs(own / "images" / f"class{label}", (dark + 100 * label).astype(np.uint8))
 
     def fill(place: Path) -> None:
@@ -145,10 +185,28 @@ def preparation(own: Path, empty: Path) -> Part:
     return Part("preparation", fill, job, _root, "root/cache/*/.*", starts=True)
 
 
+def downloads(site: Site) -> Part:
+    """The download of a data set, and its decoding."""
+    return Part("download", lambda place: None, partial(download, site), _contents,
+                "root/.*download-*")
+
+
 def _journals_only(trained: Path, name: str, place: Path) -> None:
     """Copy an experiment that no store has seen."""
     shutil.copytree(trained / "runs" / name, place / "root" / "runs" / name,
                     ignore=shutil.ignore_patterns(CURSORS))
+
+
+def renamed(found: Any, before: str, after: str) -> Any:
+    """Replace a name in all texts, in dictionaries and lists of any depth."""
+    if isinstance(found, str):
+        return found.replace(before, after)
+    if isinstance(found, dict):
+        return {renamed(key, before, after): renamed(value, before, after)
+                for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [renamed(value, before, after) for value in found]
+    return found
 
 
 def _contents(place: Path) -> dict[str, Any]:
@@ -169,8 +227,7 @@ def _root(place: Path, database: Path | None = None) -> dict[str, Any]:
              for p in root.rglob("*") if not p.name.endswith(("-wal", "-shm"))]
     journals = {}
     for file in sorted(root.glob("runs/*/*/journal.jsonl")):
-        records = reading.read_records(file.parent)[0]
-        journals[file.parent.name] = [*repeatable(records), len(records)]
+        journals[file.parent.name] = repeatable(reading.read_records(file.parent)[0])
     return {"names": sorted(names), "cache": _contents(root / "cache"), "journals": journals,
             **_in_mlflow(database or root / "mlflow.db", [f.name for f in root.glob("runs/*")])}
 
@@ -206,6 +263,7 @@ def _rows_of(db: sqlite3.Connection, uuid: str) -> dict[str, Any]:
         "metrics": rows(f"key, step, is_nan, {measured}", "metrics"),
         "latest metrics": rows(f"key, step, is_nan, {measured}", "latest_metrics"),
         "params": rows("key, value", "params"),
-        "tags": [row for row in rows("key, value", "tags") if row[0] != "heartbeat"],
+        "tags": [(key, value) for key, value in rows("key, value", "tags")
+                 if key not in PASSING and value],
         "data sets": inputs,
     }

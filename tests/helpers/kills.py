@@ -15,13 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helpers.warm import OUTPUT, Job, Warm, kill
+from helpers.warm import OUTPUT, Job, Warm, kill, kill_started
 
-SOON = 0.05  # seconds after the command begins to write
+SOON = 0.05  # seconds after the command begins to write: half of them at once
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def storm(part: Part, kills: int, draws: random.Random, warm: Warm, folder: Path
     while shares:
         place = _filled(part, folder / f"{part.name}-{figures.kills}-{figures.early}")
         aimed = len(shares) % 3 == 0
-        delay = draws.uniform(0, SOON) if aimed else shares[-1] * duration
+        delay = max(0, draws.uniform(-SOON, SOON)) if aimed else shares[-1] * duration
         if not _kill(part, place, warm, delay, aimed, draws):
             figures.early += 1
             assert figures.early < 10 + 2 * kills, f"{part.name} is never killed"
@@ -134,7 +135,7 @@ def _run(part: Part, place: Path, warm: Warm) -> str:
 
 def _kill(part: Part, place: Path, warm: Warm, delay: float, aimed: bool, draws: random.Random,
           ) -> bool:
-    """Start the command and kill it; return whether it still ran then."""
+    """Start the command and kill it; return whether it, or what it had started, still ran."""
     if aimed:
         present = set(place.glob(part.sign))
     pid = warm.start(part.job(place))
@@ -144,9 +145,10 @@ def _kill(part: Part, place: Path, warm: Warm, delay: float, aimed: bool, draws:
             break
         time.sleep(0.001)
     time.sleep(delay)
-    alone = part.starts and draws.random() < 0.3
-    kill(pid, place, only_started=alone)
-    return warm.wait(pid) != 0
+    alone = part.starts and draws.random() < 0.3 and kill_started(place)
+    if not alone:
+        kill(pid, place)
+    return warm.wait(pid) != 0 or alone
 
 
 def main() -> None:
@@ -162,8 +164,7 @@ def main() -> None:
     bad = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        warm = Warm()
-        with all_parts(folder) as parts:
+        with closing(Warm()) as warm, all_parts(folder) as parts:
             asked = [part for part in parts
                      if not options.parts or part.name in options.parts.split(",")]
             for part in asked:
@@ -176,7 +177,6 @@ def main() -> None:
                 for difference in figures.differences:
                     print(f"  {difference}", flush=True)
                 bad += len(figures.differences)
-        warm.close()
     sys.exit(bool(bad))
 
 

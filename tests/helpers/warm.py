@@ -78,7 +78,7 @@ class Warm:
         return int(self._receive())
 
     def has_ended(self, pid: int) -> bool:
-        """Whether a forked process has ended, and is waited for if it has not failed."""
+        """Whether a forked process has ended; nothing is waited for."""
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
     def close(self) -> None:
@@ -91,15 +91,22 @@ class Warm:
         return self._connection.recv()
 
 
-def kill(pid: int, place: Path, *, only_started: bool = False) -> None:
-    """Kill a forked process, or only those that it has started; wait until the latter are gone."""
-    file = place / STARTED
-    started = [int(line) for line in file.read_text().split()] if file.exists() else []
-    for victim in started if only_started else [pid, *started]:
+def kill_started(place: Path) -> bool:
+    """Kill the processes that a forked process has started; return whether one of them lived."""
+    file, lived = place / STARTED, False
+    for victim in map(int, file.read_text().split() if file.exists() else []):
         with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
+            lived = True
+    return lived
+
+
+def kill(pid: int, place: Path) -> None:
+    """Kill a forked process and those that it has started; wait until the latter are gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + PATIENCE
-    while any(map(psutil.pid_exists, started)) and not only_started:
+    while kill_started(place):
         assert time.monotonic() < deadline
         time.sleep(0.005)
 

@@ -13,7 +13,17 @@ import pytest
 
 from gan_bench.errors import UserError
 from gan_bench.tracking import origin
-from gan_bench.tracking.origin import FILE, attempt_of, file_system, instance_of
+from gan_bench.tracking.origin import FILE, attempt_of, file_system, instance_of, run_root
+
+
+def test_the_root_of_a_run_however_its_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "runs" / "study" / "abc"
+    run.mkdir(parents=True)
+    monkeypatch.chdir(run.parent)
+    for folder in (run, Path("abc"), Path("abc/../abc"), Path("../study/abc")):
+        assert run_root(folder) == tmp_path
 
 
 def test_a_root_keeps_its_identity_where_it_is_moved(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_bench.atomic import remove_abandoned, scratch_folder
+from gan_bench.components.data import download
 from gan_bench.components.data.arrays import Arrays
 from gan_bench.components.data.checksum import checksum
 from gan_bench.data_facts import DataFacts
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 VERSION = 1  # of the format and of the decoders: raise it when their bytes change
 META = "meta.json"
+UNFINISHED = ".unfinished-"  # how the name of an entry begins that is being written
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def prepare_data(dataset: Part, data_root: Path, cache: Path,
     """
     facts = _describe(dataset, data_root)
     folder = _folder(dataset, facts, cache)
+    remove_abandoned(folder.parent, UNFINISHED)
+    remove_abandoned(data_root, download.UNFINISHED)
     damage = _damage(folder)
     if damage is None:
         _add_checksums(folder)
@@ -187,22 +191,21 @@ def _write(folder: Path, arrays: Arrays) -> None:
     import numpy as np
 
     named = _named(arrays)
-    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(folder.parent, UNFINISHED) as scratch:
+        entry = scratch / "entry"
+        entry.mkdir()
         for name, array in named.items():
-            np.save(temporary / f"{name}.npy", array)
-        (temporary / META).write_text(_meta(temporary, fingerprint(arrays), list(named)))
+            np.save(entry / f"{name}.npy", array)
+        (entry / META).write_text(_meta(entry, fingerprint(arrays), list(named)))
         if _damage(folder):
             with suppress(FileNotFoundError):
-                folder.rename(temporary / "damaged")
+                folder.rename(scratch / "damaged")
         try:
-            temporary.rename(folder)
+            entry.rename(folder)
         except OSError:
             if _damage(folder):  # otherwise another process was faster
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _meta(folder: Path, data_fingerprint: str, names: list[str]) -> str:

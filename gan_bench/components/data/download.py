@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import socket
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
-from gan_bench.atomic import remove_stale
+from gan_bench.atomic import remove_stale, scratch_folder
 from gan_bench.errors import Say, UserError
 
+UNFINISHED = ".download-"  # how the name of the folder begins that receives a download
 TIMEOUT = 30.0  # seconds without a byte; urllib waits for ever by default
 
 
@@ -57,28 +55,39 @@ def fetch(download: Callable[[str], Any], title: str, by_hand: str, data_root: P
         UserError: The data root cannot be written, or the download failed. Partial files are
             deleted.
     """
-    try:
-        data_root.mkdir(parents=True, exist_ok=True)
-        remove_stale(data_root, ".download-")
-        folder = Path(mkdtemp(prefix=".download-", dir=data_root))
-    except OSError as error:
-        raise UserError(f"{title}: not in the data root {data_root}, where a download cannot be "
-                        f"written: {error.strerror}; {by_hand}") from error
-    say(f"downloading {title} to {data_root}")
-    try:
-        with _timeout(TIMEOUT):
-            download(str(folder))
-        for file in [path for path in sorted(folder.rglob("*")) if path.is_file()]:
-            target = data_root / file.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                os.replace(file, target)
-    except (OSError, RuntimeError, HTTPException, EOFError, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{title}: not in the data root {data_root}, and the download failed: "
-                        f"{reason}; {by_hand}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            data_root.mkdir(parents=True, exist_ok=True)
+            remove_stale(data_root, UNFINISHED)  # of earlier versions, which locked none
+            folder = stack.enter_context(scratch_folder(data_root, UNFINISHED))
+        except OSError as error:
+            raise UserError(f"{title}: not in the data root {data_root}, where a download cannot "
+                            f"be written: {error.strerror}; {by_hand}") from error
+        say(f"downloading {title} to {data_root}")
+        try:
+            with _timeout(TIMEOUT):
+                download(str(folder))
+            _move(folder, data_root)
+        except (OSError, RuntimeError, HTTPException, EOFError, zlib.error) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{title}: not in the data root {data_root}, and the download failed: "
+                            f"{reason}; {by_hand}") from error
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move what the folder `target` lacks: a folder in one step, so a kill leaves it whole."""
+    for path in sorted(source.iterdir()):
+        place = target / path.name
+        if not path.is_dir():
+            if not place.exists():
+                path.rename(place)
+            continue
+        try:
+            path.rename(place)
+        except OSError:
+            if not place.is_dir():
+                raise
+            _move(path, place)
 
 
 @contextmanager

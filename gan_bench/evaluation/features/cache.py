@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_bench.atomic import scratch_folder
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.features.base import Extractor, Features
 from gan_bench.evaluation.features.gaussian import Gaussian
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+UNFINISHED = ".unfinished-"  # how the name of an entry begins that is being written
 FORMAT = "3"  # of the files, and of how they are computed: roots of covariances without rounding
 
 
@@ -33,14 +33,13 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
-        try:
+        with scratch_folder(folder.parent, UNFINISHED) as temporary:
             write(temporary)
-            temporary.rename(folder)
-        except BaseException as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if not (isinstance(error, OSError) and folder.is_dir()):
-                raise
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror or error}); "
                         f"make room, or choose another root") from None
