@@ -2,8 +2,14 @@
 
 The id of a run is a hash of its specification, so two roots that repeat a study share it. Each root
 has an instance id of its own, in a small file. A copy of the root takes another id when it first
-writes to a store: the file holds the inodes of the root and of itself, which a copy does not keep.
-(Device numbers are no part of it: they change with a reboot, and between the nodes of a cluster.)
+writes to a store. The file says where it lies, so that a copy is seen:
+
+- the inodes of the root and of the file, which a plain copy does not keep. (Device numbers are no
+  part of it: they change with a reboot, and between the nodes of a cluster.)
+- the path. A snapshot of a file system keeps the inodes, under another path. So does a root that
+  was moved; but then there is no such root at the earlier path.
+- the machine, as a clone of its disk keeps inodes and paths. It is left out for a root that several
+  machines may share, and in a container, which is no machine.
 """
 
 from __future__ import annotations
@@ -11,9 +17,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +30,9 @@ from gan_bench.paths import normal_path
 
 FILE = "instance.json"  # in the root
 ROOT_TAG, ATTEMPT_TAG = "gan_bench.root", "gan_bench.attempt"
+# Only one machine at a time uses these.
+LOCAL = {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "tmpfs",
+         "vfat", "xfs", "zfs"}
 TRIES = 20  # to read a file that another process is writing
 
 
@@ -32,10 +43,14 @@ class Instance:
     Attributes:
         id: Of this root, in 32 hex digits.
         place: The inodes of the root and of the file.
+        machine: The id of the machine; empty if it does not count.
+        path: Of the root, without links; empty in a file of an earlier version.
     """
 
     id: str
     place: str
+    machine: str = ""
+    path: str = ""
 
 
 def run_root(folder: Path) -> Path:
@@ -69,10 +84,14 @@ def instance_of(root: Path) -> str:
         stored, place = _read_written(root)
         if stored is None:
             return _write(root, uuid.uuid4().hex, is_first=place is None)
-        if stored.place == place:
+        machine, path = _machine(root), str(root.resolve())
+        if stored.place == place and _is_same(root, stored, machine, path):
+            if stored.path != path:
+                with suppress(OSError):  # a root that cannot be written to
+                    _write(root, stored.id, is_first=False)
             return stored.id
         # Two launchers that see the same copy give it the same id.
-        copied = hashlib.sha256(f"{stored.id} {place}".encode()).hexdigest()[:32]
+        copied = hashlib.sha256(f"{stored.id} {place} {machine} {path}".encode()).hexdigest()[:32]
         return _write(root, copied, is_first=False)
     except OSError as error:
         raise UserError(f"{root / FILE}: cannot be used: {error.strerror}; move it away, or make "
@@ -103,7 +122,8 @@ def _read(root: Path) -> tuple[Instance | None, str | None]:
         stored = Instance(**content)
     except TypeError:
         return None, place
-    is_sound = isinstance(stored.id, str) and len(stored.id) == 32 and stored.id.isalnum()
+    is_sound = (all(isinstance(text, str) for text in asdict(stored).values())
+                and len(stored.id) == 32 and stored.id.isalnum() and "\0" not in stored.path)
     return (stored if is_sound else None), place
 
 
@@ -117,7 +137,7 @@ def _write(root: Path, instance: str, *, is_first: bool) -> str:
     temporary.unlink(missing_ok=True)
     try:
         with temporary.open("x") as file:
-            json.dump(asdict(Instance(instance, _place(root, file.fileno()))), file, indent=1)
+            json.dump(_content(root, instance, file.fileno()), file, indent=1)
         if not is_first:
             temporary.replace(root / FILE)
             return instance
@@ -137,11 +157,60 @@ def _create(root: Path, instance: str) -> str:
     """Write the file in its place; return the instance id that it holds then."""
     try:
         with (root / FILE).open("x") as file:
-            json.dump(asdict(Instance(instance, _place(root, file.fileno()))), file, indent=1)
+            json.dump(_content(root, instance, file.fileno()), file, indent=1)
     except FileExistsError:
         stored, _ = _read_written(root)
         return stored.id if stored else instance
     return instance
+
+
+def _is_same(root: Path, stored: Instance, machine: str, path: str) -> bool:
+    """Whether a root whose inodes agree is the one that the file was written for."""
+    if stored.machine and machine and stored.machine != machine:
+        return False
+    if stored.path in ("", path):
+        return True
+    earlier = Path(stored.path)
+    try:
+        if (earlier / FILE).samefile(root / FILE):  # another way to the same folder
+            return True
+        there, _ = _read(earlier)
+    except OSError:  # it was moved
+        return True
+    return there is None or there.id != stored.id
+
+
+def file_system(mounts: str, path: Path) -> str:
+    """Return the kind of file system that a path lies in, such as `ext4`.
+
+    Args:
+        mounts: The content of `/proc/self/mountinfo`.
+        path: Absolute, without links.
+    """
+    kinds: dict[Path, str] = {}
+    for line in mounts.splitlines():
+        mount, _, source = line.partition(" - ")
+        point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), mount.split(" ")[4])
+        kinds[Path(point)] = source.split(" ")[0]  # the later one covers the earlier
+    return next((kinds[place] for place in (path, *path.parents) if place in kinds), "")
+
+
+def _machine(root: Path) -> str:
+    """Return the id of this machine; empty where it tells no roots apart."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text()
+        machine = Path("/etc/machine-id").read_text().strip()
+    except (OSError, ValueError):
+        return ""
+    # The system of a container lies in an overlay, as a rule, and its id is that of its image.
+    is_local = {file_system(mounts, path) for path in (Path("/"), root.resolve())} <= LOCAL
+    return machine if is_local else ""
+
+
+def _content(root: Path, instance: str, descriptor: int) -> dict[str, str]:
+    """Return what to write into the file that is open."""
+    return asdict(Instance(instance, _place(root, descriptor), _machine(root),
+                           str(root.resolve())))
 
 
 def _place(root: Path, descriptor: int) -> str:

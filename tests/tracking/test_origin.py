@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gan_bench.errors import UserError
-from gan_bench.tracking.origin import FILE, attempt_of, instance_of, run_root
+from gan_bench.tracking import origin
+from gan_bench.tracking.origin import FILE, attempt_of, file_system, instance_of, run_root
 
 
 def test_the_root_of_a_run_however_its_folder_is_named(
@@ -56,6 +57,64 @@ def test_a_copy_of_a_root_takes_another_identity(tmp_path: Path, way: str) -> No
     second = instance_of(copy)
     assert second != first
     assert (instance_of(copy), instance_of(root)) == (second, first)
+
+
+def disguised(root: Path, original: Path) -> Path:
+    """Make the file of a root what it is in a clone that keeps the inodes of the original."""
+    instance_of(root)
+    content = json.loads((root / FILE).read_text())
+    theirs = json.loads((original / FILE).read_text())
+    (root / FILE).write_text(json.dumps({**theirs, "place": content["place"]}))
+    return root
+
+
+def test_a_clone_that_keeps_the_inodes_takes_another_identity(tmp_path: Path) -> None:
+    """As a snapshot on the same machine has it."""
+    root, clone = tmp_path / "root", tmp_path / "clone"
+    for folder in (root, clone):
+        folder.mkdir()
+    first = instance_of(root)
+    second = instance_of(disguised(clone, root))
+    assert second != first
+    assert (instance_of(clone), instance_of(root)) == (second, first)
+    # Without the original it is the root, which was moved.
+    disguised(clone, root)
+    shutil.rmtree(root)
+    assert instance_of(clone) == first
+    assert json.loads((clone / FILE).read_text())["path"] == str(clone)
+
+
+def test_a_clone_on_another_machine_takes_another_identity(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origin, "_machine", lambda root: "ours")
+    first = instance_of(tmp_path)
+    text = (tmp_path / FILE).read_text()
+    monkeypatch.setattr(origin, "_machine", lambda root: "")  # a container, or a shared folder
+    assert instance_of(tmp_path) == first
+    assert (tmp_path / FILE).read_text() == text
+    monkeypatch.setattr(origin, "_machine", lambda root: "theirs")
+    second = instance_of(tmp_path)
+    assert second != first
+    assert instance_of(tmp_path) == second
+
+
+def test_a_file_of_an_earlier_version_keeps_its_identity(tmp_path: Path) -> None:
+    first = instance_of(tmp_path)
+    content = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps({"id": first, "place": content["place"]}))
+    assert instance_of(tmp_path) == first
+    assert json.loads((tmp_path / FILE).read_text())["path"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(("path", "kind"), [
+    ("/", "overlay"), ("/home/me/root", "nfs4"), ("/home", "nfs4"), ("/homes", "overlay"),
+    ("/data disk/root", "xfs"), ("/home/me/scratch/root", "ext4")])
+def test_the_kind_of_a_file_system(path: str, kind: str) -> None:
+    mounts = ("1 0 0:1 / / rw - ext4 /dev/sda rw\n2 1 0:2 / / rw shared:1 - overlay none rw\n"
+              "3 2 0:3 /x /home rw,nodev shared:2 master:3 - nfs4 server:/x rw\n"
+              "4 2 8:1 / /data\\040disk rw - xfs /dev/sdb rw\n"
+              "5 3 8:2 / /home/me/scratch rw - ext4 /dev/sdc rw\n")
+    assert file_system(mounts, Path(path)) == kind
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "[" * 5_000, '{"id": 3, "place": ""}', "{}",
