@@ -160,7 +160,7 @@ def test_names_in_mlflow_are_no_paths(tmp_path: Path) -> None:
     assert after == before
     runs = store.client.search_runs([mine], filter_string=f"tags.run_id = '{folder.name}'")
     (own,) = (run for run in runs if run.info.run_id not in made)
-    assert len(runs) == 1 + len(made)  # a stranger's run is neither deleted nor taken for the root's
+    assert len(runs) == 1 + len(made)  # a stranger's run is neither deleted nor adopted
     assert own.data.tags["variant"] == "narrow"
 
 
