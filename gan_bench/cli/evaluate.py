@@ -24,6 +24,7 @@ from gan_bench.evaluation.scores import directions
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.names import WEIGHTS
 from gan_bench.journal.reading import FILE as JOURNAL
+from gan_bench.paths import normal_path
 from gan_bench.registry import Part
 from gan_bench.training.trained import find_run
 from gan_bench.training.trained_scores import log_scores, measure_run
@@ -120,9 +121,11 @@ def evaluate(source: str, wanted: Wanted, workspace: Workspace, say: Say,
             raise UserError(f"{source:.400}: there is no such file or folder")
         path = find_run(workspace.root, source)
     if path.suffix == ".safetensors" or (path.suffix == ".pt" and _is_run(path.parent)):
-        return measure_run(path.parent, path.name, wanted, workspace, say), path.parent
+        folder = normal_path(path.parent)
+        return measure_run(folder, path.name, wanted, workspace, say), folder
     if _is_run(path):
-        return measure_run(path, WEIGHTS, wanted, workspace, say), path
+        folder = normal_path(path)
+        return measure_run(folder, WEIGHTS, wanted, workspace, say), folder
     if path.is_file() and path.suffix in (".pt", ".pth", ".ckpt"):
         raise UserError(f"{path}: weights are read only from a run's folder, beside its "
                         f"spec.json; for another program's generator, give images (a folder, "

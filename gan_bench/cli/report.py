@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gan_bench.cli.options import set_options
 from gan_bench.errors import Say, UserError
 from gan_bench.journal.layout import Workspace
+from gan_bench.paths import normal_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.sync import hidden_from_reports, update_store
 
@@ -89,8 +90,10 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
 
     several = [with_baseline(one, asked.baseline, _names(asked.variants, one.variants))
                for one in combine(several)]
-    out = asked.out or workspace.root / "reports" / "+".join(one.experiment for one in several)
-    written = write_report(several, out, formats, asked.metric, command, notes)
+    usual = workspace.root / "reports" / "+".join(one.experiment for one in several)
+    out = asked.out or usual
+    written = write_report(several, out, formats, asked.metric, command, notes,
+                           takes_over=normal_path(out) == usual)
     return replace(written, is_complete=not hidden)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from gan_bench.cli.options import root_option, set_options, store_option, wide_console
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import Stopped, printable
+from gan_bench.errors import Stopped, count, printable
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
@@ -88,8 +89,14 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     from gan_bench.report.terminal import summary_table
 
     others = results_of_other_seeds(spec, root)
-    if rows := summarise([*(RunResult.of(run) for run in runs), *others], spec.declared):
+    counted = [*(RunResult.of(run) for run in runs), *others]
+    if rows := summarise(counted, spec.declared):
         console.print(summary_table(rows, spec.declared.baseline))
+    numerics = Counter(run.numerics for run in counted if run.status.is_result)
+    if len(numerics) > 1:
+        each = "; ".join(f"numerics {number or 'unknown'}: {count(n, 'run')}"
+                         for number, n in numerics.items())
+        _print_line(console, f"runs of {len(numerics)} program versions are compared ({each})")
     if others:
         seeds = ", ".join(map(str, sorted({run.seed for run in others})))
         _print_line(console, f"counted here and in the report: results of seeds that the file does "

@@ -26,6 +26,7 @@ class RunResult:
         scores: The final scores, by name.
         protocols: How each score was measured, by the same names.
         classes: The number of classes of the data; 0 if unknown.
+        numerics: The NUMERICS of a run that was read from its journal.
     """
 
     variant: str
@@ -34,12 +35,13 @@ class RunResult:
     scores: Mapping[str, float]
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     classes: int = 0
+    numerics: int | None = None
 
     @classmethod
     def of(cls, run: Progress) -> RunResult:
         """Return the result that a journal records."""
         return cls(run.spec.variant, run.spec.seed, run.state, run.scores, run.protocols,
-                   run.spec.data.classes)
+                   run.spec.data.classes, run.numerics)
 
     @property
     def collapsed(self) -> bool | None:

@@ -227,8 +227,8 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
     end = run.ended if status != Status.RUNNING else None
     if not end:
         end = int(run.times.max()) if len(run.times) else run.started
-    versions = [f"{program} {tags[f'{program}_version']}" for program in ("gan_bench", "torch")
-                if f"{program}_version" in tags]
+    versions = [f"{program} {tags[f'{program}_version']}"
+                for program in ("gan_bench", "numerics", "torch") if f"{program}_version" in tags]
     row: dict[str, Any] = {
         "run": tags["run_id"], "variant": tags["variant"], "seed": int(tags["seed"]),
         "status": status, "why": tags.get("why", ""),

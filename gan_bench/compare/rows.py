@@ -15,7 +15,7 @@ from gan_bench.compare.stats.summary import (
     summarise_scores,
 )
 from gan_bench.config.declared import Declared
-from gan_bench.evaluation.protocol import GENERATOR_KEYS, refusal
+from gan_bench.evaluation.protocol import GENERATOR_KEYS, Protocol, refusal
 from gan_bench.evaluation.scores import directions, ranges
 from gan_bench.journal.schema import Status
 
@@ -98,9 +98,16 @@ def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
 def _refusal(metric: str, runs: list[RunResult]) -> str:
     """Return why the scores of these runs cannot be compared; empty if they can.
 
-    Raw or averaged weights may differ: they are a declared setting of the variants, `ema`.
+    Raw or averaged weights may differ between variants, and how the average gets its batch-norm
+    statistics: both are their declared settings, `ema` and `ema_statistics`. Within a variant
+    nothing may.
     """
-    protocols = [run.protocols[metric] for run in runs
+    protocols = [(run.variant, run.protocols[metric]) for run in runs
                  if run.status == Status.FINISHED and metric in run.protocols]
-    reasons = (refusal(protocol, protocols[0], but=GENERATOR_KEYS) for protocol in protocols)
-    return next((reason for reason in reasons if reason), "")
+    first_of: dict[str, Protocol] = {}
+    for variant, protocol in protocols:
+        first = first_of.setdefault(variant, protocol)
+        reason = refusal(protocol, protocols[0][1], but=GENERATOR_KEYS) or refusal(protocol, first)
+        if reason:
+            return reason
+    return ""

@@ -10,6 +10,8 @@ from gan_bench.errors import shown
 from gan_bench.registry import Part
 
 DECAYS = ("step", "plateau")
+# The keys of a decay, and the schedules that read them.
+USED_BY = {"decay_every": DECAYS, "decay_factor": DECAYS, "decay_patience": ("plateau",)}
 SCHEDULES = ("constant", "linear", "cosine", *DECAYS)  # those of optimizers.rate
 
 
@@ -34,6 +36,7 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
         both = settings.steps is not None
         problems.append(("epochs" if both else "", "give either `steps` or `epochs`" + (
             "; `--set base.steps=null` removes the steps" if both else "")))
+    problems += _too_few_batches(settings, data)
     if settings.batch_size > data.train:
         problems.append(("batch_size", f"{settings.batch_size:,} is more than the {data.train:,} "
                                        f"training examples; choose a smaller batch"))
@@ -65,6 +68,17 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
     return problems
 
 
+def _too_few_batches(settings: RunSettings, data: DataFacts) -> list[tuple[str, str]]:
+    """Return that all epochs have fewer batches than a step takes, if they do."""
+    if settings.epochs is None or settings.steps is not None or settings.batch_size > data.train:
+        return []
+    batches = settings.epochs * (data.train // settings.batch_size)
+    if settings.d_steps <= batches:
+        return []
+    return [("epochs", f"all epochs together have {batches:,} batches, but a step takes "
+                       f"{settings.d_steps:,}, its d_steps: give more epochs, or lower d_steps")]
+
+
 def _why_no_rate(optimizer: Part) -> str:
     """Return why no learning rate can be set; empty if one can."""
     for argument in ("lr", "schedule"):
@@ -83,22 +97,39 @@ def _why_no_rate(optimizer: Part) -> str:
 def _why_no_decay(optimizer: Part, steps: int | None) -> str:
     """Return why an optimizer cannot lower its rate as its schedule says; empty if it can."""
     schedule, every = optimizer.args["schedule"], optimizer.args.get("decay_every")
+    if reason := _ignored(optimizer):
+        return reason
     if schedule not in DECAYS:
-        return "" if every is None else (
-            f"{optimizer}: decay_every has no effect under schedule {schedule}: leave it out, or "
-            f"set schedule to {' or '.join(DECAYS)}")
-    missing = [name for name in ("decay_every", "decay_factor", "decay_patience")
-               if name not in optimizer.args]
+        return ""
+    missing = [name for name in USED_BY if name not in optimizer.args]
     if missing:
         return (f"{optimizer} has no argument {' and no '.join(missing)}, which schedule "
                 f"{schedule} needs: its author has to add it")
     if every is None:
         return (f"{optimizer}: schedule {schedule} lowers the rate after each so many steps: give "
                 f"decay_every")
-    if steps is not None and every >= steps:
-        return (f"{optimizer}: the rate would be lowered after {every:,} steps at the earliest, "
-                f"and there are {steps:,}: choose a smaller decay_every")
+    # A plateau's first period sets the lowest mean, and `patience` + 1 periods must not be lower.
+    earliest, cure = every, "decay_every"
+    if schedule == "plateau":
+        earliest, cure = every * (optimizer.args["decay_patience"] + 2), f"{cure} or decay_patience"
+    if steps is not None and earliest >= steps:
+        return (f"{optimizer}: the rate would be lowered after {earliest:,} steps at the earliest, "
+                f"and there are {steps:,}: choose a smaller {cure}")
     return ""
+
+
+def _ignored(optimizer: Part) -> str:
+    """Return which keys of a decay the optimizer's schedule ignores; empty if it ignores none."""
+    schedule = optimizer.args["schedule"]
+    fields = registry.OPTIMIZERS[optimizer.name].schema.model_fields
+    ignored = [key for key, users in USED_BY.items() if key in fields and schedule not in users
+               and optimizer.args[key] != fields[key].default]
+    if not ignored:
+        return ""
+    verb, pronoun = ("has", "it") if len(ignored) == 1 else ("have", "them")
+    cures = [name for name in DECAYS if all(name in USED_BY[key] for key in ignored)]
+    return (f"{optimizer}: {' and '.join(ignored)} {verb} no effect under schedule {schedule}: "
+            f"leave {pronoun} out, or set schedule to {' or '.join(cures)}")
 
 
 def _label_conflicts(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
@@ -143,8 +174,13 @@ def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
 
 
 def _average_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
-    """Return why the weight average would be, in part, of G's random initial weights."""
-    if settings.ema is None or steps is None:
+    """Return why keys of a weight average act on none, or why it keeps random initial weights."""
+    if settings.ema is None:
+        fields = RunSettings.model_fields
+        return [(key, "has no effect without ema: leave it out, or give ema")
+                for key in ("ema_ramp", "ema_statistics")
+                if getattr(settings, key) != fields[key].default]
+    if steps is None:
         return []
     share = initial_share(settings.ema, settings.ema_ramp, steps)
     if share <= MOST_INITIAL:

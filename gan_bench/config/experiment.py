@@ -17,6 +17,7 @@ from gan_bench.config.problems import (
     validate_settings,
     variants_until_enough,
 )
+from gan_bench.config.renumbered import renumbered
 from gan_bench.config.spec import (
     Closed,
     ComputeSpec,
@@ -165,6 +166,7 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
     fields = {key: getattr(settings, key) for key in RunSettings.model_fields}
     return RunSpec(**{
         **fields, "steps": steps_of(settings, data), "epochs": None, "experiment": file.name,
+        "numerics": renumbered(settings, data),
         "variant": "-".join(variant.labels) or "base", "seed": file.seeds[0],
         "dataset": file.dataset, "data": data, "evaluate": file.evaluate,
         "compute": file.compute})

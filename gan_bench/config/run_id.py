@@ -7,12 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-# Keys that are younger than some runs' ids. A default value leaves such an id unchanged.
+# Keys that are younger than some runs' ids, with what runs did before there was the key. This value
+# leaves such an id unchanged. It is the key's default, except for `ema_…`: a run whose average has
+# the new defaults has other numbers than before, and so another id.
 LATER_DEFAULTS: dict[str, Any] = {
     "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
-    "g_steps": 1, "joint_weight": 0.0, "ema_ramp": 0.05, "ema_statistics": "estimated",
+    "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
+    "numerics": None,
     **{f"{optimizer}.{name}": default for optimizer in ("g_optimizer", "d_optimizer")
        for name, default in (("decay_every", None), ("decay_factor", 0.1), ("decay_patience", 10))},
 }

@@ -178,6 +178,8 @@ class RunSpec(RunSettings):
         data: The facts of the data set.
         steps: The number of steps; epochs have been turned into steps.
         epochs: None.
+        numerics: As `renumbered` says: what tells the run's id from that of a run with the same
+            settings and other numbers.
         evaluate: What is measured, and when.
         compute: How the numbers are computed.
     """
@@ -189,6 +191,7 @@ class RunSpec(RunSettings):
     data: DataFacts
     steps: Positive
     epochs: None = None
+    numerics: int | None = None
     evaluate: EvaluateSpec
     compute: ComputeSpec
 

@@ -21,13 +21,15 @@ def protocol_differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),
                          ) -> dict[str, tuple[Any, Any]]:
     """Return what differs between two protocols: key → (value in `a`, value in `b`).
 
-    A key that a protocol lacks counts as None there.
+    A key that a protocol lacks counts as None there; but older averages, which do not state their
+    `ema_statistics`, copied them.
 
     Args:
         a: The first protocol.
         b: The second.
         but: Keys that are allowed to differ.
     """
+    a, b = _with_statistics(a), _with_statistics(b)
     keys = [key for key in {**a, **b} if key not in but]
     return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}
 
@@ -46,6 +48,12 @@ def digest(protocol: Protocol) -> str:
 
     text = json.dumps(protocol, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _with_statistics(protocol: Protocol) -> Protocol:
+    is_average = protocol.get("generator") == "ema"
+    is_stated = not is_average or "ema_statistics" in protocol
+    return protocol if is_stated else {**protocol, "ema_statistics": "copied"}
 
 
 def _text(value: object) -> str:

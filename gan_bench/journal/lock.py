@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from gan_bench.journal.layout import make_folder, run_folders
 from gan_bench.journal.schema import Status
 
 LOCK = "lock"  # the file in an experiment's folder
+PATIENCE = 1.0  # seconds: `is_locked` of other processes holds the lock for a moment
 TRIES = 20  # to lock a file that other processes remove at the same time
 
 
@@ -44,6 +46,7 @@ def locked(experiment: Path) -> Iterator[None]:
 
 def _locked_file(experiment: Path) -> IO[str]:
     """Return the open file that this process has locked."""
+    deadline = time.monotonic() + PATIENCE
     for last_try in (*[False] * TRIES, True):
         try:  # the last holder may remove file and folder meanwhile
             make_folder(experiment)
@@ -53,7 +56,10 @@ def _locked_file(experiment: Path) -> IO[str]:
                 raise
             continue
         try:
-            if not try_lock(file.fileno(), experiment / LOCK):
+            while not try_lock(file.fileno(), experiment / LOCK):
+                if time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
                 file.seek(0)
                 process = file.read(20).strip()
                 holder = f"process {process}" if process else "another process"

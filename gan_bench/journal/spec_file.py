@@ -51,5 +51,7 @@ def read_spec(folder: Path) -> RunSpec:
     for key, value in values.items():
         if isinstance(value, dict) and set(value) == {"name", "args"}:
             values[key] = Part(**value)
+    if values.get("ema") is not None:  # of a file from before these keys, whose runs did this
+        values = {"ema_ramp": None, "ema_statistics": "copied", **values}
     values["penalties"] = [Part(**value) for value in values.get("penalties", [])]
     return RunSpec(**values, data=facts)

@@ -44,6 +44,7 @@ class Progress:
             (`final/…`) once they exist, else those during training (`eval/…`).
         protocols: How each of `scores` was measured, by the same names.
         announced: How each score of the journal is measured, by its full name.
+        numerics: The NUMERICS under which the run began; None if its journal does not say.
         notes: A line for each time that the run resumed.
         offset: The bytes of the journal that have been read.
     """
@@ -57,6 +58,7 @@ class Progress:
     scores: dict[str, float] = field(default_factory=dict)
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     announced: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    numerics: int | None = None
     notes: list[str] = field(default_factory=list, repr=False)
     offset: int = 0
 
@@ -70,7 +72,7 @@ class Progress:
             elif record["kind"] == Kind.PROTOCOL:
                 self.announced.update(record["protocol"])
             elif record["kind"] == Kind.START:
-                self.values = {}
+                self.values, self.numerics = {}, _numerics(record)
                 self.state, self.why = Status.RUNNING, ""
             elif record["kind"] == Kind.RESUME:
                 self.state, self.why = Status.RUNNING, ""
@@ -82,6 +84,12 @@ class Progress:
         self.protocols = {name: self.announced.get(full, {})
                           for name, (full, _) in scores.items()}
         return bool(records)
+
+
+def _numerics(start: schema.Record) -> int | None:
+    versions = start.get("facts", {}).get("versions", {})
+    numerics = versions.get("numerics") if isinstance(versions, dict) else None
+    return numerics if isinstance(numerics, int) else None
 
 
 def progress_of(run: RunSpec, root: Path) -> Progress:

@@ -157,9 +157,10 @@ class Journal:
     def add(self, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
         """Add scores to a run that has ended; see `amend`."""
         records, _ = reading.read_records(self.folder)
-        if not records or records[-1]["kind"] != Kind.END:
-            raise ValueError(f"{self.folder}: the run has not ended")
-        end = records[-1]
+        end = records[-1] if records else None
+        if end is None or end["kind"] != Kind.END or not Status(end["status"]).is_result:
+            raise UserError(f"{self.folder}: the run is not finished, so no score is added; run "
+                            f"its experiment to the end first")
         recorded = {name for record in records for name in record.get("values", ())}
         values = {name: value for name, value in values.items() if name not in recorded}
         if values:
@@ -220,7 +221,8 @@ def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]
         values: As for `Journal.metrics`; the same names.
 
     Raises:
-        UserError: A process has the journal open.
+        UserError: A process has the journal open, or the run is not finished (any more): another
+            process may have begun it again.
         OSError: The journal cannot be written, and is as before.
     """
     with closing(Journal(folder)) as journal:

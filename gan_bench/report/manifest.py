@@ -1,7 +1,8 @@
 """Which files the last report wrote into its folder: no other file is replaced or removed there.
 
 `.report.json` in the folder holds the sha256 of each of these files. A file that the user has
-changed since is the user's.
+changed since is the user's. Reports of earlier versions keep no such list; where the folder is the
+program's, their files are replaced by their names.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ FIGURES = "figures"
 Hashes = dict[str, list[str]]  # by the path in the folder; two while a report replaces the file
 
 
-def install_report(new: Path, out: Path) -> list[str]:
+def install_report(new: Path, out: Path, *, takes_over: bool = False) -> list[str]:
     """Move a report's files to their places, and remove the figures that it no longer has.
 
     Args:
         new: A folder that holds the new files and nothing else, on the same file system.
         out: The report's folder, perhaps with an earlier report.
+        takes_over: Whether the folder is the program's: without a list there, files of these names
+            count as those of an earlier report.
 
     Returns:
         The paths of the files in `out`.
@@ -41,6 +44,8 @@ def install_report(new: Path, out: Path) -> list[str]:
     figures = [name for name in fresh if name.startswith(f"{FIGURES}/")]
     with _alone(out):
         written = _read(out)
+        if takes_over and not os.path.lexists(out / FILE):
+            written = {name: [_sha256(out / name)] for name in fresh if _is_file(out / name)}
         _refuse_foreign(out, fresh, written)
         # A report that is killed between two files leaves files of both reports.
         _write(out, written | {name: [*written.get(name, []), *hashes]
@@ -67,13 +72,21 @@ def _refuse_foreign(out: Path, names: Iterable[str], written: Mapping[str, list[
         foreign.append(out / FIGURES)
     if foreign:
         others = f", and so are {count(len(foreign) - 1, 'other file')}" if foreign[1:] else ""
-        raise UserError(f"{foreign[0]}: is in the way{others}: the last report did not write it, "
-                        f"or it has changed since; move it away, or choose another --out")
+        start, them = f"{foreign[0]}: is in the way{others}", "them" if foreign[1:] else "it"
+        if not os.path.lexists(out / FILE):
+            raise UserError(f"{start}: {out} has no record ({FILE}) of an earlier report; move "
+                            f"{them} away, or choose another --out")
+        raise UserError(f"{start}: the last report did not write {them}, or changes came since; "
+                        f"move {them} away, or choose another --out")
 
 
 def _is_written(file: Path, hashes: list[str]) -> bool:
     """Whether a file still is what a report wrote."""
-    return file.is_file() and not file.is_symlink() and _sha256(file) in hashes
+    return _is_file(file) and _sha256(file) in hashes
+
+
+def _is_file(file: Path) -> bool:
+    return file.is_file() and not file.is_symlink()
 
 
 def _read(out: Path) -> Hashes:

@@ -44,11 +44,12 @@ class Written:
 
 def write_report(experiments: Sequence[Results], out: Path, formats: Collection[str],
                  score: str | None = None, command: str = "", notes: Sequence[str] = (),
-                 ) -> Written:
+                 *, takes_over: bool = False) -> Written:
     """Write the report of an experiment, or of several with data sets of their own.
 
     Files are replaced only after all are written, so a report that fails leaves the previous one.
-    Files that no report wrote are never replaced or removed.
+    Files that no report wrote are never replaced or removed, except that an earlier version left no
+    record of its own.
 
     Args:
         experiments: Their results; `combine` merges those that share a data set.
@@ -57,6 +58,7 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         score: The leading score; None for the first that the experiment lists.
         command: How to write this report, for the page.
         notes: What to know before all else.
+        takes_over: As for `install_report`.
 
     Raises:
         UserError: No run has ended, or has such a score; the folder cannot be written, or a file
@@ -74,10 +76,11 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         remove_stale(out, UNFINISHED)
         with tempfile.TemporaryDirectory(dir=out, prefix=UNFINISHED) as folder:
             _write(Path(folder), experiments, all_findings, formats, command, notes)
-            files = [out / name for name in install_report(Path(folder), out)]
+            installed = install_report(Path(folder), out, takes_over=takes_over)
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror}; free some "
                         f"space, or choose another --out") from None
+    files = [out / name for name in installed]
     files.sort(key=lambda file: (file != out / PAGE, file))
     place = files[0] if files[0] == out / PAGE else out
     return Written(files, [*notes, *_verdict_lines(all_findings), str(place)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -23,15 +24,41 @@ RUNS = ("select r.run_uuid, r.artifact_uri, t.value from runs r join tags t on "
         "t.run_uuid = r.run_uuid and t.key = 'run_id'")
 
 
+def open_read_only(database: Path) -> sqlite3.Connection:
+    """Open an SQLite file read-only, even in a folder that cannot be written to.
+
+    Raises:
+        sqlite3.Error: It cannot be read.
+        UserError: There a log beside it holds newer data.
+    """
+    address = f"{database.as_uri()}?mode=ro"
+    try:
+        connection = sqlite3.connect(address, uri=True)
+        connection.execute("select 1 from sqlite_master")
+    except sqlite3.OperationalError:
+        if os.access(database.parent, os.W_OK, effective_ids=True):
+            raise
+    else:
+        return connection
+    # To read a database with a write-ahead log, SQLite creates files beside it. Where it cannot,
+    # and the logs are empty, the file itself holds all data.
+    for log in (Path(f"{database}{ending}") for ending in ("-wal", "-journal")):
+        if log.exists() and log.stat().st_size:
+            raise UserError(f"{database}: cannot be read in a folder that cannot be written to, "
+                            f"as {log.name} holds newer data; copy both files to another folder, "
+                            f"and read them there")
+    return sqlite3.connect(f"{address}&immutable=1", uri=True)
+
+
 def has_run(database: Path, mlflow_run_id: str) -> bool:
     """Whether the SQLite store holds the run, even one that is deleted in MLflow's page."""
     if not database.exists():
         return False
     try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(open_read_only(database)) as connection:
             query = "select 1 from runs where run_uuid = ?"
             return connection.execute(query, [mlflow_run_id]).fetchone() is not None
-    except sqlite3.Error:  # open_store reports what is wrong with the file
+    except (sqlite3.Error, UserError):  # open_store reports what is wrong with the file
         return False
 
 

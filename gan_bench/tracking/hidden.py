@@ -6,7 +6,6 @@ What a user deletes, renames or moves in MLflow's page is not taken back by itse
 from __future__ import annotations
 
 import shlex
-import sqlite3
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,6 +22,7 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import is_server, quiet_mlflow, sqlite_path, without_password
 from gan_bench.tracking.cursor import read_cursor
+from gan_bench.tracking.database import open_read_only
 
 AT_ONCE = 8  # requests to a server
 NAMED = 5  # runs in a line
@@ -96,16 +96,23 @@ def hidden_runs(folders: Iterable[Path], uri: str) -> list[HiddenRun]:
 
 
 def of_current_settings(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders of the runs that a report reads: not those under other settings."""
+    """Return the folders of the runs under settings that their experiment declares.
+
+    A report goes by settings, too, so a variant that was renamed keeps its runs. Where an
+    experiment declares no settings, all runs count.
+    """
     current = []
+    of_experiment: dict[Path, Declared] = {}
     for folder in folders:
+        home = folder.parent
+        if home not in of_experiment:
+            of_experiment[home] = _declared(home)
         try:
-            spec, declared = read_values(folder), read_about(folder.parent)
+            spec = read_values(folder)
         except DamagedError:
             continue
-        except ValueError:  # reading the results reports it
-            declared = Declared()
-        if declared.settings.get(spec["variant"]) in (None, settings_digest(spec)):
+        settings = of_experiment[home].settings
+        if not settings or settings_digest(spec) in settings.values():
             current.append(folder)
     return current
 
@@ -158,6 +165,13 @@ def anew_command(workspace: Workspace, uri: str) -> str:
     return f"gan-bench sync --root {shlex.quote(str(workspace.root))}{store} --anew"
 
 
+def _declared(experiment: Path) -> Declared:
+    try:
+        return read_about(experiment)
+    except ValueError:  # reading the results reports it
+        return Declared()
+
+
 def _reason(place: Place | None, experiment: str) -> HiddenReason | None:
     if place is None:
         return HiddenReason.LOST
@@ -190,7 +204,7 @@ def _places(uri: str, runs: list[str]) -> dict[str, Place]:
     elif not database.exists():
         rows = []
     else:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as file:
+        with closing(open_read_only(database)) as file:
             rows = file.execute(PLACES).fetchall()
     return {run: Place(*map(str, place)) for run, *place in rows}
 

@@ -102,8 +102,8 @@ class Mirror:
             records, offset = reading.read_records(folder, cursor.offset if cursor else 0)
             if cursor is None or any(map(voids, records)):
                 records, offset = reading.read_records(folder)
-                attempt = next((r["t"] for r in reversed(records) if voids(r)), began["t"])
-                run_id = self._find_or_create(folder, attempt)
+                attempts = [began["t"], *(r["t"] for r in records[1:] if voids(r))]
+                run_id = self._find_or_create(folder, attempts)
                 cursor = Cursor(without_password(self.store.uri), run_id, 0, began["t"])
                 records = valid(records)
             self._checked.add(cursor.mlflow_run_id)
@@ -118,15 +118,16 @@ class Mirror:
             return cursor
         return cursor if self._own_runs.adopt(folder, cursor.mlflow_run_id) else None
 
-    def _find_or_create(self, folder: Path, attempt: int) -> str:
-        """Return the MLflow run of this attempt; delete the MLflow runs of earlier attempts."""
+    def _find_or_create(self, folder: Path, attempts: list[int]) -> str:
+        """Return the MLflow run of the last attempt; delete the MLflow runs of earlier attempts."""
         spec = read_values(folder)
         experiment = self.open_experiment(folder.parent)
         declared = _declared(folder.parent)
         note = tags.note(folder.name, spec, declared.question,
                          declared.differs.get(spec["variant"], ""), declared.command)
         run_tags = {**tags.identity(folder.name, spec), "mlflow.note.content": note}
-        return self._own_runs.find_or_create(folder, experiment, attempt, tags.name(spec), run_tags)
+        return self._own_runs.find_or_create(folder, experiment, attempts, tags.name(spec),
+                                             run_tags)
 
     def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         from mlflow.entities import Metric, Param, RunTag

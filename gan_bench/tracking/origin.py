@@ -11,15 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gan_bench.errors import UserError
+from gan_bench.paths import normal_path
 
 FILE = "instance.json"  # in the root
 ROOT_TAG, ATTEMPT_TAG = "gan_bench.root", "gan_bench.attempt"
+TRIES = 20  # to read a file that another process is writing
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Instance:
 
 def run_root(folder: Path) -> Path:
     """Return the root of a run's folder, `<root>/runs/<experiment>/<run id>`."""
-    return folder.parents[2]
+    return normal_path(folder).parents[2]
 
 
 def origin_tags(instance: str, attempt: int) -> dict[str, str]:
@@ -63,7 +66,7 @@ def instance_of(root: Path) -> str:
         UserError: The file cannot be written.
     """
     try:
-        stored, place = _read(root)
+        stored, place = _read_written(root)
         if stored is None:
             return _write(root, uuid.uuid4().hex, is_first=place is None)
         if stored.place == place:
@@ -74,6 +77,16 @@ def instance_of(root: Path) -> str:
     except OSError as error:
         raise UserError(f"{root / FILE}: cannot be used: {error.strerror}; move it away, or make "
                         f"{root} writable") from None
+
+
+def _read_written(root: Path) -> tuple[Instance | None, str | None]:
+    """Return what `_read` does; wait a moment where another process may be writing the file."""
+    for _ in range(TRIES):
+        stored, place = _read(root)
+        if stored is not None or place is None:
+            break
+        time.sleep(0.01)
+    return stored, place
 
 
 def _read(root: Path) -> tuple[Instance | None, str | None]:
@@ -111,11 +124,24 @@ def _write(root: Path, instance: str, *, is_first: bool) -> str:
         try:
             os.link(temporary, root / FILE)
         except FileExistsError:
-            stored, _ = _read(root)
+            stored, _ = _read_written(root)
             return stored.id if stored else instance
+        except OSError:  # the file system has no hard links: exFAT, or a share of Windows
+            return _create(root, instance)
         return instance
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _create(root: Path, instance: str) -> str:
+    """Write the file in its place; return the instance id that it holds then."""
+    try:
+        with (root / FILE).open("x") as file:
+            json.dump(asdict(Instance(instance, _place(root, file.fileno()))), file, indent=1)
+    except FileExistsError:
+        stored, _ = _read_written(root)
+        return stored.id if stored else instance
+    return instance
 
 
 def _place(root: Path, descriptor: int) -> str:

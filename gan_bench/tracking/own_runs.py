@@ -5,7 +5,7 @@ A run of another root is left alone, even if it shows the same run: this root cr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,9 +47,13 @@ class OwnRuns:
         self._claim(folder, run)
         return True
 
-    def find_or_create(self, folder: Path, experiment: str, attempt: int, name: str,
+    def find_or_create(self, folder: Path, experiment: str, attempts: Sequence[int], name: str,
                        tags: Mapping[str, str]) -> str:
-        """Return MLflow's id of the run of this attempt; delete this root's earlier attempts.
+        """Return MLflow's id of the run of the last attempt; delete what shows an earlier attempt.
+
+        Deleted are the attempts that the journal voids, and the run that the cursor file names, as
+        a journal may have been replaced. Others under this root's identity may be of a clone that
+        shares it.
 
         The answer to an earlier call may have been lost on the way, or the request doubled: of
         several runs of this attempt, one stays.
@@ -57,12 +61,15 @@ class OwnRuns:
         Args:
             folder: The run's.
             experiment: MLflow's id of its experiment.
-            attempt: When the journal's attempt began, in ms since 1970.
+            attempts: When each attempt of the journal began, in ms since 1970; the last one counts.
             name, tags: Of a new run.
         """
-        runs = self._of_attempts(folder, experiment)
+        *voided, attempt = attempts
+        named = cursors.named_run(folder, self._store.uri)
+        runs = self._of_attempts(folder, experiment, named)
         for run in runs:
-            if self._attempt(run) != attempt:
+            began = self._attempt(run)
+            if began != attempt and (began in voided or run.info.run_id == named):
                 self._client.delete_run(run.info.run_id)
         same = [run for run in runs if self._attempt(run) == attempt]
         if same:
@@ -76,10 +83,9 @@ class OwnRuns:
                             if self._attempt(run) == attempt], created.info.run_id)
         return str(created.info.run_id)
 
-    def _of_attempts(self, folder: Path, experiment: str) -> list[Run]:
-        """Return the root's MLflow runs of this run, and the run that the cursor file names."""
+    def _of_attempts(self, folder: Path, experiment: str, named: str | None) -> list[Run]:
+        """Return the root's MLflow runs of this run, and the run that its cursor file names."""
         runs = {run.info.run_id: run for run in self._of_origin(folder, experiment)}
-        named = cursors.named_run(folder, self._store.uri)
         run = self._get(named) if named and named not in runs else None
         if run is not None and self._is_own(folder, run):
             runs[run.info.run_id] = run

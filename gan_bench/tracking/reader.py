@@ -7,13 +7,10 @@ object for each measurement. The database is opened read-only, so a report never
 from __future__ import annotations
 
 import gc
-import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +26,7 @@ from gan_bench.tracking.address import (
     sqlite_path,
     without_password,
 )
-from gan_bench.tracking.database import check_version
+from gan_bench.tracking.database import check_version, open_read_only
 from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.tags import ABOUT
 
@@ -139,7 +136,7 @@ def connected(uri: str) -> Iterator[Connection]:
 
     database = sqlite_path(uri)
     if database:
-        engine = sqlalchemy.create_engine("sqlite://", creator=lambda: _open_read_only(database))
+        engine = sqlalchemy.create_engine("sqlite://", creator=lambda: open_read_only(database))
     else:
         engine = sqlalchemy.create_engine(uri)
     try:
@@ -147,27 +144,6 @@ def connected(uri: str) -> Iterator[Connection]:
             yield connection
     finally:
         engine.dispose()
-
-
-def _open_read_only(database: Path) -> sqlite3.Connection:
-    """Open an SQLite file read-only, even in a folder that cannot be written to."""
-    address = f"{database.as_uri()}?mode=ro"
-    try:
-        connection = sqlite3.connect(address, uri=True)
-        connection.execute("select 1 from sqlite_master")
-    except sqlite3.OperationalError:
-        if os.access(database.parent, os.W_OK, effective_ids=True):
-            raise
-    else:
-        return connection
-    # To read a database with a write-ahead log, SQLite creates files beside it. Where it cannot,
-    # and the logs are empty, the file itself holds all data.
-    for log in (Path(f"{database}{ending}") for ending in ("-wal", "-journal")):
-        if log.exists() and log.stat().st_size:
-            raise UserError(f"{database}: cannot be read in a folder that cannot be written to, "
-                            f"as {log.name} holds newer data; copy both files to another folder, "
-                            f"and read them there")
-    return sqlite3.connect(f"{address}&immutable=1", uri=True)
 
 
 def _select(connection: Connection, uri: str, name: str) -> Stored:

@@ -104,7 +104,11 @@ class _Sync:
                 forget_cursor(run.folder, self._address)
         hidden = [run for run in hidden if run.reason not in lost]
         lines = hidden_lines(hidden, self._workspace, self._address)
+        # What the user has put away stays away, even if its journal has new records.
+        put_away = {run.folder for run in hidden if run.reason != HiddenReason.EXPERIMENT_DELETED}
         for folder in folders:
+            if folder in put_away:
+                continue
             begin = time.monotonic()
             try:
                 self._run(folder)
@@ -162,7 +166,7 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
         if all(mirrored(folder, address) for folder in folders) and not is_locked(home):
             return []
         is_own = address == f"sqlite:///{workspace.database}" or any(
-            read_cursor(folder, address) for folder in folders)
+            _has_cursor(folder, address) for folder in folders)
         with quiet_mlflow():
             missing = sync_runs(workspace, lambda line: None, experiment).missing if is_own else []
     except UserError as error:  # if the store cannot be read, reading it reports that
@@ -189,6 +193,13 @@ class _GaveUp(UserError):
 
 class _Unusable(UserError):
     """The store cannot be used."""
+
+
+def _has_cursor(folder: Path, address: str) -> bool:
+    try:
+        return read_cursor(folder, address) is not None
+    except DamagedError:  # the replay of this journal reports it
+        return False
 
 
 def _open(workspace: Workspace) -> Mirror:

@@ -1,4 +1,8 @@
-"""One G+D update: losses, optimizers, weight average. Nothing here waits for the device."""
+"""One G+D update: losses, optimizers, weight average.
+
+`update` never waits for the device. `begin` waits once in each period of a plateau; `state`, `load`
+and `sample` may wait.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +88,8 @@ class Engine:
     @property
     def measured(self) -> nn.Module:
         """The generator that is sampled and scored: the weight average if there is one."""
-        return self.ema or self.generator
+        average = self.ema
+        return self.generator if average is None else average  # a module of length 0 is false
 
     @property
     def needs_real(self) -> bool:

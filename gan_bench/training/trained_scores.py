@@ -38,6 +38,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.names import CLASS, WEIGHTS
 from gan_bench.journal.schema import RESULTS, Kind
 from gan_bench.journal.status import Progress
+from gan_bench.paths import normal_path
 from gan_bench.training import checkpoint
 from gan_bench.training.device import resolve_device, set_up_torch
 from gan_bench.training.trained import load_generator
@@ -87,13 +88,21 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
     logging the same again changes nothing, here or there. The score of a class gets the same
     prefix.
 
+    Args:
+        report: Of the run.
+        folder: The run's folder, in any root.
+        workspace: Names the store; None there: that of the run's root.
+
     Raises:
-        UserError: The run is not finished, or its journal cannot be written (it is as before then),
-            or MLflow fails (the journal then has the scores, and logging again completes MLflow).
+        UserError: The run is not finished or in no root, its journal cannot be written, or MLflow
+            does not answer (nothing has changed then); or MLflow fails later (the journal then has
+            the scores, and logging again completes MLflow).
     """
     from gan_bench.tracking.client import open_store
     from gan_bench.tracking.mirror import Mirror
+    from gan_bench.tracking.origin import run_root
 
+    folder = _in_root(folder)
     last = writing.last_whole(folder)
     status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"
     if status not in RESULTS:  # the records after its checkpoint will be repeated
@@ -105,13 +114,23 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
         score = name.removeprefix(CLASS).partition("/")[0]
         values[prefixes[score] + name] = value
     protocols = {prefixes[name] + name: protocol for name, protocol in report.protocols.items()}
+    mirror = Mirror(open_store(replace(workspace, root=run_root(folder))))
     try:
         new = writing.amend(folder, protocols, values)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}: no score is added, and the "
                         f"run is as it was; make room, then repeat the command") from None
-    Mirror(open_store(workspace)).sync(folder)
+    mirror.sync(folder)
     return new
+
+
+def _in_root(folder: Path) -> Path:
+    """Return a run's folder as its root has it; a link elsewhere may lead there."""
+    for place in (normal_path(folder), folder.resolve()):
+        if place.parent.parent.name == "runs":
+            return place
+    raise UserError(f"{folder}: --log adds to a run in a root, ROOT/runs/EXPERIMENT/RUN; move it "
+                    f"back there, or leave out --log")
 
 
 def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:

@@ -6,6 +6,8 @@ import json
 import math
 import re
 import resource
+import shutil
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gan_bench.cli import app
-from gan_bench.cli.evaluate import as_text, evaluate
+from gan_bench.cli.evaluate import EvaluateOptions, as_text, evaluate, evaluate_and_log
 from gan_bench.cli.sample import write_samples
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import summarise
@@ -40,6 +42,7 @@ from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
+from gan_bench.tracking.client import open_store
 from gan_bench.training.run import prepare, run_one
 from gan_bench.training.trained_scores import log_scores
 
@@ -153,11 +156,57 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert run.info.end_time == before[-1]["t"]
 
 
+@pytest.mark.parametrize("way", ["run", "weights", "link"])
+def test_a_run_named_by_a_relative_path_is_logged_in_its_root(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str,
+) -> None:
+    """Not in the root that the command names, which lacks the run."""
+    folder = load(root).folder(root)
+    number = 61 + ["run", "weights", "link"].index(way)
+    (tmp_path / "best").symlink_to(folder)
+    place, source = {"run": (folder.parent, folder.name), "weights": (folder, "final.safetensors"),
+                     "link": (tmp_path, "best")}[way]
+    monkeypatch.chdir(place)
+    report = evaluate_and_log(source, EvaluateOptions(samples=number, log=True),
+                              Workspace(tmp_path / "other", root), silent)
+    assert not (tmp_path / "other" / "mlflow.db").exists()
+    names = {name for record in reading.read_records(folder)[0]
+             for name in record.get("values", ())}
+    name = f"evaluate-{digest(report.protocols['fd_classifier'])}/fd_classifier"
+    assert name in names
+    mirrored = {key for (key,) in sqlite3.connect(root / "mlflow.db").execute(
+        "select key from latest_metrics")}
+    assert name in mirrored
+
+
+def test_a_store_that_cannot_be_opened_leaves_the_journal_alone(root: Path, tmp_path: Path) -> None:
+    spec = load(root)
+    report, folder = evaluate(spec.id, Wanted(samples=64), Workspace(root, root), silent)
+    assert folder is not None
+    before = (folder / reading.FILE).read_bytes()
+    (tmp_path / "mlflow.db").write_text("mine")
+    with pytest.raises(UserError, match=r"mlflow\.db"):
+        log_scores(report, folder, Workspace(root, root, f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    assert (folder / reading.FILE).read_bytes() == before
+
+
+def test_a_run_outside_a_root_is_not_logged(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "tiny" / load(root).id
+    shutil.copytree(load(root).folder(root), copy)
+    before = (copy / reading.FILE).read_bytes()
+    report, folder = evaluate(str(copy), Wanted(), Workspace(root, root), silent)
+    assert folder == copy
+    with pytest.raises(UserError, match="--log adds to a run in a root, ROOT/runs/EXPERI"):
+        log_scores(report, folder, Workspace(root, root))
+    assert (copy / reading.FILE).read_bytes() == before
+
+
 def test_a_full_disk_leaves_a_finished_run_as_it_was(root: Path) -> None:
     """Of the scores, 50 bytes find room in the journal: the run keeps its end."""
     spec = load(root)
     report, folder = evaluate(spec.id, Wanted(samples=70), Workspace(root, root), silent)
     assert folder is not None
+    open_store(Workspace(root, root))  # there is room for the database
     file = folder / reading.FILE
     before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, limits[1]))

@@ -12,6 +12,7 @@ from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import Row, final_scores, summarise
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.declared import Amount, Declared
+from gan_bench.journal.schema import Status
 from gan_bench.report.exports import format_interval, latex
 from gan_bench.report.terminal import _interval, summary_table, table_notes
 
@@ -125,3 +126,30 @@ def test_the_asterisk_does_not_hang_on_the_wording_of_a_note(
         assert shown(fits).endswith("]")
     monkeypatch.setattr(Estimate, "note", "beyond; reworded")
     assert format_interval(fits) == _interval(fits) == "0.5 [0.4, 0.6]"
+
+
+RAW, OLD = {"generator": "raw"}, {"generator": "ema"}
+COPIED, ESTIMATED = ({"generator": "ema", "ema_statistics": how} for how in ("copied", "estimated"))
+
+
+@pytest.mark.parametrize(("of_base", "of_other", "refused"), [
+    ((RAW, RAW), (ESTIMATED, ESTIMATED), ("", "")),
+    ((RAW, RAW), (RAW, ESTIMATED), ("", "not measured alike: generator ema against raw, "
+                                        "ema_statistics estimated against nothing")),
+    ((RAW, RAW), (OLD, COPIED), ("", "")),
+    ((COPIED, ESTIMATED), (RAW, RAW),
+     ("not measured alike: ema_statistics estimated against copied",) * 2),
+    ((RAW, RAW), (OLD, ESTIMATED),
+     ("", "not measured alike: ema_statistics estimated against copied")),
+])
+def test_a_mean_is_of_one_kind_of_generator(
+        of_base: tuple[dict[str, str], ...], of_other: tuple[dict[str, str], ...],
+        refused: tuple[str, str]) -> None:
+    """Variants may differ in it, as they declare; the runs of a variant may not."""
+    runs = [RunResult(variant, seed, Status.FINISHED, {"fd_random": 9.0 + seed},
+                      {"fd_random": protocol})
+            for variant, protocols in (("base", of_base), ("other", of_other))
+            for seed, protocol in enumerate(protocols)]
+    rows = summarise(runs, BASE)
+    assert tuple(row.refused for row in rows) == refused
+    assert [row.summary.n for row in rows] == [0 if reason else 2 for reason in refused]

@@ -45,7 +45,8 @@ from gan_bench.tracking.address import mlflow_environment
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror
 
-FACTS = {"versions": {"torch": "2.15.0", "gan_bench": "0.1.0"}, "device": "cpu", "threads": 1,
+FACTS = {"versions": {"torch": "2.15.0", "numerics": 3, "gan_bench": "0.1.0"},
+         "device": "cpu", "threads": 1,
          "dataset": {"name": "digits", "fingerprint": "f" * 64, "train": 1438, "test": 359}}
 FD, ACC = ({"extractor": "classifier", "weights": "0a1b", "generated": n} for n in (200, 900))
 PROTOCOL = {"eval/fd_classifier": FD}
@@ -192,7 +193,7 @@ def test_each_run_is_told_as_it_stands(root: Path, found: Results) -> None:
         # What is not in MLflow's history (a protocol, the last word) has a time too.
         last = max(r["t"] for r in book if r["kind"] in ("metrics", "system", "end"))
         assert row["seconds"] == pytest.approx((last - book[0]["t"]) / 1000)
-        assert row["version"] == "gan_bench 0.1.0, torch 2.15.0"
+        assert row["version"] == "gan_bench 0.1.0, numerics 3, torch 2.15.0"
         assert (row["step"], row["params.model"], row["params.steps"]) == (8, "mlp", "8")
         assert spec_of(row["variant"], row["seed"]).id == run
     assert runs["mlflow_run"].str.fullmatch("[0-9a-f]{32}").all()

@@ -292,6 +292,18 @@ def test_equivalence_is_said_only_where_a_rare_failure_would_have_been_seen(pair
     assert "up to 53% of the runs may be unseen in 4" in far.why
 
 
+def test_equivalence_is_said_among_the_pairs_that_it_is_tested_of() -> None:
+    scores = [10 + 0.01 * (i % 7) for i in range(60)]
+    variants = {name: seeds(*scores) for name in "abc"}
+    lost = {"d": seeds(*scores[:-1], NAN)}
+    for others, family in (({}, 2), (lost, 3)):
+        [a] = (found for found in compare({**variants, **others}, "lower", "b", False, Amount(2))
+               if found.variant == "a")
+        assert (a.verdict, a.family, a.family_equivalent) == ("equivalent", family, 2)
+        assert a.why.endswith(f"p = {a.p_equivalent_adjusted:.2g} among 2 comparisons")
+        assert a.p_equivalent_adjusted == 2 * a.p_equivalent
+
+
 @pytest.mark.parametrize("n", [5, 60])
 @pytest.mark.parametrize("paired", [False, True])
 def test_scores_without_spread_are_never_equivalent(n: int, paired: bool) -> None:
@@ -475,6 +487,16 @@ def test_a_percentage_of_a_mean_that_may_be_0_is_no_margin() -> None:
     got = pair([0.001, -0.002, 0.001], [-0.001, 0.002, 0.0], margin=PERCENT)
     assert math.isnan(got.p_equivalent)
     assert got.why.endswith("no test of 5%: the mean of b may be 0")
+
+
+def test_a_pair_that_scales_exactly_says_why_there_is_no_test_of_the_margin() -> None:
+    b, near = [1.0, 1.5, 2.0], [1.0, 1.6, 1.9]
+    variants = {"b": seeds(*b), "a": seeds(*(1.05 * score for score in b)), "c": seeds(*near)}
+    got, other = compare(variants, "lower", "b", True, PERCENT)
+    assert (got.variant, got.verdict) == ("a", "inconclusive")  # by Holm over both
+    assert math.isnan(got.p_equivalent)
+    assert got.why.endswith("no test of 5%: the paired differences to b ± 5% have no spread")
+    assert (other.untested, 0 < other.p_equivalent < 1) == ("", True)
 
 
 def test_where_no_direction_is_better_diverged_runs_have_no_place() -> None:

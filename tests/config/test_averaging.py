@@ -54,8 +54,23 @@ def test_the_place_is_a_line_of_the_file(tmp_path: Path) -> None:
         a_run(tmp_path, text=text)
 
 
+@pytest.mark.parametrize(("settings", "words"), [
+    (["base.ema_ramp=0.1"], "base.ema_ramp: has no effect without ema: leave it out, or give ema"),
+    (["base.ema_ramp=null"], "base.ema_ramp: has no effect without ema: leave it out, or give ema"),
+    (["base.ema_statistics=copied"], "base.ema_statistics: has no effect without ema: leave it "),
+])
+def test_keys_of_an_average_are_refused_without_one(tmp_path: Path, settings: list[str],
+                                                    words: str) -> None:
+    with pytest.raises(SpecError) as error:
+        a_run(tmp_path, *settings)
+    [line] = str(error.value).splitlines()
+    assert words in line
+    assert a_run(tmp_path, *settings, "base.ema=0.3").ema == 0.3
+
+
 def test_without_an_average_its_keys_change_no_id(tmp_path: Path) -> None:
-    assert a_run(tmp_path, "base.ema_ramp=0.1").id == a_run(tmp_path).id
+    defaults = ["base.ema_ramp=0.05", "base.ema_statistics=estimated"]
+    assert a_run(tmp_path, *defaults).id == a_run(tmp_path).id
     averaged = a_run(tmp_path, "base.ema=0.9")
     assert a_run(tmp_path, "base.ema=0.9", "base.ema_ramp=0.05").id == averaged.id
     assert a_run(tmp_path, "base.ema=0.9", "base.ema_ramp=0.1").id != averaged.id

@@ -97,6 +97,15 @@ def test_epochs_become_steps_of_g(tmp_path: Path) -> None:
     assert load(tmp_path, text).runs[0].steps == 33
 
 
+def test_a_step_that_needs_more_than_all_epochs_is_refused(tmp_path: Path) -> None:
+    """One step would exceed the epochs."""
+    text = SMALL.replace("steps: 10", "epochs: 2\n  d_steps: 44")
+    assert load(tmp_path, text).runs[0].steps == 1
+    [line] = errors(tmp_path, text.replace("d_steps: 44", "d_steps: 45"))
+    assert line.endswith("base.epochs: all epochs together have 44 batches, but a step takes 45, "
+                         "its d_steps: give more epochs, or lower d_steps")
+
+
 def test_set_overrides_and_is_validated(tmp_path: Path) -> None:
     spec = load(tmp_path, SMALL, "base.model.width=64", "seeds=[7]", "base.steps=2_0")
     assert (spec.runs[0].model.args["width"], spec.runs[0].steps) == (64, 20)

@@ -323,6 +323,20 @@ def test_no_scores_are_added_to_a_journal_that_is_being_written(
     assert (run / reading.FILE).read_bytes() == before
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_no_scores_are_added_to_a_run_that_has_begun_again(tmp_path: Path, ends: bool) -> None:
+    run, _ = ended_run(tmp_path)
+    with closing(Journal(run)) as book:
+        book.start({})
+    if ends:
+        writing.settle_run(run, "KILLED", "signal 9")
+    begun = (run / reading.FILE).read_bytes()
+    with pytest.raises(UserError, match=r"run: the run is not finished, so no score is added; run "
+                                        r"its experiment to the end first$"):
+        writing.amend(run, PROTOCOL, {NAME: 1.0})
+    assert (run / reading.FILE).read_bytes() == begun
+
+
 def train(run: Path, number: int) -> None:
     with closing(Journal(run)) as book:
         book.metrics(number, {"a": 1.0})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,26 @@ def test_a_lock_is_seen_without_being_taken(tmp_path: Path) -> None:
     assert not is_locked(home)
     with locked(home):  # looking at it has left no lock behind
         pass
+
+
+def test_a_look_at_the_lock_does_not_refuse_a_launcher(tmp_path: Path) -> None:
+    """Whoever looks holds a shared lock for a moment; a lock that is kept refuses."""
+    home = tmp_path / "study"
+    home.mkdir()
+    with (home / "lock").open("a") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        timer = threading.Timer(0.3, fcntl.flock, (look, fcntl.LOCK_UN))
+        timer.start()
+        with locked(home):
+            assert is_locked(home)
+        timer.join()
+    home.mkdir()
+    with (home / "lock").open("a") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        began = time.monotonic()
+        with pytest.raises(UserError, match="study is already being run"), locked(home):
+            pass
+        assert 0.9 < time.monotonic() - began < 10
 
 
 def test_a_folder_with_nothing_but_the_lock_is_removed(tmp_path: Path) -> None:

@@ -246,6 +246,21 @@ def test_sync_copies_everything_into_another_store(finished: Path, tmp_path: Pat
     assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
 
 
+def test_the_table_after_a_run_says_that_it_mixes_numerics(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "root" / "runs", tmp_path / "runs")
+    alike = here("run", finished / "tiny.yaml", "--root", tmp_path)
+    assert "4 of 4 runs are done" in alike.stdout
+    assert "program versions" not in alike.stdout
+    file = next(tmp_path.glob("runs/tiny/*/journal.jsonl"))
+    file.write_text(file.read_text().replace(f'"numerics": {NUMERICS}', '"numerics": 3', 1))
+    mixed = here("run", finished / "tiny.yaml", "--root", tmp_path)
+    assert "4 of 4 runs are done" in mixed.stdout
+    [line] = [line for line in mixed.stdout.splitlines() if "program versions" in line]
+    assert line.startswith("runs of 2 program versions are compared (")
+    assert "numerics 3: 1 run" in line
+    assert f"numerics {NUMERICS}: 3 runs" in line
+
+
 def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "root" / "runs", tmp_path / "runs")
     file = next(tmp_path.glob("runs/tiny/*/journal.jsonl"))

@@ -28,6 +28,7 @@ from gan_bench.cli.report import Asked, _names, make_report
 from gan_bench.compare.findings import findings
 from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
 from gan_bench.errors import UserError
+from gan_bench.journal.drift import NUMERICS
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
@@ -369,7 +370,7 @@ def test_two_program_versions_are_said_first(studies: Path, tmp_path: Path) -> N
     assert "gan_bench 9.9" in done.lines[0]
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.index("runs of 2 program versions are compared") < page.index("Verdicts</h2>")
-    assert len(re.findall(r"<td>gan_bench 9\.9, torch [^<]*</td>", page)) == 1
+    assert len(re.findall(r"<td>gan_bench 9\.9, numerics \d+, torch [^<]*</td>", page)) == 1
 
 
 def test_several_experiments(studies: Path, tmp_path: Path) -> None:
@@ -506,7 +507,8 @@ def test_a_file_in_the_way_is_refused_before_anything_is_written(studies: Path, 
     file.parent.mkdir(exist_ok=True)
     file.write_text("mine")
     place = tmp_path / Path(name).parts[0]
-    with refused(str(place), "is in the way: the last report did not write it", "another --out"):
+    with refused(f"{place}: is in the way: {tmp_path} has no record (.report.json) of an earlier "
+                 f"report; move it away, or choose another --out"):
         report(studies, tmp_path, formats="csv,figures")
     assert contents(tmp_path) == {name: b"mine"}
     file.unlink()
@@ -520,12 +522,35 @@ def test_a_file_in_the_way_is_refused_before_anything_is_written(studies: Path, 
     assert (tmp_path / "table.tex").is_symlink()
     (tmp_path / "table.tex").unlink()
     (tmp_path / "summary.csv").write_text("changed by hand")
-    with refused(f"{tmp_path / 'summary.csv'}: is in the way", "has changed since"):
+    with refused(f"{tmp_path / 'summary.csv'}: is in the way: the last report did not write it, "
+                 f"or changes came since"):
         report(studies, tmp_path)
     assert (tmp_path / "summary.csv").read_text() == "changed by hand"
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"files": {"a": 1}}', "mine"])
+def test_the_roots_folder_holds_reports_of_a_version_without_a_list(studies: Path) -> None:
+    """They are replaced there by their names; links, folders and changed files are not."""
+    out = studies / "reports" / "losses"
+    make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
+    written = contents(out)
+    (out / ".report.json").unlink()
+    (out / "summary.csv").write_text("of an earlier version")
+    (out / "notes.txt").write_text("mine")
+    (out / "table.tex").unlink()
+    (out / "table.tex").symlink_to("notes.txt")
+    with refused(f"{out / 'table.tex'}: is in the way: {out} has no record (.report.json)"):
+        report(studies, out, formats="csv,tex")
+    assert (out / "summary.csv").read_text() == "of an earlier version"
+    (out / "table.tex").unlink()
+    report(studies, out, formats="csv,tex")
+    assert contents(out) == {**written, "notes.txt": b"mine"}
+    (out / "summary.csv").write_text("changed by hand")
+    with refused(f"{out / 'summary.csv'}: is in the way: the last report did not write it"):
+        report(studies, out)
+    shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files: 3}', '{"files": {"a": 1}}', "mine"])
 def test_a_list_of_another_origin_is_refused(studies: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / ".report.json").write_text(text)
     with refused(f"{tmp_path / '.report.json'}: is not the list"):
@@ -631,6 +656,18 @@ def test_no_more_pictures_than_anyone_looks_through(variants: int, seeds: int, s
     assert when[0] == 0
     if variants * seeds * steps <= MAX_PICTURES:
         assert (len(some), len(when)) == (seeds, steps)
+
+
+def test_two_numerics_are_two_program_versions(studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        f"update tags set value = '3' where key = 'numerics_version' and run_uuid = "
+        f"{of_run('sat', 1)}"])
+    done = report(studies, tmp_path / "out", uri=uri, formats="csv")
+    assert "runs of 2 program versions are compared" in done.lines[0]
+    assert re.search(r", numerics 3, torch [^;)]*: 1 run\b", done.lines[0])
+    assert f", numerics {NUMERICS}, torch " in done.lines[0]
+    alike = report(studies, tmp_path / "alike", formats="csv")
+    assert not any("program versions" in line for line in alike.lines)
 
 
 def test_runs_of_one_variant_in_two_precisions_are_named(studies: Path, tmp_path: Path) -> None:

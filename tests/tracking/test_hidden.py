@@ -8,27 +8,34 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.journals import new_run, write_journal
+from helpers.privileges import drop_privileges, open_folder
 from helpers.servers import mlflow_server
 from helpers.studies import here
 
 from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import settings_digest
-from gan_bench.journal.about import write_about
+from gan_bench.journal.about import ABOUT, write_about
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.spec_file import read_values
+from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor
 from gan_bench.tracking.background import BackgroundMirror
 from gan_bench.tracking.client import Store, open_store
-from gan_bench.tracking.hidden import hidden_in
+from gan_bench.tracking.database import has_run
+from gan_bench.tracking.hidden import HiddenReason, hidden_in, hidden_runs
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.sync import sync_runs
+from gan_bench.tracking.sync import hidden_from_reports, sync_runs
 
 ROOTS = itertools.count()
 
@@ -115,6 +122,31 @@ def test_deleted_runs_are_named_and_come_back(study: Study) -> None:
     assert (study.sync(), study.report().returncode) == ((0, [], []), 0)
 
 
+@pytest.mark.parametrize("way", ["deleted", "elsewhere"])
+def test_a_hidden_run_with_new_records_comes_back_only_where_asked(study: Study, way: str) -> None:
+    if way == "deleted":
+        study.store.client.delete_run(study.run(study.folders[1]))
+    else:
+        study.store.client.rename_experiment(study.experiment, f"GAN {study.name}")
+    held = study.run(study.folders[1])
+    rows = len(study.store.client.get_metric_history(held, "train/d_loss"))
+    book = Journal(study.folders[1])
+    book.metrics(21, {"train/d_loss": 0.5})
+    book.end("FINISHED")
+    for _ in range(2):
+        brought, missing, hidden = study.sync()
+        assert (brought, missing) == (0, [])
+        assert len(hidden) == 1
+        assert ("1 run of the journals is deleted" if way == "deleted" else
+                "3 runs of the journals are in the experiment") in hidden[0]
+        assert study.run(study.folders[1]) == held
+        assert len(study.store.client.get_metric_history(held, "train/d_loss")) == rows
+    assert study.sync(anew=True)[1:] == ([], [])
+    assert study.all_shown()
+    assert len(study.store.client.get_metric_history(study.run(study.folders[1]),
+                                                     "train/d_loss")) == rows + 1
+
+
 def test_a_renamed_experiment_is_named_and_its_runs_come_back(study: Study) -> None:
     study.store.client.rename_experiment(study.experiment, f"GAN {study.name}")
     brought, missing, hidden = study.sync()
@@ -186,6 +218,54 @@ def test_runs_under_other_settings_are_no_matter_of_a_report(tmp_path: Path) -> 
         write_about(study.home, Declared(baseline="narrow", settings={"narrow": digest}))
         assert len(hidden_in(study.workspace, study.store.uri, study.name)) == lines
     assert len(study.sync()[2]) == 1
+
+
+def test_a_renamed_variant_is_a_matter_of_a_report(tmp_path: Path) -> None:
+    """A report goes by settings: it reads such runs under the present name."""
+    study = Study(tmp_path / "root", None)
+    study.store.client.delete_run(study.run(study.folders[1]))
+    settings = settings_digest(read_values(study.folders[1]))
+    for declared, lines in (({"slim": settings}, 1), ({"slim": "other"}, 0), ({}, 1),
+                            ({"slim": settings, "narrow": "other"}, 1)):
+        write_about(study.home, Declared(settings=declared))
+        assert len(hidden_in(study.workspace, study.store.uri, study.name)) == lines
+
+
+def test_a_margin_that_is_no_amount_hides_no_line(tmp_path: Path) -> None:
+    study = Study(tmp_path / "root", None)
+    about = study.home / ABOUT
+    about.write_text('{"margin": "wide"}')
+    assert hidden_from_reports(study.workspace, study.name) == []
+    study.store.client.delete_run(study.run(study.folders[1]))
+    (line,) = hidden_from_reports(study.workspace, study.name)
+    assert line.startswith("1 run of the journals is deleted in MLflow")
+
+
+def test_a_store_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """A database with write-ahead logging, which SQLite reads there as a file without log alone."""
+    study = Study(tmp_path / "root", None)
+    study.store.client.delete_run(study.run(study.folders[1]))
+    with open_folder() as folder:
+        database = folder / "mlflow.db"
+        with (closing(sqlite3.connect(study.workspace.database)) as source,
+              closing(sqlite3.connect(database)) as target):
+            source.backup(target)
+            target.execute("pragma journal_mode = wal")
+        held = cursor.read_cursor(study.folders[1], study.store.uri)
+        assert held is not None
+        uri = f"sqlite:///{database}"
+        cursor.write_cursor(study.folders[1], replace(held, uri=uri))
+        root = folder / "root"
+        shutil.copytree(study.workspace.root / "runs", root / "runs")
+        (copy,) = (path for path in run_folders(root / "runs" / study.name)
+                   if path.name == study.folders[1].name)
+        folder.chmod(0o555)
+        drop_privileges()
+        (hidden,) = hidden_runs([copy], uri)
+        assert (hidden.folder, hidden.reason) == (copy, HiddenReason.DELETED)
+        assert has_run(database, held.mlflow_run_id)
+        assert not has_run(database, "0" * 32)
+        assert sorted(path.name for path in folder.iterdir()) == ["mlflow.db", "root"]
 
 
 def test_a_run_with_a_damaged_tag_comes_back_as_the_line_says(tmp_path: Path) -> None:

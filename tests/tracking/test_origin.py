@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from gan_bench.errors import UserError
-from gan_bench.tracking.origin import FILE, attempt_of, instance_of
+from gan_bench.tracking.origin import FILE, attempt_of, instance_of, run_root
+
+
+def test_the_root_of_a_run_however_its_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "runs" / "study" / "abc"
+    run.mkdir(parents=True)
+    monkeypatch.chdir(run.parent)
+    for folder in (run, Path("abc"), Path("abc/../abc"), Path("../study/abc")):
+        assert run_root(folder) == tmp_path
 
 
 def test_a_root_keeps_its_identity_where_it_is_moved(tmp_path: Path) -> None:
@@ -57,20 +67,25 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, content: str) -> None:
     assert json.loads((tmp_path / FILE).read_text())["id"] == first
 
 
+@pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("copied", [False, True])
-def test_launchers_that_start_at_once_agree(tmp_path: Path, copied: bool) -> None:
+def test_launchers_that_start_at_once_agree(tmp_path: Path, copied: bool, links: bool) -> None:
+    """Where a file system has no hard links, too: exFAT, or a share of Windows."""
     root = tmp_path / "root"
     root.mkdir()
     if copied:
         (tmp_path / "original").mkdir()
         instance_of(tmp_path / "original")
         shutil.copy(tmp_path / "original" / FILE, root)
-    script = ("import sys, pathlib; from gan_bench.tracking.origin import instance_of; "
+    refuse = "def refuse(*paths): raise PermissionError(1, 'Operation not permitted')\n"
+    script = ("import os, sys, pathlib; from gan_bench.tracking.origin import instance_of\n"
+              f"{'' if links else refuse + 'os.link = refuse'}\n"
               "sys.stdin.read(); print(instance_of(pathlib.Path(sys.argv[1])))")
     processes = [subprocess.Popen([sys.executable, "-c", script, root], text=True,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
     answers = {process.communicate()[0].strip() for process in processes}
     assert answers == {instance_of(root)}
+    assert [file.name for file in root.iterdir()] == [FILE]
 
 
 def test_a_root_whose_file_cannot_be_used_is_one_line(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Against a real MLflow server, and its database counted by SQL.
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import sqlite3
 import time
@@ -25,9 +26,10 @@ from helpers.studies import here
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking import cursor
+from gan_bench.tracking import cursor, origin
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.origin import instance_of
 from gan_bench.tracking.sync import sync_runs
 
 SEEDS = itertools.count(100)  # a run's id tells no experiments apart, and these share a server
@@ -214,6 +216,34 @@ def test_a_run_of_an_earlier_version_is_adopted_by_the_cursor_alone(
     assert rows_of(database, run) == rows_in_journal(folder)
     # From now on it is this root's.
     assert "gan_bench.root" in store.client.get_run(run).data.tags
+
+
+def test_a_clone_that_shares_the_identity_keeps_the_attempts_of_the_other(
+        server: tuple[str, Path], tmp_path: Path) -> None:
+    """As the clone of a machine's disk may: neither journal voids what the other has begun."""
+    address, database = server
+    first = new_run(tmp_path / "cloned")
+    write_journal(first)
+    root, clone = first.parents[2], tmp_path / "clone"
+    Mirror(store_of(root, address)).sync(first)
+    before = named(first, address)
+    shutil.copytree(root, clone)
+    second = clone / first.relative_to(root)
+    shared = json.loads((root / origin.FILE).read_text())["id"]
+    ids = []
+    for folder in (first, second, first):
+        time.sleep(0.002)
+        write_journal(folder)
+        instance_of(clone)
+        content = json.loads((clone / origin.FILE).read_text())
+        (clone / origin.FILE).write_text(json.dumps({**content, "id": shared}))
+        assert instance_of(folder.parents[2]) == shared
+        Mirror(store_of(folder.parents[2], address)).sync(folder)
+        ids.append(named(folder, address))
+    finished = ("active", "FINISHED")
+    assert runs_in(database, first.name) == {
+        before: ("deleted", "FINISHED"), ids[0]: ("deleted", "FINISHED"), ids[1]: finished,
+        ids[2]: finished}
 
 
 @pytest.mark.parametrize("tags", [{}, {"run_id": "0123456789ab"}])

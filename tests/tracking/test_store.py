@@ -14,7 +14,9 @@ from helpers.journals import new_run, write_journal
 
 from gan_bench.cli.ui import ui_command
 from gan_bench.errors import Stopped, UserError
+from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
+from gan_bench.journal.writing import Journal
 from gan_bench.tracking.address import (
     is_server,
     mlflow_environment,
@@ -27,7 +29,7 @@ from gan_bench.tracking.client import open_store
 from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.database import _schemas, check_sqlite, has_run
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.sync import sync_runs
+from gan_bench.tracking.sync import sync_runs, update_store
 
 
 @pytest.fixture(autouse=True)
@@ -408,3 +410,22 @@ def test_a_disk_that_is_full_while_the_database_is_made_is_one_line(tmp_path: Pa
     assert done.stderr.endswith("free some space, or choose another --root or --tracking-uri\n")
     assert [file.name for file in root.glob("*mlflow*")] == []
     assert sync_runs(Workspace(root), lambda line: None).brought == 1
+
+
+def test_a_damaged_run_does_not_hold_up_an_update(tmp_path: Path) -> None:
+    """Of a store that only the runs' cursors show to be this root's."""
+    database = tmp_path / "team.db"
+    workspace = Workspace(tmp_path / "root", tracking_uri=f"sqlite:///{database}")
+    damaged, late = sorted(new_run(workspace.root, seed) for seed in (3, 4))
+    for folder in (damaged, late):
+        write_journal(folder)
+    assert sync_runs(workspace, lambda line: None).brought == 2
+    journal = damaged / reading.FILE
+    journal.write_text(f"no record\n{journal.read_text()}")
+    book = Journal(late)
+    book.protocol({"evaluate-1/fd_random": {"extractor": "random"}})
+    book.close()
+    assert not mirrored(late, f"sqlite:///{database}")
+    (line,) = update_store(workspace, late.parent.name)
+    assert line.startswith(f"MLflow may lack some results: {journal}")
+    assert mirrored(late, f"sqlite:///{database}")

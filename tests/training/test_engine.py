@@ -192,6 +192,17 @@ def test_average_follows_parameters_and_statistics(tmp_path: Path, statistics: s
     assert engine.measured is engine.ema
 
 
+def test_an_average_without_a_length_is_measured(tmp_path: Path) -> None:
+    """A module may have a length, and one of length 0 is false."""
+    engine = Engine(a_run(tmp_path, "base.ema=0.9"), "cpu")
+    assert engine._average is not None
+    engine._average._average = torch.nn.Sequential()
+    assert not engine.ema
+    assert engine.measured is engine.ema
+    plain = Engine(a_run(tmp_path), "cpu")
+    assert plain.measured is plain.generator
+
+
 @pytest.mark.parametrize(("ema", "ramp"), [(0.999, "0.05"), (0.5, "0.05"), (0.45, "0.3"),
                                            (0.3, "null")])
 def test_the_average_forgets_the_initial_weights(tmp_path: Path, ema: float, ramp: str) -> None:

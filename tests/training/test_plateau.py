@@ -153,6 +153,19 @@ def test_what_a_plateau_remembers_decides(tmp_path: Path) -> None:
     ("{schedule: step, decay_every: 6}", "after 6 steps at the earliest, and there are 6"),
     ("{schedule: step, decay_every: 0}", "greater than or equal to 1"),
     ("{schedule: step, decay_every: 2, decay_factor: 1.0}", "less than 1"),
+    ("{schedule: plateau, decay_every: 3, decay_patience: 0}",
+     "adam: the rate would be lowered after 6 steps at the earliest, and there are 6: choose a "
+     "smaller decay_every or decay_patience"),
+    ("{schedule: plateau, decay_every: 1}", "after 12 steps at the earliest, and there are 6"),
+    ("{decay_factor: 0.5}", "adam: decay_factor has no effect under schedule constant: leave it "
+                            "out, or set schedule to step or plateau"),
+    ("{schedule: linear, decay_patience: 3}",
+     "adam: decay_patience has no effect under schedule linear: leave it out, or set schedule to "
+     "plateau"),
+    ("{schedule: cosine, decay_factor: 0.5, decay_every: 2}",
+     "adam: decay_every and decay_factor have no effect under schedule cosine: leave them out"),
+    ("{schedule: step, decay_every: 2, decay_patience: 3}",
+     "adam: decay_patience has no effect under schedule step: leave it out"),
 ])
 def test_a_schedule_that_does_nothing_is_refused(tmp_path: Path, optimizer: str, message: str,
                                                  ) -> None:
@@ -162,3 +175,22 @@ def test_a_schedule_that_does_nothing_is_refused(tmp_path: Path, optimizer: str,
     assert message in line
     assert load_experiment(write_experiment(tmp_path), tmp_path, [
         "base.g_optimizer={schedule: step, decay_every: 5}"])
+
+
+@pytest.mark.parametrize(("every", "patience"), [(1, 0), (1, 3), (2, 0), (3, 1), (1, 10)])
+def test_the_earliest_cut_of_a_plateau_is_where_plan_says(tmp_path: Path, every: int,
+                                                          patience: int) -> None:
+    """A loss that never falls lowers the rate at the step after; with that step, `plan` accepts."""
+    plateau = Plateau(every, patience, 1, "cpu")
+    cut = 0
+    for step in range(1, 100):
+        if plateau.cuts(step):
+            cut = step
+            break
+        plateau.add(torch.ones(()))
+    optimizer = f"{{schedule: plateau, decay_every: {every}, decay_patience: {patience}}}"
+    settings = [f"base.g_optimizer={optimizer}"]
+    assert a_run(tmp_path, *settings, f"base.steps={cut}").steps == cut
+    with pytest.raises(SpecError, match=f"after {cut - 1} steps at the earliest, and there are "
+                                        f"{cut - 1}: "):
+        a_run(tmp_path, *settings, f"base.steps={cut - 1}")

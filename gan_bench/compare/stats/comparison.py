@@ -56,7 +56,6 @@ from gan_bench.compare.stats.summary import (
     Values,
     difference,
     no_spread,
-    spread,
     survivors,
     worst_last,
 )
@@ -94,8 +93,9 @@ class Comparison:
         p_equivalent, p_equivalent_adjusted: Of a difference beyond the margin; NaN if there is no
             margin, or no such test is possible. With fewer runs than *equivalent* needs, it holds
             for runs that do not fail, and there is no such verdict however small it is.
-        has_spread: Whether the scores of both (and the paired differences) have any spread.
-        family: How many comparisons Holm's correction is for.
+        untested: Why there is no test of the margin though no run diverged.
+        family, family_equivalent: How many comparisons Holm's correction is for: of `p`, and of
+            `p_equivalent`, which not every pair has.
         verdict: None if neither direction is better.
         why: The basis of the verdict, or what it lacks, in words.
     """
@@ -115,11 +115,12 @@ class Comparison:
     basis: Literal["means", "permutation", "none"]
     p: float
     margin: Amount | None = None
-    has_spread: bool = True
     p_equivalent: float = math.nan
+    untested: str = ""
     p_adjusted: float = math.nan
     p_equivalent_adjusted: float = math.nan
     family: int = 0
+    family_equivalent: int = 0
     verdict: Verdict | None = None
     why: str = ""
 
@@ -180,9 +181,11 @@ def compare(scores: Mapping[str, Scores], better: Better, baseline: str | None =
     adjusted = holm([pair.p for pair in unadjusted])
     equivalent = holm([pair.p_equivalent for pair in unadjusted])
     family = sum(not math.isnan(pair.p) for pair in unadjusted)
+    family_equivalent = sum(not math.isnan(pair.p_equivalent) for pair in unadjusted)
     comparisons = []
     for pair, p, q in zip(unadjusted, adjusted, equivalent, strict=True):
-        pair = replace(pair, p_adjusted=p, p_equivalent_adjusted=q, family=family)
+        pair = replace(pair, p_adjusted=p, p_equivalent_adjusted=q, family=family,
+                       family_equivalent=family_equivalent)
         comparisons.append(_with_verdict(pair, better))
     return comparisons
 
@@ -233,12 +236,12 @@ def _compare_pair(a: str, b: str, scores: Mapping[str, Scores], better: Better, 
     if paired and better and any(lost) and len(left):
         ranks = _signed_ranks(*ranked) * (-1 if better == "lower" else 1)
         signed_ranks = float(ranks[ranks > 0].sum()), float(-ranks[ranks < 0].sum())
-    equivalent = math.nan
+    equivalent, untested = math.nan, ""
     if margin is not None and basis != "none" and not any(lost):
-        equivalent = p_beyond(x, y, paired, margin)
+        equivalent, untested = p_beyond(x, y, paired, margin, b)
     return Comparison(a, b, len(left), len(right), *lost, left_out, paired, gap,
                       improvement(*ranked, better), signed_ranks, permutation, basis, p, margin,
-                      not math.isnan(gap.low) and spread(x) * spread(y) > 0, equivalent)
+                      equivalent, untested)
 
 
 def _permutation(a: Values, b: Values, paired: bool) -> Permutation | None:
@@ -271,7 +274,7 @@ def _with_verdict(pair: Comparison, better: Better) -> Comparison:
     if better is None:
         return replace(pair, why=lacks(pair) if pair.basis == "none" else rests_on(pair))
     if pair.may_be_equivalent and pair.p_equivalent_adjusted <= ALPHA:
-        return replace(pair, verdict="equivalent", why=rests_on(pair, pair.p_equivalent_adjusted))
+        return replace(pair, verdict="equivalent", why=rests_on(pair, equivalent=True))
     if not pair.p_adjusted <= ALPHA or not pair.sign:
         return replace(pair, verdict="inconclusive", why=lacks(pair))
     ahead = (pair.sign < 0) == (better == "lower")

@@ -45,29 +45,34 @@ from gan_bench.config.declared import Amount
 DRAWS = 4_999
 
 
-def p_beyond(a: Values, b: Values, paired: bool, margin: Amount) -> float:
-    """Return p of a difference beyond the margin: the larger of two one-sided p.
+def p_beyond(a: Values, b: Values, paired: bool, margin: Amount, against: str) -> tuple[float, str]:
+    """Return p of a difference beyond the margin, and in words why there is no such p.
+
+    It is the larger of two one-sided p.
 
     With fewer than `SEEN_FROM` runs it is that of the t-tests, and holds for runs that do not fail.
     NaN if a variant's scores (or the paired differences) have no spread, or if the margin is a
-    share of a mean that may be 0.
+    share of a mean that may be 0; the words are empty else.
 
     Args:
         a, b: At least 2 finite values each.
+        paired: Whether the values are pairs.
+        margin: An amount, or a share of the mean of `b`.
+        against: The name of the variant that `b` is of.
     """
     if spread(a) == 0 or spread(b) == 0:
-        return math.nan
+        return math.nan, "scores without spread do not show how runs scatter"
     low, high = b - margin.value, b + margin.value
     if margin.relative:
         mean = mean_of(b)
         if not mean.low * mean.high > 0:
-            return math.nan
+            return math.nan, f"the mean of {against} may be 0"
         low, high = b * (1 - margin.value), b * (1 + margin.value)
         if mean.value < 0:
             low, high = high, low
     if no_spread(a, low, paired) or no_spread(a, high, paired):
-        return math.nan
-    return max(_not_above(a, low, paired), _not_above(high, a, paired))
+        return math.nan, f"the paired differences to {against} ± {margin} have no spread"
+    return max(_not_above(a, low, paired), _not_above(high, a, paired)), ""
 
 
 def _not_above(a: Values, b: Values, paired: bool) -> float:

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from gan_bench.compare.stats.comparison import Comparison
 
 
-def rests_on(pair: Comparison, p: float | None = None) -> str:
+def rests_on(pair: Comparison, equivalent: bool = False) -> str:
     """Return the numbers that a verdict rests on.
 
     Args:
-        p: The p-value; None for that of no difference.
+        equivalent: Whether the verdict is *equivalent*, which rests on another p.
     """
-    p = pair.p_adjusted if p is None else p
+    p, family = pair.p_adjusted, pair.family
+    if equivalent:
+        p, family = pair.p_equivalent_adjusted, pair.family_equivalent
     words = [_estimate_words("difference", pair.difference, signed=True)]
     if pair.diverged or pair.diverged_against:
         words = [_estimate_words("probability of improvement", pair.improvement)]
@@ -26,7 +28,7 @@ def rests_on(pair: Comparison, p: float | None = None) -> str:
             words = ["signed ranks {:g} for and {:g} against".format(*pair.signed_ranks)]
         words += [f"{pair.diverged} of {pair.n} and {pair.diverged_against} of {pair.n_against} "
                  f"runs diverged and rank last"]
-    among = f" among {pair.family} comparisons" if pair.family > 1 else ""
+    among = f" among {family} comparisons" if family > 1 else ""
     return ", ".join([*words, f"p = {p:.2g}{among}"])
 
 
@@ -60,9 +62,7 @@ def margin_words(pair: Comparison) -> str:
                 f"{SEEN_FROM} of each)")
     if pair.diverged or pair.diverged_against:
         return f"no test of {pair.margin}: a run diverged"
-    if not pair.has_spread:
-        return f"no test of {pair.margin}: scores without spread do not show how runs scatter"
-    return f"no test of {pair.margin}: the mean of {pair.against} may be 0"
+    return f"no test of {pair.margin}: {pair.untested}"
 
 
 def _estimate_words(name: str, estimate: Estimate, signed: bool = False) -> str:
