@@ -42,6 +42,7 @@ compute: {{device: cpu}}
 """
 # Tags: times, the id of the root, and what a run says that resumes after it was killed.
 PASSING = ("heartbeat", "gan_bench.root", "gan_bench.attempt", "resumed_after_step")
+LAST_WORDS = "artifacts/log.txt"  # MLflow keeps it of an attempt that was killed
 FOREIGN = {"notes.txt": b"mine", "figures/mine.txt": b"mine too", ".report": b"and mine",
            "data/pairs.csv": b"a,b\n"}
 
@@ -224,7 +225,8 @@ def _root(place: Path, database: Path | None = None) -> dict[str, Any]:
     """What a root holds: names, caches, journals, and what MLflow has of its runs."""
     root = place / "root"
     names = [re.sub(r"[0-9a-f]{32}", "ID", re.sub(r"timestamp\+\d+", "", str(p.relative_to(root))))
-             for p in root.rglob("*") if not p.name.endswith(("-wal", "-shm"))]
+             for p in root.rglob("*") if not p.name.endswith(("-wal", "-shm"))
+             and not p.match(LAST_WORDS)]
     journals = {}
     for file in sorted(root.glob("runs/*/*/journal.jsonl")):
         journals[file.parent.name] = repeatable(reading.read_records(file.parent)[0])
@@ -248,7 +250,7 @@ def _in_mlflow(database: Path, experiments: list[str]) -> dict[str, Any]:
                     **_rows_of(db, uuid), "files": sorted(
                         re.sub(r"timestamp\+\d+", "", str(path.relative_to(home)))
                         for home in [Path(artifacts.removeprefix("file://"))]
-                        for path in home.rglob("*"))}
+                        for path in home.rglob("*") if not path.match(LAST_WORDS))}
     return found
 
 
