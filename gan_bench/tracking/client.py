@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_bench.atomic import scratch_folder
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.address import (
@@ -137,8 +138,8 @@ def _create_sqlite(database: Path, artifacts: Path) -> None:
                         f"moved, or away")
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as temporary:
-        fresh = Path(temporary, database.name)
+    with scratch_folder(database.parent, ".mlflow-") as temporary:
+        fresh = temporary / database.name
         try:
             store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
                 f"sqlite:///{fresh}", artifacts.as_uri())

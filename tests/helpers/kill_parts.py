@@ -106,12 +106,7 @@ def sync(trained: Path, empty: Path | None = None) -> Part:
     def job(place: Path) -> Job:
         return Job(_sync, (empty, "sync", "--root", place / "root"), place)
 
-    def later(place: Path) -> None:  # what `run` would remove, when it is an hour old
-        for folder in (place / "root").glob(".mlflow-*"):
-            shutil.rmtree(folder)
-
-    return Part("sync", partial(_journals_only, trained, "more"), job, _root, "root/.mlflow-*",
-                later)
+    return Part("sync", partial(_journals_only, trained, "more"), job, _root, "root/.mlflow-*")
 
 
 def _sync(empty: Path | None, *arguments: object) -> None:
