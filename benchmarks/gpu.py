@@ -299,6 +299,7 @@ def main() -> None:
         refuse("torch sees no CUDA device here")
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(worker.process_environment(1))
+    os.environ.pop("PYTHONSAFEPATH", None)  # scripts import those beside them
     bench = Bench(options.out, options.limit, options.budget)
     source = os.environ.get("GAN_BENCH_DATA", "")
     real = Path(source, "MNIST").exists()

@@ -69,6 +69,7 @@ def at_once(*arguments: object) -> list[dict[str, Any]]:
     """
     command = [sys.executable, __file__, "part", *map(str, arguments)]
     variables = {**os.environ, **worker.process_environment(1)}
+    variables.pop("PYTHONSAFEPATH", None)  # this script imports those beside it
     parts = [subprocess.Popen(command, env=variables, text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
              for _ in range(AT_ONCE)]

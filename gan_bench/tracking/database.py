@@ -73,10 +73,10 @@ def check_sqlite(database: Path, root: Path) -> None:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("begin immediate")  # fails on a file that cannot be written
             (version,) = connection.execute("select version_num from alembic_version").fetchone()
+            check_version(f"sqlite:///{database}", version)  # first: other tables may differ there
             experiments = connection.execute(EXPERIMENTS, [ABOUT]).fetchall()
             runs = connection.execute(RUNS).fetchall()
             connection.rollback()
-            check_version(f"sqlite:///{database}", version)
             connection.execute("pragma journal_mode = wal")
     except (sqlite3.Error, TypeError) as error:  # TypeError: no row, a migration was interrupted
         raise UserError(f"cannot use {database} as MLflow's database ({error}); move the file "

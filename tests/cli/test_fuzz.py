@@ -53,6 +53,8 @@ base:
   joint_weight: 0.5
   latents: uniform
   ema: 0.99
+  ema_ramp: 0.1
+  ema_statistics: averaged
   log_every: 5
   sample_every: 5
 variants:
