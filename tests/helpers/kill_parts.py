@@ -51,7 +51,7 @@ FOREIGN = {"notes.txt": b"mine", "figures/mine.txt": b"mine too", ".report": b"a
 def all_parts(folder: Path) -> Iterator[list[Part]]:
     """Train two studies and start the servers in an empty folder; yield all parts."""
     own = folder / "made"
-    own.mkdir()
+    own.mkdir(parents=True)
     trained = make_studies(own)
     empty = empty_store(own)
     shutil.copytree(empty.parent, own / "server")
