@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_bench.atomic import remove_stale
+from gan_bench.atomic import scratch_folder
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.results import Results
 from gan_bench.errors import UserError, count
@@ -73,10 +72,9 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         notes += [prefix + line for line in (*warnings_of(results), *results.notes)]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        remove_stale(out, UNFINISHED)
-        with tempfile.TemporaryDirectory(dir=out, prefix=UNFINISHED) as folder:
-            _write(Path(folder), experiments, all_findings, formats, command, notes)
-            installed = install_report(Path(folder), out, takes_over=takes_over)
+        with scratch_folder(out, UNFINISHED) as folder:
+            _write(folder, experiments, all_findings, formats, command, notes)
+            installed = install_report(folder, out, takes_over=takes_over)
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror}; free some "
                         f"space, or choose another --out") from None

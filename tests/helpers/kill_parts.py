@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -24,7 +22,6 @@ from helpers.servers import mlflow_server
 from helpers.studies import copy_of, make_studies
 from helpers.warm import OUTPUT, STARTED, Job, command
 
-from gan_bench.atomic import STALE_AFTER
 from gan_bench.cli.report import FORMATS
 from gan_bench.journal import reading
 from gan_bench.report.write import UNFINISHED
@@ -148,16 +145,10 @@ def report(trained: Path, formats: str = ",".join(FORMATS)) -> Part:
         return Job(command, ("report", "more", "--root", "root", "--out", "out", "--format",
                              formats), place)
 
-    def later(place: Path) -> None:  # a report removes what is that old
-        then = time.time() - STALE_AFTER - 1
-        for folder in (place / "out").glob(f"{UNFINISHED}*"):
-            for path in (*folder.rglob("*"), folder):
-                os.utime(path, (then, then))
-
     def left(place: Path) -> dict[str, Any]:
         return {**_root(place), "report": _contents(place / "out")}
 
-    return Part("report", fill, job, left, f"out/{UNFINISHED}*", later)
+    return Part("report", fill, job, left, f"out/{UNFINISHED}*")
 
 
 def preparation(own: Path, empty: Path) -> Part:

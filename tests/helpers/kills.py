@@ -35,7 +35,6 @@ class Part:
         job: The command in such a folder.
         left: What the command leaves there that must be equal.
         sign: What appears below the folder when the command begins to write; a pattern.
-        later: What happens between a kill and the repetition: the time that it takes, for example.
         starts: Whether the command starts processes, which are killed with it or alone.
     """
 
@@ -44,7 +43,6 @@ class Part:
     job: Callable[[Path], Job]
     left: Callable[[Path], dict[str, Any]]
     sign: str
-    later: Callable[[Path], None] = lambda place: None
     starts: bool = False
 
 
@@ -92,7 +90,6 @@ def storm(part: Part, kills: int, draws: random.Random, warm: Warm, folder: Path
         shares.pop()
         figures.kills += 1
         figures.writing += any(place.glob(part.sign))
-        part.later(place)
         found = [trouble] if (trouble := _run(part, place, warm)) else []
         found += differences(expected, part.left(place))
         figures.differences += [f"{place.name}: {line}" for line in found]
