@@ -1,4 +1,4 @@
-"""The processor of this machine and its abilities, without torch."""
+"""The processor of this machine, its abilities, and the processes on it; without torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import resource
 import sys
 from functools import lru_cache
 from pathlib import Path
+from threading import Thread
 
 from gan_bench.errors import UserError
 
@@ -37,6 +38,26 @@ def peak_resident() -> int:
     """Return the most memory that this process has had, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) differs
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def end_with_parent() -> None:
+    """End this process of `multiprocessing` when the process that started it ends, even by SIGKILL.
+
+    A thread watches the parent. The kernel's PR_SET_PDEATHSIG would watch the fork server, which
+    lives as long as any of its children.
+    """
+    from multiprocessing import parent_process  # sockets and pipes: `plan` does without them
+
+    parent = parent_process()
+    assert parent is not None, "another process started this one"
+    Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    from multiprocessing.connection import wait
+
+    wait([sentinel])
+    os._exit(1)
 
 
 def has_gpu() -> bool:

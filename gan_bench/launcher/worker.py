@@ -11,14 +11,14 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import gan_bench
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError, one_line
+from gan_bench.hardware import end_with_parent
 from gan_bench.journal.layout import Execution
 from gan_bench.journal.names import LOG
 
@@ -62,7 +62,7 @@ def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer:
     The messages are ("say", line)…, then ("ready", (GPUs, runs in one process)), ("error", line)
     or ("bug", traceback).
     """
-    _die_with_launcher()
+    end_with_parent()
     from gan_bench.training import device, run
 
     try:
@@ -82,7 +82,7 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
     After SIGTERM every run writes a checkpoint and ends. `last_words` receives the error of a run
     too, as (id, line): on a full disk the run can write neither its log nor its journal.
     """
-    _die_with_launcher()
+    end_with_parent()
     stop = Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -121,19 +121,3 @@ def _open_log(spec: RunSpec, root: Path, mode: int) -> int:
     """Open a run's log for appending; `mode` is a further flag of `os.open`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | mode
     return os.open(spec.write(root) / LOG, flags, 0o644)
-
-
-def _die_with_launcher() -> None:
-    """Watch the launcher in a thread, and end this process when the launcher ends.
-
-    The kernel's PR_SET_PDEATHSIG would wait for the fork server, which lives as long as any of its
-    children.
-    """
-    launcher = parent_process()
-    assert launcher is not None, "the launcher started this process"
-    Thread(target=_exit_after, args=(launcher.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gan_bench.compare.findings import Finding
 from gan_bench.compare.results import Results
 from gan_bench.errors import UserError, one_line
-from gan_bench.hardware import usable_cores
+from gan_bench.hardware import end_with_parent, usable_cores
 from gan_bench.report import figures
 from gan_bench.report.samples import Pictures
 
@@ -157,6 +157,7 @@ def render_all(drawn: Sequence[ReportFigure], kinds: Sequence[str]) -> list[dict
 
 def _work(drawn: Sequence[ReportFigure], places: Sequence[int], kinds: Sequence[str],
           sender: Connection) -> None:
+    end_with_parent()
     for place in places:
         try:
             sender.send((place, _render(drawn[place], kinds)))

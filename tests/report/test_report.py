@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from helpers.browser import gan_bench_ui
 from helpers.studies import edited, ended, gan_bench, here, of_run, write_study
@@ -28,12 +30,13 @@ from gan_bench.cli.report import Asked, _names, make_report
 from gan_bench.compare.findings import findings
 from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
 from gan_bench.errors import UserError
+from gan_bench.hardware import usable_cores
 from gan_bench.journal.drift import NUMERICS
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
 from gan_bench.report.samples import BUDGET, MAX_PICTURES, Pictures, _few, page_pictures
-from gan_bench.report.write import Written
+from gan_bench.report.write import UNFINISHED, Written
 
 ALL = [".report.json", "history.parquet", "pairs.csv", "report.html", "summary.csv", "table.md",
        "table.tex"]
@@ -601,6 +604,28 @@ make_report(Asked(["losses"], out=Path({str(tmp_path)!r}), formats="csv", varian
     report(studies, tmp_path)
     after = contents(tmp_path)
     assert all(after[name] == before[name] for name in before)
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="one core draws in the report's process")
+def test_the_processes_that_draw_die_with_the_report(studies: Path, tmp_path: Path) -> None:
+    """They hold its locks, and would wait for ever for someone to take their figures."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gan_bench", "report", "losses", "--root", studies, "--out",
+         tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        drawing: list[psutil.Process] = []
+        while len(drawing) < 2:
+            assert process.poll() is None, "the report ended before it drew"
+            time.sleep(0.05)
+            drawing = psutil.Process(process.pid).children()
+    finally:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(drawing, timeout=30)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    (left,) = (tmp_path / "out").glob(f"{UNFINISHED}*")
+    report(studies, tmp_path / "out")
+    assert not left.exists()
 
 
 def test_a_run_says_how_to_compare(studies: Path) -> None:
