@@ -57,24 +57,6 @@ def _create(file: Path) -> int:
         os.close(descriptor)
 
 
-def remove_stale(folder: Path, prefix: str) -> None:
-    """Remove temporary folders (of `tempfile`) that killed processes have left.
-
-    Args:
-        folder: Where they lie.
-        prefix: With which their names begin.
-    """
-    for old in folder.glob(prefix + 8 * "[a-z0-9_]"):
-        try:
-            if old.is_symlink() or not old.is_dir():
-                continue
-            changed = max(path.lstat().st_mtime for path in (old, *old.rglob("*")))
-        except OSError:  # another process is removing it
-            continue
-        if time.time() - changed > STALE_AFTER:
-            shutil.rmtree(old, ignore_errors=True)
-
-
 def fsync_path(path: Path) -> None:
     """Wait until a file's content, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -112,6 +94,7 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
 
     On a file system that cannot lock folders, they stay.
     """
+    _remove_unlocked(parent, prefix)
     with suppress(OSError):
         names = re.compile(re.escape(prefix) + "[0-9a-f]{32}")
         for folder in [path for path in parent.iterdir() if names.fullmatch(path.name)]:
@@ -122,6 +105,19 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
                 finally:
                     os.close(descriptor)
+
+
+def _remove_unlocked(folder: Path, prefix: str) -> None:
+    """Remove what killed processes of earlier versions have left, whose folders had no lock."""
+    for old in folder.glob(prefix + 8 * "[a-z0-9_]"):
+        try:
+            if old.is_symlink() or not old.is_dir():
+                continue
+            changed = max(path.lstat().st_mtime for path in (old, *old.rglob("*")))
+        except OSError:  # another process is removing it
+            continue
+        if time.time() - changed > STALE_AFTER:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:

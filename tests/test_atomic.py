@@ -13,7 +13,6 @@ from helpers.forked import forking
 from gan_bench.atomic import (
     STALE_AFTER,
     remove_abandoned,
-    remove_stale,
     replacing,
     scratch_folder,
 )
@@ -54,7 +53,7 @@ def test_only_folders_of_processes_that_died_are_removed(tmp_path: Path) -> None
     (tmp_path / ".mlflow-abcd_124" / "in" / "file").touch()  # a process still writes there
     (tmp_path / ".mlflow-abcd_125").symlink_to("elsewhere")
     (tmp_path / ".mlflow-abcd_126").write_text("a file")
-    remove_stale(tmp_path, ".mlflow-")
+    remove_abandoned(tmp_path, ".mlflow-")
     assert {path.name for path in tmp_path.iterdir()} == {
         *made, ".mlflow-abcd_125", ".mlflow-abcd_126"} - {".mlflow-abcd_123"}
     assert (tmp_path / "elsewhere" / "in" / "file").exists()

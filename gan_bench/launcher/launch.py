@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 
-from gan_bench.atomic import remove_stale
+from gan_bench.atomic import remove_abandoned
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.hardware import refuse_lacking, usable_cores
@@ -147,7 +147,7 @@ def _remove_leftovers(workspace: Workspace) -> None:
     """Remove databases that killed processes have left while they were being created."""
     database = sqlite_path(resolve_uri(workspace))
     if database:
-        remove_stale(database.parent, ".mlflow-")
+        remove_abandoned(database.parent, ".mlflow-")
 
 
 def _read_progress(run: RunSpec, workspace: Workspace) -> Progress:

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from gan_bench.atomic import remove_stale, scratch_folder
+from gan_bench.atomic import scratch_folder
 from gan_bench.errors import Say, UserError
 
 UNFINISHED = ".download-"  # how the name of the folder begins that receives a download
@@ -58,7 +58,6 @@ def fetch(download: Callable[[str], Any], title: str, by_hand: str, data_root: P
     with ExitStack() as stack:
         try:
             data_root.mkdir(parents=True, exist_ok=True)
-            remove_stale(data_root, UNFINISHED)  # of earlier versions, which locked none
             folder = stack.enter_context(scratch_folder(data_root, UNFINISHED))
         except OSError as error:
             raise UserError(f"{title}: not in the data root {data_root}, where a download cannot "
