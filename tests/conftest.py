@@ -75,6 +75,13 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Restore the environment: a launcher in this process sets variables for its workers."""
+    with patch.dict(os.environ):
+        yield
+
+
 CREATE = client._create_sqlite
 
 

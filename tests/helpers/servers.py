@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gan_bench.cli.ui import ui_command
 from gan_bench.journal.layout import Workspace
+from gan_bench.tracking.client import open_store
 
 
 @contextmanager
@@ -34,3 +35,12 @@ def mlflow_server(root: Path, uri: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+@contextmanager
+def team_server(folder: Path) -> Iterator[str]:
+    """Run a server on a database of its own in an existing folder, and yield its address."""
+    database = f"sqlite:///{folder / 'team.db'}"
+    open_store(Workspace(folder, tracking_uri=database))
+    with mlflow_server(folder, database) as address:
+        yield address

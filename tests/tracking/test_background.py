@@ -13,7 +13,7 @@ import pytest
 from helpers.journals import new_run, write_journal
 from helpers.limits import within
 from helpers.proxy import Answer, Forward, proxy
-from helpers.servers import mlflow_server
+from helpers.servers import team_server
 
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace, run_folders
@@ -27,10 +27,7 @@ from gan_bench.tracking.sync import sync_runs
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server."""
-    folder = tmp_path_factory.mktemp("server")
-    database = f"sqlite:///{folder / 'team.db'}"
-    open_store(Workspace(folder, tracking_uri=database))
-    with mlflow_server(folder, database) as address:
+    with team_server(tmp_path_factory.mktemp("server")) as address:
         yield address
 
 

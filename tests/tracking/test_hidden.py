@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from helpers.journals import new_run, write_journal
 from helpers.privileges import drop_privileges, open_folder
-from helpers.servers import mlflow_server
+from helpers.servers import team_server
 from helpers.studies import here
 
 from gan_bench.config.declared import Declared
@@ -43,10 +43,7 @@ ROOTS = itertools.count()
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server."""
-    folder = tmp_path_factory.mktemp("server")
-    database = f"sqlite:///{folder / 'team.db'}"
-    open_store(Workspace(folder, tracking_uri=database))
-    with mlflow_server(folder, database) as address:
+    with team_server(tmp_path_factory.mktemp("server")) as address:
         yield address
 
 

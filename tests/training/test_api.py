@@ -36,7 +36,8 @@ def test_the_version_is_looked_up_when_it_is_read() -> None:
             "print(before, 'importlib.metadata' in sys.modules, 'torch' in sys.modules)")
     # Without site: what is installed beside the package may import more when Python starts.
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True,
-                          check=True, cwd=Path(gan_bench.__file__).parents[1])
+                          check=True,
+                          env={"PYTHONPATH": str(Path(gan_bench.__file__).parents[1])})
     assert done.stdout.split() == ["False", "True", "False"]
 
 

@@ -6,11 +6,11 @@ Initial weights, latents and batches are the same; all else is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.float64 import in_float64 as in_float64
 from helpers.runs import a_run
 from torch import Tensor, nn
 
@@ -23,16 +23,11 @@ from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches
 from gan_bench.training.step_batch import StepBatch
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 STEPS = 50
 MODELS = {"mlp": "{name: mlp, width: 16, bn_eps: 0.8}",
           "dcgan_upsample": "{name: dcgan_upsample, width: 8, dropout: 0.0, bn_eps: 0.8}"}
-
-
-@pytest.fixture(autouse=True)
-def in_float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module")

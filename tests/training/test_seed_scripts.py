@@ -6,13 +6,14 @@ initial weights, batches, and the seeds of latents and dropout are those of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from helpers.float64 import in_float64 as in_float64
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
@@ -26,6 +27,8 @@ from gan_bench.journal.writing import Journal
 from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Training
 from gan_bench.training.step_batch import StepBatch
+
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "seeds"
 STEPS, SIDE = 50, 16
@@ -46,13 +49,6 @@ class Trained(NamedTuple):
         weights = [p.detach().flatten() for network in self[1:] for p in network.parameters()]
         return torch.cat([torch.tensor(self.losses).flatten(), *weights])
 
-
-
-@pytest.fixture(autouse=True)
-def in_float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.float64 import in_float64 as in_float64
 from helpers.runs import a_run
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
@@ -22,13 +22,6 @@ from gan_bench.training.loop import Training
 from gan_bench.training.step_batch import StepBatch
 
 STEPS = 6
-
-
-@pytest.fixture
-def in_float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def reals(spec: RunSpec, step: int, stream: str, count: int) -> list[Tensor]:
