@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gan_bench.config.averaging import decay_at
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import ExperimentSpec, describe_shape
@@ -79,6 +80,19 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
         on_cpu = "or" if cpu_has_bfloat16() else "and float32"
         lines.append("precision auto: bfloat16 on a GPU from Ampere on, "
                      f"{on_cpu} on this processor")
+    return lines + _ramp_lines(spec)
+
+
+def _ramp_lines(spec: ExperimentSpec) -> list[str]:
+    """Return which averages never reach their `ema`, because the run ends within the ramp."""
+    lines = []
+    for run in {(run.ema, run.ema_ramp, run.steps): run for run in spec.runs}.values():
+        if run.ema is None or run.ema_ramp is None:
+            continue
+        last = decay_at(run.ema, run.ema_ramp, run.steps)
+        if last < run.ema:
+            lines.append(f"average   ema {run.ema:g}: ema_ramp {run.ema_ramp:g} lets the decay "
+                         f"grow to {last:.4f} in {run.steps:,} steps")
     return lines
 
 

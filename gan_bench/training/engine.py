@@ -111,7 +111,8 @@ class Engine:
             cross-entropy), both relative to the loss's boundary. With several updates of a
             network, its metrics are those of the last. `d_penalty` is there at the steps of a
             penalty; a lazy penalty is multiplied by its `every`. D minimises `d_loss` +
-            `d_penalty`: `mean` divides both by the number of D's terms.
+            `d_penalty`: `mean` divides both by the number of D's terms. `g_loss` is that of the
+            first fakes, also where a joint phase adds `joint_weight` times that of others.
         """
         self.begin(step)
         return self.update(step, batch, observe)

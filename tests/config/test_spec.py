@@ -389,6 +389,19 @@ model.width       128             32                          32
 penalties         none            r1 (gamma 2.0)+weight_clip  none"""
 
 
+def test_a_plan_tells_which_averages_end_within_their_ramp(tmp_path: Path) -> None:
+    spec = load(tmp_path, SMALL + """\
+variants:
+  plain: {}
+  long: {ema: 0.999, steps: 1000}
+  short: {ema: 0.98, steps: 1000}
+  fixed: {ema: 0.9, ema_ramp: null, steps: 1000}
+""")
+    lines = [line for line in plan_text(spec, tmp_path).splitlines() if line.startswith("average")]
+    assert lines == [
+        "average   ema 0.999: ema_ramp 0.05 lets the decay grow to 0.9862 in 1,000 steps"]
+
+
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("experiments/**/*.yaml")),
                          ids=lambda file: file.stem)
 def test_shipped_experiments_are_valid_and_known_to_the_schema(file: Path, tmp_path: Path) -> None:
