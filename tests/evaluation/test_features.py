@@ -384,15 +384,30 @@ def test_the_reference_is_computed_once_and_mapped(
     assert len(said) == 3  # other data and other weights are other features
 
 
-def test_a_damaged_reference_is_named(digits: Dataset, tmp_path: Path, trained: Extractor) -> None:
+@pytest.mark.parametrize(("name", "what"), [
+    ("values.npy", "bit"), ("logits.npy", "bit"), ("mean.npy", "bit"), ("factor.npy", "bit"),
+    ("values.npy", "empty"), ("logits.npy", "missing"), ("checksums.json", "empty"),
+    ("checksums.json", "[]"), ("checksums.json", "{}"), ("checksums.json", "missing"),
+])
+def test_a_damaged_reference_is_named(digits: Dataset, tmp_path: Path, trained: Extractor,
+                                      name: str, what: str) -> None:
     reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
     [folder] = (tmp_path / "features").iterdir()
-    np.save(folder / "values.npy", np.load(folder / "values.npy")[:9])
-    with pytest.raises(UserError, match=r"damaged \(it holds the features of 9 images, not 359"):
-        reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
-    (folder / "factor.npy").write_bytes(b"")
-    with pytest.raises(UserError, match=rf"{folder.name}: .* is damaged .*delete the folder"):
-        reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
+    file = folder / name
+    if what == "bit":  # a single one, in the last number
+        content = bytearray(file.read_bytes())
+        content[-8] ^= 1
+        file.write_bytes(content)
+    elif what == "missing":
+        file.unlink()
+    else:
+        file.write_text("" if what == "empty" else what)
+    reason = rf"the content of {name} has changed" if what == "bit" else ".+"
+    with pytest.raises(UserError, match=rf"{folder.name}: .* is damaged \({reason}\); delete the "
+                                        r"folder"):
+        reference_features(trained, digits.test.images, "a/test", tmp_path, must_not_say)
+    shutil.rmtree(folder)
+    reference_features(trained, digits.test.images, "a/test", tmp_path, silent)
 
 
 def test_publishing_is_whole_or_not_at_all(tmp_path: Path) -> None:

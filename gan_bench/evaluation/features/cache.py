@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.atomic import scratch_folder
+from gan_bench.components.data.checksum import checksum
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.features.base import Extractor, Features
 from gan_bench.evaluation.features.gaussian import Gaussian
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNFINISHED = ".unfinished-"  # how the name of an entry begins that is being written
-FORMAT = "3"  # of the files, and of how they are computed: roots of covariances without rounding
+FORMAT = "4"  # of the files, and of how they are computed: with checksums
+CHECKSUMS = "checksums.json"
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
@@ -56,8 +59,8 @@ def reference_features(extractor: Extractor, images: torch.Tensor, source: str, 
                        say: Say) -> Features:
     """Return the features of real images: computed once, then mapped from the cache.
 
-    They are memory-mapped: concurrent runs share one copy, and a Fréchet distance reads only the
-    fitted Gaussian.
+    They are memory-mapped: concurrent runs share one copy. The content is compared with its
+    checksums each time, which reads it once at the speed of memory.
 
     Args:
         images: (N, C, H, W) uint8, N ≥ 2.
@@ -77,7 +80,7 @@ def reference_features(extractor: Extractor, images: torch.Tensor, source: str, 
         with one_thread():  # the bits must not depend on the threads of the first command
             features = extractor(images)
             publish(folder, lambda temporary: _write(features, temporary))
-    return _read(folder, extractor.id, len(images))
+    return _read(folder, extractor.id)
 
 
 def _write(features: Features, folder: Path) -> None:
@@ -88,9 +91,11 @@ def _write(features: Features, folder: Path) -> None:
         np.save(folder / "logits.npy", features.logits)
     np.save(folder / "mean.npy", features.gaussian.mean)
     np.save(folder / "factor.npy", features.gaussian.factor)
+    sums = {file.stem: checksum(file) for file in folder.glob("*.npy")}
+    (folder / CHECKSUMS).write_text(json.dumps(sums, sort_keys=True))
 
 
-def _read(folder: Path, extractor: str, count: int) -> Features:
+def _read(folder: Path, extractor: str) -> Features:
     import numpy as np
 
     def mapped(name: str) -> NDArray[np.float64]:
@@ -98,10 +103,12 @@ def _read(folder: Path, extractor: str, count: int) -> Features:
         return array
 
     try:
+        sums = json.loads((folder / CHECKSUMS).read_text())
+        for name in sorted({*sums, "values", "mean", "factor"}):
+            if checksum(folder / f"{name}.npy") != sums.get(name):
+                raise ValueError(f"the content of {name}.npy has changed")
         values, mean, factor = mapped("values"), mapped("mean"), mapped("factor")
-        logits = mapped("logits") if (folder / "logits.npy").exists() else None
-        if len(values) != count:
-            raise ValueError(f"it holds the features of {len(values):,} images, not {count:,}")
-    except (OSError, ValueError, EOFError) as error:
+        logits = mapped("logits") if "logits" in sums else None
+    except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
         raise damaged(folder, error) from None
     return Features(values, logits, extractor, fitted=Gaussian(mean, factor))
