@@ -163,7 +163,7 @@ def sync(
     root: Root = ROOT,
     tracking_uri: SyncTo = None,
     anew: Annotated[bool, typer.Option(
-        "--anew", help="Copy runs that are deleted or moved in MLflow again.")] = False,
+        "--anew", help="Copy again the runs that were deleted or moved in MLflow.")] = False,
 ) -> None:
     """Copy missing runs of the root into MLflow, or all runs into another store.
 

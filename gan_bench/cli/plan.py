@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gan_bench.config.averaging import decay_at
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
+from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import ExperimentSpec, describe_shape
 from gan_bench.errors import DamagedError, count, printable
@@ -43,7 +43,7 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         by_variant = [[variant, *(row[variant] for row in table.values())]
                       for variant in spec.variants]
         rows = [["", *table], *by_variant]
-        if len(table) > len(spec.variants):  # few variants, as of recipes: a line for each setting
+        if len(table) > len(spec.variants):  # usual with recipes: turn the table
             rows = [list(row) for row in zip(*rows, strict=True)]
         lines += ["what differs between variants", *columns(rows), ""]
     if spec.recipes:
@@ -57,8 +57,8 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["", "begun by another version", *others]
     old = _undescribed_runs(spec, root)
     if old:
-        lines += ["", f"{count(len(old) - 1, 'older run')} of {spec.name}, of specifications that "
-                  f"this file does not (or no longer) contain", *(f"  {line}" for line in old)]
+        lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not in "
+                  f"this file (any more)", *(f"  {line}" for line in old)]
     return "\n".join(lines)
 
 
@@ -98,10 +98,10 @@ def _ramp_lines(spec: ExperimentSpec) -> list[str]:
 
 def _fold_arguments(spec: ExperimentSpec, table: dict[str, dict[str, str]],
                     ) -> dict[str, dict[str, str]]:
-    """Return the differences without the arguments that differ only as their part is absent.
+    """Return the differences without arguments that differ only as some variants lack the part.
 
-    Those of them that are not the part's defaults stand behind its name instead: otherwise the
-    table of a grid of penalties would be too wide to read.
+    Those that are not at their default are shown in brackets after the part's name instead, so that
+    the table of a grid of penalties stays narrow.
     """
     folded = set()
     for key, row in table.items():
@@ -176,9 +176,9 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 
 def _other_version(folder: Path) -> str | None:
-    """Return the versions a run began with if they differ from these; None if they do not.
+    """Return how the versions at the run's start differ from the installed ones.
 
-    None also for a run that has not begun.
+    None if they are the same, or if the run has not begun.
     """
     for read_start in (reading.first, reading.began):  # `began` reads more of the journal
         start = read_start(folder)

@@ -99,8 +99,8 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
         _print_line(console, f"runs of {len(numerics)} program versions are compared ({each})")
     if others:
         seeds = ", ".join(map(str, sorted({run.seed for run in others})))
-        _print_line(console, f"counted here and in the report: results of seeds that the file does "
-                             f"not name ({seeds})")
+        _print_line(console, f"results of seeds that the file does not list ({seeds}) are counted, "
+                             f"here and in the report")
     for run in runs:
         if run.state not in (Status.FINISHED, Status.WAITING):
             _print_line(console, f"{run.state} {run.spec.variant} seed {run.spec.seed} "

@@ -11,7 +11,7 @@ import pandas as pd
 from gan_bench.compare.results import PARAM, PROTOCOL, Results
 from gan_bench.config.declared import Declared
 from gan_bench.errors import UserError
-from gan_bench.evaluation.protocol import GENERATOR_KEYS, Protocol, refusal
+from gan_bench.evaluation.comparability import GENERATOR_KEYS, Protocol, refusal
 
 DATA_KEYS = ("data", "weights", "real")  # differ between data sets
 

@@ -15,7 +15,7 @@ from gan_bench.compare.stats.summary import (
     summarise_scores,
 )
 from gan_bench.config.declared import Declared
-from gan_bench.evaluation.protocol import GENERATOR_KEYS, Protocol, refusal
+from gan_bench.evaluation.comparability import GENERATOR_KEYS, Protocol, refusal
 from gan_bench.evaluation.scores import directions, ranges
 from gan_bench.journal.schema import Status
 
@@ -98,9 +98,9 @@ def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
 def _refusal(metric: str, runs: list[RunResult]) -> str:
     """Return why the scores of these runs cannot be compared; empty if they can.
 
-    Raw or averaged weights may differ between variants, and how the average gets its batch-norm
-    statistics: both are their declared settings, `ema` and `ema_statistics`. Within a variant
-    nothing may.
+    Variants may differ in two declared settings: whether G's raw or averaged weights are measured
+    (`ema`), and how the average gets its batch-norm statistics (`ema_statistics`). Runs of one
+    variant may differ in nothing.
     """
     protocols = [(run.variant, run.protocols[metric]) for run in runs
                  if run.status == Status.FINISHED and metric in run.protocols]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gan_bench import registry
-from gan_bench.config.averaging import MOST_INITIAL, initial_share
+from gan_bench.config.ema_decay import MOST_INITIAL, initial_share
 from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown

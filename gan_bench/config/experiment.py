@@ -219,8 +219,8 @@ def _check_curve_means(file: ExperimentFile, firsts: list[RunSpec], errors: Prob
                 every = " and ".join(map(str, _value_intervals(run, mean.of)))
                 lazy = "" if every == "1" else f", and has a penalty only every {every} steps"
                 errors.add(where, (
-                    f"{run.variant} logs every {run.log_every} of {run.steps:,} steps{lazy}, so "
-                    f"it logs none from {first} to {last}: widen the steps, or lower log_every"))
+                    f"{run.variant} has no logged value from step {first} to {last}: it logs every "
+                    f"{run.log_every} steps{lazy}; choose a longer range, or a smaller log_every"))
             elif counts[run.variant] != counts[firsts[0].variant]:
                 errors.add(where, (
                     f"{run.variant} logs {counts[run.variant]} steps from {first} to {last}, but "

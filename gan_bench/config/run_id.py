@@ -1,4 +1,4 @@
-"""What a run's id is made of: every setting that can change a number."""
+"""What a run's id (`RunSpec.id`) is made of: every setting that can change a number."""
 
 from __future__ import annotations
 

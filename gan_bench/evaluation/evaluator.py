@@ -41,8 +41,8 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) ->
 
     Raises:
         UserError: A metric cannot measure this data, or one of its classes; an extractor's weights
-            are unavailable, or it scores below the accuracy the data set requires; the cache
-            cannot be written.
+            are unavailable, or a trained extractor is less accurate than the data set requires; the
+            cache cannot be written.
     """
     entries = [METRICS[name] for name in metrics]
     for entry in entries:

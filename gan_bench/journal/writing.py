@@ -34,7 +34,7 @@ class Journal:
 
     When a call returns, the kernel has the record: it survives a SIGKILL of the process. The file
     is locked while it is open, so `reading.is_open` tells whether its process lives. Opening it
-    cuts what is not whole: a torn last line, and scores that `add` was killed in.
+    removes an incomplete last line, and scores from an `add` that was killed before it finished.
 
     Raises:
         UserError: Another process has it open.
@@ -117,7 +117,9 @@ class Journal:
         if Status(status).is_result:
             earlier = self._to_repeat[0][0] if self._to_repeat else None
             self._write(Kind.END, self._step, status=status, why=why, weights=weights)
-            if earlier:  # a `resume` line follows it, and the last line must say how the run ended
+            # A `resume` line follows the earlier end. Repeated, it is the last line, as an end
+            # must be.
+            if earlier:
                 self._append(**earlier)
         else:
             self._append(Kind.END, self._step, status=status, why=why)
@@ -192,7 +194,7 @@ class Journal:
 
 
 def settle_run(folder: Path, status: str, why: str) -> None:
-    """Record how a run ended if its process did not.
+    """Record how a run ended, if its process has not recorded it.
 
     Raises:
         UserError: A process has the journal open: the run is alive.

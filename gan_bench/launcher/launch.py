@@ -1,8 +1,7 @@
 """The launcher: a process per run on slots, their journals followed and mirrored into MLflow.
 
-It also decides that a run's process is dead: the process has ended, but the run is still RUNNING.
-If a signal killed the process, the launcher resumes the run, up to `retries` times. If the process
-exited by itself, the run is FAILED.
+A run whose process has ended, but that is still RUNNING, is dead: `dead_runs` decides whether it is
+KILLED or FAILED. The launcher resumes a KILLED run, up to `retries` times.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.launcher.processes import (
     GRACE,
-    LAST_WORDS,
+    LAST_ROUND,
     WorkerProcess,
     delayed_signals,
     fork_context,
@@ -120,10 +119,10 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
             return LaunchResult(runs, mirror.finish())
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
-        if not is_server(resolve_uri(workspace)):  # a database that cannot be used is said at once
+        if not is_server(resolve_uri(workspace)):  # report an unusable database before training
             open_store(workspace)
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
-        # A start that is refused has changed nothing.
+        # Folders are made only here, so a start that an error above stops leaves none.
         for run in waiting:
             make_folder(run.folder)
         write_about(home, declared)
@@ -137,7 +136,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         finally:
             reporter.close()
         try:
-            missing = mirror.finish(None if stopped is None else LAST_WORDS)
+            missing = mirror.finish(None if stopped is None else LAST_ROUND)
         except Stopped as stop:
             stopped, missing = stop.status, OUT_OF_TIME
         return LaunchResult(runs, missing, stopped)
@@ -151,7 +150,8 @@ def _remove_leftovers(workspace: Workspace) -> None:
 
 
 def _read_progress(run: RunSpec, workspace: Workspace) -> Progress:
-    """Return a run's progress. A damaged run counts as FAILED and stays as it is; others train."""
+    """Return a run's progress; a run whose files are damaged is FAILED, and they stay as they are.
+    """
     try:
         return progress_of(run, workspace.root)
     except DamagedError as error:
@@ -230,9 +230,10 @@ def _train_all(waiting: list[Progress], settings: LaunchSettings, context: ForkS
 
 
 def runs_per_process(together: int, slots: int, gpus: int) -> int:
-    """Return how many runs one process trains, where `together` runs fit on one GPU.
+    """Return how many runs one process trains.
 
-    The processes on a GPU share its room. With 3 slots on 2 GPUs, one GPU has two processes.
+    `together` runs fit on one GPU at once; the processes on a GPU share them. With 3 slots on 2
+    GPUs, one GPU has two processes.
     """
     if not gpus:
         return together

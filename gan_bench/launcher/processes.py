@@ -16,20 +16,18 @@ import psutil
 
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
-from gan_bench.journal import writing
 from gan_bench.journal.layout import Execution
-from gan_bench.journal.names import LOG
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 from gan_bench.launcher import worker
+from gan_bench.launcher.dead_runs import SERVER_DIED, settle_dead_run
 from gan_bench.launcher.reporters import Reporter
 from gan_bench.tracking.background import BackgroundMirror
 
 # README promises the table within ten seconds after the user stops the command: batch systems kill
 # a process that takes longer.
-SERVER_DIED = 255  # multiprocessing's exit code of a process whose fork server has died
 GRACE = 6.0  # seconds for the runs' checkpoints
-LAST_WORDS = 2.5  # seconds for the last round of mirroring
+LAST_ROUND = 2.5  # seconds for the last round of mirroring
 MAX_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of the path of a socket
 
 
@@ -144,8 +142,8 @@ class WorkerProcess:
 
     def follow(self, reporter: Reporter, mirror: BackgroundMirror) -> bool:
         """Read the new records of the runs; return whether the process has ended."""
-        ended = self.process.exitcode is not None
-        if self.process.exitcode == SERVER_DIED:
+        exit_code = self.process.exitcode  # before the records: a later one may still be written
+        if exit_code == SERVER_DIED:
             self._kill_orphan()
         for run in self.runs:
             if run.follow():
@@ -155,12 +153,15 @@ class WorkerProcess:
                 reporter.say(f"{run_label(run)} {note}")
             run.notes.clear()
         unfinished = [run for run in self.runs if run.state == Status.RUNNING]
-        if ended and unfinished:
+        if exit_code is not None and unfinished:
             errors = dict(self._receive_errors())
             for run in unfinished:
-                self._settle_run(run, errors.get(run.spec.id, ""))
+                settle_dead_run(run, exit_code, errors.get(run.spec.id, ""),
+                                self.is_abandoned)
+                if run.state == Status.KILLED:
+                    self.killed.add(run.spec.id)
                 mirror.request(run.folder)
-        return ended
+        return exit_code is not None
 
     def _kill_orphan(self) -> None:
         """End the process, which may outlive its fork server: nothing would report its end."""
@@ -174,26 +175,6 @@ class WorkerProcess:
         with suppress(EOFError):
             while True:
                 yield self._last_words.recv()
-
-    def _settle_run(self, run: Progress, error: str) -> None:
-        """Set the state of a run whose process ended without a record of it."""
-        code = self.process.exitcode
-        assert code is not None, "the process has ended"
-        if code >= 0 and (error or code != SERVER_DIED):
-            run.state = Status.FAILED
-            run.why = error or f"its process ended with status {code}; see {LOG} in its folder"
-        else:
-            self.killed.add(run.spec.id)
-            run.state = Status.KILLED
-            if self.is_abandoned:
-                run.why = "stopped by the user, before it could write a checkpoint"
-            elif code == SERVER_DIED:
-                run.why = "the server that forked its process was killed"
-            else:
-                run.why = f"its process ended by signal {-code} ({signal.Signals(-code).name})"
-        # If the disk is full, or the process outlives its fork server, the next launcher does this.
-        with suppress(OSError, UserError):
-            writing.settle_run(run.folder, run.state, run.why)
 
 
 def run_label(run: Progress) -> str:

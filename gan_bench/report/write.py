@@ -47,8 +47,8 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
     """Write the report of an experiment, or of several with data sets of their own.
 
     Files are replaced only after all are written, so a report that fails leaves the previous one.
-    Files that no report wrote are never replaced or removed, except that an earlier version left no
-    record of its own.
+    Files that no report wrote are never replaced or removed. Earlier versions recorded no files:
+    with `takes_over` and without a record, files with a report's names count as a report's.
 
     Args:
         experiments: Their results; `combine` merges those that share a data set.
@@ -127,8 +127,9 @@ def warnings_of(results: Results) -> list[str]:
                          f"({', '.join(bad)}): for these it counts as diverged")
     few = runs.groupby("variant", observed=True)["seed"].nunique()
     if (few == 1).any():
-        lines.append(f"one seed of {', '.join(map(str, few.index[few == 1]))}: no intervals and no "
-                     f"verdict, as the scatter of seeds is unknown")
+        names = ", ".join(map(str, few.index[few == 1]))
+        lines.append(f"only one seed of {names}, so there are no intervals and no verdict: how "
+                     f"much results differ between seeds is unknown")
     return lines
 
 

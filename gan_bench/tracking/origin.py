@@ -1,4 +1,6 @@
-"""Who has made an MLflow run: the root that recorded itself there, whatever the run is called.
+"""Who has made an MLflow run: the identity of a root, and the tags that record it.
+
+`own_runs` finds a root's runs by them, whatever the runs are called.
 
 The id of a run is a hash of its specification, so two roots that repeat a study share it. Each root
 has an instance id of its own, in a small file. A copy of the root takes another id when it first

@@ -51,9 +51,9 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
     """Mirror every run of the root whose copy in the store is incomplete.
 
     A run that a dead launcher left without an end becomes KILLED. A running experiment is left to
-    its launcher. A damaged run, or a run that the store refuses, delays no other run; a store that
-    fails for half a minute gets no others. What the user
-    deleted or moved in MLflow's page is missing, too.
+    its launcher. A damaged run, or a run that the store refuses, delays no other run. After
+    failures of half a minute in all, no further run is tried. Runs that the user deleted or moved
+    in MLflow's page are not copied, unless `anew`; `hidden` lists them.
 
     Args:
         only: The name of the experiment to mirror; None: all.
@@ -128,7 +128,8 @@ class _Sync:
         self.result.hidden += [f"{home.name}: {line}" for line in lines]
 
     def _hidden(self, folders: list[Path]) -> list[HiddenRun]:
-        if sqlite_path(self._address) is None:  # a database of MLflow, or a server that answers
+        # No SQLite file: connect first, so that the server's error is its own.
+        if sqlite_path(self._address) is None:
             self._open()
         try:
             with quiet_mlflow():

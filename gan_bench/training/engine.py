@@ -89,7 +89,7 @@ class Engine:
     def measured(self) -> nn.Module:
         """The generator that is sampled and scored: the weight average if there is one."""
         average = self.ema
-        return self.generator if average is None else average  # a module of length 0 is false
+        return self.generator if average is None else average  # a module with __len__ 0 is false
 
     @property
     def needs_real(self) -> bool:
@@ -109,9 +109,10 @@ class Engine:
             D's terms, the gradient norms of both networks, and for real and fake examples D's
             accuracy and the mean sigmoid of its logits (a probability if the loss is a
             cross-entropy), both relative to the loss's boundary. With several updates of a
-            network, its metrics are those of the last. `d_penalty` is there at the steps of a
-            penalty; a lazy penalty is multiplied by its `every`. D minimises `d_loss` +
-            `d_penalty`: `mean` divides both by the number of D's terms. `g_loss` is that of the
+            network, its metrics are those of the last. `d_penalty` exists only at the steps of a
+            penalty: one with `every` = k is added each k-th step, times k. D minimises `d_loss` +
+            `d_penalty`; both are divided by the number of terms in D's loss where
+            `d_loss_reduction` is `mean`. `g_loss` is that of the
             first fakes, also where a joint phase adds `joint_weight` times that of others.
         """
         self.begin(step)
@@ -126,8 +127,8 @@ class Engine:
         d_first = self.spec.order == "d_first"
         real, of_g = batch.real, batch.of_g(self.spec.g_steps)
         n = real[0].shape[0]
-        # The latents are drawn in a fixed order for any order of the updates: G's, then D's. More
-        # for G come last, so that D sees the same fakes however often G is updated.
+        # Latents are drawn in an order that does not depend on who is updated first: G's first
+        # batch, D's batches, G's further batches. So D's fakes do not depend on `g_steps`.
         of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
         latents = [self._latents(n, of_g[0][1])]
         d_latents = [] if self.spec.share_fakes else [self._latents(n, labels) for labels in of_d]
@@ -155,7 +156,10 @@ class Engine:
         return metrics
 
     def graph_key(self, step: int) -> tuple[bool, ...] | None:
-        """Return a key that is equal for steps that run the same kernels; None if no two do."""
+        """Return a key: steps with the same key run the same kernels.
+
+        None if each step runs on its own, as with a penalty that adds noise.
+        """
         if any(penalty.noise for penalty in self._penalties):
             return None
         return tuple(step % penalty.every == 0 for penalty in self._penalties)

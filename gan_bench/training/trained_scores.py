@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gan_bench import rng
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.comparability import digest, refusal
 from gan_bench.evaluation.evaluator import (
     STREAM,
     generate,
@@ -31,7 +32,6 @@ from gan_bench.evaluation.measurement import (
     refuse_metrics_of_labels,
 )
 from gan_bench.evaluation.metrics.base import asks_d
-from gan_bench.evaluation.protocol import digest, refusal
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import Workspace

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_bench import rng
-from gan_bench.config.averaging import decay_at
+from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.spec import RunSpec
 from gan_bench.evaluation.evaluator import latents, undisturbed
 

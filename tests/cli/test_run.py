@@ -27,7 +27,7 @@ def test_a_dropped_seed_counts_in_the_table_as_in_the_report(studies: Path, tmp_
     for variant in "plain", "sat":
         assert counts(whole.stdout, variant) == counts(fewer.stdout, variant) == {"3"}
     assert "4 of 4 runs are done" in fewer.stdout
-    said = "counted here and in the report: results of seeds that the file does not name (1)"
+    said = "results of seeds that the file does not list (1) are counted, here and in the report"
     assert said in fewer.stdout
     assert "counted" not in whole.stdout
 

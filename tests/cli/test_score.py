@@ -33,10 +33,10 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
+from gan_bench.evaluation.comparability import digest, protocol_differences, refusal
 from gan_bench.evaluation.features.classifier import classifier
 from gan_bench.evaluation.measurement import Report, Wanted
 from gan_bench.evaluation.metrics.frechet import frechet_distance
-from gan_bench.evaluation.protocol import digest, protocol_differences, refusal
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import Workspace

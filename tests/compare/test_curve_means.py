@@ -47,8 +47,8 @@ def test_the_logged_steps_are_counted_as_training_counts_them() -> None:
     ("{early: {of: train/g_loss, steps: [4]}}", "early.steps", "at least 2 items"),
     ("{early: {of: train/g_loss, steps: [0, 4]}}", "early.steps.0", "greater than or equal to 1"),
     ("{early: {of: train/g_loss, steps: [1, 1]}}", "early.steps",
-     "plain logs every 2 of 6 steps, so it logs none from 1 to 1: widen the steps, or lower "
-     "log_every"),
+     "plain has no logged value from step 1 to 1: it logs every 2 steps; choose a longer range, "
+     "or a smaller log_every"),
     ("{early: {of: train/g_loss, steps: [1, 7]}}", "early.steps",
      "plain has 6 steps, fewer than 7"),
     ("{early: {of: train/d_penalty, steps: [1, 6]}}", "early.of",
@@ -170,8 +170,8 @@ def test_a_penalty_is_logged_where_it_is_due(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("penalties", "message"), [
-    ("[{name: r1, every: 3}]", "plain logs every 2 of 6 steps, and has a penalty only every 3 "
-     "steps, so it logs none from 1 to 5: widen the steps, or lower log_every"),
+    ("[{name: r1, every: 3}]", "plain has no logged value from step 1 to 5: it logs every 2 steps, "
+     "and has a penalty only every 3 steps; choose a longer range, or a smaller log_every"),
     ("[weight_clip, instance_noise]", "plain has no train/d_penalty: none of its penalties is a "
      "term of D's loss")])
 def test_a_penalty_that_is_never_logged_is_refused(tmp_path: Path, penalties: str, message: str,

@@ -23,8 +23,8 @@ from gan_bench.components.models import Networks, build_networks
 from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.errors import UserError
+from gan_bench.evaluation.comparability import refusal
 from gan_bench.evaluation.evaluator import Evaluator, generate, prepare_metrics
-from gan_bench.evaluation.protocol import refusal
 from gan_bench.registry import DATASETS
 
 IMAGE_METRICS = ["fd_classifier", "classifier_score", "d_accuracy", "nearest_train_mse"]

@@ -18,12 +18,12 @@ from gan_bench.components.data import Dataset
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
+from gan_bench.evaluation.comparability import protocol_differences, refusal
 from gan_bench.evaluation.evaluator import nearest_picture
 from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics import nearest as module
 from gan_bench.evaluation.metrics.memorisation import memorisation
 from gan_bench.evaluation.metrics.nearest import nearest_rows, nearest_train_mse
-from gan_bench.evaluation.protocol import protocol_differences, refusal
 from gan_bench.journal import reading
 from gan_bench.registry import DATASETS
 from gan_bench.training.run import prepare, run_one

@@ -269,7 +269,7 @@ def test_plan_tells_of_other_versions_and_of_older_runs(finished: Path, tmp_path
     assert f"{file.parent.name}: numerics 0 and now {NUMERICS}" in done.stdout
     assert done.stdout.count("and now") == 1
     other = here("plan", finished / "tiny.yaml", "--root", tmp_path, "--set", "base.steps=7")
-    _, older = other.stdout.split("4 older runs of tiny")
+    _, older = other.stdout.split("4 other runs of tiny")
     expected = {}
     for spec in tmp_path.glob("runs/tiny/*/spec.json"):
         values = json.loads(spec.read_text())

@@ -318,7 +318,7 @@ def test_one_seed(studies: Path, tmp_path: Path) -> None:
         "update runs set lifecycle_stage = 'deleted' where run_uuid in (select run_uuid from tags "
         "where key = 'seed' and value != '0')"])
     done = report(studies, tmp_path / "out", uri=uri, formats="html,csv,figures")
-    assert "one seed of plain, sat: no intervals and no verdict" in done.lines[0]
+    assert "only one seed of plain, sat, so there are no intervals and no verdict" in done.lines[0]
     assert "fewer than two runs" in done.lines[2]
     table = summary(tmp_path / "out")
     assert table[["mean_low", "sd", "p", "difference_low"]].isna().all(axis=None)

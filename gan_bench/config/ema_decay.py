@@ -1,4 +1,4 @@
-"""How long the average of G's weights remembers. No torch."""
+"""The decay of G's weight average at each step, from `ema` and `ema_ramp`. No torch."""
 
 from __future__ import annotations
 

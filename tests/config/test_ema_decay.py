@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import DIGITS, a_run
 
-from gan_bench.config.averaging import decay_at, initial_share
+from gan_bench.config.ema_decay import decay_at, initial_share
 from gan_bench.errors import SpecError
 
 
