@@ -57,8 +57,8 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["", "begun by another version", *others]
     old = _undescribed_runs(spec, root)
     if old:
-        lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not in "
-                  f"this file (any more)", *(f"  {line}" for line in old)]
+        lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
+                  f"in this file (any more)", *(f"  {line}" for line in old)]
     return "\n".join(lines)
 
 
