@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PROCESSES := 5
 READY := $(VENV)/.ready
 
 PORTABLE := metrics metrics_classes metrics_conditional metrics_features features losses penalties \
@@ -11,18 +12,21 @@ PORTABLE := metrics metrics_classes metrics_conditional metrics_features feature
 FAST_NAMES := stats losses penalties layers models engine metrics metrics_classes pictures
 FAST := tests/config tests/journal tests/test_house.py $(FAST_NAMES:%=tests/*/test_%.py)
 
-.PHONY: run test test-fast test-portable faults lint bench calibration clean
+.PHONY: run test test-long test-fast test-portable faults lint bench calibration clean
 
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
 
 # More processes than cores: many tests wait for processes and servers of their own. Whole files, in
 # the order of tests/conftest.py: what a file trains for its tests, it trains once.
-test: $(READY)  ## all tests; set GAN_BENCH_DATA to the folder of MNIST for those that need it
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## all but long tests; set GAN_BENCH_DATA to the folder of MNIST for those that need it
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-long: $(READY)  ## sweeps of faults, and proofs that compute long; quick forms of the benchmarks
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m long
 
 test-fast: $(READY)  ## tests that start no process and no server: under a minute on two cores
-	$(BIN)/python -m pytest -n 2 -m "not process and not gpu" $(FAST)
+	$(BIN)/python -m pytest -n 2 -m "not process and not gpu and not long" $(FAST)
 
 # Each line: the kernels of OpenBLAS, of ATen, of oneDNN. All of them run on any processor with AVX512;
 # on an older one OpenBLAS takes what there is.

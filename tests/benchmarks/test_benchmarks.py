@@ -58,6 +58,7 @@ def test_what_scripts_miss_is_collected(monkeypatch: pytest.MonkeyPatch,
     assert together.missed_in(["- no\n", capsys.readouterr().out, "- nor this\n"]) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", [
     ("overhead.py", "--quick"), ("resume.py", "--quick"), ("report.py", "--quick"),
     ("evaluation.py", "--quick"), ("evaluation.py", "--quick", "--during"),

@@ -33,6 +33,7 @@ def warm() -> Iterator[Warm]:
     process.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["evaluate", "sync", "report", "preparation", "download"])
 def test_a_killed_command_is_repeated_as_if_nothing_had_been(
         name: str, parts: dict[str, Part], warm: Warm, folder: Path) -> None:

@@ -344,6 +344,7 @@ def test_the_usual_metrics_with_either_split(root: Path, digits: Dataset, tmp_pa
     assert as_text(against_test).startswith(f"{path}\nscore ")
 
 
+@pytest.mark.long
 def test_mnist_test_against_train_from_pngs(mnist_root: Path, tmp_path: Path) -> None:
     """What a user does with a peer's model: the command, on a folder of PNGs."""
     part = DATASETS.parse("mnist")

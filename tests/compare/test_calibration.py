@@ -85,6 +85,7 @@ def test_equals_are_seldom_told_apart_and_intervals_cover(scatter: str, n: int) 
     assert low <= got.difference_covers <= (high if scatter == "normal" else 0.985)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("scatter", ["normal", "log-normal"])
 def test_neither_are_equals_some_of_whose_runs_diverge(scatter: str, n: int) -> None:
@@ -94,6 +95,7 @@ def test_neither_are_equals_some_of_whose_runs_diverge(scatter: str, n: int) -> 
     assert got.claims >= (0.005 if n == 3 else 0.015)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_a_variant_that_loses_its_worst_runs_gains_nothing_by_it(share: float, n: int) -> None:

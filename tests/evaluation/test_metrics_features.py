@@ -244,7 +244,8 @@ def test_equal_samples_lie_on_the_edge_of_each_others_balls(samples: int, width:
 def exact(real: NDArray[np.int64], fake: NDArray[np.int64]) -> list[float]:
     """Precision, recall, density and coverage of whole numbers, without any rounding."""
     def squared(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.square(x[:, None] - y[None]).sum(axis=2)
+        squares = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1)
+        return np.asarray(squares - 2 * (x @ y.T))
 
     def radii(x: NDArray[np.int64], neighbour: int) -> NDArray[np.int64]:
         among = squared(x, x)

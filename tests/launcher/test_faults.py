@@ -17,6 +17,7 @@ def folder(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(undisturbed, tmp_path_factory.mktemp("storm") / "folder"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("mode", "kills"), [("worker", 12), ("launcher", 2), ("both", 2)])
 def test_killed_at_random_moments_nothing_is_lost_or_doubled(folder: Path, mode: str, kills: int,
                                                              ) -> None:

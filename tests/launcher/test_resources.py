@@ -23,6 +23,7 @@ TEN = """\
 ADDRESS_SPACE = 8 * 2**30  # enough for torch, and not for G, D, gradients and two moments of `huge`
 
 
+@pytest.mark.long
 def test_seven_of_ten_finish(tmp_path: Path, plugin: dict[str, str]) -> None:
     """One raises, one diverges, one exceeds the memory that `ulimit -v` leaves."""
     assert "boom at last" in PLUGIN
@@ -45,6 +46,7 @@ def test_seven_of_ten_finish(tmp_path: Path, plugin: dict[str, str]) -> None:
         assert f" {variant} seed 0: FINISHED at step 20" in done.stdout
 
 
+@pytest.mark.long
 def test_a_full_disk_costs_nothing_but_time(undisturbed: Path, tmp_path: Path) -> None:
     """The root is a small tmpfs, in a mount namespace of its own; then there is room again."""
     if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:

@@ -148,6 +148,7 @@ def test_a_server_that_dies_loses_nothing(tmp_path: Path, server: Server) -> Non
     assert server.holds() == ([("FINISHED", 2)], 2 * 200)
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_for_a_while_is_waited_for(tmp_path: Path, server: Server) -> None:
     """Training goes on, and what the server has missed it gets once it is back."""
     process = begun(tmp_path, "--tracking-uri", server.uri, "--set", "seeds=[0]", "--set",

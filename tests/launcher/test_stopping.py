@@ -142,6 +142,7 @@ def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
     assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2
 
 
+@pytest.mark.long
 def test_runs_outlive_the_server_that_forks_them(tmp_path: Path) -> None:
     """The kernel kills it when memory runs out: the runs go on from their checkpoints."""
     settings = ["base.steps=2000", "base.log_every=100", "base.sample_every=2000",
