@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from helpers.launching import GAN_BENCH, gan_bench
+from helpers.launching import GAN_BENCH, gan_bench, new_root
 from helpers.runs import write_experiment
 
 pytestmark = pytest.mark.process
@@ -24,7 +24,7 @@ def shell(redirection: str, *arguments: object) -> subprocess.CompletedProcess[s
 
 def brief(tmp_path: Path) -> list[object]:
     """Return the arguments that train a short experiment."""
-    return ["run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set", "seeds=[0]",
+    return ["run", write_experiment(tmp_path), "--root", new_root(tmp_path), "--set", "seeds=[0]",
             "--set", "base.steps=3"]
 
 

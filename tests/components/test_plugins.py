@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from helpers.launching import new_root
 from helpers.runs import install, write_experiment
 from helpers.studies import gan_bench, here
 
@@ -91,7 +92,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str
     """
     folder = tmp_path_factory.mktemp("study")
     env = install(folder / "site", "added", ADDED, *GROUPS)
-    done = gan_bench("run", write_experiment(folder, STUDY), "--root", folder / "root", env=env)
+    done = gan_bench("run", write_experiment(folder, STUDY), "--root", new_root(folder), env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout, env
 
@@ -329,7 +330,7 @@ def test_a_metric_of_the_samples_alone_is_measured(tmp_path: Path) -> None:
     text = (STUDY.partition("  known:")[0]
             + f"evaluate: {{samples: 50, metrics: [{', '.join(f'of_{v}' for v in views)}]}}\n")
     file = write_experiment(tmp_path, text + "compute: {device: cpu}\n")
-    done = gan_bench("run", file, "--root", tmp_path / "root", env=env)
+    done = gan_bench("run", file, "--root", new_root(tmp_path), env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     journals = list(tmp_path.glob("root/runs/tiny/*/journal.jsonl"))
     assert len(journals) == 2

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 from helpers.runs import install, write_experiment
 
+from gan_bench.tracking import client
+
 GAN_BENCH = [sys.executable, "-m", "gan_bench"]
+
+
+def new_root(folder: Path) -> Path:
+    """Make `root` in a folder, with a copied database that a command need not migrate."""
+    root = folder / "root"
+    root.mkdir()
+    client._create_sqlite(root / "mlflow.db", root / "artifacts")
+    return root
 
 
 def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240,

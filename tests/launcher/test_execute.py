@@ -22,6 +22,7 @@ from helpers.launching import (
     console_script,
     folder_of_modules,
     gan_bench,
+    new_root,
     run,
 )
 from helpers.runs import write_experiment
@@ -158,7 +159,7 @@ def test_on_a_terminal_a_table_is_drawn_in_place(tmp_path: Path) -> None:
     """Under a pseudo-terminal: a live table while it trains, the summary after it, status 0."""
     import pty
 
-    argv = [*GAN_BENCH, "run", str(write_experiment(tmp_path)), "--root", str(tmp_path / "root"),
+    argv = [*GAN_BENCH, "run", str(write_experiment(tmp_path)), "--root", str(new_root(tmp_path)),
             "--set", "seeds=[0]", "--set", "base.steps=200"]
     pid, terminal = pty.fork()
     if pid == 0:  # pragma: no cover
@@ -354,7 +355,7 @@ def test_more_slots_than_runs_cost_nothing(tmp_path: Path) -> None:
     """As many as no memory holds: `ulimit -v` leaves 8 GB."""
     limit = 8 * 2**30
     done = subprocess.run(
-        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
+        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", new_root(tmp_path), "--set",
          "seeds=[0]", "--set", "base.steps=3", "--slots", str(10**10)],
         capture_output=True, text=True, check=False, timeout=240,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))

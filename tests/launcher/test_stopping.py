@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.launching import GAN_BENCH, run
+from helpers.launching import GAN_BENCH, new_root, run
 from helpers.runs import write_experiment
 from helpers.studies import here
 
@@ -24,7 +24,7 @@ from gan_bench.journal import reading
 def launched(tmp_path: Path) -> subprocess.Popen[str]:
     """Start a long experiment, in a group of processes of its own."""
     return subprocess.Popen(
-        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", tmp_path / "root", "--set",
+        [*GAN_BENCH, "run", write_experiment(tmp_path), "--root", new_root(tmp_path), "--set",
          "base.steps=1000000", "--slots", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
         # A test suite in the background of a shell runs with Ctrl-C ignored, and hands that on.
