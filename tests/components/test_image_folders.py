@@ -9,6 +9,7 @@ import shutil
 import socket
 import tarfile
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,6 +140,34 @@ def test_links_that_leave_an_archive_are_counted_and_named(tmp_path: Path, pack:
         file.unlink()
     with pytest.raises(UserError, match=rf"holds no images .* 9 files; {named}.*; pack the files"):
         facts_of(pack(folder))
+
+
+@pytest.mark.parametrize("names", [("./cat/{}.png", "cat/{}.png"), ("cat/{}.png", "/cat/{}.png"),
+                                   ("cat/{}.png", "cat/./{}.png"), ("cat/{}.png", "cat/{}.png")])
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_two_files_of_a_name_in_an_archive_are_refused(tmp_path: Path, names: tuple[str, str],
+                                                       kind: str) -> None:
+    """As `tar -rf` from another folder adds them: one of two equal images might be held out."""
+    path, members = tmp_path / f"f.{kind}", [name.format(i) for name in names for i in range(20)]
+    for count in (20, 21):
+        if kind == "tar":
+            with tarfile.open(path, "w") as tar:
+                for name in members[:count]:
+                    member = tarfile.TarInfo(name)
+                    member.size = len(png(0))
+                    tar.addfile(member, io.BytesIO(png(0)))
+        else:
+            with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+                warnings.simplefilter("ignore")
+                for name in members[:count]:
+                    archive.writestr(name, png(0))
+        if count == 20:
+            assert (facts_of(path).train, facts_of(path).test) == (18, 2)
+    both = f" (as {members[0]} and {members[20]})" if len(set(names)) == 2 else ""
+    with pytest.raises(UserError) as why:
+        facts_of(path)
+    assert str(why.value) == (f"{path}: holds two files called cat/0.png{both}; pack it again with "
+                              f"one")
 
 
 def tar_with(path: Path, *links: tuple[str, str], files: int = 12) -> Path:

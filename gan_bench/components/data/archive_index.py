@@ -60,17 +60,20 @@ def index_of(path: Path, entries: Iterable[ArchiveEntry],
         check: Refuses the archive if it would unpack to this number of bytes.
 
     Raises:
-        UserError: Two entries have the same name, or as `check`.
+        UserError: Two entries have the same name, `./` at its begin aside, or as `check`.
     """
     sizes: dict[str, int] = {}
+    names: dict[str, str] = {}  # as the archive has them, by what they are when it is unpacked
     members: dict[str, str] = {}
     links: list[ArchiveEntry] = []
     unpacked = 0
 
     def add(name: str, member: str, size: int, cost: int) -> None:
         nonlocal unpacked
-        if name in sizes:
-            raise UserError(f"{path}: holds two files called {name:.400}; pack it again with one")
+        if (earlier := names.setdefault(_clean(name), name)) != name or name in sizes:
+            both = f" (as {earlier:.200} and {name:.200})" if earlier != name else ""
+            raise UserError(f"{path}: holds two files called {_clean(name):.400}{both}; pack it "
+                            f"again with one")
         sizes[name], members[name] = size, member
         unpacked += cost
         check(path, unpacked)
