@@ -114,21 +114,23 @@ class BackgroundMirror:
             self._note_failure(error)
         while True:
             is_last = self._stop.is_set()
-            failed = self._mirror_dirty(PATIENCE if is_last else 0.0)
+            lost = self._mirror_dirty(PATIENCE if is_last else 0.0)
             if is_last:
+                if 0 < lost <= PATIENCE:  # a fault may have passed, and no later round follows
+                    self._mirror_dirty(PATIENCE - lost)
                 return
-            pause = min(2 * pause, SLOWEST) if failed else EVERY
+            pause = min(2 * pause, SLOWEST) if lost else EVERY
             self._stop.wait(pause)
 
-    def _mirror_dirty(self, patience: float) -> bool:
-        """Mirror every journal with new records; return whether the store failed.
+    def _mirror_dirty(self, patience: float) -> float:
+        """Mirror every journal with new records; return the seconds lost to a store that fails.
 
         Args:
             patience: The seconds that failures may take before the round ends early.
         """
         with self._lock:
             batch, self._dirty = list(self._dirty), {}
-        failures, lost = 0, 0.0
+        lost = 0.0
         for i, folder in enumerate(batch):
             begin = time.monotonic()
             try:
@@ -140,13 +142,13 @@ class BackgroundMirror:
                 self._damaged[folder] = str(error)
             except Exception as error:
                 self._note_failure(error)
-                failures, lost = failures + 1, lost + time.monotonic() - begin
+                lost += time.monotonic() - begin
                 self.request(folder)
                 if lost > patience:
                     for later in batch[i + 1 :]:
                         self.request(later)
                     break
-        return failures > 0
+        return lost
 
     def _open(self) -> Mirror:
         mirror = self._open_store()

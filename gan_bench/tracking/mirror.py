@@ -29,7 +29,13 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import without_password
-from gan_bench.tracking.client import DeletedExperiment, MirrorError, Store, mlflow_errors
+from gan_bench.tracking.client import (
+    DeletedExperiment,
+    MirrorError,
+    Store,
+    mlflow_errors,
+    write_shared,
+)
 from gan_bench.tracking.cursor import Cursor
 from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.own_runs import OwnRuns
@@ -71,7 +77,8 @@ class Mirror:
             except ValueError as error:
                 raise MirrorError(f"{folder / 'about.json'}: {error}") from None
             if is_active and experiment.tags.get(tags.ABOUT) != tag:
-                self._client.set_experiment_tag(experiment.experiment_id, tags.ABOUT, tag)
+                number = str(experiment.experiment_id)
+                write_shared(lambda: self._client.set_experiment_tag(number, tags.ABOUT, tag))
         if not is_active:
             raise DeletedExperiment(deleted_experiment(self.store.uri, name,
                                                        str(experiment.experiment_id)))
@@ -170,7 +177,8 @@ class Mirror:
         dataset = Dataset(facts["name"], facts["fingerprint"][:36], "gan_bench",
                           json.dumps({"name": facts["name"]}), profile=json.dumps(profile))
         context = InputTag("mlflow.data.context", "training")
-        self._client.log_inputs(mlflow_run_id, [DatasetInput(dataset, [context])])
+        inputs = [DatasetInput(dataset, [context])]
+        write_shared(lambda: self._client.log_inputs(mlflow_run_id, inputs))
 
     def _log_images(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         with tempfile.TemporaryDirectory() as temporary:
