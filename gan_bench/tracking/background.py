@@ -19,7 +19,7 @@ from gan_bench.tracking.address import (
 )
 from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.database_server import UnreachableError
-from gan_bench.tracking.hidden import hidden_in
+from gan_bench.tracking.hidden import hidden_in, hidden_runs, lacking_line, lacking_runs
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -110,6 +110,7 @@ class BackgroundMirror:
         pause = EVERY
         try:
             self._open()
+            self._request_lacking()
         except Exception as error:
             self._note_failure(error)
         while True:
@@ -121,6 +122,14 @@ class BackgroundMirror:
                 return
             pause = min(2 * pause, SLOWEST) if lost else EVERY
             self._stop.wait(pause)
+
+    def _request_lacking(self) -> None:
+        """Request what the store has lost since an earlier launcher mirrored it."""
+        lacking = lacking_runs(hidden_runs(run_folders(self._home), self._address))
+        for folder in lacking:
+            self.request(folder)
+        if lacking:
+            self._say(lacking_line(lacking))
 
     def _mirror_dirty(self, patience: float) -> float:
         """Mirror every journal with new records; return the seconds lost to a store that fails.
