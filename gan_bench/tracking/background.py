@@ -19,7 +19,7 @@ from gan_bench.tracking.address import (
 )
 from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.database_server import UnreachableError
-from gan_bench.tracking.hidden import hidden_in
+from gan_bench.tracking.hidden import hidden_in, hidden_runs, lacking_line, lacking_runs
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -110,25 +110,36 @@ class BackgroundMirror:
         pause = EVERY
         try:
             self._open()
+            self._request_lacking()
         except Exception as error:
             self._note_failure(error)
         while True:
             is_last = self._stop.is_set()
-            failed = self._mirror_dirty(PATIENCE if is_last else 0.0)
+            lost = self._mirror_dirty(PATIENCE if is_last else 0.0)
             if is_last:
+                if 0 < lost <= PATIENCE:  # a fault may have passed, and no later round follows
+                    self._mirror_dirty(PATIENCE - lost)
                 return
-            pause = min(2 * pause, SLOWEST) if failed else EVERY
+            pause = min(2 * pause, SLOWEST) if lost else EVERY
             self._stop.wait(pause)
 
-    def _mirror_dirty(self, patience: float) -> bool:
-        """Mirror every journal with new records; return whether the store failed.
+    def _request_lacking(self) -> None:
+        """Request what the store has lost since an earlier launcher mirrored it."""
+        lacking = lacking_runs(hidden_runs(run_folders(self._home), self._address))
+        for folder in lacking:
+            self.request(folder)
+        if lacking:
+            self._say(lacking_line(lacking))
+
+    def _mirror_dirty(self, patience: float) -> float:
+        """Mirror every journal with new records; return the seconds lost to a store that fails.
 
         Args:
             patience: The seconds that failures may take before the round ends early.
         """
         with self._lock:
             batch, self._dirty = list(self._dirty), {}
-        failures, lost = 0, 0.0
+        lost = 0.0
         for i, folder in enumerate(batch):
             begin = time.monotonic()
             try:
@@ -140,13 +151,13 @@ class BackgroundMirror:
                 self._damaged[folder] = str(error)
             except Exception as error:
                 self._note_failure(error)
-                failures, lost = failures + 1, lost + time.monotonic() - begin
+                lost += time.monotonic() - begin
                 self.request(folder)
                 if lost > patience:
                     for later in batch[i + 1 :]:
                         self.request(later)
                     break
-        return failures > 0
+        return lost
 
     def _open(self) -> Mirror:
         mirror = self._open_store()

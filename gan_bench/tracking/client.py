@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 CREATION = 60.0  # seconds that another process may take to make MLflow's tables
+TRIES = 5  # to write a row that other roots write at the same moment
 
 
 class MirrorError(UserError):
@@ -161,3 +162,23 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         raise MirrorError(f"MLflow at {without_password(uri)} failed: {reason(error, uri)}"
                           ) from error
+
+
+def write_shared(write: Callable[[], object]) -> None:
+    """Write what belongs to an experiment, and not to one run, so that other roots write it too.
+
+    MLflow looks for the row, and adds it if it is missing. Where another root adds it in between,
+    the database refuses the second one; another look sees the row of the other root.
+
+    Raises:
+        MlflowException: MLflow fails, or refuses it again and again.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for is_last in (*[False] * (TRIES - 1), True):
+        try:
+            write()
+            return
+        except MlflowException as error:
+            if is_last or error.error_code != "BAD_REQUEST":  # MLflow's code for a clash
+                raise

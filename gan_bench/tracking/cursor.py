@@ -86,7 +86,8 @@ def forget_cursor(folder: Path, uri: str) -> None:
 def mirrored(folder: Path, uri: str) -> bool:
     """Whether the store at `uri` holds the run's whole journal, without importing MLflow.
 
-    For a server the cursor alone decides; an SQLite file must also hold the run.
+    For a server the cursor alone decides; an SQLite file must also hold as much of the run, as an
+    older copy of the file may have been put in its place.
     """
     try:
         cursor = read_cursor(folder, uri)
@@ -95,7 +96,7 @@ def mirrored(folder: Path, uri: str) -> bool:
     if cursor is None or cursor.offset != (folder / reading.FILE).stat().st_size:
         return False
     database = sqlite_path(uri)
-    return database is None or has_run(database, cursor.mlflow_run_id)
+    return database is None or has_run(database, cursor.mlflow_run_id, cursor.offset)
 
 
 def _read_file(folder: Path) -> dict[str, dict[str, Any]]:

@@ -15,13 +15,15 @@ from urllib.request import url2pathname
 from gan_bench.errors import UserError
 from gan_bench.paths import normal_path
 from gan_bench.tracking.address import sqlite_path, without_password
-from gan_bench.tracking.tags import ABOUT
+from gan_bench.tracking.tags import ABOUT, COPIED, is_behind
 
 EXPERIMENTS = ("select e.name, e.artifact_location, t.value from experiments e left join "
                "experiment_tags t on t.experiment_id = e.experiment_id and t.key = ? "
                "where e.experiment_id != 0")
 RUNS = ("select r.run_uuid, r.artifact_uri, t.value from runs r join tags t on "
         "t.run_uuid = r.run_uuid and t.key = 'run_id'")
+COPIED_OF = ("select t.value from runs r left join tags t on t.run_uuid = r.run_uuid and t.key = ? "
+             "where r.run_uuid = ?")
 
 
 def open_read_only(database: Path) -> sqlite3.Connection:
@@ -50,14 +52,18 @@ def open_read_only(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{address}&immutable=1", uri=True)
 
 
-def has_run(database: Path, mlflow_run_id: str) -> bool:
-    """Whether the SQLite store holds the run, even one that is deleted in MLflow's page."""
+def has_run(database: Path, mlflow_run_id: str, offset: int = 0) -> bool:
+    """Whether the SQLite store holds the run, even one that is deleted in MLflow's page.
+
+    Args:
+        offset: How many bytes of its journal the store must have received.
+    """
     if not database.exists():
         return False
     try:
         with closing(open_read_only(database)) as connection:
-            query = "select 1 from runs where run_uuid = ?"
-            return connection.execute(query, [mlflow_run_id]).fetchone() is not None
+            row = connection.execute(COPIED_OF, [COPIED, mlflow_run_id]).fetchone()
+            return row is not None and not is_behind(row[0], offset)
     except (sqlite3.Error, UserError):  # open_store reports what is wrong with the file
         return False
 

@@ -1,6 +1,7 @@
 """Runs that a store has received, and that its page and reports do not show in their experiment.
 
-What a user deletes, renames or moves in MLflow's page is not taken back by itself: it is said.
+What a user deletes, renames or moves in MLflow's page is not taken back by itself: it is said. What
+a store has lost, as it was set back to an older copy, is copied again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,19 +22,21 @@ from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import is_server, quiet_mlflow, sqlite_path, without_password
-from gan_bench.tracking.cursor import read_cursor
+from gan_bench.tracking.cursor import Cursor, read_cursor
 from gan_bench.tracking.database import open_read_only
 
 AT_ONCE = 8  # requests to a server
 NAMED = 5  # runs in a line
-PLACES = ("select r.run_uuid, r.lifecycle_stage, e.name, e.lifecycle_stage, e.experiment_id "
-          "from runs r join experiments e on e.experiment_id = r.experiment_id")
+PLACES = ("select r.run_uuid, r.lifecycle_stage, e.name, e.lifecycle_stage, e.experiment_id, "
+          "t.value from runs r join experiments e on e.experiment_id = r.experiment_id "
+          f"left join tags t on t.run_uuid = r.run_uuid and t.key = '{tags.COPIED}'")
 
 
 class HiddenReason(StrEnum):
-    """Why MLflow does not show a run."""
+    """Why MLflow does not show a run, or all of it."""
 
     LOST = "lost"
+    BEHIND = "lacks records"
     DELETED = "deleted"
     ELSEWHERE = "in another experiment"
     EXPERIMENT_DELETED = "in a deleted experiment"
@@ -46,17 +49,19 @@ class Place:
     Attributes:
         stage: Of the run: "active" or "deleted".
         experiment, experiment_stage, experiment_id: Of its experiment.
+        copied: The run's tag `COPIED`; None if it has none.
     """
 
     stage: str
     experiment: str
     experiment_stage: str
     experiment_id: str
+    copied: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class HiddenRun:
-    """A run whose journal the store has received, and which it does not show.
+    """A run whose journal the store has received, and which it does not show, or not all of it.
 
     Attributes:
         folder: The run's.
@@ -86,13 +91,26 @@ def hidden_runs(folders: Iterable[Path], uri: str) -> list[HiddenRun]:
         except DamagedError:  # the replay of this journal reports it
             cursor = None
         if cursor is not None:
-            received[folder] = cursor.mlflow_run_id
+            received[folder] = cursor
     if not received:
         return []
-    places = _places(uri, list(received.values()))
-    hidden = [(folder, places.get(run)) for folder, run in received.items()]
-    return [HiddenRun(folder, reason, place) for folder, place in hidden
-            if (reason := _reason(place, folder.parent.name))]
+    places = _places(uri, [cursor.mlflow_run_id for cursor in received.values()])
+    hidden = [(folder, cursor, places.get(cursor.mlflow_run_id))
+              for folder, cursor in received.items()]
+    return [HiddenRun(folder, reason, place) for folder, cursor, place in hidden
+            if (reason := _reason(place, folder.parent.name, cursor))]
+
+
+def lacking_runs(hidden: Iterable[HiddenRun]) -> list[Path]:
+    """Return the folders of the runs that the store has lost, or part of them: to copy again."""
+    return [run.folder for run in hidden
+            if run.reason in (HiddenReason.LOST, HiddenReason.BEHIND)]
+
+
+def lacking_line(folders: Sequence[Path]) -> str:
+    """Return what to say of the runs that a store has lost, or part of them."""
+    return (f"MLflow has lost records of {count(len(folders), 'run')} ({_listed(folders)}), as if "
+            f"it was set back to an older copy: they are copied again")
 
 
 def of_current_settings(folders: Iterable[Path]) -> list[Path]:
@@ -133,11 +151,10 @@ def hidden_lines(hidden: Sequence[HiddenRun], workspace: Workspace, uri: str) ->
             where = f"in the experiment {run.place.experiment!r} in MLflow"
             groups.setdefault(where, []).append(run.folder)
     for where, folders in groups.items():
-        names = [_name(folder) for folder in folders]
-        listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
         verb, pronoun = ("is", "it") if len(folders) == 1 else ("are", "them")
+        command = anew_command(workspace, uri)
         lines.append(f"{count(len(folders), 'run')} of the journals {verb} {where}: left out "
-                     f"({listed}); `{anew_command(workspace, uri)}` copies {pronoun} anew")
+                     f"({_listed(folders)}); `{command}` copies {pronoun} anew")
     return lines
 
 
@@ -172,14 +189,21 @@ def _declared(experiment: Path) -> Declared:
         return Declared()
 
 
-def _reason(place: Place | None, experiment: str) -> HiddenReason | None:
+def _reason(place: Place | None, experiment: str, cursor: Cursor) -> HiddenReason | None:
     if place is None:
         return HiddenReason.LOST
     if place.experiment_stage != "active" and place.experiment == experiment:
         return HiddenReason.EXPERIMENT_DELETED
     if place.stage != "active" or place.experiment_stage != "active":
         return HiddenReason.DELETED
-    return None if place.experiment == experiment else HiddenReason.ELSEWHERE
+    if place.experiment != experiment:
+        return HiddenReason.ELSEWHERE
+    return HiddenReason.BEHIND if tags.is_behind(place.copied, cursor.offset) else None
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    names = ", ".join(map(_name, folders[:NAMED]))
+    return names + (", …" if len(folders) > NAMED else "")
 
 
 def _name(folder: Path) -> str:
@@ -206,7 +230,8 @@ def _places(uri: str, runs: list[str]) -> dict[str, Place]:
     else:
         with closing(open_read_only(database)) as file:
             rows = file.execute(PLACES).fetchall()
-    return {run: Place(*map(str, place)) for run, *place in rows}
+    return {run: Place(stage, name, experiment_stage, str(number), copied)
+            for run, stage, name, experiment_stage, number, copied in rows}
 
 
 def _places_at_server(uri: str, runs: list[str]) -> dict[str, Place]:
@@ -224,13 +249,14 @@ def _places_at_server(uri: str, runs: list[str]) -> dict[str, Place]:
 
     def place(run: str) -> Place | None:
         try:
-            info = client.get_run(run).info
+            entity = client.get_run(run)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
+        info, copied = entity.info, entity.data.tags.get(tags.COPIED)
         name, stage = experiments.get(info.experiment_id, ("", "deleted"))
-        return Place(info.lifecycle_stage, name, stage, info.experiment_id)
+        return Place(info.lifecycle_stage, name, stage, info.experiment_id, copied)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         places = dict(zip(runs, pool.map(place, runs), strict=True))

@@ -3,7 +3,8 @@
 The journal is the truth and MLflow a view of it. Everything that MLflow receives follows from the
 run's folder alone, times included. So replaying a record twice changes nothing: a metric's primary
 key is (key, timestamp, step, run, value), and each picture has a fixed name. A cursor file in the
-run's folder says how far the replay got. If it is lost, the replay begins again.
+run's folder says how far the replay got, and a tag of the MLflow run says so too. If the cursor is
+lost, or the store was set back to an older copy, the replay begins again.
 
 mlflow (3.17) is imported inside functions: the import takes over a second.
 """
@@ -29,7 +30,13 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import without_password
-from gan_bench.tracking.client import DeletedExperiment, MirrorError, Store, mlflow_errors
+from gan_bench.tracking.client import (
+    DeletedExperiment,
+    MirrorError,
+    Store,
+    mlflow_errors,
+    write_shared,
+)
 from gan_bench.tracking.cursor import Cursor
 from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.own_runs import OwnRuns
@@ -71,7 +78,8 @@ class Mirror:
             except ValueError as error:
                 raise MirrorError(f"{folder / 'about.json'}: {error}") from None
             if is_active and experiment.tags.get(tags.ABOUT) != tag:
-                self._client.set_experiment_tag(experiment.experiment_id, tags.ABOUT, tag)
+                number = str(experiment.experiment_id)
+                write_shared(lambda: self._client.set_experiment_tag(number, tags.ABOUT, tag))
         if not is_active:
             raise DeletedExperiment(deleted_experiment(self.store.uri, name,
                                                        str(experiment.experiment_id)))
@@ -109,14 +117,22 @@ class Mirror:
             self._checked.add(cursor.mlflow_run_id)
             if records:
                 self._replay(folder, cursor.mlflow_run_id, records)
+                self._client.set_tag(cursor.mlflow_run_id, tags.COPIED, str(offset))
                 cursors.write_cursor(folder, replace(cursor, offset=offset))
 
     def _find_cursor(self, folder: Path) -> Cursor | None:
-        """Return the cursor if the store still has its run, and no other root has claimed it."""
+        """Return the cursor if the store still has its run, and no other root has claimed it.
+
+        It is at the journal's begin if the store has less of the run than the cursor says.
+        """
         cursor = cursors.read_cursor(folder, self.store.uri)
         if cursor is None or cursor.mlflow_run_id in self._checked:
             return cursor
-        return cursor if self._own_runs.adopt(folder, cursor.mlflow_run_id) else None
+        run = self._own_runs.adopt(folder, cursor.mlflow_run_id)
+        if run is None:
+            return None
+        behind = tags.is_behind(run.data.tags.get(tags.COPIED), cursor.offset)
+        return replace(cursor, offset=0) if behind else cursor
 
     def _find_or_create(self, folder: Path, attempts: list[int]) -> str:
         """Return the MLflow run of the last attempt; delete the MLflow runs of earlier attempts."""
@@ -125,7 +141,8 @@ class Mirror:
         declared = _declared(folder.parent)
         note = tags.note(folder.name, spec, declared.question,
                          declared.differs.get(spec["variant"], ""), declared.command)
-        run_tags = {**tags.identity(folder.name, spec), "mlflow.note.content": note}
+        run_tags = {**tags.identity(folder.name, spec), "mlflow.note.content": note,
+                    tags.COPIED: "0"}
         return self._own_runs.find_or_create(folder, experiment, attempts, tags.name(spec),
                                              run_tags)
 
@@ -170,7 +187,8 @@ class Mirror:
         dataset = Dataset(facts["name"], facts["fingerprint"][:36], "gan_bench",
                           json.dumps({"name": facts["name"]}), profile=json.dumps(profile))
         context = InputTag("mlflow.data.context", "training")
-        self._client.log_inputs(mlflow_run_id, [DatasetInput(dataset, [context])])
+        inputs = [DatasetInput(dataset, [context])]
+        write_shared(lambda: self._client.log_inputs(mlflow_run_id, inputs))
 
     def _log_images(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         with tempfile.TemporaryDirectory() as temporary:

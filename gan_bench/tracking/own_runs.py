@@ -36,16 +36,16 @@ class OwnRuns:
         self._client = store.client
         self._instances: dict[Path, str] = {}
 
-    def adopt(self, folder: Path, mlflow_run_id: str) -> bool:
-        """Whether the store has this run for the root to write to; record the root there.
+    def adopt(self, folder: Path, mlflow_run_id: str) -> Run | None:
+        """Return this run if the store has it for the root to write to; record the root there.
 
-        Not if it was deleted in MLflow, is a run of another root, or shows another run.
+        None if it was deleted in MLflow, is a run of another root, or shows another run.
         """
         run = self._get(mlflow_run_id)
         if run is None or not self._is_own(folder, run):
-            return False
+            return None
         self._claim(folder, run)
-        return True
+        return run
 
     def find_or_create(self, folder: Path, experiment: str, attempts: Sequence[int], name: str,
                        tags: Mapping[str, str]) -> str:

@@ -20,7 +20,15 @@ from gan_bench.tracking.address import (
 )
 from gan_bench.tracking.client import DeletedExperiment
 from gan_bench.tracking.cursor import forget_cursor, mirrored, read_cursor
-from gan_bench.tracking.hidden import HiddenReason, HiddenRun, hidden_in, hidden_lines, hidden_runs
+from gan_bench.tracking.hidden import (
+    HiddenReason,
+    HiddenRun,
+    hidden_in,
+    hidden_lines,
+    hidden_runs,
+    lacking_line,
+    lacking_runs,
+)
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -50,6 +58,7 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
               ) -> Synced:
     """Mirror every run of the root whose copy in the store is incomplete.
 
+    That includes runs of which a store that was set back to an older copy has lost records.
     A run that a dead launcher left without an end becomes KILLED. A running experiment is left to
     its launcher. A damaged run, or a run that the store refuses, delays no other run. After
     failures of half a minute in all, no further run is tried. Runs that the user deleted or moved
@@ -96,13 +105,13 @@ class _Sync:
         folders = run_folders(home)
         self.result.runs += len(folders)
         hidden = self._hidden(folders)
-        lost = {HiddenReason.LOST}
-        if self._anew:
-            lost |= {HiddenReason.DELETED, HiddenReason.ELSEWHERE}
+        if lacking := lacking_runs(hidden):
+            self._say(f"{home.name}: {lacking_line(lacking)}")
+        anew = {HiddenReason.DELETED, HiddenReason.ELSEWHERE} if self._anew else set()
         for run in hidden:
-            if run.reason in lost:
+            if run.reason in {HiddenReason.LOST, *anew}:
                 forget_cursor(run.folder, self._address)
-        hidden = [run for run in hidden if run.reason not in lost]
+        hidden = [run for run in hidden if run.reason not in anew and run.folder not in lacking]
         lines = hidden_lines(hidden, self._workspace, self._address)
         # What the user has put away stays away, even if its journal has new records.
         put_away = {run.folder for run in hidden if run.reason != HiddenReason.EXPERIMENT_DELETED}
@@ -111,7 +120,7 @@ class _Sync:
                 continue
             begin = time.monotonic()
             try:
-                self._run(folder)
+                self._run(folder, is_lacking=folder in lacking)
             except _Unusable:
                 raise
             except DeletedExperiment as error:
@@ -139,8 +148,8 @@ class _Sync:
             raise _Unusable(f"cannot read MLflow at {without_password(self._address)}: "
                             f"{reason(error, self._address)}") from error
 
-    def _run(self, folder: Path) -> None:
-        if mirrored(folder, self._address):
+    def _run(self, folder: Path, *, is_lacking: bool) -> None:
+        if mirrored(folder, self._address) and not is_lacking:
             return
         self._open().sync(folder)
         self.result.brought += 1
@@ -164,7 +173,8 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
         if Path(experiment).name != experiment or not home.is_dir():
             return []
         folders = run_folders(home)
-        if all(mirrored(folder, address) for folder in folders) and not is_locked(home):
+        if (all(mirrored(folder, address) for folder in folders) and not is_locked(home)
+                and not _was_set_back(folders, address)):
             return []
         is_own = address == f"sqlite:///{workspace.database}" or any(
             _has_cursor(folder, address) for folder in folders)
@@ -175,6 +185,17 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
     except OSError as error:  # a root of another user
         missing = [f"{error.filename or home}: {error.strerror}"]
     return [f"MLflow may lack some results: {line}" for line in missing]
+
+
+def _was_set_back(folders: list[Path], address: str) -> bool:
+    """Whether a server has less of the runs than their cursors say."""
+    if sqlite_path(address) is not None:  # `mirrored` has looked
+        return False
+    try:
+        with quiet_mlflow():
+            return bool(lacking_runs(hidden_runs(folders, address)))
+    except Exception:  # from a server, or from any database driver; reading the results reports it
+        return False
 
 
 def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:

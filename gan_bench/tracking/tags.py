@@ -17,6 +17,7 @@ from gan_bench.journal.schema import Record, Status
 # The file of a grid of samples, as `picture` names it; the thumbnail's name does not match.
 GRID = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
 ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
+COPIED = "gan_bench.copied"  # the tag of a run: bytes of its journal that the store has received
 
 
 def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -123,3 +124,16 @@ def parse_picture(file_name: str) -> tuple[int, int] | None:
     """Return step and time of a grid of samples that `picture` has named; None for other names."""
     match = GRID.fullmatch(file_name)
     return (int(match[1]), int(match[2])) if match else None
+
+
+def is_behind(copied: str | None, offset: int) -> bool:
+    """Whether a store has received less of a run's journal than a cursor says: it was set back.
+
+    Args:
+        copied: The tag `COPIED` of the run; None for runs of earlier versions, which have no such
+            tag: the cursor counts.
+        offset: The cursor's.
+    """
+    if copied is None:
+        return False
+    return re.fullmatch("[0-9]{1,18}", copied) is None or int(copied) < offset

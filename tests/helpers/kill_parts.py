@@ -37,8 +37,10 @@ variants: {{plain: {{}}}}
 evaluate: {{every: 2, samples: 50, metrics: [fd_classifier]}}
 compute: {{device: cpu}}
 """
-# Tags: times, the id of the root, and what a run says that resumes after it was killed.
-PASSING = ("heartbeat", "gan_bench.root", "gan_bench.attempt", "resumed_after_step")
+# Tags: times, the id of the root, bytes of the journal, and what a run says that resumes after it
+# was killed.
+PASSING = ("heartbeat", "gan_bench.root", "gan_bench.attempt", "gan_bench.copied",
+           "resumed_after_step")
 LAST_WORDS = "artifacts/log.txt"  # MLflow keeps it of an attempt that was killed
 FOREIGN = {"notes.txt": b"mine", "figures/mine.txt": b"mine too", ".report": b"and mine",
            "data/pairs.csv": b"a,b\n"}

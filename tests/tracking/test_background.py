@@ -5,8 +5,11 @@ Against a real MLflow server, through a proxy that does to requests what failing
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,8 @@ from gan_bench.tracking import background, sync
 from gan_bench.tracking.address import mlflow_environment
 from gan_bench.tracking.background import BackgroundMirror
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.cursor import mirrored
+from gan_bench.tracking.mirror import Mirror
 from gan_bench.tracking.sync import sync_runs
 
 
@@ -110,3 +115,48 @@ def test_a_server_that_never_comes_to_an_end_does_not_hold_the_launcher(
         free.set()
         assert mirror.finish() == ""
     assert len(run_folders(folder.parent)) == 1
+
+
+def test_what_fails_once_at_the_end_is_tried_again(server: str, tmp_path: Path) -> None:
+    """There is no later round, and the fault may have passed."""
+    folder = new_run(tmp_path)
+    refused: list[str] = []
+
+    def fault(path: str, forward: Forward) -> Answer | None:
+        if path.endswith("/runs/create") and not refused:
+            refused.append(path)
+            return 400, b'{"error_code": "INVALID_STATE", "message": "not now"}'
+        return forward()
+
+    with proxy(server, fault) as between, within(50):
+        workspace = Workspace(tmp_path, tracking_uri=between)
+        mirror = BackgroundMirror(workspace, folder.parent, True, lambda line: None)
+        write_journal(folder)
+        mirror.request(folder)
+        assert mirror.finish() == ""
+        assert len(refused) == 1
+        assert mirrored(folder, between)
+
+
+def test_roots_that_start_the_same_study_at_once_leave_no_run_behind(tmp_path: Path) -> None:
+    """MLflow records the data set once for an experiment, and each of the roots records it."""
+    uri = f"sqlite:///{tmp_path / 'shared.db'}"
+    for attempt in range(4):
+        folders = [new_run(tmp_path / str(root) / f"study-{attempt}") for root in range(6)]
+        for folder in folders:
+            write_journal(folder)
+        mirrors = [Mirror(open_store(Workspace(folder.parents[2], tracking_uri=uri)))
+                   for folder in folders]
+        start = threading.Barrier(len(folders))
+
+        def copy(pair: tuple[Mirror, Path], start: threading.Barrier = start) -> None:
+            start.wait()
+            pair[0].sync(pair[1])
+
+        with ThreadPoolExecutor(len(folders)) as pool, within(100):
+            list(pool.map(copy, zip(mirrors, folders, strict=True)))
+        assert all(mirrored(folder, uri) for folder in folders)
+    with closing(sqlite3.connect(tmp_path / "shared.db")) as database:
+        assert database.execute("select count(*) from datasets").fetchone() == (4,)
+        assert database.execute("select status, count(*) from runs group by status").fetchall() \
+            == [("FINISHED", 24)]

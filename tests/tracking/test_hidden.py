@@ -25,11 +25,12 @@ from helpers.studies import here
 
 from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import settings_digest
+from gan_bench.journal import reading
 from gan_bench.journal.about import ABOUT, write_about
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking import cursor
+from gan_bench.tracking import cursor, tags
 from gan_bench.tracking.background import BackgroundMirror
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.database import has_run
@@ -41,9 +42,15 @@ ROOTS = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a server."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def server(team: Path) -> Iterator[str]:
     """The address of a server."""
-    with team_server(tmp_path_factory.mktemp("server")) as address:
+    with team_server(team) as address:
         yield address
 
 
@@ -275,3 +282,85 @@ def test_a_run_with_a_damaged_tag_comes_back_as_the_line_says(tmp_path: Path) ->
     study.store.client.delete_run(run)
     assert study.sync(anew=True) == (1, [], [])
     assert study.report().returncode == 0
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database, even over one that a server has open."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+def losses(study: Study) -> dict[str, list[tuple[int, float]]]:
+    """Return what MLflow shows of each run, and its status."""
+    client, shown = study.store.client, {}
+    for run in client.search_runs([study.experiment]):
+        history = client.get_metric_history(run.info.run_id, "train/d_loss")
+        shown[f"{run.data.tags['run_id']} {run.info.status}"] = [(m.step, m.value) for m in history]
+    return shown
+
+
+@pytest.mark.parametrize("way", ["sync", "report", "run", "run that trains"])
+def test_a_store_that_was_set_back_receives_again_what_it_has_lost(
+        study: Study, team: Path, tmp_path: Path, way: str) -> None:
+    is_server = study.workspace.tracking_uri is not None
+    database = team / "team.db" if is_server else study.workspace.database
+    copy_database(database, tmp_path / "early.db")
+    before = losses(study)
+    book = Journal(study.folders[1])
+    book.metrics(21, {"train/d_loss": 0.5})
+    book.end("FINISHED")
+    write_journal(new_run(study.workspace.root, 7))
+    assert sync_runs(study.workspace, lambda line: None).brought == 2
+    complete = losses(study)
+    assert (len(complete), sum(map(len, complete.values()))) == (4, 9)
+    copy_database(tmp_path / "early.db", database)
+    assert losses(study) == before
+
+    lines: list[str] = []
+    if way == "sync":
+        assert sync_runs(study.workspace, lines.append).brought == 2
+    elif way == "report":
+        report = study.report()
+        assert (report.returncode, report.stderr) == (0, "")
+    else:
+        is_training = way == "run that trains"
+        mirror = BackgroundMirror(study.workspace, study.home, is_training, lines.append)
+        assert mirror.finish() == ""
+    # A launcher that trains nothing asks no server.
+    is_asked = way != "run" or not is_server
+    assert losses(study) == (complete if is_asked else before)
+    if way != "report" and is_asked:
+        assert "MLflow has lost records of 2 runs (narrow seed " in lines[0]
+        assert lines[0].endswith("as if it was set back to an older copy: they are copied again")
+    lines.clear()
+    assert sync_runs(study.workspace, lines.append).brought == (0 if is_asked else 2)
+    assert losses(study) == complete
+    assert is_asked == (lines == [])
+
+
+def test_a_run_that_goes_on_after_its_store_was_set_back_lacks_nothing(study: Study, team: Path,
+                                                                       tmp_path: Path) -> None:
+    is_server = study.workspace.tracking_uri is not None
+    database = team / "team.db" if is_server else study.workspace.database
+    folder = new_run(study.workspace.root, 9)
+    book = Journal(folder)
+    book.start({})
+    for step in range(4):
+        book.metrics(step, {"train/d_loss": float(step)})
+        if step == 3:
+            copy_database(tmp_path / "early.db", database)
+        Mirror(study.store).sync(folder)
+        if step == 1:
+            copy_database(database, tmp_path / "early.db")
+    assert losses(study)[f"{folder.name} RUNNING"] == [(step, float(step)) for step in range(4)]
+
+
+def test_a_run_of_an_earlier_version_says_no_length_and_its_cursor_counts(study: Study) -> None:
+    client, run = study.store.client, study.run(study.folders[0])
+    client.delete_tag(run, tags.COPIED)
+    assert study.sync() == (0, [], [])
+    for text in ("0", "many"):
+        client.set_tag(run, tags.COPIED, text)
+        assert study.sync() == (1, [], [])
+        assert client.get_run(run).data.tags[tags.COPIED] == \
+            str((study.folders[0] / reading.FILE).stat().st_size)
