@@ -173,8 +173,9 @@ def sync(
 
     done = sync_runs(Workspace(root, tracking_uri=tracking_uri), to_stderr, anew=anew)
     print(f"{done.runs} runs, {done.brought} brought up to date")
-    if lines := [*done.missing, *done.hidden]:
-        to_stderr("\n".join(lines))
+    for line in [*done.missing, *done.hidden]:
+        to_stderr(line)
+    if done.missing or done.hidden:
         raise typer.Exit(3)
 
 
@@ -246,14 +247,21 @@ def evaluate_source(
     tracking_uri: Uri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run, or images of any origin, against a data set; show how it was measured."""
+    """Measure a run, or images of any origin, against a data set; show how it was measured.
+
+    Exit status: 0 measured; 2 not measured, or not logged; 3 logged, but MLflow lacks or hides it.
+    """
     from gan_bench.cli import evaluate
 
-    report = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
+    shown = evaluate.as_json if as_json else evaluate.as_text
+    lacking = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
         samples=samples, split=split, resize=resize, log=log),
-        Workspace(root, data, tracking_uri), to_stderr)
-    print_text(evaluate.as_json(report) if as_json else evaluate.as_text(report))
+        Workspace(root, data, tracking_uri), to_stderr, lambda report: print_text(shown(report)))
+    for line in lacking:
+        to_stderr(line)
+    if lacking:
+        raise typer.Exit(3)
 
 
 @extractor.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -150,17 +151,26 @@ def _is_run(folder: Path) -> bool:
 
 
 def evaluate_and_log(source: str, options: EvaluateOptions, workspace: Workspace, say: Say,
-                     ) -> Report:
-    """Measure a source as the options say, and log the scores if they ask for it.
+                     show: Callable[[Report], None]) -> list[str]:
+    """Measure a source as the options say, log the scores if they ask for it, and show them.
+
+    Args:
+        source, workspace, say: As for `evaluate`.
+        options: What the user asks for.
+        show: Receives what was measured, even if it cannot be logged.
+
+    Returns:
+        What MLflow lacks of the run, or hides, and what to do, a line each.
 
     Raises:
         UserError: As `resolve_options`, `evaluate` and `log_scores`.
     """
     wanted = resolve_options(options, workspace.data_root)
     report, folder = evaluate(source, wanted, workspace, say)
-    if folder and wanted.log:
-        log_scores(report, folder, workspace)
-    return report
+    try:
+        return log_scores(report, folder, workspace).missing if folder and wanted.log else []
+    finally:
+        show(report)
 
 
 def as_json(report: Report) -> str:

@@ -24,7 +24,7 @@ import io
 import math
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -125,6 +125,11 @@ def valid(records: Iterable[Record]) -> list[Record]:
 def voids(record: Record) -> bool:
     """Whether a record voids records before it."""
     return bool(record["kind"] == Kind.START or (record["kind"] == Kind.RESUME and record["void"]))
+
+
+def attempts(records: Sequence[Record]) -> list[int]:
+    """Return when each attempt of a whole journal began, in ms since 1970; the last one counts."""
+    return [records[0]["t"], *(record["t"] for record in records[1:] if voids(record))]
 
 
 def of_attempt(record: Record) -> bool:

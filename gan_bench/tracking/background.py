@@ -149,6 +149,8 @@ class BackgroundMirror:
                 self._progress = time.monotonic()
             except DamagedError as error:
                 self._damaged[folder] = str(error)
+            except client.DeletedRun:
+                self._progress = time.monotonic()  # `finish` names it
             except Exception as error:
                 self._note_failure(error)
                 lost += time.monotonic() - begin

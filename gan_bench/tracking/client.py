@@ -46,6 +46,10 @@ class DeletedExperiment(MirrorError):
     """An experiment was deleted in MLflow, which takes no records for it."""
 
 
+class DeletedRun(MirrorError):
+    """A run was deleted in MLflow's page, and is not made anew before the user asks for it."""
+
+
 @dataclass(frozen=True)
 class Store:
     """An MLflow store that has passed the checks of `open_store`.

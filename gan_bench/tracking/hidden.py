@@ -177,9 +177,14 @@ def deleted_experiment(uri: str, name: str, experiment_id: str) -> str:
 
 def anew_command(workspace: Workspace, uri: str) -> str:
     """Return the command that copies hidden runs anew, for a shell."""
+    return f"{sync_command(workspace, uri)} --anew"
+
+
+def sync_command(workspace: Workspace, uri: str) -> str:
+    """Return the command that copies what a store lacks, for a shell."""
     is_default = uri == f"sqlite:///{workspace.database}"
     store = "" if is_default else f" --to {shlex.quote(without_password(uri))}"
-    return f"gan-bench sync --root {shlex.quote(str(workspace.root))}{store} --anew"
+    return f"gan-bench sync --root {shlex.quote(str(workspace.root))}{store}"
 
 
 def _declared(experiment: Path) -> Declared:

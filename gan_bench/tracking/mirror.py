@@ -32,6 +32,7 @@ from gan_bench.tracking import tags
 from gan_bench.tracking.address import without_password
 from gan_bench.tracking.client import (
     DeletedExperiment,
+    DeletedRun,
     MirrorError,
     Store,
     mlflow_errors,
@@ -100,6 +101,7 @@ class Mirror:
         """Replay the new records of the run's journal.
 
         Raises:
+            DeletedRun: The user deleted the run in MLflow.
             MirrorError: MLflow fails; call again later.
         """
         began = reading.first(folder)
@@ -110,8 +112,7 @@ class Mirror:
             records, offset = reading.read_records(folder, cursor.offset if cursor else 0)
             if cursor is None or any(map(voids, records)):
                 records, offset = reading.read_records(folder)
-                attempts = [began["t"], *(r["t"] for r in records[1:] if voids(r))]
-                run_id = self._find_or_create(folder, attempts)
+                run_id = self._find_or_create(folder, reading.attempts(records))
                 cursor = Cursor(without_password(self.store.uri), run_id, 0, began["t"])
                 records = valid(records)
             self._checked.add(cursor.mlflow_run_id)
@@ -130,6 +131,9 @@ class Mirror:
             return cursor
         run = self._own_runs.adopt(folder, cursor.mlflow_run_id)
         if run is None:
+            if self._own_runs.was_deleted(folder, cursor.mlflow_run_id):
+                self.open_experiment(folder.parent)  # raises if that was deleted
+                raise DeletedRun(f"{folder.parent.name}/{folder.name} was deleted in MLflow")
             return None
         behind = tags.is_behind(run.data.tags.get(tags.COPIED), cursor.offset)
         return replace(cursor, offset=0) if behind else cursor

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_bench.journal import reading
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.client import Store
@@ -46,6 +47,17 @@ class OwnRuns:
             return None
         self._claim(folder, run)
         return run
+
+    def was_deleted(self, folder: Path, mlflow_run_id: str) -> bool:
+        """Whether the user deleted this MLflow run of the root.
+
+        A run that shows an attempt which the journal voids was deleted by `find_or_create`.
+        """
+        run = self._get(mlflow_run_id)
+        if run is None or run.info.lifecycle_stage == "active" or not self._shows(folder, run):
+            return False
+        records, _ = reading.read_records(folder)
+        return self._attempt(run) == reading.attempts(records)[-1]
 
     def find_or_create(self, folder: Path, experiment: str, attempts: Sequence[int], name: str,
                        tags: Mapping[str, str]) -> str:
@@ -97,12 +109,16 @@ class OwnRuns:
         return list(self._client.search_runs([experiment], filter_string=origin))
 
     def _is_own(self, folder: Path, run: Run) -> bool:
-        """Whether a run that the cursor file names is one to write to.
+        """Whether a run that the cursor file names is one to write to."""
+        return run.info.lifecycle_stage == "active" and self._shows(folder, run)
+
+    def _shows(self, folder: Path, run: Run) -> bool:
+        """Whether an MLflow run shows this run of the root.
 
         Runs of earlier versions record no root. The database in a root was copied with the root, so
         there a run of the root that was copied is meant.
         """
-        if run.info.lifecycle_stage != "active" or run.data.tags.get("run_id") != folder.name:
+        if run.data.tags.get("run_id") != folder.name:
             return False
         database = sqlite_path(self._store.uri)
         is_in_root = database is not None and database.parent == run_root(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from gan_bench.tracking.address import (
     sqlite_path,
     without_password,
 )
-from gan_bench.tracking.client import DeletedExperiment
+from gan_bench.tracking.client import DeletedExperiment, DeletedRun
 from gan_bench.tracking.cursor import forget_cursor, mirrored, read_cursor
 from gan_bench.tracking.hidden import (
     HiddenReason,
@@ -28,6 +29,7 @@ from gan_bench.tracking.hidden import (
     hidden_runs,
     lacking_line,
     lacking_runs,
+    sync_command,
 )
 
 if TYPE_CHECKING:
@@ -159,6 +161,24 @@ class _Sync:
         if self._mirror is None:
             self._mirror = _open(self._workspace)
         return self._mirror
+
+
+def sync_run(workspace: Workspace, folder: Path) -> list[str]:
+    """Mirror a run; return what the store lacks of it, or hides, and what to do, a line each."""
+    address = resolve_uri(workspace)
+    try:
+        with suppress(DeletedRun):  # it is hidden
+            _open(workspace).sync(folder)
+        with quiet_mlflow():
+            return hidden_lines(hidden_runs([folder], address), workspace, address)
+    except DeletedExperiment as error:
+        return [str(error)]
+    except UserError as error:
+        why = str(error)
+    except Exception as error:  # from a server, or from any database driver
+        why = reason(error, address)
+    return [f"MLflow may lack what the journal has: {why}; once that is repaired, "
+            f"`{sync_command(workspace, address)}` copies it"]
 
 
 def update_store(workspace: Workspace, experiment: str) -> list[str]:

@@ -6,7 +6,7 @@ They are shown beside those in the run's journal only if both were measured in t
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -81,8 +81,21 @@ def measure_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace
     return _beside_journal(report, spec, folder)
 
 
-def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
-    """Add the scores to the run's journal and mirror it into MLflow; return whether any is new.
+@dataclass(frozen=True)
+class Logged:
+    """What became of scores that were logged.
+
+    Attributes:
+        is_new: Whether the journal lacked any of them.
+        missing: What MLflow lacks of the run, or hides, and what to do, a line each.
+    """
+
+    is_new: bool
+    missing: list[str]
+
+
+def log_scores(report: Report, folder: Path, workspace: Workspace) -> Logged:
+    """Add the scores to the run's journal, and mirror it into MLflow.
 
     A name is `evaluate-<digest of the protocol>/<score>`, so it never stands for two protocols, and
     logging the same again changes nothing, here or there. The score of a class gets the same
@@ -94,15 +107,16 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
         workspace: Names the store; None there: that of the run's root.
 
     Raises:
-        UserError: The run is not finished or in no root, its journal cannot be written, or MLflow
-            does not answer (nothing has changed then); or MLflow fails later (the journal then has
-            the scores, and logging again completes MLflow).
+        UserError: The run is not finished or in no root, its journal cannot be written, or the
+            store has no address; nothing has changed then.
     """
-    from gan_bench.tracking.client import open_store
-    from gan_bench.tracking.mirror import Mirror
+    from gan_bench.tracking.address import resolve_uri
     from gan_bench.tracking.origin import run_root
+    from gan_bench.tracking.sync import sync_run
 
     folder = _in_root(folder)
+    workspace = replace(workspace, root=run_root(folder))
+    resolve_uri(workspace)  # refuses a mistake before anything changes
     last = writing.last_whole(folder)
     status = last["status"] if last is not None and last["kind"] == Kind.END else "without an end"
     if status not in RESULTS:  # the records after its checkpoint will be repeated
@@ -114,14 +128,12 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> bool:
         score = name.removeprefix(CLASS).partition("/")[0]
         values[prefixes[score] + name] = value
     protocols = {prefixes[name] + name: protocol for name, protocol in report.protocols.items()}
-    mirror = Mirror(open_store(replace(workspace, root=run_root(folder))))
     try:
-        new = writing.amend(folder, protocols, values)
+        is_new = writing.amend(folder, protocols, values)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}: no score is added, and the "
                         f"run is as it was; make room, then repeat the command") from None
-    mirror.sync(folder)
-    return new
+    return Logged(is_new, sync_run(workspace, folder))
 
 
 def _in_root(folder: Path) -> Path:

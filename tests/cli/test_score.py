@@ -43,8 +43,9 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.sync import sync_runs
 from gan_bench.training.run import prepare, run_one
-from gan_bench.training.trained_scores import log_scores
+from gan_bench.training.trained_scores import Logged, log_scores
 
 DIGITS_16 = DATASETS.parse({"name": "digits", "image_size": 16})
 SCORED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]",
@@ -134,7 +135,7 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert folder is not None
     before, _ = reading.read_records(folder)
     uri = f"sqlite:///{root / 'mlflow.db'}"
-    assert log_scores(report, folder, Workspace(root, root, uri))
+    assert log_scores(report, folder, Workspace(root, root, uri)) == Logged(True, [])
     after, _ = reading.read_records(folder)
     assert after[: len(before)] == before
     assert [r["kind"] for r in after[len(before):]] == ["protocol", "metrics", "end"]
@@ -142,7 +143,7 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     assert state_of(spec, root) == ("FINISHED", spec.steps)
     assert progress_of(spec, root).scores["nearest_train_mse"] != report.scores["nearest_train_mse"]
 
-    assert not log_scores(report, folder, Workspace(root, root, uri))
+    assert log_scores(report, folder, Workspace(root, root, uri)) == Logged(False, [])
     assert reading.read_records(folder)[0] == after
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
@@ -167,8 +168,10 @@ def test_a_run_named_by_a_relative_path_is_logged_in_its_root(
     place, source = {"run": (folder.parent, folder.name), "weights": (folder, "final.safetensors"),
                      "link": (tmp_path, "best")}[way]
     monkeypatch.chdir(place)
-    report = evaluate_and_log(source, EvaluateOptions(samples=number, log=True),
-                              Workspace(tmp_path / "other", root), silent)
+    reports: list[Report] = []
+    assert evaluate_and_log(source, EvaluateOptions(samples=number, log=True),
+                            Workspace(tmp_path / "other", root), silent, reports.append) == []
+    (report,) = reports
     assert not (tmp_path / "other" / "mlflow.db").exists()
     names = {name for record in reading.read_records(folder)[0]
              for name in record.get("values", ())}
@@ -179,15 +182,86 @@ def test_a_run_named_by_a_relative_path_is_logged_in_its_root(
     assert name in mirrored
 
 
-def test_a_store_that_cannot_be_opened_leaves_the_journal_alone(root: Path, tmp_path: Path) -> None:
+def logged_names(folder: Path) -> set[str]:
+    return {name for record in reading.read_records(folder)[0] for name in record.get("values", ())
+            if name.startswith("evaluate-")}
+
+
+def test_a_store_that_cannot_be_opened_loses_no_score(root: Path, tmp_path: Path) -> None:
     spec = load(root)
     report, folder = evaluate(spec.id, Wanted(samples=64), Workspace(root, root), silent)
     assert folder is not None
+    before, database = logged_names(folder), tmp_path / "mlflow.db"
+    database.write_text("mine")
+    workspace = Workspace(root, root, f"sqlite:///{database}")
+    logged = log_scores(report, folder, workspace)
+    assert logged.is_new
+    (line,) = logged.missing
+    assert line.startswith(f"MLflow may lack what the journal has: cannot use {database} ")
+    command = f"gan-bench sync --root {root} --to sqlite:///{database}"
+    assert line.endswith(f"; once that is repaired, `{command}` copies it")
+    added = logged_names(folder) - before
+    assert {name.partition("/")[2] for name in added} == set(report.scores)
+    database.unlink()
+    assert sync_runs(workspace, silent).brought == 1
+    with sqlite3.connect(database) as db:
+        assert added <= {key for (key,) in db.execute("select key from latest_metrics")}
+
+
+def test_a_store_without_an_address_leaves_the_journal_alone(root: Path) -> None:
+    spec = load(root)
+    report, folder = evaluate(spec.id, Wanted(samples=65), Workspace(root, root), silent)
+    assert folder is not None
     before = (folder / reading.FILE).read_bytes()
-    (tmp_path / "mlflow.db").write_text("mine")
-    with pytest.raises(UserError, match=r"mlflow\.db"):
-        log_scores(report, folder, Workspace(root, root, f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    with pytest.raises(UserError, match="cannot track runs in 'runs'"):
+        log_scores(report, folder, Workspace(root, root, "runs"))
     assert (folder / reading.FILE).read_bytes() == before
+
+
+def test_a_server_that_is_down_hides_no_score(root: Path, tmp_path: Path) -> None:
+    (root / "a server").mkdir()
+    copy = root / "a server" / "runs" / "tiny" / load(root).id
+    shutil.copytree(load(root).folder(root), copy)
+    command = ["evaluate", copy, "--samples", 66, "--log", "--root", root, "--data", root,
+               "--tracking-uri", "http://127.0.0.1:9"]
+    done = here(*command)
+    assert done.returncode == 3
+    assert re.search(r"fd_classifier ↓ +[\d.]+", done.stdout)
+    (line,) = done.stderr.splitlines()
+    assert "http://127.0.0.1:9" in line
+    assert line.endswith(f"; once that is repaired, `gan-bench sync --root "
+                         f"'{root / 'a server'}' --to http://127.0.0.1:9` copies it")
+    assert logged_names(copy) - logged_names(load(root).folder(root))
+    again = here(*command, "--json")
+    assert (again.returncode, again.stderr) == (3, done.stderr)
+    assert json.loads(again.stdout)["scores"].keys() == {"fd_classifier", "classifier_score",
+                                                         "nearest_train_mse"}
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_not_made_anew(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "tiny" / load(root).id
+    shutil.copytree(load(root).folder(root), folder)
+    workspace = Workspace(tmp_path, root)
+    (folder / "mirror.json").unlink(missing_ok=True)
+    assert sync_runs(workspace, silent).brought == 1
+    client = open_store(workspace).client
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    client.delete_run(run.info.run_id)
+    before = logged_names(folder)
+    report, _ = evaluate(str(folder), Wanted(samples=67), Workspace(root, root), silent)
+    for is_new in (True, False):
+        logged = log_scores(report, folder, workspace)
+        assert logged.is_new == is_new
+        (line,) = logged.missing
+        assert line.startswith("1 run of the journals is deleted in MLflow: left out (")
+        assert line.endswith(f"`gan-bench sync --root {tmp_path} --anew` copies it anew")
+        assert client.search_runs([experiment.experiment_id]) == []
+    assert logged_names(folder) - before
+    assert sync_runs(workspace, silent, anew=True).brought == 1
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert logged_names(folder) <= run.data.metrics.keys()
 
 
 def test_a_run_outside_a_root_is_not_logged(root: Path, tmp_path: Path) -> None:
@@ -477,7 +551,7 @@ def test_scores_of_a_run_that_is_not_finished_are_not_logged(tmp_path: Path) -> 
         log_scores(report, folder, Workspace(tmp_path))
     assert (folder / reading.FILE).read_bytes() == before
     assert run_one(spec, tmp_path, tmp_path).status == "FINISHED"
-    assert log_scores(report, folder, Workspace(tmp_path))
+    assert log_scores(report, folder, Workspace(tmp_path)).is_new
 
 
 def test_a_run_with_nothing_to_measure_again_is_refused(root: Path) -> None:

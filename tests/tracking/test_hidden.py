@@ -151,6 +151,38 @@ def test_a_hidden_run_with_new_records_comes_back_only_where_asked(study: Study,
                                                      "train/d_loss")) == rows + 1
 
 
+def test_a_launcher_makes_no_deleted_run_anew(study: Study) -> None:
+    """A run that goes on from its checkpoint, say."""
+    held = study.run(study.folders[1])
+    study.store.client.delete_run(held)
+    for step in (21, 22):
+        background = BackgroundMirror(study.workspace, study.home, True, lambda line: None)
+        book = Journal(study.folders[1])
+        book.metrics(step, {"train/d_loss": 0.5})
+        book.end("FINISHED")
+        background.request(study.folders[1])
+        missing = background.finish()
+        assert missing.startswith("1 run of the journals is deleted in MLflow: left out (narrow")
+        assert "; `gan-bench sync" in missing
+        assert study.run(study.folders[1]) == held
+        assert study.shown() == [study.folders[i].name for i in (0, 2)]
+    follow(missing)
+    assert study.all_shown()
+    history = study.store.client.get_metric_history(study.run(study.folders[1]), "train/d_loss")
+    assert {21, 22} <= {row.step for row in history}
+
+
+def test_several_lines_of_a_sync_are_lines(study: Study) -> None:
+    for folder in study.folders[:2]:
+        with (folder / reading.FILE).open("a") as file:
+            file.write("{}\n")
+    done = here("sync", "--root", study.workspace.root, "--to", study.store.uri)
+    assert done.returncode == 3
+    assert "\\n" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert [line.partition("/journal")[0] for line in lines] == list(map(str, study.folders[:2]))
+
+
 def test_a_renamed_experiment_is_named_and_its_runs_come_back(study: Study) -> None:
     study.store.client.rename_experiment(study.experiment, f"GAN {study.name}")
     brought, missing, hidden = study.sync()

@@ -34,7 +34,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor, tags
 from gan_bench.tracking.address import sqlite_path
-from gan_bench.tracking.client import MirrorError, Store, open_store
+from gan_bench.tracking.client import DeletedRun, MirrorError, Store, open_store
 from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.mirror import Mirror
 from gan_bench.tracking.sync import sync_runs
@@ -164,6 +164,7 @@ def test_syncing_after_every_record_gives_what_syncing_once_gives(
     assert whole == [False] * 9 + [True]
     often = content(store, folder)
     store.client.delete_run(cursor_of(store, folder).mlflow_run_id)
+    cursor.forget_cursor(folder, store.uri)
     assert synced(Mirror(store), folder)
     assert content(store, folder) == often
 
@@ -511,14 +512,39 @@ def test_deleted_pictures_do_not_hold_up_the_numbers(local: Store, tmp_path: Pat
     assert len([a for a in held["artifacts"] if "step+20+" in a]) == 2
 
 
-def test_a_run_deleted_in_mlflow_comes_back_when_it_goes_on(local: Store, tmp_path: Path) -> None:
+def test_a_run_deleted_in_mlflow_stays_so_when_it_goes_on(local: Store, tmp_path: Path) -> None:
     folder = new_run(tmp_path)
-    Journal(folder).start(FACTS)
+    book = Journal(folder)
+    book.start(FACTS)
     Mirror(local).sync(folder)
-    local.client.delete_run(cursor_of(local, folder).mlflow_run_id)
+    held = cursor_of(local, folder)
+    local.client.delete_run(held.mlflow_run_id)
     assert runs_of(local, folder) == []
+    book.metrics(1, {"train/d_loss": 0.5})
+    for _ in range(2):
+        with pytest.raises(DeletedRun, match=f"{folder.name} was deleted in MLflow"):
+            Mirror(local).sync(folder)
+        assert (runs_of(local, folder), cursor_of(local, folder)) == ([], held)
+    cursor.forget_cursor(folder, local.uri)
     Mirror(local).sync(folder)
     assert len(runs_of(local, folder)) == 1
+
+
+def test_a_replay_that_was_killed_after_it_deleted_an_earlier_attempt(local: Store, tmp_path: Path,
+                                                                      ) -> None:
+    """The run that it deleted is none that the user deleted."""
+    folder = new_run(tmp_path)
+    book = Journal(folder)
+    book.start(FACTS)
+    book.metrics(1, {"train/d_loss": 0.5})
+    Mirror(local).sync(folder)
+    earlier = cursor_of(local, folder).mlflow_run_id
+    time.sleep(0.002)
+    book.start(FACTS)
+    local.client.delete_run(earlier)
+    Mirror(local).sync(folder)
+    (run,) = runs_of(local, folder)
+    assert run.info.run_id == cursor_of(local, folder).mlflow_run_id != earlier
 
 
 def test_a_deleted_experiment_is_one_clear_line(local: Store, tmp_path: Path) -> None:
