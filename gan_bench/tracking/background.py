@@ -59,8 +59,11 @@ class BackgroundMirror:
         self._damaged: dict[Path, str] = {}  # these cannot be mirrored until the user mends them
         self._mirror: Mirror | None = None
         self._thread: threading.Thread | None = None
-        if self._dirty or trains:
-            if not is_server(store):  # a server may be slow or down, and training starts anyway
+        self._is_idle = not (self._dirty or trains)
+        # Of what an SQLite file holds, `mirrored` knows; another store may have lost it.
+        if not self._is_idle or sqlite_path(store) is None:
+            # A server may be slow or down, and training starts anyway.
+            if not self._is_idle and not is_server(store):
                 try:
                     self._open_store()
                 except UnreachableError as error:
@@ -111,6 +114,9 @@ class BackgroundMirror:
         try:
             self._open()
             self._request_lacking()
+        except client.DeletedExperiment as error:
+            if not self._is_idle:  # otherwise `finish` alone names it
+                self._note_failure(error)
         except Exception as error:
             self._note_failure(error)
         while True:
@@ -175,7 +181,9 @@ class BackgroundMirror:
 
     def _note_failure(self, error: Exception) -> None:
         why = str(error) if isinstance(error, UserError) else reason(error, self._address)
-        if not self._failure:
+        if not self._failure and self._is_idle:
+            self._say(f"MLflow cannot be asked whether it shows all results ({why})")
+        elif not self._failure:
             self._say(f"MLflow refuses records ({why}); training continues, and mirroring is "
                       f"retried")
         self._failure = why

@@ -232,9 +232,37 @@ def test_a_deleted_experiment_does_not_hold_up_training(study: Study) -> None:
 @pytest.mark.parametrize("trains", [False, True])
 def test_a_launcher_says_what_is_hidden(study: Study, trains: bool) -> None:
     study.store.client.delete_run(study.run(study.folders[1]))
-    background = BackgroundMirror(study.workspace, study.home, trains, lambda line: None)
-    is_asked = trains or study.workspace.tracking_uri is None
-    assert ("1 run of the journals is deleted" in background.finish()) == is_asked
+    said: list[str] = []
+    background = BackgroundMirror(study.workspace, study.home, trains, said.append)
+    assert background.finish().startswith("1 run of the journals is deleted in MLflow: left out (")
+    study.store.client.delete_experiment(study.experiment)
+    background = BackgroundMirror(study.workspace, study.home, trains, said.append)
+    assert background.finish().startswith(f"the experiment '{study.name}' was deleted in MLflow: r")
+    assert len(said) == (1 if trains else 0)
+
+
+def test_a_launcher_without_runs_to_train_mirrors_what_the_store_has_lost(study: Study) -> None:
+    held = study.run(study.folders[1])
+    study.store.client.delete_run(held)
+    file = study.folders[1] / cursor.FILE
+    file.write_text(file.read_text().replace(held, "0" * 32))
+    for _ in range(2):
+        background = BackgroundMirror(study.workspace, study.home, False, lambda line: None)
+        assert (background.finish(), study.all_shown()) == ("", True)
+
+
+def test_a_server_that_is_down_lacks_nothing_that_it_has_received(tmp_path: Path) -> None:
+    study, down = Study(tmp_path / "root", None), "http://127.0.0.1:9"
+    for folder in study.folders:
+        held = cursor.read_cursor(folder, study.store.uri)
+        assert held is not None
+        cursor.write_cursor(folder, replace(held, uri=down))
+    said: list[str] = []
+    workspace = replace(study.workspace, tracking_uri=down)
+    assert BackgroundMirror(workspace, study.home, False, said.append).finish() == ""
+    (line,) = said
+    assert line.startswith("MLflow cannot be asked whether it shows all results (MLflow cannot "
+                           f"use {down}: ")
 
 
 def test_a_run_that_the_server_has_lost_comes_back_by_itself(study: Study) -> None:
