@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 
@@ -72,12 +72,15 @@ class LaunchResult:
 
     Attributes:
         runs: The progress of each run.
-        missing: Why MLflow's copy is incomplete; empty if it is complete.
+        missing: Why MLflow's copy is incomplete, which a later `sync` mends; empty if it is
+            complete.
+        hidden: Which runs MLflow has and does not show, and what to do, a line each.
         stopped: The exit status, 130 or 143, if the user stopped it.
     """
 
     runs: list[Progress]
     missing: str
+    hidden: list[str] = field(default_factory=list)
     stopped: int | None = None
 
 
@@ -116,7 +119,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         if not waiting:
             write_about(home, declared)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
-            return LaunchResult(runs, mirror.finish())
+            return LaunchResult(runs, mirror.finish(), mirror.hidden())
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
         if not is_server(resolve_uri(workspace)):  # report an unusable database before training
@@ -129,6 +132,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
         stopped = None
+        hidden: list[str] = []
         try:
             _train_all(waiting, settings, context, gpus, together, reporter, mirror)
         except Stopped as stop:
@@ -137,9 +141,11 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
             reporter.close()
         try:
             missing = mirror.finish(None if stopped is None else LAST_ROUND)
+            if stopped is None:  # a user who waits for the end waits for no further questions
+                hidden = mirror.hidden()
         except Stopped as stop:
             stopped, missing = stop.status, OUT_OF_TIME
-        return LaunchResult(runs, missing, stopped)
+        return LaunchResult(runs, missing, hidden, stopped)
 
 
 def _remove_leftovers(workspace: Workspace) -> None:

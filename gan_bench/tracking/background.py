@@ -91,12 +91,15 @@ class BackgroundMirror:
             if self._thread.is_alive():
                 return self._failure or OUT_OF_TIME
         failure = [self._failure] if self._dirty else []
-        # A failing store, or a user who waits for the end, gets no more questions.
-        hidden = self._hidden() if timeout is None and not failure else []
-        return "; ".join([*self._damaged.values(), *failure, *hidden])
+        return "; ".join([*self._damaged.values(), *failure])
 
-    def _hidden(self) -> list[str]:
-        """Return what the store has received and does not show; nothing of one that is not open."""
+    def hidden(self) -> list[str]:
+        """Return what the store has received and does not show, after `finish`, a line each.
+
+        Nothing of a store that fails, or that is not open.
+        """
+        if self._dirty or (self._thread is not None and self._thread.is_alive()):
+            return []
         if self._mirror is None and sqlite_path(self._address) is None:
             return []
         try:

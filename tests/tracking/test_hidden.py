@@ -202,7 +202,9 @@ def test_a_launcher_says_what_is_hidden(study: Study, trains: bool) -> None:
     study.store.client.delete_run(study.run(study.folders[1]))
     background = BackgroundMirror(study.workspace, study.home, trains, lambda line: None)
     is_asked = trains or study.workspace.tracking_uri is None
-    assert ("1 run of the journals is deleted" in background.finish()) == is_asked
+    assert background.finish() == ""
+    assert ["1 run of the journals is deleted" in line for line in background.hidden()] == \
+        [True] * is_asked
 
 
 def test_a_run_that_the_server_has_lost_comes_back_by_itself(study: Study) -> None:
