@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import RESULTS
+from gan_bench.tracking.origin import ROOT_TAG
 from gan_bench.tracking.reader import Stored, StoredRun
 
 
@@ -41,6 +43,7 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     # the newest.
     listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.id in in_root, run.started))
     single = {run.tags["run_id"]: run for run in listed}
+    notes += _of_other_roots(stored, single.values(), in_root)
     if twice := len(listed) - len(single):
         notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
     return list(single.values()), notes
@@ -65,3 +68,15 @@ def _under_present_names(runs: list[StoredRun], declared: Declared,
         present.append(run)
     return present, [f"{count(n, 'run')} of {old} count as {new}, the present name of their "
                      f"settings" for (old, new), n in renamed.items()]
+
+
+def _of_other_roots(stored: Stored, counted: Iterable[StoredRun], in_root: set[str]) -> list[str]:
+    """Return notes on the counted runs of other roots, which the table of `run` does not know.
+
+    A reader without runs in the store, on another machine say, has no other roots.
+    """
+    roots = {run.tags.get(ROOT_TAG) for run in stored.runs if run.id in in_root}
+    others = Counter(run.tags.get(ROOT_TAG, "unknown") for run in counted
+                     if roots and run.id not in in_root and run.tags.get(ROOT_TAG) not in roots)
+    return [f"counted too: {count(n, 'run')} of another root that shares the store (id {root:.8}); "
+            f"the table of `gan-bench run` counts this root's alone" for root, n in others.items()]
