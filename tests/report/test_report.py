@@ -293,6 +293,19 @@ def test_all_runs_diverged(studies: Path, tmp_path: Path) -> None:
     assert page.count("<td>DIVERGED</td>") == 12  # those that failed, and all of them
 
 
+def test_runs_without_a_metric_have_not_diverged(tmp_path: Path) -> None:
+    file = write_study(tmp_path, "bare", "{plain: {}, sat: {loss: saturating}}")
+    short = ["--set", "evaluate={metrics: []}", "--set", "base.steps=2", "--set", "seeds=[0]",
+             "--set", "base.sample_every=2"]
+    assert here("run", file, "--root", tmp_path / "root", *short).returncode == 0
+    done = here("report", "bare", "--root", tmp_path / "root", "--format", "html,csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no score was measured: name metrics in evaluate.metrics, or add" in done.stdout
+    page = (tmp_path / "root" / "reports" / "bare" / "report.html").read_text()
+    assert "<p>No score was measured: name metrics in evaluate.metrics, or add" in page
+    assert "diverged: there" not in done.stdout + page
+
+
 def test_diverged_failed_and_nan_are_counted_apart(studies: Path, tmp_path: Path) -> None:
     uri = edited(studies, tmp_path, [
         *ended("sat", 0, "DIVERGED", "d_loss is NaN at step 7"),
