@@ -231,9 +231,9 @@ def comparison_tag(declared: Declared) -> str:
     """Return the tag of an experiment: whole JSON of at most `TAG_LIMIT` characters.
 
     In what variants differ is left out, and what is as it is by default. Where the facts are too
-    long, the seeds are left out, then the settings, then the variants; then the question is shortened, and a
-    command that alone is too long is left out. The verdicts depend on all other facts, which always
-    stay.
+    long, the seeds are left out, then the settings, then the variants; then the question is
+    shortened, and a command that alone is too long is left out. The verdicts depend on all other
+    facts, which always stay.
 
     Raises:
         ValueError: Even so they are too long.

@@ -64,8 +64,8 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
         holm = f", by Holm over {family} comparisons a score" if family > 1 else ""
         n = min(min(pair.n, pair.n_against) for pair in tested)
         unseen = f", and a failure of up to {unseen_share(n):.0%} of the runs may be unseen"
-        lines.append(f"p: of no difference from {baseline}, by {tests_of(tested)}{holm}; with so few "
-                     f"runs an exact test reaches no p below {smallest:.2g}"
+        lines.append(f"p: of no difference from {baseline}, by {tests_of(tested)}{holm}; with so "
+                     f"few runs an exact test reaches no p below {smallest:.2g}"
                      f"{unseen if n < SEEN_FROM else ''}")
         if any(pair.verdict == "equivalent" for pair in tested):
             lines.append("p of an equivalent variant: of a difference beyond the margin, the "

@@ -351,7 +351,7 @@ def test_declared_runs_that_have_not_begun_are_named(fresh: Store, tmp_path: Pat
     # A file that the caller names counts before what the last run has declared.
     whole = declared.with_changes(variants=("plain", "other"), seeds=(0, 1))
     assert load_results("study", root=tmp_path, declared=whole).notes == ()
-    many = declared.with_changes(variants=tuple(f"v{n}" for n in range(12)) + ("plain",),
+    many = declared.with_changes(variants=(*(f"v{n}" for n in range(12)), "plain"),
                                  seeds=tuple(range(15)))
     (note,) = [note for note in load_results("study", root=tmp_path, declared=many).notes
                if "not begun" in note]
