@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import reprlib
 from collections.abc import Callable
+from pathlib import Path
 
 Say = Callable[[str], None]  # shows one line of progress
 
@@ -55,6 +57,21 @@ class ReaderGone(Stopped):
 
     def __init__(self) -> None:
         super().__init__(141)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or the user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """Return the error of a file or folder that cannot be written: where, why, and what to do."""
+    cure = "make it writable" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else (
+        "move it away")
+    if is_full(error):
+        cure = "make room"
+    return UserError(f"{path}: cannot be written: {error.strerror}; {cure}, then repeat the "
+                     f"command")
 
 
 def one_line(error: BaseException) -> str:

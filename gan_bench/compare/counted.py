@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from gan_bench.config.declared import Declared
@@ -11,6 +11,8 @@ from gan_bench.errors import count
 from gan_bench.journal.schema import RESULTS
 from gan_bench.tracking.origin import ROOT_TAG
 from gan_bench.tracking.reader import Stored, StoredRun
+
+SHOWN = 10  # variants, and seeds of each, that a note names
 
 
 def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
@@ -47,6 +49,30 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     if twice := len(listed) - len(single):
         notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
     return list(single.values()), notes
+
+
+def not_begun(runs: list[StoredRun], declared: Declared) -> list[str]:
+    """Return a note on the declared runs that are not among these; empty if all are.
+
+    Declarations of older versions name no seeds.
+    """
+    begun = {(run.tags["variant"], int(run.tags["seed"])) for run in runs}
+    lacking = {variant: seeds for variant in declared.variants
+               if (seeds := [seed for seed in declared.seeds if (variant, seed) not in begun])}
+    if not lacking:
+        return []
+    some = [f"{variant} {'seed' if len(seeds) == 1 else 'seeds'} {_shortened(seeds, ', ')}"
+            for variant, seeds in lacking.items()]
+    n, total = sum(map(len, lacking.values())), len(declared.variants) * len(declared.seeds)
+    verb = "has" if n == 1 else "have"
+    return [f"{n:,} of {count(total, 'declared run')} {verb} not begun, as far as MLflow shows: "
+            f"{_shortened(some, '; ')}"]
+
+
+def _shortened(things: Sequence[object], separator: str) -> str:
+    """Return the first of the things, and how many more there are."""
+    more = [f"and {len(things) - SHOWN:,} more"] if len(things) > SHOWN else []
+    return separator.join([*map(str, things[:SHOWN]), *more])
 
 
 def _under_present_names(runs: list[StoredRun], declared: Declared,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, is_full, unwritable
 from gan_bench.journal import reading
 from gan_bench.paths import normal_path
 
@@ -98,11 +98,13 @@ def make_folder(folder: Path) -> None:
     """Create the folder of an experiment or of a run.
 
     Raises:
-        UserError: Another file, or a link, lies in its place.
+        UserError: Another file, or a link, lies in its place, or the disk is full.
     """
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
+        if is_full(error):
+            raise unwritable(folder, error) from None
         raise UserError(f"{folder}: cannot be used: {error.strerror}; move it away") from None
     _refuse_link(folder)
 

@@ -11,12 +11,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 from gan_bench.atomic import remove_abandoned
+from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.hardware import refuse_lacking, usable_cores
@@ -126,9 +128,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
             open_store(workspace)
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         # Folders are made only here, so a start that an error above stops leaves none.
-        for run in waiting:
-            make_folder(run.folder)
-        write_about(home, declared)
+        _make_folders(home, waiting, declared)
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
         stopped = None
@@ -146,6 +146,24 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         except Stopped as stop:
             stopped, missing = stop.status, OUT_OF_TIME
         return LaunchResult(runs, missing, hidden, stopped)
+
+
+def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> None:
+    """Make the folders of the runs, and write what the experiment declares.
+
+    Raises:
+        UserError: They cannot be written; no empty folder stays.
+    """
+    new = [run.folder for run in waiting if not run.folder.exists()]
+    try:
+        for run in waiting:
+            make_folder(run.folder)
+        write_about(home, declared)
+    except UserError:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _remove_leftovers(workspace: Workspace) -> None:

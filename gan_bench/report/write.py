@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_bench.atomic import scratch_folder
-from gan_bench.compare.findings import Finding, findings
+from gan_bench.compare.findings import Finding, findings, why_no_score
 from gan_bench.compare.results import Results
 from gan_bench.errors import UserError, count
 from gan_bench.journal.schema import RESULTS, Status
@@ -81,13 +81,13 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
     files = [out / name for name in installed]
     files.sort(key=lambda file: (file != out / PAGE, file))
     place = files[0] if files[0] == out / PAGE else out
-    return Written(files, [*notes, *_verdict_lines(all_findings), str(place)])
+    return Written(files, [*notes, *_verdict_lines(all_findings, experiments), str(place)])
 
 
-def _verdict_lines(all_findings: Sequence[Finding]) -> list[str]:
+def _verdict_lines(all_findings: Sequence[Finding], experiments: Sequence[Results]) -> list[str]:
     """Return the title and the verdicts of the leading score."""
     if not all_findings:
-        return ["every run diverged: there is no score to compare"]
+        return [why_no_score(experiments)]
     lead = all_findings[0]
     lines = [*(pair.sentence for pair in lead.comparisons), *not_compared(lead),
              *table_notes(lead.rows, lead.results.baseline)]

@@ -27,6 +27,7 @@ from helpers.studies import edited, ended, gan_bench, here, of_run, write_study
 
 from gan_bench import load_results
 from gan_bench.cli.report import Asked, _names, make_report
+from gan_bench.compare.combine import combine
 from gan_bench.compare.findings import findings
 from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
 from gan_bench.errors import UserError
@@ -293,6 +294,19 @@ def test_all_runs_diverged(studies: Path, tmp_path: Path) -> None:
     assert page.count("<td>DIVERGED</td>") == 12  # those that failed, and all of them
 
 
+def test_runs_without_a_metric_have_not_diverged(tmp_path: Path) -> None:
+    file = write_study(tmp_path, "bare", "{plain: {}, sat: {loss: saturating}}")
+    short = ["--set", "evaluate={metrics: []}", "--set", "base.steps=2", "--set", "seeds=[0]",
+             "--set", "base.sample_every=2"]
+    assert here("run", file, "--root", tmp_path / "root", *short).returncode == 0
+    done = here("report", "bare", "--root", tmp_path / "root", "--format", "html,csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no score was measured: name metrics in evaluate.metrics, or add" in done.stdout
+    page = (tmp_path / "root" / "reports" / "bare" / "report.html").read_text()
+    assert "<p>No score was measured: name metrics in evaluate.metrics, or add" in page
+    assert "diverged: there" not in done.stdout + page
+
+
 def test_diverged_failed_and_nan_are_counted_apart(studies: Path, tmp_path: Path) -> None:
     uri = edited(studies, tmp_path, [
         *ended("sat", 0, "DIVERGED", "d_loss is NaN at step 7"),
@@ -388,6 +402,19 @@ def test_several_experiments(studies: Path, tmp_path: Path) -> None:
     assert list(summary(tmp_path).index) == ["losses/plain", "losses/sat", "more/plain"]
     means = summary(tmp_path)["mean"].to_numpy()
     np.testing.assert_allclose(means, table["mean"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("which", "said"), [
+    ((), False), (("losses",), True), (("more",), True), (("losses", "more"), False)])
+def test_experiments_that_are_paired_in_part_are_not_and_the_report_says_so(
+        studies: Path, tmp_path: Path, which: tuple[str, ...], said: bool) -> None:
+    both = [replace(load_results(name, root=studies), declared=load_results(
+        name, root=studies).declared.with_changes(paired=name in which))
+        for name in ("losses", "more")]
+    (merged,) = combine(both)
+    assert merged.declared.paired == (len(which) == 2)
+    assert (("not all of the experiments declare `paired`: runs are not compared seed by seed"
+             in merged.notes), "paired" in " ".join(merged.notes)) == (said, said)
 
 
 @pytest.mark.parametrize("data", ["digits", "letters"])
