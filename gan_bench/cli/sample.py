@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_bench.atomic import replacing
 from gan_bench.components.value_range import to_uint8
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, unwritable
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal.names import WEIGHTS
@@ -45,7 +45,7 @@ def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
             else:
                 np.savez(file, **_arrays(samples, labels_in_turn(spec, n)))
     except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+        raise unwritable(out, error, elsewhere="choose another --out") from None
 
 
 def _arrays(samples: Tensor, labels: Tensor | None) -> dict[str, Any]:

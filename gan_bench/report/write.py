@@ -10,7 +10,7 @@ from pathlib import Path
 from gan_bench.atomic import scratch_folder
 from gan_bench.compare.findings import Finding, findings, why_no_score
 from gan_bench.compare.results import Results
-from gan_bench.errors import UserError, count
+from gan_bench.errors import count, unwritable
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
 from gan_bench.report.exports import title
@@ -76,8 +76,7 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
             _write(folder, experiments, all_findings, formats, command, notes)
             installed = install_report(folder, out, takes_over=takes_over)
     except OSError as error:
-        raise UserError(f"{error.filename or out}: cannot be written: {error.strerror}; free some "
-                        f"space, or choose another --out") from None
+        raise unwritable(error.filename or out, error, elsewhere="choose another --out") from None
     files = [out / name for name in installed]
     files.sort(key=lambda file: (file != out / PAGE, file))
     place = files[0] if files[0] == out / PAGE else out
