@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import reprlib
 from collections.abc import Callable
+from pathlib import Path
 
 Say = Callable[[str], None]  # shows one line of progress
 
@@ -55,6 +57,36 @@ class ReaderGone(Stopped):
 
     def __init__(self) -> None:
         super().__init__(141)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or the user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def remedy(error: OSError, otherwise: str) -> str:
+    """Return what helps against the cause of an error, if that is the disk or a permission."""
+    if is_full(error):
+        return "make room"
+    is_refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return "make it writable" if is_refused else otherwise
+
+
+def unwritable(path: Path | str, error: OSError, *, elsewhere: str = "", verb: str = "written",
+               ) -> UserError:
+    """Return the error of a file or folder that cannot be written: where, why, and what to do.
+
+    Args:
+        path: Of the file, or what the message calls it.
+        error: Why it cannot be written.
+        elsewhere: How to name another place; empty if the file has no other place.
+        verb: What cannot be done with the file.
+    """
+    if elsewhere:
+        cure = ", or ".join(filter(None, (remedy(error, ""), elsewhere)))
+    else:
+        cure = f"{remedy(error, 'move it away')}, then repeat the command"
+    return UserError(f"{path}: cannot be {verb}: {error.strerror}; {cure}")
 
 
 def one_line(error: BaseException) -> str:

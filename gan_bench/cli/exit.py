@@ -6,7 +6,14 @@ import sys
 from collections.abc import Callable
 
 from gan_bench.cli.streams import open_streams
-from gan_bench.errors import HiddenError, ReaderGone, Stopped, UserError, is_out_of_memory
+from gan_bench.errors import (
+    HiddenError,
+    ReaderGone,
+    Stopped,
+    UserError,
+    is_out_of_memory,
+    remedy,
+)
 
 
 def run_program(program: Callable[[], object]) -> int | str:
@@ -51,7 +58,9 @@ def exit_status(error: BaseException) -> int | None:
             return _refused("error: out of memory: choose fewer samples, or fewer runs at once")
         case OSError():  # a fault of the machine, a full disk say
             file = error.filename2 or error.filename
-            return _refused(f"error: {f'{file}: ' if file else ''}{error.strerror or error}")
+            place = f"{file}: " if file else ""
+            cure = remedy(error, "")
+            return _refused(f"error: {place}{error.strerror or error}{cure and f'; {cure}'}")
     return None
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from gan_bench.cli.options import set_options
 from gan_bench.errors import Say, UserError
 from gan_bench.journal.layout import Workspace
+from gan_bench.journal.schema import RESULTS
 from gan_bench.paths import normal_path
 from gan_bench.registry import nearest
-from gan_bench.tracking.sync import hidden_from_reports, update_store
+from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results
@@ -128,7 +129,10 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace, notes: list
         raise UserError("--set overrides values of a file; give the experiment's YAML")
     notes += update_store(workspace, name)
     hidden += hidden_from_reports(workspace, name)
-    return read_results(workspace, name, declared)
+    results = read_results(workspace, name, declared)
+    if not results.runs["status"].isin(RESULTS).any() and (hint := sync_hint(workspace, name)):
+        raise UserError(f"MLflow shows no finished run of {name} yet; {hint}")
+    return results
 
 
 def _names(text: str | None, known: Sequence[str]) -> list[str]:

@@ -46,8 +46,10 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     ended = execute(spec, settings, _reporter(console, as_json))
     failed = [run for run in ended.runs if not run.state.is_result]
     workspace = settings.execution.workspace
+    hidden = "; ".join(ended.hidden)
     if as_json:
-        print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": ended.missing,
+        lacking = "; ".join(filter(None, (ended.missing, hidden)))
+        print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": lacking,
                           "runs": [progress_json(run) for run in ended.runs]}))
     else:
         _print_results(console, spec, ended.runs, workspace.root)
@@ -59,11 +61,13 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         print(f"MLflow lacks some results: {ended.missing}\nOnce that is repaired, gan-bench sync"
               f"{root_option(workspace)}{store_option(workspace)} copies the missing results.",
               file=sys.stderr)
+    if hidden:  # its lines say which command helps
+        print(f"MLflow hides some results: {hidden}", file=sys.stderr)
     if ended.stopped:
         raise Stopped(ended.stopped)
     if failed:
         return 1
-    return 3 if ended.missing else 0
+    return 3 if ended.missing or hidden else 0
 
 
 def page_hint(workspace: Workspace) -> str:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from gan_bench.atomic import replacing
 from gan_bench.components.value_range import to_uint8
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, unwritable
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.hardware import refuse_more_than_memory
+from gan_bench.journal.names import WEIGHTS
 from gan_bench.training.trained import draw, find_run, labels_in_turn, load_generator
 
 
@@ -25,14 +26,18 @@ def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
 
     Raises:
         UserError: There is no such run, it is not finished, the file's type is unknown, the samples
-            do not fit into memory, or the file cannot be written.
+            do not fit into memory or are not finite, or the file cannot be written.
     """
     if out.suffix not in (".png", ".npz"):
         raise UserError(f"{out}: the name must end in .png or .npz")
-    spec, generator = load_generator(find_run(root, run))
+    folder = find_run(root, run)
+    spec, generator = load_generator(folder)
     # All samples exist twice as float32: in batches, then as one tensor.
     refuse_more_than_memory(8 * n * math.prod(spec.data.shape), f"{n:,} samples")
     samples = draw(spec, generator, n, seed)
+    if not samples.isfinite().all():
+        raise UserError(f"{folder / WEIGHTS}: the generator makes samples that are not finite; "
+                        f"there is nothing to write")
     try:
         with replacing(out) as temporary, temporary.open("wb") as file:
             if out.suffix == ".png":
@@ -40,7 +45,7 @@ def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:
             else:
                 np.savez(file, **_arrays(samples, labels_in_turn(spec, n)))
     except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+        raise unwritable(out, error, elsewhere="choose another --out") from None
 
 
 def _arrays(samples: Tensor, labels: Tensor | None) -> dict[str, Any]:

@@ -79,12 +79,12 @@ def _merge(group: list[Results]) -> Results:
     categories = [name for by_variant in names for name in by_variant.values()]
     variant_type = pd.CategoricalDtype(categories, ordered=True)
     runs, history = _merge_frames(group, names, variant_type)
-    declared, note = _merge_declared(group, categories)
+    declared, differing = _merge_declared(group, categories)
     notes = [f"{results.experiment}: {line}" for results in group for line in results.notes]
     baseline = group[0].baseline
     return replace(
         group[0], experiment="+".join(results.experiment for results in group), runs=runs,
-        history=history, notes=(*notes, *note),
+        history=history, notes=(*notes, *differing),
         declared=declared.with_changes(baseline=names[0].get(baseline, baseline)))
 
 
@@ -122,7 +122,7 @@ def _merge_frames(group: list[Results], names: list[dict[str, str]],
 
 
 def _merge_declared(group: list[Results], variants: list[str]) -> tuple[Declared, list[str]]:
-    """Return what the experiments declare together, and a note if their margins differ."""
+    """Return what the experiments declare together, and notes on what differs."""
     all_declared = [results.declared for results in group]
     first, notes = all_declared[0], []
     margin = first.margin
@@ -130,9 +130,13 @@ def _merge_declared(group: list[Results], variants: list[str]) -> tuple[Declared
         margin = None
     if margin is None and any(declared.margin for declared in all_declared):
         notes.append("the experiments declare different margins of equivalence: none is used")
+    paired = all(declared.paired for declared in all_declared)
+    if not paired and any(declared.paired for declared in all_declared):
+        notes.append("not all of the experiments declare `paired`: runs are not compared seed by "
+                     "seed")
     return first.with_changes(
         question=" ".join(filter(None, (declared.question for declared in all_declared))),
-        paired=all(declared.paired for declared in all_declared), margin=margin,
+        paired=paired, margin=margin,
         variants=tuple(variants),
         curve_means={name: mean for declared in all_declared
                      for name, mean in declared.curve_means.items()},

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import RESULTS
+from gan_bench.tracking.origin import ROOT_TAG
 from gan_bench.tracking.reader import Stored, StoredRun
+
+SHOWN = 10  # variants, and seeds of each, that a note names
 
 
 def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
@@ -41,9 +45,34 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     # the newest.
     listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.id in in_root, run.started))
     single = {run.tags["run_id"]: run for run in listed}
+    notes += _of_other_roots(stored, single.values(), in_root)
     if twice := len(listed) - len(single):
         notes.append(f"left out: {count(twice, 'run')} that the store holds twice")
     return list(single.values()), notes
+
+
+def not_begun(runs: list[StoredRun], declared: Declared) -> list[str]:
+    """Return a note on the declared runs that are not among these; empty if all are.
+
+    Declarations of older versions name no seeds.
+    """
+    begun = {(run.tags["variant"], int(run.tags["seed"])) for run in runs}
+    lacking = {variant: seeds for variant in declared.variants
+               if (seeds := [seed for seed in declared.seeds if (variant, seed) not in begun])}
+    if not lacking:
+        return []
+    some = [f"{variant} {'seed' if len(seeds) == 1 else 'seeds'} {_shortened(seeds, ', ')}"
+            for variant, seeds in lacking.items()]
+    n, total = sum(map(len, lacking.values())), len(declared.variants) * len(declared.seeds)
+    verb = "has" if n == 1 else "have"
+    return [f"{n:,} of {count(total, 'declared run')} {verb} not begun, as far as MLflow shows: "
+            f"{_shortened(some, '; ')}"]
+
+
+def _shortened(things: Sequence[object], separator: str) -> str:
+    """Return the first of the things, and how many more there are."""
+    more = [f"and {len(things) - SHOWN:,} more"] if len(things) > SHOWN else []
+    return separator.join([*map(str, things[:SHOWN]), *more])
 
 
 def _under_present_names(runs: list[StoredRun], declared: Declared,
@@ -65,3 +94,15 @@ def _under_present_names(runs: list[StoredRun], declared: Declared,
         present.append(run)
     return present, [f"{count(n, 'run')} of {old} count as {new}, the present name of their "
                      f"settings" for (old, new), n in renamed.items()]
+
+
+def _of_other_roots(stored: Stored, counted: Iterable[StoredRun], in_root: set[str]) -> list[str]:
+    """Return notes on the counted runs of other roots, which the table of `run` does not know.
+
+    A reader without runs in the store, on another machine say, has no other roots.
+    """
+    roots = {run.tags.get(ROOT_TAG) for run in stored.runs if run.id in in_root}
+    others = Counter(run.tags.get(ROOT_TAG, "unknown") for run in counted
+                     if roots and run.id not in in_root and run.tags.get(ROOT_TAG) not in roots)
+    return [f"counted too: {count(n, 'run')} of another root that shares the store (id {root:.8}); "
+            f"the table of `gan-bench run` counts this root's alone" for root, n in others.items()]

@@ -23,7 +23,7 @@ from gan_bench.compare.training_curves import (
 )
 from gan_bench.errors import UserError
 from gan_bench.evaluation.scores import directions
-from gan_bench.journal.schema import RESULTS
+from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.registry import METRICS, Better, nearest, scores_of
 
 
@@ -81,6 +81,14 @@ def findings(results: Results, first: str | None = None) -> list[Finding]:
         by_score[row.metric].append(row)
     collapsed = _count_collapsed(ended)
     return [_finding(results, ended, name, by_score[name], collapsed) for name in names]
+
+
+def why_no_score(experiments: Sequence[Results]) -> str:
+    """Return why results without a finding have none, as a sentence without its full stop."""
+    if any((results.runs["status"] == Status.FINISHED).any() for results in experiments):
+        return ("no score was measured: name metrics in evaluate.metrics, or add scores with "
+                "gan-bench evaluate RUN --metrics A,B --log")
+    return "every run diverged: there is no score to compare"
 
 
 def _finding(results: Results, ended: list[RunResult], score: str, rows: list[Row],

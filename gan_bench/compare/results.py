@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan_bench.compare.counted import counted_runs
+from gan_bench.compare.counted import counted_runs, not_begun
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.errors import UserError
@@ -32,7 +32,7 @@ from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.cursor import named_runs
 from gan_bench.tracking.reader import StoredRun, read_experiment
-from gan_bench.tracking.sync import hidden_from_reports, update_store
+from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 
@@ -152,7 +152,9 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
     chosen, notes = counted_runs(stored, declared, in_root)
     if not chosen:
         reason = f" ({notes[0]})" if notes else ""
-        raise UserError(f"{experiment} has no runs yet{reason}; train some first: gan-bench run")
+        then = sync_hint(workspace, experiment) or "train some first: gan-bench run"
+        raise UserError(f"{experiment} has no runs yet{reason}; {then}")
+    notes += not_begun(chosen, declared)
     with_runs = {run.tags["variant"] for run in chosen}
     names = [name for name in declared.variants if name in with_runs]
     names += sorted(with_runs - set(names))

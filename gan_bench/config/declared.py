@@ -153,6 +153,7 @@ class Declared(BaseModel):
             answer another question.
         differs: How each variant differs from the baseline, in words.
         curve_means: Means of logged curves that are scores too, by name.
+        seeds: Those of every variant; empty where they are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -165,6 +166,7 @@ class Declared(BaseModel):
     settings: dict[Text, Text] = {}
     differs: dict[Text, Text] = {}
     curve_means: dict[Text, CurveMean] = {}
+    seeds: tuple[int, ...] = ()
 
     @field_validator("curve_means", mode="before")
     @classmethod
@@ -186,7 +188,8 @@ class Declared(BaseModel):
 
 _FORMS: dict[str, type | tuple[type, ...]] = {
     "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
-    "command": str, "settings": dict, "differs": dict, "curve_means": dict}
+    "command": str, "settings": dict, "differs": dict, "curve_means": dict,
+    "seeds": list}
 
 
 def read_declared(text: str) -> Declared:
@@ -216,7 +219,8 @@ def read_declared(text: str) -> Declared:
 def _usable(name: str, value: Any) -> Any:
     """Return a field without the entries that are of another form."""
     if isinstance(value, list):
-        return tuple(entry for entry in value if isinstance(entry, str))
+        kind = int if name == "seeds" else str
+        return tuple(entry for entry in value if type(entry) is kind)
     if isinstance(value, dict):
         form = (str, dict) if name == "curve_means" else str
         return {key: entry for key, entry in value.items() if isinstance(entry, form)}
@@ -227,14 +231,16 @@ def comparison_tag(declared: Declared) -> str:
     """Return the tag of an experiment: whole JSON of at most `TAG_LIMIT` characters.
 
     In what variants differ is left out, and what is as it is by default. Where the facts are too
-    long, the settings are left out, then the variants; then the question is shortened, and a
-    command that alone is too long is left out. The verdicts depend on all other facts, which always
-    stay.
+    long, the seeds are left out, then the settings, then the variants; then the question is
+    shortened, and a command that alone is too long is left out. The verdicts depend on all other
+    facts, which always stay.
 
     Raises:
         ValueError: Even so they are too long.
     """
     kept = declared.with_changes(differs={})
+    if len(_json(kept)) > TAG_LIMIT:
+        kept = kept.with_changes(seeds=())
     if len(_json(kept)) > TAG_LIMIT:
         kept = kept.with_changes(settings={})
     if len(_json(kept)) > TAG_LIMIT:

@@ -142,7 +142,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         question=file.question.strip(), baseline=baseline, paired=file.paired, margin=file.margin,
         variants=tuple(run.variant for run in firsts), curve_means=file.curve_means,
         settings={run.variant: run.settings for run in firsts},
-        differs=from_baseline(tuple(firsts), baseline))
+        differs=from_baseline(tuple(firsts), baseline), seeds=tuple(file.seeds))
     try:
         comparison_tag(declared)
     except ValueError as error:

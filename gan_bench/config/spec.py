@@ -5,6 +5,7 @@ Frozen, closed models: an unknown key is an error. No torch here.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from gan_bench.atomic import replacing
 from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import digest_of, identifying_settings
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import UserError, shown
+from gan_bench.errors import UserError, shown, unwritable
 from gan_bench.registry import Part
 
 Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
@@ -225,13 +226,22 @@ class RunSpec(RunSettings):
         return root / "runs" / self.experiment / self.id
 
     def write(self, root: Path) -> Path:
-        """Create the run's folder, write `spec.json` there, and return the folder."""
+        """Create the run's folder, write `spec.json` there, and return the folder.
+
+        Raises:
+            UserError: The folder is a link, or cannot be written; an empty folder is removed.
+        """
         folder = self.folder(root)
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.is_symlink():
-            raise UserError(f"{folder}: is a link; remove it: a run's files stay in the root")
-        with replacing(folder / "spec.json") as temporary:
-            temporary.write_text(self.model_dump_json(indent=1) + "\n")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if folder.is_symlink():
+                raise UserError(f"{folder}: is a link; remove it: a run's files stay in the root")
+            with replacing(folder / "spec.json") as temporary:
+                temporary.write_text(self.model_dump_json(indent=1) + "\n")
+        except OSError as error:
+            with suppress(OSError):  # it has files of the run
+                folder.rmdir()
+            raise unwritable(folder / "spec.json", error) from error
         return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from gan_bench.atomic import replacing
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.config.spec import ExperimentSpec
+from gan_bench.errors import unwritable
 from gan_bench.journal.layout import Workspace, make_folder, make_root
 
 ABOUT = "about.json"  # in an experiment's folder
@@ -17,10 +18,13 @@ def write_about(experiment: Path, declared: Declared) -> None:
     """Write what MLflow and comparisons need of an experiment besides its runs.
 
     Raises:
-        OSError: It cannot be written.
+        UserError: It cannot be written.
     """
-    with replacing(experiment / ABOUT) as temporary:
-        temporary.write_text(declared.model_dump_json(indent=1) + "\n", "utf-8")
+    try:
+        with replacing(experiment / ABOUT) as temporary:
+            temporary.write_text(declared.model_dump_json(indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise unwritable(experiment / ABOUT, error) from error
 
 
 def read_about(experiment: Path) -> Declared:

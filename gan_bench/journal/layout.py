@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, unwritable
 from gan_bench.journal import reading
 from gan_bench.paths import normal_path
 
@@ -88,8 +88,8 @@ def make_root(root: Path) -> None:
     try:
         (root / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--root {root}: cannot be created: {error.strerror}; name another "
-                        f"folder") from None
+        raise unwritable(f"--root {root}", error, elsewhere="name another folder",
+                         verb="created") from None
     if not os.access(root / "runs", os.W_OK):
         raise UserError(f"--root {root}: is not writable; give another with --root")
 
@@ -98,12 +98,12 @@ def make_folder(folder: Path) -> None:
     """Create the folder of an experiment or of a run.
 
     Raises:
-        UserError: Another file, or a link, lies in its place.
+        UserError: Another file, or a link, lies in its place, or the disk is full.
     """
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be used: {error.strerror}; move it away") from None
+        raise unwritable(folder, error, verb="used") from None
     _refuse_link(folder)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from gan_bench.errors import DamagedError, UserError
+from gan_bench.errors import DamagedError, UserError, unwritable
 from gan_bench.journal import writing
 from gan_bench.journal.file_locks import try_lock
 from gan_bench.journal.layout import make_folder, run_folders
@@ -30,9 +30,7 @@ def locked(experiment: Path) -> Iterator[None]:
     """
     with _locked_file(experiment) as file:
         try:
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            _write_holder(file, experiment)
             for folder in run_folders(experiment):
                 with suppress(DamagedError):  # a command that reads this run reports it
                     writing.settle_run(folder, Status.KILLED, "its process died without a word")
@@ -42,6 +40,15 @@ def locked(experiment: Path) -> Iterator[None]:
                 (experiment / LOCK).unlink()
                 with suppress(OSError):  # another process has begun in it meanwhile
                     experiment.rmdir()
+
+
+def _write_holder(file: IO[str], experiment: Path) -> None:
+    """Write which process holds the lock; without a buffer, which would be written once more."""
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
+    except OSError as error:
+        raise unwritable(experiment / LOCK, error) from None
 
 
 def _locked_file(experiment: Path) -> IO[str]:
@@ -94,6 +101,5 @@ def _lock_file(experiment: Path) -> IO[str]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UserError(f"{experiment / LOCK}: cannot be used: {error.strerror}; move it away"
-                        ) from None
+        raise unwritable(experiment / LOCK, error, verb="used") from None
     return os.fdopen(descriptor, "a+", errors="replace")

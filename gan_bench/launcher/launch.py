@@ -11,12 +11,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 from gan_bench.atomic import remove_abandoned
+from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Stopped, UserError
 from gan_bench.hardware import refuse_lacking, usable_cores
@@ -72,12 +74,15 @@ class LaunchResult:
 
     Attributes:
         runs: The progress of each run.
-        missing: Why MLflow's copy is incomplete; empty if it is complete.
+        missing: Why MLflow's copy is incomplete, which a later `sync` mends; empty if it is
+            complete.
+        hidden: Which runs MLflow has and does not show, and what to do, a line each.
         stopped: The exit status, 130 or 143, if the user stopped it.
     """
 
     runs: list[Progress]
     missing: str
+    hidden: list[str] = field(default_factory=list)
     stopped: int | None = None
 
 
@@ -116,19 +121,18 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         if not waiting:
             write_about(home, declared)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
-            return LaunchResult(runs, mirror.finish())
+            return LaunchResult(runs, mirror.finish(), mirror.hidden())
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
         if not is_server(resolve_uri(workspace)):  # report an unusable database before training
             open_store(workspace)
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         # Folders are made only here, so a start that an error above stops leaves none.
-        for run in waiting:
-            make_folder(run.folder)
-        write_about(home, declared)
+        _make_folders(home, waiting, declared)
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
         stopped = None
+        hidden: list[str] = []
         try:
             _train_all(waiting, settings, context, gpus, together, reporter, mirror)
         except Stopped as stop:
@@ -137,9 +141,29 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
             reporter.close()
         try:
             missing = mirror.finish(None if stopped is None else LAST_ROUND)
+            if stopped is None:  # a user who waits for the end waits for no further questions
+                hidden = mirror.hidden()
         except Stopped as stop:
             stopped, missing = stop.status, OUT_OF_TIME
-        return LaunchResult(runs, missing, stopped)
+        return LaunchResult(runs, missing, hidden, stopped)
+
+
+def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> None:
+    """Make the folders of the runs, and write what the experiment declares.
+
+    Raises:
+        UserError: They cannot be written; no empty folder stays.
+    """
+    new = [run.folder for run in waiting if not run.folder.exists()]
+    try:
+        for run in waiting:
+            make_folder(run.folder)
+        write_about(home, declared)
+    except UserError:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _remove_leftovers(workspace: Workspace) -> None:

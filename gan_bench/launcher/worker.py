@@ -17,7 +17,7 @@ from threading import Event
 
 import gan_bench
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import UserError, one_line, unwritable
 from gan_bench.hardware import end_with_parent
 from gan_bench.journal.layout import Execution
 from gan_bench.journal.names import LOG
@@ -95,15 +95,21 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
     def failed(spec: RunSpec, error: Exception) -> None:
         last_words.send((spec.id, one_line(error)))
         failures.append(spec.id)
-        with suppress(OSError), os.fdopen(_open_log(spec, root, os.O_APPEND), "a") as log:
-            traceback.print_exception(error, file=log)
+        with suppress(OSError, UserError):
+            log = _open_log(spec, root, os.O_APPEND)
+            with os.fdopen(log, "a") as file:
+                traceback.print_exception(error, file=file)
 
     try:
+        logs = [_open_log(spec, root, os.O_TRUNC) for spec in specs]
+    except UserError as error:  # without a log the traceback would go to the terminal
         for spec in specs:
-            log = _open_log(spec, root, os.O_TRUNC)
-            if spec is specs[0]:
-                for stream in (1, 2):
-                    os.dup2(log, stream)
+            last_words.send((spec.id, one_line(error)))
+        sys.exit(1)
+    try:
+        for stream in (1, 2):
+            os.dup2(logs[0], stream)
+        for log in logs:
             os.close(log)
         from gan_bench.training import run
 
@@ -118,6 +124,14 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
 
 
 def _open_log(spec: RunSpec, root: Path, mode: int) -> int:
-    """Open a run's log for appending; `mode` is a further flag of `os.open`."""
+    """Open a run's log for appending; `mode` is a further flag of `os.open`.
+
+    Raises:
+        UserError: The run's folder cannot be written.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | mode
-    return os.open(spec.write(root) / LOG, flags, 0o644)
+    file = spec.write(root) / LOG
+    try:
+        return os.open(file, flags, 0o644)
+    except OSError as error:
+        raise unwritable(file, error) from error

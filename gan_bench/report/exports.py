@@ -16,7 +16,7 @@ from gan_bench.compare.results import Results
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.summary import Estimate
-from gan_bench.errors import printable
+from gan_bench.errors import count, printable
 from gan_bench.report.terminal import marks, table_notes
 
 DASH = "–"
@@ -86,8 +86,10 @@ def pairs_frame(findings: Sequence[Finding]) -> pd.DataFrame:
 def _comparison(pair: Comparison) -> dict[str, object]:
     return {**_ends("difference", pair.difference),
             "difference_doubt": "; ".join(pair.difference.doubts),
-            "paired": pair.paired, "p": pair.p, "p_adjusted": pair.p_adjusted,
-            "holm_over": pair.family, "basis": pair.basis,
+            "paired": pair.paired, "pairs": pair.n if pair.paired else None,
+            "without_partner": pair.left_out if pair.paired else None,
+            "p": pair.p, "p_adjusted": pair.p_adjusted, "holm_over": pair.family,
+            "basis": pair.basis,
             "p_permutation": pair.permutation.p if pair.permutation else math.nan,
             "p_smallest": pair.permutation.smallest if pair.permutation else math.nan,
             "p_equivalent_adjusted": pair.p_equivalent_adjusted,
@@ -167,13 +169,20 @@ def _collapsed(finding: Finding, row: Row) -> str:
     return DASH if count is None else str(count)
 
 
+def _runs(finding: Finding, row: Row) -> str:
+    """Return the number of runs; where some lack a partner, also the number of pairs."""
+    pair = row.comparison
+    pairs = f" ({count(pair.n, 'pair')})" if pair and pair.left_out else ""
+    return f"{row.summary.n}{pairs}"
+
+
 MEAN = Column("Mean [95% interval]", lambda finding, row: format_interval(row.summary.mean))
 DIFFERENCE = Column("Difference from baseline",
                     _if_compared(lambda c: format_interval(c.difference, signed=True)))
 P = Column("p (Holm)", _if_compared(lambda c: format_p(c.p_adjusted)))
 CHANCE = Column("P(better) [95% interval]", _if_compared(lambda c: format_interval(c.improvement)))
 VERDICT = Column("Verdict", _verdict, align="l")
-RUNS = Column("Runs", lambda finding, row: str(row.summary.n))
+RUNS = Column("Runs", _runs)
 DIVERGED = Column("Diverged", lambda finding, row: str(row.summary.diverged))
 VARIANT = Column("Variant", lambda finding, row: row.variant, align="l")
 

@@ -102,8 +102,9 @@ def _read(out: Path) -> Hashes:
         files = json.loads(file.read_text("utf-8"))["files"]
         return {name: list(map(str, hashes)) for name, hashes in files.items() if _is_place(name)}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise UserError(f"{file}: is not the list of what the last report wrote; delete it, or "
-                        f"choose another --out") from None
+        # Without the list, a report could not tell the user's files from its own.
+        raise UserError(f"{file}: is not the list of what the last report wrote; move the folder "
+                        f"away, or choose another --out") from None
 
 
 def _is_place(name: str) -> bool:

@@ -20,7 +20,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from gan_bench.compare.findings import Finding
+from gan_bench.compare.findings import Finding, why_no_score
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.training_curves import CurveSummary
 from gan_bench.config.declared import Declared
@@ -86,7 +86,8 @@ def html(content: Content) -> str:
         title=" and ".join(results.experiment for results in experiments),
         overall=[inlined(drawing) for drawing in content.overall],
         grids=[_grids(results, shown, i) for i, (results, shown) in enumerate(content.shown)],
-        notes=content.notes, beside=content.beside, signs=SIGNS)
+        notes=content.notes, beside=content.beside, signs=SIGNS,
+        why_none=why_no_score(experiments))
 
 
 def _breakable(name: str) -> Markup:

@@ -10,6 +10,7 @@ from rich.table import Table
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import Estimate
+from gan_bench.compare.stats.words import left_out_words, tests_of
 from gan_bench.evaluation.scores import directions
 
 OUT_OF_BOUNDS, UNTRUSTED = "*", "†"
@@ -60,12 +61,11 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
     if tested:
         family = max(pair.family for pair in tested)
         smallest = max(pair.permutation.smallest for pair in tested if pair.permutation)
-        test = "paired" if tested[0].paired else "Welch"
         holm = f", by Holm over {family} comparisons a score" if family > 1 else ""
         n = min(min(pair.n, pair.n_against) for pair in tested)
         unseen = f", and a failure of up to {unseen_share(n):.0%} of the runs may be unseen"
-        lines.append(f"p: of no difference from {baseline}, by a {test} t-test{holm}; with so few "
-                     f"runs an exact test reaches no p below {smallest:.2g}"
+        lines.append(f"p: of no difference from {baseline}, by {tests_of(tested)}{holm}; with so "
+                     f"few runs an exact test reaches no p below {smallest:.2g}"
                      f"{unseen if n < SEEN_FROM else ''}")
         if any(pair.verdict == "equivalent" for pair in tested):
             lines.append("p of an equivalent variant: of a difference beyond the margin, the "
@@ -75,11 +75,12 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
         lost, n = max((row.summary.diverged, row.summary.n) for row in variant_rows)
         if lost:
             lines.append(f"{variant}: {lost} of {n} runs diverged; means are over the others, and "
-                         f"verdicts come from an exact test of ranks, with diverged runs last")
+                         f"tests of ranks have diverged runs last")
         if absent := max(row.absent for row in variant_rows):
             runs = "1 run has" if absent == 1 else f"{absent} runs have"
             lines.append(f"{variant}: {runs} no result (yet): not finished, or failed, or without "
                          f"a score")
+    lines += [line for line in dict.fromkeys(map(left_out_words, comparisons)) if line]
     shown = [row.summary.mean for row in rows] + [pair.difference for pair in comparisons]
     if any(estimate.is_marked for estimate in shown):
         lines.append(f"{UNTRUSTED} The scores are skewed, or some runs collapsed: such an interval "

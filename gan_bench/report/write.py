@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_bench.atomic import scratch_folder
-from gan_bench.compare.findings import Finding, findings
+from gan_bench.compare.findings import Finding, findings, why_no_score
 from gan_bench.compare.results import Results
-from gan_bench.errors import UserError, count
+from gan_bench.errors import count, unwritable
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
 from gan_bench.report.exports import title
@@ -76,18 +76,17 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
             _write(folder, experiments, all_findings, formats, command, notes)
             installed = install_report(folder, out, takes_over=takes_over)
     except OSError as error:
-        raise UserError(f"{error.filename or out}: cannot be written: {error.strerror}; free some "
-                        f"space, or choose another --out") from None
+        raise unwritable(error.filename or out, error, elsewhere="choose another --out") from None
     files = [out / name for name in installed]
     files.sort(key=lambda file: (file != out / PAGE, file))
     place = files[0] if files[0] == out / PAGE else out
-    return Written(files, [*notes, *_verdict_lines(all_findings), str(place)])
+    return Written(files, [*notes, *_verdict_lines(all_findings, experiments), str(place)])
 
 
-def _verdict_lines(all_findings: Sequence[Finding]) -> list[str]:
+def _verdict_lines(all_findings: Sequence[Finding], experiments: Sequence[Results]) -> list[str]:
     """Return the title and the verdicts of the leading score."""
     if not all_findings:
-        return ["every run diverged: there is no score to compare"]
+        return [why_no_score(experiments)]
     lead = all_findings[0]
     lines = [*(pair.sentence for pair in lead.comparisons), *not_compared(lead),
              *table_notes(lead.rows, lead.results.baseline)]

@@ -94,12 +94,15 @@ class BackgroundMirror:
             if self._thread.is_alive():
                 return self._failure or OUT_OF_TIME
         failure = [self._failure] if self._dirty else []
-        # A failing store, or a user who waits for the end, gets no more questions.
-        hidden = self._hidden() if timeout is None and not failure else []
-        return "; ".join([*self._damaged.values(), *failure, *hidden])
+        return "; ".join([*self._damaged.values(), *failure])
 
-    def _hidden(self) -> list[str]:
-        """Return what the store has received and does not show; nothing of one that is not open."""
+    def hidden(self) -> list[str]:
+        """Return what the store has received and does not show, after `finish`, a line each.
+
+        Nothing of a store that fails, or that is not open.
+        """
+        if self._dirty or (self._thread is not None and self._thread.is_alive()):
+            return []
         if self._mirror is None and sqlite_path(self._address) is None:
             return []
         try:
@@ -115,7 +118,7 @@ class BackgroundMirror:
             self._open()
             self._request_lacking()
         except client.DeletedExperiment as error:
-            if not self._is_idle:  # otherwise `finish` alone names it
+            if not self._is_idle:  # otherwise `hidden` alone names it
                 self._note_failure(error)
         except Exception as error:
             self._note_failure(error)
@@ -156,7 +159,7 @@ class BackgroundMirror:
             except DamagedError as error:
                 self._damaged[folder] = str(error)
             except client.DeletedRun:
-                self._progress = time.monotonic()  # `finish` names it
+                self._progress = time.monotonic()  # `hidden` names it
             except Exception as error:
                 self._note_failure(error)
                 lost += time.monotonic() - begin

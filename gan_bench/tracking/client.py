@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.atomic import scratch_folder
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, unwritable
 from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.address import (
     is_server,
@@ -90,8 +90,7 @@ def open_store(workspace: Workspace) -> Store:
         if database:
             _create_sqlite(database, workspace.artifacts)
     except OSError as error:
-        raise UserError(f"cannot write to {error.filename or root}: {error.strerror}; "
-                        f"choose another --root") from None
+        raise unwritable(error.filename or root, error, elsewhere="choose another --root") from None
     if database:
         check_sqlite(database, root)
     elif not is_server(uri):

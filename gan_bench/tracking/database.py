@@ -85,8 +85,9 @@ def check_sqlite(database: Path, root: Path) -> None:
             connection.rollback()
             connection.execute("pragma journal_mode = wal")
     except (sqlite3.Error, TypeError) as error:  # TypeError: no row, a migration was interrupted
-        raise UserError(f"cannot use {database} as MLflow's database ({error}); move the file "
-                        f"away, or name another with --tracking-uri") from error
+        raise UserError(f"cannot use {database} as MLflow's database ({error}); "
+                        f"{_remedy(database, error)}, or name another with --tracking-uri"
+                        ) from error
     if database.parent == root:
         # What others keep in the database is no matter of the program.
         names = {path.name for path in (root / "runs").glob("*")}
@@ -94,6 +95,23 @@ def check_sqlite(database: Path, root: Path) -> None:
         run_ids = {path.name for path in (root / "runs").glob("*/*")}
         _check_runs(database, [(run, location) for run, location, run_id in runs
                                if run_id in run_ids])
+
+
+def _remedy(database: Path, error: Exception) -> str:
+    """Return what helps against an error of SQLite."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
+    is_writable = all(os.access(path, os.W_OK, effective_ids=True)
+                      for path in (database.parent, database))
+    if code == sqlite3.SQLITE_FULL:
+        return "make room"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
+                sqlite3.SQLITE_IOERR) and not is_writable:
+        return "make it and its folder writable"
+    if code == sqlite3.SQLITE_IOERR:
+        return "make sure that the disk is sound and has room"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "wait for the process that writes to it"
+    return "move the file away"
 
 
 def check_version(uri: str, schema: str) -> None:

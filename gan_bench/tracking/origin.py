@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gan_bench.errors import UserError
+from gan_bench.errors import unwritable
 from gan_bench.paths import normal_path
 
 FILE = "instance.json"  # in the root
@@ -96,8 +96,7 @@ def instance_of(root: Path) -> str:
         copied = hashlib.sha256(f"{stored.id} {place} {machine} {path}".encode()).hexdigest()[:32]
         return _write(root, copied, is_first=False)
     except OSError as error:
-        raise UserError(f"{root / FILE}: cannot be used: {error.strerror}; move it away, or make "
-                        f"{root} writable") from None
+        raise unwritable(root / FILE, error, verb="used") from None
 
 
 def _read_written(root: Path) -> tuple[Instance | None, str | None]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.errors import DamagedError, Say, UserError
+from gan_bench.errors import DamagedError, Say, UserError, count
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import is_locked, locked
+from gan_bench.journal.schema import RESULTS, Kind
 from gan_bench.tracking.address import (
     quiet_mlflow,
     reason,
@@ -216,6 +217,28 @@ def _was_set_back(folders: list[Path], address: str) -> bool:
             return bool(lacking_runs(hidden_runs(folders, address)))
     except Exception:  # from a server, or from any database driver; reading the results reports it
         return False
+
+
+def sync_hint(workspace: Workspace, experiment: str) -> str:
+    """Return what copies finished runs of the root that the store has not received; or nothing."""
+    home = workspace.root / "runs" / experiment
+    if Path(experiment).name != experiment or not home.is_dir():
+        return ""
+    address = resolve_uri(workspace)
+    waiting = sum(1 for folder in run_folders(home)
+                  if _has_result(folder) and not mirrored(folder, address))
+    if not waiting:
+        return ""
+    return (f"{workspace.root} has {count(waiting, 'finished run')} that it lacks, and "
+            f"`{sync_command(workspace, address)}` copies {'it' if waiting == 1 else 'them'}")
+
+
+def _has_result(folder: Path) -> bool:
+    try:
+        last = reading.last(folder)
+    except DamagedError:
+        return False
+    return last is not None and last["kind"] == Kind.END and last["status"] in RESULTS
 
 
 def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,14 @@ from gan_bench.components import data as datasets
 from gan_bench.components.models import make_networks
 from gan_bench.components.penalties import constrain
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import Say, UserError, is_out_of_memory, one_line
+from gan_bench.errors import (
+    Say,
+    UserError,
+    is_full,
+    is_out_of_memory,
+    one_line,
+    unwritable,
+)
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
@@ -212,7 +218,10 @@ class Run:
         self.spec = spec
         self.outcome: Outcome | None = None
         self._folder = spec.write(execution.workspace.root)
-        self._journal = Journal(self._folder)
+        try:
+            self._journal = Journal(self._folder)
+        except OSError as error:
+            raise unwritable(self._folder / reading.FILE, error) from error
         with self._failures_recorded():
             self._engine, self._training, self._facts = _begin(
                 spec, execution, self._journal, load)
@@ -342,7 +351,7 @@ def _explained(error: BaseException, spec: RunSpec) -> BaseException:
         return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
                          f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
                          f"batch_size or model, or fewer runs at once (--slots)")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         return UserError(f"the disk is full ({error.strerror}): make room, then the same command "
                          f"resumes from the last checkpoint")
     return error

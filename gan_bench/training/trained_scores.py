@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.config.spec import RunSpec
-from gan_bench.errors import Say, UserError
+from gan_bench.errors import Say, UserError, remedy
 from gan_bench.evaluation.comparability import digest, refusal
 from gan_bench.evaluation.evaluator import (
     STREAM,
@@ -132,7 +132,8 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> Logged:
         is_new = writing.amend(folder, protocols, values)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}: no score is added, and the "
-                        f"run is as it was; make room, then repeat the command") from None
+                        f"run is as it was; {remedy(error, 'make it writable')}, then repeat the "
+                        f"command") from None
     return Logged(is_new, sync_run(workspace, folder))
 
 

@@ -189,4 +189,6 @@ def test_a_path_that_cannot_be_used_is_named(
         app.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {about}: Is a directory\n")
+        f"error: {about}: cannot be written: Is a directory; move it away, then repeat the "
+        f"command\n")
+    assert sorted(path.name for path in about.parent.iterdir()) == ["about.json", "lock"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -47,3 +50,25 @@ def test_a_renamed_variant_keeps_its_runs(studies: Path, tmp_path: Path) -> None
         assert set(reported["variant"]) == {"usual", "other"}
         assert set(reported["baseline"]) == {"usual"}
         assert set(reported["n"]) == {3}
+
+
+def test_what_mlflow_hides_is_followed_by_no_advice_that_does_not_help(studies: Path,
+                                                                        tmp_path: Path) -> None:
+    root, file = copy_of(studies, tmp_path / "root"), studies.parent / "losses.yaml"
+    assert here("run", file, "--root", root).returncode == 0
+    with closing(sqlite3.connect(root / "mlflow.db")) as database, database:
+        database.execute("update runs set lifecycle_stage = 'deleted' where run_uuid = (select "
+                         "t.run_uuid from tags t join runs r on r.run_uuid = t.run_uuid join "
+                         "experiments e on e.experiment_id = r.experiment_id where e.name = "
+                         "'losses' and t.key = 'run_id' limit 1)")
+    done = here("run", file, "--root", root)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert done.stderr.startswith("MLflow hides some results: 1 run of the journals is deleted in "
+                                  "MLflow: left out (")
+    assert done.stderr.endswith(f"`gan-bench sync --root {root} --anew` copies it anew\n")
+    machine = here("run", file, "--root", root, "--json")
+    end = json.loads(machine.stdout.splitlines()[-1])
+    assert f"MLflow hides some results: {end['not_in_mlflow']}\n" == done.stderr
+    assert here("sync", "--root", root).returncode == 3
+    assert here("sync", "--root", root, "--anew").returncode == 0
+    assert here("run", file, "--root", root).returncode == 0

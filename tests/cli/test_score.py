@@ -577,6 +577,19 @@ def test_more_samples_than_there_is_memory_for_are_refused(
     assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
 
 
+def test_samples_that_are_not_finite_are_neither_measured_nor_written(root: Path, tmp_path: Path,
+                                                                     ) -> None:
+    spec = a_run(root / "file", "seeds=[5]", "base.optimizer={name: sgd, lr: 1.0e+38}", text=SCORED)
+    assert run_one(spec, root, root).status == "DIVERGED"
+    why = re.escape(f"{spec.id}/final.safetensors: the generator makes samples that are not finite")
+    for name in ("a.npz", "a.png"):
+        with pytest.raises(UserError, match=f"{why}; there is nothing to write$"):
+            write_samples(root, spec.id, tmp_path / name, 4, 0)
+    with pytest.raises(UserError, match=f"{why}; there is nothing to measure$"):
+        evaluate(spec.id, Wanted(), Workspace(root, root), silent)
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize("error", [MemoryError("no room"), torch.cuda.OutOfMemoryError("no room"),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory: no")])
 def test_out_of_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,7 @@ from gan_bench.compare.rows import Row, final_scores, summarise
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.journal.schema import Status
-from gan_bench.report.exports import format_interval, latex
+from gan_bench.report.exports import RUNS, _comparison, format_interval, latex
 from gan_bench.report.terminal import _interval, summary_table, table_notes
 
 BASE = Declared(baseline="base")
@@ -153,3 +154,56 @@ def test_a_mean_is_of_one_kind_of_generator(
     rows = summarise(runs, BASE)
     assert tuple(row.refused for row in rows) == refused
     assert [row.summary.n for row in rows] == [0 if reason else 2 for reason in refused]
+
+
+STEADY, APART = (1.0, 1.2, 1.1, 1.3, 1.15), (2.0, 2.2, 2.3, 2.1, 2.25)
+LOST = (2.0, 2.2, 2.3, 2.1, math.nan)
+
+
+@pytest.mark.parametrize(("of_other", "paired", "test"), [
+    (APART, False, "by a Welch t-test;"),
+    (APART, True, "by a paired t-test;"),
+    (LOST, False, "by a permutation test of ranks where a run diverged;"),
+    (LOST, True, "by a permutation test of signed ranks where a run diverged;"),
+    (APART[:4], False, "by the larger p of a Welch t-test and a permutation test where the "
+                       "numbers of runs differ;"),
+    (APART[:4], True, "by a paired t-test;"),
+    (tuple(score + 1 for score in STEADY), True,
+     "by a permutation test of means where scores have no spread;"),
+])
+def test_the_note_on_p_names_the_test_that_decides(of_other: tuple[float, ...], paired: bool,
+                                                   test: str) -> None:
+    notes = table_notes(summarise(two(STEADY, of_other), BASE.with_changes(paired=paired)), "base")
+    (on_p,) = [line for line in notes if line.startswith("p: ")]
+    assert test in on_p
+    assert ("t-test" in on_p) == ("t-test" in test)
+
+
+def test_the_note_on_p_names_each_test_once() -> None:
+    runs = two(STEADY, APART) + [replace(run, variant="lost") for run in two((), LOST)]
+    (on_p,) = [line for line in table_notes(summarise(runs, BASE), "base")
+               if line.startswith("p: ")]
+    assert "by a Welch t-test, or a permutation test of ranks where a run diverged, by Holm" in on_p
+
+
+def test_runs_without_a_partner_are_said_wherever_their_comparison_stands() -> None:
+    paired = BASE.with_changes(paired=True)
+    rows = summarise(two(STEADY, APART[:4]), paired)
+    words = "other against base: over 4 pairs of runs with the same seed; 1 run lacks a partner"
+    assert [line for line in table_notes(rows, "base") if "pair" in line.partition(":")[2]][1:] == [
+        f"{words}, and the difference and its p leave it out"]
+    comparison = rows[1].comparison
+    assert comparison is not None
+    record = _comparison(comparison)
+    assert (record["pairs"], record["without_partner"]) == (4, 1)
+    assert [RUNS.text(None, row) for row in rows] == ["5", "4 (4 pairs)"]  # type: ignore[arg-type]
+    for whole, declared in ((APART, paired), (APART[:4], BASE)):
+        rows = summarise(two(STEADY, whole), declared)
+        assert not any("partner" in line for line in table_notes(rows, "base"))
+        assert "(" not in RUNS.text(None, rows[1])  # type: ignore[arg-type]
+
+
+def two(of_base: tuple[float, ...], of_other: tuple[float, ...]) -> list[RunResult]:
+    return [ended(variant, "DIVERGED" if math.isnan(score) else "FINISHED", score, seed)
+            for variant, scores in (("base", of_base), ("other", of_other))
+            for seed, score in enumerate(scores)]

@@ -44,6 +44,7 @@ from gan_bench.registry import DATASETS, MODELS
 from gan_bench.tracking.address import mlflow_environment
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.origin import instance_of
 
 FACTS = {"versions": {"torch": "2.15.0", "numerics": 3, "gan_bench": "0.1.0"},
          "device": "cpu", "threads": 1,
@@ -341,6 +342,25 @@ def test_variants_gone_from_the_file_are_left_out(fresh: Store, tmp_path: Path) 
                           "has",)
 
 
+def test_declared_runs_that_have_not_begun_are_named(fresh: Store, tmp_path: Path) -> None:
+    declared = Declared(baseline="plain", variants=("plain", "other", "never"), seeds=(1, 2))
+    write_about(tmp_path / "runs" / "study", declared)
+    read = load_results("study", root=tmp_path)
+    assert rows(read) == ALL
+    assert read.notes == ("4 of 6 declared runs have not begun, as far as MLflow shows: plain "
+                          "seed 2; other seed 2; never seeds 1, 2",)
+    # A file that the caller names counts before what the last run has declared.
+    whole = declared.with_changes(variants=("plain", "other"), seeds=(0, 1))
+    assert load_results("study", root=tmp_path, declared=whole).notes == ()
+    many = declared.with_changes(variants=(*(f"v{n}" for n in range(12)), "plain"),
+                                 seeds=tuple(range(15)))
+    (note,) = [note for note in load_results("study", root=tmp_path, declared=many).notes
+               if "not begun" in note]
+    assert note.startswith("193 of 195 declared runs have not begun, as far as MLflow shows: v0 "
+                           "seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 5 more; v1 seeds")
+    assert note.endswith("v9 seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 5 more; and 3 more")
+
+
 def test_a_baseline_without_runs_is_said(fresh: Store, tmp_path: Path) -> None:
     write_about(tmp_path / "runs" / "study", Declared(baseline="new",
                                                       variants=("new", "other", "plain")))
@@ -369,6 +389,22 @@ def test_the_same_run_from_two_roots_counts_once(fresh: Store, tmp_path: Path, a
         theirs = load_results("study", fresh.uri, root)
         is_newer = again == ("FINISHED", "")
         assert (theirs.runs["mlflow_run"].loc[read.runs.index[0]] == first) is not is_newer
+
+
+def test_runs_of_other_roots_count_with_a_note(fresh: Store, tmp_path: Path) -> None:
+    """Seeds that this root has not; a reader who has no root in the store needs no note."""
+    second = tmp_path / "second"
+    mirrored(second, a_run(second, "plain", 5, 1.25), a_run(second, "plain", 6, 1.5), uri=fresh.uri)
+    read = load_results("study", root=tmp_path)
+    assert len(read.runs) == len(ALL) + 2
+    assert read.notes == (f"counted too: 2 runs of another root that shares the store (id "
+                          f"{instance_of(second)[:8]}); the table of `gan-bench run` counts this "
+                          f"root's alone",)
+    theirs = load_results("study", fresh.uri, second)
+    assert theirs.notes == (f"counted too: {len(ALL)} runs of another root that shares the store "
+                            f"(id {instance_of(tmp_path)[:8]}); the table of `gan-bench run` "
+                            f"counts this root's alone",)
+    assert load_results("study", fresh.uri, tmp_path / "elsewhere").notes == ()
 
 
 def test_of_two_equal_runs_the_roots_own_counts(fresh: Store, tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def test_a_file_that_is_absent_or_no_text_declares_nothing(tmp_path: Path) -> No
     ("variants", "plain", ()), ("variants", ["plain", 3, None], ("plain",)),
     ("settings", [], {}), ("settings", {"a": "1", "b": 2}, {"a": "1"}),
     ("differs", 3, {}), ("differs", {"a": {}, "b": "steps"}, {"b": "steps"}),
+    ("seeds", [0, "1", True, 2.0, 3], (0, 3)), ("seeds", "0", ()),
     ("curve_means", "x", {}), ("curve_means", {"early": 3}, {}), ("of the future", 1, None),
     ("baseline", "\ud800", "?"), ("settings", {"\udcff": "\udcff"}, {"?": "?"}),
 ])
@@ -173,6 +174,7 @@ def test_a_file_declares_what_differs_from_its_baseline(tmp_path: Path) -> None:
     declared = load_experiment(write_experiment(tmp_path, DIGITS), tmp_path,
                                ["baseline=saturating"]).declared
     assert declared.variants == ("plain", "saturating")
+    assert declared.seeds == (0, 1)
     assert declared.differs == {"plain": "loss non_saturating for saturating", "saturating": ""}
 
 
@@ -203,7 +205,9 @@ def test_variants_go_after_the_settings_and_not_before() -> None:
                              settings=dict.fromkeys(NAMES, "a" * 12))
     held = read_declared(comparison_tag(many))
     assert held == many.with_changes(settings={})
-    few = LONG.with_changes(variants=("a",), settings={"a": "b"})
+    few = LONG.with_changes(variants=("a",), settings={"a": "b"}, seeds=(0, 2**63 - 1))
+    long = few.with_changes(seeds=tuple(range(2000)))
+    assert read_declared(comparison_tag(long)) == few.with_changes(seeds=())
     assert read_declared(comparison_tag(few)) == few
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+import resource
 import warnings
 from pathlib import Path
 from typing import get_args
@@ -17,7 +21,7 @@ from gan_bench.config.differences import variant_differences
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.config.yaml_source import read_yaml
-from gan_bench.errors import SpecError
+from gan_bench.errors import SpecError, UserError, unwritable
 from gan_bench.journal.spec_file import read_spec
 
 SMALL = """\
@@ -205,6 +209,32 @@ def test_spec_survives_being_written_and_read(tmp_path: Path) -> None:
     again = read_spec(run.write(tmp_path))
     assert again == run
     assert again.id == run.id
+
+
+def test_a_specification_that_cannot_be_written_leaves_no_folder(tmp_path: Path) -> None:
+    """A limit on the size of files fails as a full disk does, and needs no disk of its own."""
+    first, second = load(tmp_path, SMALL).runs
+    before = read_spec(first.write(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        for run in (first, second):
+            file = run.folder(tmp_path) / "spec.json"
+            with pytest.raises(UserError, match=f"^{re.escape(str(file))}: cannot be written: "):
+                run.write(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [*(tmp_path / "runs" / "small").iterdir()] == [first.folder(tmp_path)]
+    assert read_spec(first.folder(tmp_path)) == before
+
+
+@pytest.mark.parametrize(("number", "cure"), [
+    (errno.ENOSPC, "make room"), (errno.EDQUOT, "make room"), (errno.EACCES, "make it writable"),
+    (errno.EROFS, "make it writable"), (errno.EISDIR, "move it away")])
+def test_a_file_that_cannot_be_written_has_the_cure_of_its_cause(number: int, cure: str) -> None:
+    why = os.strerror(number)
+    assert str(unwritable(Path("a/b"), OSError(number, why))) == (
+        f"a/b: cannot be written: {why}; {cure}, then repeat the command")
 
 
 @pytest.mark.parametrize(("name", "words"), [

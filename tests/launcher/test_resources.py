@@ -70,3 +70,41 @@ cp -r small copy
     assert second.endswith("\n0\n"), second
     assert "resumes after step" in second
     assert differences(undisturbed / "undisturbed", tmp_path / "copy") == []
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_before_the_first_step_is_a_line_and_leaves_no_folder(tmp_path: Path,
+                                                                                  ) -> None:
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system in a namespace (unshare -rm)")
+    write_experiment(tmp_path)
+    (tmp_path / "small").mkdir()
+    command = (f"{sys.executable} -m gan_bench run tiny.yaml --root small --slots 1 --tracking-uri "
+               f"sqlite:///{tmp_path}/elsewhere.db --set base.steps=3 --set variants={{}} --set")
+    (tmp_path / "full.sh").write_text(f"""\
+fill() {{ dd if=/dev/zero of=small/filler bs=1024 count=$(($(df -k --output=avail small \
+          | tail -1) - $1)) 2> /dev/null; }}
+mount -t tmpfs -o size=40m tmpfs small
+{command} seeds=[0] > first.txt 2>&1; echo $? >> first.txt
+fill 0
+{command} seeds=[1,2] > full.txt 2>&1; echo $? >> full.txt
+ls small/runs/tiny > full.folders
+rm small/filler; fill 4
+{command} seeds=[1,2] > nearly.txt 2>&1; echo $? >> nearly.txt
+find small/runs/tiny -mindepth 1 -maxdepth 1 -type d -empty > nearly.folders
+rm small/filler
+{command} seeds=[1,2] > room.txt 2>&1; echo $? >> room.txt
+""")
+    subprocess.run(["unshare", "-rm", "bash", "full.sh"], cwd=tmp_path, check=True, timeout=240)
+    first, full, nearly, room = ((tmp_path / f"{name}.txt").read_text()
+                                 for name in ("first", "full", "nearly", "room"))
+    cause = "cannot be written: No space left on device; make room, then repeat the command"
+    assert first.endswith("\n0\n"), first
+    assert full == f"error: {tmp_path}/small/runs/tiny/about.json: {cause}\n2\n"
+    folders = (tmp_path / "full.folders").read_text().split()
+    assert len([name for name in folders if name not in ("about.json", "lock")]) == 1
+    assert nearly.endswith("\n1\n"), nearly
+    assert nearly.count(f"/spec.json: {cause}") == 4, nearly  # as it happens, and at the end
+    assert "Traceback" not in nearly
+    assert (tmp_path / "nearly.folders").read_text() == ""
+    assert room.endswith("\n0\n"), room

@@ -27,6 +27,7 @@ from helpers.studies import edited, ended, gan_bench, here, of_run, write_study
 
 from gan_bench import load_results
 from gan_bench.cli.report import Asked, _names, make_report
+from gan_bench.compare.combine import combine
 from gan_bench.compare.findings import findings
 from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
 from gan_bench.errors import UserError
@@ -278,8 +279,12 @@ def test_one_clear_line(studies: Path, tmp_path: Path, arguments: list[str],
 def test_no_finished_run(studies: Path, tmp_path: Path) -> None:
     uri = edited(studies, tmp_path, [
         "update tags set value = 'RUNNING' where key = 'status'"])
-    with refused("losses has no finished run yet (6 RUNNING)"):
+    command = f"gan-bench sync --root {studies} --to {uri}"
+    with refused(f"MLflow shows no finished run of losses yet; {studies} has 6 finished runs that "
+                 f"it lacks, and `{command}` copies them"):
         report(studies, tmp_path / "out", uri=uri)
+    with refused("losses has no finished run yet (6 RUNNING); wait for one, or continue: gan-ben"):
+        report(tmp_path, tmp_path / "out", uri=uri)
 
 
 def test_all_runs_diverged(studies: Path, tmp_path: Path) -> None:
@@ -291,6 +296,19 @@ def test_all_runs_diverged(studies: Path, tmp_path: Path) -> None:
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Every run diverged: there is no score to compare." in page
     assert page.count("<td>DIVERGED</td>") == 12  # those that failed, and all of them
+
+
+def test_runs_without_a_metric_have_not_diverged(tmp_path: Path) -> None:
+    file = write_study(tmp_path, "bare", "{plain: {}, sat: {loss: saturating}}")
+    short = ["--set", "evaluate={metrics: []}", "--set", "base.steps=2", "--set", "seeds=[0]",
+             "--set", "base.sample_every=2"]
+    assert here("run", file, "--root", tmp_path / "root", *short).returncode == 0
+    done = here("report", "bare", "--root", tmp_path / "root", "--format", "html,csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no score was measured: name metrics in evaluate.metrics, or add" in done.stdout
+    page = (tmp_path / "root" / "reports" / "bare" / "report.html").read_text()
+    assert "<p>No score was measured: name metrics in evaluate.metrics, or add" in page
+    assert "diverged: there" not in done.stdout + page
 
 
 def test_diverged_failed_and_nan_are_counted_apart(studies: Path, tmp_path: Path) -> None:
@@ -388,6 +406,19 @@ def test_several_experiments(studies: Path, tmp_path: Path) -> None:
     assert list(summary(tmp_path).index) == ["losses/plain", "losses/sat", "more/plain"]
     means = summary(tmp_path)["mean"].to_numpy()
     np.testing.assert_allclose(means, table["mean"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("which", "said"), [
+    ((), False), (("losses",), True), (("more",), True), (("losses", "more"), False)])
+def test_experiments_that_are_paired_in_part_are_not_and_the_report_says_so(
+        studies: Path, tmp_path: Path, which: tuple[str, ...], said: bool) -> None:
+    both = [replace(load_results(name, root=studies), declared=load_results(
+        name, root=studies).declared.with_changes(paired=name in which))
+        for name in ("losses", "more")]
+    (merged,) = combine(both)
+    assert merged.declared.paired == (len(which) == 2)
+    assert (("not all of the experiments declare `paired`: runs are not compared seed by seed"
+             in merged.notes), "paired" in " ".join(merged.notes)) == (said, said)
 
 
 @pytest.mark.parametrize("data", ["digits", "letters"])
@@ -559,6 +590,22 @@ def test_a_list_of_another_origin_is_refused(studies: Path, tmp_path: Path, text
     with refused(f"{tmp_path / '.report.json'}: is not the list"):
         report(studies, tmp_path)
     assert contents(tmp_path) == {".report.json": text.encode()}
+
+
+def test_the_advice_on_a_damaged_list_keeps_what_the_user_has_changed(studies: Path, tmp_path: Path,
+                                                                      ) -> None:
+    out = studies / "reports" / "losses"
+    make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
+    (out / "table.tex").write_text("changed by hand")
+    (out / ".report.json").write_text("{")
+    with refused(f"{out / '.report.json'}: is not the list of what the last report wrote; move the "
+                 f"folder away, or choose another --out"):
+        make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
+    out.rename(tmp_path / "away")
+    make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
+    assert (tmp_path / "away" / "table.tex").read_text() == "changed by hand"
+    assert "changed by hand" not in (out / "table.tex").read_text()
+    shutil.rmtree(out)
 
 
 def test_a_list_names_no_file_of_another_folder(studies: Path, tmp_path: Path) -> None:

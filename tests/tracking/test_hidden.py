@@ -161,15 +161,34 @@ def test_a_launcher_makes_no_deleted_run_anew(study: Study) -> None:
         book.metrics(step, {"train/d_loss": 0.5})
         book.end("FINISHED")
         background.request(study.folders[1])
-        missing = background.finish()
-        assert missing.startswith("1 run of the journals is deleted in MLflow: left out (narrow")
-        assert "; `gan-bench sync" in missing
+        assert background.finish() == ""
+        (line,) = background.hidden()
+        assert line.startswith("1 run of the journals is deleted in MLflow: left out (narrow")
+        assert "; `gan-bench sync" in line
         assert study.run(study.folders[1]) == held
         assert study.shown() == [study.folders[i].name for i in (0, 2)]
-    follow(missing)
+    follow(line)
     assert study.all_shown()
     history = study.store.client.get_metric_history(study.run(study.folders[1]), "train/d_loss")
     assert {21, 22} <= {row.step for row in history}
+
+
+def test_a_first_sync_that_did_not_end_is_named_by_a_report(study: Study) -> None:
+    """The store shows runs, but none as finished, and no cursor says that they are this root's."""
+    assert study.report().returncode == 0
+    for folder in study.folders:
+        study.store.client.delete_tag(study.run(folder), "status")
+        cursor.forget_cursor(folder, study.store.uri)
+    if study.workspace.tracking_uri is None:
+        assert study.report().returncode == 0  # its own store, which it brings up to date
+        return
+    command = f"gan-bench sync --root '{study.workspace.root}' --to {study.store.uri}"
+    done = study.report()
+    assert (done.returncode, done.stderr) == (
+        2, f"error: MLflow shows no finished run of {study.name} yet; {study.workspace.root} has 3 "
+           f"finished runs that it lacks, and `{command}` copies them\n")
+    assert follow(done.stderr).startswith("3 runs, 3 brought up to date")
+    assert study.report().returncode == 0
 
 
 def test_several_lines_of_a_sync_are_lines(study: Study) -> None:
@@ -233,11 +252,13 @@ def test_a_deleted_experiment_does_not_hold_up_training(study: Study) -> None:
 def test_a_launcher_says_what_is_hidden(study: Study, trains: bool) -> None:
     study.store.client.delete_run(study.run(study.folders[1]))
     said: list[str] = []
-    background = BackgroundMirror(study.workspace, study.home, trains, said.append)
-    assert background.finish().startswith("1 run of the journals is deleted in MLflow: left out (")
-    study.store.client.delete_experiment(study.experiment)
-    background = BackgroundMirror(study.workspace, study.home, trains, said.append)
-    assert background.finish().startswith(f"the experiment '{study.name}' was deleted in MLflow: r")
+    for line in ("1 run of the journals is deleted in MLflow: left out (",
+                 f"the experiment '{study.name}' was deleted in MLflow: restore it with"):
+        background = BackgroundMirror(study.workspace, study.home, trains, said.append)
+        assert background.finish() == ""
+        assert [hidden.startswith(line) for hidden in background.hidden()] == [True]
+        if line.startswith("1"):
+            study.store.client.delete_experiment(study.experiment)
     assert len(said) == (1 if trains else 0)
 
 
@@ -259,7 +280,8 @@ def test_a_server_that_is_down_lacks_nothing_that_it_has_received(tmp_path: Path
         cursor.write_cursor(folder, replace(held, uri=down))
     said: list[str] = []
     workspace = replace(study.workspace, tracking_uri=down)
-    assert BackgroundMirror(workspace, study.home, False, said.append).finish() == ""
+    background = BackgroundMirror(workspace, study.home, False, said.append)
+    assert (background.finish(), background.hidden()) == ("", [])
     (line,) = said
     assert line.startswith("MLflow cannot be asked whether it shows all results (MLflow cannot "
                            f"use {down}: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.journals import new_run, write_journal
+from helpers.runs import write_experiment
 
 from gan_bench.cli.ui import ui_command
 from gan_bench.errors import Stopped, UserError
@@ -234,7 +236,8 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^cannot write to .*file.*: .*; choose another --root$"):
+    with pytest.raises(UserError, match=r"^/.*file.*: cannot be written: .*; choose another "
+                                        r"--root$"):
         open_store(Workspace(tmp_path / "file" / "root"))
 
 
@@ -410,6 +413,69 @@ def test_a_disk_that_is_full_while_the_database_is_made_is_one_line(tmp_path: Pa
     assert done.stderr.endswith("free some space, or choose another --root or --tracking-uri\n")
     assert [file.name for file in root.glob("*mlflow*")] == []
     assert sync_runs(Workspace(root), lambda line: None).brought == 1
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+def test_a_root_that_is_full_or_read_only_is_said_with_what_helps(tmp_path: Path, disk: str,
+                                                                  ) -> None:
+    """The root is a small file system in a mount namespace; no line advises to move files away."""
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system in a namespace (unshare -rm)")
+    (tmp_path / "small").mkdir()
+    write_experiment(tmp_path)
+    (tmp_path / "setup.py").write_text(
+        "from pathlib import Path\nfrom helpers.journals import new_run, write_journal\n"
+        "from gan_bench.journal.layout import Workspace\n"
+        "from gan_bench.tracking.sync import sync_runs\n"
+        "write_journal(new_run(Path('small')))\n"
+        "assert sync_runs(Workspace(Path('small')), print).brought == 1\n"
+        "Path('small/instance.json').unlink()\n")
+    (tmp_path / "instance.py").write_text(
+        "from pathlib import Path\nfrom gan_bench.errors import UserError\n"
+        "from gan_bench.tracking.origin import instance_of\n"
+        "try:\n    instance_of(Path('small'))\n"
+        "except UserError as error:\n    print('error:', error)\n")
+    change = {"full": "dd if=/dev/zero of=small/filler bs=512 2> filled",
+              "read-only": "mount -o remount,ro small"}[disk]
+    (tmp_path / "all.sh").write_text(f"""\
+set -e
+mount -t tmpfs -o size=40m tmpfs small
+python setup.py
+set +e
+{change}
+each() {{ echo "# $1"; shift; timeout 60 python "$@"; echo "$?"; }}
+each instance instance.py
+each run -m gan_bench run tiny.yaml --root small
+each sync -m gan_bench sync --root small --to sqlite:///{tmp_path}/other.db
+each report -m gan_bench report study-small --root small
+each ui -m gan_bench ui --root small --port 1
+""")
+    helpers = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        ["unshare", "-rm", "bash", "all.sh"], cwd=tmp_path, check=True, timeout=200, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={
+            **os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join([helpers, *sys.path])})
+    assert "move" not in done.stdout
+    assert "Traceback" not in done.stdout
+    said = dict(part.split("\n", 1) for part in done.stdout.split("# ")[1:])
+    cause, cure = {"full": ("No space left on device", "make room"),
+                   "read-only": ("Read-only file system", "make it writable")}[disk]
+    used = f"cannot be used: {cause}; {cure}, then repeat the command\n"
+    assert said["instance"] == f"error: small/instance.json: {used}0\n"
+    folder = tmp_path / "small"
+    if disk == "full":
+        assert said["run"] == (f"error: {folder}/runs/tiny/lock: cannot be written: {cause}; "
+                               f"{cure}, then repeat the command\n2\n")
+        assert said["sync"].endswith(f": {folder}/instance.json: {used}3\n")
+        assert "has room, or name another with --tracking-uri\n2\n" in said["ui"]
+    else:
+        assert said["run"] == (f"error: --root {folder}: is not writable; give another with "
+                               f"--root\n2\n")
+        assert said["sync"].endswith(f"{folder}/runs/study-small/lock: {used}3\n")
+        assert said["report"].endswith(f"{cause}; {cure}, or choose another --out\n2\n")
+        assert "); make it and its folder writable, or name another with --tr" in said["ui"]
 
 
 def test_a_damaged_run_does_not_hold_up_an_update(tmp_path: Path) -> None:

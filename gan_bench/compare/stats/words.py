@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import ALPHA, Estimate
+from gan_bench.errors import count
 
 if TYPE_CHECKING:
     from gan_bench.compare.stats.comparison import Comparison
+
+
+def tests_of(pairs: Iterable[Comparison]) -> str:
+    """Return the tests that the p of these pairs comes from, and where each decides."""
+    tests = dict.fromkeys(map(_test_of, pairs))
+    # The one that needs no reason comes first.
+    return ", or ".join(sorted(tests, key=lambda words: " where " in words))
+
+
+def _test_of(pair: Comparison) -> str:
+    """Return the test of a pair; where it is not the usual one, also why."""
+    t_test = "a paired t-test" if pair.paired else "a Welch t-test"
+    if pair.basis == "permutation":
+        if pair.diverged or pair.diverged_against:
+            ranks = "signed ranks" if pair.paired else "ranks"
+            return f"a permutation test of {ranks} where a run diverged"
+        return "a permutation test of means where scores have no spread"
+    if not pair.paired and pair.n != pair.n_against:
+        return f"the larger p of {t_test} and a permutation test where the numbers of runs differ"
+    return t_test
+
+
+def left_out_words(pair: Comparison) -> str:
+    """Return how many runs of a paired comparison lack their partner; empty if none does."""
+    if not pair.left_out:
+        return ""
+    lacking = "1 run lacks" if pair.left_out == 1 else f"{pair.left_out} runs lack"
+    return (f"{pair.variant} against {pair.against}: over {count(pair.n, 'pair')} of runs with the "
+            f"same seed; {lacking} a partner, and the difference and its p leave "
+            f"{'it' if pair.left_out == 1 else 'them'} out")
 
 
 def rests_on(pair: Comparison, equivalent: bool = False) -> str:
