@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -81,6 +82,49 @@ def zip_of(folder: Path) -> Path:
             elif file.is_file():
                 archive.write(file, str(file.relative_to(folder)))
     return path
+
+
+def saved(mode: str, colour: object, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, (9, 9), colour).save(buffer, kind, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def other_frames(shade: int, count: int) -> dict[str, Any]:
+    frames = [Image.new("RGB", (9, 9), (shade + i, 0, 0)) for i in range(count)]
+    return {"save_all": True, "append_images": frames}
+
+
+def test_what_is_not_used_of_images_is_said(tmp_path: Path) -> None:
+    folder, said = fill(tmp_path / "f", *numbered("a", count=20)), list[str]()
+    opaque = {"b/0.png": saved("RGBA", (70, 1, 2, 255), "PNG"),
+              "b/1.gif": saved("RGB", (71, 0, 0), "GIF"), "b/2.tif": saved("RGB", 72, "TIFF"),
+              "b/3.webp": saved("RGB", (73, 0, 0), "WEBP", lossless=True)}
+    hiding = {"c/0.png": saved("RGBA", (60, 1, 2, 254), "PNG"),
+              "c/1.png": saved("LA", (61, 0), "PNG"),
+              "c/2.png": saved("RGB", (62, 0, 0), "PNG", transparency=(62, 0, 0)),
+              "c/3.webp": saved("RGBA", (63, 0, 0, 9), "WEBP", lossless=True, exact=True)}
+    animated = {"d/0.gif": saved("RGB", (50, 0, 0), "GIF", **other_frames(90, 2)),
+                "d/1.png": saved("RGB", (51, 0, 0), "PNG", **other_frames(90, 1)),
+                "d/2.tif": saved("RGB", (52, 0, 0), "TIFF", **other_frames(90, 1)),
+                "d/3.webp": saved("RGB", (53, 0, 0), "WEBP", lossless=True, **other_frames(90, 1))}
+    for name, content in {**opaque, **hiding, **animated}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    train, test = shades(folder, said)
+    assert {60, 61, 62, 63, 50, 51, 52, 53} <= {*train, *test}
+    assert said[1:] == [f"{folder}: 4 images have transparent pixels: the colours below them count "
+                        f"(c/0.png first)",
+                        f"{folder}: 4 images have several frames: the first counts (d/0.gif first)"]
+    for name in [*hiding, *list(animated)[1:]]:
+        (folder / name).unlink()
+    said.clear()
+    shades(folder, said)
+    assert said[1:] == [f"{folder}: 1 image has several frames: the first counts (d/0.gif)"]
+    (folder / "d/0.gif").unlink()
+    said.clear()
+    shades(folder, said)
+    assert len(said) == 1
 
 
 # --- links in archives ----------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def image_folder(
     which = f": {arrangement.left_out}" if arrangement.left_out else ""
     say(f"decoding {train:,} + {test:,} images of {source}, {arrangement.describe_labels()}; "
         f"{arrangement.ignored:,} other files ignored{which}")
-    images = _decode(source, arrangement.train + arrangement.test, channels, image_size)
+    images = _decode(source, arrangement.train + arrangement.test, channels, image_size, say)
     return Arrays(ArraySplit(images[:train], _labels(arrangement, arrangement.train)),
                   ArraySplit(images[train:], _labels(arrangement, arrangement.test)))
 
@@ -94,9 +94,9 @@ def _labels(arrangement: Arrangement, names: list[str]) -> NDArray[np.int64] | N
 
 
 def _decode(
-    source: Path, names: list[str], channels: Literal[1, 3], size: int
+    source: Path, names: list[str], channels: Literal[1, 3], size: int, say: Say
 ) -> NDArray[np.uint8]:
-    """Return the images in the order of `names`."""
+    """Return the images in the order of `names`; say what is not used of them."""
     import numpy as np
     from PIL import Image
 
@@ -105,16 +105,26 @@ def _decode(
     images = np.empty((len(names), channels, size, size), np.uint8)
     rows = {name: row for row, name in enumerate(names)}
     missing = set(names)
+    transparent, animated = list[str](), list[str]()
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for name, data in contents(source, rows):
             try:
-                images[rows[name]] = decode(data, channels, size)
+                image = decode(data, channels, size)
             except Exception as error:  # PIL's decoders raise many types at broken files
                 place = os.fspath(source / name) if source.is_dir() else f"{source}, member {name}"
                 raise UserError(f"{place}: cannot be read as an image: "
                                 f"{error or type(error).__name__}") from error
+            images[rows[name]] = image.pixels
+            transparent += [name] * image.is_transparent
+            animated += [name] * image.has_frames
             missing.discard(name)
     if missing:
         raise UserError(f"{source}: {min(missing)} has vanished since it was listed; run again")
+    for some, what in ((transparent, "transparent pixels: the colours below them count"),
+                       (animated, "several frames: the first counts")):
+        if some:
+            has = "images have" if len(some) > 1 else "image has"
+            say(f"{source}: {len(some):,} {has} {what} ({min(some):.200}"
+                f"{' first' if len(some) > 1 else ''})")
     return images

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # The formats of image files; with others allowed, Pillow would start Ghostscript for PostScript.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")  # modes
 BITS_PER_SAMPLE = 258  # TIFF's tag
 PPM_HEADER = re.compile(rb"P[2356](?:[\s\d]|#[^\r\n]*)*")
 PPM_COMMENT = re.compile(rb"#[^\r\n]*[\r\n]?")
@@ -60,15 +62,27 @@ def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return resized
 
 
-def decode(data: bytes, channels: Literal[1, 3], size: int) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Decoded:
+    """An image file as an array, and what the array lacks of it.
+
+    Attributes:
+        pixels: `(channels, size, size)` uint8.
+        is_transparent: Whether a pixel was transparent: the colour below it counts.
+        has_frames: Whether there are several frames: the first counts.
+    """
+
+    pixels: NDArray[np.uint8]
+    is_transparent: bool
+    has_frames: bool
+
+
+def decode(data: bytes, channels: Literal[1, 3], size: int) -> Decoded:
     """Decode one image file: upright, centre-cropped to a square, resampled.
 
     The image is turned by the camera's orientation tag. Colour becomes grey by ITU-R 601, and
     transparency is dropped, both as in `PIL.Image.convert`. Only the first frame of an animation
     counts.
-
-    Returns:
-        `(channels, size, size)` uint8.
 
     Raises:
         ValueError: It is not an image, or has more than 8 bits a channel, which the user must
@@ -87,7 +101,24 @@ def decode(data: bytes, channels: Literal[1, 3], size: int) -> NDArray[np.uint8]
         if bits > 8:
             raise ValueError(f"more than 8 bits a channel ({bits}, Pillow's mode {image.mode}); "
                              "convert it to 8")
-        return _channels_first(square(image.convert("L" if channels == 1 else "RGB"), size))
+        plain = image.convert("L" if channels == 1 else "RGB")
+        return Decoded(_channels_first(square(plain, size)), _is_transparent(image),
+                       _has_frames(opened))
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel is transparent; an alpha channel alone does not make it so."""
+    if image.mode not in ALPHA and "transparency" not in image.info:
+        return False
+    opaque = image.convert("RGBA").getchannel("A").histogram()[255]
+    return opaque < image.width * image.height
+
+
+def _has_frames(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # of a file that is broken behind its first frame, which is sound
+        return True
 
 
 def channel_bits(image: Image.Image, data: bytes) -> int:
