@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from gan_bench.tracking.hidden import (
     lacking_line,
     lacking_runs,
 )
+from gan_bench.tracking.shared_artifacts import elsewhere_line, lost_artifacts
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -134,6 +136,10 @@ class _Sync:
                 if self._lost > PATIENCE:
                     raise _GaveUp(f"MLflow has failed for {self._lost:.0f} s: the other runs were "
                                   f"not tried; repeat the command once it answers") from None
+        if self._mirror is not None and (place := self._mirror.elsewhere.get(home.name)):
+            self._say(elsewhere_line(home.name, place))
+        with suppress(Exception):  # from any database driver; it has answered above
+            lines += lost_artifacts(folders, self._workspace, self._address)
         self.result.hidden += [f"{home.name}: {line}" for line in lines]
 
     def _hidden(self, folders: list[Path]) -> list[HiddenRun]:
@@ -201,10 +207,15 @@ def _was_set_back(folders: list[Path], address: str) -> bool:
 def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:
     """Return which of the root's runs the store has and does not show, and what to do, a line each.
 
-    Only runs under the experiment's current settings. A store that cannot be read has no line here.
+    Only runs under the experiment's current settings; lost pictures count of all runs. A store that cannot be read has no line here.
     """
     try:
-        return hidden_in(workspace, resolve_uri(workspace), experiment)
+        address = resolve_uri(workspace)
+        lines = hidden_in(workspace, address, experiment)
+        home = workspace.root / "runs" / experiment
+        if Path(experiment).name == experiment:  # and no path
+            lines += lost_artifacts(run_folders(home), workspace, address)
+        return lines
     except Exception:  # from any database driver; reading the results reports it
         return []
 
