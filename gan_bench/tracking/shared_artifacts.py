@@ -1,4 +1,4 @@
-"""Artifacts of roots that share a database: MLflow keeps them where the first root named a place."""
+"""Artifacts of roots that share a database: MLflow keeps them in the root that came first."""
 
 from __future__ import annotations
 

@@ -207,7 +207,8 @@ def _was_set_back(folders: list[Path], address: str) -> bool:
 def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:
     """Return which of the root's runs the store has and does not show, and what to do, a line each.
 
-    Only runs under the experiment's current settings; lost pictures count of all runs. A store that cannot be read has no line here.
+    Only runs under the experiment's current settings; lost pictures count of all runs. A store that
+    cannot be read has no line here.
     """
     try:
         address = resolve_uri(workspace)
