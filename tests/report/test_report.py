@@ -350,7 +350,9 @@ def test_one_seed(studies: Path, tmp_path: Path) -> None:
         "where key = 'seed' and value != '0')"])
     done = report(studies, tmp_path / "out", uri=uri, formats="html,csv,figures")
     assert "only one seed of plain, sat, so there are no intervals and no verdict" in done.lines[0]
-    assert "fewer than two runs" in done.lines[2]
+    assert done.lines[1] == ("4 of 6 declared runs are not in MLflow: plain seeds 1, 2; sat seeds "
+                             "1, 2")
+    assert "fewer than two runs" in done.lines[3]
     table = summary(tmp_path / "out")
     assert table[["mean_low", "sd", "p", "difference_low"]].isna().all(axis=None)
     assert (table["note"].str.contains("one seed: no interval")).all()
