@@ -355,7 +355,8 @@ def test_declared_runs_that_are_not_in_mlflow_are_named(fresh: Store, tmp_path: 
                                  seeds=tuple(range(15)))
     (note,) = [note for note in load_results("study", root=tmp_path, declared=many).notes
                if "declared runs" in note]
-    assert note.startswith("193 of 195 declared runs are not in MLflow: v0 seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 5 more; v1 seeds")
+    assert note.startswith("193 of 195 declared runs are not in MLflow: v0 seeds 0, 1, 2, 3, 4, 5, "
+                           "6, 7, 8, 9, and 5 more; v1 seeds")
     assert note.endswith("v9 seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 5 more; and 3 more")
 
 
