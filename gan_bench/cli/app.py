@@ -144,7 +144,7 @@ def report_experiments(
     """Write the report of an experiment: a page, tables and figures.
 
     It may combine experiments that were measured in the same way. Exit status: 0 written; 2
-    nothing could be written; 3 runs that MLflow hides are left out.
+    nothing could be written; 3 runs that MLflow hides, or lost pictures, are left out.
     """
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 

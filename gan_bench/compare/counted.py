@@ -51,7 +51,7 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     return list(single.values()), notes
 
 
-def not_begun(runs: list[StoredRun], declared: Declared) -> list[str]:
+def absent_runs(runs: list[StoredRun], declared: Declared) -> list[str]:
     """Return a note on the declared runs that are not among these; empty if all are.
 
     Declarations of older versions name no seeds.
@@ -61,12 +61,15 @@ def not_begun(runs: list[StoredRun], declared: Declared) -> list[str]:
                if (seeds := [seed for seed in declared.seeds if (variant, seed) not in begun])}
     if not lacking:
         return []
-    some = [f"{variant} {'seed' if len(seeds) == 1 else 'seeds'} {_shortened(seeds, ', ')}"
-            for variant, seeds in lacking.items()]
+    some = [f"{variant} {_seeds_words(seeds)}" for variant, seeds in lacking.items()]
     n, total = sum(map(len, lacking.values())), len(declared.variants) * len(declared.seeds)
-    verb = "has" if n == 1 else "have"
-    return [f"{n:,} of {count(total, 'declared run')} {verb} not begun, as far as MLflow shows: "
+    verb = "is" if n == 1 else "are"
+    return [f"{n:,} of {count(total, 'declared run')} {verb} not in MLflow: "
             f"{_shortened(some, '; ')}"]
+
+
+def _seeds_words(seeds: list[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {_shortened(seeds, ', ')}"
 
 
 def _shortened(things: Sequence[object], separator: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan_bench.compare.counted import counted_runs, not_begun
+from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.errors import UserError
@@ -154,7 +154,7 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
         reason = f" ({notes[0]})" if notes else ""
         then = sync_hint(workspace, experiment) or "train some first: gan-bench run"
         raise UserError(f"{experiment} has no runs yet{reason}; {then}")
-    notes += not_begun(chosen, declared)
+    notes += absent_runs(chosen, declared)
     with_runs = {run.tags["variant"] for run in chosen}
     names = [name for name in declared.variants if name in with_runs]
     names += sorted(with_runs - set(names))

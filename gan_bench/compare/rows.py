@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.stats.comparison import Comparison, Verdict, compare
+from gan_bench.compare.stats.overflow import within_range
 from gan_bench.compare.stats.summary import (
     UNBOUNDED,
     Scores,
@@ -47,9 +48,10 @@ class Row:
 
 def final_scores(runs: Sequence[RunResult], metric: str, variants: Sequence[str] = (),
                  ) -> dict[str, dict[int, float]]:
-    """Return each variant's final scores by seed: NaN for runs that diverged.
+    """Return each variant's final scores by seed: NaN if the run diverged.
 
-    Runs without a result, or without the score, are left out.
+    Runs without a result, or without the score, are left out. A score that is too large to compare
+    counts as that of a diverged run.
 
     Args:
         variants: Names that are in the result even if none of their runs has started.
@@ -60,7 +62,7 @@ def final_scores(runs: Sequence[RunResult], metric: str, variants: Sequence[str]
         if run.status == Status.DIVERGED:  # its last score is not a final score
             scores[run.variant][run.seed] = math.nan
         elif run.status == Status.FINISHED and metric in run.scores:
-            scores[run.variant][run.seed] = run.scores[metric]
+            scores[run.variant][run.seed] = float(within_range(run.scores[metric]))
     return scores
 
 

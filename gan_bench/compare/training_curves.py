@@ -15,6 +15,7 @@ import numpy as np
 from scipy.integrate import trapezoid
 
 from gan_bench.compare.results import SCORE
+from gan_bench.compare.stats.overflow import within_range
 from gan_bench.compare.stats.summary import Estimate, Reason, Values, mean_of
 from gan_bench.compare.stats.time_to_quality import TimeToQuality, first_passing, time_to_quality
 from gan_bench.journal.names import DURING, score_name, split_latent_set
@@ -89,7 +90,7 @@ def training_curves(results: Results, score: str) -> list[TrainingCurve]:
         steps, seconds, values = (
             measured[key].to_numpy(np.float64) for key in ("step", "seconds", "value"))
         curves.append(TrainingCurve(str(row.variant), int(row.seed), str(row.status),
-                                    steps, seconds, values))
+                                    steps, seconds, within_range(values)))
     return curves
 
 
@@ -122,12 +123,12 @@ def scores_by_latents(results: Results, score: str) -> dict[str, Mapping[int, li
     if not metrics:
         return {}
     rows = history[history["metric"].isin(metrics)].drop_duplicates(["run", "metric"], keep="last")
-    repeats = {str(run): list(values)
+    repeats = {str(run): list(within_range(values))
                for run, values in rows.groupby("run", observed=True)["value"]}
     column = results.runs[SCORE + score]
     by_variant: dict[str, dict[int, list[float]]] = {}
     for run, row in results.runs.iterrows():
-        if row["status"] == Status.FINISHED and np.isfinite(column[run]):
+        if row["status"] == Status.FINISHED and np.isfinite(within_range(column[run])):
             by_variant.setdefault(str(row["variant"]), {})[int(row["seed"])] = [
                 float(column[run]), *repeats.get(str(run), [])]
     return dict(by_variant)

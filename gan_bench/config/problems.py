@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from gan_bench.config.grid import Variant, expand
+from gan_bench.config.grid import KEYS, Variant, expand
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import RunSettings
 from gan_bench.config.yaml_source import Where, YamlSource
@@ -58,13 +58,8 @@ class Problems:
             where: Where = found["loc"]
             cause = found.get("ctx", {}).get("error")
             message = f"{found['msg']}, not {shown(found['input'])}"
-            if found["type"] == "extra_forbidden" and where == ("recipe",):
-                message = (f"no recipe is called {shown(found['input'])}; "
-                           f"{nearest(str(found['input']), list(RECIPES))}")
-            elif found["type"] == "extra_forbidden":
-                known = list(_at(model, where[:-1]).model_fields)
-                known += ["optimizer", "recipe"] if model is RunSettings else []
-                message = f"unknown key; {nearest(str(where[-1]), known)}"
+            if found["type"] == "extra_forbidden":
+                message = _unknown_key(model, where, found["input"])
             elif found["type"] == "missing":
                 message = f"the key {str(where[-1])!r} is missing"
                 where = where[:-1]
@@ -78,6 +73,17 @@ class Problems:
 
     def raised(self) -> SpecError:
         return SpecError(self.lines)
+
+
+def _unknown_key(model: type[BaseModel], where: Where, given: object) -> str:
+    """Return what is wrong with a key that the model does not have there."""
+    if model is RunSettings and where == ("recipe",):
+        return f"no recipe is called {shown(given)}; {nearest(str(given), list(RECIPES))}"
+    if model is not RunSettings and len(where) == 1 and where[0] in KEYS:
+        return "is a key of runs: put it into `base`, into a variant, or on an axis of `matrix`"
+    known = list(_at(model, where[:-1]).model_fields)
+    known += ["optimizer", "recipe"] if model is RunSettings else []
+    return f"unknown key; {nearest(str(where[-1]), known)}"
 
 
 def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:

@@ -36,6 +36,7 @@ Optimizer = Annotated[Part, BeforeValidator(registry.OPTIMIZERS.parse),
 Data = Annotated[Part, BeforeValidator(registry.DATASETS.parse),
                  WithJsonSchema({"kind": "DATASETS"})]
 Positive = Annotated[int, Field(ge=1)]
+MAX_THREADS = 1024  # as many as the largest machines have cores
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -99,7 +100,7 @@ class ComputeSpec(Closed):
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda where there is one")
-    threads: Positive = Field(
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] = Field(
         1, description="CPU threads of a run; part of its id, because its numbers depend on them")
     deterministic: bool = Field(
         True, description="only algorithms that give the same bits every time")

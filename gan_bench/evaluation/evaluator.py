@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from gan_bench.evaluation.metrics.nearest import nearest_rows
 from gan_bench.evaluation.sample_grid import pair_picture
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.evaluation.views import prepare_references
+from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal.names import CLASS, DURING, FINAL, latent_set_name, score_name
 from gan_bench.registry import LOSSES, METRICS
 
@@ -52,6 +54,21 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) ->
             labels = getattr(data, entry.facts.reference).labels
             check_real_classes(labels.cpu().numpy())
     prepare_references(entries, data, cache, say)
+
+
+def refuse_too_many_samples(spec: RunSpec, device: str) -> None:
+    """Refuse measurements of more samples than the memory has room for.
+
+    Raises:
+        UserError: The latents and the samples of a measurement do not fit.
+    """
+    labels = spec.data.classes if spec.condition != "none" else 0
+    each = 4 * (int(spec.model.args["latent_dim"]) + labels)
+    if device == "cpu":  # as uint8 or float32, twice: in batches, then as one tensor
+        each += 2 * math.prod(spec.data.shape) * (1 if spec.data.is_image else 4)
+    plan = spec.evaluate
+    for key, samples in (("samples", plan.samples), ("final_samples", plan.final_samples or 0)):
+        refuse_more_than_memory(samples * each, f"evaluate.{key}: {samples:,} samples")
 
 
 def generate(generator: nn.Module, latents: Tensor, device: str) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 from gan_bench.atomic import scratch_folder
 from gan_bench.compare.findings import Finding, findings, why_no_score
 from gan_bench.compare.results import Results
+from gan_bench.compare.stats.overflow import within_range
 from gan_bench.errors import count, unwritable
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
@@ -120,10 +121,11 @@ def warnings_of(results: Results) -> list[str]:
     if lost := int(states.get(Status.DIVERGED, 0)):
         lines.append(f"{lost} of {count(len(runs), 'run')} diverged; they count, and rank last")
     for run in results.ended():
-        bad = [name for name, value in run.scores.items() if not math.isfinite(value)]
+        bad = [name for name, value in run.scores.items() if math.isnan(within_range(value))]
         if run.status == Status.FINISHED and bad:
-            lines.append(f"{run.variant} seed {run.seed} finished with scores that are not finite "
-                         f"({', '.join(bad)}): for these it counts as diverged")
+            lines.append(f"{run.variant} seed {run.seed} finished with scores that are not finite, "
+                         f"or too large to compare ({', '.join(bad)}): for these it counts as "
+                         f"diverged")
     few = runs.groupby("variant", observed=True)["seed"].nunique()
     if (few == 1).any():
         names = ", ".join(map(str, few.index[few == 1]))

@@ -20,6 +20,7 @@ from gan_bench.tracking.address import (
 from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.database_server import UnreachableError
 from gan_bench.tracking.hidden import hidden_in, hidden_runs, lacking_line, lacking_runs
+from gan_bench.tracking.shared_artifacts import elsewhere_line, lost_artifacts
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -106,7 +107,8 @@ class BackgroundMirror:
         if self._mirror is None and sqlite_path(self._address) is None:
             return []
         try:
-            return hidden_in(self._workspace, self._address, self._home.name)
+            return [*hidden_in(self._workspace, self._address, self._home.name),
+                    *lost_artifacts(run_folders(self._home), self._workspace, self._address)]
         except UserError as error:
             return [str(error)]
         except Exception as error:  # from a server, or from any database driver
@@ -115,7 +117,9 @@ class BackgroundMirror:
     def _repeat_rounds(self) -> None:
         pause = EVERY
         try:
-            self._open()
+            mirror = self._open()
+            if place := mirror.elsewhere.get(self._home.name):
+                self._say(elsewhere_line(self._home.name, place))
             self._request_lacking()
         except client.DeletedExperiment as error:
             if not self._is_idle:  # otherwise `hidden` alone names it

@@ -164,7 +164,7 @@ def _check_artifacts(database: Path, experiments: list[tuple[str, str, str | Non
     """
     home = (database.parent / "artifacts").resolve()
     for name, location, about in experiments:
-        if not location.startswith("file:") or home in _local_path(location).resolve().parents:
+        if not location.startswith("file:") or home in local_path(location).resolve().parents:
             continue
         if about is None:
             raise UserError(f"{database}: its experiment {name!r} is not of gan-bench, and keeps "
@@ -180,7 +180,7 @@ def _check_runs(database: Path, runs: list[tuple[str, str | None]]) -> None:
     for run, location in runs:
         if location is None or not location.startswith(("file:", "/")):
             continue
-        folder = _local_path(location).parent.parent  # of the experiment: <folder>/<run>/artifacts
+        folder = local_path(location).parent.parent  # of the experiment: <folder>/<run>/artifacts
         if folder not in within:
             within[folder] = folder.resolve().is_relative_to(home)
         if not within[folder]:
@@ -193,7 +193,7 @@ def _start_over(database: Path) -> str:
             f"again, which fills a new one from the runs' journals")
 
 
-def _local_path(location: str) -> Path:
+def local_path(location: str) -> Path:
     """Return the path that MLflow makes of a local address, without `..`.
 
     A root given as `../root` left addresses with `..`, which are as good as any.

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import settings_digest
@@ -109,7 +110,7 @@ def lacking_runs(hidden: Iterable[HiddenRun]) -> list[Path]:
 
 def lacking_line(folders: Sequence[Path]) -> str:
     """Return what to say of the runs that a store has lost, or part of them."""
-    return (f"MLflow has lost records of {count(len(folders), 'run')} ({_listed(folders)}), as if "
+    return (f"MLflow has lost records of {count(len(folders), 'run')} ({listed(folders)}), as if "
             f"it was set back to an older copy: they are copied again")
 
 
@@ -154,7 +155,7 @@ def hidden_lines(hidden: Sequence[HiddenRun], workspace: Workspace, uri: str) ->
         verb, pronoun = ("is", "it") if len(folders) == 1 else ("are", "them")
         command = anew_command(workspace, uri)
         lines.append(f"{count(len(folders), 'run')} of the journals {verb} {where}: left out "
-                     f"({_listed(folders)}); `{command}` copies {pronoun} anew")
+                     f"({listed(folders)}); `{command}` copies {pronoun} anew")
     return lines
 
 
@@ -206,7 +207,8 @@ def _reason(place: Place | None, experiment: str, cursor: Cursor) -> HiddenReaso
     return HiddenReason.BEHIND if tags.is_behind(place.copied, cursor.offset) else None
 
 
-def _listed(folders: Sequence[Path]) -> str:
+def listed(folders: Sequence[Path]) -> str:
+    """Return the names of the first runs."""
     names = ", ".join(map(_name, folders[:NAMED]))
     return names + (", …" if len(folders) > NAMED else "")
 
@@ -222,6 +224,12 @@ def _places(uri: str, runs: list[str]) -> dict[str, Place]:
     """Return where the store has each run; what is missing there is missing here."""
     if is_server(uri):
         return _places_at_server(uri, runs)
+    return {run: Place(stage, name, experiment_stage, str(number), copied)
+            for run, stage, name, experiment_stage, number, copied in rows_of(uri, PLACES)}
+
+
+def rows_of(uri: str, query: str) -> list[tuple[Any, ...]]:
+    """Return what a database answers; nothing if it is an SQLite file that is missing."""
     database = sqlite_path(uri)
     if database is None:
         from sqlalchemy import text
@@ -229,14 +237,11 @@ def _places(uri: str, runs: list[str]) -> dict[str, Place]:
         from gan_bench.tracking.reader import connected
 
         with connected(uri) as connection:
-            rows = [tuple(row) for row in connection.execute(text(PLACES))]
-    elif not database.exists():
-        rows = []
-    else:
-        with closing(open_read_only(database)) as file:
-            rows = file.execute(PLACES).fetchall()
-    return {run: Place(stage, name, experiment_stage, str(number), copied)
-            for run, stage, name, experiment_stage, number, copied in rows}
+            return [tuple(row) for row in connection.execute(text(query))]
+    if not database.exists():
+        return []
+    with closing(open_read_only(database)) as file:
+        return file.execute(query).fetchall()
 
 
 def _places_at_server(uri: str, runs: list[str]) -> dict[str, Place]:

@@ -39,8 +39,10 @@ from gan_bench.tracking.client import (
     write_shared,
 )
 from gan_bench.tracking.cursor import Cursor
+from gan_bench.tracking.database import local_path
 from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.own_runs import OwnRuns
+from gan_bench.tracking.shared_artifacts import is_within
 
 
 class Mirror:
@@ -55,6 +57,7 @@ class Mirror:
         self._client = store.client
         self._own_runs = OwnRuns(store)
         self._experiments: dict[str, str] = {}
+        self.elsewhere: dict[str, str] = {}  # experiments whose artifacts go to another root
         self._checked: set[str] = set()
 
     def open_experiment(self, folder: Path) -> str:
@@ -85,6 +88,11 @@ class Mirror:
             raise DeletedExperiment(deleted_experiment(self.store.uri, name,
                                                        str(experiment.experiment_id)))
         self._experiments[name] = str(experiment.experiment_id)
+        location = str(experiment.artifact_location)
+        if home and location.startswith(("file:", "/")):
+            place = local_path(location)
+            if not is_within(place, home):
+                self.elsewhere[name] = str(place)
         return self._experiments[name]
 
     def _create_experiment(self, name: str, artifacts: str | None) -> None:

@@ -32,6 +32,7 @@ from gan_bench.tracking.hidden import (
     lacking_runs,
     sync_command,
 )
+from gan_bench.tracking.shared_artifacts import elsewhere_line, lost_artifacts
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -137,6 +138,10 @@ class _Sync:
                 if self._lost > PATIENCE:
                     raise _GaveUp(f"MLflow has failed for {self._lost:.0f} s: the other runs were "
                                   f"not tried; repeat the command once it answers") from None
+        if self._mirror is not None and (place := self._mirror.elsewhere.get(home.name)):
+            self._say(elsewhere_line(home.name, place))
+        with suppress(Exception):  # from any database driver; it has answered above
+            lines += lost_artifacts(folders, self._workspace, self._address)
         self.result.hidden += [f"{home.name}: {line}" for line in lines]
 
     def _hidden(self, folders: list[Path]) -> list[HiddenRun]:
@@ -244,10 +249,16 @@ def _has_result(folder: Path) -> bool:
 def hidden_from_reports(workspace: Workspace, experiment: str) -> list[str]:
     """Return which of the root's runs the store has and does not show, and what to do, a line each.
 
-    Only runs under the experiment's current settings. A store that cannot be read has no line here.
+    Only runs under the experiment's current settings; lost pictures count of all runs. A store that
+    cannot be read has no line here.
     """
     try:
-        return hidden_in(workspace, resolve_uri(workspace), experiment)
+        address = resolve_uri(workspace)
+        lines = hidden_in(workspace, address, experiment)
+        home = workspace.root / "runs" / experiment
+        if Path(experiment).name == experiment:  # and no path
+            lines += lost_artifacts(run_folders(home), workspace, address)
+        return lines
     except Exception:  # from any database driver; reading the results reports it
         return []
 

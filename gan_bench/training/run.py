@@ -26,7 +26,7 @@ from gan_bench.errors import (
     one_line,
     unwritable,
 )
-from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
+from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics, refuse_too_many_samples
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
@@ -88,9 +88,9 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
         How many runs are to share a process: 1 on the CPU.
 
     Raises:
-        UserError: The data or an extractor is unavailable, the device does not exist, a D cannot
-            be constrained as asked, or a run has a checkpoint from another version or device, and
-            going on from it is not allowed.
+        UserError: The data or an extractor is unavailable, the device does not exist, samples do
+            not fit into memory, a D cannot be constrained as asked, or a run has a checkpoint from
+            another version or device, and going on from it is not allowed.
     """
     first = experiment.runs[0]
     device = resolve_device(first)
@@ -101,6 +101,7 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
         refuse_drift(experiment, workspace.root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
+            refuse_too_many_samples(run, device)
             networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
             penalties = [PENALTIES.build(part) for part in run.penalties]
             try:
@@ -350,7 +351,8 @@ def _explained(error: BaseException, spec: RunSpec) -> BaseException:
     if is_out_of_memory(error):
         return UserError(f"out of memory with batch_size {spec.batch_size} (peak "
                          f"{peak_memory(resolve_device(spec)) / 1e6:,.0f} MB): choose a smaller "
-                         f"batch_size or model, or fewer runs at once (--slots)")
+                         f"batch_size, model or evaluate.samples, or fewer runs at once "
+                         f"(--slots)")
     if isinstance(error, OSError) and is_full(error):
         return UserError(f"the disk is full ({error.strerror}): make room, then the same command "
                          f"resumes from the last checkpoint")

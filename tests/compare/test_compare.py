@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -207,3 +208,21 @@ def two(of_base: tuple[float, ...], of_other: tuple[float, ...]) -> list[RunResu
     return [ended(variant, "DIVERGED" if math.isnan(score) else "FINISHED", score, seed)
             for variant, scores in (("base", of_base), ("other", of_other))
             for seed, score in enumerate(scores)]
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("scores", [
+    (1.0e308, -1.0e308, 1.5e308), (1.5e308, 1.6e308, 1.7e308), (1e120, 2e120, 4e120),
+    (1e61, 2e61, 4e61)])
+def test_scores_whose_squares_overflow_count_as_diverged(scores: tuple[float, ...], paired: bool,
+                                                         ) -> None:
+    declared = BASE.with_changes(paired=paired, margin=Amount(0.05, relative=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = summarise(two((1.0, 2.0, 3.0), scores), declared)
+        largest = summarise(two((1.0, 2.0, 3.0), (1e60, -9e59, 5e59)), declared)
+    assert [(row.summary.n, row.summary.diverged) for row in rows] == [(3, 0), (3, 3)]
+    assert rows[1].verdict == "inconclusive"
+    assert [row.summary.diverged for row in largest] == [0, 0]
+    assert largest[1].summary.mean.value == pytest.approx(2e59)
+    assert math.isfinite(largest[1].summary.mean.high)

@@ -342,22 +342,22 @@ def test_variants_gone_from_the_file_are_left_out(fresh: Store, tmp_path: Path) 
                           "has",)
 
 
-def test_declared_runs_that_have_not_begun_are_named(fresh: Store, tmp_path: Path) -> None:
+def test_declared_runs_that_are_not_in_mlflow_are_named(fresh: Store, tmp_path: Path) -> None:
     declared = Declared(baseline="plain", variants=("plain", "other", "never"), seeds=(1, 2))
     write_about(tmp_path / "runs" / "study", declared)
     read = load_results("study", root=tmp_path)
     assert rows(read) == ALL
-    assert read.notes == ("4 of 6 declared runs have not begun, as far as MLflow shows: plain "
-                          "seed 2; other seed 2; never seeds 1, 2",)
+    assert read.notes == ("4 of 6 declared runs are not in MLflow: plain seed 2; other seed 2; "
+                          "never seeds 1, 2",)
     # A file that the caller names counts before what the last run has declared.
     whole = declared.with_changes(variants=("plain", "other"), seeds=(0, 1))
     assert load_results("study", root=tmp_path, declared=whole).notes == ()
     many = declared.with_changes(variants=(*(f"v{n}" for n in range(12)), "plain"),
                                  seeds=tuple(range(15)))
     (note,) = [note for note in load_results("study", root=tmp_path, declared=many).notes
-               if "not begun" in note]
-    assert note.startswith("193 of 195 declared runs have not begun, as far as MLflow shows: v0 "
-                           "seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 5 more; v1 seeds")
+               if "declared runs" in note]
+    assert note.startswith("193 of 195 declared runs are not in MLflow: v0 seeds 0, 1, 2, 3, 4, 5, "
+                           "6, 7, 8, 9, and 5 more; v1 seeds")
     assert note.endswith("v9 seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 5 more; and 3 more")
 
 

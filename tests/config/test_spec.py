@@ -237,6 +237,10 @@ def test_a_file_that_cannot_be_written_has_the_cure_of_its_cause(number: int, cu
         f"a/b: cannot be written: {why}; {cure}, then repeat the command")
 
 
+def test_all_threads_of_a_large_machine_may_be_used(tmp_path: Path) -> None:
+    assert load(tmp_path, SMALL, "compute.threads=1024").runs[0].compute.threads == 1024
+
+
 @pytest.mark.parametrize(("name", "words"), [
     ("Default", "MLflow keeps an experiment of this name for itself; choose another name"),
     ("small.yaml", "a name that ends in .yaml or .yml stands for a file, as in `gan-bench report"),
@@ -308,6 +312,13 @@ evaluate: {metrics: [fidd]}
     ("base.model=3", "a model is a name"),
     ("base.ema=.nan", "finite"),
     ("nonsense=1", "unknown key"),
+    ("recipe=dcgan2015", "recipe: is a key of runs: put it into `base`, into a variant, or on an "),
+    ("optimizer=adam", "optimizer: is a key of runs: put it into `base`"),
+    ("steps=5", "steps: is a key of runs: put it into `base`"),
+    ("base.recipe=dcgan2105", "no recipe is called 'dcgan2105'; did you mean 'dcgan2015'"),
+    ("compute.threads=0", "compute.threads: Input should be greater than or equal to 1"),
+    ("compute.threads=1025", "compute.threads: Input should be less than or equal to 1024"),
+    ("compute.threads=9223372036854775807", "compute.threads: Input should be less than or"),
 ])
 def test_what_cannot_work_is_refused(tmp_path: Path, change: str, line: str) -> None:
     text = SMALL.replace("model: mlp", "model: dcgan") if "18" in change else SMALL

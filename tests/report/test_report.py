@@ -331,13 +331,32 @@ def test_diverged_failed_and_nan_are_counted_apart(studies: Path, tmp_path: Path
         assert f">{words}</td>" in page
 
 
+def test_scores_and_losses_too_large_to_compare_are_said_and_give_no_warning(
+        studies: Path, tmp_path: Path) -> None:
+    uri = edited(studies, tmp_path, [
+        f"update metrics set value = {value} where key like '%{key}' and run_uuid = "
+        f"{of_run(variant, seed)}"
+        for key in ("fd_random", "train/g_loss") for variant, seed, value in (
+            ("sat", 0, 1.5e308), ("sat", 1, -1.2e308), ("sat", 2, 1e120), ("plain", 1, 1e200))])
+    done = report(studies, tmp_path / "out", uri=uri, formats="html,csv,tex,md,parquet,figures")
+    assert summary(tmp_path / "out")[["n", "diverged"]].values.tolist() == [[3, 1], [3, 3]]
+    assert ("sat seed 0 finished with scores that are not finite, or too large to compare "
+            "(fd_random): for these it counts as diverged") in done.lines
+    assert not any(line.startswith("plain seed 0 finished") for line in done.lines)
+    assert np.isfinite(summary(tmp_path / "out").loc["plain", "mean_high"])
+    history = pd.read_parquet(tmp_path / "out" / "history.parquet")["value"]
+    assert history.max() == 1.5e308  # as measured
+
+
 def test_one_seed(studies: Path, tmp_path: Path) -> None:
     uri = edited(studies, tmp_path, [
         "update runs set lifecycle_stage = 'deleted' where run_uuid in (select run_uuid from tags "
         "where key = 'seed' and value != '0')"])
     done = report(studies, tmp_path / "out", uri=uri, formats="html,csv,figures")
     assert "only one seed of plain, sat, so there are no intervals and no verdict" in done.lines[0]
-    assert "fewer than two runs" in done.lines[2]
+    assert done.lines[1] == ("4 of 6 declared runs are not in MLflow: plain seeds 1, 2; sat seeds "
+                             "1, 2")
+    assert "fewer than two runs" in done.lines[3]
     table = summary(tmp_path / "out")
     assert table[["mean_low", "sd", "p", "difference_low"]].isna().all(axis=None)
     assert (table["note"].str.contains("one seed: no interval")).all()

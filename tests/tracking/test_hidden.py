@@ -446,3 +446,38 @@ def test_a_run_of_an_earlier_version_says_no_length_and_its_cursor_counts(study:
         assert study.sync() == (1, [], [])
         assert client.get_run(run).data.tags[tags.COPIED] == \
             str((study.folders[0] / reading.FILE).stat().st_size)
+
+
+def test_pictures_that_lie_in_another_root_are_said_and_missed(tmp_path: Path) -> None:
+    """MLflow keeps those of all roots in the root that made the experiment."""
+    shared = f"sqlite:///{tmp_path / 'shared.db'}"
+    folders, spaces = [], []
+    for number, owner in enumerate(("first", "second")):
+        folders.append(new_run(tmp_path / owner / "root", number))
+        write_journal(folders[-1])
+        spaces.append(Workspace(folders[-1].parents[2], tracking_uri=shared))
+    first, second = spaces
+    place = first.artifacts / "study-root"
+    said: list[str] = []
+    assert sync_runs(first, said.append).hidden == []
+    assert len(said) == 1
+    background = BackgroundMirror(second, folders[1].parent, True, said.append)
+    assert (background.finish(), background.hidden()) == ("", [])
+    line = (f"MLflow keeps the pictures and files of the experiment 'study-root' in {place}, as "
+            f"another root made the experiment: who removes that folder removes them")
+    assert said[1:] == [line]
+    cursor.forget_cursor(folders[1], shared)
+    assert sync_runs(second, said.append).hidden == []
+    assert said[-1] == line
+    assert hidden_from_reports(second, "study-root") == []
+
+    shutil.rmtree(first.artifacts)
+    own = f"sqlite:///{second.database}"
+    gone = (f"the pictures and files of 1 run are gone from {place}, which another root made "
+            f"(narrow seed 1); `gan-bench sync --root {second.root} --to {own}` copies the runs "
+            f"into the root's own store")
+    assert sync_runs(second, said.append).hidden == [f"study-root: {gone}"]
+    assert hidden_from_reports(second, "study-root") == [gone]
+    assert follow(gone).endswith("1 runs, 1 brought up to date\n")
+    assert list(second.artifacts.glob("study-root/*/artifacts/images/*.png"))
+    assert hidden_from_reports(replace(second, tracking_uri=own), "study-root") == []

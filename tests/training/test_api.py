@@ -132,8 +132,8 @@ def test_the_example_of_the_package_runs_as_it_stands(study: Path) -> None:
     scores = progress_of(spec.runs[0], study / "mlruns").scores
     assert results.runs["score.nearest_train_mse"].item() == scores["nearest_train_mse"]
     assert {2, 3, 4, 6} <= set(results.history["step"])
-    assert results.notes == ("3 of 4 declared runs have not begun, as far as MLflow shows: "
-                             "plain seed 1; saturating seeds 0, 1",
+    assert results.notes == ("3 of 4 declared runs are not in MLflow: plain seed 1; "
+                             "saturating seeds 0, 1",
                              "the baseline saturating has no runs yet: compared with plain",)
     # A further run is there too, and the declared baseline with it; nothing is there twice.
     gan_bench.run_one(spec.runs[2], "mlruns", "data")
@@ -141,8 +141,8 @@ def test_the_example_of_the_package_runs_as_it_stands(study: Path) -> None:
     assert list(again.runs.index) == [spec.runs[0].id, spec.runs[2].id]
     assert again.runs["mlflow_run"].iloc[0] == results.runs["mlflow_run"].item()
     assert (again.declared.baseline, again.notes) == (
-        "saturating", ("2 of 4 declared runs have not begun, as far as MLflow shows: "
-                       "plain seed 1; saturating seed 1",))
+        "saturating", ("2 of 4 declared runs are not in MLflow: plain seed 1; saturating "
+                       "seed 1",))
 
 
 def test_a_launchers_command_outlives_the_preparation_from_python(study: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from helpers.runs import a_run
+from helpers.runs import a_run, write_experiment
 
+from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import EvaluateSpec
-from gan_bench.errors import SpecError
+from gan_bench.errors import SpecError, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import progress_of
@@ -80,3 +82,24 @@ def test_what_is_refused(tmp_path: Path, override: str, where: str, what: str) -
     with pytest.raises(SpecError, match=what) as caught:
         a_run(tmp_path, override)
     assert where in caught.value.lines[0]
+
+
+@pytest.mark.parametrize(("key", "labels"), [
+    ("samples", "none"), ("samples", "concat"), ("final_samples", "none")])
+def test_more_samples_than_memory_holds_are_refused_before_training(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, labels: str) -> None:
+    """What is free is the latents (64 float32, and 10 labels) and the samples, each twice, of 900.
+    """
+    each = 4 * (64 + (10 if labels == "concat" else 0)) + 2 * 16 * 16
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=900 * each))
+    conditional = [f"base.condition={labels}", "evaluate.metrics=[nearest_train_mse]",
+                   "base.model.latent_dim=64"]
+    for count, refused in ((900, False), (901, True)):
+        spec = load_experiment(write_experiment(tmp_path), tmp_path,
+                               [*conditional, f"evaluate.{key}={count}"])
+        if not refused:
+            run.prepare(spec, tmp_path, tmp_path, lambda line: None)
+            continue
+        with pytest.raises(UserError, match=rf"^evaluate.{key}: 901 samples would take 0.0 GB, "
+                                            r"but only 0.0 GB is free; ask for fewer$"):
+            run.prepare(spec, tmp_path, tmp_path, lambda line: None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gan_bench.compare.stats.overflow import within_range
 from gan_bench.compare.stats.summary import UNBOUNDED, Values, mean_of
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
@@ -58,7 +59,7 @@ def metric_curves(results: Results, metric: str, bounds: tuple[float, float] = U
         points: The number of steps, evenly spread, at which means are taken at most.
     """
     rows = results.history.loc[results.history["metric"] == metric, ["run", "step", "value"]]
-    rows = rows[np.isfinite(rows["value"])].sort_values("step", kind="stable")
+    rows = rows[np.isfinite(within_range(rows["value"]))].sort_values("step", kind="stable")
     rows = rows.drop_duplicates(["run", "step"], keep="last")
     lines = {str(run): (line["step"].to_numpy(np.float64), line["value"].to_numpy(np.float64))
              for run, line in rows.groupby("run", observed=True, sort=False)}

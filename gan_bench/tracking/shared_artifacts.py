@@ -1,0 +1,59 @@
+"""Artifacts of roots that share a database: MLflow keeps them in the root that came first."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from gan_bench.errors import DamagedError, count
+from gan_bench.journal import reading
+from gan_bench.journal.layout import Workspace
+from gan_bench.journal.schema import Kind
+from gan_bench.tracking.address import is_server
+from gan_bench.tracking.cursor import read_cursor
+from gan_bench.tracking.database import local_path
+from gan_bench.tracking.hidden import listed, rows_of
+
+
+def is_within(place: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder, whichever links lead there."""
+    return place.resolve().is_relative_to(folder.resolve())
+
+
+def elsewhere_line(experiment: str, location: str) -> str:
+    """Return what to say of an experiment whose artifacts MLflow keeps in another root."""
+    return (f"MLflow keeps the pictures and files of the experiment {experiment!r} in {location}, "
+            f"as another root made the experiment: who removes that folder removes them")
+
+
+def lost_artifacts(folders: Iterable[Path], workspace: Workspace, uri: str) -> list[str]:
+    """Return what to say of runs whose artifacts lay in another root and are gone, a line a place.
+
+    MLflow gives all runs of an experiment the place that the first root named.
+    """
+    if is_server(uri):
+        return []
+    names = {}
+    for folder in folders:
+        with suppress(DamagedError):
+            cursor, last = read_cursor(folder, uri), reading.last(folder)
+            # An ended run has artifacts.
+            if cursor is not None and last is not None and last["kind"] == Kind.END:
+                names[cursor.mlflow_run_id] = folder
+    if not names:
+        return []
+    lost: dict[Path, list[Path]] = {}
+    for run, location in rows_of(uri, "select run_uuid, artifact_uri from runs where "
+                                      "lifecycle_stage = 'active'"):
+        if run not in names or not str(location).startswith(("file:", "/")):
+            continue
+        place = local_path(location)
+        if not is_within(place, workspace.artifacts) and not place.exists():
+            lost.setdefault(place.parent.parent, []).append(names[run])
+    own = f"sqlite:///{workspace.database}"
+    command = shlex.join(["gan-bench", "sync", "--root", str(workspace.root), "--to", own])
+    return [f"the pictures and files of {count(len(runs), 'run')} are gone from {place}, which "
+            f"another root made ({listed(sorted(runs))}); `{command}` copies the runs into the "
+            f"root's own store" for place, runs in lost.items()]
