@@ -23,7 +23,7 @@ import pandas as pd
 from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
-from gan_bench.errors import UserError
+from gan_bench.errors import HiddenError, UserError
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
@@ -151,6 +151,8 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
     in_root = named_runs(workspace.root / "runs" / experiment, uri)
     chosen, notes = counted_runs(stored, declared, in_root)
     if not chosen:
+        if hidden := hidden_from_reports(workspace, experiment):
+            raise HiddenError(f"MLflow shows no run of {experiment}: {'; '.join(hidden)}")
         reason = f" ({notes[0]})" if notes else ""
         then = sync_hint(workspace, experiment) or "train some first: gan-bench run"
         raise UserError(f"{experiment} has no runs yet{reason}; {then}")

@@ -296,6 +296,26 @@ def test_a_run_that_the_server_has_lost_comes_back_by_itself(study: Study) -> No
     assert study.all_shown()
 
 
+def test_a_report_brings_back_a_run_that_the_server_has_lost(study: Study) -> None:
+    held = study.run(study.folders[1])
+    study.store.client.delete_run(held)
+    file = study.folders[1] / cursor.FILE
+    file.write_text(file.read_text().replace(held, "0" * 32))
+    report = study.report()
+    assert (report.returncode, study.all_shown()) == (0, True)
+
+
+def test_a_report_without_a_run_that_is_shown_says_how_they_come_back(study: Study) -> None:
+    for folder in study.folders:
+        study.store.client.delete_run(study.run(folder))
+    report = study.report()
+    assert report.returncode == 3
+    assert report.stderr.startswith(f"error: MLflow shows no run of {study.name}: 3 runs of the "
+                                    f"journals are deleted in MLflow: left out (")
+    follow(report.stderr)
+    assert (study.report().returncode, study.all_shown()) == (0, True)
+
+
 def test_runs_under_other_settings_are_no_matter_of_a_report(tmp_path: Path) -> None:
     study = Study(tmp_path / "root", None)
     study.store.client.delete_run(study.run(study.folders[1]))
