@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.images import save_pngs
+from helpers.launching import gan_bench
 from helpers.runs import DIGITS, a_run
-from helpers.studies import gan_bench, here
+from helpers.studies import here
 from safetensors.torch import load as load_st
 from safetensors.torch import save
 from torch import Tensor

@@ -12,9 +12,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from helpers.launching import new_root
+from helpers.launching import gan_bench, new_root
 from helpers.runs import install, write_experiment
-from helpers.studies import gan_bench, here
+from helpers.studies import here
 
 ADDED = '''\
 """What somebody else wrote."""

@@ -13,7 +13,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from unittest.mock import patch
 
-from helpers.studies import STRICT
+from helpers.launching import STRICT
 
 from gan_bench.launcher import worker
 from gan_bench.launcher.processes import fork_context

@@ -13,6 +13,7 @@ from helpers.runs import install, write_experiment
 from gan_bench.tracking import client
 
 GAN_BENCH = [sys.executable, "-m", "gan_bench"]
+STRICT = {"PYTHONWARNINGS": "error::RuntimeWarning"}  # a division by zero is a traceback
 
 
 def new_root(folder: Path) -> Path:
@@ -25,9 +26,10 @@ def new_root(folder: Path) -> Path:
 
 def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240,
               ) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
+    """Run the command line in a process of its own, where a RuntimeWarning is an error."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
     return subprocess.run([*GAN_BENCH, *map(str, arguments)], capture_output=True, text=True,
-                          check=False, timeout=timeout, env={**environment, **(env or {})})
+                          check=False, timeout=timeout, env={**clean, **STRICT, **(env or {})})
 
 
 def run(tmp_path: Path, root: str, *more: object, env: dict[str, str] | None = None,

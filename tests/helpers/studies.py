@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from helpers.launching import STRICT
 
 from gan_bench.cli.app import main
 from gan_bench.tracking import cursor
@@ -31,16 +32,6 @@ evaluate: {{every: 10, samples: 100, metrics: [fd_random, d_accuracy, classes_co
 margin: 5%
 compute: {{device: cpu}}
 """
-STRICT = {"PYTHONWARNINGS": "error::RuntimeWarning"}  # a division by zero is a traceback
-
-
-def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240,
-              ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, where a RuntimeWarning is an error."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
-    return subprocess.run([sys.executable, "-m", "gan_bench", *map(str, arguments)],
-                          capture_output=True, text=True, check=False, timeout=timeout,
-                          env={**clean, **STRICT, **(env or {})})
 
 
 def here(*arguments: object, env: dict[str, str] | None = None,

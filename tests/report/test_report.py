@@ -23,7 +23,8 @@ import pandas as pd
 import psutil
 import pytest
 from helpers.browser import gan_bench_ui
-from helpers.studies import edited, ended, gan_bench, here, of_run, write_study
+from helpers.launching import gan_bench
+from helpers.studies import edited, ended, here, of_run, write_study
 
 from gan_bench import load_results
 from gan_bench.cli.report import Asked, _names, make_report
