@@ -21,9 +21,8 @@ from gan_bench.evaluation.external_images import ARRAYS
 from gan_bench.evaluation.given_images import measure_images
 from gan_bench.evaluation.measurement import Report, Side, Wanted
 from gan_bench.evaluation.metrics.base import asks_d
-from gan_bench.evaluation.scores import directions
-from gan_bench.journal.layout import Workspace
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.evaluation.score_directions import directions
+from gan_bench.journal.layout import WEIGHTS, Workspace
 from gan_bench.journal.reading import FILE as JOURNAL
 from gan_bench.paths import normal_path
 from gan_bench.registry import Part

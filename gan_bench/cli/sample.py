@@ -14,7 +14,7 @@ from gan_bench.components.value_range import to_uint8
 from gan_bench.errors import UserError, unwritable
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.hardware import refuse_more_than_memory
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS
 from gan_bench.training.trained import draw, find_run, labels_in_turn, load_generator
 
 

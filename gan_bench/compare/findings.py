@@ -22,7 +22,7 @@ from gan_bench.compare.training_curves import (
     training_curves,
 )
 from gan_bench.errors import UserError
-from gan_bench.evaluation.scores import directions
+from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.registry import METRICS, Better, nearest, scores_of
 

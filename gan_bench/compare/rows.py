@@ -17,7 +17,7 @@ from gan_bench.compare.stats.summary import (
 )
 from gan_bench.config.declared import Declared
 from gan_bench.evaluation.comparability import GENERATOR_KEYS, Protocol, refusal
-from gan_bench.evaluation.scores import directions, ranges
+from gan_bench.evaluation.score_directions import directions, ranges
 from gan_bench.journal.schema import Status
 
 

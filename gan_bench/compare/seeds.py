@@ -15,7 +15,7 @@ from gan_bench.compare.stats.power import seeds_needed
 from gan_bench.compare.stats.summary import ALPHA, Scores, Values, mean_of, spread, survivors
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.errors import UserError
-from gan_bench.evaluation.scores import directions
+from gan_bench.evaluation.score_directions import directions
 from gan_bench.registry import nearest
 
 SD_LEVEL = 0.8  # of the interval of the standard deviation, which few seeds estimate roughly

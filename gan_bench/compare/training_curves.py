@@ -18,8 +18,8 @@ from gan_bench.compare.results import SCORE
 from gan_bench.compare.stats.overflow import within_range
 from gan_bench.compare.stats.summary import Estimate, Reason, Values, mean_of
 from gan_bench.compare.stats.time_to_quality import TimeToQuality, first_passing, time_to_quality
-from gan_bench.journal.names import DURING, score_name, split_latent_set
 from gan_bench.journal.schema import RESULTS, Status
+from gan_bench.journal.score_names import DURING, score_name, split_latent_set
 from gan_bench.registry import Better
 
 if TYPE_CHECKING:

@@ -25,7 +25,13 @@ from gan_bench.evaluation.sample_grid import pair_picture
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.evaluation.views import prepare_references
 from gan_bench.hardware import refuse_more_than_memory
-from gan_bench.journal.names import CLASS, DURING, FINAL, latent_set_name, score_name
+from gan_bench.journal.score_names import (
+    CLASS,
+    DURING,
+    FINAL,
+    latent_set_name,
+    score_name,
+)
 from gan_bench.registry import LOSSES, METRICS
 
 STREAM = "evaluation"

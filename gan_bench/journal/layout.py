@@ -14,6 +14,10 @@ from gan_bench.paths import normal_path
 if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
 
+# Files of a run's folder.
+WEIGHTS, LOG = "final.safetensors", "log.txt"
+TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a profiled run
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -9,8 +9,9 @@ from typing import Any
 from gan_bench.config.spec import RunSpec
 from gan_bench.journal import reading, schema
 from gan_bench.journal.drift import describe_drift
-from gan_bench.journal.names import WEIGHTS, last_scores
+from gan_bench.journal.layout import WEIGHTS
 from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.score_names import last_scores
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from gan_bench.errors import UserError
 from gan_bench.journal import writing
-from gan_bench.journal.names import LOG
+from gan_bench.journal.layout import LOG
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 

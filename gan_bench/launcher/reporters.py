@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_bench.errors import printable
-from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Status
+from gan_bench.journal.score_names import split_score
 from gan_bench.journal.status import Progress
 
 ROWS = 24  # of the live table; its caption counts the other runs

@@ -19,8 +19,7 @@ import gan_bench
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError, one_line, unwritable
 from gan_bench.hardware import end_with_parent
-from gan_bench.journal.layout import Execution
-from gan_bench.journal.names import LOG
+from gan_bench.journal.layout import LOG, Execution
 
 PRELOAD = ["gan_bench.launcher.preload"]  # the fork server imports it before it forks
 # The fork server and its children block these, until a child unblocks them.

@@ -11,7 +11,7 @@ from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.compare.stats.words import left_out_words, tests_of
-from gan_bench.evaluation.scores import directions
+from gan_bench.evaluation.score_directions import directions
 
 OUT_OF_BOUNDS, UNTRUSTED = "*", "†"
 

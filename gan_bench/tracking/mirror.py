@@ -23,7 +23,7 @@ from gan_bench.config.declared import Declared, comparison_tag
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
-from gan_bench.journal.names import LOG, TABLE, TRACE, WEIGHTS
+from gan_bench.journal.layout import LOG, TABLE, TRACE, WEIGHTS
 from gan_bench.journal.reading import valid, voids
 from gan_bench.journal.schema import Kind, Record, Status
 from gan_bench.journal.spec_file import read_values

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan_bench.errors import HiddenError, UserError
-from gan_bench.journal.names import last_scores
+from gan_bench.journal.score_names import last_scores
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import (
     is_server,

@@ -11,8 +11,8 @@ from typing import Any
 
 from gan_bench.config.run_id import settings_digest
 from gan_bench.journal.drift import describe_drift
-from gan_bench.journal.names import split_score
 from gan_bench.journal.schema import Record, Status
+from gan_bench.journal.score_names import split_score
 
 # The file of a grid of samples, as `picture` names it; the thumbnail's name does not match.
 GRID = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")

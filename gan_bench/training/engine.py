@@ -1,4 +1,4 @@
-"""One G+D update: losses, optimizers, weight average.
+"""One G+D update: losses, penalties, optimizers, weight average.
 
 `update` never waits for the device. `begin` waits once in each period of a plateau; `state`, `load`
 and `sample` may wait.

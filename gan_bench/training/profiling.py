@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from gan_bench.atomic import replacing
-from gan_bench.journal.names import TABLE, TRACE
+from gan_bench.journal.layout import TABLE, TRACE
 
 if TYPE_CHECKING:
     from gan_bench.training.run import Run

@@ -30,8 +30,7 @@ from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics, refuse_to
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
-from gan_bench.journal.layout import Execution, Workspace, remove_checkpoints
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, remove_checkpoints
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal

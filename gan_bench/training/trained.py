@@ -17,7 +17,7 @@ from gan_bench.components.models import make_networks, with_labels
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS
 from gan_bench.journal.spec_file import read_spec
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.training import checkpoint

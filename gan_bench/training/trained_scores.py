@@ -34,9 +34,9 @@ from gan_bench.evaluation.measurement import (
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal import reading, writing
-from gan_bench.journal.layout import Workspace
-from gan_bench.journal.names import CLASS, WEIGHTS
+from gan_bench.journal.layout import WEIGHTS, Workspace
 from gan_bench.journal.schema import RESULTS, Kind
+from gan_bench.journal.score_names import CLASS
 from gan_bench.journal.status import Progress
 from gan_bench.paths import normal_path
 from gan_bench.training import checkpoint

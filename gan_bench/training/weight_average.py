@@ -1,4 +1,7 @@
-"""The running average of G's weights, which is measured in G's place."""
+"""The running average (EMA) of G's weights, which is measured in G's place.
+
+How its decay grows with the steps is in `config.ema_decay`.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from helpers.journals import repeatable
 
 from gan_bench.journal import reading
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS
 
 
 def stop_after(steps: int) -> Callable[[], bool]:

@@ -24,8 +24,7 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.measurement import Wanted
 from gan_bench.journal import drift, reading, writing
-from gan_bench.journal.layout import Workspace, remove_checkpoints
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS, Workspace, remove_checkpoints
 from gan_bench.journal.status import Outcome, Progress, state_of
 from gan_bench.registry import MODELS, ModelFacts
 from gan_bench.training import checkpoint

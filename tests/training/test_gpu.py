@@ -17,8 +17,7 @@ from gan_bench.components.data import load, prepare_data
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.journal import reading
-from gan_bench.journal.layout import Execution, Workspace
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS, Execution, Workspace
 from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
 from gan_bench.training.cuda_graph import WARM_UP, CapturedStep

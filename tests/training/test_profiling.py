@@ -15,8 +15,7 @@ from helpers.studies import here
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
-from gan_bench.journal.layout import Execution, Workspace
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS, Execution, Workspace
 from gan_bench.training import profiling
 from gan_bench.training.run import prepare, run_one, run_together
 

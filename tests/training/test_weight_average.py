@@ -18,8 +18,7 @@ from gan_bench.evaluation.evaluator import Evaluator
 from gan_bench.evaluation.measurement import Wanted
 from gan_bench.journal import reading
 from gan_bench.journal.drift import NUMERICS
-from gan_bench.journal.layout import Workspace
-from gan_bench.journal.names import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS, Workspace
 from gan_bench.training.engine import Engine
 from gan_bench.training.run import run_one
 from gan_bench.training.step_batch import StepBatch

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from gan_bench.compare.stats.summary import UNBOUNDED
 from gan_bench.errors import count
-from gan_bench.evaluation.scores import ranges
-from gan_bench.journal.names import DURING, score_name
+from gan_bench.evaluation.score_directions import ranges
+from gan_bench.journal.score_names import DURING, score_name
 from gan_bench.report.figures.curve_data import POINTS, VariantCurves, metric_curves, thinned
 from gan_bench.report.figures.style import (
     ACROSS,

@@ -20,7 +20,7 @@ from gan_bench.compare.stats.summary import (
     summarise_scores,
 )
 from gan_bench.errors import count
-from gan_bench.evaluation.scores import ranges
+from gan_bench.evaluation.score_directions import ranges
 from gan_bench.registry import Better
 from gan_bench.report.figures.style import (
     CROSS,

@@ -25,7 +25,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gan_bench.compare.stats.summary import Values
-from gan_bench.evaluation.scores import directions
+from gan_bench.evaluation.score_directions import directions
 from gan_bench.registry import Better
 
 if TYPE_CHECKING:

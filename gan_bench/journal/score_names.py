@@ -1,11 +1,9 @@
-"""The names of a run's files and measurements."""
+"""The names of scores and other measurements: made of their parts, and split."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-WEIGHTS, LOG = "final.safetensors", "log.txt"
-TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a profiled run
 # Prefixes of scores: during training, and after it where that measurement differs.
 DURING, FINAL = PREFIXES = ("eval/", "final/")
 AGAIN = "again/"  # prefix of the last measurement on other sets of latents, numbered from 1

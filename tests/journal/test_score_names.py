@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from gan_bench.journal.names import (
+from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.score_names import (
     DURING,
     FINAL,
     last_scores,
@@ -15,7 +16,6 @@ from gan_bench.journal.names import (
     split_latent_set,
     split_score,
 )
-from gan_bench.journal.schema import Kind, Status
 
 
 @pytest.mark.parametrize(("name", "split"), [
