@@ -13,6 +13,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STALE_AFTER = 3600  # seconds without a change in the folder of a process that lives
+_locks: set[int] = set()  # descriptors of the scratch folders of this process
+
+
+def _close_locks() -> None:
+    """Close what a fork has copied: a child that outlives its killed parent would keep the lock."""
+    for descriptor in _locks:
+        os.close(descriptor)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_close_locks)
 
 
 @contextmanager
@@ -82,11 +93,14 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """
     remove_abandoned(parent, prefix)
     folder, descriptor = _locked_folder(parent, prefix)
+    _locks.add(descriptor)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
+        if descriptor in _locks:  # not in a forked child
+            _locks.remove(descriptor)
+            os.close(descriptor)
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:

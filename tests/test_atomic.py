@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -89,6 +90,36 @@ def test_a_scratch_folder_is_there_while_its_process_lives_and_not_longer(tmp_pa
     assert name in os.listdir(tmp_path)
     remove_abandoned(tmp_path, ".part-")
     assert sorted(os.listdir(tmp_path)) == kept
+
+
+def fill_with_child(parent: Path, connection: Connection) -> None:
+    """As `fill`, with a forked child that outlives this process; send its id too."""
+    with scratch_folder(parent, ".part-") as folder:
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+        connection.send((folder.name, child))
+        connection.recv()
+
+
+def test_a_child_that_outlives_its_killed_parent_keeps_no_scratch_folder(tmp_path: Path) -> None:
+    context = forking()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=fill_with_child, args=(tmp_path, theirs))
+    process.start()
+    name, child = ours.recv()
+    try:
+        remove_abandoned(tmp_path, ".part-")
+        assert os.listdir(tmp_path) == [name]
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        os.kill(child, 0)  # it lives
+        remove_abandoned(tmp_path, ".part-")
+        assert os.listdir(tmp_path) == []
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_scratch_folder_that_becomes_an_entry_stays(tmp_path: Path) -> None:
