@@ -68,6 +68,8 @@ def remedy(error: OSError, otherwise: str) -> str:
     """Return what helps against the cause of an error, if that is the disk or a permission."""
     if is_full(error):
         return "make room"
+    if error.errno == errno.EFBIG:
+        return "raise the limit of the size of files (ulimit -f)"
     is_refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     return "make it writable" if is_refused else otherwise
 

@@ -111,4 +111,4 @@ def test_runs_whose_reader_ends_stop_with_checkpoints(tmp_path: Path) -> None:
 def test_output_to_a_full_disk_is_one_line() -> None:
     done = shell("> /dev/full", "list")
     assert (done.returncode, done.stderr) == (
-        2, "error: standard output: No space left on device\n")
+        2, "error: standard output: No space left on device; make room\n")
