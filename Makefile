@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PROCESSES := 5
+PROCESSES := 6
 READY := $(VENV)/.ready
 
 PORTABLE := metrics metrics_classes metrics_conditional metrics_features features losses penalties \

@@ -215,7 +215,7 @@ def test_a_link_is_no_folder_of_the_root(tmp_path: Path, elsewhere: Path, place:
     link = tmp_path / "root" / place.format(id=run.id)
     link.parent.mkdir(parents=True)
     link.symlink_to(elsewhere)
-    done = gan_bench("run", tmp_path / "tiny.yaml", "--root", tmp_path / "root")
+    done = here("run", tmp_path / "tiny.yaml", "--root", tmp_path / "root")
     assert done.returncode == 2
     assert f"{link}: is a link; move it away" in done.stderr
     assert "Traceback" not in done.stderr

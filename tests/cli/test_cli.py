@@ -126,7 +126,7 @@ def test_a_file_where_a_folder_belongs(tmp_path: Path, place: str) -> None:
     path = tmp_path / "root" / place.format(id=spec.runs[0].id)
     path.parent.mkdir(parents=True)
     path.write_text("")
-    done = gan_bench("run", tmp_path / "tiny.yaml", "--root", tmp_path / "root")
+    done = here("run", tmp_path / "tiny.yaml", "--root", tmp_path / "root")
     refused(done, str(path), "move it away")
 
 

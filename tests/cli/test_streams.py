@@ -53,7 +53,9 @@ def test_a_terminal_of_ascii(tmp_path: Path) -> None:
     assert "2 variants ? 2 seeds = 4" in done.stdout
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [
+    pytest.param(">&-", marks=pytest.mark.long), pytest.param("2>&-", marks=pytest.mark.long),
+    "<&- >&- 2>&-"])
 def test_closed_streams_are_no_error(tmp_path: Path, closed: str) -> None:
     done = shell(closed, *brief(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -130,6 +130,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     return said
 
 
+@pytest.mark.long
 def test_a_server_that_dies_loses_nothing(tmp_path: Path, server: Server) -> None:
     """Training goes on, the status is 3, and `sync` completes MLflow's record."""
     more = ["--tracking-uri", server.uri, "--set", "seeds=[0]", "--set", "base.steps=400"]

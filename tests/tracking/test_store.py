@@ -415,6 +415,7 @@ def test_a_disk_that_is_full_while_the_database_is_made_is_one_line(tmp_path: Pa
     assert sync_runs(Workspace(root), lambda line: None).brought == 1
 
 
+@pytest.mark.long
 @pytest.mark.process
 @pytest.mark.parametrize("disk", ["full", "read-only"])
 def test_a_root_that_is_full_or_read_only_is_said_with_what_helps(tmp_path: Path, disk: str,
