@@ -30,6 +30,7 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import without_password
+from gan_bench.tracking.artifacts import uploads
 from gan_bench.tracking.client import (
     DeletedExperiment,
     DeletedRun,
@@ -216,9 +217,10 @@ class Mirror:
 
         is_result = Status(status).is_result
         log = () if is_result else (LOG,)  # with the traceback, if there is one
-        for name in ("spec.json", reading.FILE, WEIGHTS, TABLE, TRACE, *log):
-            if _within(folder, name).exists():
-                self._client.log_artifact(mlflow_run_id, str(folder / name))
+        with uploads(str(self._client.get_run(mlflow_run_id).info.artifact_uri)):
+            for name in ("spec.json", reading.FILE, WEIGHTS, TABLE, TRACE, *log):
+                if _within(folder, name).exists():
+                    self._client.log_artifact(mlflow_run_id, str(folder / name))
         run_tags = {"status": status, "why": why} if why else {"status": status}
         self._client.log_batch(mlflow_run_id, tags=[RunTag(k, v) for k, v in run_tags.items()])
         # Divergence is a result of the experiment, not a failure of the program.

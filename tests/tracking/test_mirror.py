@@ -10,6 +10,7 @@ import json
 import math
 import re
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -34,8 +35,10 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor, tags
 from gan_bench.tracking.address import sqlite_path
+from gan_bench.tracking.artifacts import TORN
 from gan_bench.tracking.client import DeletedRun, MirrorError, Store, open_store
 from gan_bench.tracking.cursor import mirrored
+from gan_bench.tracking.database import local_path
 from gan_bench.tracking.mirror import Mirror
 from gan_bench.tracking.sync import sync_runs
 
@@ -153,6 +156,35 @@ def test_artifacts_are_the_files_themselves(store: Store, tmp_path: Path) -> Non
     for name in ("spec.json", "journal.jsonl", "final.safetensors"):
         got = store.client.download_artifacts(run.info.run_id, name, str(tmp_path / ".."))
         assert Path(got).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("lives", [False, True])
+def test_what_a_killed_upload_leaves_is_removed(local: Store, tmp_path: Path, lives: bool) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    Mirror(local).sync(folder)
+    (run,) = runs_of(local, folder)
+    place = local_path(run.info.artifact_uri)
+    upload = ("import sys, tempfile, time\n"
+              "from gan_bench.tracking.artifacts import uploads\n"
+              "with uploads(sys.argv[1]):\n"
+              "    tempfile.mkstemp(dir=sys.argv[2], prefix='.artifact.uploading.')\n"
+              "    print('begun', flush=True)\n"
+              "    time.sleep(600)\n")
+    with subprocess.Popen([sys.executable, "-c", upload, run.info.artifact_uri, place],
+                          stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            if not lives:
+                process.kill()
+                process.wait()
+            assert len(list(place.glob(TORN))) == 1
+            cursor.forget_cursor(folder, local.uri)
+            Mirror(local).sync(folder)
+            assert len(list(place.glob(TORN))) == lives
+        finally:
+            process.kill()
 
 
 def test_syncing_after_every_record_gives_what_syncing_once_gives(
