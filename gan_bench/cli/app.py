@@ -9,15 +9,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gan_bench.cli.clean import add_clean_command
 from gan_bench.cli.options import (
     DATA,
     ROOT,
+    AllowDrift,
     AsJson,
+    CheckpointEvery,
     DataRoot,
     File,
     ImageSize,
+    Keep,
+    Profile,
+    Retries,
     Root,
     Set,
+    Slots,
     SyncTo,
     Uri,
     Version,
@@ -33,6 +40,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 extractor = typer.Typer(no_args_is_help=True, help="The feature extractors that are trained here.")
 app.add_typer(extractor, name="extractor")
+add_clean_command(app)
 
 
 @app.callback()
@@ -46,24 +54,16 @@ def run(
     settings: Set = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
-    slots: Annotated[int | None, typer.Option(
-        min=1, help="Processes at once: a run each, or on a GPU compute.pack. \\[default: one per "
-        "core, or per GPU]")] = None,
+    slots: Slots = None,
     tracking_uri: Uri = None,
-    retries: Annotated[int, typer.Option(
-        min=0, help="How often a run whose process was killed is resumed.")] = 2,
-    checkpoint_every: Annotated[float | None, typer.Option(
-        min=0, metavar="SECONDS", help="Time between checkpoints. \\[default: 30, or longer to "
-        "keep their cost below 1 %]")] = None,
-    allow_drift: Annotated[bool, typer.Option(
-        "--allow-drift", help="Resume checkpoints of another version or device; the journal "
-        "records it.")] = False,
-    profile: Annotated[bool, typer.Option(
-        "--profile", help="Write a table and a trace of the time of some steps, as artifacts of "
-        "each run that begins.")] = False,
+    retries: Retries = 2,
+    checkpoint_every: CheckpointEvery = None,
+    keep_checkpoints: Keep = "last",
+    allow_drift: AllowDrift = False,
+    profile: Profile = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, measure and track every unfinished run, from its last checkpoint.
+    """Train, measure and track every unfinished run, from its last checkpoint or a shorter run's.
 
     Ctrl-C lets each run write a checkpoint; the same command resumes from there, to the same bits.
 
@@ -75,7 +75,7 @@ def run(
     from gan_bench.launcher.launch import LaunchSettings
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
-                          profile)
+                          profile, keep_checkpoints)
     launch = LaunchSettings(execution, slots, run_command(experiment, settings), retries)
     if status := run_experiment(load_experiment(experiment, data, settings), launch, as_json):
         raise typer.Exit(status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gan_bench.cli.clean import megabytes
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES
@@ -13,8 +14,9 @@ from gan_bench.errors import DamagedError, count, printable
 from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
-from gan_bench.journal.layout import run_folders
-from gan_bench.journal.schema import Kind
+from gan_bench.journal.layout import CHECKPOINTS, run_folders
+from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.shorter_runs import Beginning, beginnings
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
@@ -24,13 +26,39 @@ PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_opti
 
 
 def plan_records(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
-    """Return a record for each run: id, variant, seed, state, step, steps, made_by."""
+    """Return a record for each run: id, variant, seed, state, step, steps, made_by, begins.
+
+    `continues` is the id of the run that it will continue from, `from_step` the step; both are null
+    where it begins or resumes by itself. `begins` says so in words, or why it does not.
+    """
+    return _records(spec, root, _states(spec, root))
+
+
+def _states(spec: ExperimentSpec, root: Path) -> dict[str, tuple[Status, int]]:
+    return {run.id: state_of(run, root) for run in spec.runs}
+
+
+def _beginnings(spec: ExperimentSpec, root: Path, states: dict[str, tuple[Status, int]],
+                ) -> dict[str, Beginning]:
+    """Return how those runs can begin that are to be trained and have relatives."""
+    idle = [run for run in spec.runs if not states[run.id][0].is_result
+            and states[run.id][0] != Status.RUNNING]
+    return beginnings(root / "runs" / spec.name, idle, spec.runs, spec.annealed)
+
+
+def _records(spec: ExperimentSpec, root: Path, states: dict[str, tuple[Status, int]],
+             ) -> list[dict[str, object]]:
+    found = _beginnings(spec, root, states)
     records: list[dict[str, object]] = []
     for run in spec.runs:
-        state, step = state_of(run, root)
+        state, step = states[run.id]
+        begins = found.get(run.id, Beginning())
+        source = begins.sources[0] if begins.sources else None
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
-                        "made_by": _other_version(run.folder(root))})
+                        "made_by": _other_version(run.folder(root)),
+                        "continues": source.folder.name if source else None,
+                        "from_step": source.step if source else None, "begins": str(begins)})
     return records
 
 
@@ -55,11 +83,38 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
+    relatives = [f"  {record['id']}: {record['begins']}" for record in records if record["begins"]]
+    if relatives:
+        lines += ["", "runs that differ from others in nothing but the steps", *relatives]
+    lines += _checkpoint_lines(spec, root, records)
     old = _undescribed_runs(spec, root)
     if old:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
                   f"in this file (any more)", *(f"  {line}" for line in old)]
     return "\n".join(lines)
+
+
+def _checkpoint_lines(spec: ExperimentSpec, root: Path, records: list[dict[str, object]],
+                      ) -> list[str]:
+    """Return what the checkpoints of all runs take once they are finished, as far as it is known.
+
+    A checkpoint is as large as any other of its variant, or of the run that it continues from.
+    """
+    home = root / "runs" / spec.name
+    sizes: dict[str, int] = {}
+    for record in records:
+        for folder in (record["id"], record["continues"]):
+            file = home / str(folder) / CHECKPOINTS[0]
+            if str(record["variant"]) not in sizes and folder and file.exists():
+                sizes[str(record["variant"])] = file.stat().st_size
+    if not sizes:
+        return []
+    total = sum(sizes[run.variant] for run in spec.runs if run.variant in sizes)
+    number = sum(run.variant in sizes for run in spec.runs)
+    unknown = [variant for variant in spec.variants if variant not in sizes]
+    others = f"; not known yet: {', '.join(unknown)}" if unknown else ""
+    return ["", f"the last checkpoints of {count(number, 'run')} take {megabytes(total)} on the "
+            f"disk{others} (run --keep-checkpoints none keeps none, clean frees them)"]
 
 
 def _settings_lines(spec: ExperimentSpec) -> list[str]:

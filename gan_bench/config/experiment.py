@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from gan_bench import registry
+from gan_bench.config.annealing import annealed_keys
 from gan_bench.config.checks import find_conflicts, steps_of
 from gan_bench.config.declared import Amount, CurveMean, Declared, Margin, comparison_tag
 from gan_bench.config.differences import from_baseline
@@ -122,12 +123,15 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         note_variant_problems(source.data, errors)
         raise errors.raised() from None
     recipes: dict[str, str] = {}
+    annealed: dict[str, dict[str, str]] = {}
     firsts = []
     for variant in variants_until_enough(file.base, file.variants, file.matrix, errors):
         run = _first_run(file, data, variant, errors)
         if run is not None:
             firsts.append(run)
             recipes |= {run.variant: variant.recipe} if variant.recipe else {}
+            annealed[run.variant] = {key: source.place(variant.where(tuple(key.split("."))))
+                                     for key in annealed_keys(run)}
     baseline = _check_names(file, firsts, errors)
     _check_curve_means(file, firsts, errors)
     score_names = [*registry.scores(), *file.curve_means]
@@ -148,7 +152,8 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     except ValueError as error:
         errors.add((), str(error))
         raise errors.raised() from None
-    return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes)
+    return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes,
+                          annealed=annealed)
 
 
 def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,

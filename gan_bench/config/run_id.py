@@ -55,6 +55,15 @@ def settings_digest(values: Mapping[str, Any]) -> str:
     return digest_of(identifying_settings(dict(values)))
 
 
+def lineage_of(settings: dict[str, Any], seed: int) -> str:
+    """Return what runs have in common that differ in nothing but the number of steps.
+
+    Args:
+        settings: As `identifying_settings` returns them.
+    """
+    return digest_of({**{k: v for k, v in settings.items() if k != "steps"}, "seed": seed})
+
+
 def digest_of(settings: dict[str, Any]) -> str:
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -22,7 +22,7 @@ from pydantic import (
 from gan_bench import registry
 from gan_bench.atomic import replacing
 from gan_bench.config.declared import Declared
-from gan_bench.config.run_id import digest_of, identifying_settings
+from gan_bench.config.run_id import digest_of, identifying_settings, lineage_of
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
 from gan_bench.registry import Part
@@ -211,6 +211,11 @@ class RunSpec(RunSettings):
         """The digest of all settings that can change a number, without the seed: 12 hex digits."""
         return digest_of(self._settings)
 
+    @property
+    def lineage(self) -> str:
+        """What it has in common with runs that differ in nothing but the number of steps."""
+        return lineage_of(self._settings, self.seed)
+
     @cached_property
     def _settings(self) -> dict[str, Any]:
         return identifying_settings(self.model_dump(mode="json"))
@@ -254,12 +259,14 @@ class ExperimentSpec(Closed):
         declared: What the experiment declares of the comparison of its runs.
         runs: One for each variant and seed.
         recipes: By variant, the recipe that it is based on; other variants are absent.
+        annealed: By variant, where the file sets its `annealed_keys`: `file:line:column` by key.
     """
 
     name: str
     declared: Declared
     runs: tuple[RunSpec, ...]
     recipes: dict[str, str] = {}
+    annealed: dict[str, dict[str, str]] = {}
 
     @property
     def variants(self) -> list[str]:

@@ -75,7 +75,12 @@ class Journal:
 
     def image(self, step: int, name: str, png: bytes) -> None:
         """Write the picture to `samples/`, then record it."""
-        file = Path("samples") / f"{name}-{step:07d}.png"
+        file = f"samples/{name}-{step:07d}.png"
+        self.store(file, png)
+        self._write(Kind.IMAGE, step, name=name, file=file)
+
+    def store(self, file: str, png: bytes) -> None:
+        """Write a picture, which a record names or will name, into the run's folder."""
         pictures = (self.folder / file).parent
         pictures.mkdir(exist_ok=True)
         if pictures.is_symlink():
@@ -83,7 +88,6 @@ class Journal:
         with replacing(self.folder / file) as temporary:
             temporary.write_bytes(png)
         self._pictures.append(self.folder / file)
-        self._write(Kind.IMAGE, step, name=name, file=str(file))
 
     def repeat(self, position: int) -> bool:
         """Expect the records after byte `position` again; return whether they can be repeated.
@@ -107,6 +111,20 @@ class Journal:
             void: Whether the records of earlier attempts after `step` no longer count.
         """
         self._append(Kind.RESUME, step, note=note, drift=dict(drift), void=void)
+
+    def adopt(self, records: Sequence[Record], step: int, source: str) -> int:
+        """Begin with the records of another run's first steps; return the position after them.
+
+        Args:
+            records: They begin with a start record, which voids what the journal held.
+            step: The step after which this run continues.
+            source: The id of the other run.
+        """
+        now = time.time_ns() // 1_000_000
+        self._extend([*records, {"t": now, "kind": Kind.RESUME, "step": step, "note": "",
+                                 "drift": {}, "void": False, "continues": source}])
+        self._step = step
+        return self.position
 
     def end(self, status: str, why: str = "", weights: str | None = None) -> None:
         """Write the last record, at the last recorded step; sync and close the file.

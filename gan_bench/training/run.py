@@ -30,8 +30,15 @@ from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics, refuse_to
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
-from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, remove_checkpoints
+from gan_bench.journal.layout import (
+    WEIGHTS,
+    Execution,
+    KeepCheckpoints,
+    Workspace,
+    remove_checkpoints,
+)
 from gan_bench.journal.schema import Status
+from gan_bench.journal.shorter_runs import beginnings, source_folders
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
 from gan_bench.paths import AnyPath, as_path
@@ -39,6 +46,7 @@ from gan_bench.registry import PENALTIES
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
+from gan_bench.training.continuing import continue_from
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Evaluate, Training
@@ -116,20 +124,27 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
 @torch_as_before()
 def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
             checkpoint_every: float | None = None, allow_drift: bool = False,
-            stop: Callable[[], bool] = never) -> Outcome:
+            keep_checkpoints: KeepCheckpoints = "last", stop: Callable[[], bool] = never,
+            ) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
+
+    Without one it continues from a run in its experiment's folder that differs in nothing but the
+    steps, if there is any.
 
     Args:
         root, data_root: As in `gan_bench.journal.layout.Workspace`.
-        checkpoint_every, allow_drift: As in `gan_bench.journal.layout.Execution`.
+        checkpoint_every, allow_drift, keep_checkpoints: As in `gan_bench.journal.layout.Execution`.
         stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
             KILLED.
 
     Raises:
         UserError: As `Run`.
     """
-    execution = Execution(Workspace(as_path(root), as_path(data_root)), checkpoint_every,
-                          allow_drift)
+    workspace = Workspace(as_path(root), as_path(data_root))
+    home = workspace.run_folder(spec).parent
+    execution = Execution(workspace, checkpoint_every, allow_drift,
+                          keep_checkpoints=keep_checkpoints,
+                          shorter_runs=source_folders(beginnings(home, [spec])))
     run = Run(spec, execution, partial(_load, spec, execution.workspace))
     try:
         while run.step():
@@ -217,6 +232,7 @@ class Run:
                  ) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
+        self._keep = execution.keep_checkpoints
         self._folder = spec.write(execution.workspace.root)
         try:
             self._journal = Journal(self._folder)
@@ -240,8 +256,13 @@ class Run:
             if self._training.step():
                 return True
             assert self._training.ended is not None
-            self._end(*self._training.ended, save_weights(self._engine, self._folder))
-        remove_checkpoints(self._folder)
+            status, why = self._training.ended
+            weights = save_weights(self._engine, self._folder)
+            keep = self._keep if status == Status.FINISHED else "none"
+            if keep == "last":
+                self._keep_last_state()
+            self._end(status, why, weights)
+        remove_checkpoints(self._folder, keep)
         return False
 
     def checkpoint(self) -> None:
@@ -251,6 +272,13 @@ class Run:
             checkpoint.write(self._folder, Checkpoint(self.done, self._journal.flush(),
                                                       self._facts, self._engine.state()))
             self.cadence.taken(time.perf_counter() - begin)
+
+    def _keep_last_state(self) -> None:
+        """Write a checkpoint of the last step, which a run with more steps can continue from."""
+        position = self._journal.flush()
+        with suppress(OSError):  # without it the run is finished too
+            checkpoint.write(self._folder, Checkpoint(self.done, position, self._facts,
+                                                      self._engine.state()))
 
     def stop(self) -> None:
         """Write a checkpoint and end the run KILLED."""
@@ -301,11 +329,21 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     final = None
     if spec.evaluate.final:
         final = Evaluator(spec, data, cache, device, spec.evaluate.final)
+    protocol = evaluator.protocol | (final.protocol if final else {})
     engine = Engine(spec, device, here["precision"], data.train.labels)
-    start = _resume(spec, record, engine, here, execution.allow_drift)
+    own = checkpoint.newest(record.folder, spec.steps)
+    continued = continue_from(execution.shorter_runs.get(spec.id, ()), own[0].step if own[0] else 0,
+                              record, engine, here, protocol)
+    if continued.is_spoilt:
+        engine = Engine(spec, device, here["precision"], data.train.labels)
+    start = continued.step
+    if start == 0:
+        start = _resume(spec, record, engine, here, execution.allow_drift, *own)
     if start == 0:
         record.start(here)
-        record.protocol(evaluator.protocol | (final.protocol if final else {}))
+        record.protocol(protocol)
+        if continued.problems:
+            record.resume(0, "; ".join(continued.problems), {}, void=False)
     at_end: list[Evaluate] = [final or evaluator]
     if spec.evaluate.latent_sets > 1:
         at_end.append((final or evaluator).again)
@@ -313,8 +351,11 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
 
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
-            allow_drift: bool) -> int:
+            allow_drift: bool, found: Checkpoint | None, problems: list[str]) -> int:
     """Restore engine and journal to a step that can be resumed; return that step.
+
+    Args:
+        found, problems: As `checkpoint.newest` returns them.
 
     Raises:
         UserError: The checkpoint was made under other circumstances, which is not allowed.
@@ -323,7 +364,6 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     began = reading.began(folder)
     if began is None:
         return 0
-    found, problems = checkpoint.newest(folder, spec.steps)
     drift = since(found.facts if found else began.get("facts", {}), here)
     if found and drift and not allow_drift:
         raise UserError(drifted(folder, drift))
