@@ -77,7 +77,8 @@ def run(
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
                           profile, keep_checkpoints)
     launch = LaunchSettings(execution, slots, run_command(experiment, settings), retries)
-    if status := run_experiment(load_experiment(experiment, data, settings), launch, as_json):
+    spec = load_experiment(experiment, data, settings, root=root)
+    if status := run_experiment(spec, launch, as_json):
         raise typer.Exit(status)
 
 
@@ -93,7 +94,7 @@ def plan(
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
-    spec = load_experiment(experiment, data, settings)
+    spec = load_experiment(experiment, data, settings, root=root)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     root = Workspace(root).root
@@ -117,7 +118,7 @@ def power(
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    spec = load_experiment(experiment, data, settings)
+    spec = load_experiment(experiment, data, settings, root=root)
     wide_console().print(power_table(spec, Workspace(root).root, difference, score))
 
 

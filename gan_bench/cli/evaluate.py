@@ -55,7 +55,7 @@ class EvaluateOptions:
     log: bool = False
 
 
-def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
+def resolve_options(options: EvaluateOptions, data_root: Path, root: Path) -> Wanted:
     """Return what to measure, with the experiment's values where the options give none.
 
     Raises:
@@ -70,7 +70,7 @@ def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
     names = _metric_names(options.metrics)
     samples = options.samples
     if options.experiment:
-        run = load_experiment(options.experiment, data_root, []).runs[0]
+        run = load_experiment(options.experiment, data_root, [], root=root).runs[0]
         measured = run.evaluate.final or run.evaluate
         data_set = run.dataset
         names = names or [name for name in measured.metrics if not asks_d(name)]
@@ -164,7 +164,7 @@ def evaluate_and_log(source: str, options: EvaluateOptions, workspace: Workspace
     Raises:
         UserError: As `resolve_options`, `evaluate` and `log_scores`.
     """
-    wanted = resolve_options(options, workspace.data_root)
+    wanted = resolve_options(options, workspace.data_root, workspace.root)
     report, folder = evaluate(source, wanted, workspace, say)
     try:
         return log_scores(report, folder, workspace).missing if folder and wanted.log else []

@@ -15,7 +15,7 @@ LATER_DEFAULTS: dict[str, Any] = {
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
     "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
-    "numerics": None,
+    "numerics": None, "init": None,
     **{f"{optimizer}.{name}": default for optimizer in ("g_optimizer", "d_optimizer")
        for name, default in (("decay_every", None), ("decay_factor", 0.1), ("decay_patience", 10))},
 }
@@ -33,6 +33,9 @@ def identifying_settings(values: dict[str, Any]) -> dict[str, Any]:
     settings["dataset"] = {**values["dataset"], "args": {
         k: v for k, v in values["dataset"]["args"].items() if k != "path"}}
     settings["digest"] = values["data"]["digest"]
+    if isinstance(settings.get("init"), dict):  # so it is with given weights
+        settings["init"] = {"sha256": settings["init"]["sha256"],
+                            "networks": sorted(settings["init"]["networks"])}
     if settings.get("ema") is None:  # what the average would be like changes nothing then
         settings = {k: v for k, v in settings.items() if not k.startswith("ema_")}
     for key, default in LATER_DEFAULTS.items():

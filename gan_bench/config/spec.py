@@ -22,6 +22,7 @@ from pydantic import (
 from gan_bench import registry
 from gan_bench.atomic import replacing
 from gan_bench.config.declared import Declared
+from gan_bench.config.initial_weights import InitSpec, InitWeights
 from gan_bench.config.run_id import digest_of, identifying_settings, lineage_of
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
@@ -156,6 +157,9 @@ class RunSettings(Closed):
     ema_statistics: Literal["copied", "averaged", "estimated"] = Field(
         "estimated", description="the average's batch-norm statistics: those of G, their average, "
         "or estimated from 16 batches of its own before each measurement")
+    init: InitSpec | None = Field(
+        None, description="given weights that the networks start from, instead of random ones: "
+        "`{run: ID}` or `{file: x.safetensors}`; their hash is part of a run's id")
     log_every: Positive = 50
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")
@@ -180,6 +184,7 @@ class RunSpec(RunSettings):
         data: The facts of the data set.
         steps: The number of steps; epochs have been turned into steps.
         epochs: None.
+        init: The weights that it starts from, which have been found.
         numerics: As `renumbered` says: what tells the run's id from that of a run with the same
             settings and other numbers.
         evaluate: What is measured, and when.
@@ -193,6 +198,7 @@ class RunSpec(RunSettings):
     data: DataFacts
     steps: Positive
     epochs: None = None
+    init: InitWeights | None = None
     numerics: int | None = None
     evaluate: EvaluateSpec
     compute: ComputeSpec

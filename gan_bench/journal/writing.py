@@ -116,7 +116,8 @@ class Journal:
         """Begin with the records of another run's first steps; return the position after them.
 
         Args:
-            records: They begin with a start record, which voids what the journal held.
+            records: They begin with a start record, which voids what the journal held, or follow
+                on from what it holds.
             step: The step after which this run continues.
             source: The id of the other run.
         """

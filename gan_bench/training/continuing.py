@@ -113,10 +113,21 @@ def _adopt(source: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
             picture = source / image["file"]
             if picture.is_file() and not picture.is_symlink():  # the user may have deleted it
                 record.store(image["file"], picture.read_bytes())
-    position = record.adopt(records, saved.step, source.name)
+    position = record.adopt(_lacking(record.folder, records), saved.step, source.name)
     record.flush()
     # Last: without it the next attempt begins here again.
     checkpoint.write(record.folder, replace(saved, position=position))
+
+
+def _lacking(folder: Path, records: Sequence[Record]) -> list[Record]:
+    """Return the records without the first ones, if a killed attempt to adopt them has left those.
+    """
+    present: list[Record] = []
+    for record, _ in reading.tail(folder, 0):
+        present = [] if record["kind"] == Kind.START else present
+        present += [] if reading.of_attempt(record) else [record]
+    is_begun = present == records[:len(present)]
+    return list(records[len(present):]) if is_begun else list(records)
 
 
 def first_records(records: Sequence[Record], step: int, spec: RunSpec,

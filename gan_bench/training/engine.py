@@ -6,7 +6,7 @@ and `sample` may wait.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -183,6 +183,20 @@ class Engine:
                for name, network in self._networks.items() if network in self._plateaus},
             "first_bad": int(self.first_bad),
         }
+
+    def start_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Give networks other weights than random ones, before the first step.
+
+        Args:
+            weights: By network, `generator` or `discriminator`, its state.
+
+        Raises:
+            RuntimeError: They do not fit.
+        """
+        for name, state in weights.items():
+            self._networks[name].load_state_dict(state)
+        if self._average is not None:  # it begins as a copy of G
+            self._average.load(self.generator.state_dict())
 
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned, so that training continues to the bit.

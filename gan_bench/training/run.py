@@ -49,6 +49,7 @@ from gan_bench.training.circumstances import circumstances, drifted, facts, refu
 from gan_bench.training.continuing import continue_from
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine
+from gan_bench.training.initial import load_initial_weights, refuse_unfit_weights
 from gan_bench.training.loop import Evaluate, Training
 from gan_bench.training.packing import runs_together
 from gan_bench.training.profiling import Profiler
@@ -113,6 +114,7 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
             penalties = [PENALTIES.build(part) for part in run.penalties]
             try:
                 constrain(networks.discriminator, penalties, run.seed)
+                refuse_unfit_weights(run, networks, workspace.root)
             except UserError as error:
                 raise UserError(f"variant {run.variant}: {error}") from None
     datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
@@ -340,6 +342,7 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     if start == 0:
         start = _resume(spec, record, engine, here, execution.allow_drift, *own)
     if start == 0:
+        load_initial_weights(spec, engine, execution.workspace.root)
         record.start(here)
         record.protocol(protocol)
         if continued.problems:
