@@ -103,10 +103,12 @@ def _checkpoint_lines(spec: ExperimentSpec, root: Path, records: list[dict[str, 
     home = root / "runs" / spec.name
     sizes: dict[str, int] = {}
     for record in records:
-        for folder in (record["id"], record["continues"]):
-            file = home / str(folder) / CHECKPOINTS[0]
-            if str(record["variant"]) not in sizes and folder and file.exists():
-                sizes[str(record["variant"])] = file.stat().st_size
+        holder = record["id"] if record["state"] == Status.FINISHED else record["continues"]
+        if holder is None or str(record["variant"]) in sizes:
+            continue
+        file = home / str(holder) / CHECKPOINTS[0]
+        if file.exists():
+            sizes[str(record["variant"])] = file.stat().st_size
     if not sizes:
         return []
     total = sum(sizes[run.variant] for run in spec.runs if run.variant in sizes)
