@@ -96,7 +96,7 @@ def resolve_init(init: InitSpec, home: Path, root: Path) -> InitWeights:
     return InitWeights(**dict(found), sha256=hash_weights(file))
 
 
-def weights_file(init: InitWeights, root: Path) -> Path:
+def initial_weights_file(init: InitWeights, root: Path) -> Path:
     """Return the file of the weights that a run starts from, which need not exist here."""
     if init.run is None:
         return Path(str(init.file))

@@ -51,7 +51,7 @@ class Beginning:
     def __str__(self) -> str:
         if self.sources:
             source = self.sources[0]
-            return f"continues {source.folder.name} from step {source.step:,}"
+            return f"continues {source.folder.name} from step {source.step}"
         if self.own or not self.obstacles:
             return ""
         return f"trains from zero: {'; '.join(self.obstacles)}"

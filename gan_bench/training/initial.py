@@ -11,8 +11,8 @@ from gan_bench.components.models import Networks
 from gan_bench.config.initial_weights import (
     InitWeights,
     hash_weights,
+    initial_weights_file,
     tensor_shapes,
-    weights_file,
 )
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
@@ -72,7 +72,7 @@ def load_initial_weights(spec: RunSpec, engine: Engine, root: Path) -> None:
 
 def _checked_file(init: InitWeights, root: Path) -> Path:
     """Return the file of the weights, after checking that they are those of the plan."""
-    file = weights_file(init, root)
+    file = initial_weights_file(init, root)
     if not file.exists():
         raise UserError(f"{file}: the weights that the run starts from are missing on this "
                         f"machine; copy them there")
