@@ -21,14 +21,15 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.checkpoint_head import CheckpointHead, read_head
-from gan_bench.journal.layout import CHECKPOINTS
+from gan_bench.journal.layout import CHECKPOINTS, Execution, Workspace
 from gan_bench.journal.shorter_runs import FILE, Beginning, beginnings
+from gan_bench.journal.status import state_of
 from gan_bench.journal.writing import Journal, settle_run
 from gan_bench.registry import SCHEDULES, Part
 from gan_bench.training import checkpoint
 from gan_bench.training.continuing import first_records
 from gan_bench.training.loop import Training
-from gan_bench.training.run import prepare, run_one
+from gan_bench.training.run import prepare, run_one, run_together
 
 SHORT, LONG = 8, 14  # neither is a multiple of all the intervals below
 EVERY = ("evaluate.every=4", "base.sample_every=3", "base.log_every=2")
@@ -88,10 +89,13 @@ def test_continued_is_equal_to_the_bit(tmp_path: Path, overrides: tuple[str, ...
     expect_equal(tmp_path, *overrides)
 
 
+@pytest.mark.parametrize("final", [("evaluate.final_samples=60", "evaluate.latent_sets=2"), ()],
+                         ids=["another measurement", "the same"])
 @pytest.mark.parametrize("short", [7, 8, 9, 12])
-def test_what_the_shorter_run_did_at_its_end_alone_is_left_out(tmp_path: Path, short: int) -> None:
+def test_what_the_shorter_run_did_at_its_end_alone_is_left_out(
+        tmp_path: Path, short: int, final: tuple[str, ...]) -> None:
     """Log, grid and measurement are due at step 12, none of them at 7, some at 8 and 9."""
-    expect_equal(tmp_path, "evaluate.final_samples=60", "evaluate.latent_sets=2", short=short)
+    expect_equal(tmp_path, *final, short=short)
 
 
 def test_a_killed_run_is_as_good_and_so_is_one_with_more_steps(tmp_path: Path) -> None:
@@ -113,8 +117,15 @@ def test_a_run_that_has_continued_is_continued(tmp_path: Path) -> None:
 def test_its_own_checkpoint_counts_if_it_is_further(tmp_path: Path) -> None:
     spec = ready(tmp_path, LONG)
     train(spec, tmp_path, 9)
-    train(ready(tmp_path, SHORT), tmp_path)
-    train(spec, tmp_path)
+    shorter = ready(tmp_path, SHORT)
+    train(shorter, tmp_path)
+    found = beginnings(spec.folder(tmp_path).parent, [spec])[spec.id]
+    assert (found.sources, found.own, str(found)) == ((), 9, "")
+    # As the launcher does if the process of a run that has continued is killed.
+    execution = Execution(Workspace(tmp_path, tmp_path),
+                          shorter_runs={spec.id: (shorter.folder(tmp_path),)})
+    run_together([spec], execution, failed=lambda spec, error: pytest.fail(str(error)))
+    assert state_of(spec, tmp_path) == ("FINISHED", LONG)
     assert continued(spec, tmp_path) == []
     other = ready(tmp_path, SHORT + 3)
     train(other, tmp_path, 1)  # from SHORT on, for `spec` is too far
