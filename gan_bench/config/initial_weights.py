@@ -114,7 +114,7 @@ def hash_weights(file: Path) -> str:
         seen = file.stat()
         return _hash(file, seen.st_mtime_ns, seen.st_size)
     except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{str(file):.300}: cannot be read: {error.strerror}") from None
 
 
 @lru_cache
@@ -131,13 +131,15 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         UserError: It cannot be read, or is no such file.
     """
     try:
+        if file.exists() and not file.is_file():  # a pipe would block
+            raise UserError(f"{file}: is no file")
         with file.open("rb") as content:
             length = int.from_bytes(content.read(8), "little")
             header = json.loads(content.read(length) if length <= MAX_HEADER else b"")
         return {name: tuple(int(n) for n in tensor["shape"])
                 for name, tensor in header.items() if name != "__metadata__"}
     except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{str(file):.300}: cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UserError(f"{file}: is no .safetensors file, or is damaged") from None
 

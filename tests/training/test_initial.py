@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -108,7 +109,9 @@ def test_variants_differ_by_it(tmp_path: Path) -> None:
     ("{file: none.safetensors}", "init.file", "none.safetensors: cannot be read: No such file"),
     ("{file: tiny.yaml}", "init.file", "tiny.yaml: is no .safetensors file, or is damaged"),
     ("{file: cut.safetensors}", "init.file", "is no .safetensors file, or is damaged"),
-    ("{file: .}", "init.file", "cannot be read: Is a directory"),
+    ("{file: .}", "init.file", ": is no file"),
+    ("{file: pipe}", "init.file", "pipe: is no file"),
+    ("{file: " + "x" * 5000 + "}", "init.file", "x: cannot be read: File name too long"),
     ("{file: g.safetensors}", "init.file", "holds no tensor discriminator.…; leave discriminator"),
     ("{}", "init", "give either `run` or `file`"),
     ("{run: 'ab', file: x}", "init", "give either `run` or `file`"),
@@ -121,6 +124,7 @@ def test_what_cannot_be_found_is_one_line_with_its_place(
     save_file({"generator.w": torch.zeros(2)}, tmp_path / "g.safetensors")
     content = (tmp_path / "g.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(content[:20])
+    os.mkfifo(tmp_path / "pipe")
     text = DIGITS.replace("  steps: 6", f"  steps: 6\n  init: {init}")
     file = write_experiment(tmp_path, text)
     with pytest.raises(SpecError) as error:
