@@ -114,7 +114,7 @@ def hash_weights(file: Path) -> str:
         seen = file.stat()
         return _hash(file, seen.st_mtime_ns, seen.st_size)
     except OSError as error:
-        raise UserError(f"{str(file):.300}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{file!s:.300}: cannot be read: {error.strerror}") from None
 
 
 @lru_cache
@@ -139,7 +139,7 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(int(n) for n in tensor["shape"])
                 for name, tensor in header.items() if name != "__metadata__"}
     except OSError as error:
-        raise UserError(f"{str(file):.300}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{file!s:.300}: cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UserError(f"{file}: is no .safetensors file, or is damaged") from None
 

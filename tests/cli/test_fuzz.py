@@ -353,6 +353,7 @@ def test_what_would_take_for_ever_is_refused_at_once(tmp_path: Path, data: Path,
     """Each within the seconds and the memory of any other file, and in few lines."""
     text, words = HOSTILE[name]
     (tmp_path / "x.yaml").write_text(text)
+    (tmp_path / "given.safetensors").write_bytes(GIVEN)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with within(SECONDS), pytest.raises(SpecError) as caught:
         load_experiment(tmp_path / "x.yaml", data)
