@@ -13,9 +13,8 @@ from gan_bench.cli.options import ROOT, Root, to_stderr
 from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import DamagedError, Say, UserError, count, printable, unwritable
 from gan_bench.journal import reading
-from gan_bench.journal.layout import CHECKPOINTS, WEIGHTS, Workspace, run_folders
+from gan_bench.journal.layout import CHECKPOINTS, Workspace, is_trained, run_folders
 from gan_bench.journal.lock import is_locked, locked
-from gan_bench.journal.schema import Kind, Status
 from gan_bench.registry import nearest
 
 
@@ -108,12 +107,9 @@ def _kept_still(home: Path, dry_run: bool) -> Iterator[None]:
 def _is_done(folder: Path) -> bool:
     """Whether a run has a result, so that nothing of it is to be resumed."""
     try:
-        last = reading.last(folder)
-        is_open = reading.is_open(folder)
+        return is_trained(folder) and not reading.is_open(folder)
     except DamagedError:
         return False
-    return (last is not None and last["kind"] == Kind.END and Status(last["status"]).is_result
-            and (folder / WEIGHTS).exists() and not is_open)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

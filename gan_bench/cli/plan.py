@@ -2,54 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gan_bench.cli.clean import megabytes
+from gan_bench.cli.train_on import beginnings_of, checkpoint_lines
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES
-from gan_bench.config.spec import ExperimentSpec, describe_shape
+from gan_bench.config.spec import ExperimentSpec, RunSpec, describe_shape
 from gan_bench.errors import DamagedError, count, printable
 from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
-from gan_bench.journal.layout import CHECKPOINTS, run_folders
+from gan_bench.journal.layout import run_folders
+from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Kind, Status
-from gan_bench.journal.shorter_runs import Beginning, beginnings
+from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import read_values
-from gan_bench.journal.status import state_of
+from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
 
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
                                         "d_optimizer": OPTIMIZERS}
 
 
-def plan_records(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
-    """Return a record for each run: id, variant, seed, state, step, steps, made_by, begins.
+def plan_records(spec: ExperimentSpec, root: Path) -> list[dict[str, Any]]:
+    """Return a record for each run: id, variant, seed, state, step, steps, made_by, to_measure.
 
-    `continues` is the id of the run that it will continue from, `from_step` the step; both are null
-    where it begins or resumes by itself. `begins` says so in words, or why it does not.
+    `to_measure` are the names of the metrics by which a finished run is to be measured. `continues`
+    is the id of the run that it will continue from, and `from_step` its step, or both are null;
+    `begins` says so in words, or why it does not.
     """
-    return _records(spec, root, _states(spec, root))
-
-
-def _states(spec: ExperimentSpec, root: Path) -> dict[str, tuple[Status, int]]:
-    return {run.id: state_of(run, root) for run in spec.runs}
-
-
-def _beginnings(spec: ExperimentSpec, root: Path, states: dict[str, tuple[Status, int]],
-                ) -> dict[str, Beginning]:
-    """Return how those runs can begin that are to be trained and have relatives."""
-    idle = [run for run in spec.runs if not states[run.id][0].is_result
-            and states[run.id][0] != Status.RUNNING]
-    return beginnings(root / "runs" / spec.name, idle, spec.runs, spec.annealed)
-
-
-def _records(spec: ExperimentSpec, root: Path, states: dict[str, tuple[Status, int]],
-             ) -> list[dict[str, object]]:
-    found = _beginnings(spec, root, states)
-    records: list[dict[str, object]] = []
+    records: list[dict[str, Any]] = []
+    states = {run.id: state_of(run, root) for run in spec.runs}
+    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()})
     for run in spec.runs:
         state, step = states[run.id]
         begins = found.get(run.id, Beginning())
@@ -57,9 +44,19 @@ def _records(spec: ExperimentSpec, root: Path, states: dict[str, tuple[Status, i
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
                         "made_by": _other_version(run.folder(root)),
+                        "to_measure": _metrics_to_measure(run, state, root),
                         "continues": source.folder.name if source else None,
                         "from_step": source.step if source else None, "begins": str(begins)})
     return records
+
+
+def _metrics_to_measure(run: RunSpec, state: Status, root: Path) -> list[str]:
+    folder = run.folder(root)
+    if state != Status.FINISHED or (reading.last(folder) or {}).get("recording") == run.recording:
+        return []  # without reading the whole journal
+    missing = missing_scores(progress_of(run, root))
+    return list(dict.fromkeys([*missing.final, *missing.sets,
+                               *(name for names in missing.during.values() for name in names)]))
 
 
 def plan_text(spec: ExperimentSpec, root: Path) -> str:
@@ -86,7 +83,11 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     relatives = [f"  {record['id']}: {record['begins']}" for record in records if record["begins"]]
     if relatives:
         lines += ["", "runs that differ from others in nothing but the steps", *relatives]
-    lines += _checkpoint_lines(spec, root, records)
+    lines += checkpoint_lines(spec, root, records)
+    unmeasured = [record for record in records if record["to_measure"]]
+    if unmeasured:
+        lines += ["", f"{count(len(unmeasured), 'finished run')} to be measured, not trained",
+                  *_to_measure_lines(spec, unmeasured)]
     old = _undescribed_runs(spec, root)
     if old:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
@@ -94,29 +95,16 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     return "\n".join(lines)
 
 
-def _checkpoint_lines(spec: ExperimentSpec, root: Path, records: list[dict[str, object]],
-                      ) -> list[str]:
-    """Return what the checkpoints of all runs take once they are finished, as far as it is known.
-
-    A checkpoint is as large as any other of its variant, or of the run that it continues from.
-    """
-    home = root / "runs" / spec.name
-    sizes: dict[str, int] = {}
-    for record in records:
-        holder = record["id"] if record["state"] == Status.FINISHED else record["continues"]
-        if holder is None or str(record["variant"]) in sizes:
-            continue
-        file = home / str(holder) / CHECKPOINTS[0]
-        if file.exists():
-            sizes[str(record["variant"])] = file.stat().st_size
-    if not sizes:
-        return []
-    total = sum(sizes[run.variant] for run in spec.runs if run.variant in sizes)
-    number = sum(run.variant in sizes for run in spec.runs)
-    unknown = [variant for variant in spec.variants if variant not in sizes]
-    others = f"; not known yet: {', '.join(unknown)}" if unknown else ""
-    return ["", f"the last checkpoints of {count(number, 'run')} take {megabytes(total)} on the "
-            f"disk{others} (run --keep-checkpoints none keeps none, clean frees them)"]
+def _to_measure_lines(spec: ExperimentSpec, records: list[dict[str, Any]]) -> list[str]:
+    """Return by which metrics how many finished runs are to be measured."""
+    counts = Counter(name for record in records for name in record["to_measure"])
+    evaluate = spec.runs[0].evaluate
+    lines = [f"  {name}: {count(n, 'run')}" for name, n in counts.items()]
+    later = [name for name in counts if name in evaluate.metrics]
+    if later and evaluate.every:
+        lines.append("  curves only of runs that keep snapshots (evaluate.snapshots); of others, "
+                     "the final value")
+    return lines
 
 
 def _settings_lines(spec: ExperimentSpec) -> list[str]:
@@ -133,11 +121,35 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
              f"evaluate  {', '.join(evaluate.metrics)} on {evaluate.samples:,} samples"]
     if final:
         lines.append(f"final     {', '.join(final.metrics)} on {final.samples:,} samples")
+    if evaluate.snapshots and evaluate.every:
+        lines.append(f"snapshots {_snapshots_size(spec)}")
     if first.compute.precision == "auto":
         on_cpu = "or" if cpu_has_bfloat16() else "and float32"
         lines.append("precision auto: bfloat16 on a GPU from Ampere on, "
                      f"{on_cpu} on this processor")
     return lines + _ramp_lines(spec)
+
+
+def _snapshots_size(spec: ExperimentSpec) -> str:
+    """Return how much disk the networks of all measurements take."""
+    import torch
+
+    from gan_bench.components.models import make_networks
+
+    sizes: dict[str, int] = {}
+    total = files = 0
+    for run in spec.runs:
+        if run.variant not in sizes:
+            with torch.device("meta"):
+                networks = make_networks(run.model, run.data.shape, run.condition,
+                                         run.data.classes)
+            sizes[run.variant] = sum(
+                tensor.numel() * tensor.element_size()
+                for network in (networks.generator, networks.discriminator)
+                for tensor in network.state_dict().values())
+        number = run.steps // run.evaluate.every if run.evaluate.every else 0
+        files, total = files + number, total + number * sizes[run.variant]
+    return f"{count(files, 'file')} of G and D, {total / 1e6:,.0f} MB on the disk"
 
 
 def _ramp_lines(spec: ExperimentSpec) -> list[str]:

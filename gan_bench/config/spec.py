@@ -21,9 +21,14 @@ from pydantic import (
 
 from gan_bench import registry
 from gan_bench.atomic import replacing
-from gan_bench.config.declared import Declared
+from gan_bench.config.declared import Declared, FinalMeasurement
 from gan_bench.config.initial_weights import InitSpec, InitWeights
-from gan_bench.config.run_id import digest_of, identifying_settings, lineage_of
+from gan_bench.config.run_id import (
+    digest_of,
+    identifying_settings,
+    lineage_of,
+    recording_digest,
+)
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
 from gan_bench.registry import Part
@@ -63,6 +68,10 @@ class EvaluateSpec(Closed):
     latent_sets: Annotated[int, Field(ge=1, le=100)] = Field(
         1, description="number of sets of latents for the measurement after the last step; the "
         "first set gives the score, and the others separate sampling noise from that of seeds")
+
+    snapshots: bool = Field(
+        False, description="keep the networks of every measurement, so that curves of other "
+        "metrics can be measured later; `gan-bench plan` says how much disk that takes")
 
     @field_validator("metrics", "final_metrics")
     @classmethod
@@ -174,7 +183,7 @@ class RunSettings(Closed):
 
 
 class RunSpec(RunSettings):
-    """A complete run: it states every setting that can change a number.
+    """A complete run: it states every setting that can change a weight or a score.
 
     Attributes:
         experiment: The name of the study.
@@ -205,22 +214,29 @@ class RunSpec(RunSettings):
 
     @cached_property
     def id(self) -> str:
-        """The first 12 hex digits of the sha256 of all settings that can change a number.
+        """The first 12 hex digits of the sha256 of all settings that can change the weights.
 
-        It leaves out names, which change no number; the device, because `auto` may choose another
-        one later (the journal records it); and the facts that follow from the data set's digest.
+        It leaves out names; what is measured and recorded, which may change later; the device,
+        because `auto` may choose another one later (the journal records it); and the facts that
+        follow from the data set's digest.
         """
         return digest_of({**self._settings, "seed": self.seed})
 
     @property
     def settings(self) -> str:
-        """The digest of all settings that can change a number, without the seed: 12 hex digits."""
+        """The digest of all settings that can change the weights, without the seed: 12 hex digits.
+        """
         return digest_of(self._settings)
 
     @property
     def lineage(self) -> str:
         """What it has in common with runs that differ in nothing but the number of steps."""
         return lineage_of(self._settings, self.seed)
+
+    @cached_property
+    def recording(self) -> str:
+        """What stands for all that is measured and recorded of the run: 12 hex digits."""
+        return recording_digest(self.model_dump(mode="json"))
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -283,6 +299,13 @@ class ExperimentSpec(Closed):
     def seeds(self) -> list[int]:
         """The seeds, in the file's order."""
         return list(dict.fromkeys(run.seed for run in self.runs))
+
+
+def final_measurement(evaluate: EvaluateSpec) -> FinalMeasurement:
+    """Return what is measured after the last step."""
+    plan = evaluate.final or evaluate
+    return FinalMeasurement(samples=plan.samples, scores=tuple(
+        score for name in plan.metrics for score in registry.scores_of(registry.METRICS[name])))
 
 
 def data_facts(dataset: Part, data_root: Path) -> DataFacts:

@@ -14,8 +14,7 @@ from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.checkpoint_head import read_head
 from gan_bench.journal.drift import describe_drift, since, versions
-from gan_bench.journal.layout import CHECKPOINTS, run_folders
-from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.layout import CHECKPOINTS, is_trained, run_folders
 from gan_bench.journal.spec_file import read_values
 
 FILE = CHECKPOINTS[0]
@@ -122,13 +121,11 @@ def _own_step(folder: Path) -> int:
 def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Source | str:
     """Return the relative as a source, or why it is none; empty if that is no news."""
     try:
-        last = reading.last(folder)
         if reading.is_open(folder):
             return f"{folder.name} is being trained"
         head = read_head(folder / FILE)
     except FileNotFoundError:
-        is_done = last is not None and last["kind"] == Kind.END and Status(last["status"]).is_result
-        return f"{folder.name} keeps no checkpoint" if is_done else ""
+        return f"{folder.name} keeps no checkpoint" if is_trained(folder) else ""
     except (UserError, OSError) as error:
         return str(error)
     if head.step >= run.steps:

@@ -30,7 +30,6 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.address import without_password
-from gan_bench.tracking.artifacts import uploads
 from gan_bench.tracking.client import (
     DeletedExperiment,
     DeletedRun,
@@ -43,7 +42,7 @@ from gan_bench.tracking.cursor import Cursor
 from gan_bench.tracking.database import local_path
 from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.own_runs import OwnRuns
-from gan_bench.tracking.shared_artifacts import is_within
+from gan_bench.tracking.shared_artifacts import is_within, uploads
 
 
 class Mirror:

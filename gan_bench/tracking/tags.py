@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gan_bench.config.run_id import settings_digest
+from gan_bench.config.run_id import RECORDED, settings_digest
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.schema import Record, Status
 from gan_bench.journal.score_names import split_score
@@ -20,8 +20,15 @@ ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be 
 COPIED = "gan_bench.copied"  # the tag of a run: bytes of its journal that the store has received
 
 
-def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the specification as flat text: `loss`: `lsgan`, `loss.target`: `0.9`."""
+def params(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a run is as flat text: `loss`: `lsgan`, `loss.target`: `0.9`.
+
+    What is measured and recorded is no part of it: it may change, and MLflow's params never do.
+    """
+    return _flat({key: value for key, value in spec.items() if key not in RECORDED})
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in spec.items():
         if key == "penalties":
@@ -31,7 +38,7 @@ def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             flat[prefix + key] = value["name"]
             value = value["args"]
         if isinstance(value, dict):
-            flat |= params(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
     return flat

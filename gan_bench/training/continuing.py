@@ -8,16 +8,23 @@ does it at that step too. A score is taken over only if both measure it alike.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gan_bench.atomic import replacing
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since
-from gan_bench.journal.layout import remove_checkpoints
+from gan_bench.journal.layout import (
+    make_snapshot_folder,
+    remove_checkpoints,
+    snapshot_file,
+    snapshot_steps,
+)
 from gan_bench.journal.schema import Kind, Record
 from gan_bench.journal.score_names import CLASS, DURING
 from gan_bench.journal.writing import Journal
@@ -92,7 +99,7 @@ def _read(source: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoint:
     if drift := since(saved.facts, here):
         raise UserError(f"it was trained with {describe_drift(drift)}")
     resumes = [record for record in _records(source, saved) if record["kind"] == Kind.RESUME]
-    if any(record["drift"] or (record["void"] and record["step"]) for record in resumes):
+    if any(record["drift"] for record in resumes):
         raise UserError("it was resumed with --allow-drift")
     return saved
 
@@ -112,11 +119,24 @@ def _adopt(source: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
         if image["kind"] == Kind.IMAGE:
             picture = source / image["file"]
             if picture.is_file() and not picture.is_symlink():  # the user may have deleted it
-                record.store(image["file"], picture.read_bytes())
+                record.store(image["step"], image["name"], picture.read_bytes())
     position = record.adopt(_lacking(record.folder, records), saved.step, source.name)
+    _copy_snapshots(source, saved.step, record.folder, spec)
     record.flush()
+    facts = {**saved.facts, "recording": spec.recording}
     # Last: without it the next attempt begins here again.
-    checkpoint.write(record.folder, replace(saved, position=position))
+    checkpoint.write(record.folder, replace(saved, position=position, facts=facts))
+
+
+def _copy_snapshots(source: Path, last: int, folder: Path, spec: RunSpec) -> None:
+    """Copy the networks of the steps that this run measures too."""
+    if not spec.evaluate.snapshots:
+        return
+    for step in sorted(snapshot_steps(source)):
+        if step <= last and due(step, spec.evaluate.every):
+            make_snapshot_folder(folder)
+            with replacing(snapshot_file(folder, step), durable=True) as temporary:
+                shutil.copyfile(snapshot_file(source, step), temporary)
 
 
 def _lacking(folder: Path, records: Sequence[Record]) -> list[Record]:
@@ -138,18 +158,18 @@ def first_records(records: Sequence[Record], step: int, spec: RunSpec,
         records: Valid, undecoded, the start record first.
         protocol: How this run's scores are measured.
     """
-    announced: dict[str, Any] = {}
-    for record in records:
-        if record["kind"] == Kind.PROTOCOL:
-            announced |= record["protocol"]
     protocol = json.loads(json.dumps(dict(protocol)))
-    alike = {name for name in protocol if announced.get(name) == protocol[name]}
     start = records[0]
     kept = [start, {"t": start["t"], "kind": Kind.PROTOCOL, "step": 0, "protocol": protocol}]
+    alike: set[str] = set()  # the names of scores that both measure in the same way
     for record in records[1:]:
-        if record["step"] > step:
+        if record["kind"] == Kind.PROTOCOL:
+            said = record["protocol"]
+            alike -= said.keys()
+            alike |= {name for name in said if said[name] == protocol.get(name)}
+        elif record["step"] > step:
             continue
-        if record["kind"] == Kind.METRICS:
+        elif record["kind"] == Kind.METRICS:
             values = _common_values(record, spec, alike)
             kept += [{**record, "values": values}] if values else []
         elif record["kind"] == Kind.SYSTEM:

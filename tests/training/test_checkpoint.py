@@ -147,7 +147,9 @@ def test_one_of_the_last_step_leaves_nothing_to_resume(tmp_path: Path) -> None:
     found, problems = checkpoint.newest(tmp_path, 20)
     assert found is not None
     assert (found.step, problems) == (19, [])
-    assert checkpoint.newest(tmp_path, 21)[0] == checkpoint.read(tmp_path / FILE)
+    longer, _ = checkpoint.newest(tmp_path, 21)
+    assert longer is not None
+    assert longer.step == 20
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
