@@ -126,6 +126,8 @@ def test_twice_the_steps_cost_half(tmp_path: Path) -> None:
         files = [tmp_path / name / "runs/twice" / str(record["id"]) / WEIGHTS for name in roots]
         assert files[0].read_bytes() == files[1].read_bytes()
         assert rows(tmp_path / "whole", record["id"]) == rows(tmp_path / "parts", record["id"])
+        assert tag(tmp_path / "parts", record["id"], "continues") == record["continues"]
+        assert tag(tmp_path / "whole", record["id"], "continues") is None
     assert len(list((tmp_path / "parts").glob(f"runs/twice/*/{FILE}"))) == 4
     cleaned = here("clean", file, *roots["parts"])
     assert cleaned.stdout.startswith(f"twice: {2 * megabytes:.1f} MB of 4 checkpoints\nfreed ")
@@ -142,3 +144,11 @@ def rows(root: Path, run_id: str) -> list[tuple[str, int, float]]:
             [run_id]).fetchall()
     assert len(found) > 20
     return found
+
+
+def tag(root: Path, run_id: str, key: str) -> str | None:
+    with closing(sqlite3.connect(root / "mlflow.db")) as db:
+        found = db.execute(
+            "select v.value from tags v join tags t on t.run_uuid = v.run_uuid and "
+            "t.key = 'run_id' and t.value = ? where v.key = ?", [run_id, key]).fetchone()
+    return str(found[0]) if found else None

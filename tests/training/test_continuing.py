@@ -79,12 +79,12 @@ def expect_equal(tmp_path: Path, *overrides: str, short: int = SHORT, long: int 
 @pytest.mark.parametrize("overrides", [
     (),
     ("base.ema=0.9", "base.d_steps=2", "base.order=g_first", "base.share_fakes=true"),
-    ("base.model={name: dcgan, width: 8}", "base.ema=0.9"),
+    ("base.model={name: dcgan, width: 8}", "base.ema=0.9", "evaluate.snapshots=true"),
     ("base.model={name: dcgan_upsample, width: 8}", "base.d_optimizer=rmsprop"),
     ("base.g_optimizer={name: sgd, momentum: 0.9, schedule: step, decay_every: 3}",
      "base.d_optimizer={name: adam, schedule: plateau, decay_every: 2, decay_patience: 0}"),
-], ids=["plain", "ema, two D steps, G first, shared", "batch norm, ema", "dropout, rmsprop",
-        "step and plateau"])
+], ids=["plain", "ema, two D steps, G first, shared", "batch norm, ema, snapshots",
+        "dropout, rmsprop", "step and plateau"])
 def test_continued_is_equal_to_the_bit(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     expect_equal(tmp_path, *overrides)
 
@@ -323,3 +323,46 @@ def test_scores_that_were_measured_otherwise_are_left_out(tmp_path: Path) -> Non
     assert names[0] - names[1] == {"eval/d_accuracy_real"}
     assert names[1] == {"eval/d_accuracy_fake", "eval/nearest_train_mse"}
     assert kept[1][1]["protocol"] == changed
+
+
+def measurements(spec: RunSpec, root: Path) -> dict[tuple[str, int], float]:
+    """Return the losses and scores of a run by name and step."""
+    records = reading.valid(reading.read_records(spec.folder(root))[0])
+    return {(name, record["step"]): value for record in records if record["kind"] == "metrics"
+            for name, value in record["values"].items()}
+
+
+@pytest.mark.parametrize("snapshots", [True, False])
+def test_what_the_shorter_run_was_not_measured_by_is_measured_later(
+        tmp_path: Path, snapshots: bool) -> None:
+    """Another metric and a denser log: the losses of the first steps stay as they were logged."""
+    whole, parts = place(tmp_path, "whole"), place(tmp_path, "parts")
+    kept = f"evaluate.snapshots={str(snapshots).lower()}"
+    others = (kept, "base.log_every=1", "evaluate.metrics=[d_accuracy, classes_covered]")
+    shorter = ready(parts, SHORT, kept)
+    train(shorter, parts)
+    for folder in (whole, parts):
+        spec = ready(folder, LONG, *others)
+        train(spec, folder)
+    assert continued(spec, parts) == [(shorter.id, SHORT)]
+    assert read_end(spec, parts)["recording"] is None
+    expected, before = measurements(spec, whole), measurements(spec, parts)
+    assert {key: expected[key] for key in before} == before
+    logged = [step for name, step in before if name == "train/d_loss"]
+    assert logged == [2, 4, 6, 8, *range(9, 15)]
+    execution = Execution(Workspace(parts, parts))
+    run_together([spec], execution, failed=lambda spec, error: pytest.fail(str(error)))
+    after = measurements(spec, parts)
+    lacking = {(name, step) for name, step in expected.keys() - after.keys()}
+    curve = set() if snapshots else {("eval/classes_covered", 4), ("eval/classes_covered", 8)}
+    assert lacking == {key for key in expected if key[0].startswith("train/")
+                       and key[1] in (1, 3, 5, 7)} | curve
+    assert {key: expected[key] for key in after} == after
+    assert read_end(spec, parts)["recording"] == spec.recording
+
+
+def read_end(spec: RunSpec, root: Path) -> dict[str, object]:
+    end = reading.last(spec.folder(root))
+    assert end is not None
+    assert end["kind"] == "end"
+    return end
