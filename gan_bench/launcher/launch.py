@@ -20,7 +20,7 @@ from pathlib import Path
 from gan_bench.atomic import remove_abandoned
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import DamagedError, Stopped, UserError
+from gan_bench.errors import DamagedError, Stopped, UserError, count
 from gan_bench.hardware import refuse_lacking, usable_cores
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import (
@@ -32,6 +32,7 @@ from gan_bench.journal.layout import (
 )
 from gan_bench.journal.lock import locked
 from gan_bench.journal.schema import Status
+from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.launcher.processes import (
     GRACE,
@@ -120,6 +121,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         declared = experiment.declared.with_changes(command=settings.command)
         if not waiting:
             write_about(home, declared)
+            _rename(experiment, workspace, reporter)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
             return LaunchResult(runs, mirror.finish(), mirror.hidden())
         # The fork server imports torch while this process imports MLflow.
@@ -129,6 +131,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         # Folders are made only here, so a start that an error above stops leaves none.
         _make_folders(home, waiting, declared)
+        _rename(experiment, workspace, reporter)
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
         stopped = None
@@ -146,6 +149,12 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         except Stopped as stop:
             stopped, missing = stop.status, OUT_OF_TIME
         return LaunchResult(runs, missing, hidden, stopped)
+
+
+def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter) -> None:
+    """Give the runs their variants' present names, which MLflow shows when they are mirrored."""
+    for (old, new), n in rename_runs(experiment.runs, workspace.root).items():
+        reporter.say(f"{count(n, 'run')} of {old} {'is' if n == 1 else 'are'} called {new} now")
 
 
 def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
+from gan_bench.journal.spec_file import read_variant
 from gan_bench.tracking.address import sqlite_path, without_password
 from gan_bench.tracking.database import has_run
 
@@ -28,12 +29,20 @@ class Cursor:
         offset: Bytes of the journal that have been replayed.
         began: Time of the journal's first record, which identifies the journal. Its order means
             nothing, as the clock may have been reset.
+        run_id, variant: What MLflow shows as the run's id and variant; empty in a file of an
+            earlier version.
     """
 
     uri: str
     mlflow_run_id: str
     offset: int
     began: int
+    run_id: str = ""
+    variant: str = ""
+
+    def shows_names(self, folder: Path) -> bool:
+        """Whether MLflow shows the present names of the run in this folder."""
+        return (self.run_id, self.variant) == (folder.name, read_variant(folder) or self.variant)
 
 
 def read_cursor(folder: Path, uri: str) -> Cursor | None:
@@ -49,6 +58,7 @@ def read_cursor(folder: Path, uri: str) -> Cursor | None:
     start = reading.first(folder)
     sound = (isinstance(cursor.mlflow_run_id, str) and RUN_ID.fullmatch(cursor.mlflow_run_id)
              and type(cursor.offset) is int and reading.begins_line(folder, cursor.offset)
+             and isinstance(cursor.run_id, str) and isinstance(cursor.variant, str)
              and type(cursor.began) is int and start is not None and cursor.began == start["t"])
     return cursor if sound else None
 
@@ -58,6 +68,13 @@ def named_run(folder: Path, uri: str) -> str | None:
     cursor = _read_file(folder).get(without_password(uri))
     name = cursor.get("mlflow_run_id") if isinstance(cursor, dict) else None
     return name if isinstance(name, str) and RUN_ID.fullmatch(name) else None
+
+
+def shown_id(folder: Path, uri: str) -> str | None:
+    """Return the run's id that MLflow shows, as far as the cursor file says so."""
+    cursor = _read_file(folder).get(without_password(uri))
+    run_id = cursor.get("run_id") if isinstance(cursor, dict) else None
+    return run_id if isinstance(run_id, str) and run_id else None
 
 
 def named_runs(experiment: Path, uri: str) -> set[str]:
@@ -84,7 +101,9 @@ def forget_cursor(folder: Path, uri: str) -> None:
 
 
 def mirrored(folder: Path, uri: str) -> bool:
-    """Whether the store at `uri` holds the run's whole journal, without importing MLflow.
+    """Whether the store at `uri` holds the run's whole journal and its present names.
+
+    MLflow is not imported.
 
     For a server the cursor alone decides; an SQLite file must also hold as much of the run, as an
     older copy of the file may have been put in its place.
@@ -94,6 +113,8 @@ def mirrored(folder: Path, uri: str) -> bool:
     except DamagedError:  # the replay of this journal reports it
         return False
     if cursor is None or cursor.offset != (folder / reading.FILE).stat().st_size:
+        return False
+    if not cursor.shows_names(folder):
         return False
     database = sqlite_path(uri)
     return database is None or has_run(database, cursor.mlflow_run_id, cursor.offset)

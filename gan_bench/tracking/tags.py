@@ -17,13 +17,17 @@ from gan_bench.journal.score_names import split_score
 # The file of a grid of samples, as `picture` names it; the thumbnail's name does not match.
 GRID = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
 ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
+NAMES = ("experiment", "variant")  # of a specification: they may change, and params may not
 COPIED = "gan_bench.copied"  # the tag of a run: bytes of its journal that the store has received
 
 
 def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the specification as flat text: `loss`: `lsgan`, `loss.target`: `0.9`."""
+    """Return the specification, without names, as flat text: `loss`: `lsgan`, `loss.target`: `0.9`.
+    """
     flat: dict[str, str] = {}
     for key, value in spec.items():
+        if key in NAMES:
+            continue
         if key == "penalties":
             flat[key] = "+".join(part["name"] for part in value) or "none"
             value = {part["name"]: part["args"] for part in value}
@@ -47,6 +51,10 @@ def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
     return {"run_id": run_id, "variant": spec["variant"], "seed": str(spec["seed"]),
             "settings": settings_digest(spec), "status": Status.RUNNING.value,
             "mlflow.source.name": "gan-bench"}
+
+
+IDENTITY = ("run_id", "variant", "seed", "settings")  # the tags of `identity` that name the run
+NOTE = "mlflow.note.content"
 
 
 def circumstance_tags(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -94,7 +102,7 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, command: str) -> str:
     """Return the Markdown that describes a run and how to repeat it; empty parts are omitted."""
     parts = [
-        f"**{spec['variant']}**, seed {spec['seed']}: {spec['model']['name']} with the "
+        f"{note_begin(spec['variant'])}seed {spec['seed']}: {spec['model']['name']} with the "
         f"{spec['loss']['name']} loss on {spec['dataset']['name']}, {spec['steps']:,} steps of "
         f"batch size {spec['batch_size']}.",
         f"Question: {question}" if question else "",
@@ -104,6 +112,11 @@ def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, comm
         f"everything that happened in `journal.jsonl`.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def note_begin(variant: str) -> str:
+    """Return how the note on a run begins, unless the user has changed it in MLflow's page."""
+    return f"**{variant}**, "
 
 
 def picture(run_id: str, record: Record) -> tuple[str, str]:
