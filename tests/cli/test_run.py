@@ -18,21 +18,25 @@ def counts(printed: str, variant: str) -> set[str]:
     return {found[1] for line in printed.splitlines() if (found := row.search(line))}
 
 
-def test_a_dropped_seed_counts_in_the_table_as_in_the_report(studies: Path, tmp_path: Path) -> None:
+def test_a_dropped_seed_is_left_out_of_table_and_report_alike(studies: Path, tmp_path: Path,
+                                                               ) -> None:
     root, file = copy_of(studies, tmp_path / "root"), studies.parent / "losses.yaml"
     whole = here("run", file, "--root", root)
     fewer = here("run", file, "--root", root, "--set", "seeds=[2, 0]")
     assert (whole.returncode, fewer.returncode) == (0, 0), fewer.stderr
-    done = here("report", "losses", "--root", root, "--format", "csv", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    reported = pd.read_csv(tmp_path / "summary.csv")
-    assert set(reported["n"]) == {3}
-    for variant in "plain", "sat":
-        assert counts(whole.stdout, variant) == counts(fewer.stdout, variant) == {"3"}
-    assert "4 of 4 runs are done" in fewer.stdout
-    said = "results of seeds that the file does not list (1) are counted, here and in the report"
+    said = "left out: 2 runs of seeds that the experiment does not list (1)\n"
     assert said in fewer.stdout
-    assert "counted" not in whole.stdout
+    assert "4 of 4 runs are done" in fewer.stdout
+    assert "left out" not in whole.stdout
+    for variant in "plain", "sat":
+        assert (counts(whole.stdout, variant), counts(fewer.stdout, variant)) == ({"3"}, {"2"})
+    for last, n in ((fewer, 2), (whole, 3)):
+        if last is whole:  # the seed is listed again
+            assert here("run", file, "--root", root).stdout == whole.stdout
+        done = here("report", "losses", "--root", root, "--format", "csv", "--out", tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert set(pd.read_csv(tmp_path / "summary.csv")["n"]) == {n}
+        assert (said in done.stdout) == (n == 2)
 
 
 def test_a_renamed_variant_keeps_its_runs(studies: Path, tmp_path: Path) -> None:
