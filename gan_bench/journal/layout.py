@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
 
 # Files of a run's folder.
+DATABASE = "mlflow.db"  # MLflow's, in the root
 WEIGHTS, LOG = "final.safetensors", "log.txt"
 TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a profiled run
 
@@ -43,7 +44,7 @@ class Workspace:
     @property
     def database(self) -> Path:
         """MLflow's database in the root, which need not exist yet."""
-        return self.root / "mlflow.db"
+        return self.root / DATABASE
 
     @property
     def artifacts(self) -> Path:

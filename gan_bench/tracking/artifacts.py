@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-from gan_bench.tracking.database import local_path
+from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.reader import connected
+from gan_bench.tracking.relocation import local_path, present_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +64,7 @@ def pictures_of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
     for run in runs:
         location = locations.get(run) or ""
         if location.startswith(("file:", "/")):
-            folder = Path(unquote(urlsplit(location).path), "images")
+            folder = present_place(location, sqlite_path(uri)) / "images"
             for file in sorted(folder.glob("samples+*.png")):
                 yield run, file.name, file.read_bytes
         elif location:

@@ -29,7 +29,6 @@ from gan_bench.journal.schema import Kind, Record, Status
 from gan_bench.journal.spec_file import read_values, read_variant
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
-from gan_bench.tracking.address import without_password
 from gan_bench.tracking.artifacts import uploads
 from gan_bench.tracking.client import (
     DeletedExperiment,
@@ -40,9 +39,9 @@ from gan_bench.tracking.client import (
     write_shared,
 )
 from gan_bench.tracking.cursor import Cursor
-from gan_bench.tracking.database import local_path
 from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.own_runs import OwnRuns
+from gan_bench.tracking.relocation import local_path
 from gan_bench.tracking.shared_artifacts import is_within
 
 if TYPE_CHECKING:
@@ -125,7 +124,8 @@ class Mirror:
             if cursor is None or any(map(voids, records)):
                 records, offset = reading.read_records(folder)
                 run_id = self._find_or_create(folder, reading.attempts(records))
-                cursor = Cursor(without_password(self.store.uri), run_id, 0, began["t"])
+                store = cursors.store_name(folder, self.store.uri)
+                cursor = Cursor(store, run_id, 0, began["t"])
                 records = valid(records)
             self._checked.add(cursor.mlflow_run_id)
             if records:

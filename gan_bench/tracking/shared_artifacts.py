@@ -11,10 +11,10 @@ from gan_bench.errors import DamagedError, count
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Kind
-from gan_bench.tracking.address import is_server
+from gan_bench.tracking.address import is_server, sqlite_path
 from gan_bench.tracking.cursor import read_cursor
-from gan_bench.tracking.database import local_path
 from gan_bench.tracking.hidden import listed, rows_of
+from gan_bench.tracking.relocation import present_place
 
 
 def is_within(place: Path, folder: Path) -> bool:
@@ -49,7 +49,7 @@ def lost_artifacts(folders: Iterable[Path], workspace: Workspace, uri: str) -> l
                                       "lifecycle_stage = 'active'"):
         if run not in names or not str(location).startswith(("file:", "/")):
             continue
-        place = local_path(location)
+        place = present_place(location, sqlite_path(uri))
         if not is_within(place, workspace.artifacts) and not place.exists():
             lost.setdefault(place.parent.parent, []).append(names[run])
     own = f"sqlite:///{workspace.database}"

@@ -39,8 +39,8 @@ from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.artifacts import TORN
 from gan_bench.tracking.client import DeletedRun, MirrorError, Store, open_store
 from gan_bench.tracking.cursor import mirrored
-from gan_bench.tracking.database import local_path
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.relocation import local_path
 from gan_bench.tracking.sync import sync_runs
 
 
