@@ -324,7 +324,8 @@ def test_a_database_with_dots_in_its_addresses_goes_on_working(tmp_path: Path) -
             connection.execute(f"update {column} = replace({column.split()[-1]}, ?, ?)",
                                (f"file://{workspace.root}/", f"file://{dotted}/"))
     cursor = folders[0] / "mirror.json"
-    cursor.write_text(cursor.read_text().replace(f"{workspace.root}/", f"{dotted}/"))
+    cursor.write_text(cursor.read_text().replace('"mlflow.db"',
+                                                 f'"sqlite:///{dotted}/mlflow.db"'))
     before = dump(workspace.database)
     assert any("/work/../root/" in line for line in before)
     write_journal(folders[1])
