@@ -146,8 +146,8 @@ def outward_addresses(connection: sqlite3.Connection, root: Path) -> Addresses:
     rows = [Row(*row) for row in connection.execute(RUNS)]
     addresses = Addresses(root, [
         each for each in experiments if each.location.startswith("file:")
-        and not inside(each.location) and (root / "runs" / each.name).is_dir()])
-    outward = [row for row in rows if not inside(row.location)]
+        and not inside(each.location, 1) and (root / "runs" / each.name).is_dir()])
+    outward = [row for row in rows if not inside(row.location, 2)]
     if not (addresses.experiments or outward):
         return addresses
     places = {place for row in outward if (place := _place_of(row)) is not None}
@@ -198,12 +198,14 @@ class _Inside:
         self._home, self._prefix = home.resolve(), f"{home.as_uri()}/"
         self._parents: dict[Path, bool] = {}
 
-    def __call__(self, location: str) -> bool:
+    def __call__(self, location: str, depth: int) -> bool:
+        """Whether it leads there; all addresses with the same parent, so far up, do or do not."""
         if not location.startswith(("file:", "/")):
             return True
-        if location.startswith(self._prefix) and ".." not in location and "%" not in location:
+        rest = location.removeprefix(self._prefix)
+        if rest != location and not {"..", "%"} & {*rest.split("/"), *rest}:
             return True
-        parent = local_path(location).parent.parent
+        parent = local_path(location).parents[depth - 1]
         if parent not in self._parents:
             self._parents[parent] = parent.resolve().is_relative_to(self._home)
         return self._parents[parent]
