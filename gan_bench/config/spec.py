@@ -25,6 +25,7 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import digest_of, identifying_settings
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import Part
 
 Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
@@ -222,11 +223,11 @@ class RunSpec(RunSettings):
         copy.__dict__["_settings"] = self._settings
         return copy
 
-    def folder(self, root: Path) -> Path:
+    def folder(self, root: AnyPath) -> Path:
         """Return the folder of the run's files: `<root>/runs/<experiment>/<id>`."""
-        return root / "runs" / self.experiment / self.id
+        return as_path(root) / "runs" / self.experiment / self.id
 
-    def write(self, root: Path) -> Path:
+    def write(self, root: AnyPath) -> Path:
         """Create the run's folder, write `spec.json` there, and return the folder.
 
         Raises:

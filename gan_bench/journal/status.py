@@ -23,11 +23,13 @@ class Outcome:
         status: FINISHED; DIVERGED (a result, not a failure); FAILED (the program raised);
             KILLED (its process died without recording an end).
         why: The reason, in a line; empty for FINISHED.
+        missing: What MLflow lacks of a run that was to be mirrored, and what to do, a line each.
     """
 
     run: str
     status: Status
     why: str = ""
+    missing: tuple[str, ...] = ()
 
 
 @dataclass

@@ -205,7 +205,8 @@ class _Inside:
         rest = location.removeprefix(self._prefix)
         if rest != location and not {"..", "%"} & {*rest.split("/"), *rest}:
             return True
-        parent = local_path(location).parents[depth - 1]
+        path = local_path(location)
+        parent = path.parents[depth - 1] if len(path.parents) >= depth else path
         if parent not in self._parents:
             self._parents[parent] = parent.resolve().is_relative_to(self._home)
         return self._parents[parent]

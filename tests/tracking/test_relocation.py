@@ -88,6 +88,9 @@ def test_a_root_goes_on_at_another_place(old: Path, how: str, cursors: str) -> N
     folders = run_folders(next((new / "runs").iterdir()))
     uri = f"sqlite:///{new / 'mlflow.db'}"
     assert [mirrored(folder, uri) for folder in folders] == [cursors == "present"] * 2
+    with closing(sqlite3.connect(new / "mlflow.db")) as database:
+        left = relocation.outward_addresses(database, new)
+    assert (left.experiments, left.runs, left.strangers) == ([], [], [])
     instance = instance_of(new)  # it claims what it goes on with
     write_journal(folder := new_run(new, 2))
     renamed = folder.parents[1] / folders[0].parent.name / folder.name
