@@ -59,6 +59,9 @@ SyncTo = Annotated[str | None, typer.Option(
     help="MLflow's store. \\[default: mlflow.db in the root]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
 ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
+StatisticsFile = Annotated[Path | None, typer.Option(
+    "--statistics", metavar="FILE.npz",
+    help="mu and sigma of real features, which Fréchet distances compare with.")]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,
                                        help="Print the version, and nothing else.")]
 

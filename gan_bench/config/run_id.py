@@ -13,6 +13,7 @@ from typing import Any
 LATER_DEFAULTS: dict[str, Any] = {
     "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
+    "evaluate.reference": None,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
     "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
     "numerics": None,

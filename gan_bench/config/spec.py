@@ -47,6 +47,16 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class ReferenceSpec(Closed):
+    """What Fréchet distances compare with, in place of the data set's real examples."""
+
+    statistics: str = Field(
+        description="a .npz with mu and sigma of real features, as pytorch-fid and clean-fid write "
+        "it; relative to the experiment's file")
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = Field(
+        "", description="of the file, which is refused if it is another; default: not checked")
+
+
 class EvaluateSpec(Closed):
     """How often a run is measured, on how many samples, and by which metrics."""
 
@@ -63,6 +73,8 @@ class EvaluateSpec(Closed):
     latent_sets: Annotated[int, Field(ge=1, le=100)] = Field(
         1, description="number of sets of latents for the measurement after the last step; the "
         "first set gives the score, and the others separate sampling noise from that of seeds")
+    reference: ReferenceSpec | None = Field(
+        None, description="what Fréchet distances (fid, fd_*) compare with; null: the data set")
 
     @field_validator("metrics", "final_metrics")
     @classmethod

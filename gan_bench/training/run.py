@@ -28,6 +28,7 @@ from gan_bench.errors import (
     unwritable,
 )
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics, refuse_too_many_samples
+from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
@@ -113,7 +114,8 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
                 raise UserError(f"variant {run.variant}: {error}") from None
     datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
     data = _load(first, workspace)
-    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say)
+    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say,
+                    statistics_of(first.evaluate))
     return runs_together(experiment, device, here["precision"], say)
 
 
