@@ -34,7 +34,7 @@ RUNS = ("select r.run_uuid, coalesce(r.artifact_uri, ''), e.name, t.value from r
 
 
 @dataclass(frozen=True)
-class Experiment:
+class LocatedExperiment:
     """A row of MLflow's table of experiments; `is_ours`: whether the program has made it."""
 
     id: int
@@ -44,7 +44,7 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Row:
+class LocatedRun:
     """A row of MLflow's table of runs.
 
     Attributes:
@@ -72,9 +72,9 @@ class Addresses:
     """
 
     root: Path
-    experiments: list[Experiment] = field(default_factory=list)
-    runs: list[Row] = field(default_factory=list)
-    strangers: list[Row] = field(default_factory=list)
+    experiments: list[LocatedExperiment] = field(default_factory=list)
+    runs: list[LocatedRun] = field(default_factory=list)
+    strangers: list[LocatedRun] = field(default_factory=list)
     earlier: set[tuple[Path, str]] = field(default_factory=set)
     written: str = ""
 
@@ -142,8 +142,8 @@ def outward_addresses(connection: sqlite3.Connection, root: Path) -> Addresses:
     """Return the addresses in a root's own database that lead out of its artifacts."""
     home = root / "artifacts"
     inside = _Inside(home)
-    experiments = [Experiment(*row) for row in connection.execute(EXPERIMENTS)]
-    rows = [Row(*row) for row in connection.execute(RUNS)]
+    experiments = [LocatedExperiment(*row) for row in connection.execute(EXPERIMENTS)]
+    rows = [LocatedRun(*row) for row in connection.execute(RUNS)]
     addresses = Addresses(root, [
         each for each in experiments if each.location.startswith("file:")
         and not inside(each.location, 1) and (root / "runs" / each.name).is_dir()])
@@ -212,7 +212,7 @@ class _Inside:
         return self._parents[parent]
 
 
-def _place_of(row: Row) -> Path | None:
+def _place_of(row: LocatedRun) -> Path | None:
     """Return the root that the address of a run names; None if it has another form."""
     parts = local_path(row.location).parts
     if parts[-4:] != ("artifacts", row.experiment, row.id, "artifacts"):
@@ -220,7 +220,7 @@ def _place_of(row: Row) -> Path | None:
     return Path(*parts[:-4])
 
 
-def _has_moved(addresses: Addresses, row: Row) -> bool:
+def _has_moved(addresses: Addresses, row: LocatedRun) -> bool:
     place = _place_of(row)
     if place is None:
         return False
@@ -230,7 +230,7 @@ def _has_moved(addresses: Addresses, row: Row) -> bool:
     return os.path.exists(addresses.root / tail) and not os.path.exists(place / tail)
 
 
-def _is_left_behind(addresses: Addresses, experiment: Experiment) -> bool:
+def _is_left_behind(addresses: Addresses, experiment: LocatedExperiment) -> bool:
     folder = local_path(experiment.location)
     if not experiment.is_ours or folder.parts[-2:] != ("artifacts", experiment.name):
         return False
