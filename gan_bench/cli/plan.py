@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,37 @@ from gan_bench.journal.schema import Kind
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
+from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
 
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
                                         "d_optimizer": OPTIMIZERS}
 
+TAKEN_OVER = ("which `gan-bench run` takes over: it renames their folders, and trains nothing of "
+              "them again")
+LEFT = ("which stay: they are the same runs as others that got as far, and differ only in what was "
+        "measured and recorded")
 
-def plan_records(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
-    """Return a record for each run: id, variant, seed, state, step, steps, made_by."""
+
+def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun] | None = None,
+                 ) -> list[dict[str, object]]:
+    """Return a record for each run: id, variant, seed, state, step, steps, made_by, older_id.
+
+    Args:
+        older: The runs under ids of an earlier version that `run` takes over, by present id; None:
+            they are looked for.
+    """
+    if older is None:
+        older, _ = _older_runs(spec, root)
     records: list[dict[str, object]] = []
     for run in spec.runs:
         state, step = state_of(run, root)
+        earlier = older.get(run.id)
+        if earlier is not None:
+            state, step = earlier.state, earlier.step
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
-                        "made_by": _other_version(run.folder(root))})
+                        "made_by": _other_version(run.folder(root)),
+                        "older_id": earlier.folder.name if earlier else None})
     return records
 
 
@@ -48,14 +67,19 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["what differs between variants", *columns(rows), ""]
     if spec.recipes:
         lines += ["recipes", *_recipe_lines(spec), ""]
-    records = plan_records(spec, root)
+    older, same = _older_runs(spec, root)
+    records = plan_records(spec, root, older)
     runs = [[str(record[key]) for key in ("id", "variant", "seed", "state")]
             + [f"{record['step']}/{record['steps']}"] for record in records]
     lines += columns([["id", "variant", "seed", "state", "step"], *runs])
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
-    old = _undescribed_runs(spec, root)
+    for earlier, words in ((list(older.values()), TAKEN_OVER), (same, LEFT)):
+        if earlier:
+            lines += ["", f"{count(len(earlier), 'run')} under ids of an earlier version, {words}",
+                      *(f"  {line}" for line in _older_lines(earlier))]
+    old = _undescribed_runs(spec, root, {run.folder.name for run in [*older.values(), *same]})
     if old:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
                   f"in this file (any more)", *(f"  {line}" for line in old)]
@@ -190,9 +214,23 @@ def _other_version(folder: Path) -> str | None:
     return describe_drift(changes)
 
 
-def _undescribed_runs(spec: ExperimentSpec, root: Path) -> list[str]:
+def _older_runs(spec: ExperimentSpec, root: Path) -> tuple[dict[str, OlderRun], list[OlderRun]]:
+    """Return the older runs that `run` takes over, by present id, and others of the same runs."""
+    planned = {run.id for run in spec.runs}
+    runs = [run for run in older_runs(root / "runs" / spec.name, planned) if run.id in planned]
+    older = to_take_over(runs, spec.runs, root)
+    return older, [run for run in runs if older.get(run.id) is not run]
+
+
+def _older_lines(runs: list[OlderRun]) -> list[str]:
+    rows = [[run.folder.name, run.variant, str(run.seed), run.state, str(run.step), run.id]
+            for run in runs]
+    return columns([["id", "variant", "seed", "state", "step", "present id"], *rows])
+
+
+def _undescribed_runs(spec: ExperimentSpec, root: Path, older: set[str]) -> list[str]:
     """Return lines about runs under the experiment's name that this file does not describe."""
-    described = {run.id for run in spec.runs}
+    described = {run.id for run in spec.runs} | older
     rows = []
     for folder in run_folders(root / "runs" / spec.name):
         if folder.name in described:

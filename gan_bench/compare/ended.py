@@ -76,7 +76,9 @@ def left_out_seeds(spec: ExperimentSpec, root: Path) -> list[int]:
         try:
             values = read_values(folder)
             like = of_variant.get(settings_digest(values))
-            if like and state_of(like.with_seed(values["seed"]), root)[0].is_result:
+            if not like or values["seed"] in spec.seeds:  # under an older id, say
+                continue
+            if state_of(like.with_seed(values["seed"]), root)[0].is_result:
                 seeds.append(values["seed"])
         except DamagedError:  # `sync`, which must read it too, says so
             continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.atomic import replacing
-from gan_bench.config.run_id import digest_of, identifying_settings
+from gan_bench.config.run_id import id_of, older_id
 from gan_bench.config.spec import RunSpec
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import DamagedError, one_line, shown, unwritable
@@ -25,8 +25,9 @@ def read_values(folder: Path) -> dict[str, Any]:
     """
     try:
         values: dict[str, Any] = json.loads((folder / "spec.json").read_text())
-        identity = {**identifying_settings(values), "seed": values["seed"]}
-        experiment, run_id = values["experiment"], digest_of(identity)
+        experiment, run_id = values["experiment"], id_of(values)
+        if folder.name == older_id(values):
+            run_id = folder.name
         if not isinstance(values["variant"], str):
             raise TypeError("its variant is not a string")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -47,6 +47,7 @@ from gan_bench.launcher.reporters import Reporter
 from gan_bench.tracking.address import is_server, resolve_uri, sqlite_path
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.older_ids import take_over_older_runs
 
 POLL = 0.5  # seconds between two looks at the journals
 
@@ -113,6 +114,9 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     _remove_leftovers(workspace)
     home = workspace.root / "runs" / experiment.name
     with locked(home), _raise_stopped():
+        if taken := take_over_older_runs(experiment.runs, workspace.root):
+            reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
+                         f"folders have the present ids now")
         runs = [_read_progress(run, workspace) for run in experiment.runs]
         waiting = [run for run in runs if run.state == Status.WAITING]
         for run in runs:

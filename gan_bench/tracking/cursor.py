@@ -106,6 +106,15 @@ def forget_cursor(folder: Path, uri: str) -> None:
         _write_file(folder, {k: v for k, v in cursors.items() if k not in names})
 
 
+def note_shown_id(folder: Path) -> None:
+    """Note that the stores show the run under the name of its folder, which is about to change."""
+    cursors = _read_file(folder)
+    noted = {name: cursor if not isinstance(cursor, dict) or cursor.get("run_id")
+             else {**cursor, "run_id": folder.name} for name, cursor in cursors.items()}
+    if noted != cursors:
+        _write_file(folder, noted)
+
+
 def take_over(folder: Path, uri: str) -> None:
     """Let the cursor of another address count for the database in the root, which lay there."""
     cursors = _read_file(folder)

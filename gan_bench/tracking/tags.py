@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gan_bench.config.run_id import settings_digest
+from gan_bench.config.run_id import settings_under
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.schema import Record, Status
 from gan_bench.journal.score_names import split_score
@@ -49,7 +49,7 @@ def name(spec: Mapping[str, Any]) -> str:
 def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags of a run that has not begun."""
     return {"run_id": run_id, "variant": spec["variant"], "seed": str(spec["seed"]),
-            "settings": settings_digest(spec), "status": Status.RUNNING.value,
+            "settings": settings_under(run_id, spec), "status": Status.RUNNING.value,
             "mlflow.source.name": "gan-bench"}
 
 
