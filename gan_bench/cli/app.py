@@ -27,7 +27,7 @@ from gan_bench.cli.options import (
     to_stderr,
     wide_console,
 )
-from gan_bench.errors import printable
+from gan_bench.errors import UserError, printable
 from gan_bench.journal.layout import Execution, Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -222,9 +222,9 @@ def sample(
 @app.command(name="evaluate")
 def evaluate_source(
     source: Annotated[str, typer.Argument(
-        metavar="SOURCE", help="A run's id or its first characters, its folder, "
-        "final.safetensors or checkpoint.pt; or images of any origin: a folder, .zip, .tar, .npz "
-        "or .npy.")],
+        metavar="SOURCE", help="An experiment's YAML file: all its trained runs. Or a run's id or "
+        "its first characters, its folder, final.safetensors or checkpoint.pt; or images of any "
+        "origin: a folder, .zip, .tar, .npz or .npy.")],
     data_set: Annotated[str | None, typer.Option(
         help="The real data: a name, or {name: …, …}. \\[default: the run's]")] = None,
     image_size: ImageSize = None,
@@ -242,7 +242,11 @@ def evaluate_source(
     resize: Annotated[bool, typer.Option(
         "--resize", help="Resample images of another size; the protocol records it.")] = False,
     log: Annotated[bool, typer.Option(
-        "--log", help="Add the scores to the run's journal and to MLflow.")] = False,
+        "--log", help="Add the scores to the run's journal and to MLflow; always done for an "
+        "experiment's file.")] = False,
+    settings: Set = [],
+    slots: Annotated[int | None, typer.Option(
+        min=1, help="Processes at once, for an experiment's file. \\[default: as for run]")] = None,
     root: Root = ROOT,
     data: DataRoot = DATA,
     tracking_uri: Uri = None,
@@ -250,10 +254,23 @@ def evaluate_source(
 ) -> None:
     """Measure a run, or images of any origin, against a data set; show how it was measured.
 
-    Exit status: 0 measured; 2 not measured, or not logged; 3 logged, but MLflow lacks or hides it.
+    Of an experiment's file, measure all trained runs by what they lack, and log it.
+
+    Exit status: 0 measured; 1 a run of the file could not be measured; 2 nothing measured, or not
+    logged; 3 logged, but MLflow lacks or hides it.
     """
     from gan_bench.cli import evaluate
 
+    if source.endswith((".yaml", ".yml")):
+        status = evaluate.evaluate_experiment(Path(source), evaluate.EvaluateOptions(
+            data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
+            samples=samples, split=split, resize=resize, log=log), settings,
+            Workspace(root, data, tracking_uri), slots, as_json)
+        if status:
+            raise typer.Exit(status)
+        return
+    if settings or slots is not None:
+        raise UserError("--set and --slots belong to an experiment's file; leave them out")
     shown = evaluate.as_json if as_json else evaluate.as_text
     lacking = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,

@@ -24,8 +24,9 @@ from gan_bench.evaluation.given_images import measure_images
 from gan_bench.evaluation.measurement import Report, Side, Wanted
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.evaluation.score_directions import directions
-from gan_bench.journal.layout import WEIGHTS, Workspace
+from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, is_trained
 from gan_bench.journal.reading import FILE as JOURNAL
+from gan_bench.launcher.launch import LaunchSettings
 from gan_bench.paths import normal_path
 from gan_bench.registry import Part
 from gan_bench.training.trained import find_run
@@ -176,6 +177,42 @@ def evaluate_and_log(source: str, options: EvaluateOptions, workspace: Workspace
         return log_scores(report, folder, workspace).missing if folder and wanted.log else []
     finally:
         show(report)
+
+
+def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str],
+                        workspace: Workspace, slots: int | None, as_json: bool) -> int:
+    """Measure the trained runs of an experiment by what they lack; return the exit status.
+
+    Args:
+        file: The experiment's.
+        options: `metrics` are measured beside those of the file, `samples` replaces the file's
+            number after the last step.
+        settings: Overrides of the file.
+        workspace: Where the runs are.
+        slots, as_json: As for `gan-bench run`.
+
+    Raises:
+        UserError: An option belongs to single runs, no run is trained, or as `run_experiment`.
+    """
+    from gan_bench.cli.run import run_command, run_experiment
+
+    for name in ("data_set", "image_size", "experiment", "split", "resize"):
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} belongs to a single run or to images; a "
+                            f"file's runs are measured as the file says")
+    first = load_experiment(file, workspace.data_root, settings).runs[0]
+    final = first.evaluate.final or first.evaluate
+    names = list(dict.fromkeys([*final.metrics, *(_metric_names(options.metrics) or [])]))
+    settings = [*settings, f"evaluate.final_metrics={json.dumps(names)}",
+                f"evaluate.final_samples={options.samples or final.samples}"]
+    if options.statistics:
+        reference = {"statistics": str(normal_path(options.statistics))}
+        settings.append(f"evaluate.reference={json.dumps(reference)}")
+    spec = load_experiment(file, workspace.data_root, settings)
+    if not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
+        raise UserError(f"no run of {spec.name} is trained yet: gan-bench run {file}")
+    launch = LaunchSettings(Execution(workspace), slots, run_command(file, settings), train=False)
+    return run_experiment(spec, launch, as_json)
 
 
 def as_json(report: Report) -> str:

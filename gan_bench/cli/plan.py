@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,16 @@ from typing import Any
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES
-from gan_bench.config.spec import ExperimentSpec, describe_shape
+from gan_bench.config.spec import ExperimentSpec, RunSpec, describe_shape
 from gan_bench.errors import DamagedError, count, printable
 from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import run_folders
-from gan_bench.journal.schema import Kind
+from gan_bench.journal.missing_scores import missing_scores
+from gan_bench.journal.schema import Kind, Status
 from gan_bench.journal.spec_file import read_values
-from gan_bench.journal.status import state_of
+from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
 from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
 
@@ -31,16 +33,18 @@ LEFT = ("which stay: they are the same runs as others that got as far, and diffe
 
 
 def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun] | None = None,
-                 ) -> list[dict[str, object]]:
-    """Return a record for each run: id, variant, seed, state, step, steps, made_by, older_id.
+                 ) -> list[dict[str, Any]]:
+    """Return a record for each run: id, variant, seed, state, step, steps, made_by, to_measure.
+
+    `to_measure` are the names of the metrics by which a finished run is to be measured; `older_id`
+    is the id of an earlier version under which the run was made, if `run` is to take it over.
 
     Args:
-        older: The runs under ids of an earlier version that `run` takes over, by present id; None:
-            they are looked for.
+        older: The runs that `run` takes over, by present id; None: they are looked for.
     """
     if older is None:
         older, _ = _older_runs(spec, root)
-    records: list[dict[str, object]] = []
+    records: list[dict[str, Any]] = []
     for run in spec.runs:
         state, step = state_of(run, root)
         earlier = older.get(run.id)
@@ -49,8 +53,18 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
                         "made_by": _other_version(run.folder(root)),
+                        "to_measure": _metrics_to_measure(run, state, root),
                         "older_id": earlier.folder.name if earlier else None})
     return records
+
+
+def _metrics_to_measure(run: RunSpec, state: Status, root: Path) -> list[str]:
+    folder = run.folder(root)
+    if state != Status.FINISHED or (reading.last(folder) or {}).get("recording") == run.recording:
+        return []  # without reading the whole journal
+    missing = missing_scores(progress_of(run, root))
+    return list(dict.fromkeys([*missing.final, *missing.sets,
+                               *(name for names in missing.during.values() for name in names)]))
 
 
 def plan_text(spec: ExperimentSpec, root: Path) -> str:
@@ -75,6 +89,10 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
+    unmeasured = [record for record in records if record["to_measure"]]
+    if unmeasured:
+        lines += ["", f"{count(len(unmeasured), 'finished run')} to be measured, not trained",
+                  *_to_measure_lines(spec, unmeasured)]
     for earlier, words in ((list(older.values()), TAKEN_OVER), (same, LEFT)):
         if earlier:
             lines += ["", f"{count(len(earlier), 'run')} under ids of an earlier version, {words}",
@@ -84,6 +102,18 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
                   f"in this file (any more)", *(f"  {line}" for line in old)]
     return "\n".join(lines)
+
+
+def _to_measure_lines(spec: ExperimentSpec, records: list[dict[str, Any]]) -> list[str]:
+    """Return by which metrics how many finished runs are to be measured."""
+    counts = Counter(name for record in records for name in record["to_measure"])
+    evaluate = spec.runs[0].evaluate
+    lines = [f"  {name}: {count(n, 'run')}" for name, n in counts.items()]
+    later = [name for name in counts if name in evaluate.metrics]
+    if later and evaluate.every:
+        lines.append("  curves only of runs that keep snapshots (evaluate.snapshots); of others, "
+                     "the final value")
+    return lines
 
 
 def _settings_lines(spec: ExperimentSpec) -> list[str]:
@@ -100,11 +130,35 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
              f"evaluate  {', '.join(evaluate.metrics)} on {evaluate.samples:,} samples"]
     if final:
         lines.append(f"final     {', '.join(final.metrics)} on {final.samples:,} samples")
+    if evaluate.snapshots and evaluate.every:
+        lines.append(f"snapshots {_snapshots_size(spec)}")
     if first.compute.precision == "auto":
         on_cpu = "or" if cpu_has_bfloat16() else "and float32"
         lines.append("precision auto: bfloat16 on a GPU from Ampere on, "
                      f"{on_cpu} on this processor")
     return lines + _ramp_lines(spec)
+
+
+def _snapshots_size(spec: ExperimentSpec) -> str:
+    """Return how much disk the networks of all measurements take."""
+    import torch
+
+    from gan_bench.components.models import make_networks
+
+    sizes: dict[str, int] = {}
+    total = files = 0
+    for run in spec.runs:
+        if run.variant not in sizes:
+            with torch.device("meta"):
+                networks = make_networks(run.model, run.data.shape, run.condition,
+                                         run.data.classes)
+            sizes[run.variant] = sum(
+                tensor.numel() * tensor.element_size()
+                for network in (networks.generator, networks.discriminator)
+                for tensor in network.state_dict().values())
+        number = run.steps // run.evaluate.every if run.evaluate.every else 0
+        files, total = files + number, total + number * sizes[run.variant]
+    return f"{count(files, 'file')} of G and D, {total / 1e6:,.0f} MB on the disk"
 
 
 def _ramp_lines(spec: ExperimentSpec) -> list[str]:

@@ -30,6 +30,7 @@ from gan_bench.config.spec import (
     RunSpec,
     Seed,
     data_facts,
+    final_measurement,
 )
 from gan_bench.config.statistics_file import read_statistics
 from gan_bench.config.yaml_source import Where, read_yaml
@@ -146,7 +147,8 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         question=file.question.strip(), baseline=baseline, paired=file.paired, margin=file.margin,
         variants=tuple(run.variant for run in firsts), curve_means=file.curve_means,
         settings={run.variant: run.settings for run in firsts},
-        differs=from_baseline(tuple(firsts), baseline), seeds=tuple(file.seeds))
+        differs=from_baseline(tuple(firsts), baseline), seeds=tuple(file.seeds),
+        final=final_measurement(file.evaluate))
     try:
         comparison_tag(declared)
     except ValueError as error:
@@ -209,7 +211,7 @@ def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) 
             errors.add(where, f"two variants are called {shown(run.variant)}")
         elif run.id in by_id:
             errors.add(where, f"{by_id[run.id].variant!r} and {run.variant!r} are the same run: "
-                              f"they differ only in their names")
+                              f"they differ only in their names, or in what is recorded")
         by_name[run.variant] = by_id[run.id] = run
     seen: set[int] = set()
     for index, seed in enumerate(file.seeds):

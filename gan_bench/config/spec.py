@@ -21,8 +21,9 @@ from pydantic import (
 
 from gan_bench import registry
 from gan_bench.atomic import replacing
-from gan_bench.config.declared import Declared
-from gan_bench.config.run_id import digest_of, identifying_settings
+from gan_bench.config.declared import Declared, FinalMeasurement
+from gan_bench.config.run_id import digest_of, identifying_settings, recording_digest
+from gan_bench.config.statistics_file import statistics_name
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
 from gan_bench.paths import AnyPath, as_path
@@ -75,6 +76,10 @@ class EvaluateSpec(Closed):
         "first set gives the score, and the others separate sampling noise from that of seeds")
     reference: ReferenceSpec | None = Field(
         None, description="what Fréchet distances (fid, fd_*) compare with; null: the data set")
+
+    snapshots: bool = Field(
+        False, description="keep the networks of every measurement, so that curves of other "
+        "metrics can be measured later; `gan-bench plan` says how much disk that takes")
 
     @field_validator("metrics", "final_metrics")
     @classmethod
@@ -183,7 +188,7 @@ class RunSettings(Closed):
 
 
 class RunSpec(RunSettings):
-    """A complete run: it states every setting that can change a number.
+    """A complete run: it states every setting that can change a weight or a score.
 
     Attributes:
         experiment: The name of the study.
@@ -212,17 +217,24 @@ class RunSpec(RunSettings):
 
     @cached_property
     def id(self) -> str:
-        """The first 12 hex digits of the sha256 of all settings that can change a number.
+        """The first 12 hex digits of the sha256 of all settings that can change the weights.
 
-        It leaves out names, which change no number; the device, because `auto` may choose another
-        one later (the journal records it); and the facts that follow from the data set's digest.
+        It leaves out names; what is measured and recorded, which may change later; the device,
+        because `auto` may choose another one later (the journal records it); and the facts that
+        follow from the data set's digest.
         """
         return digest_of({**self._settings, "seed": self.seed})
 
     @property
     def settings(self) -> str:
-        """The digest of all settings that can change a number, without the seed: 12 hex digits."""
+        """The digest of all settings that can change the weights, without the seed: 12 hex digits.
+        """
         return digest_of(self._settings)
+
+    @cached_property
+    def recording(self) -> str:
+        """What stands for all that is measured and recorded of the run: 12 hex digits."""
+        return recording_digest(self.model_dump(mode="json"))
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -283,6 +295,22 @@ class ExperimentSpec(Closed):
     def seeds(self) -> list[int]:
         """The seeds, in the file's order."""
         return list(dict.fromkeys(run.seed for run in self.runs))
+
+
+def final_measurement(evaluate: EvaluateSpec) -> FinalMeasurement:
+    """Return what is measured after the last step."""
+    return measurement_of(evaluate.final or evaluate)
+
+
+def measurement_of(plan: EvaluateSpec) -> FinalMeasurement:
+    """Return what is measured by the metrics of a plan, on its number of samples."""
+    entries = [registry.METRICS[name] for name in plan.metrics]
+    sha256 = plan.reference.sha256 if plan.reference else ""
+    return FinalMeasurement(
+        samples=plan.samples,
+        scores=tuple(score for entry in entries for score in registry.scores_of(entry)),
+        references={score: statistics_name(sha256) for entry in entries
+                    if sha256 and entry.facts.gaussian for score in registry.scores_of(entry)})
 
 
 def data_facts(dataset: Part, data_root: Path) -> DataFacts:

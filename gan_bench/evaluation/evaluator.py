@@ -30,7 +30,6 @@ from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal.score_names import (
     CLASS,
     DURING,
-    FINAL,
     latent_set_name,
     score_name,
 )
@@ -151,18 +150,18 @@ class Evaluator:
     """
 
     def __init__(self, spec: RunSpec, data: Dataset, cache: Path, device: str,
-                 plan: EvaluateSpec | None = None) -> None:
+                 plan: EvaluateSpec | None = None, phase: str = DURING) -> None:
         """Load what `prepare_metrics` has prepared.
 
         Args:
-            plan: The measurement after the last step, `spec.evaluate.final`, whose scores are
-                named `final/<name>`; by default the one during training.
+            plan: What to measure; by default what is measured during training.
+            phase: What the names of scores begin with: DURING or FINAL.
 
         Raises:
             UserError: The same errors as `prepare_metrics`, if something is not prepared yet.
         """
         self._spec, self._device = spec, device
-        self._phase, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
+        self._phase, self._sets = phase, spec.evaluate.latent_sets
         plan = plan or spec.evaluate
         self._train_labels = data.train.labels
         self._boundary: float = LOSSES.build(spec.loss).boundary

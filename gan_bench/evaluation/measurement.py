@@ -79,6 +79,8 @@ class Report:
         classes: The scores of single classes, as `class/<score>/<label>`.
         journalled: The same scores in the run's journal, if measured in the same way.
         not_alike: Why other scores in the journal are not comparable, by name.
+        is_final: Whether a run was measured as its experiment measures it after the last step, if
+            on another number of samples or by other metrics.
     """
 
     source: str
@@ -87,6 +89,7 @@ class Report:
     classes: dict[str, float] = field(default_factory=dict)
     journalled: dict[str, float] = field(default_factory=dict)
     not_alike: dict[str, str] = field(default_factory=dict)
+    is_final: bool = False
 
 
 def prepare_scorer(measurement: Measurement, workspace: Workspace, device: str, say: Say,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import UserError, unwritable
 from gan_bench.journal import reading
+from gan_bench.journal.schema import RESULTS, Kind
 from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
@@ -82,6 +83,27 @@ class Execution:
 
 
 CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, and the previous
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a run has ended in a result and has its weights."""
+    last = reading.last(folder)
+    is_ended = last is not None and last["kind"] == Kind.END and last["status"] in RESULTS
+    return is_ended and (folder / WEIGHTS).exists()
+
+
+SNAPSHOTS = "snapshots"  # the folder of a run's networks at the steps that were measured
+
+
+def snapshot_file(folder: Path, step: int) -> Path:
+    """Return the file of a run's networks after a step."""
+    return folder / SNAPSHOTS / f"step-{step:07d}.safetensors"
+
+
+def snapshot_steps(folder: Path) -> set[int]:
+    """Return the steps of which a run's folder holds the networks."""
+    names = (file.stem.partition("-")[2] for file in folder.glob(f"{SNAPSHOTS}/step-*.safetensors"))
+    return {int(name) for name in names if name.isdecimal()}
 
 
 def make_root(root: Path) -> None:

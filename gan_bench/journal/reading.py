@@ -114,8 +114,8 @@ def valid(records: Iterable[Record]) -> list[Record]:
             result.clear()
         elif voids(record):
             result = [earlier for earlier in result if earlier["step"] <= record["step"]]
-        elif record["kind"] == Kind.END and record in result:
-            result.remove(record)
+        elif record["kind"] == Kind.END:  # scores were added, and the end is repeated
+            result = [earlier for earlier in result if earlier["kind"] != Kind.END]
         if result and _is_attempts_end(result[-1]):
             result.pop()
         result.append(record)

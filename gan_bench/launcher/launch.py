@@ -31,6 +31,7 @@ from gan_bench.journal.layout import (
     remove_checkpoints,
 )
 from gan_bench.journal.lock import locked
+from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Status
 from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
@@ -62,12 +63,14 @@ class LaunchSettings:
             the number of GPUs, or of cores divided by a run's threads.
         command: The command that repeats the experiment, for the notes in MLflow.
         retries: How often a run is resumed from its checkpoint after its process was killed.
+        train: Whether runs are trained; else those that are trained are measured alone.
     """
 
     execution: Execution
     slots: int | None
     command: str
     retries: int = 2
+    train: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class LaunchResult:
 
 def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
             ) -> LaunchResult:
-    """Train every unfinished run, and mirror every journal that MLflow lacks.
+    """Train every unfinished run, measure what finished runs lack, and mirror what MLflow lacks.
 
     Args:
         experiment: The runs, and what the experiment declares of their comparison.
@@ -118,7 +121,10 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
             reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
                          f"folders have the present ids now")
         runs = [_read_progress(run, workspace) for run in experiment.runs]
-        waiting = [run for run in runs if run.state == Status.WAITING]
+        waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
+        for run in runs:
+            run.is_measuring = bool(missing_scores(run))
+        waiting += [run for run in runs if run.is_measuring]
         for run in runs:
             if run.state.is_result:
                 remove_checkpoints(run.folder)  # its process may have died before that
@@ -242,7 +248,7 @@ def _train_all(waiting: list[Progress], settings: LaunchSettings, context: ForkS
                 for run in worker.runs:
                     if run.spec.id in worker.killed and killed[run.spec.id] < settings.retries:
                         killed[run.spec.id] += 1
-                        reporter.say(f"{run_label(run)}: {run.why}; resumed "
+                        reporter.say(f"{run_label(run)}: {run.why or run.unmeasured}; resumed "
                                      f"({killed[run.spec.id]} of {settings.retries})")
                         queue.append(run)
                     else:

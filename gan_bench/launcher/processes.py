@@ -132,7 +132,7 @@ class WorkerProcess:
             args=([run.spec for run in runs], execution, gpu, sender))
         for run in runs:
             run.follow()  # read the records of earlier attempts
-            run.state, run.why = Status.RUNNING, ""
+            run.state, run.why, run.unmeasured = Status.RUNNING, "", ""
             run.notes.clear()
         _start(self.process)
         sender.close()
@@ -160,6 +160,8 @@ class WorkerProcess:
                                 self.is_abandoned)
                 if run.state == Status.KILLED:
                     self.killed.add(run.spec.id)
+                if run.is_measuring:  # it stays trained, and its journal as it is
+                    run.state, run.why, run.unmeasured = Status.FINISHED, "", run.why
                 mirror.request(run.folder)
         return exit_code is not None
 

@@ -29,7 +29,6 @@ from gan_bench.journal.schema import Kind, Record, Status
 from gan_bench.journal.spec_file import read_values, read_variant
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
-from gan_bench.tracking.artifacts import uploads
 from gan_bench.tracking.client import (
     DeletedExperiment,
     DeletedRun,
@@ -42,7 +41,7 @@ from gan_bench.tracking.cursor import Cursor
 from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.own_runs import OwnRuns
 from gan_bench.tracking.relocation import local_path
-from gan_bench.tracking.shared_artifacts import is_within
+from gan_bench.tracking.shared_artifacts import is_within, uploads
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gan_bench.config.run_id import settings_under
+from gan_bench.config.run_id import RECORDED, settings_under
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.schema import Record, Status
 from gan_bench.journal.score_names import split_score
@@ -21,13 +21,18 @@ NAMES = ("experiment", "variant")  # of a specification: they may change, and pa
 COPIED = "gan_bench.copied"  # the tag of a run: bytes of its journal that the store has received
 
 
-def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the specification, without names, as flat text: `loss`: `lsgan`, `loss.target`: `0.9`.
+def params(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a run is as flat text: `loss`: `lsgan`, `loss.target`: `0.9`.
+
+    Names, and what is measured and recorded, are no part of it: they may change, and MLflow's
+    params never do.
     """
+    return _flat({key: value for key, value in spec.items() if key not in (*RECORDED, *NAMES)})
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in spec.items():
-        if key in NAMES:
-            continue
         if key == "penalties":
             flat[key] = "+".join(part["name"] for part in value) or "none"
             value = {part["name"]: part["args"] for part in value}
@@ -35,7 +40,7 @@ def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             flat[prefix + key] = value["name"]
             value = value["args"]
         if isinstance(value, dict):
-            flat |= params(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
     return flat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from gan_bench.atomic import replacing
 from gan_bench.components import data as datasets
@@ -32,8 +33,16 @@ from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
-from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, remove_checkpoints
+from gan_bench.journal.layout import (
+    WEIGHTS,
+    Execution,
+    Workspace,
+    is_trained,
+    remove_checkpoints,
+    snapshot_file,
+)
 from gan_bench.journal.schema import Status
+from gan_bench.journal.score_names import FINAL
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
 from gan_bench.paths import AnyPath, as_path
@@ -47,6 +56,7 @@ from gan_bench.training.circumstances import circumstances, drifted, facts, refu
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Evaluate, Training
+from gan_bench.training.measuring import measure_trained
 from gan_bench.training.packing import runs_together
 from gan_bench.training.profiling import Profiler
 
@@ -180,6 +190,8 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
                  failed: Callable[[RunSpec, Exception], None]) -> None:
     """Run several runs in this process, one step each in turn, to the same bits as alone.
 
+    A run that is trained is measured by what its journal lacks.
+
     On a GPU each has a stream of its own: while Python launches the step of one, the device is
     busy with those of others.
 
@@ -199,6 +211,10 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
                 stream = torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
             try:
                 folder, profiler = execution.workspace.run_folder(spec), None
+                if is_trained(folder):
+                    with stream:
+                        measure_trained(spec, execution, load)
+                    continue
                 if execution.profile and reading.first(folder) is None:
                     profiler = Profiler(spec.steps, folder, device)
                 with stream:  # where a captured step is recorded
@@ -297,7 +313,7 @@ class Run:
 
     def _end(self, status: Status, why: str, weights: str | None = None) -> None:
         self.outcome = Outcome(self.spec.id, status, why)
-        self._journal.end(status, why, weights)
+        self._journal.end(status, why, weights, self.spec.recording)
 
     @contextmanager
     def _failures_recorded(self) -> Iterator[None]:
@@ -328,25 +344,30 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     device, cache = resolve_device(spec), execution.workspace.cache
     set_up_torch(spec)
     data = load()
-    here = facts(spec, data, device)
+    here = facts(spec, data, device) | {"recording": spec.recording}
     evaluator = Evaluator(spec, data, cache, device)
     final = None
     if spec.evaluate.final:
-        final = Evaluator(spec, data, cache, device, spec.evaluate.final)
+        final = Evaluator(spec, data, cache, device, spec.evaluate.final, FINAL)
     engine = Engine(spec, device, here["precision"], data.train.labels)
-    start = _resume(spec, record, engine, here, execution.allow_drift)
+    start, is_recorded_alike = _resume(spec, record, engine, here, execution.allow_drift)
     if start == 0:
         record.start(here)
+    if start == 0 or not is_recorded_alike:
         record.protocol(evaluator.protocol | (final.protocol if final else {}))
     at_end: list[Evaluate] = [final or evaluator]
     if spec.evaluate.latent_sets > 1:
         at_end.append((final or evaluator).again)
-    return engine, Training(engine, data, evaluator, at_end, record, start=start), here
+    snapshot = partial(save_snapshot, engine, record.folder) if spec.evaluate.snapshots else None
+    return engine, Training(engine, data, evaluator, at_end, record, snapshot, start=start), here
 
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
-            allow_drift: bool) -> int:
-    """Restore engine and journal to a step that can be resumed; return that step.
+            allow_drift: bool) -> tuple[int, bool]:
+    """Restore engine and journal to a step that can be resumed.
+
+    Returns:
+        That step, and whether the same things as before it are measured and recorded.
 
     Raises:
         UserError: The checkpoint was made under other circumstances, which is not allowed.
@@ -354,16 +375,18 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     folder = record.folder
     began = reading.began(folder)
     if began is None:
-        return 0
+        return 0, True
     found, problems = checkpoint.newest(folder, spec.steps)
     drift = since(found.facts if found else began.get("facts", {}), here)
     if found and drift and not allow_drift:
         raise UserError(drifted(folder, drift))
     step, position = (found.step, found.position) if found else (0, 0)
     # With other software no step repeats to the bit, and without deterministic algorithms none
-    # can be relied on to.
+    # can be relied on to. Nor does a record, if something else is measured or recorded now.
+    before = (found.facts if found else began.get("facts", {})).get("recording", spec.recording)
+    is_recorded_alike = before == spec.recording
     alike = not drift and not allow_drift and spec.compute.deterministic
-    again = alike and record.repeat(position)
+    again = alike and is_recorded_alike and record.repeat(position)
     if found is None:
         remove_checkpoints(folder)
     else:
@@ -374,7 +397,7 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
                             f"({one_line(error)}); their code must have changed: delete the folder "
                             f"to begin the run again") from None
     record.resume(step, "; ".join(problems), drift, void=not again)
-    return step
+    return step, is_recorded_alike
 
 
 def _explained(error: BaseException, spec: RunSpec) -> BaseException:
@@ -397,6 +420,19 @@ def save_weights(engine: Engine, folder: Path) -> str:
     if engine.ema is not None:
         tensors |= {f"ema.{k}": v for k, v in engine.ema.state_dict().items()}
     # On the disk itself before the journal says that the run is finished.
-    with replacing(folder / WEIGHTS, durable=True) as temporary:
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
+    _save(tensors, folder / WEIGHTS)
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def save_snapshot(engine: Engine, folder: Path, step: int) -> None:
+    """Keep the networks that are measured at a step."""
+    file = snapshot_file(folder, step)
+    file.parent.mkdir(exist_ok=True)
+    if file.parent.is_symlink():
+        raise UserError(f"{file.parent}: is a link; remove it: a run's files stay in its folder")
+    _save(engine.measured_state(), file)
+
+
+def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
+    with replacing(file, durable=True) as temporary:
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)

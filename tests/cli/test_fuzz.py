@@ -71,6 +71,7 @@ evaluate:
   metrics: [nearest_train_mse, d_accuracy]
   final_samples: 30
   final_metrics: [nearest_train_mse]
+  snapshots: true
   latent_sets: 2
 compute: {device: cpu, threads: 1, deterministic: false, precision: auto, graphs: false, pack: 2}
 paired: true

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.runs import DIGITS, write_experiment
-from helpers.studies import here
+from helpers.studies import copy_of, here
 
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
@@ -22,6 +23,7 @@ from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics
 from gan_bench.evaluation.features.base import Extractor, Features
 from gan_bench.evaluation.features.given_statistics import given_features
 from gan_bench.evaluation.scorer import Scorer
+from gan_bench.journal.status import Progress
 from gan_bench.registry import DATASETS, EXTRACTORS, METRICS
 
 PART = DATASETS.parse({"name": "digits", "image_size": 16})
@@ -173,3 +175,38 @@ def test_evaluate_with_statistics(studies: Path, digits: Dataset, extractor: Ext
         refused = here("evaluate", run.folder(studies), "--root", studies, *arguments)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
         assert words in refused.stderr
+
+
+def test_a_reference_that_is_named_later_is_measured_and_compared_alone(
+        studies: Path, digits: Dataset, extractor: Extractor, tmp_path: Path) -> None:
+    """And the data set's own is there again, unmeasured, once the file names no other."""
+    root = copy_of(studies, tmp_path / "root")
+    statistics = save(tmp_path / "stats.npz", extractor(digits.train.images).values + 0.1)
+    text = (studies.parent / "losses.yaml").read_text()
+    file = tmp_path / "losses.yaml"
+    named = text.replace("latent_sets:", "reference: {statistics: stats.npz}, latent_sets:")
+    assert named != text
+    journals = {path: path.read_bytes() for path in root.glob("runs/losses/*/journal.jsonl")}
+    means = []
+    for content, grows in ((text, False), (named, True), (text, False)):
+        file.write_text(content)
+        before = {path: path.stat().st_size for path in journals}
+        ran = here("run", file, "--root", root)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert "6 of 6 runs are done" in ran.stdout
+        assert all((path.stat().st_size > size) == grows for path, size in before.items())
+        done = here("report", "losses", "--root", root, "--format", "csv", "--out",
+                    tmp_path / f"out{len(means)}")
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / f"out{len(means)}" / "summary.csv").open() as table:
+            rows = [row for row in csv.DictReader(table) if row["score"] == "fd_random"]
+        means.append([row["mean"] for row in rows])
+        assert [row["n"] for row in rows] == ["3", "3"]
+    assert means[0] == means[2] != means[1]
+    run = load_experiment(file, tmp_path).runs[0]
+    progress = Progress(load_experiment(file, tmp_path).runs[0], run.folder(root))
+    progress.follow()
+    data = {protocol["data"] for full, protocol in progress.announced.items()
+            if full.endswith("/fd_random")}
+    assert {statistics.name, *data} == data
+    assert len(data) == 2
