@@ -26,6 +26,7 @@ from gan_bench.cli.options import (
     Root,
     Set,
     Slots,
+    StatisticsFile,
     SyncTo,
     Uri,
     Version,
@@ -113,8 +114,7 @@ def power(
     score: Annotated[str | None, typer.Option(
         help="The score. \\[default: all that have a better direction]")] = None,
     settings: Set = [],
-    root: Root = ROOT,
-    data: DataRoot = DATA,
+    root: Root = ROOT, data: DataRoot = DATA,
 ) -> None:
     """Show how many seeds detect a difference, given the spread of the existing runs."""
     from gan_bench.cli.power import power_table
@@ -220,6 +220,7 @@ def evaluate_source(
         help="Number of samples. \\[default: the run's, or all images]")] = None,
     split: Annotated[str | None, typer.Option(
         help="train or test: the real images in metrics of features. \\[default: train]")] = None,
+    statistics: StatisticsFile = None,
     resize: Annotated[bool, typer.Option(
         "--resize", help="Resample images of another size; the protocol records it.")] = False,
     log: Annotated[bool, typer.Option(
@@ -254,7 +255,7 @@ def evaluate_source(
     shown = evaluate.as_json if as_json else evaluate.as_text
     lacking = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
-        samples=samples, split=split, resize=resize, log=log),
+        samples=samples, split=split, resize=resize, log=log, statistics=statistics),
         Workspace(root, data, tracking_uri), to_stderr, lambda report: print_text(shown(report)))
     for line in lacking:
         to_stderr(line)

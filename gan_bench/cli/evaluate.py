@@ -16,8 +16,10 @@ from typing import Any
 
 from gan_bench.cli.options import parse_data_set
 from gan_bench.config.experiment import load_experiment
+from gan_bench.config.statistics_file import read_statistics
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.external_images import ARRAYS
+from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.evaluation.given_images import measure_images
 from gan_bench.evaluation.measurement import Report, Side, Wanted
 from gan_bench.evaluation.metrics.base import asks_d
@@ -44,6 +46,7 @@ class EvaluateOptions:
         experiment: The file that gives data set, metrics and number of samples.
         metrics: Names, separated by commas.
         samples, split, resize, log: As in `Wanted`.
+        statistics: The file of the statistics in `Wanted`.
     """
 
     data_set: str | None = None
@@ -54,6 +57,7 @@ class EvaluateOptions:
     split: str | None = None
     resize: bool = False
     log: bool = False
+    statistics: Path | None = None
 
 
 def resolve_options(options: EvaluateOptions, data_root: Path, root: Path) -> Wanted:
@@ -70,14 +74,16 @@ def resolve_options(options: EvaluateOptions, data_root: Path, root: Path) -> Wa
     data_set = _data_set(options)
     names = _metric_names(options.metrics)
     samples = options.samples
+    statistics = read_statistics(options.statistics) if options.statistics else None
     if options.experiment:
         run = load_experiment(options.experiment, data_root, [], root=root).runs[0]
         measured = run.evaluate.final or run.evaluate
         data_set = run.dataset
         names = names or [name for name in measured.metrics if not asks_d(name)]
         samples = samples or measured.samples
+        statistics = statistics or statistics_of(measured)
     return Wanted(data_set=data_set, metrics=names, samples=samples, split=SIDES[options.split],
-                  resize=options.resize, log=options.log)
+                  resize=options.resize, log=options.log, statistics=statistics)
 
 
 def _data_set(options: EvaluateOptions) -> Part | None:
@@ -199,6 +205,9 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
     names = list(dict.fromkeys([*final.metrics, *(_metric_names(options.metrics) or [])]))
     settings = [*settings, f"evaluate.final_metrics={json.dumps(names)}",
                 f"evaluate.final_samples={options.samples or final.samples}"]
+    if options.statistics:
+        reference = {"statistics": str(normal_path(options.statistics))}
+        settings.append(f"evaluate.reference={json.dumps(reference)}")
     spec = load_experiment(file, workspace.data_root, settings, root=workspace.root)
     if not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
         raise UserError(f"no run of {spec.name} is trained yet: gan-bench run {file}")

@@ -77,6 +77,9 @@ Profile = Annotated[bool, typer.Option(
     "--profile", help="Write a table and a trace of the time of some steps, as artifacts of each "
     "run that begins.")]
 ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
+StatisticsFile = Annotated[Path | None, typer.Option(
+    "--statistics", metavar="FILE.npz",
+    help="mu and sigma of real features, which Fréchet distances compare with.")]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,
                                        help="Print the version, and nothing else.")]
 

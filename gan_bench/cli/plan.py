@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,38 @@ from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
+from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
 
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
                                         "d_optimizer": OPTIMIZERS}
 
+TAKEN_OVER = ("which `gan-bench run` takes over: it renames their folders, and trains nothing of "
+              "them again")
+LEFT = ("which stay: they are the same runs as others that got as far, and differ only in what was "
+        "measured and recorded")
 
-def plan_records(spec: ExperimentSpec, root: Path) -> list[dict[str, Any]]:
+
+def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun] | None = None,
+                 ) -> list[dict[str, Any]]:
     """Return a record for each run: id, variant, seed, state, step, steps, made_by, to_measure.
 
-    `to_measure` are the names of the metrics by which a finished run is to be measured. `continues`
-    is the id of the run that it will continue from, and `from_step` its step, or both are null;
-    `begins` says so in words, or why it does not.
+    `to_measure` are the names of the metrics by which a finished run is to be measured; `older_id`
+    is the id of an earlier version under which the run was made, if `run` is to take it over.
+    `continues` is the id of the run that it will continue from, and `from_step` its step, or both
+    are null; `begins` says so in words, or why it does not.
+
+    Args:
+        older: The runs that `run` takes over, by present id; None: they are looked for.
     """
+    if older is None:
+        older, _ = _older_runs(spec, root)
     records: list[dict[str, Any]] = []
     states = {run.id: state_of(run, root) for run in spec.runs}
-    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()})
+    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()
+                                       if run_id not in older})
     for run in spec.runs:
-        state, step = states[run.id]
+        earlier = older.get(run.id)
+        state, step = (earlier.state, earlier.step) if earlier else states[run.id]
         begins = found.get(run.id, Beginning())
         source = begins.sources[0] if begins.sources else None
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
@@ -46,7 +62,8 @@ def plan_records(spec: ExperimentSpec, root: Path) -> list[dict[str, Any]]:
                         "made_by": _other_version(run.folder(root)),
                         "to_measure": _metrics_to_measure(run, state, root),
                         "continues": source.folder.name if source else None,
-                        "from_step": source.step if source else None, "begins": str(begins)})
+                        "from_step": source.step if source else None, "begins": str(begins),
+                        "older_id": earlier.folder.name if earlier else None})
     return records
 
 
@@ -73,7 +90,8 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["what differs between variants", *columns(rows), ""]
     if spec.recipes:
         lines += ["recipes", *_recipe_lines(spec), ""]
-    records = plan_records(spec, root)
+    older, same = _older_runs(spec, root)
+    records = plan_records(spec, root, older)
     runs = [[str(record[key]) for key in ("id", "variant", "seed", "state")]
             + [f"{record['step']}/{record['steps']}"] for record in records]
     lines += columns([["id", "variant", "seed", "state", "step"], *runs])
@@ -88,7 +106,11 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     if unmeasured:
         lines += ["", f"{count(len(unmeasured), 'finished run')} to be measured, not trained",
                   *_to_measure_lines(spec, unmeasured)]
-    old = _undescribed_runs(spec, root)
+    for earlier, words in ((list(older.values()), TAKEN_OVER), (same, LEFT)):
+        if earlier:
+            lines += ["", f"{count(len(earlier), 'run')} under ids of an earlier version, {words}",
+                      *(f"  {line}" for line in _older_lines(earlier))]
+    old = _undescribed_runs(spec, root, {run.folder.name for run in [*older.values(), *same]})
     if old:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
                   f"in this file (any more)", *(f"  {line}" for line in old)]
@@ -259,9 +281,23 @@ def _other_version(folder: Path) -> str | None:
     return describe_drift(changes)
 
 
-def _undescribed_runs(spec: ExperimentSpec, root: Path) -> list[str]:
+def _older_runs(spec: ExperimentSpec, root: Path) -> tuple[dict[str, OlderRun], list[OlderRun]]:
+    """Return the older runs that `run` takes over, by present id, and others of the same runs."""
+    planned = {run.id for run in spec.runs}
+    runs = [run for run in older_runs(root / "runs" / spec.name, planned) if run.id in planned]
+    older = to_take_over(runs, spec.runs, root)
+    return older, [run for run in runs if older.get(run.id) is not run]
+
+
+def _older_lines(runs: list[OlderRun]) -> list[str]:
+    rows = [[run.folder.name, run.variant, str(run.seed), run.state, str(run.step), run.id]
+            for run in runs]
+    return columns([["id", "variant", "seed", "state", "step", "present id"], *rows])
+
+
+def _undescribed_runs(spec: ExperimentSpec, root: Path, older: set[str]) -> list[str]:
     """Return lines about runs under the experiment's name that this file does not describe."""
-    described = {run.id for run in spec.runs}
+    described = {run.id for run in spec.runs} | older
     rows = []
     for folder in run_folders(root / "runs" / spec.name):
         if folder.name in described:

@@ -92,12 +92,11 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
                    ) -> None:
     """Print the scores of each variant, and why a run has no result."""
     # SciPy is imported when the training is over.
-    from gan_bench.compare.ended import RunResult, results_of_other_seeds
+    from gan_bench.compare.ended import RunResult, left_out_line, left_out_seeds
     from gan_bench.compare.rows import summarise
     from gan_bench.report.terminal import summary_table
 
-    others = results_of_other_seeds(spec, root)
-    counted = [*(RunResult.of(run) for run in runs), *others]
+    counted = [RunResult.of(run) for run in runs]
     if rows := summarise(counted, spec.declared):
         console.print(summary_table(rows, spec.declared.baseline))
     numerics = Counter(run.numerics for run in counted if run.status.is_result)
@@ -105,10 +104,8 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
         each = "; ".join(f"numerics {number or 'unknown'}: {count(n, 'run')}"
                          for number, n in numerics.items())
         _print_line(console, f"runs of {len(numerics)} program versions are compared ({each})")
-    if others:
-        seeds = ", ".join(map(str, sorted({run.seed for run in others})))
-        _print_line(console, f"results of seeds that the file does not list ({seeds}) are counted, "
-                             f"here and in the report")
+    if seeds := left_out_seeds(spec, root):
+        _print_line(console, left_out_line(seeds))
     for run in runs:
         if run.unmeasured:
             _print_line(console, f"not measured {run.spec.variant} seed {run.spec.seed} "

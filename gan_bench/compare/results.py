@@ -34,6 +34,7 @@ from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.cursor import named_runs
 from gan_bench.tracking.reader import StoredRun, read_experiment
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
+from gan_bench.tracking.tags import NAMES
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 
@@ -280,7 +281,8 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
         "seconds": (end - run.started) / 1000,
         "started": pd.Timestamp(run.started, unit="ms", tz="UTC"), "mlflow_run": run.id,
         "version": ", ".join(versions), "precision": tags.get("precision", "")}
-    row |= {PARAM + key: value for key, value in run.params.items()}
+    # Earlier versions gave names to params, which keep the first one for ever.
+    row |= {PARAM + key: value for key, value in run.params.items() if key not in NAMES}
     if status == Status.FINISHED:
         for name, (metric, value) in run.compared(declared.final).items():
             row[SCORE + name] = value

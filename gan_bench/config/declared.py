@@ -145,11 +145,14 @@ class FinalMeasurement(BaseModel):
     Attributes:
         scores: Their names.
         samples: Number of generated samples.
+        references: By score, what stands in its protocol for given statistics; others compare with
+            the data set.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
     scores: tuple[Text, ...]
     samples: int
+    references: dict[Text, Text] = {}
 
 
 class Declared(BaseModel):

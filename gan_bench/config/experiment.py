@@ -27,12 +27,14 @@ from gan_bench.config.spec import (
     Data,
     EvaluateSpec,
     ExperimentSpec,
+    ReferenceSpec,
     RunSettings,
     RunSpec,
     Seed,
     data_facts,
     final_measurement,
 )
+from gan_bench.config.statistics_file import read_statistics
 from gan_bench.config.yaml_source import Where, read_yaml
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
@@ -127,6 +129,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         errors.add(("dataset",), str(error))
         note_variant_problems(source.data, errors)
         raise errors.raised() from None
+    file = _read_reference(file, as_path(path).parent, errors)
     recipes: dict[str, str] = {}
     annealed: dict[str, dict[str, str]] = {}
     firsts = []
@@ -160,6 +163,26 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         raise errors.raised() from None
     return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes,
                           annealed=annealed)
+
+
+def _read_reference(file: ExperimentFile, folder: Path, errors: Problems) -> ExperimentFile:
+    """Return the file with the place and the hash of its statistics, after noting what is wrong."""
+    evaluate, reference = file.evaluate, file.evaluate.reference
+    if reference is None:
+        return file
+    where: Where = ("evaluate", "reference")
+    if not any(registry.METRICS[name].facts.gaussian for name in evaluate.all_metrics):
+        errors.add(where, "only Fréchet distances (fid, fd_…) compare with statistics, and "
+                          "evaluate.metrics names none: add one, or leave out reference")
+    try:
+        statistics = read_statistics(normal_path(folder / reference.statistics))
+    except UserError as error:
+        errors.add((*where, "statistics"), str(error))
+        return file
+    if reference.sha256 not in ("", statistics.sha256):
+        errors.add((*where, "sha256"), f"that of {statistics.file} is {statistics.sha256}")
+    known = ReferenceSpec(statistics=str(statistics.file), sha256=statistics.sha256)
+    return file.model_copy(update={"evaluate": evaluate.model_copy(update={"reference": known})})
 
 
 def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,

@@ -17,7 +17,7 @@ from typing import Any
 LATER_DEFAULTS: dict[str, Any] = {
     "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
-    "evaluate.snapshots": False,
+    "evaluate.snapshots": False, "evaluate.reference": None,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
     "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
     "numerics": None, "init": None,
@@ -81,6 +81,12 @@ def lineage_of(settings: dict[str, Any], seed: int) -> str:
         settings: As `identifying_settings` returns them.
     """
     return digest_of({**{k: v for k, v in settings.items() if k != "steps"}, "seed": seed})
+
+
+def settings_under(run_id: str, values: Mapping[str, Any]) -> str:
+    """Return the digest of a run's settings that its experiment declared when it had this id."""
+    is_older = run_id == older_id(values) != id_of(values)
+    return digest_of(_settings(dict(values))) if is_older else settings_digest(values)
 
 
 def id_of(values: Mapping[str, Any]) -> str:

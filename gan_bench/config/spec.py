@@ -29,8 +29,10 @@ from gan_bench.config.run_id import (
     lineage_of,
     recording_digest,
 )
+from gan_bench.config.statistics_file import statistics_name
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import Part
 
 Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
@@ -52,6 +54,16 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class ReferenceSpec(Closed):
+    """What Fréchet distances compare with, in place of the data set's real examples."""
+
+    statistics: str = Field(
+        description="a .npz with mu and sigma of real features, as pytorch-fid and clean-fid write "
+        "it; relative to the experiment's file")
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = Field(
+        "", description="of the file, which is refused if it is another; default: not checked")
+
+
 class EvaluateSpec(Closed):
     """How often a run is measured, on how many samples, and by which metrics."""
 
@@ -68,6 +80,8 @@ class EvaluateSpec(Closed):
     latent_sets: Annotated[int, Field(ge=1, le=100)] = Field(
         1, description="number of sets of latents for the measurement after the last step; the "
         "first set gives the score, and the others separate sampling noise from that of seeds")
+    reference: ReferenceSpec | None = Field(
+        None, description="what Fréchet distances (fid, fd_*) compare with; null: the data set")
 
     snapshots: bool = Field(
         False, description="keep the networks of every measurement, so that curves of other "
@@ -249,11 +263,11 @@ class RunSpec(RunSettings):
         copy.__dict__["_settings"] = self._settings
         return copy
 
-    def folder(self, root: Path) -> Path:
+    def folder(self, root: AnyPath) -> Path:
         """Return the folder of the run's files: `<root>/runs/<experiment>/<id>`."""
-        return root / "runs" / self.experiment / self.id
+        return as_path(root) / "runs" / self.experiment / self.id
 
-    def write(self, root: Path) -> Path:
+    def write(self, root: AnyPath) -> Path:
         """Create the run's folder, write `spec.json` there, and return the folder.
 
         Raises:
@@ -303,9 +317,18 @@ class ExperimentSpec(Closed):
 
 def final_measurement(evaluate: EvaluateSpec) -> FinalMeasurement:
     """Return what is measured after the last step."""
-    plan = evaluate.final or evaluate
-    return FinalMeasurement(samples=plan.samples, scores=tuple(
-        score for name in plan.metrics for score in registry.scores_of(registry.METRICS[name])))
+    return measurement_of(evaluate.final or evaluate)
+
+
+def measurement_of(plan: EvaluateSpec) -> FinalMeasurement:
+    """Return what is measured by the metrics of a plan, on its number of samples."""
+    entries = [registry.METRICS[name] for name in plan.metrics]
+    sha256 = plan.reference.sha256 if plan.reference else ""
+    return FinalMeasurement(
+        samples=plan.samples,
+        scores=tuple(score for entry in entries for score in registry.scores_of(entry)),
+        references={score: statistics_name(sha256) for entry in entries
+                    if sha256 and entry.facts.gaussian for score in registry.scores_of(entry)})
 
 
 def data_facts(dataset: Part, data_root: Path) -> DataFacts:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 KeepCheckpoints = Literal["last", "none"]
 
 # Files of a run's folder.
+DATABASE = "mlflow.db"  # MLflow's, in the root
 WEIGHTS, LOG = "final.safetensors", "log.txt"
 TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a profiled run
 
@@ -47,7 +48,7 @@ class Workspace:
     @property
     def database(self) -> Path:
         """MLflow's database in the root, which need not exist yet."""
-        return self.root / "mlflow.db"
+        return self.root / DATABASE
 
     @property
     def artifacts(self) -> Path:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gan_bench.config.spec import RunSpec, final_measurement
+from gan_bench.config.spec import RunSpec, final_measurement, measurement_of
 from gan_bench.journal.layout import snapshot_steps
 from gan_bench.journal.schema import Status
-from gan_bench.journal.score_names import bare_name, is_of_sets, latent_set_name
+from gan_bench.journal.score_names import (
+    bare_name,
+    is_measured_as,
+    is_of_sets,
+    latent_set_name,
+)
 from gan_bench.journal.status import Progress
 from gan_bench.registry import METRICS, scores_of
 
@@ -33,7 +38,8 @@ class MissingScores:
 def missing_scores(run: Progress) -> MissingScores:
     """Return what can be measured of a run that its journal lacks; nothing unless it is FINISHED.
 
-    A measurement counts if it was made on as many samples as the specification asks for.
+    A measurement counts if it was made on as many samples, and against the same reference, as the
+    specification asks for.
     """
     spec = run.spec
     if run.state != Status.FINISHED or run.recording == spec.recording:
@@ -50,12 +56,13 @@ def missing_scores(run: Progress) -> MissingScores:
             final.append(name)
     sets = [name for name in plan.metrics if name in final or _lacks_set(run, name, compared)]
     during: dict[int, list[str]] = {}
+    asked = measurement_of(evaluate)
     for step in sorted(_steps_during(spec) & snapshot_steps(run.folder)):
-        measured = {(bare_name(full), run.generated(full))
-                    for full, steps in run.measured.items() if step in steps}
+        measured = {score for full, steps in run.measured.items()
+                    if step in steps and (score := bare_name(full))
+                    and is_measured_as(run.protocol_of(full), score, asked)}
         lacking = [name for name in evaluate.metrics
-                   if not any((score, evaluate.samples) in measured
-                              for score in scores_of(METRICS[name]))]
+                   if measured.isdisjoint(scores_of(METRICS[name]))]
         if lacking:
             during[step] = lacking
     return MissingScores(final, sets if wants_sets else [], during)

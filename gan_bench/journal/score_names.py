@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gan_bench.config.declared import FinalMeasurement
+from gan_bench.config.statistics_file import IN_PROTOCOL
 
 # Prefixes of scores: during training, and after it where that measurement differs.
 DURING, FINAL = PREFIXES = ("eval/", "final/")
@@ -121,15 +122,26 @@ def last_scores(values: Mapping[str, float]) -> dict[str, tuple[str, float]]:
     return scores[FINAL] or scores[DURING]
 
 
+def is_measured_as(protocol: Mapping[str, Any], name: str, asked: FinalMeasurement) -> bool:
+    """Whether a score of this bare name was measured as it is asked for.
+
+    That is, on as many samples, and against the same given statistics or none.
+    """
+    data = protocol.get("data")
+    given = data if isinstance(data, str) and data.startswith(IN_PROTOCOL) else None
+    return (protocol.get("generated") == asked.samples
+            and given == asked.references.get(name))
+
+
 def compared_scores(latest: Mapping[str, tuple[int, float]], last_step: int,
-                    generated: Callable[[str], object], final: FinalMeasurement | None,
+                    protocol_of: Callable[[str], Mapping[str, Any]], final: FinalMeasurement | None,
                     ) -> dict[str, tuple[str, float]]:
     """Return the scores of a run that its experiment compares, as `last_scores` does.
 
     Args:
         latest: The step and the value of each measurement's last value, by full name.
         last_step: Of the run.
-        generated: Returns on how many samples the score of a full name was measured.
+        protocol_of: Returns how the score of a full name was measured; empty if unknown.
         final: What the experiment asks for; None if unknown: what was measured last.
     """
     if final is None:
@@ -138,7 +150,8 @@ def compared_scores(latest: Mapping[str, tuple[int, float]], last_step: int,
     for name, full_names in _by_bare_name(latest).items():
         for full in full_names:
             step, value = latest[full]
-            if name in final.scores and step == last_step and generated(full) == final.samples:
+            if (name in final.scores and step == last_step
+                    and is_measured_as(protocol_of(full), name, final)):
                 chosen[name] = full, value
                 break
     return {name: chosen[name] for name in final.scores if name in chosen}

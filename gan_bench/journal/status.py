@@ -24,11 +24,13 @@ class Outcome:
         status: FINISHED; DIVERGED (a result, not a failure); FAILED (the program raised);
             KILLED (its process died without recording an end).
         why: The reason, in a line; empty for FINISHED.
+        missing: What MLflow lacks of a run that was to be mirrored, and what to do, a line each.
     """
 
     run: str
     status: Status
     why: str = ""
+    missing: tuple[str, ...] = ()
 
 
 @dataclass
@@ -119,11 +121,11 @@ class Progress:
     def compared(self, final: FinalMeasurement | None) -> dict[str, tuple[str, float]]:
         """Return the run's scores as `score_names.compared_scores` does."""
         latest = {name: (max(steps), self.values[name]) for name, steps in self.measured.items()}
-        return compared_scores(latest, self.step, self.generated, final)
+        return compared_scores(latest, self.step, self.protocol_of, final)
 
-    def generated(self, full: str) -> object:
-        """Return on how many samples the score of a full name is measured; None if unknown."""
-        return self.announced.get(full, {}).get("generated")
+    def protocol_of(self, full: str) -> dict[str, Any]:
+        """Return how the score of a full name is measured; empty if unknown."""
+        return self.announced.get(full, {})
 
 
 def _numerics(start: schema.Record) -> int | None:

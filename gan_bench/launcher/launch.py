@@ -34,6 +34,7 @@ from gan_bench.journal.lock import locked
 from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Status
 from gan_bench.journal.shorter_runs import Beginning, beginnings, source_folders
+from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.launcher.processes import (
     GRACE,
@@ -48,6 +49,7 @@ from gan_bench.launcher.reporters import Reporter
 from gan_bench.tracking.address import is_server, resolve_uri, sqlite_path
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.older_ids import take_over_older_runs
 
 POLL = 0.5  # seconds between two looks at the journals
 
@@ -116,6 +118,9 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     _remove_leftovers(workspace)
     home = workspace.root / "runs" / experiment.name
     with locked(home), _raise_stopped():
+        if taken := take_over_older_runs(experiment.runs, workspace.root):
+            reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
+                         f"folders have the present ids now")
         runs = [_read_progress(run, workspace) for run in experiment.runs]
         waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
         for run in runs:
@@ -128,6 +133,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         declared = experiment.declared.with_changes(command=settings.command)
         if not waiting:
             write_about(home, declared)
+            _rename(experiment, workspace, reporter)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
             return LaunchResult(runs, mirror.finish(), mirror.hidden())
         found = beginnings(home, [run.spec for run in waiting if not run.is_measuring],
@@ -142,6 +148,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         # Folders are made only here, so a start that an error above stops leaves none.
         _make_folders(home, waiting, declared)
+        _rename(experiment, workspace, reporter)
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
         stopped = None
@@ -173,6 +180,12 @@ def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: 
     if lines:
         others = f" (and {len(lines) - 1} more, as `plan` shows)" if len(lines) > 1 else ""
         say(lines[0] + others)
+
+
+def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter) -> None:
+    """Give the runs their variants' present names, which MLflow shows when they are mirrored."""
+    for (old, new), n in rename_runs(experiment.runs, workspace.root).items():
+        reporter.say(f"{count(n, 'run')} of {old} {'is' if n == 1 else 'are'} called {new} now")
 
 
 def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> None:

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
+from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.reader import connected
+from gan_bench.tracking.relocation import present_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,7 +30,7 @@ def pictures_of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
     for run in runs:
         location = locations.get(run) or ""
         if location.startswith(("file:", "/")):
-            folder = Path(unquote(urlsplit(location).path), "images")
+            folder = present_place(location, sqlite_path(uri)) / "images"
             for file in sorted(folder.glob("samples+*.png")):
                 yield run, file.name, file.read_bytes
         elif location:

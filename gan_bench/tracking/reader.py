@@ -83,15 +83,15 @@ class StoredRun:
         latest = {self.metrics[self.keys[end]]: (int(self.steps[end]), float(self.values[end]))
                   for end in ends}
         last_step = int(self.steps.max()) if len(self.steps) else 0
-        return compared_scores(latest, last_step, self._generated, final)
+        return compared_scores(latest, last_step, self._protocol_of, final)
 
-    def _generated(self, full: str) -> object:
-        """Return on how many samples a score was measured; None if its tag does not say."""
+    def _protocol_of(self, full: str) -> dict[str, Any]:
+        """Return how a score was measured; empty if its tag does not say."""
         try:
             protocol = json.loads(self.tags.get(f"protocol.{full}", ""))
         except (ValueError, RecursionError):
-            return None
-        return protocol.get("generated") if isinstance(protocol, dict) else None
+            return {}
+        return protocol if isinstance(protocol, dict) else {}
 
 
 @dataclass(frozen=True)

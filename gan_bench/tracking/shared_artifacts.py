@@ -16,10 +16,10 @@ from gan_bench.errors import DamagedError, count
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Kind
-from gan_bench.tracking.address import is_server
+from gan_bench.tracking.address import is_server, sqlite_path
 from gan_bench.tracking.cursor import read_cursor
-from gan_bench.tracking.database import local_path
 from gan_bench.tracking.hidden import listed, rows_of
+from gan_bench.tracking.relocation import local_path, present_place
 
 TORN = ".artifact.uploading.*"  # MLflow (3.17) copies to such a file, then renames it
 
@@ -86,7 +86,7 @@ def lost_artifacts(folders: Iterable[Path], workspace: Workspace, uri: str) -> l
                                       "lifecycle_stage = 'active'"):
         if run not in names or not str(location).startswith(("file:", "/")):
             continue
-        place = local_path(location)
+        place = present_place(location, sqlite_path(uri))
         if not is_within(place, workspace.artifacts) and not place.exists():
             lost.setdefault(place.parent.parent, []).append(names[run])
     own = f"sqlite:///{workspace.database}"

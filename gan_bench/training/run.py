@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from gan_bench.errors import (
     unwritable,
 )
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics, refuse_too_many_samples
+from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
@@ -48,6 +50,9 @@ from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import PENALTIES
+from gan_bench.tracking.address import is_server, quiet_mlflow, resolve_uri
+from gan_bench.tracking.client import open_store
+from gan_bench.tracking.sync import sync_run
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
@@ -125,7 +130,8 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
                 raise UserError(f"variant {run.variant}: {error}") from None
     datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
     data = _load(first, workspace)
-    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say)
+    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say,
+                    statistics_of(first.evaluate))
     return runs_together(experiment, device, here["precision"], say)
 
 
@@ -133,7 +139,7 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
 def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
             checkpoint_every: float | None = None, allow_drift: bool = False,
             keep_checkpoints: KeepCheckpoints = "last", stop: Callable[[], bool] = never,
-            ) -> Outcome:
+            mirror: bool = False, tracking_uri: str | None = None) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
 
     Without one it continues from a run in its experiment's folder that differs in nothing but the
@@ -144,26 +150,51 @@ def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
         checkpoint_every, allow_drift, keep_checkpoints: As in `gan_bench.journal.layout.Execution`.
         stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
             KILLED.
+        mirror: Whether to copy the run into MLflow when it has ended, however that was.
+        tracking_uri: MLflow's store, if that is not the usual one of the root; it is mirrored then.
 
     Raises:
-        UserError: As `Run`.
+        UserError: As `Run`; or MLflow's store cannot be used, which is said before any training.
     """
-    workspace = Workspace(as_path(root), as_path(data_root))
+    workspace = Workspace(as_path(root), as_path(data_root), tracking_uri)
     home = workspace.run_folder(spec).parent
     execution = Execution(workspace, checkpoint_every, allow_drift,
                           keep_checkpoints=keep_checkpoints,
                           shorter_runs=source_folders(beginnings(home, [spec])))
-    run = Run(spec, execution, partial(_load, spec, execution.workspace))
-    try:
-        while run.step():
-            if stop():
-                run.stop()
-            elif run.cadence.due():
-                run.checkpoint()
-    finally:
-        run.close()
+    with _mirrored(spec, workspace, mirror or tracking_uri is not None) as missing:
+        run = Run(spec, execution, partial(_load, spec, workspace))
+        try:
+            while run.step():
+                if stop():
+                    run.stop()
+                elif run.cadence.due():
+                    run.checkpoint()
+        finally:
+            run.close()
     assert run.outcome is not None
-    return run.outcome
+    return replace(run.outcome, missing=tuple(missing))
+
+
+@contextmanager
+def _mirrored(spec: RunSpec, workspace: Workspace, wanted: bool) -> Iterator[list[str]]:
+    """Copy the run into MLflow on leaving, if that is wanted; yield a list for what MLflow lacks.
+
+    Raises:
+        UserError: The store is a database that cannot be used, or has no address. (A server may
+            come back.)
+    """
+    missing: list[str] = []
+    if not wanted:
+        yield missing
+        return
+    with quiet_mlflow():
+        if not is_server(resolve_uri(workspace)):
+            open_store(workspace)
+    try:
+        yield missing
+    finally:
+        with quiet_mlflow():
+            missing += sync_run(workspace, workspace.run_folder(spec))
 
 
 def run_together(specs: Sequence[RunSpec], execution: Execution, *,

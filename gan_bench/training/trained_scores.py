@@ -24,6 +24,7 @@ from gan_bench.evaluation.evaluator import (
     provenance,
     undisturbed,
 )
+from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.evaluation.measurement import (
     Measurement,
     Report,
@@ -180,7 +181,8 @@ def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:
     if spec.condition == "none":
         refuse_metrics_of_labels(names, f"{folder.name} is unconditional")
     return Measurement(wanted.data_set or spec.dataset, names, wanted.samples or last.samples,
-                       spec.data.shape, wanted.split)
+                       spec.data.shape, wanted.split,
+                       wanted.statistics or statistics_of(spec.evaluate))
 
 
 def _samples(spec: RunSpec, generator: nn.Module, drawn: Tensor, device: str, weights: Path,

@@ -93,6 +93,10 @@ LATEST = {"eval/fd": (8, 1.0), "eval/kd": (6, 2.0), "final/fd": (8, 3.0),
 GENERATED = {"eval/fd": 10, "eval/kd": 10, "final/fd": 20, "eval-01234567/fd": 30}
 
 
+def protocol_of(full: str) -> dict[str, object]:
+    return {"generated": GENERATED[full]} if full in GENERATED else {}
+
+
 @pytest.mark.parametrize(("samples", "full"), [
     (10, "eval/fd"), (20, "final/fd"), (30, "eval-01234567/fd"), (40, None)])
 def test_the_scores_that_are_compared_are_those_that_were_asked_for(
@@ -100,11 +104,23 @@ def test_the_scores_that_are_compared_are_those_that_were_asked_for(
     """Of the last step, and on as many samples."""
     final = FinalMeasurement(scores=("kd", "fd"), samples=samples)
     expected = {"fd": (full, LATEST[full][1])} if full else {}
-    assert compared_scores(LATEST, 8, GENERATED.get, final) == expected
+    assert compared_scores(LATEST, 8, protocol_of, final) == expected
+
+
+@pytest.mark.parametrize(("given", "full"), [
+    ({}, "eval/fd"), ({"fd": "statistics aa"}, "final/fd"), ({"fd": "statistics bb"}, None),
+    ({"kd": "statistics aa"}, "eval/fd")])
+def test_scores_against_other_references_are_not_compared(given: dict[str, str], full: str | None,
+                                                          ) -> None:
+    protocols = {"eval/fd": {"generated": 10, "data": "digits 01"},
+                 "final/fd": {"generated": 10, "data": "statistics aa"}}
+    final = FinalMeasurement(scores=("fd",), samples=10, references=given)
+    chosen = compared_scores(LATEST, 8, lambda name: protocols.get(name, {}), final)
+    assert chosen == ({"fd": (full, LATEST[full][1])} if full else {})
 
 
 def test_what_was_measured_last_counts_where_nothing_is_known_to_be_asked_for() -> None:
-    assert compared_scores(LATEST, 8, GENERATED.get, None) == {"fd": ("final/fd", 3.0)}
+    assert compared_scores(LATEST, 8, protocol_of, None) == {"fd": ("final/fd", 3.0)}
 
 
 def test_further_sets_belong_to_what_training_measured_last() -> None:
