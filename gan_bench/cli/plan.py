@@ -38,10 +38,10 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
                  ) -> list[dict[str, Any]]:
     """Return a record for each run: id, variant, seed, state, step, steps, made_by, to_measure.
 
-    `to_measure` are the names of the metrics by which a finished run is to be measured; `older_id`
-    is the id of an earlier version under which the run was made, if `run` is to take it over.
-    `continues` is the id of the run that it will continue from, and `from_step` its step, or both
-    are null; `begins` says so in words, or why it does not.
+    `to_measure` are the names of the metrics by which a finished run is to be measured. `continues`
+    is the id of the run that it will continue from, and `from_step` its step, or both are null;
+    `begins` says so in words, or why it does not. `older_id` is the id of an earlier version under
+    which the run was made, if `run` is to take it over.
 
     Args:
         older: The runs that `run` takes over, by present id; None: they are looked for.
@@ -53,17 +53,19 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
     found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()
                                        if run_id not in older})
     for run in spec.runs:
+        state, step = states[run.id]
         earlier = older.get(run.id)
-        state, step = (earlier.state, earlier.step) if earlier else states[run.id]
+        if earlier is not None:
+            state, step = earlier.state, earlier.step
         begins = found.get(run.id, Beginning())
         source = begins.sources[0] if begins.sources else None
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
                         "made_by": _other_version(run.folder(root)),
                         "to_measure": _metrics_to_measure(run, state, root),
+                        "older_id": earlier.folder.name if earlier else None,
                         "continues": source.folder.name if source else None,
-                        "from_step": source.step if source else None, "begins": str(begins),
-                        "older_id": earlier.folder.name if earlier else None})
+                        "from_step": source.step if source else None, "begins": str(begins)})
     return records
 
 

@@ -74,6 +74,12 @@ def settings_digest(values: Mapping[str, Any]) -> str:
     return digest_of(identifying_settings(dict(values)))
 
 
+def settings_under(run_id: str, values: Mapping[str, Any]) -> str:
+    """Return the digest of a run's settings that its experiment declared when it had this id."""
+    is_older = run_id == older_id(values) != id_of(values)
+    return digest_of(_settings(dict(values))) if is_older else settings_digest(values)
+
+
 def lineage_of(settings: dict[str, Any], seed: int) -> str:
     """Return what runs have in common that differ in nothing but the number of steps.
 
@@ -81,12 +87,6 @@ def lineage_of(settings: dict[str, Any], seed: int) -> str:
         settings: As `identifying_settings` returns them.
     """
     return digest_of({**{k: v for k, v in settings.items() if k != "steps"}, "seed": seed})
-
-
-def settings_under(run_id: str, values: Mapping[str, Any]) -> str:
-    """Return the digest of a run's settings that its experiment declared when it had this id."""
-    is_older = run_id == older_id(values) != id_of(values)
-    return digest_of(_settings(dict(values))) if is_older else settings_digest(values)
 
 
 def id_of(values: Mapping[str, Any]) -> str:

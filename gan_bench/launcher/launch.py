@@ -168,6 +168,12 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         return LaunchResult(runs, missing, hidden, stopped)
 
 
+def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter) -> None:
+    """Give the runs their variants' present names, which MLflow shows when they are mirrored."""
+    for (old, new), n in rename_runs(experiment.runs, workspace.root).items():
+        reporter.say(f"{count(n, 'run')} of {old} {'is' if n == 1 else 'are'} called {new} now")
+
+
 def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: Say) -> None:
     """Set the first steps of the runs that continue from others, and say what the others do."""
     continuing = [run for run in waiting if run.spec.id in found and found[run.spec.id].sources]
@@ -180,12 +186,6 @@ def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: 
     if lines:
         others = f" (and {len(lines) - 1} more, as `plan` shows)" if len(lines) > 1 else ""
         say(lines[0] + others)
-
-
-def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter) -> None:
-    """Give the runs their variants' present names, which MLflow shows when they are mirrored."""
-    for (old, new), n in rename_runs(experiment.runs, workspace.root).items():
-        reporter.say(f"{count(n, 'run')} of {old} {'is' if n == 1 else 'are'} called {new} now")
 
 
 def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> None:
