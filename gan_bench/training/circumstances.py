@@ -16,6 +16,7 @@ from gan_bench.errors import DamagedError, UserError
 from gan_bench.hardware import cpu_name
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
+from gan_bench.journal.layout import is_trained
 from gan_bench.training import checkpoint
 from gan_bench.training.device import resolve_precision
 
@@ -62,6 +63,8 @@ def refuse_drift(experiment: ExperimentSpec, root: Path, here: dict[str, Any]) -
     for run in experiment.runs:
         folder = run.folder(root)
         try:
+            if is_trained(folder):  # what it keeps is not resumed
+                continue
             began = reading.first(folder)
         except DamagedError:  # the launcher reports it, and does not run it
             continue
