@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gan_bench.cli.names import add_name_commands
 from gan_bench.cli.options import (
     DATA,
     ROOT,
@@ -16,6 +17,7 @@ from gan_bench.cli.options import (
     DataRoot,
     File,
     ImageSize,
+    Plugins,
     Root,
     Set,
     SyncTo,
@@ -24,6 +26,7 @@ from gan_bench.cli.options import (
     parse_data_set,
     print_text,
     to_stderr,
+    use_plugin_files,
     wide_console,
 )
 from gan_bench.errors import printable
@@ -33,6 +36,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 extractor = typer.Typer(no_args_is_help=True, help="The feature extractors that are trained here.")
 app.add_typer(extractor, name="extractor")
+add_name_commands(app)
 
 
 @app.callback()
@@ -44,6 +48,7 @@ def program(version: Version = False) -> None:
 def run(
     experiment: File,
     settings: Set = [],
+    plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     slots: Annotated[int | None, typer.Option(
@@ -76,8 +81,10 @@ def run(
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
                           profile)
-    launch = LaunchSettings(execution, slots, run_command(experiment, settings), retries)
-    if status := run_experiment(load_experiment(experiment, data, settings), launch, as_json):
+    command = run_command(experiment, settings, plugins)
+    spec = load_experiment(experiment, data, settings, plugins)
+    launch = LaunchSettings(execution, slots, command, retries)
+    if status := run_experiment(spec, launch, as_json):
         raise typer.Exit(status)
 
 
@@ -85,6 +92,7 @@ def run(
 def plan(
     experiment: File,
     settings: Set = [],
+    plugins: Plugins = [],
     root: Root = ROOT, data: DataRoot = DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +101,7 @@ def plan(
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
-    spec = load_experiment(experiment, data, settings)
+    spec = load_experiment(experiment, data, settings, plugins)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     root = Workspace(root).root
@@ -110,6 +118,7 @@ def power(
     score: Annotated[str | None, typer.Option(
         help="The score. \\[default: all that have a better direction]")] = None,
     settings: Set = [],
+    plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
 ) -> None:
@@ -117,7 +126,7 @@ def power(
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    spec = load_experiment(experiment, data, settings)
+    spec = load_experiment(experiment, data, settings, plugins)
     wide_console().print(power_table(spec, Workspace(root).root, difference, score))
 
 
@@ -137,6 +146,7 @@ def report_experiments(
         metavar="A,B", help="Only these. \\[default: all]")] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     settings: Set = [],
+    plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     tracking_uri: Uri = None,
@@ -148,7 +158,7 @@ def report_experiments(
     """
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 
-    asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
+    asked = Asked(experiments, settings, metric, baseline, variants, formats, out, plugins)
     done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
         print(printable(line))
@@ -179,27 +189,6 @@ def sync(
         raise typer.Exit(3)
 
 
-@app.command(name="list")
-def list_names(
-    kind: Annotated[str | None, typer.Argument(
-        help="One of datasets, models, losses, penalties, optimizers, extractors, "
-        "metrics, recipes.")] = None,
-) -> None:
-    """Show every registered name with its summary and its arguments."""
-    from gan_bench.cli.list import list_lines
-
-    for line in list_lines(kind):
-        print(line)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of experiment files."""
-    from gan_bench.cli.schema import json_schema
-
-    print(json.dumps(json_schema(), indent=1))
-
-
 @app.command()
 def sample(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its first characters.")],
@@ -207,6 +196,7 @@ def sample(
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=1_000_000,
                                    help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+    plugins: Plugins = [],
     root: Root = ROOT,
 ) -> None:
     """Write samples of a trained generator: a picture, or arrays in a .npz.
@@ -215,6 +205,7 @@ def sample(
     """
     from gan_bench.cli.sample import write_samples
 
+    use_plugin_files(plugins)
     write_samples(Workspace(root).root, run, out, n, seed)
     print(f"{out}: {n} samples")
 
@@ -242,6 +233,7 @@ def evaluate_source(
         "--resize", help="Resample images of another size; the protocol records it.")] = False,
     log: Annotated[bool, typer.Option(
         "--log", help="Add the scores to the run's journal and to MLflow.")] = False,
+    plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     tracking_uri: Uri = None,
@@ -256,7 +248,7 @@ def evaluate_source(
     shown = evaluate.as_json if as_json else evaluate.as_text
     lacking = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
-        samples=samples, split=split, resize=resize, log=log),
+        samples=samples, split=split, resize=resize, log=log, plugins=plugins),
         Workspace(root, data, tracking_uri), to_stderr, lambda report: print_text(shown(report)))
     for line in lacking:
         to_stderr(line)

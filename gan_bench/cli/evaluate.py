@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from gan_bench.cli.options import parse_data_set
+from gan_bench.cli.options import parse_data_set, use_plugin_files
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.external_images import ARRAYS
@@ -43,6 +43,7 @@ class EvaluateOptions:
         experiment: The file that gives data set, metrics and number of samples.
         metrics: Names, separated by commas.
         samples, split, resize, log: As in `Wanted`.
+        plugins: Plug-in files.
     """
 
     data_set: str | None = None
@@ -53,6 +54,7 @@ class EvaluateOptions:
     split: str | None = None
     resize: bool = False
     log: bool = False
+    plugins: Sequence[Path] = ()
 
 
 def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
@@ -66,11 +68,12 @@ def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
         raise UserError(f"--split is train or test, not {options.split!r}")
     if options.data_set and options.experiment:
         raise UserError("give --data-set or --experiment, not both")
+    use_plugin_files(options.plugins)
     data_set = _data_set(options)
     names = _metric_names(options.metrics)
     samples = options.samples
     if options.experiment:
-        run = load_experiment(options.experiment, data_root, []).runs[0]
+        run = load_experiment(options.experiment, data_root, [], options.plugins).runs[0]
         measured = run.evaluate.final or run.evaluate
         data_set = run.dataset
         names = names or [name for name in measured.metrics if not asks_d(name)]

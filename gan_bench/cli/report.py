@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.cli.options import set_options
+from gan_bench.cli.options import plugin_options, set_options
 from gan_bench.errors import Say, UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import RESULTS
 from gan_bench.paths import normal_path
-from gan_bench.registry import nearest
+from gan_bench.registry import Plugin, nearest, read_plugins, use_plugins
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Asked:
         variants: Names, separated by commas; None: all.
         formats: Of `FORMATS`, separated by commas.
         out: Where to; None: `<root>/reports/<experiment>`.
+        plugins: Plug-in files.
     """
 
     experiments: Sequence[str]
@@ -45,13 +46,14 @@ class Asked:
     variants: str | None = None
     formats: str = ",".join(FORMATS)
     out: Path | None = None
+    plugins: Sequence[Path] = ()
 
 
 def report_command(asked: Asked) -> str:
     """Return the command that makes the same report, for the page."""
     options = {"metric": asked.metric, "baseline": asked.baseline, "variants": asked.variants}
     return " ".join(["gan-bench report", *map(shlex.quote, asked.experiments),
-                     *set_options(asked.settings),
+                     *set_options(asked.settings), *plugin_options(asked.plugins),
                      *(f"--{option} {shlex.quote(value)}" for option, value in options.items()
                        if value is not None)])
 
@@ -79,8 +81,11 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     several: list[Results] = []
     notes: list[str] = []
     hidden: list[str] = []
+    used: list[Plugin] = list(read_plugins(asked.plugins))
+    use_plugins(used)
     for given in asked.experiments:
-        several.append(_read(given, asked.settings, workspace, notes, hidden))
+        several.append(_read(given, asked, workspace, notes, hidden, used))
+    use_plugins(used, replacing=True)  # the directions of the metrics of all experiments
     notes += hidden
     for note in notes:
         say(note)
@@ -105,16 +110,17 @@ def open_page(written: Written) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def _read(given: str, settings: Sequence[str], workspace: Workspace, notes: list[str],
-          hidden: list[str]) -> Results:
+def _read(given: str, asked: Asked, workspace: Workspace, notes: list[str], hidden: list[str],
+          used: list[Plugin]) -> Results:
     """Update MLflow; return its results.
 
     Args:
         given: The name of an experiment, or its file.
-        settings: Overrides of the file.
+        asked: Overrides of the file, and plug-in files.
         workspace: Where to read.
         notes: Receives why the results may be incomplete.
         hidden: Receives which of the root's runs MLflow does not show.
+        used: Receives the plug-ins of the file.
     """
     from gan_bench.compare.results import read_results
 
@@ -122,10 +128,13 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace, notes: list
     if given.endswith((".yaml", ".yml")):
         from gan_bench.config.experiment import load_experiment
 
-        spec = load_experiment(Path(given), workspace.data_root, list(settings))
-        command = " ".join(["gan-bench run", shlex.quote(given), *set_options(settings)])
+        spec = load_experiment(Path(given), workspace.data_root, list(asked.settings),
+                               asked.plugins)
+        used += spec.plugins
+        command = " ".join(["gan-bench run", shlex.quote(given), *set_options(asked.settings),
+                            *plugin_options(asked.plugins)])
         name, declared = spec.name, spec.declared.with_changes(command=command)
-    elif settings:
+    elif asked.settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
     notes += update_store(workspace, name)
     hidden += hidden_from_reports(workspace, name)

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gan_bench.cli.options import root_option, set_options, store_option, wide_console
+from gan_bench.cli.options import (
+    plugin_options,
+    root_option,
+    set_options,
+    store_option,
+    wide_console,
+)
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped, count, printable
 from gan_bench.journal.layout import Workspace
@@ -22,9 +28,10 @@ from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Repor
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
 
-def run_command(experiment: Path, settings: list[str]) -> str:
+def run_command(experiment: Path, settings: list[str], plugins: Sequence[Path] = ()) -> str:
     """Return the command that repeats a run, for the notes in MLflow."""
-    return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings)])
+    return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings),
+                     *plugin_options(plugins)])
 
 
 def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool) -> int:

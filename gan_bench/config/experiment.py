@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -18,6 +20,7 @@ from gan_bench.config.problems import (
     variants_until_enough,
 )
 from gan_bench.config.renumbered import renumbered
+from gan_bench.config.sources import sources_of
 from gan_bench.config.spec import (
     Closed,
     ComputeSpec,
@@ -29,11 +32,11 @@ from gan_bench.config.spec import (
     Seed,
     data_facts,
 )
-from gan_bench.config.yaml_source import Where, read_yaml
+from gan_bench.config.yaml_source import Where, YamlSource, read_yaml
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
 from gan_bench.paths import AnyPath, as_path
-from gan_bench.registry import nearest
+from gan_bench.registry import Plugin, nearest, read_plugin, read_plugins, use_plugins
 
 MAX_RUNS = 100_000
 
@@ -68,6 +71,9 @@ class ExperimentFile(Closed):
     question: str = Field("", description="what the study is to find out, in a sentence")
     baseline: str | None = Field(
         None, description="the variant that the others are compared with; default: the first")
+    plugins: list[str] = Field(
+        [], description="Python files with losses, models and other parts of your own, relative to "
+        "this file")
     dataset: Data
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         description="every variant is trained once with each")
@@ -91,13 +97,15 @@ class ExperimentFile(Closed):
 
 
 def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | None = None,
-                    ) -> ExperimentSpec:
+                    plugins: Sequence[AnyPath] = ()) -> ExperimentSpec:
     """Read, check and expand an experiment file.
 
     Args:
         path: The YAML file.
         data_root: The folder of data sets; only an `image_folder` is read.
         overrides: `a.b=value` settings that replace what the file says.
+        plugins: Plug-in files besides those that the file names. Afterwards the registries hold
+            the parts of these and those, and of no other files.
 
     Raises:
         SpecError: The file has errors; the message lists them all, each with its place.
@@ -107,6 +115,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     for setting in overrides or []:
         source.override(setting)
     errors = Problems(source)
+    of_file = _use_plugins(source, plugins, errors)
     try:
         file = ExperimentFile.model_validate(source.data)
     except ValidationError as error:
@@ -148,7 +157,42 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     except ValueError as error:
         errors.add((), str(error))
         raise errors.raised() from None
-    return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes)
+    return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes,
+                          plugins=of_file)
+
+
+def _use_plugins(source: YamlSource, given: Sequence[AnyPath], errors: Problems,
+                 ) -> tuple[Plugin, ...]:
+    """Let the registries hold the parts of the file's plug-ins and of the given ones.
+
+    Raises:
+        SpecError: A plug-in of the file cannot be used; without it no name is right.
+        UserError: A given one cannot be.
+    """
+    named = source.data.get("plugins")
+    texts = named if isinstance(named, list) else []  # what is wrong with others, pydantic says
+    folder = Path(source.file).parent
+    paths: list[AnyPath] = []
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            continue
+        try:
+            read_plugin(folder / text)
+        except UserError as error:
+            errors.add(("plugins", index), str(error))
+            continue
+        paths.append(folder / text)
+    if errors.lines:
+        raise errors.raised()
+    try:
+        plugins = read_plugins([*paths, *given])
+        use_plugins(plugins)
+    except UserError as error:
+        if not paths:
+            raise
+        errors.add(("plugins",), str(error))
+        raise errors.raised() from None
+    return plugins
 
 
 def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,
@@ -166,7 +210,7 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
     fields = {key: getattr(settings, key) for key in RunSettings.model_fields}
     return RunSpec(**{
         **fields, "steps": steps_of(settings, data), "epochs": None, "experiment": file.name,
-        "numerics": renumbered(settings, data),
+        "numerics": renumbered(settings, data), "sources": sources_of(settings, file.dataset),
         "variant": "-".join(variant.labels) or "base", "seed": file.seeds[0],
         "dataset": file.dataset, "data": data, "evaluate": file.evaluate,
         "compute": file.compute})

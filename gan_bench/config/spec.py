@@ -25,7 +25,7 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import digest_of, identifying_settings
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
-from gan_bench.registry import Part
+from gan_bench.registry import Part, Plugin
 
 Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
 Loss = Annotated[Part, BeforeValidator(registry.LOSSES.parse), WithJsonSchema({"kind": "LOSSES"})]
@@ -182,6 +182,8 @@ class RunSpec(RunSettings):
         epochs: None.
         numerics: As `renumbered` says: what tells the run's id from that of a run with the same
             settings and other numbers.
+        sources: The hash of the code behind each third-party part, by `kind.name`; built-in parts
+            are absent.
         evaluate: What is measured, and when.
         compute: How the numbers are computed.
     """
@@ -194,6 +196,7 @@ class RunSpec(RunSettings):
     steps: Positive
     epochs: None = None
     numerics: int | None = None
+    sources: dict[str, str] = {}
     evaluate: EvaluateSpec
     compute: ComputeSpec
 
@@ -252,6 +255,7 @@ class ExperimentSpec(Closed):
     Attributes:
         name: Names the folder and the MLflow experiment.
         declared: What the experiment declares of the comparison of its runs.
+        plugins: The plug-in files that its parts may come from.
         runs: One for each variant and seed.
         recipes: By variant, the recipe that it is based on; other variants are absent.
     """
@@ -259,6 +263,7 @@ class ExperimentSpec(Closed):
     name: str
     declared: Declared
     runs: tuple[RunSpec, ...]
+    plugins: tuple[Plugin, ...] = ()
     recipes: dict[str, str] = {}
 
     @property

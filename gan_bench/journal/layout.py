@@ -13,6 +13,7 @@ from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
+    from gan_bench.registry import Plugin
 
 # Files of a run's folder.
 WEIGHTS, LOG = "final.safetensors", "log.txt"
@@ -72,12 +73,14 @@ class Execution:
             device; the journal then records it.
         profile: Whether to profile some steps of each run that begins; a resumed run is not
             profiled.
+        plugins: The plug-in files whose parts the runs may use.
     """
 
     workspace: Workspace
     checkpoint_every: float | None = None
     allow_drift: bool = False
     profile: bool = False
+    plugins: tuple[Plugin, ...] = ()
 
 
 CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, and the previous

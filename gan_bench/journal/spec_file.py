@@ -10,6 +10,7 @@ from gan_bench.config.run_id import digest_of, identifying_settings
 from gan_bench.config.spec import RunSpec
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import DamagedError, one_line, shown
+from gan_bench.journal.plugin_files import provide_parts
 from gan_bench.registry import Part
 
 
@@ -43,9 +44,11 @@ def read_spec(folder: Path) -> RunSpec:
         OSError: It cannot be read.
         ValueError, TypeError, KeyError, RecursionError: It is not JSON, or nested too deeply, or
             lacks a key or has a wrong type.
+        UserError: The code of a third-party part is nowhere in the version of the run.
             Pydantic's ValidationError is a ValueError; so is PartError, for an unknown name.
     """
     values = json.loads((folder / "spec.json").read_text())
+    provide_parts(values, folder)
     data = values.pop("data")
     facts = DataFacts(**{**data, "shape": tuple(data["shape"])})
     for key, value in values.items():

@@ -1,13 +1,14 @@
 """The registries: every name that a YAML can give a part, and what each entry states.
 
-`base.py` has what registries are, `facts.py` the records that their entries state.
+`base.py` has what registries are, `facts.py` the records that their entries state, `plugins.py`
+how a plug-in file adds to them, and `source.py` the hash of the code behind third-party parts.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from gan_bench.registry.base import Entry, Part, PartError, Registry, nearest
+from gan_bench.registry.base import REGISTRIES, Entry, Part, PartError, Registry, nearest
 from gan_bench.registry.facts import (
     VIEWS,
     Better,
@@ -19,12 +20,15 @@ from gan_bench.registry.facts import (
     PenaltyFacts,
     Reference,
 )
+from gan_bench.registry.plugins import provide, read_plugin, read_plugins, use_plugins
+from gan_bench.registry.source import Plugin
 
 __all__ = [
-    "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES", "VIEWS",
+    "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES",
+    "REGISTRIES", "VIEWS",
     "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry", "MetricFacts", "ModelFacts",
-    "NoFacts", "Part", "PartError", "PenaltyFacts", "Reference", "Registry", "nearest",
-    "scores", "scores_of",
+    "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin", "Reference", "Registry", "nearest",
+    "provide", "read_plugin", "read_plugins", "scores", "scores_of", "use_plugins",
 ]
 
 DATASETS: Registry[Any, DatasetFacts] = Registry(

@@ -6,7 +6,8 @@ Neither this module nor the top of a module with registrations imports torch. So
 name and checks every argument in a fraction of a second.
 
 The first look-up fills a registry: from every module of its home in gan_bench, then from its
-entry-point group (`gan_bench.models`, `gan_bench.losses`, …) in all installed packages.
+entry-point group (`gan_bench.models`, `gan_bench.losses`, …) in all installed packages. Plug-in
+files (`plugins.py`) add to it by the same `collecting`: all that a module registers, or nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
@@ -26,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from gan_bench.errors import UserError, one_line, printable, shown
+from gan_bench.registry.source import Origin, Package, Plugin
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -71,11 +74,21 @@ def nearest(word: str, names: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Entry(Generic[T, F]):
-    """One registered factory."""
+    """One registered factory.
+
+    Attributes:
+        origin: The plug-in or package that registers it; None for a built-in part.
+    """
 
     name: str
     factory: Callable[..., T]
     facts: F
+    origin: Origin | None = None
+
+    @property
+    def source(self) -> str:
+        """The hash of the code behind a third-party part; empty for a built-in one."""
+        return self.origin.source() if self.origin is not None else ""
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -123,6 +136,7 @@ class Registry(Generic[T, F]):
         self.failed_plugins: dict[str, str] = {}
         self._entries: dict[str, Entry[T, F]] = {}
         self._loaded = False
+        REGISTRIES.append(self)
 
     def register(
         self, name: str, facts: F | None = None, **keywords: Never
@@ -143,9 +157,16 @@ class Registry(Generic[T, F]):
         def add(factory: Callable[P, T]) -> Callable[P, T]:
             if not self._loaded and not factory.__module__.startswith("gan_bench."):
                 self._load_builtin()  # so that a plug-in cannot take a built-in name
-            if name in self._entries:
+            parts = _collecting[-1] if _collecting else None
+            twice = parts is not None and any(registry is self and entry.name == name
+                                              for registry, entry in parts.entries)
+            if twice or (name in self._entries and (
+                    parts is None or not parts.replaces(self._entries[name]))):
                 raise ValueError(f"the {self.kind} {name!r} is registered twice")
-            self._entries[name] = Entry(name, factory, stated)
+            if parts is None:
+                self._entries[name] = Entry(name, factory, stated)
+            else:
+                parts.entries.append((self, Entry(name, factory, stated, parts.origin)))
             return factory
 
         return add
@@ -166,7 +187,7 @@ class Registry(Generic[T, F]):
         return self._facts() if facts is None else facts
 
     def __iter__(self) -> Iterator[Entry[T, F]]:
-        self._load()
+        self.load()
         return iter([self._entries[name] for name in sorted(self._entries)])
 
     def __getitem__(self, name: str) -> Entry[T, F]:
@@ -175,12 +196,26 @@ class Registry(Generic[T, F]):
         Raises:
             PartError: No entry has this name; the message lists similar names.
         """
-        self._load()
+        self.load()
         if name not in self._entries:
             hint = nearest(name, list(self._entries))
             failed = "".join(f" (plug-in {k} failed: {v})" for k, v in self.failed_plugins.items())
-            raise PartError((f"no {self.kind} is called {shown(name)}; {hint}{failed}", None))
+            raise PartError((f"no {self.kind} is called {shown(name)}; {hint}{ADD}{failed}", None))
         return self._entries[name]
+
+    def get(self, name: str) -> Entry[T, F] | None:
+        """Return the entry called `name`; None if there is none."""
+        self.load()
+        return self._entries.get(name)
+
+    def put(self, entry: Entry[T, F]) -> None:
+        """Add the entry of a plug-in file, in the place of another file's."""
+        self._entries[entry.name] = entry
+
+    def drop_plugins(self) -> None:
+        """Remove the entries of plug-in files."""
+        self._entries = {name: entry for name, entry in self._entries.items()
+                         if not isinstance(entry.origin, Plugin)}
 
     def names(self) -> list[str]:
         """Return all names, sorted."""
@@ -228,23 +263,60 @@ class Registry(Generic[T, F]):
         checked = entry.schema.model_validate(part.args, strict=False)
         return entry.factory(*args, **{k: getattr(checked, k) for k in entry.schema.model_fields})
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Fill the registry, unless it is: with built-in parts, and those of entry points."""
         if self._loaded:
             return
         self._loaded = True
         self._load_builtin()
         for point in entry_points(group=self.group):
-            before = set(self._entries)
             try:
-                point.load()
-                for name in self._entries.keys() - before:
-                    _ = self._entries[name].schema  # third-party annotations may fail too
+                with collecting(Package(point)) as parts:
+                    point.load()
             except (Exception, SystemExit) as error:  # report the plug-in, and continue without it
                 self.failed_plugins[point.name] = printable(one_line(error))
-                for name in self._entries.keys() - before:
-                    del self._entries[name]
+            else:
+                for registry, entry in parts:
+                    registry.put(entry)
 
     def _load_builtin(self) -> None:
         home = importlib.import_module(self.home)
         for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
             importlib.import_module(f"{self.home}.{module.name}")
+
+
+ADD = " (to add yours: plugins: [mine.py] in the YAML, or --plugin mine.py)"
+REGISTRIES: list[Registry[Any, Any]] = []
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a module registers while it is imported."""
+
+    origin: Origin
+    entries: list[tuple[Registry[Any, Any], Entry[Any, Any]]]
+
+    def replaces(self, entry: Entry[Any, Any]) -> bool:
+        """Whether a part may take the name of this entry: both are of plug-in files."""
+        return isinstance(self.origin, Plugin) and isinstance(entry.origin, Plugin)
+
+
+_collecting: list[_Parts] = []
+
+
+@contextmanager
+def collecting(origin: Origin) -> Iterator[list[tuple[Registry[Any, Any], Entry[Any, Any]]]]:
+    """Collect what a third-party module registers within the block; no registry changes.
+
+    All built-in parts are loaded first: what is registered then is the module's.
+    """
+    for registry in REGISTRIES:
+        registry._load_builtin()
+    parts = _Parts(origin, [])
+    _collecting.append(parts)
+    try:
+        yield parts.entries
+    finally:
+        _collecting.pop()
+    for _, entry in parts.entries:
+        _ = entry.schema  # third-party annotations may fail too

@@ -31,6 +31,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
 from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, remove_checkpoints
+from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
@@ -100,6 +101,7 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
         refuse_drift(experiment, workspace.root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
+            provide_parts({"sources": run.sources}, workspace.run_folder(run))
             refuse_too_many_samples(run, device)
             networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
             penalties = [PENALTIES.build(part) for part in run.penalties]
@@ -217,7 +219,9 @@ class Run:
                  ) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
+        provide_parts({"sources": spec.sources}, execution.workspace.run_folder(spec))
         self._folder = spec.write(execution.workspace.root)
+        write_plugins(spec, self._folder)
         try:
             self._journal = Journal(self._folder)
         except OSError as error:

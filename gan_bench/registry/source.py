@@ -1,0 +1,142 @@
+"""The source code behind third-party parts, and the hash of it that is part of a run's id.
+
+The hash is of the syntax tree: comments, docstrings and layout do not count. So is the version of
+Python: fields of a node that are empty are left out, because newer versions add some.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+IGNORED_FIELDS = ("ctx", "type_comment", "type_ignores", "kind")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in file and the modules beside it that it imports, as they were read.
+
+    Attributes:
+        path: The file, for messages and tracebacks; absolute.
+        files: (path below the file's folder, content); the file itself is the first.
+    """
+
+    path: str
+    files: tuple[tuple[str, bytes], ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the file without its ending."""
+        return self.files[0][0].removesuffix(".py")
+
+    @cached_property
+    def id(self) -> str:
+        """What tells this content at this place from any other: 16 hex digits."""
+        total = hashlib.sha256(self.path.encode())
+        for name, content in self.files:
+            total.update(f"\0{name}\0{len(content)}\0".encode() + content)
+        return total.hexdigest()[:16]
+
+    @cached_property
+    def contents(self) -> dict[str, bytes]:
+        """The content of each file, by its path below the folder."""
+        return dict(self.files)
+
+    def source(self) -> str:
+        """Return the hash of all its files: 12 hex digits."""
+        return self._source
+
+    @cached_property
+    def _source(self) -> str:
+        # The name of the file itself does not count, so that it can be renamed.
+        (_, content), *others = self.files
+        return hash_trees([("", content), *sorted(others)])
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed package that registers parts through an entry point."""
+
+    point: EntryPoint
+
+    def source(self) -> str:
+        """Return the hash of the distribution's Python files: 12 hex digits."""
+        return _package_source(self.point)
+
+
+Origin = Plugin | Package
+
+
+def hash_trees(files: list[tuple[str, bytes]]) -> str:
+    """Return the hash of Python files by their syntax trees: 12 hex digits.
+
+    A file that is not valid Python, a template say, counts byte for byte.
+    """
+    total = hashlib.sha256()
+    for name, content in files:
+        try:
+            tree = "".join(_tokens(ast.parse(content)))
+        except (SyntaxError, ValueError, RecursionError):
+            tree = content.hex()
+        total.update(f"{name}\0{tree}\0".encode("utf-8", "surrogatepass"))
+    return total.hexdigest()[:12]
+
+
+def _tokens(node: object) -> Iterator[str]:
+    """Yield what a syntax tree consists of, without docstrings and empty fields."""
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if name in IGNORED_FIELDS or value is None or value == []:
+                continue
+            if name == "body" and isinstance(value, list):
+                value = _without_docstring(value)
+            yield f" {name}="
+            yield from _tokens(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from _tokens(item)
+        yield "]"
+    else:
+        yield f"{type(node).__name__}:{node!r},"
+
+
+def _without_docstring(body: list[Any]) -> list[Any]:
+    first = body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(
+            first.value.value, str):
+        return body[1:]
+    return body
+
+
+@lru_cache
+def _package_source(point: EntryPoint) -> str:
+    """Return the hash of the files that the distribution lists, or of its module's package."""
+    files: list[tuple[str, Path]] = []
+    for listed in (point.dist.files or []) if point.dist is not None else []:
+        if listed.suffix == ".py":
+            files.append((listed.as_posix(), Path(str(listed.locate()))))
+    files = [(name, file) for name, file in files if file.is_file()]
+    if not files:  # an editable install lists none of its modules
+        files = _files_of_module(point.module.partition(".")[0])
+    return hash_trees([(name, file.read_bytes()) for name, file in sorted(files)])
+
+
+def _files_of_module(module: str) -> list[tuple[str, Path]]:
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        return []
+    if not spec.submodule_search_locations:
+        return [(f"{module}.py", Path(spec.origin))] if spec.origin else []
+    return [(file.relative_to(folder).as_posix(), file)
+            for folder in map(Path, spec.submodule_search_locations)
+            for file in sorted(folder.rglob("*.py"))]
