@@ -8,6 +8,7 @@ from typing import Any
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES
+from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec, describe_shape
 from gan_bench.errors import DamagedError, count, printable
 from gan_bench.hardware import cpu_has_bfloat16
@@ -15,7 +16,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import run_folders
 from gan_bench.journal.schema import Kind
-from gan_bench.journal.spec_file import read_values
+from gan_bench.journal.spec_file import read_values, runs_of_other_code
 from gan_bench.journal.status import state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
 
@@ -55,6 +56,8 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
+    if changed := runs_of_other_code(spec, root):
+        lines += ["", *describe_changed(changed)]
     old = _undescribed_runs(spec, root)
     if old:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "

@@ -18,10 +18,12 @@ from gan_bench.cli.options import (
     store_option,
     wide_console,
 )
+from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped, count, printable
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
+from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress
 from gan_bench.launcher.launch import LaunchSettings, execute
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
@@ -108,6 +110,8 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
         each = "; ".join(f"numerics {number or 'unknown'}: {count(n, 'run')}"
                          for number, n in numerics.items())
         _print_line(console, f"runs of {len(numerics)} program versions are compared ({each})")
+    for line in describe_changed(runs_of_other_code(spec, root)):
+        _print_line(console, line)
     if others:
         seeds = ", ".join(map(str, sorted({run.seed for run in others})))
         _print_line(console, f"results of seeds that the file does not list ({seeds}) are counted, "

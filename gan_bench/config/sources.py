@@ -43,40 +43,53 @@ def changed_since(runs: Iterable[RunSpec], others: Mapping[str, Mapping[str, Any
                   ) -> dict[str, list[str]]:
     """Return which parts have changed since other runs, as `kind.name` → ids of those runs.
 
-    Such a run differs from one of `runs` in the code of third-party parts alone.
+    Such a run differs from one of `runs` in the code of third-party parts alone, and in its seed.
 
     Args:
-        others: The plain values of specifications by the ids of their runs.
+        others: The plain values of specifications, by the ids of their runs.
     """
-    present: dict[str, RunSpec] = {}
-    if others:
-        present = {_without_sources(run.model_dump(mode="json")): run for run in runs}
+    if not others:
+        return {}
+    variants = {run.variant: run for run in runs}
+    present = {_without_sources(run.model_dump(mode="json")): run for run in variants.values()}
     changed: dict[str, list[str]] = {}
     for run_id, values in others.items():
-        run = present.get(_without_sources(values))
-        if run is None:
-            continue
-        before = values.get("sources", {})
-        for key in sorted({*before, *run.sources}):
-            if before.get(key) != run.sources.get(key):
+        if run := present.get(_without_sources(values)):
+            for key in changed_keys(values.get("sources", {}), run.sources):
                 changed.setdefault(key, []).append(run_id)
     return changed
 
 
+def changed_keys(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the `kind.name` of each part whose code differs."""
+    return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+
+
+def split_sources(params: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return a run's flat settings, without its seed, and the hashes of its code apart."""
+    prefix = "sources."
+    sources = {key.removeprefix(prefix): value for key, value in params.items()
+               if key.startswith(prefix)}
+    return {key: value for key, value in params.items()
+            if not key.startswith(prefix) and key != "seed"}, sources
+
+
 def _without_sources(values: Mapping[str, Any]) -> str:
-    settings = identifying_settings({**values, "sources": {}})
-    return digest_of({**settings, "seed": values["seed"]})
+    return digest_of(identifying_settings({**values, "sources": {}}))
 
 
 def describe_changed(changed: Mapping[str, list[str]]) -> list[str]:
-    """Return a line for each part that has changed since other runs."""
-    lines = []
+    """Return lines about parts that have changed since other runs: one for those of the same runs.
+    """
+    parts: dict[tuple[str, ...], list[str]] = {}
     for key, ids in changed.items():
+        parts.setdefault(tuple(ids), []).append(key.partition(".")[2])
+    lines = []
+    for runs, names in parts.items():
+        ids = [*runs]
         shown = ", ".join(ids[:4]) + (f" and {len(ids) - 4:,} more" if len(ids) > 4 else "")
-        noun = "run" if len(ids) == 1 else "runs"
-        lines.append(f"{key.partition('.')[2]} has changed since {noun} {shown}: "
-                     f"{'it is' if len(ids) == 1 else 'they are'} left out of every comparison "
-                     f"with the present code")
+        lines.append(f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} changed since "
+                     f"{'run' if len(ids) == 1 else 'runs'} {shown}, which no comparison counts")
     return lines
 
 

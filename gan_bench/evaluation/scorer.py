@@ -144,4 +144,5 @@ class Scorer:
             "real": view.real_count(entry),
             "split": "train" if reference == "frequencies" else reference,
             **held_out,
+            **({"code": entry.source} if entry.source else {}),
         }

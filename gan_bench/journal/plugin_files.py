@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from gan_bench.errors import UserError, unwritable
 from gan_bench.registry import Plugin, provide, read_plugin
 
 PLUGINS = "plugins"
+KINDS = [names.kind for names in registry.REGISTRIES]
 
 
 def write_plugins(spec: RunSpec, folder: Path) -> None:
@@ -56,12 +57,14 @@ def read_copies(folder: Path) -> list[Plugin]:
     return [read_plugin(home / f"{home.name}.py") for home in homes]
 
 
-def provide_parts(values: Mapping[str, Any], folder: Path) -> None:
+def provide_parts(values: Mapping[str, Any], folder: Path, needed: Collection[str] = KINDS,
+                  ) -> None:
     """Let the registries hold the parts that a run was made with, from its folder if need be.
 
     Args:
         values: The plain values of its specification.
         folder: The run's.
+        needed: The kinds of parts that the caller uses.
 
     Raises:
         UserError: A part is nowhere in the version of the run.
@@ -74,5 +77,5 @@ def provide_parts(values: Mapping[str, Any], folder: Path) -> None:
     if not wanted:
         return
     lacking = provide(wanted, lambda: read_copies(folder))
-    if lacking := [key for key in lacking if key in sources]:
+    if lacking := [key for key in lacking if key in sources and key.partition(".")[0] in needed]:
         raise lacking_source(folder, lacking)

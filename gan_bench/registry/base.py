@@ -78,17 +78,19 @@ class Entry(Generic[T, F]):
 
     Attributes:
         origin: The plug-in or package that registers it; None for a built-in part.
+        kind: That of its registry, of a third-party part.
     """
 
     name: str
     factory: Callable[..., T]
     facts: F
     origin: Origin | None = None
+    kind: str = ""
 
-    @property
+    @cached_property
     def source(self) -> str:
         """The hash of the code behind a third-party part; empty for a built-in one."""
-        return self.origin.source() if self.origin is not None else ""
+        return self.origin.source(self.kind, self.name) if self.origin is not None else ""
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -166,7 +168,8 @@ class Registry(Generic[T, F]):
             if parts is None:
                 self._entries[name] = Entry(name, factory, stated)
             else:
-                parts.entries.append((self, Entry(name, factory, stated, parts.origin)))
+                parts.entries.append((self, Entry(name, factory, stated, parts.origin,
+                                                  self.kind)))
             return factory
 
         return add

@@ -8,7 +8,6 @@ installed package from the rest of the program.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib
 import importlib.util
@@ -24,7 +23,8 @@ from typing import Any
 from gan_bench.errors import UserError, one_line
 from gan_bench.paths import AnyPath, normal_path
 from gan_bench.registry.base import REGISTRIES, Entry, Registry, collecting
-from gan_bench.registry.source import Plugin
+from gan_bench.registry.slices import imported_modules
+from gan_bench.registry.source import Plugin, first_part, parsed
 
 PREFIX = "_gan_bench_plugin_"  # of the names of plug-ins' modules
 MAX_FILES, MAX_BYTES = 200, 5_000_000  # of a file and the modules beside it
@@ -80,25 +80,10 @@ def read_plugin(path: AnyPath) -> Plugin:
             raise UserError(f"{file}: with the modules beside it that it imports it has more than "
                             f"{MAX_FILES} files or {MAX_BYTES:,} bytes; make it a package with an "
                             f"entry point")
-        for module in _imports(contents[name]):
+        for module in imported_modules([parsed(contents[name])]):
             waiting += _files_of(module, file.parent)
     others = sorted(contents.items() - {(file.name, contents[file.name])})
     return Plugin(str(file), ((file.name, contents[file.name]), *others))
-
-
-def _imports(content: bytes) -> set[str]:
-    """Return the first part of the name of each module that a file imports, anywhere."""
-    names: set[str] = set()
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError):  # its import will say so
-        return names
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {node.module} if node.module else {alias.name for alias in node.names}
-    return {name.partition(".")[0] for name in names}
 
 
 def _files_of(module: str, folder: Path) -> list[str]:
@@ -277,7 +262,7 @@ class _Loader(SourceLoader):
 def _import_beside(plugin: Plugin) -> Callable[..., ModuleType]:
     """Return the `__import__` of a plug-in's modules."""
     package = PREFIX + plugin.id
-    beside = {name.partition("/")[0].removesuffix(".py") for name in plugin.contents}
+    beside = set(map(first_part, plugin.contents))
 
     def import_module(name: str, globals: Mapping[str, object] | None = None,
                       locals: Mapping[str, object] | None = None,

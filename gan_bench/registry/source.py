@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
+
+from gan_bench.registry.slices import imported_modules, statements_of
 
 IGNORED_FIELDS = ("ctx", "type_comment", "type_ignores", "kind")
 
@@ -49,15 +51,21 @@ class Plugin:
         """The content of each file, by its path below the folder."""
         return dict(self.files)
 
-    def source(self) -> str:
-        """Return the hash of all its files: 12 hex digits."""
-        return self._source
+    def source(self, kind: str, name: str) -> str:
+        """Return the hash of the code behind one of its parts: 12 hex digits.
 
-    @cached_property
-    def _source(self) -> str:
-        # The name of the file itself does not count, so that it can be renamed.
+        The name of the file itself does not count, so that it can be renamed.
+        """
         (_, content), *others = self.files
-        return hash_trees([("", content), *sorted(others)])
+        beside = {first_part(name) for name, _ in others}
+        statements = statements_of(ast.parse(content), kind, name, beside)
+        waiting, needed = imported_modules(statements) & beside, set[str]()
+        while waiting:
+            needed |= waiting
+            trees = [parsed(code) for name, code in others if first_part(name) in waiting]
+            waiting = imported_modules(trees) & beside - needed
+        return hash_trees([("", statements), *(
+            (name, [parsed(code)]) for name, code in others if first_part(name) in needed)])
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Package:
 
     point: EntryPoint
 
-    def source(self) -> str:
+    def source(self, kind: str, name: str) -> str:
         """Return the hash of the distribution's Python files: 12 hex digits."""
         return _package_source(self.point)
 
@@ -74,18 +82,25 @@ class Package:
 Origin = Plugin | Package
 
 
-def hash_trees(files: list[tuple[str, bytes]]) -> str:
-    """Return the hash of Python files by their syntax trees: 12 hex digits.
+def first_part(file: str) -> str:
+    """Return the name of the module or package that a file below a folder belongs to."""
+    return file.partition("/")[0].removesuffix(".py")
 
-    A file that is not valid Python, a template say, counts byte for byte.
-    """
+
+def parsed(content: bytes) -> ast.AST:
+    """Return the syntax tree of a file; of one that is not valid Python, its bytes."""
+    try:
+        return ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError):
+        return ast.Constant(content)
+
+
+def hash_trees(files: Iterable[tuple[str, Sequence[ast.AST]]]) -> str:
+    """Return the hash of code, a name and its statements each: 12 hex digits."""
     total = hashlib.sha256()
-    for name, content in files:
-        try:
-            tree = "".join(_tokens(ast.parse(content)))
-        except (SyntaxError, ValueError, RecursionError):
-            tree = content.hex()
-        total.update(f"{name}\0{tree}\0".encode("utf-8", "surrogatepass"))
+    for name, statements in files:
+        text = "".join(_tokens(_without_docstring([*statements])))
+        total.update(f"{name}\0{text}\0".encode("utf-8", "surrogatepass"))
     return total.hexdigest()[:12]
 
 
@@ -111,7 +126,7 @@ def _tokens(node: object) -> Iterator[str]:
 
 
 def _without_docstring(body: list[Any]) -> list[Any]:
-    first = body[0]
+    first = body[0] if body else None
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(
             first.value.value, str):
         return body[1:]
@@ -128,7 +143,7 @@ def _package_source(point: EntryPoint) -> str:
     files = [(name, file) for name, file in files if file.is_file()]
     if not files:  # an editable install lists none of its modules
         files = _files_of_module(point.module.partition(".")[0])
-    return hash_trees([(name, file.read_bytes()) for name, file in sorted(files)])
+    return hash_trees((name, [parsed(file.read_bytes())]) for name, file in sorted(files))
 
 
 def _files_of_module(module: str) -> list[tuple[str, Path]]:
