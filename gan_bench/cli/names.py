@@ -1,4 +1,4 @@
-"""The options of the commands about what a YAML can name: list, schema.
+"""The options of the commands about what a YAML can name: list, schema, check.
 
 As in app.py, each command imports the file beside this one that does it.
 """
@@ -6,17 +6,23 @@ As in app.py, each command imports the file beside this one that does it.
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_bench.cli.options import Plugins, use_plugin_files
+from gan_bench.cli.options import DATA, DataRoot, Plugins, use_plugin_files
+from gan_bench.errors import printable
+
+if TYPE_CHECKING:
+    from gan_bench.training.contract import Finding
 
 
 def add_name_commands(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command(name="list")(list_names)
     app.command()(schema)
+    app.command()(check)
 
 
 def list_names(
@@ -38,3 +44,22 @@ def schema() -> None:
     from gan_bench.cli.schema import json_schema
 
     print(json.dumps(json_schema(), indent=1))
+
+
+def check(
+    files: Annotated[list[Path], typer.Argument(
+        metavar="FILE…", help="Python files with losses, models or other parts of your own.")],
+    data: DataRoot = DATA,
+) -> None:
+    """Check the parts of your own files: shapes, gradients, repeatability, resuming.
+
+    Each is checked with its arguments at their defaults. Exit status: 0 all checks pass; 1 one
+    fails; 2 a file cannot be imported.
+    """
+    from gan_bench.cli.check import check_lines
+
+    findings: list[Finding] = []
+    for line in check_lines(files, data, findings):
+        print(printable(line), flush=True)
+    if any(finding.problem and not finding.is_note for finding in findings):
+        raise typer.Exit(1)

@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 
 from gan_bench.atomic import replacing
 from gan_bench.components import data as datasets
-from gan_bench.components.models import make_networks
+from gan_bench.components.models import build_networks, make_networks
 from gan_bench.components.penalties import constrain
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import (
     Say,
     UserError,
+    explained,
     is_full,
     is_out_of_memory,
     one_line,
@@ -36,10 +37,11 @@ from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
 from gan_bench.paths import AnyPath, as_path
-from gan_bench.registry import PENALTIES
+from gan_bench.registry import MODELS, PENALTIES
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
+from gan_bench.training.contract.networks import shapes_problem
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Evaluate, Training
@@ -102,6 +104,7 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
             provide_parts({"sources": run.sources}, workspace.run_folder(run))
+            _refuse_other_shapes(run)
             refuse_too_many_samples(run, device)
             networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
             penalties = [PENALTIES.build(part) for part in run.penalties]
@@ -113,6 +116,20 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
     data = _load(first, workspace)
     prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say)
     return runs_together(experiment, device, here["precision"], say)
+
+
+def _refuse_other_shapes(run: RunSpec) -> None:
+    """Refuse a third-party model whose networks do not fit the data, before anything is trained."""
+    if MODELS[run.model.name].origin is None:
+        return
+    with torch.device("cpu"):
+        networks = build_networks(run.model, run.data.shape, run.seed)
+        try:
+            problem = shapes_problem(networks, run.model, run.data.shape)
+        except Exception as error:  # of third-party code
+            problem = explained(error)
+    if problem:
+        raise UserError(f"variant {run.variant}: model {run.model}: {problem}")
 
 
 @torch_as_before()

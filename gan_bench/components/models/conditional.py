@@ -15,7 +15,6 @@ the label in one of two ways:
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from gan_bench.components.models.base import (
@@ -24,7 +23,7 @@ from gan_bench.components.models.base import (
     initialise,
     with_spectral_bound,
 )
-from gan_bench.errors import UserError, shown
+from gan_bench.errors import UserError, explained, shown
 from gan_bench.registry import MODELS, Part
 from gan_bench.rng import derive
 
@@ -95,14 +94,22 @@ def _build(part: Part, shape: Shape) -> Networks:
     A third-party model is never built on torch's `meta` device, where tensors have no values.
 
     Raises:
-        UserError: It is neither `Networks` nor a pair of modules.
+        UserError: The factory raises, or returns neither `Networks` nor a pair of modules.
     """
     import torch
     from torch import nn
 
-    is_third_party = MODELS[part.name].origin is not None
-    with torch.device("cpu") if is_third_party else nullcontext():
-        built = MODELS.build(part, shape)
+    if MODELS[part.name].origin is None:
+        networks: Networks = MODELS.build(part, shape)
+        return networks
+    try:
+        with torch.device("cpu"):
+            built = MODELS.build(part, shape)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"model {part} cannot be built for data of shape {shape}: "
+                        f"{explained(error)}") from error
     if isinstance(built, Networks):
         return built
     if isinstance(built, tuple) and len(built) == 2 and all(
