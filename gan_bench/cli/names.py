@@ -1,4 +1,4 @@
-"""The options of the commands about what a YAML can name: list, schema, check.
+"""The options of the commands about what a YAML can name: list, schema, check, init.
 
 As in app.py, each command imports the file beside this one that does it.
 """
@@ -23,12 +23,13 @@ def add_name_commands(app: typer.Typer) -> None:
     app.command(name="list")(list_names)
     app.command()(schema)
     app.command()(check)
+    app.command()(init)
 
 
 def list_names(
     kind: Annotated[str | None, typer.Argument(
         help="One of datasets, models, losses, penalties, optimizers, extractors, "
-        "metrics, recipes.")] = None,
+        "metrics, recipes, experiments.")] = None,
     plugins: Plugins = [],
 ) -> None:
     """Show every registered name with its summary and its arguments."""
@@ -63,3 +64,21 @@ def check(
         print(printable(line), flush=True)
     if any(finding.problem and not finding.is_note for finding in findings):
         raise typer.Exit(1)
+
+
+def init(
+    name: Annotated[str | None, typer.Argument(
+        help="A new folder, and the name of its experiment. \\[default: study, in the working "
+        "folder]")] = None,
+) -> None:
+    """Write a first experiment, and a Python file with a loss and a network of your own.
+
+    The folder must be new or empty. Both files are commented, and run as they are.
+    """
+    from gan_bench.cli.init import write_starter
+
+    file, study = write_starter(name)
+    print(f"{file}: an experiment")
+    print(f"{file.parent / 'mine.py'}: a loss and a network")
+    there = f"cd {name} && " if name is not None else ""
+    print(f"Look at it, train it: {there}gan-bench run {study}.yaml")

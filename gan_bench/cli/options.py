@@ -45,7 +45,9 @@ def check_data_root(folder: Path) -> Path:
     return folder
 
 
-File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
+File = Annotated[Path, typer.Argument(
+    metavar="EXPERIMENT", help="The experiment's YAML file, or a name of `gan-bench list "
+    "experiments`.")]
 Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
                                     help="Folder of everything that runs produce.")]
 DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA", callback=check_data_root,

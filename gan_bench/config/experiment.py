@@ -20,6 +20,7 @@ from gan_bench.config.problems import (
     variants_until_enough,
 )
 from gan_bench.config.renumbered import renumbered
+from gan_bench.config.shipped import experiment_file
 from gan_bench.config.sources import sources_of
 from gan_bench.config.spec import (
     Closed,
@@ -51,7 +52,8 @@ def _check_margin(margin: Amount | dict[str, Amount] | None,
 
 
 # A name becomes a folder, an MLflow experiment and a file name; it never becomes a path.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 
 
 def _check_name(name: str) -> str:
@@ -101,7 +103,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     """Read, check and expand an experiment file.
 
     Args:
-        path: The YAML file.
+        path: The YAML file, or the name of an experiment that comes with the program.
         data_root: The folder of data sets; only an `image_folder` is read.
         overrides: `a.b=value` settings that replace what the file says.
         plugins: Plug-in files besides those that the file names. Afterwards the registries hold
@@ -111,7 +113,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         SpecError: The file has errors; the message lists them all, each with its place.
         UserError: `path` or `data_root` is not a path.
     """
-    source, data_root = read_yaml(as_path(path)), as_path(data_root)
+    source, data_root = read_yaml(experiment_file(as_path(path))), as_path(data_root)
     for setting in overrides or []:
         source.override(setting)
     errors = Problems(source)

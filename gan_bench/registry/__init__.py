@@ -1,14 +1,16 @@
 """The registries: every name that a YAML can give a part, and what each entry states.
 
-`base.py` has what registries are, `facts.py` the records that their entries state, `plugins.py`
-how a plug-in file adds to them, and `source.py` the hash of the code behind third-party parts.
+`base.py` has what registries are, `entry.py` what they hold, `facts.py` the records that entries
+state, `plugins.py` how a plug-in file adds to them, and `source.py` the hash of the code behind
+third-party parts, of which `slices.py` finds the statements.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from gan_bench.registry.base import REGISTRIES, Entry, Part, PartError, Registry, nearest
+from gan_bench.registry.base import REGISTRIES, Registry
+from gan_bench.registry.entry import Entry, Part, PartError, nearest
 from gan_bench.registry.facts import (
     VIEWS,
     Better,

@@ -22,7 +22,8 @@ from typing import Any
 
 from gan_bench.errors import UserError, one_line
 from gan_bench.paths import AnyPath, normal_path
-from gan_bench.registry.base import REGISTRIES, Entry, Registry, collecting
+from gan_bench.registry.base import REGISTRIES, Registry, collecting
+from gan_bench.registry.entry import Entry
 from gan_bench.registry.slices import imported_modules
 from gan_bench.registry.source import Plugin, first_part, parsed
 
