@@ -124,10 +124,9 @@ def use_plugin_files(plugins: Sequence[Path]) -> None:
     Raises:
         UserError: One is missing, cannot be imported, registers nothing or takes a name.
     """
-    if plugins:
-        from gan_bench.registry import read_plugins, use_plugins
+    from gan_bench.registry import read_plugins, use_plugins
 
-        use_plugins(read_plugins(plugins))
+    use_plugins(read_plugins(plugins))
 
 
 def root_option(workspace: Workspace) -> str:

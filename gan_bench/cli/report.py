@@ -14,7 +14,7 @@ from gan_bench.errors import Say, UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import RESULTS
 from gan_bench.paths import normal_path
-from gan_bench.registry import Plugin, nearest, read_plugins, use_plugins
+from gan_bench.registry import Plugin, nearest, read_plugins, scores, use_plugins
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     use_plugins(used)
     for given in asked.experiments:
         several.append(_read(given, asked, workspace, notes, hidden, used))
-    use_plugins(used, replacing=True)  # the directions of the metrics of all experiments
+    notes += _use_metrics(several, used, workspace)
     notes += hidden
     for note in notes:
         say(note)
@@ -101,6 +101,36 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     written = write_report(several, out, formats, asked.metric, command, notes,
                            takes_over=normal_path(out) == usual)
     return replace(written, is_complete=not hidden)
+
+
+def _use_metrics(several: Sequence[Results], used: list[Plugin], workspace: Workspace,
+                 ) -> list[str]:
+    """Let METRICS hold the metrics of all experiments; return a note on those that are nowhere.
+
+    The scores of an experiment that is given by name may be of a plug-in, which lies in the folders
+    of its runs.
+    """
+    from gan_bench.journal.layout import run_folders
+    from gan_bench.journal.plugin_files import read_copies
+
+    def unknown() -> list[str]:
+        known = {*scores(), *(name for one in several for name in one.declared.curve_means)}
+        return [name for one in several for name in one.scores if name not in known]
+
+    use_plugins(used, replacing=True)
+    for one in several:
+        folders = run_folders(workspace.root / "runs" / one.experiment)
+        for folder in sorted(folders, key=_begun, reverse=True):
+            if not unknown():
+                return []
+            use_plugins([*read_copies(folder), *used], replacing=True)
+    missing = ", ".join(unknown())
+    return [f"no metric here gives the score {missing}, so which way is better is unknown: give "
+            f"its file with --plugin, or install its package"] if missing else []
+
+
+def _begun(folder: Path) -> float:
+    return (folder / "spec.json").stat().st_mtime
 
 
 def open_page(written: Written) -> None:

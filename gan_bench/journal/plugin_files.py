@@ -25,7 +25,8 @@ def write_plugins(spec: RunSpec, folder: Path) -> None:
         UserError: They cannot be written.
     """
     home = folder / PLUGINS
-    plugins = plugins_of(spec)
+    # If a metric is of another version of the file than the networks, theirs is kept.
+    plugins = list({plugin.name: plugin for plugin in reversed(plugins_of(spec))}.values())
     wanted = {home / plugin.name / name: content for plugin in plugins
               for name, content in plugin.files}
     if plugins and home.is_symlink():

@@ -66,7 +66,6 @@ def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer:
     from gan_bench.training import device, run
 
     try:
-        use_plugins(experiment.plugins)
         together = run.prepare_runs(experiment, execution, lambda line: answer.send(("say", line)))
         answer.send(("ready", (device.devices(experiment.runs[0]), together)))
     except (UserError, OSError) as error:

@@ -78,11 +78,7 @@ class Registry(Generic[T, F]):
             if not self._loaded and not factory.__module__.startswith("gan_bench."):
                 self._load_builtin()  # so that a plug-in cannot take a built-in name
             parts = _collecting[-1] if _collecting else None
-            twice = parts is not None and any(registry is self and entry.name == name
-                                              for registry, entry in parts.entries)
-            if twice or (name in self._entries and (
-                    parts is None or not parts.replaces(self._entries[name]))):
-                raise ValueError(f"the {self.kind} {name!r} is registered twice")
+            self._refuse_taken(name, parts)
             if parts is None:
                 self._entries[name] = Entry(name, factory, stated)
             else:
@@ -91,6 +87,23 @@ class Registry(Generic[T, F]):
             return factory
 
         return add
+
+    def _refuse_taken(self, name: str, parts: _Parts | None) -> None:
+        """Refuse a name that another part has.
+
+        Args:
+            parts: What the third-party module that is being imported registers.
+        """
+        present = self._entries.get(name)
+        if parts is not None:
+            if present is not None and present.origin is None:
+                raise ValueError(f"the {self.kind} {name!r} is built in: choose another name")
+            if parts.replaces(present):
+                present = None
+        own = parts.entries if parts is not None else []
+        if present is not None or any(registry is self and entry.name == name
+                                      for registry, entry in own):
+            raise ValueError(f"the {self.kind} {name!r} is registered twice")
 
     def _stated(self, name: str, facts: F | None, keywords: list[str]) -> F:
         """Return the facts of an entry: those that it states, or the defaults."""
@@ -217,9 +230,10 @@ class _Parts:
     origin: Origin
     entries: list[tuple[Registry[Any, Any], Entry[Any, Any]]]
 
-    def replaces(self, entry: Entry[Any, Any]) -> bool:
+    def replaces(self, entry: Entry[Any, Any] | None) -> bool:
         """Whether a part may take the name of this entry: both are of plug-in files."""
-        return isinstance(self.origin, Plugin) and isinstance(entry.origin, Plugin)
+        return (entry is not None and isinstance(entry.origin, Plugin)
+                and isinstance(self.origin, Plugin))
 
 
 _collecting: list[_Parts] = []

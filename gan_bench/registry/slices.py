@@ -2,14 +2,14 @@
 
 So that another metric in the same file retrains no run that uses its loss. A statement is left out
 only if it can change nothing else: a registered factory of another part, and functions, classes,
-plain constants and imports of installed packages that nothing which remains names. Where that
+plain constants and imports that nothing which remains names. Where that
 cannot be told, the whole file counts.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 # The registries by the kinds of their entries.
 REGISTRIES = {"dataset": "DATASETS", "model": "MODELS", "loss": "LOSSES", "penalty": "PENALTIES",
@@ -19,21 +19,20 @@ DYNAMIC = {"globals", "locals", "vars", "eval", "exec", "__import__", "import_mo
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def statements_of(tree: ast.Module, kind: str, name: str, beside: set[str]) -> list[ast.stmt]:
+def statements_of(tree: ast.Module, kind: str, name: str,
+                  beside: Mapping[str, Sequence[ast.AST]]) -> list[ast.stmt]:
     """Return the statements behind a part; all of the module where that cannot be told.
 
     Args:
         tree: The plug-in file.
         kind, name: Of the part.
-        beside: The modules beside the file that it imports.
+        beside: The files of each module beside it that it imports.
     """
     roots = [s for s in tree.body if (REGISTRIES[kind], name) in _registrations(s)]
     if not roots or _names(tree.body) & DYNAMIC or any(map(_imports_all, tree.body)):
         return tree.body
-    own_names = {name for s in tree.body if not isinstance(s, ast.Import | ast.ImportFrom)
-                 for name in _bound(s)}
-    own_names |= {name for s in tree.body if _modules(s) & beside for name in _bound(s)}
-    kept = {id(s) for s in tree.body if s in roots or not _is_optional(s, own_names, beside)}
+    own_names, acting = _own_names(tree.body, {*beside}), _acting(beside)
+    kept = {id(s) for s in tree.body if s in roots or not _is_optional(s, own_names, acting)}
     while True:
         names = _names(s for s in tree.body if id(s) in kept)
         needed = {id(s) for s in tree.body if set(_bound(s)) & names} - kept
@@ -57,10 +56,29 @@ def _modules(node: ast.AST) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
-def _is_optional(s: ast.stmt, own_names: set[str], beside: set[str]) -> bool:
+def _own_names(body: Iterable[ast.stmt], beside: set[str]) -> set[str]:
+    """Return the names in a module that are not those of installed packages."""
+    return {name for s in body if not isinstance(s, ast.Import | ast.ImportFrom)
+            or _modules(s) & beside for name in _bound(s)}
+
+
+def _acting(beside: Mapping[str, Sequence[ast.AST]]) -> set[str]:
+    """Return the modules beside a file whose import does more than to bind names."""
+    acting: set[str] = set()
+    while True:
+        more = {module for module, files in beside.items() if module not in acting and not all(
+            isinstance(file, ast.Module) and not any(map(_imports_all, file.body))
+            and all(_is_optional(s, _own_names(file.body, {*beside}), acting) for s in file.body)
+            for file in files)}
+        if not more:
+            return acting
+        acting |= more
+
+
+def _is_optional(s: ast.stmt, own_names: set[str], acting: set[str]) -> bool:
     """Whether a statement changes nothing if nothing names what it binds."""
     if isinstance(s, ast.Import | ast.ImportFrom):
-        return not _modules(s) & {*beside, "__future__"}
+        return not _modules(s) & {*acting, "__future__"}
     if isinstance(s, Function):
         defaults = [*s.args.defaults, *(d for d in s.args.kw_defaults if d is not None)]
         return len(_registrations(s)) == len(s.decorator_list) and not _calls(defaults)

@@ -57,15 +57,17 @@ class Plugin:
         The name of the file itself does not count, so that it can be renamed.
         """
         (_, content), *others = self.files
-        beside = {first_part(name) for name, _ in others}
+        beside: dict[str, list[ast.AST]] = {}
+        for file, code in others:
+            beside.setdefault(first_part(file), []).append(parsed(code))
         statements = statements_of(ast.parse(content), kind, name, beside)
-        waiting, needed = imported_modules(statements) & beside, set[str]()
+        waiting, needed = imported_modules(statements) & beside.keys(), set[str]()
         while waiting:
             needed |= waiting
-            trees = [parsed(code) for name, code in others if first_part(name) in waiting]
-            waiting = imported_modules(trees) & beside - needed
+            trees = [tree for module in waiting for tree in beside[module]]
+            waiting = imported_modules(trees) & beside.keys() - needed
         return hash_trees([("", statements), *(
-            (name, [parsed(code)]) for name, code in others if first_part(name) in needed)])
+            (file, [parsed(code)]) for file, code in others if first_part(file) in needed)])
 
 
 @dataclass(frozen=True)

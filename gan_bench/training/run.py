@@ -37,7 +37,7 @@ from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
 from gan_bench.paths import AnyPath, as_path
-from gan_bench.registry import MODELS, PENALTIES
+from gan_bench.registry import MODELS, PENALTIES, use_plugins
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
@@ -94,6 +94,8 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
             not fit into memory, a D cannot be constrained as asked, or a run has a checkpoint from
             another version or device, and going on from it is not allowed.
     """
+    if experiment.plugins:
+        use_plugins(experiment.plugins)
     first = experiment.runs[0]
     device = resolve_device(first)
     set_up_torch(first)

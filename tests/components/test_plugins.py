@@ -239,7 +239,7 @@ FAILING = {
     "taken": ("from gan_bench.registry import LOSSES\n"
               "@LOSSES.register('mine')\ndef mine():\n    '''Mine.'''\n"
               "@LOSSES.register('hinge')\ndef hinge():\n    '''Not the hinge loss.'''\n",
-              "ValueError: the loss 'hinge' is registered twice"),
+              "ValueError: the loss 'hinge' is built in: choose another name"),
     "vague": ("from gan_bench.registry import LOSSES\n"
               "@LOSSES.register('vague')\ndef vague(*, a: 'Nowhere'):\n    '''Vague.'''\n",
               "NameError: name 'Nowhere' is not defined"),
@@ -275,7 +275,8 @@ def test_a_name_is_taken_also_where_its_owner_is_not_loaded_yet(tmp_path: Path) 
                   "models")
     done = gan_bench("list", env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "plug-in early failed: ValueError: the loss 'hinge' is registered twice" in done.stdout
+    assert ("plug-in early failed: ValueError: the loss 'hinge' is built in: choose another name"
+            in done.stdout)
     line_of(done.stdout, "  hinge ", "The hinge loss")
 
 
