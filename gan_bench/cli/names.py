@@ -40,10 +40,11 @@ def list_names(
         print(line)
 
 
-def schema() -> None:
+def schema(plugins: Plugins = []) -> None:
     """Print the JSON schema of experiment files."""
     from gan_bench.cli.schema import json_schema
 
+    use_plugin_files(plugins)
     print(json.dumps(json_schema(), indent=1))
 
 

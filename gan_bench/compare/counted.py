@@ -39,7 +39,8 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     old = [run for run in own_runs if run.tags.get("settings") != valid[run.tags["variant"]]]
     of_other_code = _of_other_code(old, current)
     notes += describe_changed(of_other_code)
-    if others := len(old) - len({*chain(*of_other_code.values())}):
+    named = {*chain(*of_other_code.values())}
+    if others := sum(run.tags["run_id"] not in named for run in old):
         notes.append(f"left out: {count(others, 'run')} under other settings of a variant")
     listed = [run for run in current
               if not declared.variants or run.tags["variant"] in declared.variants]
@@ -108,14 +109,14 @@ def _of_other_code(old: list[StoredRun], current: list[StoredRun]) -> dict[str, 
     """Return which parts have changed since runs with the same settings otherwise, and their ids.
     """
     present = {run.tags["variant"]: split_sources(run.params) for run in current}
-    changed: dict[str, list[str]] = {}
+    changed: dict[str, set[str]] = {}
     for run in old:
         settings, sources = split_sources(run.params)
         of_variant, now = present.get(run.tags["variant"], ({}, {}))
         if settings == of_variant:
             for key in changed_keys(sources, now):
-                changed.setdefault(key, []).append(run.tags["run_id"])
-    return changed
+                changed.setdefault(key, set()).add(run.tags["run_id"])
+    return {key: sorted(ids) for key, ids in changed.items()}
 
 
 def _of_other_roots(stored: Stored, counted: Iterable[StoredRun], in_root: set[str]) -> list[str]:

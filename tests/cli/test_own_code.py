@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -152,14 +154,15 @@ def test_another_formula_makes_other_runs_which_are_never_mixed(trained: Path, t
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(": started") == 4
     assert line in done.stdout
-    table = [row.split() for row in done.stdout.splitlines() if " mine " in row]
-    assert table[0][table[0].index("2")] == "2"  # runs, not the old ones too
+    # The number of runs of each variant: the old ones are not among them.
+    rows = re.findall(r" (plain|mine|whole) +[\d.]+ \[.*?\]\*? +(\d+) ", done.stdout)
+    assert sorted(rows) == [("mine", "2"), ("plain", "2"), ("whole", "2")]
     report = here("report", file, "--root", root, "--format", "csv", "--out", tmp_path / "out")
     assert report.returncode == 0, report.stderr
-    assert sorted(line for line in report.stderr.splitlines()) == [line]
-    rows = (tmp_path / "out" / "summary.csv").read_text().splitlines()
-    counts = [row.split(",")[rows[0].split(",").index("n")] for row in rows[1:]]
-    assert counts == ["2", "2", "2"]
+    assert report.stdout.splitlines().count(line) == 1
+    assert report.stderr == ""
+    with (tmp_path / "out" / "summary.csv").open() as summary:
+        assert [row["n"] for row in csv.DictReader(summary)] == ["2", "2", "2"]
 
 
 def test_a_run_is_read_with_the_code_that_it_was_made_with(trained: Path, tmp_path: Path) -> None:
