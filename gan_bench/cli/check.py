@@ -9,17 +9,18 @@ from typing import Any
 import torch
 
 from gan_bench.registry import REGISTRIES, Entry, Plugin, read_plugins, use_plugins
-from gan_bench.training.contract import Finding, check_entry
+from gan_bench.training.contract import CheckResult, check_entry
 from gan_bench.training.device import torch_as_before
 
 
-def check_lines(files: Sequence[Path], data_root: Path, findings: list[Finding]) -> Iterator[str]:
+def check_lines(files: Sequence[Path], data_root: Path, results: list[CheckResult],
+                ) -> Iterator[str]:
     """Yield the lines about each part of the files, as its checks are done.
 
     Args:
         files: Plug-in files.
         data_root: The folder of the data sets.
-        findings: Receives what was found.
+        results: Receives what was found.
 
     Raises:
         UserError: A file is missing, cannot be imported, registers nothing or takes a name.
@@ -31,10 +32,10 @@ def check_lines(files: Sequence[Path], data_root: Path, findings: list[Finding])
         with torch_as_before():
             torch.set_num_threads(1)  # as runs have it
             found = check_entry(kind, entry, data_root)
-        findings += found
+        results += found
         yield from map(_line, found)
-    failed = sum(bool(finding.problem) for finding in findings if not finding.is_note)
-    total = sum(not finding.is_note for finding in findings)
+    failed = sum(bool(result.problem) for result in results if not result.is_note)
+    total = sum(not result.is_note for result in results)
     yield f"{failed} of {total} checks fail" if failed else f"all {total} checks pass"
 
 
@@ -44,9 +45,9 @@ def parts_of(plugins: Sequence[Plugin]) -> list[tuple[str, Entry[Any, Any]]]:
             if entry.origin in plugins]
 
 
-def _line(finding: Finding) -> str:
-    if finding.is_note:
-        return f"  note   {finding.what}: {finding.problem}"
-    if finding.problem:
-        return f"  FAILS  {finding.what}: {finding.problem}"
-    return f"  ok     {finding.what}"
+def _line(result: CheckResult) -> str:
+    if result.is_note:
+        return f"  note   {result.what}: {result.problem}"
+    if result.problem:
+        return f"  FAILS  {result.what}: {result.problem}"
+    return f"  ok     {result.what}"

@@ -15,14 +15,14 @@ from gan_bench.cli.options import DATA, DataRoot, Plugins, use_plugin_files
 from gan_bench.errors import printable
 
 if TYPE_CHECKING:
-    from gan_bench.training.contract import Finding
+    from gan_bench.training.contract import CheckResult
 
 
 def add_name_commands(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command(name="list")(list_names)
     app.command()(schema)
-    app.command()(check)
+    app.command(name="check")(check_code)
     app.command()(init)
 
 
@@ -48,7 +48,7 @@ def schema(plugins: Plugins = []) -> None:
     print(json.dumps(json_schema(), indent=1))
 
 
-def check(
+def check_code(
     files: Annotated[list[Path], typer.Argument(
         metavar="FILE…", help="Python files with losses, models or other parts of your own.")],
     data: DataRoot = DATA,
@@ -60,10 +60,10 @@ def check(
     """
     from gan_bench.cli.check import check_lines
 
-    findings: list[Finding] = []
-    for line in check_lines(files, data, findings):
+    results: list[CheckResult] = []
+    for line in check_lines(files, data, results):
         print(printable(line), flush=True)
-    if any(finding.problem and not finding.is_note for finding in findings):
+    if any(result.problem and not result.is_note for result in results):
         raise typer.Exit(1)
 
 

@@ -36,7 +36,7 @@ def test_a_built_in_part_keeps_its_contract(tmp_path: Path, kind: str, entry: En
     given = {key: value for key, value in SMALL.items()
              if kind == "model" and key in entry.schema.model_fields}
     found = check_entry(kind, entry, tmp_path, **given)
-    problems = [(finding.what, finding.problem) for finding in found if not finding.is_note]
+    problems = [(result.what, result.problem) for result in found if not result.is_note]
     assert len(problems) >= 3
     if entry.name == "jeffreys":  # f* grows as exp(t), which its docstring says
         assert [what for what, problem in problems if problem] == ["is finite at logits of ±100"]
@@ -186,8 +186,8 @@ def problems_of(folder: Path, kind: str, code: str) -> dict[str, str]:
     registry = next(registry for registry in REGISTRIES if registry.kind == kind)
     found = check_entry(kind, registry["mine"], folder)
     assert len(found) >= 1
-    return {finding.what: finding.problem for finding in found
-            if finding.problem and not finding.is_note}
+    return {result.what: result.problem for result in found
+            if result.problem and not result.is_note}
 
 
 @pytest.mark.parametrize("kind", GOOD)

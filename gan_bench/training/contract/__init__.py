@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.registry import Entry, Part
-from gan_bench.training.contract.base import Checks, Finding
+from gan_bench.training.contract.base import CheckResult, Checks
 from gan_bench.training.contract.measures import check_dataset, check_extractor, check_metric
 from gan_bench.training.contract.networks import check_model, check_optimizer
 from gan_bench.training.contract.terms import check_loss, check_penalty
 
-__all__ = ["Finding", "check_entry"]
+__all__ = ["CheckResult", "check_entry"]
 
 BY_KIND: dict[str, Callable[[Checks, Entry[Any, Any], Part], None]] = {
     "model": check_model, "loss": check_loss, "penalty": check_penalty, "metric": check_metric,
@@ -23,7 +23,7 @@ BY_KIND: dict[str, Callable[[Checks, Entry[Any, Any], Part], None]] = {
 
 
 def check_entry(kind: str, entry: Entry[Any, Any], data_root: Path, **given: object,
-                ) -> list[Finding]:
+                ) -> list[CheckResult]:
     """Check an entry.
 
     Args:
@@ -35,10 +35,10 @@ def check_entry(kind: str, entry: Entry[Any, Any], data_root: Path, **given: obj
     fields = entry.schema.model_fields
     if needed := [name for name in fields if fields[name].is_required() and name not in given]:
         checks.note("not checked", f"it needs {' and '.join(needed)}: give a default to check it")
-        return checks.findings
+        return checks.results
     part = Part(name=entry.name, args=entry.schema(**given).model_dump(mode="json"))
     if kind == "dataset":
         check_dataset(checks, entry, part, data_root)
     else:
         BY_KIND[kind](checks, entry, part)
-    return checks.findings
+    return checks.results

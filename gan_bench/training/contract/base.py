@@ -23,7 +23,7 @@ BATCH = 4  # examples of a step
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of one check.
 
     Attributes:
@@ -40,24 +40,24 @@ class Finding:
 
 
 class Checks:
-    """Collects the findings about a part."""
+    """Collects the results about a part."""
 
     def __init__(self, part: str) -> None:
         self.part = part
-        self.findings: list[Finding] = []
+        self.results: list[CheckResult] = []
 
     def check(self, what: str, test: Callable[[], str | None]) -> bool:
-        """Add a finding: the test returns what is wrong, or raises; return whether it passes."""
+        """Add a result: the test returns what is wrong, or raises; return whether it passes."""
         try:
             problem = test() or ""
         except Exception as error:  # of the user's code
             problem = explained(error)
-        self.findings.append(Finding(self.part, what, problem))
+        self.results.append(CheckResult(self.part, what, problem))
         return not problem
 
     def note(self, what: str, text: str) -> None:
         """Add a remark that is no problem."""
-        self.findings.append(Finding(self.part, what, text, is_note=True))
+        self.results.append(CheckResult(self.part, what, text, is_note=True))
 
 
 @contextmanager

@@ -67,9 +67,9 @@ def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tu
                    ) -> None:
     """Check a model on data of this shape."""
     networks = build_networks(part, shape, 0)
-    checks.check("G's images stay in -1..1", lambda: _range_problem(networks, part, shape))
     checks.check("draws the same weights for the same seed", lambda: _weights_problem(
         networks, build_networks(part, shape, 0)))
+    checks.check("G's images stay in -1..1", lambda: _range_problem(networks, part, shape))
     checks.check("every parameter receives a gradient", lambda: _gradient_problem(
         networks, part, shape))
     checks.check("repeats itself in eval mode", lambda: _repeat_problem(
