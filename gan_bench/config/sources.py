@@ -28,6 +28,8 @@ def sources_of(settings: RunSettings, dataset: Part) -> dict[str, str]:
 
 def plugins_of(spec: RunSpec) -> tuple[Plugin, ...]:
     """Return the plug-in files behind a run's parts, metrics and extractors."""
+    if not registry.has_plugins():
+        return ()
     entries: list[Entry[Any, Any] | None] = []
     for key in spec.sources:
         kind, _, name = key.partition(".")

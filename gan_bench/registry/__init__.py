@@ -22,15 +22,22 @@ from gan_bench.registry.facts import (
     PenaltyFacts,
     Reference,
 )
-from gan_bench.registry.plugins import provide, read_plugin, read_plugins, use_plugins
+from gan_bench.registry.plugins import (
+    has_plugins,
+    provide,
+    read_plugin,
+    read_plugins,
+    use_plugins,
+)
 from gan_bench.registry.source import Plugin
 
 __all__ = [
     "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES",
     "REGISTRIES", "VIEWS",
     "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry", "MetricFacts", "ModelFacts",
-    "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin", "Reference", "Registry", "nearest",
-    "provide", "read_plugin", "read_plugins", "scores", "scores_of", "use_plugins",
+    "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin", "Reference", "Registry",
+    "has_plugins", "nearest", "provide", "read_plugin", "read_plugins", "scores", "scores_of",
+    "use_plugins",
 ]
 
 DATASETS: Registry[Any, DatasetFacts] = Registry(

@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from gan_bench.errors import one_line, printable, shown
 from gan_bench.registry.entry import Entry, Part, PartError, nearest
-from gan_bench.registry.source import Origin, Package, Plugin
+from gan_bench.registry.source import Origin, Package, Plugin, Script
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -79,11 +79,13 @@ class Registry(Generic[T, F]):
                 self._load_builtin()  # so that a plug-in cannot take a built-in name
             parts = _collecting[-1] if _collecting else None
             self._refuse_taken(name, parts)
-            if parts is None:
-                self._entries[name] = Entry(name, factory, stated)
-            else:
+            if parts is not None:
                 parts.entries.append((self, Entry(name, factory, stated, parts.origin,
                                                   self.kind)))
+                return factory
+            is_builtin = factory.__module__.startswith("gan_bench.")
+            origin = None if is_builtin else Script(factory)
+            self._entries[name] = Entry(name, factory, stated, origin, self.kind)
             return factory
 
         return add

@@ -14,6 +14,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from importlib.abc import MetaPathFinder, SourceLoader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -33,7 +34,6 @@ Registered = tuple[Registry[Any, Any], Entry[Any, Any]]
 
 _registered: dict[Plugin, list[Registered]] = {}  # by every plug-in that was imported
 _plugins: dict[str, Plugin] = {}  # by the names of their modules
-_active: tuple[Plugin, ...] = ()
 
 
 def read_plugins(paths: Iterable[AnyPath]) -> tuple[Plugin, ...]:
@@ -98,9 +98,9 @@ def _files_of(module: str, folder: Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in (folder / module).rglob("*.py")]
 
 
-def active_plugins() -> tuple[Plugin, ...]:
-    """Return the plug-ins of the last `use_plugins`."""
-    return _active
+def has_plugins() -> bool:
+    """Whether this process has imported a plug-in file."""
+    return bool(_registered)
 
 
 def use_plugins(plugins: Sequence[Plugin], *, replacing: bool = False) -> None:
@@ -114,8 +114,6 @@ def use_plugins(plugins: Sequence[Plugin], *, replacing: bool = False) -> None:
         UserError: One cannot be imported or registers nothing, or a name is taken; the registries
             are as before.
     """
-    global _active
-    plugins = tuple(plugins)
     if not plugins and not _registered:
         return
     for registry in REGISTRIES:
@@ -132,7 +130,6 @@ def use_plugins(plugins: Sequence[Plugin], *, replacing: bool = False) -> None:
         registry.drop_plugins()
     for _, (registry, entry) in chosen.values():
         registry.put(entry)
-    _active = plugins
 
 
 def provide(sources: Mapping[str, str], copies: Callable[[], Sequence[Plugin]]) -> list[str]:
@@ -187,7 +184,7 @@ def _parts_of(plugin: Plugin) -> list[Registered]:
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     try:
-        with collecting(plugin) as parts:
+        with collecting(plugin) as parts, redirect_stdout(sys.stderr):  # stdout is the result's
             importlib.import_module(f"{package}.{plugin.name}")
     except (Exception, SystemExit) as error:
         for name in [name for name in sys.modules if name.partition(".")[0] == package]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint
@@ -81,7 +84,26 @@ class Package:
         return _package_source(self.point)
 
 
-Origin = Plugin | Package
+@dataclass(frozen=True)
+class Script:
+    """A script, a notebook or another module that registers a part itself, by a decorator."""
+
+    factory: Callable[..., Any]
+
+    def source(self, kind: str, name: str) -> str:
+        """Return the hash of the module, or of the factory alone in a notebook: 12 hex digits."""
+        module = sys.modules.get(self.factory.__module__)
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_file():
+            return hash_trees([("", [parsed(Path(file).read_bytes())])])
+        try:
+            text = inspect.getsource(self.factory)
+        except (OSError, TypeError):  # typed into Python, which keeps no source
+            text = repr(self.factory.__code__.co_code)
+        return hash_trees([("", [parsed(textwrap.dedent(text).encode())])])
+
+
+Origin = Plugin | Package | Script
 
 
 def first_part(file: str) -> str:

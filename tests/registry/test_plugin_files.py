@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,3 +156,23 @@ def test_what_is_no_python_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has the same name: rename one of them"):
         read_plugins(files)
     assert len(read_plugins([files[0], tmp_path / "b" / ".." / "a" / "mine.py"])) == 1
+
+
+def test_a_part_that_a_script_registers_has_the_hash_of_the_script(tmp_path: Path) -> None:
+    def source(text: str) -> str:
+        script = tmp_path / "script.py"
+        script.write_text(text + "\nprint(LOSSES['mine'].source, LOSSES['hinge'].source)\n")
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    text = LOSS.format(name="mine", value=1, imports="")
+    first = source(text)
+    assert len(first) == 12
+    assert source(text + "# a comment\n") == first
+    assert source(text.replace("return 1", "return 2")) != first
+
+
+def test_what_a_plugin_prints_is_no_result(tmp_path: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    use_plugins([read_plugin(write(tmp_path / "mine.py", "mine", 21, "print('hello')"))])
+    assert capsys.readouterr() == ("", "hello\n")
