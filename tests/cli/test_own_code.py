@@ -206,7 +206,9 @@ def test_a_missing_copy_is_one_line(trained: Path, tmp_path: Path) -> None:
                 file.parent / "mine.py")
     assert done.returncode == 0, done.stderr
     (folder / "plugins").symlink_to(file.parent)
-    use_plugins(())
+    done = gan_bench("sample", run, "-o", tmp_path / "a.png", "--root", root)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {folder / 'plugins'}: is a link; remove it")
 
 
 def test_a_report_by_name_knows_which_way_a_metric_of_the_runs_is_better(trained: Path,
@@ -496,3 +498,15 @@ def test_python_takes_plugins_too(tmp_path: Path) -> None:
     assert (outcome.run, outcome.status) == (run.id, "FINISHED")
     kept = tmp_path / "root" / "runs" / "own" / run.id / "plugins" / "mine" / "mine.py"
     assert kept.read_text() == CODE
+
+
+def test_a_process_without_the_code_refuses_the_run_before_it_writes(tmp_path: Path) -> None:
+    """As on a worker's machine that has another version, or none."""
+    runs = package.load_experiment(write(tmp_path), tmp_path).runs
+    run = next(run for run in runs if run.variant == "mine")
+    other = run.model_copy(update={"sources": {"loss.my_loss": "0" * 12}})
+    root = tmp_path / "root"
+    with pytest.raises(UserError, match="the code of loss my_loss that the run was made with is "
+                                        "neither registered here nor in its folder"):
+        package.run_one(other, root, tmp_path)
+    assert not root.exists()

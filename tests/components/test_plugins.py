@@ -370,3 +370,21 @@ def test_old_misspelt_and_contradicting_facts_are_named(tmp_path: Path) -> None:
         assert line.startswith(f"  plug-in {name} failed: {reason}")
     assert "  brightness " not in done.stdout
     line_of(done.stdout, "  fid ", "lower is better")
+
+
+def test_the_code_of_a_package_is_in_the_ids_of_the_runs_that_use_it(tmp_path: Path) -> None:
+    file = write_experiment(tmp_path, STUDY)
+
+    def ids(source: str, folder: str) -> dict[tuple[str, int], str]:
+        env = install(tmp_path / folder, "added", source, *GROUPS)
+        done = gan_bench("plan", file, "--root", tmp_path / "root", "--json", env=env)
+        assert done.returncode == 0, done.stderr
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        return {(record["variant"], record["seed"]): record["id"] for record in records}
+
+    before = ids(ADDED, "site")
+    assert len({*before.values()}) == 8
+    assert ids(ADDED.replace("One matrix each.", "Two.") + "# a comment\n", "comment") == before
+    after = ids(ADDED.replace("fake.square().mean()", "2 * fake.square().mean()"), "formula")
+    assert {variant for variant, seed in before if after[variant, seed] != before[variant, seed]
+            } == {"added", "whole"}
