@@ -9,33 +9,39 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gan_bench.cli.clean import add_clean_command
 from gan_bench.cli.names import add_name_commands
 from gan_bench.cli.options import (
     DATA,
     ROOT,
+    AllowDrift,
     AsJson,
+    CheckpointEvery,
     DataRoot,
     File,
     ImageSize,
+    Keep,
     Plugins,
+    Profile,
+    Retries,
     Root,
     Set,
+    Slots,
+    StatisticsFile,
     SyncTo,
     Uri,
     Version,
-    parse_data_set,
     print_text,
     to_stderr,
     use_plugin_files,
     wide_console,
 )
-from gan_bench.errors import printable
+from gan_bench.errors import UserError, printable
 from gan_bench.journal.layout import Execution, Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-extractor = typer.Typer(no_args_is_help=True, help="The feature extractors that are trained here.")
-app.add_typer(extractor, name="extractor")
+add_clean_command(app)
 add_name_commands(app)
 
 
@@ -51,24 +57,16 @@ def run(
     plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
-    slots: Annotated[int | None, typer.Option(
-        min=1, help="Processes at once: a run each, or on a GPU compute.pack. \\[default: one per "
-        "core, or per GPU]")] = None,
+    slots: Slots = None,
     tracking_uri: Uri = None,
-    retries: Annotated[int, typer.Option(
-        min=0, help="How often a run whose process was killed is resumed.")] = 2,
-    checkpoint_every: Annotated[float | None, typer.Option(
-        min=0, metavar="SECONDS", help="Time between checkpoints. \\[default: 30, or longer to "
-        "keep their cost below 1 %]")] = None,
-    allow_drift: Annotated[bool, typer.Option(
-        "--allow-drift", help="Resume checkpoints of another version or device; the journal "
-        "records it.")] = False,
-    profile: Annotated[bool, typer.Option(
-        "--profile", help="Write a table and a trace of the time of some steps, as artifacts of "
-        "each run that begins.")] = False,
+    retries: Retries = 2,
+    checkpoint_every: CheckpointEvery = None,
+    keep_checkpoints: Keep = "last",
+    allow_drift: AllowDrift = False,
+    profile: Profile = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, measure and track every unfinished run, from its last checkpoint.
+    """Train, measure and track every unfinished run, from its last checkpoint or a shorter run's.
 
     Ctrl-C lets each run write a checkpoint; the same command resumes from there, to the same bits.
 
@@ -80,10 +78,10 @@ def run(
     from gan_bench.launcher.launch import LaunchSettings
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
-                          profile)
+                          profile, keep_checkpoints)
     command = run_command(experiment, settings, plugins)
-    spec = load_experiment(experiment, data, settings, plugins)
     launch = LaunchSettings(execution, slots, command, retries)
+    spec = load_experiment(experiment, data, settings, plugins, root=root)
     if status := run_experiment(spec, launch, as_json):
         raise typer.Exit(status)
 
@@ -101,7 +99,7 @@ def plan(
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
-    spec = load_experiment(experiment, data, settings, plugins)
+    spec = load_experiment(experiment, data, settings, plugins, root=root)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     root = Workspace(root).root
@@ -119,14 +117,13 @@ def power(
         help="The score. \\[default: all that have a better direction]")] = None,
     settings: Set = [],
     plugins: Plugins = [],
-    root: Root = ROOT,
-    data: DataRoot = DATA,
+    root: Root = ROOT, data: DataRoot = DATA,
 ) -> None:
     """Show how many seeds detect a difference, given the spread of the existing runs."""
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    spec = load_experiment(experiment, data, settings, plugins)
+    spec = load_experiment(experiment, data, settings, plugins, root=root)
     wide_console().print(power_table(spec, Workspace(root).root, difference, score))
 
 
@@ -213,9 +210,9 @@ def sample(
 @app.command(name="evaluate")
 def evaluate_source(
     source: Annotated[str, typer.Argument(
-        metavar="SOURCE", help="A run's id or its first characters, its folder, "
-        "final.safetensors or checkpoint.pt; or images of any origin: a folder, .zip, .tar, .npz "
-        "or .npy.")],
+        metavar="SOURCE", help="An experiment's YAML file: all its trained runs. Or a run's id or "
+        "its first characters, its folder, final.safetensors or checkpoint.pt; or images of any "
+        "origin: a folder, .zip, .tar, .npz or .npy.")],
     data_set: Annotated[str | None, typer.Option(
         help="The real data: a name, or {name: …, …}. \\[default: the run's]")] = None,
     image_size: ImageSize = None,
@@ -229,10 +226,14 @@ def evaluate_source(
         help="Number of samples. \\[default: the run's, or all images]")] = None,
     split: Annotated[str | None, typer.Option(
         help="train or test: the real images in metrics of features. \\[default: train]")] = None,
+    statistics: StatisticsFile = None,
     resize: Annotated[bool, typer.Option(
         "--resize", help="Resample images of another size; the protocol records it.")] = False,
     log: Annotated[bool, typer.Option(
-        "--log", help="Add the scores to the run's journal and to MLflow.")] = False,
+        "--log", help="Add the scores to the run's journal and to MLflow; always done for an "
+        "experiment's file.")] = False,
+    settings: Set = [],
+    slots: Slots = None,
     plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
@@ -241,34 +242,32 @@ def evaluate_source(
 ) -> None:
     """Measure a run, or images of any origin, against a data set; show how it was measured.
 
-    Exit status: 0 measured; 2 not measured, or not logged; 3 logged, but MLflow lacks or hides it.
+    Of an experiment's file, measure all trained runs by what they lack, and log it.
+
+    Exit status: 0 measured; 1 a run of the file could not be measured; 2 nothing measured, or not
+    logged; 3 logged, but MLflow lacks or hides it.
     """
     from gan_bench.cli import evaluate
 
-    shown = evaluate.as_json if as_json else evaluate.as_text
-    lacking = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
+    options = evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
-        samples=samples, split=split, resize=resize, log=log, plugins=plugins),
-        Workspace(root, data, tracking_uri), to_stderr, lambda report: print_text(shown(report)))
+        samples=samples, split=split, resize=resize, log=log, statistics=statistics,
+        plugins=plugins)
+    workspace = Workspace(root, data, tracking_uri)
+    if source.endswith((".yaml", ".yml")):
+        if status := evaluate.evaluate_experiment(Path(source), options, settings, workspace, slots,
+                                                  as_json):
+            raise typer.Exit(status)
+        return
+    if settings or slots is not None:
+        raise UserError("--set and --slots belong to an experiment's file; leave them out")
+    shown = evaluate.as_json if as_json else evaluate.as_text
+    lacking = evaluate.evaluate_and_log(source, options, workspace, to_stderr,
+                                        lambda report: print_text(shown(report)))
     for line in lacking:
         to_stderr(line)
     if lacking:
         raise typer.Exit(3)
-
-
-@extractor.command()
-def train(
-    data_set: Annotated[str, typer.Argument(metavar="DATASET", help="A name, or {name: …, …}.")],
-    image_size: ImageSize = None,
-    out: Annotated[Path | None, typer.Option(
-        help="Keep the weights, in a new folder below this one.")] = None,
-    root: Root = ROOT,
-    data: DataRoot = DATA,
-) -> None:
-    """Retrain a data set's classifier; compare its bits with the shipped weights."""
-    from gan_bench.cli.extractor import retrain
-
-    print(retrain(parse_data_set(data_set, image_size), out, Workspace(root, data), to_stderr))
 
 
 @app.command()

@@ -16,14 +16,17 @@ from typing import Any
 
 from gan_bench.cli.options import parse_data_set, use_plugin_files
 from gan_bench.config.experiment import load_experiment
+from gan_bench.config.statistics_file import read_statistics
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.external_images import ARRAYS
+from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.evaluation.given_images import measure_images
 from gan_bench.evaluation.measurement import Report, Side, Wanted
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.evaluation.score_directions import directions
-from gan_bench.journal.layout import WEIGHTS, Workspace
+from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, is_trained
 from gan_bench.journal.reading import FILE as JOURNAL
+from gan_bench.launcher.launch import LaunchSettings
 from gan_bench.paths import normal_path
 from gan_bench.registry import Part
 from gan_bench.training.trained import find_run
@@ -44,6 +47,7 @@ class EvaluateOptions:
         metrics: Names, separated by commas.
         samples, split, resize, log: As in `Wanted`.
         plugins: Plug-in files.
+        statistics: The file of the statistics in `Wanted`.
     """
 
     data_set: str | None = None
@@ -55,9 +59,10 @@ class EvaluateOptions:
     resize: bool = False
     log: bool = False
     plugins: Sequence[Path] = ()
+    statistics: Path | None = None
 
 
-def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
+def resolve_options(options: EvaluateOptions, data_root: Path, root: Path) -> Wanted:
     """Return what to measure, with the experiment's values where the options give none.
 
     Raises:
@@ -72,14 +77,17 @@ def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
     data_set = _data_set(options)
     names = _metric_names(options.metrics)
     samples = options.samples
+    statistics = read_statistics(options.statistics) if options.statistics else None
     if options.experiment:
-        run = load_experiment(options.experiment, data_root, [], options.plugins).runs[0]
+        run = load_experiment(options.experiment, data_root, [], options.plugins,
+                              root=root).runs[0]
         measured = run.evaluate.final or run.evaluate
         data_set = run.dataset
         names = names or [name for name in measured.metrics if not asks_d(name)]
         samples = samples or measured.samples
+        statistics = statistics or statistics_of(measured)
     return Wanted(data_set=data_set, metrics=names, samples=samples, split=SIDES[options.split],
-                  resize=options.resize, log=options.log)
+                  resize=options.resize, log=options.log, statistics=statistics)
 
 
 def _data_set(options: EvaluateOptions) -> Part | None:
@@ -167,12 +175,51 @@ def evaluate_and_log(source: str, options: EvaluateOptions, workspace: Workspace
     Raises:
         UserError: As `resolve_options`, `evaluate` and `log_scores`.
     """
-    wanted = resolve_options(options, workspace.data_root)
+    wanted = resolve_options(options, workspace.data_root, workspace.root)
     report, folder = evaluate(source, wanted, workspace, say)
     try:
         return log_scores(report, folder, workspace).missing if folder and wanted.log else []
     finally:
         show(report)
+
+
+def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str],
+                        workspace: Workspace, slots: int | None, as_json: bool) -> int:
+    """Measure the trained runs of an experiment by what they lack; return the exit status.
+
+    Args:
+        file: The experiment's.
+        options: `metrics` are measured beside those of the file, `samples` replaces the file's
+            number after the last step.
+        settings: Overrides of the file.
+        workspace: Where the runs are.
+        slots, as_json: As for `gan-bench run`.
+
+    Raises:
+        UserError: An option belongs to single runs, no run is trained, or as `run_experiment`.
+    """
+    from gan_bench.cli.run import run_command, run_experiment
+
+    for name in ("data_set", "image_size", "experiment", "split", "resize"):
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} belongs to a single run or to images; a "
+                            f"file's runs are measured as the file says")
+    first = load_experiment(file, workspace.data_root, settings, options.plugins,
+                            root=workspace.root).runs[0]
+    final = first.evaluate.final or first.evaluate
+    names = list(dict.fromkeys([*final.metrics, *(_metric_names(options.metrics) or [])]))
+    settings = [*settings, f"evaluate.final_metrics={json.dumps(names)}",
+                f"evaluate.final_samples={options.samples or final.samples}"]
+    if options.statistics:
+        reference = {"statistics": str(normal_path(options.statistics))}
+        settings.append(f"evaluate.reference={json.dumps(reference)}")
+    spec = load_experiment(file, workspace.data_root, settings, options.plugins,
+                           root=workspace.root)
+    if not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
+        raise UserError(f"no run of {spec.name} is trained yet: gan-bench run {file}")
+    launch = LaunchSettings(Execution(workspace), slots,
+                            run_command(file, settings, options.plugins), train=False)
+    return run_experiment(spec, launch, as_json)
 
 
 def as_json(report: Report) -> str:

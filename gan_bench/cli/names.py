@@ -1,4 +1,5 @@
-"""The options of the commands about what a YAML can name: list, schema, check, init.
+"""The options of the commands about what a YAML can name: list, schema, check, init,
+extractor.
 
 As in app.py, each command imports the file beside this one that does it.
 """
@@ -11,8 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_bench.cli.options import DATA, DataRoot, Plugins, use_plugin_files
+from gan_bench.cli.options import (
+    DATA,
+    ROOT,
+    DataRoot,
+    ImageSize,
+    Plugins,
+    Root,
+    parse_data_set,
+    to_stderr,
+    use_plugin_files,
+)
 from gan_bench.errors import printable
+from gan_bench.journal.layout import Workspace
 
 if TYPE_CHECKING:
     from gan_bench.training.contract import CheckResult
@@ -24,6 +36,10 @@ def add_name_commands(app: typer.Typer) -> None:
     app.command()(schema)
     app.command(name="check")(check_code)
     app.command()(init)
+    extractor = typer.Typer(no_args_is_help=True,
+                            help="The feature extractors that are trained here.")
+    extractor.command()(train)
+    app.add_typer(extractor, name="extractor")
 
 
 def list_names(
@@ -83,3 +99,17 @@ def init(
     print(f"{file.parent / 'mine.py'}: a loss and a network")
     there = f"cd {name} && " if name is not None else ""
     print(f"Look at it, train it: {there}gan-bench run {study}.yaml")
+
+
+def train(
+    data_set: Annotated[str, typer.Argument(metavar="DATASET", help="A name, or {name: …, …}.")],
+    image_size: ImageSize = None,
+    out: Annotated[Path | None, typer.Option(
+        help="Keep the weights, in a new folder below this one.")] = None,
+    root: Root = ROOT,
+    data: DataRoot = DATA,
+) -> None:
+    """Retrain a data set's classifier; compare its bits with the shipped weights."""
+    from gan_bench.cli.extractor import retrain
+
+    print(retrain(parse_data_set(data_set, image_size), out, Workspace(root, data), to_stderr))

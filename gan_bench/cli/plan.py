@@ -2,37 +2,80 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_bench.cli.train_on import beginnings_of, checkpoint_lines
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.sources import describe_changed
-from gan_bench.config.spec import ExperimentSpec, describe_shape
+from gan_bench.config.spec import ExperimentSpec, RunSpec, describe_shape
 from gan_bench.errors import DamagedError, count, printable
 from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import run_folders
-from gan_bench.journal.schema import Kind
+from gan_bench.journal.missing_scores import missing_scores
+from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import read_values, runs_of_other_code
-from gan_bench.journal.status import state_of
+from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
+from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
 
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
                                         "d_optimizer": OPTIMIZERS}
 
+TAKEN_OVER = ("which `gan-bench run` takes over: it renames their folders, and trains nothing of "
+              "them again")
+LEFT = ("which stay: they are the same runs as others that got as far, and differ only in what was "
+        "measured and recorded")
 
-def plan_records(spec: ExperimentSpec, root: Path) -> list[dict[str, object]]:
-    """Return a record for each run: id, variant, seed, state, step, steps, made_by."""
-    records: list[dict[str, object]] = []
+
+def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun] | None = None,
+                 ) -> list[dict[str, Any]]:
+    """Return a record for each run: id, variant, seed, state, step, steps, made_by, to_measure.
+
+    `to_measure` are the names of the metrics by which a finished run is to be measured. `continues`
+    is the id of the run that it will continue from, and `from_step` its step, or both are null;
+    `begins` says so in words, or why it does not. `older_id` is the id of an earlier version under
+    which the run was made, if `run` is to take it over.
+
+    Args:
+        older: The runs that `run` takes over, by present id; None: they are looked for.
+    """
+    if older is None:
+        older, _ = _older_runs(spec, root)
+    records: list[dict[str, Any]] = []
+    states = {run.id: state_of(run, root) for run in spec.runs}
+    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()})
     for run in spec.runs:
-        state, step = state_of(run, root)
+        state, step = states[run.id]
+        earlier = older.get(run.id)
+        if earlier is not None:
+            state, step = earlier.state, earlier.step
+        begins = found.get(run.id, Beginning())
+        source = begins.sources[0] if begins.sources else None
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
-                        "made_by": _other_version(run.folder(root))})
+                        "made_by": _other_version(run.folder(root)),
+                        "to_measure": _metrics_to_measure(run, state, root),
+                        "older_id": earlier.folder.name if earlier else None,
+                        "continues": source.folder.name if source else None,
+                        "from_step": source.step if source else None, "begins": str(begins)})
     return records
+
+
+def _metrics_to_measure(run: RunSpec, state: Status, root: Path) -> list[str]:
+    folder = run.folder(root)
+    if state != Status.FINISHED or (reading.last(folder) or {}).get("recording") == run.recording:
+        return []  # without reading the whole journal
+    missing = missing_scores(progress_of(run, root))
+    return list(dict.fromkeys([*missing.final, *missing.sets,
+                               *(name for names in missing.during.values() for name in names)]))
 
 
 def plan_text(spec: ExperimentSpec, root: Path) -> str:
@@ -49,20 +92,45 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["what differs between variants", *columns(rows), ""]
     if spec.recipes:
         lines += ["recipes", *_recipe_lines(spec), ""]
-    records = plan_records(spec, root)
+    older, same = _older_runs(spec, root)
+    records = plan_records(spec, root, older)
     runs = [[str(record[key]) for key in ("id", "variant", "seed", "state")]
             + [f"{record['step']}/{record['steps']}"] for record in records]
     lines += columns([["id", "variant", "seed", "state", "step"], *runs])
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
+    relatives = [f"  {record['id']}: {record['begins']}" for record in records if record["begins"]]
+    if relatives:
+        lines += ["", "runs that differ from others in nothing but the steps", *relatives]
+    lines += checkpoint_lines(spec, root, records)
+    unmeasured = [record for record in records if record["to_measure"]]
+    if unmeasured:
+        lines += ["", f"{count(len(unmeasured), 'finished run')} to be measured, not trained",
+                  *_to_measure_lines(spec, unmeasured)]
+    for earlier, words in ((list(older.values()), TAKEN_OVER), (same, LEFT)):
+        if earlier:
+            lines += ["", f"{count(len(earlier), 'run')} under ids of an earlier version, {words}",
+                      *(f"  {line}" for line in _older_lines(earlier))]
     if changed := runs_of_other_code(spec, root):
         lines += ["", *describe_changed(changed)]
-    old = _undescribed_runs(spec, root)
+    old = _undescribed_runs(spec, root, {run.folder.name for run in [*older.values(), *same]})
     if old:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
                   f"in this file (any more)", *(f"  {line}" for line in old)]
     return "\n".join(lines)
+
+
+def _to_measure_lines(spec: ExperimentSpec, records: list[dict[str, Any]]) -> list[str]:
+    """Return by which metrics how many finished runs are to be measured."""
+    counts = Counter(name for record in records for name in record["to_measure"])
+    evaluate = spec.runs[0].evaluate
+    lines = [f"  {name}: {count(n, 'run')}" for name, n in counts.items()]
+    later = [name for name in counts if name in evaluate.metrics]
+    if later and evaluate.every:
+        lines.append("  curves only of runs that keep snapshots (evaluate.snapshots); of others, "
+                     "the final value")
+    return lines
 
 
 def _settings_lines(spec: ExperimentSpec) -> list[str]:
@@ -79,11 +147,35 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
              f"evaluate  {', '.join(evaluate.metrics)} on {evaluate.samples:,} samples"]
     if final:
         lines.append(f"final     {', '.join(final.metrics)} on {final.samples:,} samples")
+    if evaluate.snapshots and evaluate.every:
+        lines.append(f"snapshots {_snapshots_size(spec)}")
     if first.compute.precision == "auto":
         on_cpu = "or" if cpu_has_bfloat16() else "and float32"
         lines.append("precision auto: bfloat16 on a GPU from Ampere on, "
                      f"{on_cpu} on this processor")
     return lines + _ramp_lines(spec)
+
+
+def _snapshots_size(spec: ExperimentSpec) -> str:
+    """Return how much disk the networks of all measurements take."""
+    import torch
+
+    from gan_bench.components.models import make_networks
+
+    sizes: dict[str, int] = {}
+    total = files = 0
+    for run in spec.runs:
+        if run.variant not in sizes:
+            with torch.device("meta"):
+                networks = make_networks(run.model, run.data.shape, run.condition,
+                                         run.data.classes)
+            sizes[run.variant] = sum(
+                tensor.numel() * tensor.element_size()
+                for network in (networks.generator, networks.discriminator)
+                for tensor in network.state_dict().values())
+        number = run.steps // run.evaluate.every if run.evaluate.every else 0
+        files, total = files + number, total + number * sizes[run.variant]
+    return f"{count(files, 'file')} of G and D, {total / 1e6:,.0f} MB on the disk"
 
 
 def _ramp_lines(spec: ExperimentSpec) -> list[str]:
@@ -193,9 +285,23 @@ def _other_version(folder: Path) -> str | None:
     return describe_drift(changes)
 
 
-def _undescribed_runs(spec: ExperimentSpec, root: Path) -> list[str]:
+def _older_runs(spec: ExperimentSpec, root: Path) -> tuple[dict[str, OlderRun], list[OlderRun]]:
+    """Return the older runs that `run` takes over, by present id, and others of the same runs."""
+    planned = {run.id for run in spec.runs}
+    runs = [run for run in older_runs(root / "runs" / spec.name, planned) if run.id in planned]
+    older = to_take_over(runs, spec.runs, root)
+    return older, [run for run in runs if older.get(run.id) is not run]
+
+
+def _older_lines(runs: list[OlderRun]) -> list[str]:
+    rows = [[run.folder.name, run.variant, str(run.seed), run.state, str(run.step), run.id]
+            for run in runs]
+    return columns([["id", "variant", "seed", "state", "step", "present id"], *rows])
+
+
+def _undescribed_runs(spec: ExperimentSpec, root: Path, older: set[str]) -> list[str]:
     """Return lines about runs under the experiment's name that this file does not describe."""
-    described = {run.id for run in spec.runs}
+    described = {run.id for run in spec.runs} | older
     rows = []
     for folder in run_folders(root / "runs" / spec.name):
         if folder.name in described:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.cli.options import plugin_options, set_options
-from gan_bench.errors import Say, UserError
+from gan_bench.errors import Say, UserError, count
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import RESULTS
 from gan_bench.paths import normal_path
 from gan_bench.registry import Plugin, nearest, read_plugins, scores, use_plugins
+from gan_bench.tracking.older_ids import older_runs
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
 if TYPE_CHECKING:
@@ -154,21 +155,32 @@ def _read(given: str, asked: Asked, workspace: Workspace, notes: list[str], hidd
     """
     from gan_bench.compare.results import read_results
 
-    name, declared = given, None
+    name, declared, earlier = given, None, ""
     if given.endswith((".yaml", ".yml")):
         from gan_bench.config.experiment import load_experiment
 
         spec = load_experiment(Path(given), workspace.data_root, list(asked.settings),
-                               asked.plugins)
+                               asked.plugins, root=workspace.root)
         used += spec.plugins
         command = " ".join(["gan-bench run", shlex.quote(given), *set_options(asked.settings),
                             *plugin_options(asked.plugins)])
         name, declared = spec.name, spec.declared.with_changes(command=command)
+        planned = {run.id for run in spec.runs}
+        home = workspace.root / "runs" / name
+        if older := [run for run in older_runs(home, planned) if run.id in planned]:
+            earlier = (f"left out: {count(len(older), 'run')} under ids of an earlier version; "
+                       f"`{command}` takes them over")
+            notes.append(earlier)
     elif asked.settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
     notes += update_store(workspace, name)
     hidden += hidden_from_reports(workspace, name)
-    results = read_results(workspace, name, declared)
+    try:
+        results = read_results(workspace, name, declared)
+    except UserError as error:
+        if not earlier:
+            raise
+        raise UserError(f"{error}; {earlier}") from None
     if not results.runs["status"].isin(RESULTS).any() and (hint := sync_hint(workspace, name)):
         raise UserError(f"MLflow shows no finished run of {name} yet; {hint}")
     return results

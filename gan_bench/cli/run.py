@@ -53,7 +53,8 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     """
     console = wide_console()
     ended = execute(spec, settings, _reporter(console, as_json))
-    failed = [run for run in ended.runs if not run.state.is_result]
+    asked = [run for run in ended.runs if settings.train or run.state != Status.WAITING]
+    failed = [run for run in asked if not run.state.is_result or run.unmeasured]
     workspace = settings.execution.workspace
     hidden = "; ".join(ended.hidden)
     if as_json:
@@ -62,7 +63,10 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
                           "runs": [progress_json(run) for run in ended.runs]}))
     else:
         _print_results(console, spec, ended.runs, workspace.root)
-        _print_line(console, f"{len(ended.runs) - len(failed)} of {len(ended.runs)} runs are done. "
+        if untrained := len(ended.runs) - len(asked):
+            _print_line(console, f"{count(untrained, 'run')} of {len(ended.runs)} not trained yet: "
+                                 f"`gan-bench run` of the file trains and measures the others")
+        _print_line(console, f"{len(asked) - len(failed)} of {len(ended.runs)} runs are done. "
                              f"Look at them: {page_hint(workspace)}")
         _print_line(console, f"Compare them: gan-bench report {spec.name} --open"
                              f"{root_option(workspace)}{store_option(workspace, '--tracking-uri')}")
@@ -97,12 +101,11 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
                    ) -> None:
     """Print the scores of each variant, and why a run has no result."""
     # SciPy is imported when the training is over.
-    from gan_bench.compare.ended import RunResult, results_of_other_seeds
+    from gan_bench.compare.ended import RunResult, left_out_line, left_out_seeds
     from gan_bench.compare.rows import summarise
     from gan_bench.report.terminal import summary_table
 
-    others = results_of_other_seeds(spec, root)
-    counted = [*(RunResult.of(run) for run in runs), *others]
+    counted = [RunResult.of(run) for run in runs]
     if rows := summarise(counted, spec.declared):
         console.print(summary_table(rows, spec.declared.baseline))
     numerics = Counter(run.numerics for run in counted if run.status.is_result)
@@ -112,12 +115,13 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
         _print_line(console, f"runs of {len(numerics)} program versions are compared ({each})")
     for line in describe_changed(runs_of_other_code(spec, root)):
         _print_line(console, line)
-    if others:
-        seeds = ", ".join(map(str, sorted({run.seed for run in others})))
-        _print_line(console, f"results of seeds that the file does not list ({seeds}) are counted, "
-                             f"here and in the report")
+    if seeds := left_out_seeds(spec, root):
+        _print_line(console, left_out_line(seeds))
     for run in runs:
-        if run.state not in (Status.FINISHED, Status.WAITING):
+        if run.unmeasured:
+            _print_line(console, f"not measured {run.spec.variant} seed {run.spec.seed} "
+                                 f"({run.spec.id}): {run.unmeasured}")
+        elif run.state not in (Status.FINISHED, Status.WAITING):
             _print_line(console, f"{run.state} {run.spec.variant} seed {run.spec.seed} "
                                  f"({run.spec.id}): {run.why}")
 

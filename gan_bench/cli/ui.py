@@ -17,6 +17,7 @@ from gan_bench.tracking.address import (
     without_password,
 )
 from gan_bench.tracking.database import check_sqlite
+from gan_bench.tracking.relocation import check_addresses
 
 HOST = "127.0.0.1"
 
@@ -65,7 +66,9 @@ def ui_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, st
     if database:
         if not database.exists():
             raise UserError(f"there is no {database} yet: run an experiment first, or give --root")
-        check_sqlite(database, workspace.root)
+        check_sqlite(database)
+        if database == workspace.database:
+            check_addresses(database)
     # By default MLflow takes any name that begins like a private address, such as 10.evil.com.
     hosts = [host + end for host in (HOST, "localhost") for end in ("", f":{port}")]
     # Both MLflow and uvicorn would import modules of the working folder in place of Python's.

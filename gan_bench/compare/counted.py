@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from gan_bench.compare.ended import left_out_line
 from gan_bench.config.declared import Declared
 from gan_bench.config.sources import changed_keys, describe_changed, split_sources
 from gan_bench.errors import count
@@ -47,6 +48,11 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     if removed := len(current) - len(listed):
         notes.append(f"left out: {count(removed, 'run')} of variants that the experiment no longer "
                      f"has")
+    unlisted = [int(run.tags["seed"]) for run in listed
+                if declared.seeds and int(run.tags["seed"]) not in declared.seeds]
+    if unlisted:
+        notes.append(left_out_line(unlisted))
+        listed = [run for run in listed if int(run.tags["seed"]) in declared.seeds]
     # If two roots made the same run, one with a result counts; of these the reader's own, or else
     # the newest.
     listed.sort(key=lambda run: (run.tags.get("status") in RESULTS, run.id in in_root, run.started))

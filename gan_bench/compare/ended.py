@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gan_bench.config.run_id import settings_digest
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import DamagedError
+from gan_bench.errors import DamagedError, count
 from gan_bench.journal.layout import run_folders
 from gan_bench.journal.schema import Status
 from gan_bench.journal.spec_file import read_values
-from gan_bench.journal.status import Progress, progress_of
+from gan_bench.journal.status import Progress, state_of
+
+SHOWN = 10  # seeds that a note names
 
 
 @dataclass(frozen=True)
@@ -59,26 +61,33 @@ class RunResult:
         return None
 
 
-def results_of_other_seeds(spec: ExperimentSpec, root: Path) -> list[RunResult]:
-    """Return the results that the root holds of the variants under seeds that the file lacks.
-
-    A report counts them: a seed that is left out after its run would otherwise change a verdict.
+def left_out_seeds(spec: ExperimentSpec, root: Path) -> list[int]:
+    """Return the seed of each result of the variants whose seed the file does not list.
 
     Raises:
         UserError: A folder of a run is a link.
     """
     of_variant = {run.settings: run for run in spec.runs}
     planned = {run.id for run in spec.runs}
-    others = []
+    seeds = []
     for folder in run_folders(root / "runs" / spec.name):
         if folder.name in planned:
             continue
         try:
             values = read_values(folder)
+            like = of_variant.get(settings_digest(values))
+            if not like or values["seed"] in spec.seeds:  # under an older id, say
+                continue
+            if state_of(like.with_seed(values["seed"]), root)[0].is_result:
+                seeds.append(values["seed"])
         except DamagedError:  # `sync`, which must read it too, says so
             continue
-        if like := of_variant.get(settings_digest(values)):
-            progress = progress_of(like.with_seed(values["seed"]), root)
-            if progress.state.is_result:
-                others.append(RunResult.of(progress))
-    return others
+    return seeds
+
+
+def left_out_line(seeds: Sequence[int]) -> str:
+    """Return the note on runs whose seeds the experiment does not list, a seed for each run."""
+    which = ", ".join(map(str, sorted(set(seeds))[:SHOWN]))
+    more = ", …" if len(set(seeds)) > SHOWN else ""
+    return (f"left out: {count(len(seeds), 'run')} of seeds that the experiment does not list "
+            f"({which}{more})")

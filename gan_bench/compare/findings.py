@@ -115,7 +115,7 @@ def ordered_scores(results: Results) -> list[str]:
 
     Scores with a better direction come first: the others describe, and decide nothing.
     """
-    listed: list[str] = []
+    listed = [*results.declared.final.scores] if results.declared.final else []
     for text in results.runs.get(PARAM + "evaluate.metrics", pd.Series(dtype=str)).unique():
         for name in _metric_names(text):
             if name in METRICS.names():

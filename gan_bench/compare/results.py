@@ -23,16 +23,18 @@ import pandas as pd
 from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
-from gan_bench.errors import HiddenError, UserError
+from gan_bench.errors import HiddenError, UserError, count
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
+from gan_bench.journal.score_names import DURING, bare_name
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.cursor import named_runs
 from gan_bench.tracking.reader import StoredRun, read_experiment
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
+from gan_bench.tracking.tags import NAMES
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 
@@ -167,9 +169,48 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
         declared = declared.with_changes(baseline=names[0])
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
-    history = _history(chosen, variants)
-    return Results(experiment, declared, _runs(chosen, variants, declared), history, uri,
-                   tuple(notes))
+    history, frame = _history(chosen, variants), _runs(chosen, variants, declared)
+    notes += [*_unmeasured(frame, declared), *_not_asked_for(history, declared),
+              *_without_curve(history)]
+    return Results(experiment, declared, frame, history, uri, tuple(notes))
+
+
+def _unmeasured(runs: pd.DataFrame, declared: Declared) -> list[str]:
+    """Return notes on scores that the experiment asks for, and finished runs lack."""
+    finished = runs[runs["status"] == Status.FINISHED]
+    lacking: dict[int, list[str]] = {}
+    for score in declared.final.scores if declared.final else ():
+        column = finished.get(PROTOCOL + score)
+        lacks = len(finished) if column is None else int((column == "").sum())
+        if lacks:
+            lacking.setdefault(lacks, []).append(score)
+    return [f"not measured on {declared.final.samples:,} samples, as the experiment asks: "
+            f"{', '.join(names)} of {n} of {count(len(finished), 'finished run')}; `gan-bench "
+            f"evaluate` of the experiment's file measures them. Scores of other protocols stay in "
+            f"the runs' history" for n, names in lacking.items() if declared.final]
+
+
+def _not_asked_for(history: pd.DataFrame, declared: Declared) -> list[str]:
+    """Return a note on scores that runs have, and the experiment does not ask for."""
+    if declared.final is None:
+        return []
+    names = {bare_name(str(name)) for name in history["metric"].cat.categories}
+    others = sorted(name for name in names if name and name not in declared.final.scores)
+    return [f"measured too, but not in evaluate.metrics of the experiment, and so not compared: "
+            f"{', '.join(others)}"] if others else []
+
+
+def _without_curve(history: pd.DataFrame) -> list[str]:
+    """Return a note on scores that were asked for after training: they have no curves."""
+    of_curves = [name for name in history["metric"].cat.categories if name.startswith(DURING)]
+    rows = history[history["metric"].isin(of_curves)]
+    steps = rows.groupby("metric", observed=True)["step"].nunique()
+    curves = {str(metric): int(n) for metric, n in steps.items()}
+    names = [metric.removeprefix(DURING) for metric, n in curves.items() if n == 1]
+    if not names or max(curves.values()) == 1:
+        return []
+    return [f"{', '.join(names)}: the final value only, as it was asked for after training, and "
+            f"the runs keep no snapshots (evaluate.snapshots)"]
 
 
 def _declared(root: Path, experiment: str, tag: str) -> Declared:
@@ -240,9 +281,10 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
         "seconds": (end - run.started) / 1000,
         "started": pd.Timestamp(run.started, unit="ms", tz="UTC"), "mlflow_run": run.id,
         "version": ", ".join(versions), "precision": tags.get("precision", "")}
-    row |= {PARAM + key: value for key, value in run.params.items()}
+    # Earlier versions gave names to params, which keep the first one for ever.
+    row |= {PARAM + key: value for key, value in run.params.items() if key not in NAMES}
     if status == Status.FINISHED:
-        for name, (metric, value) in run.last_scores().items():
+        for name, (metric, value) in run.compared(declared.final).items():
             row[SCORE + name] = value
             row[PROTOCOL + name] = tags.get(PROTOCOL + metric, "")
         for name, (protocol, value) in _curve_means(run, declared).items():

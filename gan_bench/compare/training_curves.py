@@ -7,19 +7,29 @@ report it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy.integrate import trapezoid
 
-from gan_bench.compare.results import SCORE
+from gan_bench.compare.results import PROTOCOL, SCORE
 from gan_bench.compare.stats.overflow import within_range
 from gan_bench.compare.stats.summary import Estimate, Reason, Values, mean_of
 from gan_bench.compare.stats.time_to_quality import TimeToQuality, first_passing, time_to_quality
 from gan_bench.journal.schema import RESULTS, Status
-from gan_bench.journal.score_names import DURING, score_name, split_latent_set
+from gan_bench.journal.score_names import (
+    DURING,
+    bare_name,
+    is_of_sets,
+    protocol_digest,
+    remeasured_name,
+    score_name,
+    split_latent_set,
+)
 from gan_bench.registry import Better
 
 if TYPE_CHECKING:
@@ -75,11 +85,15 @@ class CurveSummary:
 def training_curves(results: Results, score: str) -> list[TrainingCurve]:
     """Return the curve of a score in every run.
 
-    A resumed run may repeat a measurement; it counts once, by its last value.
+    A resumed run may repeat a measurement; it counts once, by its last value. A curve that was
+    measured anew, as the final score was, counts in the place of the earlier one.
     """
-    history = results.history
-    metric = score_name(DURING, score)
-    rows = history.loc[history["metric"] == metric, ["run", "step", "seconds", "value"]]
+    history, plain = results.history, score_name(DURING, score)
+    names = [name for name in history["metric"].cat.categories
+             if name == plain or (name.startswith("eval-") and bare_name(name) == score)]
+    rows = history.loc[history["metric"].isin(names), ["run", "metric", "step", "seconds", "value"]]
+    wanted = _curve_names(results, score, rows)
+    rows = rows[rows["metric"].astype(str) == rows["run"].astype(str).map(wanted)]
     rows = rows.sort_values("step", kind="stable").drop_duplicates(["run", "step"], keep="last")
     by_run = {str(run): group for run, group in rows.groupby("run", observed=True, sort=False)}
     no_rows = rows.iloc[:0]
@@ -92,6 +106,19 @@ def training_curves(results: Results, score: str) -> list[TrainingCurve]:
         curves.append(TrainingCurve(str(row.variant), int(row.seed), str(row.status),
                                     steps, seconds, within_range(values)))
     return curves
+
+
+def _curve_names(results: Results, score: str, rows: pd.DataFrame) -> dict[str, str]:
+    """Return the metric that holds each run's curve of a score."""
+    plain, column = score_name(DURING, score), results.runs.get(PROTOCOL + score)
+    found = {(str(run), str(metric)) for run, metric in
+             rows[["run", "metric"]].drop_duplicates().itertuples(index=False)}
+    names = {}
+    for run in map(str, results.runs.index):
+        text = column[run] if column is not None else ""
+        anew = remeasured_name(plain, protocol_digest(json.loads(text))) if text else plain
+        names[run] = anew if (run, anew) in found else plain
+    return names
 
 
 def summarise_curves(curves: list[TrainingCurve], better: Better, baseline: str,
@@ -118,20 +145,48 @@ def scores_by_latents(results: Results, score: str) -> dict[str, Mapping[int, li
     Only finished runs are in it. It is empty if no run was measured on more than one set.
     """
     history = results.history
-    metrics = [name for name in history["metric"].cat.categories
-               if (split := split_latent_set(name)) and split[1] == score]
-    if not metrics:
+    sets = {name: split for name in history["metric"].cat.categories
+            if (split := split_latent_set(name)) and split[2] == score}
+    if not sets:
         return {}
-    rows = history[history["metric"].isin(metrics)].drop_duplicates(["run", "metric"], keep="last")
+    column = results.runs[SCORE + score]
+    rows = history[history["metric"].isin(sets)].drop_duplicates(["run", "metric"], keep="last")
+    digests = rows["metric"].astype(str).map({name: split[0] for name, split in sets.items()})
+    rows = rows[digests == rows["run"].astype(str).map(_set_digests(results, score))]
     repeats = {str(run): list(within_range(values))
                for run, values in rows.groupby("run", observed=True)["value"]}
-    column = results.runs[SCORE + score]
     by_variant: dict[str, dict[int, list[float]]] = {}
     for run, row in results.runs.iterrows():
         if row["status"] == Status.FINISHED and np.isfinite(within_range(column[run])):
             by_variant.setdefault(str(row["variant"]), {})[int(row["seed"])] = [
                 float(column[run]), *repeats.get(str(run), [])]
     return dict(by_variant)
+
+
+def _set_digests(results: Results, score: str) -> dict[str, str]:
+    """Return the digest in the names of the further sets that belong to each run's score.
+
+    It is empty for what training measured. A run whose further sets belong to another measurement
+    is absent.
+    """
+    history, digests = results.history, {}
+    of_score = {name for name in history["metric"].cat.categories if bare_name(name) == score}
+    rows = history[history["metric"].isin(of_score)]
+    for run, group in rows.groupby("run", observed=True):
+        last = group.drop_duplicates("metric", keep="last")
+        names = {str(name) for name in last["metric"]}
+        text = results.runs[PROTOCOL + score][str(run)]
+        own = protocol_digest(json.loads(text)) if text else ""
+        if any(name.partition("/")[0].endswith(f"-{own}") for name in names):
+            digests[str(run)] = own
+            continue
+        value = results.runs[SCORE + score][str(run)]
+        trained = last[~last["metric"].astype(str).str.contains("-[0-9a-f]{8}/")]
+        compared = [str(name) for name, other in zip(trained["metric"], trained["value"],
+                                                     strict=True) if other == value]
+        if any(is_of_sets(name, names) for name in compared):
+            digests[str(run)] = ""
+    return digests
 
 
 def _threshold(curves: list[TrainingCurve], better: Better, baseline: str) -> float:

@@ -139,6 +139,24 @@ class CurveMean(BaseModel):
         return sum(any(step % one == 0 for one in due) for step in own)
 
 
+class FinalMeasurement(BaseModel):
+    """What the runs of an experiment are compared by, after their last step.
+
+    Attributes:
+        scores: Their names.
+        samples: Number of generated samples.
+        references: By score, what stands in its protocol for given statistics; others compare with
+            the data set.
+        codes: By score, the hash of the code of a third-party metric and extractor.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    scores: tuple[Text, ...]
+    samples: int
+    references: dict[Text, Text] = {}
+    codes: dict[Text, Text] = {}
+
+
 class Declared(BaseModel):
     """What an experiment declares of its comparison.
 
@@ -154,6 +172,7 @@ class Declared(BaseModel):
         differs: How each variant differs from the baseline, in words.
         curve_means: Means of logged curves that are scores too, by name.
         seeds: Those of every variant; empty where they are not known.
+        final: What they are compared by; None where it is not known: what was measured last.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -167,6 +186,7 @@ class Declared(BaseModel):
     differs: dict[Text, Text] = {}
     curve_means: dict[Text, CurveMean] = {}
     seeds: tuple[int, ...] = ()
+    final: FinalMeasurement | None = None
 
     @field_validator("curve_means", mode="before")
     @classmethod
@@ -189,7 +209,7 @@ class Declared(BaseModel):
 _FORMS: dict[str, type | tuple[type, ...]] = {
     "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
     "command": str, "settings": dict, "differs": dict, "curve_means": dict,
-    "seeds": list}
+    "seeds": list, "final": dict}
 
 
 def read_declared(text: str) -> Declared:
@@ -221,10 +241,19 @@ def _usable(name: str, value: Any) -> Any:
     if isinstance(value, list):
         kind = int if name == "seeds" else str
         return tuple(entry for entry in value if type(entry) is kind)
+    if name == "final":
+        return _final_measurement(value)
     if isinstance(value, dict):
         form = (str, dict) if name == "curve_means" else str
         return {key: entry for key, entry in value.items() if isinstance(entry, form)}
     return value
+
+
+def _final_measurement(value: dict[str, Any]) -> FinalMeasurement | None:
+    try:
+        return FinalMeasurement.model_validate_json(json.dumps(value))
+    except ValidationError:
+        return None
 
 
 def comparison_tag(declared: Declared) -> str:

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from gan_bench import registry
+from gan_bench.config.annealing import annealed_keys
 from gan_bench.config.checks import find_conflicts, steps_of
 from gan_bench.config.declared import Amount, CurveMean, Declared, Margin, comparison_tag
 from gan_bench.config.differences import from_baseline
 from gan_bench.config.grid import Variant
+from gan_bench.config.initial_weights import InitWeights, resolve_init
 from gan_bench.config.problems import (
     Problems,
     note_variant_problems,
@@ -28,15 +30,18 @@ from gan_bench.config.spec import (
     Data,
     EvaluateSpec,
     ExperimentSpec,
+    ReferenceSpec,
     RunSettings,
     RunSpec,
     Seed,
     data_facts,
+    final_measurement,
 )
+from gan_bench.config.statistics_file import read_statistics
 from gan_bench.config.yaml_source import Where, YamlSource, read_yaml
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
-from gan_bench.paths import AnyPath, as_path
+from gan_bench.paths import AnyPath, as_path, normal_path
 from gan_bench.registry import Plugin, nearest, read_plugin, read_plugins, use_plugins
 
 MAX_RUNS = 100_000
@@ -99,7 +104,8 @@ class ExperimentFile(Closed):
 
 
 def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | None = None,
-                    plugins: Sequence[AnyPath] = ()) -> ExperimentSpec:
+                    plugins: Sequence[AnyPath] = (), *, root: AnyPath = "mlruns",
+                    ) -> ExperimentSpec:
     """Read, check and expand an experiment file.
 
     Args:
@@ -108,12 +114,14 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         overrides: `a.b=value` settings that replace what the file says.
         plugins: Plug-in files besides those that the file names. Afterwards the registries hold
             the parts of these and those, and of no other files.
+        root: As in `gan_bench.journal.layout.Workspace`; only the runs that `init` names are read.
 
     Raises:
         SpecError: The file has errors; the message lists them all, each with its place.
         UserError: `path` or `data_root` is not a path.
     """
     source, data_root = read_yaml(experiment_file(as_path(path))), as_path(data_root)
+    root = normal_path(root)
     for setting in overrides or []:
         source.override(setting)
     errors = Problems(source)
@@ -132,13 +140,17 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         errors.add(("dataset",), str(error))
         note_variant_problems(source.data, errors)
         raise errors.raised() from None
+    file = _read_reference(file, as_path(path).parent, errors)
     recipes: dict[str, str] = {}
+    annealed: dict[str, dict[str, str]] = {}
     firsts = []
     for variant in variants_until_enough(file.base, file.variants, file.matrix, errors):
-        run = _first_run(file, data, variant, errors)
+        run = _first_run(file, data, variant, errors, root)
         if run is not None:
             firsts.append(run)
             recipes |= {run.variant: variant.recipe} if variant.recipe else {}
+            annealed[run.variant] = {key: source.place(variant.where(tuple(key.split("."))))
+                                     for key in annealed_keys(run)}
     baseline = _check_names(file, firsts, errors)
     _check_curve_means(file, firsts, errors)
     score_names = [*registry.scores(), *file.curve_means]
@@ -153,14 +165,15 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         question=file.question.strip(), baseline=baseline, paired=file.paired, margin=file.margin,
         variants=tuple(run.variant for run in firsts), curve_means=file.curve_means,
         settings={run.variant: run.settings for run in firsts},
-        differs=from_baseline(tuple(firsts), baseline), seeds=tuple(file.seeds))
+        differs=from_baseline(tuple(firsts), baseline), seeds=tuple(file.seeds),
+        final=final_measurement(file.evaluate))
     try:
         comparison_tag(declared)
     except ValueError as error:
         errors.add((), str(error))
         raise errors.raised() from None
     return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes,
-                          plugins=of_file)
+                          annealed=annealed, plugins=of_file)
 
 
 def _use_plugins(source: YamlSource, given: Sequence[AnyPath], errors: Problems,
@@ -197,8 +210,28 @@ def _use_plugins(source: YamlSource, given: Sequence[AnyPath], errors: Problems,
     return plugins
 
 
+def _read_reference(file: ExperimentFile, folder: Path, errors: Problems) -> ExperimentFile:
+    """Return the file with the place and the hash of its statistics, after noting what is wrong."""
+    evaluate, reference = file.evaluate, file.evaluate.reference
+    if reference is None:
+        return file
+    where: Where = ("evaluate", "reference")
+    if not any(registry.METRICS[name].facts.gaussian for name in evaluate.all_metrics):
+        errors.add(where, "only Fréchet distances (fid, fd_…) compare with statistics, and "
+                          "evaluate.metrics names none: add one, or leave out reference")
+    try:
+        statistics = read_statistics(normal_path(folder / reference.statistics))
+    except UserError as error:
+        errors.add((*where, "statistics"), str(error))
+        return file
+    if reference.sha256 not in ("", statistics.sha256):
+        errors.add((*where, "sha256"), f"that of {statistics.file} is {statistics.sha256}")
+    known = ReferenceSpec(statistics=str(statistics.file), sha256=statistics.sha256)
+    return file.model_copy(update={"evaluate": evaluate.model_copy(update={"reference": known})})
+
+
 def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,
-               ) -> RunSpec | None:
+               root: Path) -> RunSpec | None:
     """Return the variant's run under the first seed, or None after noting what is wrong."""
     settings = validate_settings(variant, errors)
     if settings is None:
@@ -207,15 +240,30 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
     for key, reason in problems:
         section, _, name = key.partition(".")
         errors.add((section, name) if name else variant.where((key,)), reason)
-    if problems:
+    init = _found_weights(settings, variant, errors, root)
+    if problems or (init is None) != (settings.init is None):
         return None
     fields = {key: getattr(settings, key) for key in RunSettings.model_fields}
     return RunSpec(**{
-        **fields, "steps": steps_of(settings, data), "epochs": None, "experiment": file.name,
-        "numerics": renumbered(settings, data), "sources": sources_of(settings, file.dataset),
+        **fields, "init": init, "steps": steps_of(settings, data), "epochs": None,
+        "experiment": file.name, "numerics": renumbered(settings, data),
+        "sources": sources_of(settings, file.dataset),
         "variant": "-".join(variant.labels) or "base", "seed": file.seeds[0],
         "dataset": file.dataset, "data": data, "evaluate": file.evaluate,
         "compute": file.compute})
+
+
+def _found_weights(settings: RunSettings, variant: Variant, errors: Problems, root: Path,
+                   ) -> InitWeights | None:
+    """Return the weights that a variant starts from; None if there are none, or none are found."""
+    init = settings.init
+    if init is None:
+        return None
+    try:
+        return resolve_init(init, errors.folder, root)
+    except UserError as error:
+        errors.add(variant.where(("init", "file" if init.run is None else "run")), str(error))
+        return None
 
 
 def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) -> str:
@@ -231,7 +279,7 @@ def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) 
             errors.add(where, f"two variants are called {shown(run.variant)}")
         elif run.id in by_id:
             errors.add(where, f"{by_id[run.id].variant!r} and {run.variant!r} are the same run: "
-                              f"they differ only in their names")
+                              f"they differ only in their names, or in what is recorded")
         by_name[run.variant] = by_id[run.id] = run
     seen: set[int] = set()
     for index, seed in enumerate(file.seeds):

@@ -1,4 +1,8 @@
-"""What a run's id (`RunSpec.id`) is made of: every setting that can change a number."""
+"""What a run's id (`RunSpec.id`) is made of: every setting that can change its weights.
+
+What is measured and recorded of a run changes none of them: another metric needs no other run. How
+a score was measured is in its protocol (`evaluation.comparability`).
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,28 @@ from typing import Any
 LATER_DEFAULTS: dict[str, Any] = {
     "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
+    "evaluate.snapshots": False, "evaluate.reference": None,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
     "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
-    "numerics": None, "sources": {},
+    "numerics": None, "init": None, "sources": {},
     **{f"{optimizer}.{name}": default for optimizer in ("g_optimizer", "d_optimizer")
        for name, default in (("decay_every", None), ("decay_factor", 0.1), ("decay_patience", 10))},
 }
 
 
 PLACES = ("device", "graphs", "pack")  # where and how a run is computed
+RECORDED = ("evaluate", "log_every", "sample_every")  # what is measured and recorded of a run
 
 
 def identifying_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of a run's plain values that can change a number, without the seed."""
+    """Return those of a run's plain values that can change its weights, without the seed.
+
+    How often a run is recorded decides when a divergence is seen, and so its last step.
+    """
+    return _settings({key: value for key, value in values.items() if key not in RECORDED})
+
+
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
     names = ("experiment", "variant", "seed", "epochs", "data")
     settings = {key: value for key, value in values.items() if key not in names}
     settings["compute"] = {k: v for k, v in values["compute"].items() if k not in PLACES}
@@ -33,12 +46,17 @@ def identifying_settings(values: dict[str, Any]) -> dict[str, Any]:
     settings["dataset"] = {**values["dataset"], "args": {
         k: v for k, v in values["dataset"]["args"].items() if k != "path"}}
     settings["digest"] = values["data"]["digest"]
+    if isinstance(settings.get("init"), dict):  # so it is with given weights
+        settings["init"] = {"sha256": settings["init"]["sha256"],
+                            "networks": sorted(settings["init"]["networks"])}
     if settings.get("ema") is None:  # what the average would be like changes nothing then
         settings = {k: v for k, v in settings.items() if not k.startswith("ema_")}
     for key, default in LATER_DEFAULTS.items():
         section, _, name = key.rpartition(".")
-        below = settings[section] if section else settings
-        args = below.get("args", below) if isinstance(below, dict) else None
+        below = settings.get(section) if section else settings
+        if not isinstance(below, dict):
+            continue
+        args = below.get("args", below)
         if not isinstance(args, dict):  # not a specification; its hash will not match
             continue
         if args.get(name, default) == default:
@@ -51,8 +69,45 @@ def identifying_settings(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_digest(values: Mapping[str, Any]) -> str:
-    """Return what stands for all of a run's plain values that can change a number, but the seed."""
+    """Return what stands for all of a run's plain values that can change its weights, but the seed.
+    """
     return digest_of(identifying_settings(dict(values)))
+
+
+def settings_under(run_id: str, values: Mapping[str, Any]) -> str:
+    """Return the digest of a run's settings that its experiment declared when it had this id."""
+    is_older = run_id == older_id(values) != id_of(values)
+    return digest_of(_settings(dict(values))) if is_older else settings_digest(values)
+
+
+def lineage_of(settings: dict[str, Any], seed: int) -> str:
+    """Return what runs have in common that differ in nothing but the number of steps.
+
+    Args:
+        settings: As `identifying_settings` returns them.
+    """
+    return digest_of({**{k: v for k, v in settings.items() if k != "steps"}, "seed": seed})
+
+
+def id_of(values: Mapping[str, Any]) -> str:
+    """Return the id of a run from its plain values."""
+    return digest_of({**identifying_settings(dict(values)), "seed": values["seed"]})
+
+
+def older_id(values: Mapping[str, Any]) -> str:
+    """Return the id that gan-bench gave such a run when ids held what is measured and recorded."""
+    return digest_of({**_settings(dict(values)), "seed": values["seed"]})
+
+
+def recording_digest(values: Mapping[str, Any], codes: Mapping[str, str]) -> str:
+    """Return what stands for all that is measured and recorded of a run.
+
+    Args:
+        values: The plain values of its specification.
+        codes: The hash of the code behind each score of third-party metrics.
+    """
+    recorded = {key: values[key] for key in RECORDED}
+    return digest_of({**recorded, "codes": dict(codes)} if codes else recorded)
 
 
 def digest_of(settings: dict[str, Any]) -> str:

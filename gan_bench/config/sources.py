@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gan_bench import registry
-from gan_bench.config.run_id import digest_of, identifying_settings
+from gan_bench.config.run_id import RECORDED, digest_of, identifying_settings
 from gan_bench.config.spec import RunSettings, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.registry import Entry, Part, Plugin, Registry
@@ -56,8 +56,9 @@ def changed_since(runs: Iterable[RunSpec], others: Mapping[str, Mapping[str, Any
     present = {_without_sources(run.model_dump(mode="json")): run for run in variants.values()}
     changed: dict[str, list[str]] = {}
     for run_id, values in others.items():
-        if run := present.get(_without_sources(values)):
-            for key in changed_keys(values.get("sources", {}), run.sources):
+        run = present.get(_without_sources(values))
+        if run is not None and "sources" in values:  # which older versions did not record
+            for key in changed_keys(values["sources"], run.sources):
                 changed.setdefault(key, []).append(run_id)
     return changed
 
@@ -72,8 +73,9 @@ def split_sources(params: Mapping[str, str]) -> tuple[dict[str, str], dict[str, 
     prefix = "sources."
     sources = {key.removeprefix(prefix): value for key, value in params.items()
                if key.startswith(prefix)}
+    others = "seed", "variant", "experiment", *RECORDED
     return {key: value for key, value in params.items()
-            if not key.startswith(prefix) and key != "seed"}, sources
+            if not key.startswith(prefix) and key.partition(".")[0] not in others}, sources
 
 
 def _without_sources(values: Mapping[str, Any]) -> str:

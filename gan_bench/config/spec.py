@@ -5,6 +5,7 @@ Frozen, closed models: an unknown key is an error. No torch here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +22,18 @@ from pydantic import (
 
 from gan_bench import registry
 from gan_bench.atomic import replacing
-from gan_bench.config.declared import Declared
-from gan_bench.config.run_id import digest_of, identifying_settings
+from gan_bench.config.declared import Declared, FinalMeasurement
+from gan_bench.config.initial_weights import InitSpec, InitWeights
+from gan_bench.config.run_id import (
+    digest_of,
+    identifying_settings,
+    lineage_of,
+    recording_digest,
+)
+from gan_bench.config.statistics_file import statistics_name
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
+from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import Part, Plugin
 
 Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
@@ -46,6 +55,16 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class ReferenceSpec(Closed):
+    """What Fréchet distances compare with, in place of the data set's real examples."""
+
+    statistics: str = Field(
+        description="a .npz with mu and sigma of real features, as pytorch-fid and clean-fid write "
+        "it; relative to the experiment's file")
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = Field(
+        "", description="of the file, which is refused if it is another; default: not checked")
+
+
 class EvaluateSpec(Closed):
     """How often a run is measured, on how many samples, and by which metrics."""
 
@@ -62,6 +81,12 @@ class EvaluateSpec(Closed):
     latent_sets: Annotated[int, Field(ge=1, le=100)] = Field(
         1, description="number of sets of latents for the measurement after the last step; the "
         "first set gives the score, and the others separate sampling noise from that of seeds")
+    reference: ReferenceSpec | None = Field(
+        None, description="what Fréchet distances (fid, fd_*) compare with; null: the data set")
+
+    snapshots: bool = Field(
+        False, description="keep the networks of every measurement, so that curves of other "
+        "metrics can be measured later; `gan-bench plan` says how much disk that takes")
 
     @field_validator("metrics", "final_metrics")
     @classmethod
@@ -156,6 +181,9 @@ class RunSettings(Closed):
     ema_statistics: Literal["copied", "averaged", "estimated"] = Field(
         "estimated", description="the average's batch-norm statistics: those of G, their average, "
         "or estimated from 16 batches of its own before each measurement")
+    init: InitSpec | None = Field(
+        None, description="given weights that the networks start from, instead of random ones: "
+        "`{run: ID}` or `{file: x.safetensors}`; their hash is part of a run's id")
     log_every: Positive = 50
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")
@@ -170,7 +198,7 @@ class RunSettings(Closed):
 
 
 class RunSpec(RunSettings):
-    """A complete run: it states every setting that can change a number.
+    """A complete run: it states every setting that can change a weight or a score.
 
     Attributes:
         experiment: The name of the study.
@@ -180,6 +208,7 @@ class RunSpec(RunSettings):
         data: The facts of the data set.
         steps: The number of steps; epochs have been turned into steps.
         epochs: None.
+        init: The weights that it starts from, which have been found.
         numerics: As `renumbered` says: what tells the run's id from that of a run with the same
             settings and other numbers.
         sources: The hash of the code behind each third-party part, by `kind.name`; built-in parts
@@ -195,6 +224,7 @@ class RunSpec(RunSettings):
     data: DataFacts
     steps: Positive
     epochs: None = None
+    init: InitWeights | None = None
     numerics: int | None = None
     sources: dict[str, str] = {}
     evaluate: EvaluateSpec
@@ -202,17 +232,29 @@ class RunSpec(RunSettings):
 
     @cached_property
     def id(self) -> str:
-        """The first 12 hex digits of the sha256 of all settings that can change a number.
+        """The first 12 hex digits of the sha256 of all settings that can change the weights.
 
-        It leaves out names, which change no number; the device, because `auto` may choose another
-        one later (the journal records it); and the facts that follow from the data set's digest.
+        It leaves out names; what is measured and recorded, which may change later; the device,
+        because `auto` may choose another one later (the journal records it); and the facts that
+        follow from the data set's digest.
         """
         return digest_of({**self._settings, "seed": self.seed})
 
     @property
     def settings(self) -> str:
-        """The digest of all settings that can change a number, without the seed: 12 hex digits."""
+        """The digest of all settings that can change the weights, without the seed: 12 hex digits.
+        """
         return digest_of(self._settings)
+
+    @property
+    def lineage(self) -> str:
+        """What it has in common with runs that differ in nothing but the number of steps."""
+        return lineage_of(self._settings, self.seed)
+
+    @cached_property
+    def recording(self) -> str:
+        """What stands for all that is measured and recorded of the run: 12 hex digits."""
+        return recording_digest(self.model_dump(mode="json"), _codes(self.evaluate.all_metrics))
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -225,11 +267,11 @@ class RunSpec(RunSettings):
         copy.__dict__["_settings"] = self._settings
         return copy
 
-    def folder(self, root: Path) -> Path:
+    def folder(self, root: AnyPath) -> Path:
         """Return the folder of the run's files: `<root>/runs/<experiment>/<id>`."""
-        return root / "runs" / self.experiment / self.id
+        return as_path(root) / "runs" / self.experiment / self.id
 
-    def write(self, root: Path) -> Path:
+    def write(self, root: AnyPath) -> Path:
         """Create the run's folder, write `spec.json` there, and return the folder.
 
         Raises:
@@ -258,6 +300,7 @@ class ExperimentSpec(Closed):
         plugins: The plug-in files that its parts may come from.
         runs: One for each variant and seed.
         recipes: By variant, the recipe that it is based on; other variants are absent.
+        annealed: By variant, where the file sets its `annealed_keys`: `file:line:column` by key.
     """
 
     name: str
@@ -265,6 +308,7 @@ class ExperimentSpec(Closed):
     runs: tuple[RunSpec, ...]
     plugins: tuple[Plugin, ...] = ()
     recipes: dict[str, str] = {}
+    annealed: dict[str, dict[str, str]] = {}
 
     @property
     def variants(self) -> list[str]:
@@ -275,6 +319,30 @@ class ExperimentSpec(Closed):
     def seeds(self) -> list[int]:
         """The seeds, in the file's order."""
         return list(dict.fromkeys(run.seed for run in self.runs))
+
+
+def final_measurement(evaluate: EvaluateSpec) -> FinalMeasurement:
+    """Return what is measured after the last step."""
+    return measurement_of(evaluate.final or evaluate)
+
+
+def measurement_of(plan: EvaluateSpec) -> FinalMeasurement:
+    """Return what is measured by the metrics of a plan, on its number of samples."""
+    entries = [registry.METRICS[name] for name in plan.metrics]
+    sha256 = plan.reference.sha256 if plan.reference else ""
+    return FinalMeasurement(
+        samples=plan.samples,
+        scores=tuple(score for entry in entries for score in registry.scores_of(entry)),
+        references={score: statistics_name(sha256) for entry in entries
+                    if sha256 and entry.facts.gaussian for score in registry.scores_of(entry)},
+        codes=_codes(plan.metrics))
+
+
+def _codes(metrics: Sequence[str]) -> dict[str, str]:
+    """Return the hash of the code behind each score of third-party metrics and extractors."""
+    entries = [registry.METRICS[name] for name in metrics]
+    return {score: code for entry in entries if (code := registry.code_of(entry))
+            for score in registry.scores_of(entry)}
 
 
 def data_facts(dataset: Part, data_root: Path) -> DataFacts:

@@ -41,15 +41,6 @@ def refusal(a: Protocol, b: Protocol, *, but: Collection[str] = ()) -> str:
     return f"not measured alike: {', '.join(parts)}" if parts else ""
 
 
-def digest(protocol: Protocol) -> str:
-    """Return 8 hex digits that stand for a protocol."""
-    import hashlib
-    import json
-
-    text = json.dumps(protocol, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 def _with_statistics(protocol: Protocol) -> Protocol:
     is_average = protocol.get("generator") == "ema"
     is_stated = not is_average or "ema_statistics" in protocol

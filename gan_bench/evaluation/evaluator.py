@@ -17,18 +17,19 @@ from gan_bench.components.latents import draw_latents
 from gan_bench.components.models import with_labels
 from gan_bench.components.value_range import to_uint8
 from gan_bench.config.spec import EvaluateSpec, RunSpec
+from gan_bench.config.statistics_file import Statistics
 from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.evaluation.features.repeatable import plain_float32
 from gan_bench.evaluation.metrics.conditional import check_real_classes
 from gan_bench.evaluation.metrics.nearest import nearest_rows
+from gan_bench.evaluation.references import prepare_references
 from gan_bench.evaluation.sample_grid import pair_picture
 from gan_bench.evaluation.scorer import Scorer
-from gan_bench.evaluation.views import prepare_references
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal.score_names import (
     CLASS,
     DURING,
-    FINAL,
     latent_set_name,
     score_name,
 )
@@ -38,7 +39,8 @@ STREAM = "evaluation"
 BATCH = 250  # samples that G generates at a time
 
 
-def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) -> None:
+def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say,
+                    statistics: Statistics | None = None) -> None:
     """Prepare the extractors and reference features of the metrics, once, before any training.
 
     Args:
@@ -46,6 +48,7 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) ->
         data: The data set, on the device that the runs will use.
         cache: Where trained extractors and reference features are kept.
         say: Receives a line before each slow step.
+        statistics: What takes the place of real examples for metrics of a Gaussian.
 
     Raises:
         UserError: A metric cannot measure this data, or one of its classes; an extractor's weights
@@ -59,7 +62,7 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say) ->
         if entry.facts.asked and entry.facts.reference:
             labels = getattr(data, entry.facts.reference).labels
             check_real_classes(labels.cpu().numpy())
-    prepare_references(entries, data, cache, say)
+    prepare_references(entries, data, cache, say, statistics)
 
 
 def refuse_too_many_samples(spec: RunSpec, device: str) -> None:
@@ -147,24 +150,25 @@ class Evaluator:
     """
 
     def __init__(self, spec: RunSpec, data: Dataset, cache: Path, device: str,
-                 plan: EvaluateSpec | None = None) -> None:
+                 plan: EvaluateSpec | None = None, phase: str = DURING) -> None:
         """Load what `prepare_metrics` has prepared.
 
         Args:
-            plan: The measurement after the last step, `spec.evaluate.final`, whose scores are
-                named `final/<name>`; by default the one during training.
+            plan: What to measure; by default what is measured during training.
+            phase: What the names of scores begin with: DURING or FINAL.
 
         Raises:
             UserError: The same errors as `prepare_metrics`, if something is not prepared yet.
         """
         self._spec, self._device = spec, device
-        self._phase, self._sets = FINAL if plan else DURING, spec.evaluate.latent_sets
+        self._phase, self._sets = phase, spec.evaluate.latent_sets
         plan = plan or spec.evaluate
         self._train_labels = data.train.labels
         self._boundary: float = LOSSES.build(spec.loss).boundary
         self._latents = latents(spec, plan.samples, self._train_labels)
         metrics = [METRICS[name] for name in plan.metrics]
-        self._scorer = Scorer(metrics, plan.samples, spec.dataset, data, cache)
+        self._scorer = Scorer(metrics, plan.samples, spec.dataset, data, cache,
+                              statistics=statistics_of(plan))
         if spec.condition != "none":
             for k in range(self._sets):  # the further sets are generated at the very end only
                 self._scorer.check_labels(labels_of(spec, latents(spec, plan.samples,

@@ -45,7 +45,7 @@ def measure_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -
     images = read_images(path, facts.shape, wanted.samples, wanted.resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scorer = prepare_scorer(Measurement(wanted.data_set, names, len(images.samples), facts.shape,
-                                        wanted.split), workspace, device, say)
+                                        wanted.split, wanted.statistics), workspace, device, say)
     how: dict[str, object] = {"generator": "given", "quantisation": images.quantisation,
                               "latents": None}
     if images.resized:

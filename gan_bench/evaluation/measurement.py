@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gan_bench.components import data as datasets
 from gan_bench.config.spec import data_facts, describe_shape
+from gan_bench.config.statistics_file import Statistics
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.metrics.base import asks_d, asks_labels
 from gan_bench.evaluation.scorer import Scorer
@@ -35,6 +36,7 @@ class Wanted:
         split: The split of the data set with the real images for metrics of features.
         resize: Whether images of another size are resampled.
         log: Whether to add the scores to a run; images are then refused.
+        statistics: What Fréchet distances compare with, in place of the data set's images.
     """
 
     data_set: Part | None = None
@@ -43,6 +45,7 @@ class Wanted:
     split: Side = None
     resize: bool = False
     log: bool = False
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Measurement:
         metrics: Names of metrics.
         samples: Number of samples.
         shape: Of a sample.
-        split: As in `Wanted`.
+        split, statistics: As in `Wanted`.
     """
 
     data_set: Part
@@ -62,6 +65,7 @@ class Measurement:
     samples: int
     shape: tuple[int, ...]
     split: Side = None
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Report:
         classes: The scores of single classes, as `class/<score>/<label>`.
         journalled: The same scores in the run's journal, if measured in the same way.
         not_alike: Why other scores in the journal are not comparable, by name.
+        is_final: Whether a run was measured as its experiment measures it after the last step, if
+            on another number of samples or by other metrics.
     """
 
     source: str
@@ -83,6 +89,7 @@ class Report:
     classes: dict[str, float] = field(default_factory=dict)
     journalled: dict[str, float] = field(default_factory=dict)
     not_alike: dict[str, str] = field(default_factory=dict)
+    is_final: bool = False
 
 
 def prepare_scorer(measurement: Measurement, workspace: Workspace, device: str, say: Say,
@@ -108,9 +115,13 @@ def prepare_scorer(measurement: Measurement, workspace: Workspace, device: str, 
                             f"leave it out of --metrics")
         if reason := entry.facts.refuses(facts):
             raise UserError(f"{entry.name} {reason}")
+    if measurement.statistics is not None and not any(entry.facts.gaussian for entry in entries):
+        raise UserError("only Fréchet distances (fid, fd_…) compare with --statistics; name one "
+                        "with --metrics")
     datasets.prepare_data(data_set, data_root, cache, say)
     data = datasets.load(data_set, data_root, cache, device, facts=facts)
-    return Scorer(entries, measurement.samples, data_set, data, cache, say)
+    return Scorer(entries, measurement.samples, data_set, data, cache, say,
+                  measurement.statistics)
 
 
 def refuse_metrics_of_labels(names: Sequence[str], why: str) -> None:

@@ -13,11 +13,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gan_bench.components.data import Dataset
+from gan_bench.config.statistics_file import Statistics
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.features.base import Features
+from gan_bench.evaluation.features.given_statistics import takes
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
 from gan_bench.evaluation.views import Discriminator, RealExamples, View, split_of, views_of
-from gan_bench.registry import MetricEntry, Part, Reference, scores_of
+from gan_bench.registry import MetricEntry, Part, Reference, code_of, scores_of
 
 
 def _labels_of(data: Dataset, reference: Reference) -> NDArray[np.int64] | None:
@@ -40,6 +42,7 @@ class Scorer:
         data: The data set.
         cache: Where trained extractors and reference features are kept.
         say: Receives a line before each slow step.
+        statistics: What takes the place of real examples for metrics of a Gaussian.
 
     Raises:
         UserError: As `gan_bench.evaluation.evaluator.prepare_metrics`; or the data set states no
@@ -47,10 +50,12 @@ class Scorer:
     """
 
     def __init__(self, metrics: Sequence[MetricEntry], count: int, dataset: Part, data: Dataset,
-                 cache: Path, say: Say = lambda line: None) -> None:
+                 cache: Path, say: Say = lambda line: None,
+                 statistics: Statistics | None = None) -> None:
         self._metrics, self._count, self._data = metrics, count, data
+        self._statistics = statistics
         self._examples = RealExamples(dataset, data, count)
-        self._views = views_of(metrics, self._examples, cache, say)
+        self._views = views_of(metrics, self._examples, cache, say, statistics)
         # The same array at each call: the Gaussians of the classes are remembered for it.
         self._real_labels = {reference: _labels_of(data, reference) for reference in
                              {entry.facts.reference for entry in metrics if entry.facts.asked}}
@@ -135,6 +140,10 @@ class Scorer:
 
     def _measured_by(self, entry: MetricEntry) -> dict[str, object]:
         view, reference, data = self._view(entry), entry.facts.reference, self._data
+        if self._statistics is not None and takes(entry, self._statistics):
+            return {"extractor": entry.facts.extractor, "weights": view.weights,
+                    "generated": self._count, "data": self._statistics.name, "real": None,
+                    "split": None}
         held_out = {"held_out": len(self._examples.few["test"])} if entry.facts.held_out else {}
         return {
             "extractor": entry.facts.extractor,
@@ -144,5 +153,5 @@ class Scorer:
             "real": view.real_count(entry),
             "split": "train" if reference == "frequencies" else reference,
             **held_out,
-            **({"code": entry.source} if entry.source else {}),
+            **({"code": code} if (code := code_of(entry)) else {}),
         }

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from gan_bench.components.data import Dataset, Split
 from gan_bench.components.value_range import to_float
+from gan_bench.config.statistics_file import Statistics
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.features.base import Extractor, Features, evenly
 from gan_bench.evaluation.features.cache import reference_features
+from gan_bench.evaluation.features.given_statistics import given_features, takes
 from gan_bench.registry import DATASETS, EXTRACTORS, VIEWS, MetricEntry, Part, Reference
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -196,13 +198,25 @@ class ExtractorView(StoredView):
         metrics: As in `StoredView`.
         cache: Where reference features are kept.
         say: Receives a line before each slow step.
+        statistics: What takes the place of real examples for metrics of a Gaussian.
     """
 
     def __init__(self, extractor: Extractor, examples: RealExamples,
-                 metrics: Sequence[MetricEntry], cache: Path, say: Say) -> None:
+                 metrics: Sequence[MetricEntry], cache: Path, say: Say,
+                 statistics: Statistics | None = None) -> None:
         self.weights = extractor.weights
         self._extractor, self._cache, self._say = extractor, cache, say
-        super().__init__(examples, metrics)
+        self._given: Features | None = None
+        of_examples = [metric for metric in metrics if not takes(metric, statistics)]
+        if statistics is not None and len(of_examples) < len(metrics):
+            self._given = given_features(statistics, extractor, examples.data.train.images)
+        super().__init__(examples, of_examples)
+
+    def real(self, metric: MetricEntry, discriminator: Discriminator | None) -> Features | None:
+        """Return the stored features, or the statistics if the metric takes them."""
+        if metric.facts.gaussian and self._given is not None:
+            return self._given
+        return super().real(metric, discriminator)
 
     def see(self, examples: Tensor, discriminator: Discriminator | None) -> Features:
         """Return the extractor's features."""
@@ -226,7 +240,7 @@ NAMED: dict[str, Callable[[RealExamples, Sequence[MetricEntry]], View]] = {
 
 
 def views_of(metrics: Sequence[MetricEntry], examples: RealExamples, cache: Path, say: Say,
-             ) -> dict[str, View]:
+             statistics: Statistics | None = None) -> dict[str, View]:
     """Return the views that the metrics name.
 
     Args:
@@ -234,6 +248,7 @@ def views_of(metrics: Sequence[MetricEntry], examples: RealExamples, cache: Path
         examples: The real examples.
         cache: Where trained extractors and reference features are kept.
         say: Receives a line before each slow step.
+        statistics: As in `ExtractorView`.
 
     Raises:
         UserError: As `gan_bench.evaluation.evaluator.prepare_metrics`; or the data set states no
@@ -246,7 +261,8 @@ def views_of(metrics: Sequence[MetricEntry], examples: RealExamples, cache: Path
         if name in NAMED:
             views[name] = NAMED[name](examples, of_view)
         else:
-            views[name] = ExtractorView(extractors[name], examples, of_view, cache, say)
+            views[name] = ExtractorView(extractors[name], examples, of_view, cache, say,
+                                        statistics)
     return views
 
 
@@ -268,16 +284,6 @@ def _extractor(name: str, data: Dataset, cache: Path, device: str, say: Say) -> 
     if not entry.source:
         return extractor
     return replace(extractor, weights=f"{extractor.weights}-{entry.source}")
-
-
-def prepare_references(metrics: Sequence[MetricEntry], data: Dataset, cache: Path, say: Say,
-                       ) -> None:
-    """Prepare the extractors, and in the cache the features of real images, that metrics need."""
-    extractors = extractors_of(metrics, data, cache, say)
-    needed = {(metric.facts.extractor, metric.facts.reference) for metric in metrics}
-    for name, split in sorted(needed, key=str):
-        if name in extractors and split in ("train", "test"):
-            features_of_split(extractors[name], data, split, cache, say)
 
 
 def features_of_split(extractor: Extractor, data: Dataset, split: Reference, cache: Path, say: Say,

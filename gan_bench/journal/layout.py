@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gan_bench.errors import UserError, unwritable
 from gan_bench.journal import reading
+from gan_bench.journal.schema import RESULTS, Kind
 from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
     from gan_bench.registry import Plugin
 
+KeepCheckpoints = Literal["last", "none"]
+
 # Files of a run's folder.
+DATABASE = "mlflow.db"  # MLflow's, in the root
 WEIGHTS, LOG = "final.safetensors", "log.txt"
 TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a profiled run
 
@@ -44,7 +49,7 @@ class Workspace:
     @property
     def database(self) -> Path:
         """MLflow's database in the root, which need not exist yet."""
-        return self.root / "mlflow.db"
+        return self.root / DATABASE
 
     @property
     def artifacts(self) -> Path:
@@ -73,6 +78,9 @@ class Execution:
             device; the journal then records it.
         profile: Whether to profile some steps of each run that begins; a resumed run is not
             profiled.
+        keep_checkpoints: `last`: a finished run keeps the state after its last step, from which a
+            run with more steps continues; `none`: it keeps no state.
+        shorter_runs: By run id, the folders of runs that it can continue from, the furthest first.
         plugins: The plug-in files whose parts the runs may use.
     """
 
@@ -80,10 +88,45 @@ class Execution:
     checkpoint_every: float | None = None
     allow_drift: bool = False
     profile: bool = False
+    keep_checkpoints: KeepCheckpoints = "last"
+    shorter_runs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     plugins: tuple[Plugin, ...] = ()
 
 
 CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, and the previous
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a run has ended in a result and has its weights."""
+    last = reading.last(folder)
+    is_ended = last is not None and last["kind"] == Kind.END and last["status"] in RESULTS
+    return is_ended and (folder / WEIGHTS).exists()
+
+
+SNAPSHOTS = "snapshots"  # the folder of a run's networks at the steps that were measured
+
+
+def snapshot_file(folder: Path, step: int) -> Path:
+    """Return the file of a run's networks after a step."""
+    return folder / SNAPSHOTS / f"step-{step:07d}.safetensors"
+
+
+def make_snapshot_folder(folder: Path) -> None:
+    """Create the folder of a run's snapshots.
+
+    Raises:
+        UserError: It is a link.
+    """
+    snapshots = folder / SNAPSHOTS
+    snapshots.mkdir(exist_ok=True)
+    if snapshots.is_symlink():
+        raise UserError(f"{snapshots}: is a link; remove it: a run's files stay in its folder")
+
+
+def snapshot_steps(folder: Path) -> set[int]:
+    """Return the steps of which a run's folder holds the networks."""
+    names = (file.stem.partition("-")[2] for file in folder.glob(f"{SNAPSHOTS}/step-*.safetensors"))
+    return {int(name) for name in names if name.isdecimal()}
 
 
 def make_root(root: Path) -> None:
@@ -120,9 +163,9 @@ def _refuse_link(folder: Path) -> None:
                         f"which may be a link itself")
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Delete a run's checkpoints when it has ended or begins again."""
-    for name in CHECKPOINTS:
+def remove_checkpoints(folder: Path, keep: KeepCheckpoints = "none") -> None:
+    """Delete a run's checkpoints when it has ended or begins again; `last` keeps the newest."""
+    for name in CHECKPOINTS[1:] if keep == "last" else CHECKPOINTS:
         (folder / name).unlink(missing_ok=True)
 
 

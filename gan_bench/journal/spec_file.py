@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gan_bench.config.run_id import digest_of, identifying_settings
+from gan_bench.atomic import replacing
+from gan_bench.config.run_id import id_of, older_id
 from gan_bench.config.sources import changed_since
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import DamagedError, one_line, shown
+from gan_bench.errors import DamagedError, one_line, shown, unwritable
 from gan_bench.journal.layout import run_folders
 from gan_bench.journal.plugin_files import provide_parts
 from gan_bench.registry import Part
@@ -26,8 +29,9 @@ def read_values(folder: Path) -> dict[str, Any]:
     """
     try:
         values: dict[str, Any] = json.loads((folder / "spec.json").read_text())
-        identity = {**identifying_settings(values), "seed": values["seed"]}
-        experiment, run_id = values["experiment"], digest_of(identity)
+        experiment, run_id = values["experiment"], id_of(values)
+        if folder.name == older_id(values):
+            run_id = folder.name
         if not isinstance(values["variant"], str):
             raise TypeError("its variant is not a string")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -53,6 +57,45 @@ def runs_of_other_code(spec: ExperimentSpec, root: Path) -> dict[str, list[str]]
             with suppress(DamagedError):  # what reads its results says so
                 others[folder.name] = read_values(folder)
     return changed_since(spec.runs, others)
+
+
+def read_variant(folder: Path) -> str | None:
+    """Return the variant's name in a run's `spec.json`; None if it cannot be read."""
+    try:
+        variant = json.loads((folder / "spec.json").read_bytes())["variant"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return variant if isinstance(variant, str) else None
+
+
+def rename_runs(runs: Iterable[RunSpec], root: Path) -> Counter[tuple[str, str]]:
+    """Write the present names of variants into the `spec.json` of their runs.
+
+    A run's id holds no names, so a variant that was renamed keeps its runs.
+
+    Returns:
+        How many runs have another name than before, by the old and the new name.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    renamed: Counter[tuple[str, str]] = Counter()
+    for run in runs:
+        folder = run.folder(root)
+        old = read_variant(folder)
+        if old in (None, run.variant):
+            continue
+        try:
+            values = {**read_values(folder), "variant": run.variant}
+        except DamagedError:  # a command that reads this run reports it
+            continue
+        try:
+            with replacing(folder / "spec.json") as temporary:
+                temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise unwritable(folder / "spec.json", error) from None
+        renamed[str(old), run.variant] += 1
+    return renamed
 
 
 def read_spec(folder: Path) -> RunSpec:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_bench.config.spec import RunSpec
+from gan_bench.config.declared import FinalMeasurement
+from gan_bench.config.spec import RunSpec, final_measurement
 from gan_bench.journal import reading, schema
 from gan_bench.journal.drift import describe_drift
-from gan_bench.journal.layout import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS, is_trained
 from gan_bench.journal.schema import Kind, Status
-from gan_bench.journal.score_names import last_scores
+from gan_bench.journal.score_names import bare_name, compared_scores
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Outcome:
         status: FINISHED; DIVERGED (a result, not a failure); FAILED (the program raised);
             KILLED (its process died without recording an end).
         why: The reason, in a line; empty for FINISHED.
+        missing: What MLflow lacks of a run that was to be mirrored, and what to do, a line each.
     """
 
     run: str
     status: Status
     why: str = ""
+    missing: tuple[str, ...] = ()
 
 
 @dataclass
@@ -41,12 +44,16 @@ class Progress:
         why: The reason of any end but FINISHED.
         step: The last step in the journal.
         values: The latest value of every loss, score and measurement, by name.
-        scores: The scores of the last measurement, without prefix: only those after training
-            (`final/…`) once they exist, else those during training (`eval/…`).
+        scores: The final scores that the specification asks for, without prefix; of a run that
+            goes on, those of the last measurement.
         protocols: How each of `scores` was measured, by the same names.
         announced: How each score of the journal is measured, by its full name.
+        measured: At which steps each score, of each full name, was measured.
+        recording: `RunSpec.recording` of what was measured and recorded when the run ended.
         numerics: The NUMERICS under which the run began; None if its journal does not say.
         notes: A line for each time that the run resumed.
+        is_measuring: Whether it is trained, and a process measures what it lacks.
+        unmeasured: Why it could not be measured; empty if it could.
         offset: The bytes of the journal that have been read.
     """
 
@@ -59,8 +66,12 @@ class Progress:
     scores: dict[str, float] = field(default_factory=dict)
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     announced: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    measured: dict[str, set[int]] = field(default_factory=dict, repr=False)
+    recording: str | None = None
     numerics: int | None = None
     notes: list[str] = field(default_factory=list, repr=False)
+    is_measuring: bool = False
+    unmeasured: str = ""
     offset: int = 0
 
     def follow(self) -> bool:
@@ -69,22 +80,52 @@ class Progress:
         for record in records:
             self.step = record["step"]
             if record["kind"] in (Kind.METRICS, Kind.SYSTEM):
-                self.values.update(record["values"])
+                self._add_values(record)
             elif record["kind"] == Kind.PROTOCOL:
                 self.announced.update(record["protocol"])
             elif record["kind"] == Kind.START:
-                self.values, self.numerics = {}, _numerics(record)
+                self.values, self.measured, self.numerics = {}, {}, _numerics(record)
                 self.state, self.why = Status.RUNNING, ""
             elif record["kind"] == Kind.RESUME:
                 self.state, self.why = Status.RUNNING, ""
+                if record["void"]:
+                    self._forget_after(record["step"])
                 self.notes.append(_describe_resume(record))
             elif record["kind"] == Kind.END:
                 self.state, self.why = Status(record["status"]), record["why"]
-        scores = last_scores(self.values)
+                self.recording = record.get("recording")
+        is_finished = self.state == Status.FINISHED
+        scores = self.compared(final_measurement(self.spec.evaluate) if is_finished else None)
         self.scores = {name: value for name, (_, value) in scores.items()}
         self.protocols = {name: self.announced.get(full, {})
                           for name, (full, _) in scores.items()}
         return bool(records)
+
+    def _add_values(self, record: schema.Record) -> None:
+        for name, value in record["values"].items():
+            if bare_name(name) is None:
+                self.values[name] = value
+                continue
+            steps = self.measured.setdefault(name, set())
+            steps.add(record["step"])
+            if record["step"] == max(steps):  # an earlier step may be measured after the run
+                self.values[name] = value
+
+    def _forget_after(self, step: int) -> None:
+        """Forget the scores after a step, which will be measured anew."""
+        for name, steps in list(self.measured.items()):
+            self.measured[name] = {each for each in steps if each <= step}
+            if not self.measured[name]:
+                del self.measured[name], self.values[name]
+
+    def compared(self, final: FinalMeasurement | None) -> dict[str, tuple[str, float]]:
+        """Return the run's scores as `score_names.compared_scores` does."""
+        latest = {name: (max(steps), self.values[name]) for name, steps in self.measured.items()}
+        return compared_scores(latest, self.step, self.protocol_of, final)
+
+    def protocol_of(self, full: str) -> dict[str, Any]:
+        """Return how the score of a full name is measured; empty if unknown."""
+        return self.announced.get(full, {})
 
 
 def _numerics(start: schema.Record) -> int | None:
@@ -97,8 +138,7 @@ def progress_of(run: RunSpec, root: Path) -> Progress:
     """Return a run's progress under `root`; WAITING unless it has a result and its weights."""
     progress = Progress(run, run.folder(root))
     progress.follow()
-    is_done = progress.state.is_result and (progress.folder / WEIGHTS).exists()
-    return progress if is_done else Progress(run, run.folder(root))
+    return progress if is_trained(progress.folder) else Progress(run, run.folder(root))
 
 
 def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
@@ -121,6 +161,8 @@ def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
 
 def _describe_resume(record: schema.Record) -> str:
     """Describe in a line how a run resumed."""
+    if record.get("continues"):
+        return f"continues {record['continues']} from step {record['step']}"
     action = f"resumes after step {record['step']}" if record["step"] else "begins again"
     drift = f", though changed: {describe_drift(record['drift'])}" if record["drift"] else ""
     note = f" ({record['note']})" if record["note"] else ""

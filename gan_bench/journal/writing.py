@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,25 @@ from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
 PATIENCE = 10.0  # seconds to wait until the process of a dead launcher ends too
 END, RESUME = (f'"kind": "{kind}"'.encode() for kind in (Kind.END, Kind.RESUME))
+
+
+@dataclass(frozen=True)
+class Amendment:
+    """What is added to the journal of a run that has ended.
+
+    Attributes:
+        protocol: As for `Journal.protocol`; full names.
+        at_end: As for `Journal.metrics`, at the run's last step; the same names.
+        values: Likewise at earlier steps, by step.
+        pictures: PNGs of the last step by name; those that the run has stay.
+        end: Fields of the end record that change.
+    """
+
+    protocol: Mapping[str, Any]
+    at_end: Mapping[str, float]
+    values: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    end: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Journal:
@@ -75,6 +95,12 @@ class Journal:
 
     def image(self, step: int, name: str, png: bytes) -> None:
         """Write the picture to `samples/`, then record it."""
+        file = self.store(step, name, png)
+        self._pictures.append(self.folder / file)
+        self._write(Kind.IMAGE, step, name=name, file=file)
+
+    def store(self, step: int, name: str, png: bytes) -> str:
+        """Write a picture that a record names or will name; return the file's name there."""
         file = Path("samples") / f"{name}-{step:07d}.png"
         pictures = (self.folder / file).parent
         pictures.mkdir(exist_ok=True)
@@ -82,8 +108,7 @@ class Journal:
             raise UserError(f"{pictures}: is a link; remove it: a run's files stay in its folder")
         with replacing(self.folder / file) as temporary:
             temporary.write_bytes(png)
-        self._pictures.append(self.folder / file)
-        self._write(Kind.IMAGE, step, name=name, file=str(file))
+        return str(file)
 
     def repeat(self, position: int) -> bool:
         """Expect the records after byte `position` again; return whether they can be repeated.
@@ -108,15 +133,33 @@ class Journal:
         """
         self._append(Kind.RESUME, step, note=note, drift=dict(drift), void=void)
 
-    def end(self, status: str, why: str = "", weights: str | None = None) -> None:
+    def adopt(self, records: Sequence[Record], step: int, source: str) -> int:
+        """Begin with the records of another run's first steps; return the position after them.
+
+        Args:
+            records: They begin with a start record, which voids what the journal held, or follow
+                on from what it holds.
+            step: The step after which this run continues.
+            source: The id of the other run.
+        """
+        now = time.time_ns() // 1_000_000
+        self._extend([*records, {"t": now, "kind": Kind.RESUME, "step": step, "note": "",
+                                 "drift": {}, "void": False, "continues": source}])
+        self._step = step
+        return self.position
+
+    def end(self, status: str, why: str = "", weights: str | None = None,
+            recording: str | None = None) -> None:
         """Write the last record, at the last recorded step; sync and close the file.
 
         Args:
             weights: The sha256 of the final weights' file, of a FINISHED or DIVERGED run.
+            recording: `RunSpec.recording`, of such a run.
         """
         if Status(status).is_result:
             earlier = self._to_repeat[0][0] if self._to_repeat else None
-            self._write(Kind.END, self._step, status=status, why=why, weights=weights)
+            self._write(Kind.END, self._step, status=status, why=why, weights=weights,
+                        recording=recording)
             # A `resume` line follows the earlier end. Repeated, it is the last line, as an end
             # must be.
             if earlier:
@@ -156,21 +199,31 @@ class Journal:
                 f"changed: delete {self.folder} to begin again, or continue with --allow-drift")
         self._step = step
 
-    def add(self, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
-        """Add scores to a run that has ended; see `amend`."""
+    def add(self, amendment: Amendment) -> bool:
+        """Add to a run that has ended; see `amend`."""
         records, _ = reading.read_records(self.folder)
         end = records[-1] if records else None
         if end is None or end["kind"] != Kind.END or not Status(end["status"]).is_result:
             raise UserError(f"{self.folder}: the run is not finished, so no score is added; run "
                             f"its experiment to the end first")
-        recorded = {name for record in records for name in record.get("values", ())}
-        values = {name: value for name, value in values.items() if name not in recorded}
-        if values:
-            t, step = time.time_ns() // 1_000_000, end["step"]
-            self._extend([
-                {"t": t, "kind": Kind.PROTOCOL, "step": step, "protocol": dict(protocol)},
-                {"t": t, "kind": Kind.METRICS, "step": step, "values": _encode(values)}, end])
-        return bool(values)
+        recorded = {(name, record["step"]) for record in records
+                    for name in record.get("values", ())}
+        new = {step: {name: value for name, value in values.items()
+                      if (name, step) not in recorded}
+               for step, values in {**amendment.values, end["step"]: amendment.at_end}.items()}
+        lines = [_metrics_record(step, values, records) for step, values in sorted(new.items())
+                 if values]
+        pictures = {name: png for name, png in amendment.pictures.items()
+                    if not any(record.get("name") == name for record in records)}
+        for name, png in pictures.items():
+            lines.append({"t": end["t"], "kind": Kind.IMAGE, "step": end["step"], "name": name,
+                          "file": self.store(end["step"], name, png)})
+        ended = {**end, **amendment.end}
+        if lines or ended != end:
+            t = time.time_ns() // 1_000_000
+            self._extend([{"t": t, "kind": Kind.PROTOCOL, "step": end["step"],
+                           "protocol": dict(amendment.protocol)}, *lines, ended])
+        return any(new.values())
 
     def _append(self, kind: str, step: int, **fields: Any) -> None:
         self._extend([{"t": time.time_ns() // 1_000_000, "kind": kind, "step": step, **fields}])
@@ -209,18 +262,16 @@ def settle_run(folder: Path, status: str, why: str) -> None:
             journal.flush()
 
 
-def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]) -> bool:
+def amend(folder: Path, amendment: Amendment) -> bool:
     """Add scores that were measured after a run's end; return whether any of them is new.
 
     A value in the journal stays as it is, so adding a score twice changes nothing.
 
-    The records carry the run's last step. The end record is repeated unchanged, time included, so
-    the last line still says how and when the run ended.
+    A score has the time at which training reached its step. The end record is repeated, time
+    included, so the last line still says how and when the run ended.
 
     Args:
         folder: A run whose journal has its end.
-        protocol: As for `Journal.protocol`; full names.
-        values: As for `Journal.metrics`; the same names.
 
     Raises:
         UserError: A process has the journal open, or the run is not finished (any more): another
@@ -228,7 +279,7 @@ def amend(folder: Path, protocol: Mapping[str, Any], values: Mapping[str, float]
         OSError: The journal cannot be written, and is as before.
     """
     with closing(Journal(folder)) as journal:
-        return journal.add(protocol, values)
+        return journal.add(amendment)
 
 
 def last_whole(folder: Path) -> Record | None:
@@ -292,6 +343,13 @@ def _describe_difference(earlier: Record, repeated: Record) -> str:
             old, new = old.get(key), new.get(key)
         return f"{place} {key} is {new}, and was {old}"
     return ""
+
+
+def _metrics_record(step: int, values: Mapping[str, float], records: Sequence[Record]) -> Record:
+    """Return a record of scores with the time of the last record that training wrote by then."""
+    t = next(record["t"] for record in reversed(records)
+             if record["step"] <= step and record["kind"] != Kind.PROTOCOL)
+    return {"t": t, "kind": Kind.METRICS, "step": step, "values": _encode(values)}
 
 
 def _encode(values: Mapping[str, float]) -> dict[str, float | str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from gan_bench.atomic import remove_abandoned
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import DamagedError, Stopped, UserError
+from gan_bench.errors import DamagedError, Say, Stopped, UserError, count
 from gan_bench.hardware import refuse_lacking, usable_cores
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import (
@@ -31,7 +31,10 @@ from gan_bench.journal.layout import (
     remove_checkpoints,
 )
 from gan_bench.journal.lock import locked
+from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Status
+from gan_bench.journal.shorter_runs import Beginning, beginnings, source_folders
+from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.launcher.processes import (
     GRACE,
@@ -46,6 +49,7 @@ from gan_bench.launcher.reporters import Reporter
 from gan_bench.tracking.address import is_server, resolve_uri, sqlite_path
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.older_ids import take_over_older_runs
 
 POLL = 0.5  # seconds between two looks at the journals
 
@@ -60,12 +64,14 @@ class LaunchSettings:
             the number of GPUs, or of cores divided by a run's threads.
         command: The command that repeats the experiment, for the notes in MLflow.
         retries: How often a run is resumed from its checkpoint after its process was killed.
+        train: Whether runs are trained; else those that are trained are measured alone.
     """
 
     execution: Execution
     slots: int | None
     command: str
     retries: int = 2
+    train: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class LaunchResult:
 
 def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
             ) -> LaunchResult:
-    """Train every unfinished run, and mirror every journal that MLflow lacks.
+    """Train every unfinished run, measure what finished runs lack, and mirror what MLflow lacks.
 
     Args:
         experiment: The runs, and what the experiment declares of their comparison.
@@ -114,16 +120,29 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     _remove_leftovers(workspace)
     home = workspace.root / "runs" / experiment.name
     with locked(home), _raise_stopped():
+        if taken := take_over_older_runs(experiment.runs, workspace.root):
+            reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
+                         f"folders have the present ids now")
         runs = [_read_progress(run, workspace) for run in experiment.runs]
-        waiting = [run for run in runs if run.state == Status.WAITING]
+        waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
+        for run in runs:
+            run.is_measuring = bool(missing_scores(run))
+        waiting += [run for run in runs if run.is_measuring]
         for run in runs:
             if run.state.is_result:
-                remove_checkpoints(run.folder)  # its process may have died before that
+                # Its process may have died before that.
+                remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
         declared = experiment.declared.with_changes(command=settings.command)
         if not waiting:
             write_about(home, declared)
+            _rename(experiment, workspace, reporter)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
             return LaunchResult(runs, mirror.finish(), mirror.hidden())
+        found = beginnings(home, [run.spec for run in waiting if not run.is_measuring],
+                           experiment.runs, experiment.annealed)
+        _note_beginnings(waiting, found, reporter.say)
+        settings = replace(settings, execution=replace(settings.execution,
+                                                       shorter_runs=source_folders(found)))
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
         if not is_server(resolve_uri(workspace)):  # report an unusable database before training
@@ -131,6 +150,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         gpus, together = run_preparations(experiment, settings.execution, context, reporter)
         # Folders are made only here, so a start that an error above stops leaves none.
         _make_folders(home, waiting, declared)
+        _rename(experiment, workspace, reporter)
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
         stopped = None
@@ -148,6 +168,26 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         except Stopped as stop:
             stopped, missing = stop.status, OUT_OF_TIME
         return LaunchResult(runs, missing, hidden, stopped)
+
+
+def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter) -> None:
+    """Give the runs their variants' present names, which MLflow shows when they are mirrored."""
+    for (old, new), n in rename_runs(experiment.runs, workspace.root).items():
+        reporter.say(f"{count(n, 'run')} of {old} {'is' if n == 1 else 'are'} called {new} now")
+
+
+def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: Say) -> None:
+    """Set the first steps of the runs that continue from others, and say what the others do."""
+    continuing = [run for run in waiting if run.spec.id in found and found[run.spec.id].sources]
+    for run in continuing:
+        run.step = found[run.spec.id].sources[0].step  # so that the pace counts no step twice
+    if continuing:
+        say(f"{count(len(continuing), 'run')} continue from shorter ones, as `plan` shows")
+    lines = [f"{run_id} {line}" for run_id, beginning in found.items()
+             if not beginning.sources and (line := str(beginning))]
+    if lines:
+        others = f" (and {len(lines) - 1} more, as `plan` shows)" if len(lines) > 1 else ""
+        say(lines[0] + others)
 
 
 def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> None:
@@ -231,7 +271,7 @@ def _train_all(waiting: list[Progress], settings: LaunchSettings, context: ForkS
                 for run in worker.runs:
                     if run.spec.id in worker.killed and killed[run.spec.id] < settings.retries:
                         killed[run.spec.id] += 1
-                        reporter.say(f"{run_label(run)}: {run.why}; resumed "
+                        reporter.say(f"{run_label(run)}: {run.why or run.unmeasured}; resumed "
                                      f"({killed[run.spec.id]} of {settings.retries})")
                         queue.append(run)
                     else:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
@@ -127,12 +128,15 @@ class WorkerProcess:
         self.runs, self.is_abandoned = runs, False
         self.killed: set[str] = set()
         self._last_words, sender = context.Pipe(duplex=False)
+        ids = {run.spec.id for run in runs}
+        execution = replace(execution, shorter_runs={
+            run_id: folders for run_id, folders in execution.shorter_runs.items() if run_id in ids})
         self.process: ForkServerProcess = context.Process(
             target=worker.train_in_process,
             args=([run.spec for run in runs], execution, gpu, sender))
         for run in runs:
             run.follow()  # read the records of earlier attempts
-            run.state, run.why = Status.RUNNING, ""
+            run.state, run.why, run.unmeasured = Status.RUNNING, "", ""
             run.notes.clear()
         _start(self.process)
         sender.close()
@@ -160,6 +164,8 @@ class WorkerProcess:
                                 self.is_abandoned)
                 if run.state == Status.KILLED:
                     self.killed.add(run.spec.id)
+                if run.is_measuring:  # it stays trained, and its journal as it is
+                    run.state, run.why, run.unmeasured = Status.FINISHED, "", run.why
                 mirror.request(run.folder)
         return exit_code is not None
 

@@ -86,7 +86,9 @@ class PlainLines:
             self._states[run.spec.id] = run.state
             name = f"{run.spec.variant} seed {run.spec.seed}"
             if run.state == Status.RUNNING:
-                self.say(f"{run.spec.id} {name}: started")
+                self.say(f"{run.spec.id} {name}: {'measuring' if run.is_measuring else 'started'}")
+            elif run.unmeasured:
+                self.say(f"{run.spec.id} {name}: not measured: {run.unmeasured}")
             else:
                 why = f": {run.why}" if run.why else ""
                 score = f", {last_score(run)}" if run.scores else ""
@@ -154,12 +156,16 @@ class LiveTable:
             if run.state == Status.RUNNING:
                 left = duration((run.spec.steps - run.step) / rate)
             table.add_row(
-                escape(run.spec.variant), str(run.spec.seed), run.state,
+                escape(run.spec.variant), str(run.spec.seed), _state_text(run),
                 f"{run.step}/{run.spec.steps}", format_number(rate),
                 format_number(values.get("train/d_loss", math.nan)),
                 format_number(values.get("train/g_loss", math.nan)), last_score(run), left,
                 style=STYLES.get(run.state))
         return table
+
+
+def _state_text(run: Progress) -> str:
+    return "measuring" if run.is_measuring and run.state == Status.RUNNING else run.state.value
 
 
 def progress_json(run: Progress) -> dict[str, Any]:

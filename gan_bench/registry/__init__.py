@@ -1,8 +1,9 @@
 """The registries: every name that a YAML can give a part, and what each entry states.
 
 `base.py` has what registries are, `entry.py` what they hold, `facts.py` the records that entries
-state, `plugins.py` how a plug-in file adds to them, and `source.py` the hash of the code behind
-third-party parts, of which `slices.py` finds the statements.
+state, `schedules.py` what each learning-rate schedule states, `plugins.py` how a plug-in file adds
+to them, and `source.py` the hash of the code behind third-party parts, of which `slices.py` finds
+the statements.
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ from gan_bench.registry.plugins import (
     read_plugins,
     use_plugins,
 )
+from gan_bench.registry.schedules import SCHEDULES, ScheduleFacts
 from gan_bench.registry.source import Plugin
 
 __all__ = [
     "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES",
-    "REGISTRIES", "VIEWS",
+    "REGISTRIES", "SCHEDULES", "VIEWS",
     "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry", "MetricFacts", "ModelFacts",
     "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin", "Reference", "Registry",
-    "has_plugins", "nearest", "provide", "read_plugin", "read_plugins", "scores", "scores_of",
+    "ScheduleFacts",
+    "code_of", "has_plugins", "nearest", "provide", "read_plugin", "read_plugins", "scores",
+    "scores_of",
     "use_plugins",
 ]
 
@@ -60,6 +64,15 @@ MetricEntry = Entry[Any, MetricFacts]
 def scores_of(entry: MetricEntry) -> tuple[str, ...]:
     """Return the names of a metric's scores: its facts' `returns`, or the metric's name."""
     return entry.facts.returns or (entry.name,)
+
+
+def code_of(entry: MetricEntry) -> str:
+    """Return the hashes of the code behind a metric and its extractor; empty if both are built in.
+    """
+    if entry.origin is None:  # and so is its extractor
+        return ""
+    extractor = EXTRACTORS.get(entry.facts.extractor)
+    return "+".join(filter(None, [entry.source, extractor.source if extractor else ""]))
 
 
 def scores() -> list[str]:

@@ -128,6 +128,7 @@ class MetricFacts(_Facts):
     held_out: bool = False
     asked: bool = False
     matched: bool = False
+    gaussian: bool = False
     least: int = 2
     least_per_class: int | None = None
     least_per_feature: int | None = None
@@ -177,7 +178,7 @@ class MetricFacts(_Facts):
                            or reference in ("modes", "frequencies")):
             return ("asked goes with reference 'train', 'test' or None, and neither with matched "
                     "nor with extractor 'discriminator'")
-        for name in ("matched", "least_per_feature"):
+        for name in ("matched", "gaussian", "least_per_feature"):
             if getattr(self, name) and (view == "discriminator" or not examples):
                 return (f"{name} goes with reference 'train' or 'test', and not with extractor "
                         f"'discriminator'")

@@ -1,57 +1,23 @@
-"""Artifacts of runs: whole uploads to a local folder, and the sample grids in a store."""
+"""The sample grids in an MLflow store, read from its artifact folders or from its server."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-from gan_bench.tracking.database import local_path
+from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.reader import connected
+from gan_bench.tracking.relocation import present_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 AT_ONCE = 8  # requests to a server
-TORN = ".artifact.uploading.*"  # MLflow (3.17) copies to such a file, then renames it
 Listed = tuple[str, str, Callable[[], bytes]]  # MLflow's run id, file name, function for content
-
-
-@contextmanager
-def uploads(location: str) -> Iterator[None]:
-    """Upload to a run's artifact folder; remove first what killed uploads have left there.
-
-    Several processes may upload at once: `run`, `sync` and `evaluate --log`. Each shares a lock on
-    the folder, so only the files of a process that is gone are removed.
-
-    Args:
-        location: MLflow's address of the artifacts; nothing is done unless it is a local folder.
-    """
-    if not location.startswith(("file:", "/")):
-        yield
-        return
-    folder = local_path(location)
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):  # another process uploads, or the file system has no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for file in folder.glob(TORN):
-                file.unlink()
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        with suppress(OSError):  # at once: a forked child has a copy of the descriptor
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
 
 
 def pictures_of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
@@ -64,7 +30,7 @@ def pictures_of_database(uri: str, runs: list[str]) -> Iterator[Listed]:
     for run in runs:
         location = locations.get(run) or ""
         if location.startswith(("file:", "/")):
-            folder = Path(unquote(urlsplit(location).path), "images")
+            folder = present_place(location, sqlite_path(uri)) / "images"
             for file in sorted(folder.glob("samples+*.png")):
                 yield run, file.name, file.read_bytes
         elif location:

@@ -29,6 +29,7 @@ from gan_bench.tracking.database_server import (
     check_connection,
     tables_of,
 )
+from gan_bench.tracking.relocation import check_addresses
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -92,7 +93,9 @@ def open_store(workspace: Workspace) -> Store:
     except OSError as error:
         raise unwritable(error.filename or root, error, elsewhere="choose another --root") from None
     if database:
-        check_sqlite(database, root)
+        check_sqlite(database)
+        if database == workspace.database:
+            check_addresses(database)
     elif not is_server(uri):
         check_connection(uri)
     # MLflow also logs the traceback of each error; the program reports the error in one line.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
+from gan_bench.journal.layout import DATABASE
+from gan_bench.journal.spec_file import read_variant
 from gan_bench.tracking.address import sqlite_path, without_password
 from gan_bench.tracking.database import has_run
+from gan_bench.tracking.origin import run_root
 
 FILE = "mirror.json"
 RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -23,17 +26,25 @@ class Cursor:
     """How much of a run's journal a store holds.
 
     Attributes:
-        uri: The store, without password.
+        uri: The store, as `store_name` gives it.
         mlflow_run_id: MLflow's own id of the run.
         offset: Bytes of the journal that have been replayed.
         began: Time of the journal's first record, which identifies the journal. Its order means
             nothing, as the clock may have been reset.
+        run_id, variant: What MLflow shows as the run's id and variant; empty in a file of an
+            earlier version.
     """
 
     uri: str
     mlflow_run_id: str
     offset: int
     began: int
+    run_id: str = ""
+    variant: str = ""
+
+    def shows_names(self, folder: Path) -> bool:
+        """Whether MLflow shows the present names of the run in this folder."""
+        return (self.run_id, self.variant) == (folder.name, read_variant(folder) or self.variant)
 
 
 def read_cursor(folder: Path, uri: str) -> Cursor | None:
@@ -43,21 +54,27 @@ def read_cursor(folder: Path, uri: str) -> Cursor | None:
         DamagedError: The journal is damaged.
     """
     try:
-        cursor = Cursor(**_read_file(folder)[without_password(uri)])
-    except (KeyError, TypeError):
+        cursor = replace(Cursor(**_entry(folder, uri)), uri=store_name(folder, uri))
+    except TypeError:
         return None
     start = reading.first(folder)
     sound = (isinstance(cursor.mlflow_run_id, str) and RUN_ID.fullmatch(cursor.mlflow_run_id)
              and type(cursor.offset) is int and reading.begins_line(folder, cursor.offset)
+             and isinstance(cursor.run_id, str) and isinstance(cursor.variant, str)
              and type(cursor.began) is int and start is not None and cursor.began == start["t"])
     return cursor if sound else None
 
 
 def named_run(folder: Path, uri: str) -> str | None:
     """Return MLflow's id of the run that the cursor file names, even for another journal."""
-    cursor = _read_file(folder).get(without_password(uri))
-    name = cursor.get("mlflow_run_id") if isinstance(cursor, dict) else None
+    name = _entry(folder, uri).get("mlflow_run_id")
     return name if isinstance(name, str) and RUN_ID.fullmatch(name) else None
+
+
+def shown_id(folder: Path, uri: str) -> str | None:
+    """Return the run's id that MLflow shows, as far as the cursor file says so."""
+    run_id = _entry(folder, uri).get("run_id")
+    return run_id if isinstance(run_id, str) and run_id else None
 
 
 def named_runs(experiment: Path, uri: str) -> set[str]:
@@ -71,6 +88,12 @@ def named_runs(experiment: Path, uri: str) -> set[str]:
 def write_cursor(folder: Path, cursor: Cursor) -> None:
     """Write the run's cursor in its store, whole or not at all, beside those in other stores."""
     cursors = {**_read_file(folder), cursor.uri: asdict(cursor)}
+    if cursor.uri == DATABASE:
+        cursors.pop(_own_uri(folder), None)
+    _write_file(folder, cursors)
+
+
+def _write_file(folder: Path, cursors: dict[str, dict[str, Any]]) -> None:
     with replacing(folder / FILE) as temporary:
         temporary.write_text(json.dumps(cursors, indent=1) + "\n")
 
@@ -78,13 +101,32 @@ def write_cursor(folder: Path, cursor: Cursor) -> None:
 def forget_cursor(folder: Path, uri: str) -> None:
     """Remove the run's cursor in a store, so that the next replay begins again with a new run."""
     cursors = _read_file(folder)
-    if cursors.pop(without_password(uri), None) is not None:
-        with replacing(folder / FILE) as temporary:
-            temporary.write_text(json.dumps(cursors, indent=1) + "\n")
+    names = {store_name(folder, uri), without_password(uri)} & cursors.keys()
+    if names:
+        _write_file(folder, {k: v for k, v in cursors.items() if k not in names})
+
+
+def note_shown_id(folder: Path) -> None:
+    """Note that the stores show the run under the name of its folder, which is about to change."""
+    cursors = _read_file(folder)
+    noted = {name: cursor if not isinstance(cursor, dict) or cursor.get("run_id")
+             else {**cursor, "run_id": folder.name} for name, cursor in cursors.items()}
+    if noted != cursors:
+        _write_file(folder, noted)
+
+
+def take_over(folder: Path, uri: str) -> None:
+    """Let the cursor of another address count for the database in the root, which lay there."""
+    cursors = _read_file(folder)
+    cursor = cursors.pop(uri, None)
+    if isinstance(cursor, dict):
+        _write_file(folder, {DATABASE: cursor, **cursors})
 
 
 def mirrored(folder: Path, uri: str) -> bool:
-    """Whether the store at `uri` holds the run's whole journal, without importing MLflow.
+    """Whether the store at `uri` holds the run's whole journal and its present names.
+
+    MLflow is not imported.
 
     For a server the cursor alone decides; an SQLite file must also hold as much of the run, as an
     older copy of the file may have been put in its place.
@@ -95,8 +137,30 @@ def mirrored(folder: Path, uri: str) -> bool:
         return False
     if cursor is None or cursor.offset != (folder / reading.FILE).stat().st_size:
         return False
+    if not cursor.shows_names(folder):
+        return False
     database = sqlite_path(uri)
     return database is None or has_run(database, cursor.mlflow_run_id, cursor.offset)
+
+
+def store_name(folder: Path, uri: str) -> str:
+    """Return the name of a store in the cursor file: its address without password.
+
+    The database in the root has the same name wherever the root lies.
+    """
+    return DATABASE if uri == _own_uri(folder) else without_password(uri)
+
+
+def _own_uri(folder: Path) -> str:
+    return f"sqlite:///{run_root(folder) / DATABASE}"
+
+
+def _entry(folder: Path, uri: str) -> dict[str, Any]:
+    """Return the fields of the run's cursor in a store; empty if there is none."""
+    cursors = _read_file(folder)
+    # Earlier versions named the root's own database by its address too.
+    entry = cursors.get(store_name(folder, uri)) or cursors.get(without_password(uri))
+    return entry if isinstance(entry, dict) else {}
 
 
 def _read_file(folder: Path) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.config.declared import Declared
-from gan_bench.config.run_id import settings_digest
+from gan_bench.config.run_id import settings_under
 from gan_bench.errors import DamagedError, count
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace, run_folders
@@ -131,7 +131,7 @@ def of_current_settings(folders: Iterable[Path]) -> list[Path]:
         except DamagedError:
             continue
         settings = of_experiment[home].settings
-        if not settings or settings_digest(spec) in settings.values():
+        if not settings or settings_under(folder.name, spec) in settings.values():
             current.append(folder)
     return current
 

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gan_bench.config.declared import Declared, comparison_tag
 from gan_bench.errors import DamagedError
@@ -27,11 +27,9 @@ from gan_bench.journal.layout import LOG, TABLE, TRACE, WEIGHTS
 from gan_bench.journal.plugin_files import PLUGINS
 from gan_bench.journal.reading import valid, voids
 from gan_bench.journal.schema import Kind, Record, Status
-from gan_bench.journal.spec_file import read_values
+from gan_bench.journal.spec_file import read_values, read_variant
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
-from gan_bench.tracking.address import without_password
-from gan_bench.tracking.artifacts import uploads
 from gan_bench.tracking.client import (
     DeletedExperiment,
     DeletedRun,
@@ -41,10 +39,13 @@ from gan_bench.tracking.client import (
     write_shared,
 )
 from gan_bench.tracking.cursor import Cursor
-from gan_bench.tracking.database import local_path
 from gan_bench.tracking.hidden import deleted_experiment
 from gan_bench.tracking.own_runs import OwnRuns
-from gan_bench.tracking.shared_artifacts import is_within
+from gan_bench.tracking.relocation import local_path
+from gan_bench.tracking.shared_artifacts import is_within, uploads
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 class Mirror:
@@ -123,13 +124,17 @@ class Mirror:
             if cursor is None or any(map(voids, records)):
                 records, offset = reading.read_records(folder)
                 run_id = self._find_or_create(folder, reading.attempts(records))
-                cursor = Cursor(without_password(self.store.uri), run_id, 0, began["t"])
+                store = cursors.store_name(folder, self.store.uri)
+                cursor = Cursor(store, run_id, 0, began["t"])
                 records = valid(records)
             self._checked.add(cursor.mlflow_run_id)
             if records:
                 self._replay(folder, cursor.mlflow_run_id, records)
                 self._client.set_tag(cursor.mlflow_run_id, tags.COPIED, str(offset))
-                cursors.write_cursor(folder, replace(cursor, offset=offset))
+            if records or not cursor.shows_names(folder):
+                cursors.write_cursor(folder, replace(
+                    cursor, offset=offset, run_id=folder.name,
+                    variant=read_variant(folder) or cursor.variant))
 
     def _find_cursor(self, folder: Path) -> Cursor | None:
         """Return the cursor if the store still has its run, and no other root has claimed it.
@@ -137,7 +142,8 @@ class Mirror:
         It is at the journal's begin if the store has less of the run than the cursor says.
         """
         cursor = cursors.read_cursor(folder, self.store.uri)
-        if cursor is None or cursor.mlflow_run_id in self._checked:
+        if cursor is None or (cursor.mlflow_run_id in self._checked
+                              and cursor.shows_names(folder)):
             return cursor
         run = self._own_runs.adopt(folder, cursor.mlflow_run_id)
         if run is None:
@@ -145,20 +151,25 @@ class Mirror:
                 self.open_experiment(folder.parent)  # raises if that was deleted
                 raise DeletedRun(f"{folder.parent.name}/{folder.name} was deleted in MLflow")
             return None
+        if not cursor.shows_names(folder):
+            self._show_names(folder, run)
         behind = tags.is_behind(run.data.tags.get(tags.COPIED), cursor.offset)
         return replace(cursor, offset=0) if behind else cursor
 
     def _find_or_create(self, folder: Path, attempts: list[int]) -> str:
         """Return the MLflow run of the last attempt; delete the MLflow runs of earlier attempts."""
-        spec = read_values(folder)
+        name, run_tags = _names(folder)
         experiment = self.open_experiment(folder.parent)
-        declared = _declared(folder.parent)
-        note = tags.note(folder.name, spec, declared.question,
-                         declared.differs.get(spec["variant"], ""), declared.command)
-        run_tags = {**tags.identity(folder.name, spec), "mlflow.note.content": note,
-                    tags.COPIED: "0"}
-        return self._own_runs.find_or_create(folder, experiment, attempts, tags.name(spec),
-                                             run_tags)
+        return self._own_runs.find_or_create(folder, experiment, attempts, name,
+                                             {**run_tags, tags.COPIED: "0"})
+
+    def _show_names(self, folder: Path, run: Run) -> None:
+        """Let MLflow show the present names of a run, and its `spec.json`, which holds them."""
+        self._own_runs.show_names(run, *_names(folder))
+        last = reading.last(folder)
+        if last is not None and last["kind"] == Kind.END:  # before, it is no artifact
+            with uploads(str(run.info.artifact_uri)):
+                self._client.log_artifact(run.info.run_id, str(_within(folder, "spec.json")))
 
     def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -239,6 +250,14 @@ def _declared(experiment: Path) -> Declared:
     except ValueError as error:
         raise MirrorError(f"{experiment / 'about.json'}: {error}; repeat `gan-bench run` of the "
                           f"experiment, which rewrites it") from None
+
+
+def _names(folder: Path) -> tuple[str, dict[str, str]]:
+    """Return the name of a run in MLflow, and its tags of identity and note."""
+    spec, declared = read_values(folder), _declared(folder.parent)
+    note = tags.note(folder.name, spec, declared.question,
+                     declared.differs.get(spec["variant"], ""), declared.command)
+    return tags.name(spec), {**tags.identity(folder.name, spec), tags.NOTE: note}
 
 
 def _within(folder: Path, name: str) -> Path:

@@ -99,6 +99,14 @@ def instance_of(root: Path) -> str:
         raise unwritable(root / FILE, error, verb="used") from None
 
 
+def recorded_origin(root: Path) -> Instance | None:
+    """Return what a root's file says now, which may be that of the root that it is a copy of."""
+    try:
+        return _read(root)[0]
+    except OSError:
+        return None
+
+
 def _read_written(root: Path) -> tuple[Instance | None, str | None]:
     """Return what `_read` does; wait a moment where another process may be writing the file."""
     for _ in range(TRIES):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gan_bench.journal import reading
 from gan_bench.tracking import cursor as cursors
+from gan_bench.tracking import tags as run_tags
 from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.client import Store
 from gan_bench.tracking.origin import (
@@ -47,6 +48,22 @@ class OwnRuns:
             return None
         self._claim(folder, run)
         return run
+
+    def show_names(self, run: Run, name: str, tags: Mapping[str, str]) -> None:
+        """Let MLflow show the present name, identity and note of a run.
+
+        A name or a note that the user has written in MLflow's page stays.
+        """
+        from mlflow.entities import RunTag
+
+        shown = run.data.tags
+        before = run_tags.name({"variant": shown.get("variant"), "seed": shown.get("seed")})
+        names = {key: tags[key] for key in run_tags.IDENTITY if shown.get(key) != tags[key]}
+        if shown.get(run_tags.NOTE, "").startswith(run_tags.note_begin(shown.get("variant", ""))):
+            names[run_tags.NOTE] = tags[run_tags.NOTE]
+        if run.info.run_name == before != name:
+            self._client.update_run(run.info.run_id, name=name)
+        self._client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in names.items()])
 
     def was_deleted(self, folder: Path, mlflow_run_id: str) -> bool:
         """Whether the user deleted this MLflow run of the root.
@@ -87,6 +104,7 @@ class OwnRuns:
         if same:
             kept = max(same, key=lambda run: len(run.data.metrics))
             self._claim(folder, kept)
+            self.show_names(kept, name, tags)
             self._delete_twins(same, kept.info.run_id)
             return str(kept.info.run_id)
         origin = origin_tags(self._instance(folder), attempt)
@@ -118,7 +136,8 @@ class OwnRuns:
         Runs of earlier versions record no root. The database in a root was copied with the root, so
         there a run of the root that was copied is meant.
         """
-        if run.data.tags.get("run_id") != folder.name:
+        if run.data.tags.get("run_id") not in (folder.name,
+                                               cursors.shown_id(folder, self._store.uri)):
             return False
         database = sqlite_path(self._store.uri)
         is_in_root = database is not None and database.parent == run_root(folder)

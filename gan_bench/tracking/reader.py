@@ -7,6 +7,7 @@ object for each measurement. The database is opened read-only, so a report never
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gan_bench.config.declared import FinalMeasurement
 from gan_bench.errors import HiddenError, UserError
-from gan_bench.journal.score_names import last_scores
+from gan_bench.journal.score_names import compared_scores
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import (
     is_server,
@@ -75,13 +77,21 @@ class StoredRun:
         is_infinite = np.abs(ordered) >= LARGEST
         self.values = np.where(is_infinite, np.copysign(np.inf, ordered), ordered)
 
-    def last_scores(self) -> dict[str, tuple[str, float]]:
-        """Return the run's last scores, by name: the names of their metrics, and the values.
-
-        If there is a final measurement, only its scores count, so a name never has two protocols.
-        """
+    def compared(self, final: FinalMeasurement | None) -> dict[str, tuple[str, float]]:
+        """Return the run's scores as `score_names.compared_scores` does."""
         ends = np.flatnonzero(np.diff(self.keys, append=-1))
-        return last_scores({self.metrics[self.keys[end]]: float(self.values[end]) for end in ends})
+        latest = {self.metrics[self.keys[end]]: (int(self.steps[end]), float(self.values[end]))
+                  for end in ends}
+        last_step = int(self.steps.max()) if len(self.steps) else 0
+        return compared_scores(latest, last_step, self._protocol_of, final)
+
+    def _protocol_of(self, full: str) -> dict[str, Any]:
+        """Return how a score was measured; empty if its tag does not say."""
+        try:
+            protocol = json.loads(self.tags.get(f"protocol.{full}", ""))
+        except (ValueError, RecursionError):
+            return {}
+        return protocol if isinstance(protocol, dict) else {}
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,57 @@
-"""Artifacts of roots that share a database: MLflow keeps them in the root that came first."""
+"""The folders of artifacts that several processes, or several roots, write to.
+
+MLflow keeps the artifacts of roots that share a database in the root that came first.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shlex
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gan_bench.errors import DamagedError, count
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Kind
-from gan_bench.tracking.address import is_server
+from gan_bench.tracking.address import is_server, sqlite_path
 from gan_bench.tracking.cursor import read_cursor
-from gan_bench.tracking.database import local_path
 from gan_bench.tracking.hidden import listed, rows_of
+from gan_bench.tracking.relocation import local_path, present_place
+
+TORN = ".artifact.uploading.*"  # MLflow (3.17) copies to such a file, then renames it
+
+
+@contextmanager
+def uploads(location: str) -> Iterator[None]:
+    """Upload to a run's artifact folder; remove first what killed uploads have left there.
+
+    Several processes may upload at once: `run`, `sync` and `evaluate --log`. Each shares a lock on
+    the folder, so only the files of a process that is gone are removed.
+
+    Args:
+        location: MLflow's address of the artifacts; nothing is done unless it is a local folder.
+    """
+    if not location.startswith(("file:", "/")):
+        yield
+        return
+    folder = local_path(location)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # another process uploads, or the file system has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for file in folder.glob(TORN):
+                file.unlink()
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        with suppress(OSError):  # at once: a forked child has a copy of the descriptor
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
 
 def is_within(place: Path, folder: Path) -> bool:
@@ -49,7 +86,7 @@ def lost_artifacts(folders: Iterable[Path], workspace: Workspace, uri: str) -> l
                                       "lifecycle_stage = 'active'"):
         if run not in names or not str(location).startswith(("file:", "/")):
             continue
-        place = local_path(location)
+        place = present_place(location, sqlite_path(uri))
         if not is_within(place, workspace.artifacts) and not place.exists():
             lost.setdefault(place.parent.parent, []).append(names[run])
     own = f"sqlite:///{workspace.database}"

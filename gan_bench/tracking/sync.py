@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from gan_bench.tracking.hidden import (
     lacking_runs,
     sync_command,
 )
+from gan_bench.tracking.relocation import follow_root
 from gan_bench.tracking.shared_artifacts import elsewhere_line, lost_artifacts
 
 if TYPE_CHECKING:
@@ -199,6 +201,9 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
         if Path(experiment).name != experiment or not home.is_dir():
             return []
         folders = run_folders(home)
+        if address == f"sqlite:///{workspace.database}" and workspace.database.exists():
+            with suppress(sqlite3.Error, OSError, UserError):  # it is only read then
+                follow_root(workspace.database)
         if (all(mirrored(folder, address) for folder in folders) and not is_locked(home)
                 and not _was_set_back(folders, address)):
             return []

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gan_bench.config.run_id import settings_digest
+from gan_bench.config.run_id import RECORDED, settings_under
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.schema import Record, Status
 from gan_bench.journal.score_names import split_score
@@ -17,11 +17,20 @@ from gan_bench.journal.score_names import split_score
 # The file of a grid of samples, as `picture` names it; the thumbnail's name does not match.
 GRID = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
 ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
+NAMES = ("experiment", "variant")  # of a specification: they may change, and params may not
 COPIED = "gan_bench.copied"  # the tag of a run: bytes of its journal that the store has received
 
 
-def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the specification as flat text: `loss`: `lsgan`, `loss.target`: `0.9`."""
+def params(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a run is as flat text: `loss`: `lsgan`, `loss.target`: `0.9`.
+
+    Names, and what is measured and recorded, are no part of it: they may change, and MLflow's
+    params never do.
+    """
+    return _flat({key: value for key, value in spec.items() if key not in (*RECORDED, *NAMES)})
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in spec.items():
         if key == "penalties":
@@ -31,7 +40,7 @@ def params(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             flat[prefix + key] = value["name"]
             value = value["args"]
         if isinstance(value, dict):
-            flat |= params(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
     return flat
@@ -45,8 +54,12 @@ def name(spec: Mapping[str, Any]) -> str:
 def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags of a run that has not begun."""
     return {"run_id": run_id, "variant": spec["variant"], "seed": str(spec["seed"]),
-            "settings": settings_digest(spec), "status": Status.RUNNING.value,
+            "settings": settings_under(run_id, spec), "status": Status.RUNNING.value,
             "mlflow.source.name": "gan-bench"}
+
+
+IDENTITY = ("run_id", "variant", "seed", "settings")  # the tags of `identity` that name the run
+NOTE = "mlflow.note.content"
 
 
 def circumstance_tags(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -64,8 +77,9 @@ def circumstance_tags(facts: Mapping[str, Any]) -> dict[str, str]:
 def resumed(record: Record) -> dict[str, str]:
     """Return the tags of a run that resumes after an interruption."""
     drift = {"drift": describe_drift(record["drift"])} if record["drift"] else {}
+    continued = {"continues": record["continues"]} if record.get("continues") else {}
     return {"status": Status.RUNNING.value, "why": "",
-            "resumed_after_step": str(record["step"]), **drift}
+            "resumed_after_step": str(record["step"]), **continued, **drift}
 
 
 def when(t: int) -> str:
@@ -94,7 +108,7 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, command: str) -> str:
     """Return the Markdown that describes a run and how to repeat it; empty parts are omitted."""
     parts = [
-        f"**{spec['variant']}**, seed {spec['seed']}: {spec['model']['name']} with the "
+        f"{note_begin(spec['variant'])}seed {spec['seed']}: {spec['model']['name']} with the "
         f"{spec['loss']['name']} loss on {spec['dataset']['name']}, {spec['steps']:,} steps of "
         f"batch size {spec['batch_size']}.",
         f"Question: {question}" if question else "",
@@ -104,6 +118,11 @@ def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, comm
         f"everything that happened in `journal.jsonl`.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def note_begin(variant: str) -> str:
+    """Return how the note on a run begins, unless the user has changed it in MLflow's page."""
+    return f"**{variant}**, "
 
 
 def picture(run_id: str, record: Record) -> tuple[str, str]:

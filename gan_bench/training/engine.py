@@ -6,7 +6,7 @@ and `sample` may wait.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -184,6 +184,20 @@ class Engine:
             "first_bad": int(self.first_bad),
         }
 
+    def start_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Give networks other weights than random ones, before the first step.
+
+        Args:
+            weights: By network, `generator` or `discriminator`, its state.
+
+        Raises:
+            RuntimeError: They do not fit.
+        """
+        for name, state in weights.items():
+            self._networks[name].load_state_dict(state)
+        if self._average is not None:  # it begins as a copy of G
+            self._average.load(self.generator.state_dict())
+
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned, so that training continues to the bit.
 
@@ -205,6 +219,31 @@ class Engine:
         if self._average is not None:
             self._average.load(state["ema"])
         self.first_bad.fill_(state["first_bad"])
+
+    def measured_state(self) -> dict[str, Tensor]:
+        """Return the weights of D and of the generator that is measured, `<network>.<name>` each.
+        """
+        measured = "generator" if self.ema is None else "ema"
+        networks = {measured: self.measured, "discriminator": self.discriminator}
+        return {f"{network}.{name}": tensor for network, module in networks.items()
+                for name, tensor in module.state_dict().items()}
+
+    def load_measured(self, weights: Mapping[str, Tensor]) -> None:
+        """Restore the networks of `measured_state`; further ones in it are left out.
+
+        Raises:
+            RuntimeError: They are the weights of other networks.
+        """
+        def of(network: str) -> dict[str, Tensor]:
+            prefix = f"{network}."
+            return {name.removeprefix(prefix): tensor for name, tensor in weights.items()
+                    if name.startswith(prefix)}
+
+        self.discriminator.load_state_dict(of("discriminator"))
+        if self._average is None:
+            self.generator.load_state_dict(of("generator"))
+        else:
+            self._average.load_measured(of("ema"))
 
     def begin(self, step: int) -> None:
         """Set the random seeds, the learning rates and the average's decay of a step."""

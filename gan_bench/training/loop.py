@@ -27,6 +27,7 @@ from gan_bench.training.step_batch import StepBatch
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid
+NEAREST = "nearest"  # the name of a picture
 PAIRS = 32  # samples beside their nearest training images
 
 
@@ -66,6 +67,7 @@ class Training:
         evaluate: Measures every `evaluate.every` steps.
         at_end: The measurements after the last step, in order; may contain `evaluate`.
         journal: Receives the records: losses, scores and pictures.
+        snapshot: Keeps the networks of a step that `evaluate` measures.
         start: The last completed step; 0 for a new run.
 
     Attributes:
@@ -76,19 +78,16 @@ class Training:
     """
 
     def __init__(self, engine: Engine, data: Dataset, evaluate: Evaluate,
-                 at_end: Sequence[Evaluate], journal: Journal, *, start: int = 0) -> None:
+                 at_end: Sequence[Evaluate], journal: Journal,
+                 snapshot: Callable[[int], None] | None = None, *, start: int = 0) -> None:
         spec = engine.spec
         self._engine, self._data, self._journal = engine, data, journal
-        self._evaluate, self._at_end = evaluate, at_end
+        self._evaluate, self._at_end, self._snapshot = evaluate, at_end, snapshot
         self._batches = Batches(data.train.images, spec.batch_size, spec.seed)
         # A separate order, so that D sees the same batches for every loss of G.
         self._g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
         self._labels = data.train.labels if spec.condition != "none" else None
-        self._latents = draw_latents(spec.latents, GRID, int(spec.model.args["latent_dim"]),
-                                     rng.generator(spec.seed, "grid"))
-        if self._labels is not None:  # a grid shows the classes in order
-            self._latents = with_labels(self._latents, torch.arange(GRID) * spec.data.classes
-                                        // GRID, spec.data.classes)
+        self._latents = grid_latents(spec)
         captured = spec.compute.graphs and engine.device != "cpu"
         self._update = CapturedStep(engine).step if captured else engine.step
         self.done = start
@@ -121,14 +120,15 @@ class Training:
                 for measure in measures:
                     journal.metrics(step, measure(self._engine.measured,
                                                   self._engine.discriminator))
+                if self._snapshot is not None and due(step, spec.evaluate.every):
+                    self._snapshot(step)
             except FloatingPointError as error:
                 self.ended = Status.DIVERGED, f"{error}, at step {step}"
                 return False
             if sampling:
                 self._sample(step)
-            if last and _shows_nearest(spec):
-                pairs = nearest_picture(self._engine.sample(self._latents)[:PAIRS], self._data)
-                journal.image(step, "nearest", pairs)
+            if last and shows_nearest(spec):
+                journal.image(step, NEAREST, nearest_of(self._engine, self._data))
         if last:
             self.ended = Status.FINISHED, ""
         return not last
@@ -157,7 +157,22 @@ def due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _shows_nearest(spec: RunSpec) -> bool:
+def grid_latents(spec: RunSpec) -> Tensor:
+    """Return the latents of a run's grids, (GRID, latent_dim), with labels if it is conditional."""
+    latents = draw_latents(spec.latents, GRID, int(spec.model.args["latent_dim"]),
+                           rng.generator(spec.seed, "grid"))
+    if spec.condition == "none":
+        return latents
+    in_order = torch.arange(GRID) * spec.data.classes // GRID  # of the classes
+    return with_labels(latents, in_order, spec.data.classes)
+
+
+def nearest_of(engine: Engine, data: Dataset) -> bytes:
+    """Return the picture of a run's samples beside their nearest training images, a PNG."""
+    return nearest_picture(engine.sample(grid_latents(engine.spec))[:PAIRS], data)
+
+
+def shows_nearest(spec: RunSpec) -> bool:
     """Whether a metric of the run asks for samples beside their nearest training images."""
     return spec.data.is_image and any(METRICS[name].facts.picture == "nearest"
                                       for name in spec.evaluate.all_metrics)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from gan_bench.atomic import replacing
 from gan_bench.components import data as datasets
@@ -28,23 +30,41 @@ from gan_bench.errors import (
     unwritable,
 )
 from gan_bench.evaluation.evaluator import Evaluator, prepare_metrics, refuse_too_many_samples
+from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.drift import since
-from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, remove_checkpoints
+from gan_bench.journal.layout import (
+    WEIGHTS,
+    Execution,
+    KeepCheckpoints,
+    Workspace,
+    is_trained,
+    make_snapshot_folder,
+    remove_checkpoints,
+    snapshot_file,
+)
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
+from gan_bench.journal.score_names import FINAL
+from gan_bench.journal.shorter_runs import beginnings, source_folders
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import MODELS, PENALTIES, use_plugins
+from gan_bench.tracking.address import is_server, quiet_mlflow, resolve_uri
+from gan_bench.tracking.client import open_store
+from gan_bench.tracking.sync import sync_run
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
+from gan_bench.training.continuing import continue_from
 from gan_bench.training.contract.networks import shapes_problem
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine
+from gan_bench.training.initial import load_initial_weights, refuse_unfit_weights
 from gan_bench.training.loop import Evaluate, Training
+from gan_bench.training.measuring import measure_trained
 from gan_bench.training.packing import runs_together
 from gan_bench.training.profiling import Profiler
 
@@ -112,11 +132,13 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
             penalties = [PENALTIES.build(part) for part in run.penalties]
             try:
                 constrain(networks.discriminator, penalties, run.seed)
+                refuse_unfit_weights(run, networks, workspace.root)
             except UserError as error:
                 raise UserError(f"variant {run.variant}: {error}") from None
     datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
     data = _load(first, workspace)
-    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say)
+    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say,
+                    statistics_of(first.evaluate))
     return runs_together(experiment, device, here["precision"], say)
 
 
@@ -137,37 +159,71 @@ def _refuse_other_shapes(run: RunSpec) -> None:
 @torch_as_before()
 def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
             checkpoint_every: float | None = None, allow_drift: bool = False,
-            stop: Callable[[], bool] = never) -> Outcome:
+            keep_checkpoints: KeepCheckpoints = "last", stop: Callable[[], bool] = never,
+            mirror: bool = False, tracking_uri: str | None = None) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
+
+    Without one it continues from a run in its experiment's folder that differs in nothing but the
+    steps, if there is any.
 
     Args:
         root, data_root: As in `gan_bench.journal.layout.Workspace`.
-        checkpoint_every, allow_drift: As in `gan_bench.journal.layout.Execution`.
+        checkpoint_every, allow_drift, keep_checkpoints: As in `gan_bench.journal.layout.Execution`.
         stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
             KILLED.
+        mirror: Whether to copy the run into MLflow when it has ended, however that was.
+        tracking_uri: MLflow's store, if that is not the usual one of the root; it is mirrored then.
 
     Raises:
-        UserError: As `Run`.
+        UserError: As `Run`; or MLflow's store cannot be used, which is said before any training.
     """
-    execution = Execution(Workspace(as_path(root), as_path(data_root)), checkpoint_every,
-                          allow_drift)
-    run = Run(spec, execution, partial(_load, spec, execution.workspace))
-    try:
-        while run.step():
-            if stop():
-                run.stop()
-            elif run.cadence.due():
-                run.checkpoint()
-    finally:
-        run.close()
+    workspace = Workspace(as_path(root), as_path(data_root), tracking_uri)
+    home = workspace.run_folder(spec).parent
+    execution = Execution(workspace, checkpoint_every, allow_drift,
+                          keep_checkpoints=keep_checkpoints,
+                          shorter_runs=source_folders(beginnings(home, [spec])))
+    with _mirrored(spec, workspace, mirror or tracking_uri is not None) as missing:
+        run = Run(spec, execution, partial(_load, spec, workspace))
+        try:
+            while run.step():
+                if stop():
+                    run.stop()
+                elif run.cadence.due():
+                    run.checkpoint()
+        finally:
+            run.close()
     assert run.outcome is not None
-    return run.outcome
+    return replace(run.outcome, missing=tuple(missing))
+
+
+@contextmanager
+def _mirrored(spec: RunSpec, workspace: Workspace, wanted: bool) -> Iterator[list[str]]:
+    """Copy the run into MLflow on leaving, if that is wanted; yield a list for what MLflow lacks.
+
+    Raises:
+        UserError: The store is a database that cannot be used, or has no address. (A server may
+            come back.)
+    """
+    missing: list[str] = []
+    if not wanted:
+        yield missing
+        return
+    with quiet_mlflow():
+        if not is_server(resolve_uri(workspace)):
+            open_store(workspace)
+    try:
+        yield missing
+    finally:
+        with quiet_mlflow():
+            missing += sync_run(workspace, workspace.run_folder(spec))
 
 
 def run_together(specs: Sequence[RunSpec], execution: Execution, *,
                  stop: Callable[[], bool] = never,
                  failed: Callable[[RunSpec, Exception], None]) -> None:
     """Run several runs in this process, one step each in turn, to the same bits as alone.
+
+    A run that is trained is measured by what its journal lacks.
 
     On a GPU each has a stream of its own: while Python launches the step of one, the device is
     busy with those of others.
@@ -188,6 +244,10 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
                 stream = torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
             try:
                 folder, profiler = execution.workspace.run_folder(spec), None
+                if is_trained(folder):
+                    with stream:
+                        measure_trained(spec, execution, load)
+                    continue
                 if execution.profile and reading.first(folder) is None:
                     profiler = Profiler(spec.steps, folder, device)
                 with stream:  # where a captured step is recorded
@@ -238,6 +298,7 @@ class Run:
                  ) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
+        self._keep = execution.keep_checkpoints
         provide_parts({"sources": spec.sources}, execution.workspace.run_folder(spec))
         self._folder = spec.write(execution.workspace.root)
         write_plugins(spec, self._folder)
@@ -263,8 +324,13 @@ class Run:
             if self._training.step():
                 return True
             assert self._training.ended is not None
-            self._end(*self._training.ended, save_weights(self._engine, self._folder))
-        remove_checkpoints(self._folder)
+            status, why = self._training.ended
+            weights = save_weights(self._engine, self._folder)
+            keep = self._keep if status == Status.FINISHED else "none"
+            if keep == "last":
+                self._keep_last_state()
+            self._end(status, why, weights)
+        remove_checkpoints(self._folder, keep)
         return False
 
     def checkpoint(self) -> None:
@@ -274,6 +340,13 @@ class Run:
             checkpoint.write(self._folder, Checkpoint(self.done, self._journal.flush(),
                                                       self._facts, self._engine.state()))
             self.cadence.taken(time.perf_counter() - begin)
+
+    def _keep_last_state(self) -> None:
+        """Write a checkpoint of the last step, which a run with more steps can continue from."""
+        position = self._journal.flush()
+        with suppress(OSError):  # without it the run is finished too
+            checkpoint.write(self._folder, Checkpoint(self.done, position, self._facts,
+                                                      self._engine.state()))
 
     def stop(self) -> None:
         """Write a checkpoint and end the run KILLED."""
@@ -288,7 +361,10 @@ class Run:
 
     def _end(self, status: Status, why: str, weights: str | None = None) -> None:
         self.outcome = Outcome(self.spec.id, status, why)
-        self._journal.end(status, why, weights)
+        began = reading.began(self._folder) or {}
+        # The steps of a shorter run may have been recorded otherwise: what they lack is looked for.
+        is_whole = began.get("facts", {}).get("recording") == self.spec.recording
+        self._journal.end(status, why, weights, self.spec.recording if is_whole else None)
 
     @contextmanager
     def _failures_recorded(self) -> Iterator[None]:
@@ -319,25 +395,44 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     device, cache = resolve_device(spec), execution.workspace.cache
     set_up_torch(spec)
     data = load()
-    here = facts(spec, data, device)
+    here = facts(spec, data, device) | {"recording": spec.recording}
     evaluator = Evaluator(spec, data, cache, device)
     final = None
     if spec.evaluate.final:
-        final = Evaluator(spec, data, cache, device, spec.evaluate.final)
+        final = Evaluator(spec, data, cache, device, spec.evaluate.final, FINAL)
+    protocol = evaluator.protocol | (final.protocol if final else {})
     engine = Engine(spec, device, here["precision"], data.train.labels)
-    start = _resume(spec, record, engine, here, execution.allow_drift)
+    own = checkpoint.newest(record.folder, spec.steps)
+    continued = continue_from(execution.shorter_runs.get(spec.id, ()), own[0].step if own[0] else 0,
+                              record, engine, here, protocol)
+    if continued.is_spoilt:
+        engine = Engine(spec, device, here["precision"], data.train.labels)
+    start, is_recorded_alike = continued.step, True
     if start == 0:
+        start, is_recorded_alike = _resume(spec, record, engine, here, execution.allow_drift, *own)
+    if start == 0:
+        load_initial_weights(spec, engine, execution.workspace.root)
         record.start(here)
-        record.protocol(evaluator.protocol | (final.protocol if final else {}))
+    if start == 0 or not is_recorded_alike:
+        record.protocol(protocol)
+    if start == 0 and continued.problems:
+        record.resume(0, "; ".join(continued.problems), {}, void=False)
     at_end: list[Evaluate] = [final or evaluator]
     if spec.evaluate.latent_sets > 1:
         at_end.append((final or evaluator).again)
-    return engine, Training(engine, data, evaluator, at_end, record, start=start), here
+    snapshot = partial(save_snapshot, engine, record.folder) if spec.evaluate.snapshots else None
+    return engine, Training(engine, data, evaluator, at_end, record, snapshot, start=start), here
 
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
-            allow_drift: bool) -> int:
-    """Restore engine and journal to a step that can be resumed; return that step.
+            allow_drift: bool, found: Checkpoint | None, problems: list[str]) -> tuple[int, bool]:
+    """Restore engine and journal to a step that can be resumed.
+
+    Returns:
+        That step, and whether the same things as before it are measured and recorded.
+
+    Args:
+        found, problems: As `checkpoint.newest` returns them.
 
     Raises:
         UserError: The checkpoint was made under other circumstances, which is not allowed.
@@ -345,16 +440,17 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     folder = record.folder
     began = reading.began(folder)
     if began is None:
-        return 0
-    found, problems = checkpoint.newest(folder, spec.steps)
+        return 0, True
     drift = since(found.facts if found else began.get("facts", {}), here)
     if found and drift and not allow_drift:
         raise UserError(drifted(folder, drift))
     step, position = (found.step, found.position) if found else (0, 0)
     # With other software no step repeats to the bit, and without deterministic algorithms none
-    # can be relied on to.
+    # can be relied on to. Nor does a record, if something else is measured or recorded now.
+    before = (found.facts if found else began.get("facts", {})).get("recording", spec.recording)
+    is_recorded_alike = before == spec.recording
     alike = not drift and not allow_drift and spec.compute.deterministic
-    again = alike and record.repeat(position)
+    again = alike and is_recorded_alike and record.repeat(position)
     if found is None:
         remove_checkpoints(folder)
     else:
@@ -365,7 +461,7 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
                             f"({one_line(error)}); their code must have changed: delete the folder "
                             f"to begin the run again") from None
     record.resume(step, "; ".join(problems), drift, void=not again)
-    return step
+    return step, is_recorded_alike
 
 
 def _explained(error: BaseException, spec: RunSpec) -> BaseException:
@@ -388,6 +484,16 @@ def save_weights(engine: Engine, folder: Path) -> str:
     if engine.ema is not None:
         tensors |= {f"ema.{k}": v for k, v in engine.ema.state_dict().items()}
     # On the disk itself before the journal says that the run is finished.
-    with replacing(folder / WEIGHTS, durable=True) as temporary:
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
+    _save(tensors, folder / WEIGHTS)
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def save_snapshot(engine: Engine, folder: Path, step: int) -> None:
+    """Keep the networks that are measured at a step."""
+    make_snapshot_folder(folder)
+    _save(engine.measured_state(), snapshot_file(folder, step))
+
+
+def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
+    with replacing(file, durable=True) as temporary:
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)

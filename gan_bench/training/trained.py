@@ -75,7 +75,7 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
         raise UserError(f"{folder}: has no {weights}; repeat its `gan-bench run` to finish it"
                         f"{hint}")
     if weights == WEIGHTS:
-        _check_weights(folder)
+        check_weights(folder)
     tensors = _tensors(folder / weights, "ema" if spec.ema else "generator")
     try:
         generator.load_state_dict(tensors)
@@ -86,7 +86,7 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
     return spec, generator.eval()
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
     """Refuse final weights whose sha256 differs from the one in the run's journal."""
     end = reading.last(folder)
     expected = end.get("weights") if end else None

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import Say, UserError, remedy
-from gan_bench.evaluation.comparability import digest, refusal
+from gan_bench.evaluation.comparability import refusal
 from gan_bench.evaluation.evaluator import (
     STREAM,
     generate,
@@ -23,6 +24,7 @@ from gan_bench.evaluation.evaluator import (
     provenance,
     undisturbed,
 )
+from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.evaluation.measurement import (
     Measurement,
     Report,
@@ -34,9 +36,11 @@ from gan_bench.evaluation.measurement import (
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal import reading, writing
+from gan_bench.journal.free_names import FreeNames, last_phase
 from gan_bench.journal.layout import WEIGHTS, Workspace
 from gan_bench.journal.schema import RESULTS, Kind
-from gan_bench.journal.score_names import CLASS
+from gan_bench.journal.score_names import CLASS, protocol_digest, score_name
+from gan_bench.journal.spec_file import read_spec
 from gan_bench.journal.status import Progress
 from gan_bench.paths import normal_path
 from gan_bench.training import checkpoint
@@ -78,7 +82,9 @@ def measure_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace
     samples = _samples(spec, generator.to(device), drawn, device, folder / weights)
     source = f"{spec.experiment}/{spec.id}, {spec.variant} seed {spec.seed}"
     report = measure(source, scorer, samples, _provenance(spec, folder / weights), labels)
-    return _beside_journal(report, spec, folder)
+    is_final = (weights == WEIGHTS and wanted.split is None
+                and measurement.data_set == spec.dataset)
+    return replace(_beside_journal(report, spec, folder), is_final=is_final)
 
 
 @dataclass(frozen=True)
@@ -97,9 +103,11 @@ class Logged:
 def log_scores(report: Report, folder: Path, workspace: Workspace) -> Logged:
     """Add the scores to the run's journal, and mirror it into MLflow.
 
-    A name is `evaluate-<digest of the protocol>/<score>`, so it never stands for two protocols, and
-    logging the same again changes nothing, here or there. The score of a class gets the same
-    prefix.
+    Where the run was measured as its experiment measures it, a score gets the name that training
+    gives it, or if this name stands for another protocol, `final-<digest of the protocol>/<score>`:
+    a report then shows it if it is what the experiment asks for. Others are called
+    `evaluate-<digest>/<score>`. So a name never stands for two protocols, and logging the same
+    again changes nothing, here or there. The score of a class gets the same prefix.
 
     Args:
         report: Of the run.
@@ -122,19 +130,36 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> Logged:
     if status not in RESULTS:  # the records after its checkpoint will be repeated
         raise UserError(f"{folder}: --log adds to a finished run, but this run is {status}: run "
                         f"its experiment to the end first")
-    prefixes = {name: f"evaluate-{digest(report.protocols[name])}/" for name in report.scores}
-    values = {prefixes[name] + name: value for name, value in report.scores.items()}
-    for name, value in report.classes.items():
-        score = name.removeprefix(CLASS).partition("/")[0]
-        values[prefixes[score] + name] = value
-    protocols = {prefixes[name] + name: protocol for name, protocol in report.protocols.items()}
+    protocols, values = _named(report, folder)
     try:
-        is_new = writing.amend(folder, protocols, values)
+        is_new = writing.amend(folder, writing.Amendment(protocols, values))
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}: no score is added, and the "
                         f"run is as it was; {remedy(error, 'make it writable')}, then repeat the "
                         f"command") from None
     return Logged(is_new, sync_run(workspace, folder))
+
+
+def _named(report: Report, folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return protocols and scores by the names that they get in the run's journal."""
+    if report.is_final:
+        spec = read_spec(folder)
+        run = Progress(spec, folder)
+        run.follow()
+        names, phase = FreeNames(run), last_phase(spec)
+        plain = {score_name(phase, name): value
+                 for name, value in (report.scores | report.classes).items()}
+        values = names.rename(plain, {score_name(phase, name): protocol
+                                      for name, protocol in report.protocols.items()})
+        return names.protocols, values
+    prefixes = {name: f"evaluate-{protocol_digest(protocol)}/"
+                for name, protocol in report.protocols.items()}
+    values = {prefixes[name] + name: value for name, value in report.scores.items()}
+    for name, value in report.classes.items():
+        score = name.removeprefix(CLASS).partition("/")[0]
+        values[prefixes[score] + name] = value
+    protocols = {prefixes[name] + name: protocol for name, protocol in report.protocols.items()}
+    return protocols, values
 
 
 def _in_root(folder: Path) -> Path:
@@ -156,7 +181,8 @@ def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:
     if spec.condition == "none":
         refuse_metrics_of_labels(names, f"{folder.name} is unconditional")
     return Measurement(wanted.data_set or spec.dataset, names, wanted.samples or last.samples,
-                       spec.data.shape, wanted.split)
+                       spec.data.shape, wanted.split,
+                       wanted.statistics or statistics_of(spec.evaluate))
 
 
 def _samples(spec: RunSpec, generator: nn.Module, drawn: Tensor, device: str, weights: Path,

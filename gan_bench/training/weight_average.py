@@ -87,6 +87,11 @@ class WeightAverage:
         self._average.load_state_dict(state)
         self._is_estimated = False
 
+    def load_measured(self, state: dict[str, Tensor]) -> None:
+        """Load the average as it was measured and saved, with its statistics."""
+        self._average.load_state_dict(state)
+        self._is_estimated = True
+
     def _estimate(self) -> None:
         """Set the running statistics to the means of those of a few batches of fixed latents.
 

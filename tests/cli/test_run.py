@@ -18,21 +18,25 @@ def counts(printed: str, variant: str) -> set[str]:
     return {found[1] for line in printed.splitlines() if (found := row.search(line))}
 
 
-def test_a_dropped_seed_counts_in_the_table_as_in_the_report(studies: Path, tmp_path: Path) -> None:
+def test_a_dropped_seed_is_left_out_of_table_and_report_alike(studies: Path, tmp_path: Path,
+                                                               ) -> None:
     root, file = copy_of(studies, tmp_path / "root"), studies.parent / "losses.yaml"
     whole = here("run", file, "--root", root)
     fewer = here("run", file, "--root", root, "--set", "seeds=[2, 0]")
     assert (whole.returncode, fewer.returncode) == (0, 0), fewer.stderr
-    done = here("report", "losses", "--root", root, "--format", "csv", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    reported = pd.read_csv(tmp_path / "summary.csv")
-    assert set(reported["n"]) == {3}
-    for variant in "plain", "sat":
-        assert counts(whole.stdout, variant) == counts(fewer.stdout, variant) == {"3"}
-    assert "4 of 4 runs are done" in fewer.stdout
-    said = "results of seeds that the file does not list (1) are counted, here and in the report"
+    said = "left out: 2 runs of seeds that the experiment does not list (1)\n"
     assert said in fewer.stdout
-    assert "counted" not in whole.stdout
+    assert "4 of 4 runs are done" in fewer.stdout
+    assert "left out" not in whole.stdout
+    for variant in "plain", "sat":
+        assert (counts(whole.stdout, variant), counts(fewer.stdout, variant)) == ({"3"}, {"2"})
+    for last, n in ((fewer, 2), (whole, 3)):
+        if last is whole:  # the seed is listed again
+            assert here("run", file, "--root", root).stdout == whole.stdout
+        done = here("report", "losses", "--root", root, "--format", "csv", "--out", tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert set(pd.read_csv(tmp_path / "summary.csv")["n"]) == {n}
+        assert (said in done.stdout) == (n == 2)
 
 
 def test_a_renamed_variant_keeps_its_runs(studies: Path, tmp_path: Path) -> None:
@@ -40,16 +44,37 @@ def test_a_renamed_variant_keeps_its_runs(studies: Path, tmp_path: Path) -> None
     text = (studies.parent / "losses.yaml").read_text()
     file.write_text(text.replace("{plain: {}, sat:", "{usual: {}, other:"))
     assert file.read_text() != text
-    ran = here("run", file, "--root", root)
-    assert "6 of 6 runs are done" in ran.stdout, ran.stderr
-    for named in "losses", file:
+    journals = {path: path.read_bytes() for path in root.glob("runs/*/*/journal.jsonl")}
+    note = "3 runs of plain count as usual, the present name of their settings"
+    for named in file, file, "losses":  # the file, before and after the run
         done = here("report", named, "--root", root, "--format", "csv", "--out", tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "3 runs of plain count as usual, the present name of their settings" in done.stdout
+        assert (note in done.stdout) == (named == file and "usual" not in shown_names(root))
         reported = pd.read_csv(tmp_path / "summary.csv")
         assert set(reported["variant"]) == {"usual", "other"}
         assert set(reported["baseline"]) == {"usual"}
         assert set(reported["n"]) == {3}
+        ran = here("run", file, "--root", root)
+        assert "6 of 6 runs are done" in ran.stdout, ran.stderr
+        assert ("3 runs of plain are called usual now" in ran.stdout) == (note in done.stdout)
+    assert shown_names(root) == {"usual", "other"}
+    assert {json.loads(path.read_text())["variant"] for path in root.glob("runs/*/*/spec.json")
+            if path.parent.parent.name == "losses"} == {"usual", "other"}
+    assert {path: path.read_bytes() for path in journals} == journals
+
+
+def shown_names(root: Path) -> set[str]:
+    """Return what MLflow shows as variants in the study, in tags as in the names of runs."""
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        rows = database.execute(
+            "select t.value, r.name, n.value from runs r join experiments e on e.experiment_id = "
+            "r.experiment_id and e.name = 'losses' join tags t on t.run_uuid = r.run_uuid and "
+            "t.key = 'variant' join tags n on n.run_uuid = r.run_uuid and "
+            "n.key = 'mlflow.note.content'").fetchall()
+    assert len(rows) == 6
+    assert all(name.startswith(f"{variant} seed ") for variant, name, _ in rows)
+    assert all(note.startswith(f"**{variant}**, seed ") for variant, _, note in rows)
+    return {variant for variant, _, _ in rows}
 
 
 def test_what_mlflow_hides_is_followed_by_no_advice_that_does_not_help(studies: Path,

@@ -34,13 +34,14 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
-from gan_bench.evaluation.comparability import digest, protocol_differences, refusal
+from gan_bench.evaluation.comparability import protocol_differences, refusal
 from gan_bench.evaluation.features.classifier import classifier
 from gan_bench.evaluation.measurement import Report, Wanted
 from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import Workspace
+from gan_bench.journal.score_names import protocol_digest
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.tracking.client import open_store
@@ -150,7 +151,7 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     [run] = client.search_runs([experiment.experiment_id])
-    name = f"evaluate-{digest(report.protocols['fd_classifier'])}/fd_classifier"
+    name = f"eval-{protocol_digest(report.protocols['fd_classifier'])}/fd_classifier"
     [row] = client.get_metric_history(run.info.run_id, name)
     assert (row.value, row.step) == (report.scores["fd_classifier"], spec.steps)
     assert json.loads(run.data.tags[f"protocol.{name}"]) == report.protocols["fd_classifier"]
@@ -176,7 +177,7 @@ def test_a_run_named_by_a_relative_path_is_logged_in_its_root(
     assert not (tmp_path / "other" / "mlflow.db").exists()
     names = {name for record in reading.read_records(folder)[0]
              for name in record.get("values", ())}
-    name = f"evaluate-{digest(report.protocols['fd_classifier'])}/fd_classifier"
+    name = f"eval-{protocol_digest(report.protocols['fd_classifier'])}/fd_classifier"
     assert name in names
     mirrored = {key for (key,) in sqlite3.connect(root / "mlflow.db").execute(
         "select key from latest_metrics")}
@@ -185,7 +186,7 @@ def test_a_run_named_by_a_relative_path_is_logged_in_its_root(
 
 def logged_names(folder: Path) -> set[str]:
     return {name for record in reading.read_records(folder)[0] for name in record.get("values", ())
-            if name.startswith("evaluate-")}
+            if name.startswith("eval-")}
 
 
 def test_a_store_that_cannot_be_opened_loses_no_score(root: Path, tmp_path: Path) -> None:
@@ -506,11 +507,12 @@ def test_differences_of_protocols() -> None:
     assert refusal(one, other) == ("not measured alike: generated 50,000 against 10,000, "
                                    "resized nothing against bilinear")
     assert refusal(one, other, but=("generated", "resized")) == ""
-    assert digest(one) == digest(dict(reversed(one.items()))) != digest(other)
+    reordered = dict(reversed(one.items()))
+    assert protocol_digest(one) == protocol_digest(reordered) != protocol_digest(other)
 
 
 def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
-    spec = a_run(tmp_path)
+    spec = a_run(tmp_path, "evaluate.metrics=[fd_classifier]")
     runs = []
     for variant, seed, weights, generator in (("a", 0, "1", "raw"), ("a", 1, "1", "raw"),
                                               ("b", 0, "1", "ema"), ("b", 1, "1", "ema"),
@@ -519,7 +521,7 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
         folder.mkdir()
         record = writing.Journal(folder)
         record.protocol({"eval/fd_classifier": {"extractor": "classifier", "weights": weights,
-                                                "generator": generator}})
+                                                "generator": generator, "generated": 50}})
         record.metrics(1, {"eval/fd_classifier": 10 + seed + ord(variant)})
         record.end("FINISHED")
         copy = spec.model_copy(update={"variant": variant, "seed": seed})

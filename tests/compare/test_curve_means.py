@@ -70,7 +70,7 @@ def test_what_is_no_mean_of_a_curve_is_refused(tmp_path: Path, mean: str, place:
 
 
 @pytest.mark.parametrize(("variant", "mean", "message"), [
-    ("{log_every: 3}", "{of: train/g_loss, steps: [1, 6]}",
+    ("{loss: saturating, log_every: 3}", "{of: train/g_loss, steps: [1, 6]}",
      "saturating logs 2 steps from 1 to 6, but plain logs 3: give both the same log_every"),
     ("{loss: relativistic_pairing}", "{of: train/d_loss_real, steps: [1, 6]}",
      "saturating has no train/d_loss_real: the loss relativistic_pairing has no separate"),

@@ -11,8 +11,8 @@ from helpers.runs import a_run
 from gan_bench.config.renumbered import renumbered
 from gan_bench.config.run_id import (
     LATER_DEFAULTS,
-    digest_of,
-    identifying_settings,
+    id_of,
+    older_id,
     settings_digest,
 )
 from gan_bench.config.spec import RunSpec
@@ -30,11 +30,29 @@ def test_a_key_that_is_younger_than_some_ids_has_that_default(tmp_path: Path, ke
     below = run[section] if section else run
     below = below.get("args", below)
     assert below[name] == LATER_DEFAULTS[key]
-    before = identifying_settings(run)
+    before, older = id_of(run), older_id(run)
     below[name] = "another"
-    assert identifying_settings(run) != before
+    assert older_id(run) != older
+    assert (id_of(run) == before) == (section == "evaluate")
     del below[name]
-    assert identifying_settings(run) == before
+    assert (id_of(run), older_id(run)) == (before, older)
+
+
+@pytest.mark.parametrize("setting", [
+    "evaluate.every=2", "evaluate.samples=60", "evaluate.metrics=[d_accuracy]",
+    "evaluate.final_samples=70", "evaluate.final_metrics=[]", "evaluate.latent_sets=2",
+    "base.log_every=1", "base.sample_every=1", "name=other"])
+def test_what_is_measured_and_recorded_leaves_the_id(tmp_path: Path, setting: str) -> None:
+    run, other = a_run(tmp_path), a_run(tmp_path, setting)
+    assert other != run
+    assert (other.id, other.settings) == (run.id, run.settings)
+
+
+def test_ids_of_before_are_those_that_gan_bench_gave(tmp_path: Path) -> None:
+    """The value is of commit 732fb2c; `plan` knows runs of then by it."""
+    values = a_run(tmp_path).model_dump(mode="json")
+    assert older_id(values) == "5ee1a86249ee"
+    assert id_of(values) == a_run(tmp_path).id != "5ee1a86249ee"
 
 
 def write_older(run: RunSpec, root: Path) -> Path:
@@ -42,8 +60,7 @@ def write_older(run: RunSpec, root: Path) -> Path:
     values = run.model_dump(mode="json")
     for key in ("ema_ramp", "ema_statistics", "numerics"):
         values.pop(key, None)
-    folder = root / "runs" / run.experiment / digest_of({**identifying_settings(values),
-                                                         "seed": run.seed})
+    folder = root / "runs" / run.experiment / id_of(values)
     folder.mkdir(parents=True)
     (folder / "spec.json").write_text(json.dumps(values))
     return folder

@@ -34,6 +34,7 @@ from gan_bench.evaluation.metrics.conditional import (
 )
 from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.journal import reading
+from gan_bench.journal.score_names import FINAL
 
 METRICS = ["label_accuracy", "intra_fd_classifier"]
 ASKED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]", f"metrics: {METRICS}").replace(
@@ -206,7 +207,7 @@ def test_what_it_is_asked_for_is_what_its_latents_say(root: Path, digits: Datase
 
 def test_each_measurement_has_names_of_its_own(root: Path, digits: Dataset) -> None:
     spec = spec_of(root, "evaluate.final_samples=400", "evaluate.latent_sets=2")
-    last = Evaluator(spec, digits, root / "cache", "cpu", spec.evaluate.final)
+    last = Evaluator(spec, digits, root / "cache", "cpu", spec.evaluate.final, FINAL)
     scores = last(Obedient(digits), Brightness())
     assert set(scores) == {f"final/{name}" for name in METRICS} | {
         f"class/final/{name}/{k}" for name in METRICS for k in range(10)}
@@ -288,9 +289,16 @@ def test_a_run_measured_again_says_the_same_of_every_class(study: tuple[Path, st
                                 for name in METRICS for k in range(10)}
     after = {k: v for record in reading.read_records(run)[0]
             for k, v in record.get("values", {}).items()}
+    assert after == before  # nothing new, so nothing added
+    done = here("evaluate", run.name, "--root", folder / "root", "--json", "--log", "--samples",
+                1450)
+    other = json.loads(done.stdout)
+    after = {k: v for record in reading.read_records(run)[0]
+            for k, v in record.get("values", {}).items()}
     added = {k.split("/", 1)[1]: v for k, v in after.items() if k not in before}
-    assert all(k.startswith("evaluate-") for k in after if k not in before)
-    assert added == found["scores"] | found["classes"]
+    assert all(k.startswith("final-") for k in after if k not in before)
+    assert added == other["scores"] | other["classes"]
+    assert len(added) == 22
     shown = here("evaluate", run.name, "--root", folder / "root").stdout
     assert "label_accuracy by class  0: " in shown
     few = here("evaluate", run.name, "--root", folder / "root", "--samples", 150)

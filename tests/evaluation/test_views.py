@@ -13,8 +13,9 @@ from torch import Tensor
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.components.data.gaussians import modes
+from gan_bench.evaluation.references import prepare_references
 from gan_bench.evaluation.scorer import Scorer
-from gan_bench.evaluation.views import NAMED, RealExamples, View, prepare_references, views_of
+from gan_bench.evaluation.views import NAMED, RealExamples, View, views_of
 from gan_bench.registry import DATASETS, METRICS, VIEWS, MetricEntry, Part
 
 DIGITS = DATASETS.parse({"name": "digits", "image_size": 8})

@@ -24,7 +24,7 @@ from helpers.runs import a_run, write_experiment
 from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import reading, writing
 from gan_bench.journal.lock import locked
-from gan_bench.journal.writing import Journal
+from gan_bench.journal.writing import Amendment, Journal
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -167,7 +167,8 @@ def test_repeatable_leaves_out_times_and_measurements_only(tmp_path: Path) -> No
     record.end("FINISHED")
     kept = repeatable(reading.read_records(tmp_path)[0])
     assert kept == [{"kind": "metrics", "step": 1, "values": {"a": 1.0}},
-                    {"kind": "end", "step": 1, "status": "FINISHED", "why": "", "weights": None}]
+                    {"kind": "end", "step": 1, "status": "FINISHED", "why": "", "weights": None,
+                     "recording": None}]
 
 
 @pytest.mark.process
@@ -262,16 +263,16 @@ def no_file_beyond(size: int) -> Iterator[None]:
 def test_scores_are_added_whole_or_not_at_all_on_a_full_disk(tmp_path: Path) -> None:
     run, before = ended_run(tmp_path)
     file = run / reading.FILE
-    assert writing.amend(run, PROTOCOL, {NAME: 1.0})
+    assert writing.amend(run, Amendment(PROTOCOL, {NAME: 1.0}))
     size = file.stat().st_size - len(before)
     for room in range(size):
         file.write_bytes(before)
         with no_file_beyond(len(before) + room), pytest.raises(OSError, match="too large") as why:
-            writing.amend(run, PROTOCOL, {NAME: 1.0})
+            writing.amend(run, Amendment(PROTOCOL, {NAME: 1.0}))
         assert why.value.filename == str(file)
         assert file.read_bytes() == before
     with no_file_beyond(len(before) + size):
-        assert writing.amend(run, PROTOCOL, {NAME: 1.0})
+        assert writing.amend(run, Amendment(PROTOCOL, {NAME: 1.0}))
     assert file.read_bytes().startswith(before)
     assert file.stat().st_size == len(before) + size
     kinds = [record["kind"] for record in reading.read_records(run)[0]][-4:]
@@ -282,7 +283,7 @@ def test_scores_that_a_killed_process_was_adding_leave_the_run_as_it_was(tmp_pat
     """Wherever the process was: a launcher finds the run ended, and can add the scores again."""
     run, before = ended_run(tmp_path)
     file = run / reading.FILE
-    writing.amend(run, PROTOCOL, {NAME: 1.0})
+    writing.amend(run, Amendment(PROTOCOL, {NAME: 1.0}))
     after = file.read_bytes()
     for size in range(len(before), len(after)):
         for use in (lambda: writing.last_whole(run), lambda: locked(run.parent).__enter__()):
@@ -291,7 +292,7 @@ def test_scores_that_a_killed_process_was_adding_leave_the_run_as_it_was(tmp_pat
             last = reading.last(run)
             assert last is not None
             assert (last["kind"], last["status"]) == ("end", "FINISHED")
-        assert writing.amend(run, PROTOCOL, {NAME: 1.0})
+        assert writing.amend(run, Amendment(PROTOCOL, {NAME: 1.0}))
         assert [record["kind"] for record in reading.read_records(run)[0]][-4:] == [
             "end", "protocol", "metrics", "end"]
 
@@ -318,7 +319,7 @@ def test_no_scores_are_added_to_a_journal_that_is_being_written(
     monkeypatch.setattr(writing, "PATIENCE", 0.1)
     book = Journal(run)
     with pytest.raises(UserError, match="is being written by another process"):
-        writing.amend(run, PROTOCOL, {NAME: 1.0})
+        writing.amend(run, Amendment(PROTOCOL, {NAME: 1.0}))
     book.close()
     assert (run / reading.FILE).read_bytes() == before
 
@@ -333,7 +334,7 @@ def test_no_scores_are_added_to_a_run_that_has_begun_again(tmp_path: Path, ends:
     begun = (run / reading.FILE).read_bytes()
     with pytest.raises(UserError, match=r"run: the run is not finished, so no score is added; run "
                                         r"its experiment to the end first$"):
-        writing.amend(run, PROTOCOL, {NAME: 1.0})
+        writing.amend(run, Amendment(PROTOCOL, {NAME: 1.0}))
     assert (run / reading.FILE).read_bytes() == begun
 
 
@@ -348,7 +349,7 @@ def train_and_settle(run: Path, number: int) -> None:
 
 
 def add_scores(run: Path, number: int) -> None:
-    writing.amend(run, {}, {f"evaluate-{number}/fd": 1.0})
+    writing.amend(run, Amendment({}, {f"evaluate-{number}/fd": 1.0}))
 
 
 WRITERS: dict[str, Callable[[Path, int], None]] = {

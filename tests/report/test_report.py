@@ -388,16 +388,16 @@ def test_the_newer_of_two_measurements_of_a_step_counts(studies: Path, tmp_path:
 
 def test_runs_that_were_not_measured_alike_are_not_compared(studies: Path, tmp_path: Path) -> None:
     uri = edited(studies, tmp_path, [
-        f"update tags set value = replace(value, '\"generated\": 100', '\"generated\": 999') where "
-        f"key = 'protocol.eval/fd_random' and run_uuid = {of_run('sat', 1)}"])
+        "update tags set value = replace(value, '\"split\": \"train\"', '\"split\": \"test\"') "
+        f"where key = 'protocol.eval/fd_random' and run_uuid = {of_run('sat', 1)}"])
     report(studies, tmp_path / "out", uri=uri, formats="html,csv")
     table = summary(tmp_path / "out")
     assert pd.isna(table.loc["sat", "mean"])
-    assert "generated" in table.loc["sat", "note"]
+    assert "split" in table.loc["sat", "note"]
     assert table.loc["plain", "n"] == 3
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "sat is not compared: not measured alike: generated" in page
-    assert "<dd>999</dd>" in page
+    assert "sat is not compared: not measured alike: split" in page
+    assert "<dd>test</dd>" in page
     assert "1 run of sat" in page
     assert (pd.read_csv(tmp_path / "out" / "pairs.csv")["score"] != "fd_random").all()
 
@@ -444,11 +444,11 @@ def test_experiments_that_are_paired_in_part_are_not_and_the_report_says_so(
 @pytest.mark.parametrize("data", ["digits", "letters"])
 def test_experiments_that_were_not_measured_alike(studies: Path, tmp_path: Path, data: str) -> None:
     uri = edited(studies, tmp_path, [
-        "update tags set value = replace(replace(value, '\"generated\": 100', '\"generated\": "
-        f"999'), '\"data\": \"digits', '\"data\": \"{data}') where "
+        "update tags set value = replace(replace(value, '\"split\": \"train\"', '\"split\": "
+        f"\"test\"'), '\"data\": \"digits', '\"data\": \"{data}') where "
         f"key = 'protocol.eval/fd_random' and run_uuid = {of_run('wide', seed, 'more')}"
         for seed in range(3)])
-    with refused("losses and more cannot be in one report", "generated 100 against 999"):
+    with refused("losses and more cannot be in one report", "split train against test"):
         report(studies, tmp_path / "out", "losses", "more", uri=uri)
 
 

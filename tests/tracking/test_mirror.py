@@ -32,14 +32,15 @@ from gan_bench.errors import DamagedError
 from gan_bench.journal import reading, writing
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import Workspace
+from gan_bench.journal.spec_file import read_spec, rename_runs
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor, tags
 from gan_bench.tracking.address import sqlite_path
-from gan_bench.tracking.artifacts import TORN
 from gan_bench.tracking.client import DeletedRun, MirrorError, Store, open_store
 from gan_bench.tracking.cursor import mirrored
-from gan_bench.tracking.database import local_path
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.relocation import local_path
+from gan_bench.tracking.shared_artifacts import TORN
 from gan_bench.tracking.sync import sync_runs
 
 
@@ -127,7 +128,7 @@ def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
     assert held["info"] == ("narrow seed 3", "FINISHED", records[0]["t"], records[-1]["t"])
     assert held["params"]["seed"] == "3"
     assert held["params"]["model"] == "mlp"
-    assert held["params"]["evaluate.metrics"] == '["d_accuracy"]'
+    assert not any(name.startswith(("evaluate", "log_every")) for name in held["params"])
     assert held["params"]["g_optimizer"] == "adam"
     assert held["params"]["ema"] == "null"
     tags = held["tags"]
@@ -166,7 +167,7 @@ def test_what_a_killed_upload_leaves_is_removed(local: Store, tmp_path: Path, li
     (run,) = runs_of(local, folder)
     place = local_path(run.info.artifact_uri)
     upload = ("import sys, tempfile, time\n"
-              "from gan_bench.tracking.artifacts import uploads\n"
+              "from gan_bench.tracking.shared_artifacts import uploads\n"
               "with uploads(sys.argv[1]):\n"
               "    tempfile.mkstemp(dir=sys.argv[2], prefix='.artifact.uploading.')\n"
               "    print('begun', flush=True)\n"
@@ -640,3 +641,69 @@ def test_a_run_that_the_store_has_lost_is_made_again(store: Store, tmp_path: Pat
     assert synced(Mirror(store), folder)
     assert content(store, folder) == held
     assert mirrored(folder, store.uri)
+
+
+def test_a_renamed_run_is_renamed_in_mlflow_and_nothing_else_changes(store: Store, tmp_path: Path,
+                                                                     ) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    assert synced(Mirror(store), folder)
+    before = content(store, folder)
+    assert not {"variant", "experiment"} & before["params"].keys()
+    values = json.loads((folder / "spec.json").read_text())
+    rename(folder, "slim")
+    assert not mirrored(folder, store.uri)
+    assert synced(Mirror(store), folder)
+    after = content(store, folder)
+    note = after["tags"].pop("mlflow.note.content")
+    assert note == before["tags"].pop("mlflow.note.content").replace("**narrow**", "**slim**")
+    assert note.startswith("**slim**, seed 3: ")
+    assert after["info"] == ("slim seed 3", *before["info"][1:])
+    assert after["tags"] == {**before["tags"], "variant": "slim", "mlflow.runName": "slim seed 3"}
+    assert {**after, "tags": {}, "info": ()} == {**before, "tags": {}, "info": ()}
+    (run,) = runs_of(store, folder)
+    spec = store.client.download_artifacts(run.info.run_id, "spec.json", str(tmp_path))
+    assert json.loads(Path(spec).read_text()) == {**values, "variant": "slim"}
+
+
+def rename(folder: Path, variant: str) -> None:
+    """Rename the variant of a run, as `gan-bench run` does."""
+    spec = read_spec(folder)
+    renamed = spec.model_copy(update={"variant": variant})
+    assert rename_runs([renamed], folder.parents[2]) == {(spec.variant, variant): 1}
+    assert rename_runs([renamed], folder.parents[2]) == {}
+
+
+def test_what_the_user_has_named_in_mlflow_keeps_its_name(local: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    assert synced(Mirror(local), folder)
+    (run,) = runs_of(local, folder)
+    local.client.update_run(run.info.run_id, name="the good one")
+    local.client.set_tag(run.info.run_id, "mlflow.note.content", "My note")
+    rename(folder, "slim")
+    assert synced(Mirror(local), folder)
+    (run,) = runs_of(local, folder)
+    assert (run.info.run_name, run.data.tags["mlflow.note.content"], run.data.tags["variant"]) == (
+        "the good one", "My note", "slim")
+
+
+def test_nothing_renamed_asks_the_store_for_nothing(server: Store, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [new_run(tmp_path, seed) for seed in range(3)]
+    for folder in folders:
+        write_journal(folder)
+        assert synced(Mirror(server), folder)
+    requests: list[str] = []
+    client = type(server.client)
+    for method in ("get_run", "log_batch", "update_run", "search_runs"):
+        original = getattr(client, method)
+        monkeypatch.setattr(client, method, lambda self, *a, _of=original, _name=method, **k: (
+            requests.append(_name), _of(self, *a, **k))[1])
+    assert rename_runs([read_spec(folder) for folder in folders], tmp_path) == {}
+    assert all(mirrored(folder, server.uri) for folder in folders)
+    assert requests == []
+    rename(folders[1], "slim")
+    assert [mirrored(folder, server.uri) for folder in folders] == [True, False, True]
+    assert synced(Mirror(server), folders[1])
+    assert set(requests) == {"get_run", "log_batch", "update_run"}

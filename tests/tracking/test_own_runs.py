@@ -169,6 +169,23 @@ def test_a_copy_of_what_is_finished_writes_nothing(server: tuple[str, Path], tmp
     assert list(runs_in(database, folder.name)) == [named(folder, address)]
 
 
+def test_a_root_on_another_machine_fills_the_server_there(server: tuple[str, Path], tmp_path: Path,
+                                                          ) -> None:
+    """Its own database came along, and stays whole; the server receives every run once."""
+    address, database = server
+    folder = new_run(tmp_path / "cluster")
+    write_journal(folder)
+    assert sync_runs(Workspace(tmp_path / "cluster"), lambda line: None).brought == 1
+    (tmp_path / "cluster").rename(tmp_path / "laptop")
+    workspace = Workspace(tmp_path / "laptop", tracking_uri=address)
+    for brought in (1, 0):
+        done = sync_runs(workspace, lambda line: None)
+        assert (done.runs, done.brought, done.missing, done.hidden) == (1, brought, [], [])
+    assert list(runs_in(database, folder.name).values()) == [("active", "FINISHED")]
+    assert sync_runs(Workspace(tmp_path / "laptop"), lambda line: None).brought == 0
+    assert len(runs_in(tmp_path / "laptop" / "mlflow.db", folder.name)) == 1
+
+
 @pytest.mark.parametrize("fault", ["reset", "500", "double"])
 def test_a_lost_answer_leaves_no_twin(server: tuple[str, Path], tmp_path: Path, fault: str,
                                       monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from configparser import ConfigParser
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import progress_of
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.reader import read_experiment
 
 
 def test_every_public_name_is_there() -> None:
@@ -156,6 +159,45 @@ def test_a_launchers_command_outlives_the_preparation_from_python(study: Path) -
     (home / ABOUT).write_text('{"margin": "wide"}')
     gan_bench.prepare(spec, "mlruns", "data", lambda line: None)
     assert read_about(home) == spec.declared
+
+
+@pytest.mark.parametrize("way", [{"mirror": True}, {"tracking_uri": "sqlite:///team.db"}])
+def test_a_run_from_python_is_in_mlflow_where_that_is_asked_for(study: Path, way: dict[str, Any],
+                                                                ) -> None:
+    spec = gan_bench.load_experiment("experiments/dcgan_vs_mlp.yaml", "data")
+    gan_bench.prepare(spec, "mlruns", "data", lambda line: None)
+    stores = study / "mlruns" / "mlflow.db", study / "team.db"
+    gan_bench.run_one(spec.runs[1], "mlruns", "data")
+    assert not any(file.exists() for file in stores)
+    before = state()
+    outcome = gan_bench.run_one(spec.runs[0], "mlruns", "data", **way)
+    assert state() == before
+    assert outcome == gan_bench.Outcome(spec.runs[0].id, Status.FINISHED)
+    assert [file.exists() for file in stores] == ["mirror" in way, "mirror" not in way]
+    stored = read_experiment(f"sqlite:///{stores['mirror' not in way]}", "dcgan_vs_mlp")
+    assert [(run.tags["run_id"], run.tags["status"]) for run in stored.runs] == [
+        (spec.runs[0].id, "FINISHED")]
+    assert "eval/nearest_train_mse" in stored.runs[0].metrics
+    assert spec.runs[0].folder("mlruns") == Path("mlruns/runs/dcgan_vs_mlp", spec.runs[0].id)
+
+
+def test_a_store_that_cannot_be_used_is_said_before_any_training(study: Path) -> None:
+    spec = gan_bench.load_experiment("experiments/dcgan_vs_mlp.yaml", "data")
+    gan_bench.prepare(spec, "mlruns", "data", lambda line: None)
+    (study / "bad.db").write_text("no database")
+    for uri, words in (("sqlite:///bad.db", "cannot use .*bad.db as MLflow's database"),
+                       ("plain_folder", "cannot track runs in 'plain_folder'")):
+        with pytest.raises(gan_bench.UserError, match=words):
+            gan_bench.run_one(spec.runs[0], "mlruns", "data", tracking_uri=uri)
+    assert not spec.runs[0].folder("mlruns").exists()
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    outcome = gan_bench.run_one(spec.runs[0], "mlruns", "data",
+                                tracking_uri=f"http://127.0.0.1:{port}")
+    assert outcome.status == Status.FINISHED
+    (line,) = outcome.missing
+    assert line.startswith("MLflow may lack what the journal has: ")
+    assert f"--to http://127.0.0.1:{port}` copies it" in line
 
 
 def test_a_store_of_a_third_party_is_only_read(study: Path) -> None:

@@ -55,6 +55,11 @@ class Features:
     extractor: str
     fitted: Gaussian | None = field(default=None, repr=False)
 
+    @property
+    def has_examples(self) -> bool:
+        """Whether more is known than a Gaussian from a file of statistics."""
+        return self.fitted is None or len(self.values) > 0
+
     @cached_property
     def gaussian(self) -> Gaussian:
         """The Gaussian fitted to the values; cached, because every comparison needs it."""

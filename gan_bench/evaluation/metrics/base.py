@@ -20,6 +20,8 @@ Keyword-only parameters of the function are the metric's arguments. Its `MetricF
 - `asked`: True if the function takes `conditional.Labels` as a third argument: the class that each
   sample was generated for. Runs without a condition, and images from files, are refused.
 - `matched`: True if `real` holds at most as many examples as there are samples, evenly spread.
+- `gaussian`: True if of `real` the function uses only the Gaussian; statistics from a file, without
+  examples, may then take the place of the split.
 - `least`: the least number of samples and of real examples; 2 by default.
 - `least_per_class`: the least number of samples for each class of the data, on average.
 - `least_per_feature`: the least number of samples for each feature of the extractor.
@@ -89,7 +91,8 @@ REFUSES = {"inception": refuses_vectors, "classifier": refuses_unlabelled,
 
 def on_extractors(
     name: str, *, better: Better, reference: Reference, range: tuple[float, float] | None = None,
-    matched: bool = False, least: int = 2, least_per_feature: int | None = None,
+    matched: bool = False, gaussian: bool = False, least: int = 2,
+    least_per_feature: int | None = None,
     protocol: Mapping[str, object] | None = None, inception: str | None = None,
 ) -> Callable[[Metric], Metric]:
     """Register the decorated function once for every extractor.
@@ -104,7 +107,8 @@ def on_extractors(
         for extractor, refuses in REFUSES.items():
             METRICS.register(names[extractor], MetricFacts(
                 better=better, extractor=extractor, reference=reference, refuses=refuses,
-                matched=matched, least=least, least_per_feature=least_per_feature, range=range,
+                matched=matched, gaussian=gaussian, least=least,
+                least_per_feature=least_per_feature, range=range,
                 protocol=protocol or {}))(metric)
         return metric
 
@@ -164,16 +168,25 @@ def check(real: Features, fake: Features) -> None:
         raise FeatureError(f"real features of shape {real.values.shape} do not compare with "
                            f"generated ones of shape {fake.values.shape}; use one extractor")
     check_count(real, fake, 2)
+    if not real.has_examples:  # they were checked when the file was read
+        _check_fake(fake)
+        return
     if not np.isfinite(real.values).all():
         raise FeatureError(f"a real feature of {real.extractor} is not finite; check the images "
                            f"and the extractor's weights")
-    if not np.isfinite(fake.values).all():
-        raise NonFiniteFeatures(f"a generated sample's feature of {fake.extractor} is not finite; "
-                                f"check the images and the extractor's weights")
+    _check_fake(fake)
     if (real.values == real.values[0]).all():
         raise FeatureError(f"the features of {real.extractor} are the same for all "
                            f"{len(real.values):,} real examples, so they have no spread to compare "
                            f"with; check the images")
+
+
+def _check_fake(fake: Features) -> None:
+    import numpy as np
+
+    if not np.isfinite(fake.values).all():
+        raise NonFiniteFeatures(f"a generated sample's feature of {fake.extractor} is not finite; "
+                                f"check the images and the extractor's weights")
 
 
 def check_finite(values: NDArray[Any], name: str) -> None:
@@ -198,6 +211,6 @@ def check_count(real: Features, fake: Features, least: int) -> None:
         FeatureError: There are fewer than `least` real examples or generated samples.
     """
     for name, features in ("real examples", real), ("generated samples", fake):
-        if len(features.values) < least:
+        if features.has_examples and len(features.values) < least:
             raise FeatureError(f"at least {least:,} {name} are needed, and there are "
                                f"{len(features.values):,}; give more (evaluate.samples)")

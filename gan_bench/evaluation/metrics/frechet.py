@@ -20,7 +20,8 @@ SMALLEST_PER_FEATURE = 2  # samples; below, the bias is far from proportional to
 LEAST_PER_FEATURE = 10  # with fewer, the line is steeper than the bias at the sizes that matter
 
 
-@on_extractors("fd_{}", inception="fid", better="lower", range=(0, math.inf), reference="train")
+@on_extractors("fd_{}", inception="fid", better="lower", range=(0, math.inf), reference="train",
+               gaussian=True)
 @once
 def frechet_distance(real: Features, fake: Features) -> float:
     """Fréchet distance of Gaussians fitted to features (FID on Inception, Heusel et al. 2017).
@@ -40,7 +41,7 @@ def frechet_distance(real: Features, fake: Features) -> float:
 
 
 @on_extractors("fd_{}_norm", inception="fid_norm", better="lower", range=(0, math.inf),
-               reference="train")
+               reference="train", gaussian=True)
 def frechet_distance_norm(real: Features, fake: Features) -> float:
     """Fréchet distance over the trace of the real covariance: independent of the features' scale.
 
@@ -51,7 +52,7 @@ def frechet_distance_norm(real: Features, fake: Features) -> float:
     return frechet_distance(real, fake) / float(np.square(real.gaussian.factor).sum())
 
 
-@on_extractors("fd_{}_inf", inception="fid_inf", better="lower", reference="train",
+@on_extractors("fd_{}_inf", inception="fid_inf", better="lower", reference="train", gaussian=True,
                least_per_feature=LEAST_PER_FEATURE,
                protocol={"sizes": SIZES, "smallest": "a tenth, at least 2 for each feature"})
 def frechet_distance_inf(real: Features, fake: Features) -> float:

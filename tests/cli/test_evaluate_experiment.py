@@ -1,0 +1,157 @@
+"""`gan-bench evaluate FILE`, and what `gan-bench run` measures of runs that are trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.launching import gan_bench, new_root
+from helpers.runs import DIGITS, install, write_experiment
+from helpers.studies import here
+
+from gan_bench.journal import reading
+from gan_bench.tracking import client
+
+METRICS = '''\
+import os, signal
+from pathlib import Path
+from gan_bench.registry import METRICS, MetricFacts
+
+FACTS = MetricFacts(better=None, extractor="pixels", reference="train", refuses=lambda facts: None)
+
+@METRICS.register("raises", FACTS)
+def raises(real, fake):
+    """Raises."""
+    raise RuntimeError("no such measure")
+
+@METRICS.register("deadly", FACTS)
+def deadly(real, fake):
+    """Kills its process, but only once."""
+    once = Path(os.environ["ONCE"])
+    if not once.exists():
+        once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2.5
+'''
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an experiment of four runs, of which two are trained."""
+    folder = tmp_path_factory.mktemp("study")
+    new_root(folder)
+    write_experiment(folder, DIGITS)
+    done = command(folder, "run", "--set", "seeds=[0]")
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+def command(folder: Path, name: str, *options: object, env: dict[str, str] | None = None,
+            ) -> subprocess.CompletedProcess[str]:
+    return gan_bench(name, folder / "tiny.yaml", "--root", folder / "root", *options, env=env)
+
+
+@pytest.fixture
+def copy(study: Path, tmp_path: Path) -> Path:
+    """The same, with a store of its own."""
+    shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("mlflow.db*"))
+    client._create_sqlite(tmp_path / "copy/root/mlflow.db", tmp_path / "copy/root/artifacts")
+    return tmp_path / "copy"
+
+
+def journals(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    return {run.name: reading.read_records(run)[0]
+            for run in sorted((folder / "root" / "runs" / "tiny").iterdir()) if run.is_dir()}
+
+
+def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
+    before = journals(study)
+    planned = here("plan", study / "tiny.yaml", "--root", study / "root", "--set",
+                   "evaluate.metrics=[d_accuracy, nearest_train_mse, fd_random]")
+    assert "\n2 finished runs to be measured, not trained\n  fd_random: 2 runs\n" in planned.stdout
+    done = command(study, "evaluate", "--metrics", "fd_random")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(": measuring\n") == 2
+    assert ": started" not in done.stdout
+    assert "2 runs of 4 not trained yet: `gan-bench run` of the file trains" in done.stdout
+    after = journals(study)
+    assert after.keys() == before.keys()
+    for run, records in after.items():
+        assert records[: len(before[run])] == before[run]
+        _, metrics, end = records[len(before[run]):]
+        ((name, value),) = metrics["values"].items()
+        assert (name, metrics["step"], end["status"]) == ("final/fd_random", 6, "FINISHED")
+        rows = sqlite3.connect(study / "root" / "mlflow.db").execute(
+            "select value from latest_metrics where key = ?", [name]).fetchall()
+        assert (value,) in rows
+    # Asked for in another way, it is there: nothing is measured.
+    done = command(study, "run", "--set", "seeds=[0]", "--set", "base.log_every=1", "--set",
+                   "evaluate.metrics=[fd_random, d_accuracy]")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "measuring" not in done.stdout
+    assert "started" not in done.stdout
+    assert "fd_random ↓" in done.stdout
+    assert journals(study) == after
+    shown = here("report", study / "tiny.yaml", "--root", study / "root", "--format", "md")
+    assert shown.returncode == 0
+    table = (study / "root" / "reports" / "tiny" / "table.md").read_text()
+    assert "### tiny: nearest\\_train\\_mse" in table
+    assert "### tiny: fd\\_random" not in table
+    assert "measured too, but not in evaluate.metrics of the experiment, and so not compared: " \
+           "fd_random" in shown.stdout
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--split", "test"], "--split belongs to a single run or to images"),
+    (["--data-set", "digits"], "--data-set belongs to a single run"),
+    (["--resize"], "--resize belongs to a single run"),
+    (["--metrics", "fd_none"], "no metric is called 'fd_none'"),
+    (["--metrics", "fd_random,"], "has an empty name"),
+    (["--set", "name=other"], "no run of other is trained yet: gan-bench run "),
+])
+def test_what_cannot_be_measured_is_one_line(copy: Path, options: list[str], words: str) -> None:
+    before = journals(copy)
+    done = command(copy, "evaluate", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert journals(copy) == before
+
+
+def test_options_of_a_file_are_refused_for_a_run(study: Path) -> None:
+    done = here("evaluate", "0", "--slots", "1", "--root", study / "root")
+    assert (done.returncode, done.stderr) == (
+        2, "error: --set and --slots belong to an experiment's file; leave them out\n")
+
+
+def test_a_metric_that_raises_leaves_runs_as_they_were(copy: Path, tmp_path: Path) -> None:
+    plugin = install(tmp_path / "site", "measures", METRICS, "metrics")
+    before = journals(copy)
+    done = command(copy, "evaluate", "--metrics", "raises", "--json", env=plugin)
+    assert done.returncode == 1
+    end = json.loads(done.stdout.splitlines()[-1])
+    assert end["failed"] == 2
+    assert {run["state"] for run in end["runs"]} == {"FINISHED", "WAITING"}
+    assert journals(copy) == before
+    shown = command(copy, "evaluate", "--metrics", "raises", env=plugin)
+    assert shown.returncode == 1
+    assert shown.stdout.count("\nnot measured ") == 2
+    assert "no such measure" in shown.stdout
+    assert "0 of 4 runs are done." in shown.stdout
+
+
+def test_a_measuring_process_that_is_killed_is_started_again(copy: Path, tmp_path: Path) -> None:
+    plugin = install(tmp_path / "site", "measures", METRICS, "metrics")
+    env = {**plugin, "ONCE": str(tmp_path / "once")}
+    done = command(copy, "evaluate", "--metrics", "deadly", "--slots", "1", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("SIGKILL") == 1
+    for records in journals(copy).values():
+        assert [record["values"] for record in records
+                if "final/deadly" in record.get("values", ())] == [{"final/deadly": 2.5}]
+        assert records[-1]["status"] == "FINISHED"

@@ -1,0 +1,273 @@
+"""Finished runs, measured later: the same bits as if they had been measured so from the start."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.runs import a_run
+
+from gan_bench.compare.results import load_results
+from gan_bench.compare.training_curves import scores_by_latents, training_curves
+from gan_bench.components import data as datasets
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.spec import RunSpec
+from gan_bench.errors import UserError
+from gan_bench.journal import reading
+from gan_bench.journal.layout import Execution, Workspace, snapshot_file, snapshot_steps
+from gan_bench.journal.missing_scores import MissingScores, missing_scores
+from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.score_names import protocol_digest
+from gan_bench.journal.status import Progress
+from gan_bench.training.measuring import measure_trained
+from gan_bench.training.run import prepare, run_one
+
+TEXT = """\
+name: tiny
+dataset: {name: digits, image_size: 16}
+seeds: [0]
+base: {model: {name: dcgan, width: 8}, batch_size: 16, steps: 6, log_every: 2, ema: 0.9,
+       penalties: [spectral_norm, instance_noise]}
+variants: {plain: }
+evaluate: {every: 2, samples: 60, metrics: [classes_covered], snapshots: true}
+compute: {device: cpu}
+"""
+# With metrics of features, of pixels and of D; a picture; further latents.
+ALL = ("evaluate.metrics=[classes_covered, fd_classifier, nearest_train_mse, d_accuracy, "
+       "memorisation]", "evaluate.latent_sets=3")
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def spec_of(root: Path, *settings: str) -> RunSpec:
+    (root / "file").mkdir(exist_ok=True)
+    spec = a_run(root / "file", *settings, text=TEXT)
+    prepare(load_experiment(root / "file" / "tiny.yaml", root, list(settings)), root, root, silent)
+    return spec
+
+
+def train(root: Path, *settings: str) -> Path:
+    run_one(spec_of(root, *settings), root, root)
+    return spec_of(root, *settings).folder(root)
+
+
+def measure(root: Path, *settings: str) -> Progress:
+    """Measure the run of a root by what it lacks; return it."""
+    spec = spec_of(root, *settings)
+    workspace = Workspace(root, root)
+    load = partial(datasets.load, spec.dataset, root, workspace.cache, "cpu", facts=spec.data)
+    measure_trained(spec, Execution(workspace), load)
+    spec.write(root)
+    return follow(spec, root)
+
+
+def follow(spec: RunSpec, root: Path) -> Progress:
+    run = Progress(spec, spec.folder(root))
+    run.follow()
+    return run
+
+
+def values_of(folder: Path) -> dict[tuple[str, int], float]:
+    return {(name, record["step"]): value for record in reading.read_records(folder)[0]
+            if record["kind"] == Kind.METRICS for name, value in record["values"].items()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("trained")
+    train(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+    """A root whose run was measured by all metrics from the start."""
+    root = tmp_path_factory.mktemp("whole")
+    shutil.copytree(trained / "cache", root / "cache")
+    train(root, *ALL)
+    return root
+
+
+@pytest.fixture
+def root(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "root")
+    return tmp_path / "root"
+
+
+def test_what_is_measured_later_has_the_bits_of_what_was_measured_at_once(root: Path, whole: Path,
+                                                                          ) -> None:
+    run = measure(root, *ALL)
+    folder, expected = run.folder, spec_of(whole, *ALL).folder(whole)
+    assert folder.name == expected.name
+    assert values_of(folder) == values_of(expected)
+    assert len(values_of(folder)) == 65
+    assert (folder / "final.safetensors").read_bytes() == (
+        expected / "final.safetensors").read_bytes()
+    fresh = follow(run.spec, whole)
+    assert (run.scores, run.protocols, run.state) == (fresh.scores, fresh.protocols, "FINISHED")
+    assert list(run.scores) == list(fresh.scores)
+    pictures = {file.name: file.read_bytes() for file in (folder / "samples").iterdir()}
+    assert pictures == {file.name: file.read_bytes() for file in (expected / "samples").iterdir()}
+    assert "nearest-0000006.png" in pictures
+    assert not missing_scores(run)
+
+
+def test_so_have_scores_of_requested_classes(trained: Path, tmp_path: Path) -> None:
+    """Of a conditional run without snapshots, measured with its last weights."""
+    settings = ("base.condition=concat", "evaluate.snapshots=false", "evaluate.every=null")
+    more = ("evaluate.final_metrics=[classes_covered, label_accuracy]",
+            "evaluate.final_samples=90")
+    for name in ("later", "whole"):
+        shutil.copytree(trained / "cache", tmp_path / name / "cache")
+    train(tmp_path / "later", *settings)
+    later = measure(tmp_path / "later", *settings, *more)
+    whole = follow(spec_of(tmp_path / "whole", *settings, *more), tmp_path / "whole")
+    train(tmp_path / "whole", *settings, *more)
+    whole.follow()
+    digest = protocol_digest(whole.protocols["classes_covered"])
+    values, expected = values_of(later.folder), values_of(whole.folder)
+    renamed = {(name.replace(f"final-{digest}/", "final/"), step): value
+               for (name, step), value in values.items() if not name.startswith("eval/")}
+    assert renamed == expected
+    assert sum(name.startswith("class/final/label_accuracy/") for name, _ in values) == 10
+    assert later.scores == whole.scores
+    assert set(later.scores) == {"classes_covered", "label_accuracy"}
+
+
+def test_measuring_again_adds_nothing(root: Path) -> None:
+    folder = measure(root, *ALL).folder
+    before = (folder / reading.FILE).read_bytes()
+    measure(root, *ALL)
+    assert (folder / reading.FILE).read_bytes() == before
+
+
+def test_without_snapshots_there_is_the_final_value_alone(root: Path) -> None:
+    spec = spec_of(root, *ALL)
+    shutil.rmtree(spec.folder(root) / "snapshots")
+    measure(root, *ALL)
+    steps = {step for name, step in values_of(spec.folder(root)) if name == "eval/fd_classifier"}
+    assert steps == {6}
+    read = load_results("tiny", root=root)
+    assert read.runs["score.fd_classifier"].notna().all()
+    (note,) = (note for note in read.notes if "final value only" in note)
+    assert note.startswith("authpct, d_accuracy_fake, d_accuracy_real, fd_classifier, nearest_")
+
+
+def test_a_time_is_that_of_the_step(root: Path) -> None:
+    folder = spec_of(root).folder(root)
+    trained = {record["step"]: record["t"] for record in reading.read_records(folder)[0]
+               if record["kind"] != Kind.PROTOCOL}
+    measure(root, *ALL)
+    for record in reading.read_records(folder)[0]:
+        if record["kind"] == Kind.METRICS and "eval/fd_classifier" in record["values"]:
+            assert record["t"] == trained[record["step"]]
+
+
+def test_another_number_of_samples_has_another_name_and_is_what_counts(root: Path) -> None:
+    first = follow(spec_of(root), root).scores
+    later = ("evaluate.samples=80", "evaluate.latent_sets=2")
+    run = measure(root, *later)
+    values = values_of(run.folder)
+    (name,) = {name for name, _ in values if name.startswith("eval-")}
+    assert name.endswith("/classes_covered")
+    assert run.scores == {"classes_covered": values[name, 6]}
+    assert run.protocols["classes_covered"]["generated"] == 80
+    assert values["eval/classes_covered", 6] == first["classes_covered"]
+    assert {step for each, step in values if each == name} == {2, 4, 6}
+    digest = name.partition("/")[0].removeprefix("eval-")
+    again = values[f"again-{digest}/1/classes_covered", 6]
+
+    read = load_results("tiny", root=root)
+    assert list(read.runs["score.classes_covered"]) == [values[name, 6]]
+    (curve,) = training_curves(read, "classes_covered")
+    assert list(curve.values) == [values[name, step] for step in (2, 4, 6)]
+    assert scores_by_latents(read, "classes_covered") == {"plain": {0: [values[name, 6], again]}}
+    # And back: nothing is measured, and the first values count.
+    assert missing_scores(follow(spec_of(root), root)) == MissingScores()
+    read = load_results("tiny", root=root)
+    assert list(read.runs["score.classes_covered"]) == [first["classes_covered"]]
+    (curve,) = training_curves(read, "classes_covered")
+    assert list(curve.values) == [values["eval/classes_covered", step] for step in (2, 4, 6)]
+    assert scores_by_latents(read, "classes_covered") == {
+        "plain": {0: [first["classes_covered"]]}}
+
+
+def test_what_a_run_lacks_is_said(root: Path) -> None:
+    spec_of(root, "evaluate.samples=80")
+    read = load_results("tiny", root=root)
+    (note,) = (note for note in read.notes if note.startswith("not measured"))
+    assert note.startswith("not measured on 80 samples, as the experiment asks: classes_covered "
+                           "of 1 of 1 finished run; `gan-bench evaluate` of the experiment's file")
+    assert "score.classes_covered" not in read.runs or read.runs[
+        "score.classes_covered"].isna().all()
+
+
+def test_the_final_measurement_may_differ_later(root: Path) -> None:
+    run = measure(root, "evaluate.final_samples=70", "evaluate.final_metrics=[fd_classifier]")
+    values = values_of(run.folder)
+    assert run.scores == {"fd_classifier": values["final/fd_classifier", 6]}
+    assert {step for name, step in values if name == "eval/classes_covered"} == {2, 4, 6}
+
+
+def test_missing_scores_are_those_that_can_be_measured(root: Path) -> None:
+    spec = spec_of(root, "evaluate.metrics=[classes_covered, fd_classifier]")
+    folder = spec.folder(root)
+    assert snapshot_steps(folder) == {2, 4, 6}
+    snapshot_file(folder, 4).unlink()
+    assert missing_scores(follow(spec, root)) == MissingScores(
+        ["fd_classifier"], [], {2: ["fd_classifier"]})
+    other = spec_of(root, "base.log_every=1", "evaluate.every=3")
+    assert missing_scores(follow(other, root)) == MissingScores()
+
+
+@pytest.mark.parametrize("file", ["final.safetensors", "snapshots/step-0000002.safetensors"])
+def test_damaged_weights_leave_the_run_as_it_was(root: Path, file: str) -> None:
+    folder = spec_of(root).folder(root)
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:-100])
+    before = (folder / reading.FILE).read_bytes()
+    with pytest.raises(UserError, match=str(folder / file)):
+        measure(root, *ALL)
+    assert (folder / reading.FILE).read_bytes() == before
+
+
+def test_samples_that_are_not_finite_are_a_divergence(root: Path) -> None:
+    """As they are where they are measured during training."""
+    from safetensors.torch import load_file, save_file
+
+    folder = spec_of(root).folder(root)
+    file = snapshot_file(folder, 2)
+    weights = load_file(file)
+    save_file({name: tensor * float("nan") if name.startswith("ema.") else tensor
+               for name, tensor in weights.items()}, file)
+    run = measure(root, *ALL)
+    assert (run.state, run.why) == (
+        Status.DIVERGED, "the generator makes samples that are not finite, at step 2")
+
+
+def test_a_run_goes_on_when_something_else_is_recorded(trained: Path, tmp_path: Path) -> None:
+    """It was killed after its checkpoint; what is recorded from there on is what is asked for."""
+    shutil.copytree(trained / "cache", tmp_path / "cache")
+    calls = iter(range(100))
+    run_one(spec_of(tmp_path), tmp_path, tmp_path, stop=lambda: next(calls) == 2)
+    settings = ("base.log_every=1", "evaluate.metrics=[classes_covered, d_accuracy]")
+    outcome = run_one(spec_of(tmp_path, *settings), tmp_path, tmp_path)
+    assert outcome.status == Status.FINISHED
+    folder, expected = (spec_of(place).folder(place) for place in (tmp_path, trained))
+    assert (folder / "final.safetensors").read_bytes() == (
+        expected / "final.safetensors").read_bytes()
+    values, before = values_of(folder), values_of(expected)
+    assert {name: value for name, value in values.items() if name in before} == before
+    assert {step for name, step in values if name == "eval/d_accuracy_real"} == {4, 6}
+    assert {step for name, step in values if name == "train/g_loss"} == {2, 4, 5, 6}
+    records: list[dict[str, Any]] = reading.valid(reading.read_records(folder)[0])
+    assert "eval/d_accuracy_real" in json.dumps(
+        [record for record in records if record["kind"] == Kind.PROTOCOL])
+    assert set(follow(spec_of(tmp_path, *settings), tmp_path).scores) == {
+        "classes_covered", "d_accuracy_real", "d_accuracy_fake"}
