@@ -51,7 +51,8 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
         older, _ = _older_runs(spec, root)
     records: list[dict[str, Any]] = []
     states = {run.id: state_of(run, root) for run in spec.runs}
-    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()})
+    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()
+                                       if run_id not in older})
     for run in spec.runs:
         state, step = states[run.id]
         earlier = older.get(run.id)

@@ -310,6 +310,8 @@ class Run:
             self._engine, self._training, self._facts = _begin(
                 spec, execution, self._journal, load)
             self.cadence = checkpoint.Cadence(execution.checkpoint_every)
+            # Of a run that takes no step, there are the networks and no more.
+            self._begun_at = self._training.done
 
     @property
     def done(self) -> int:
@@ -326,7 +328,8 @@ class Run:
             assert self._training.ended is not None
             status, why = self._training.ended
             weights = save_weights(self._engine, self._folder)
-            keep = self._keep if status == Status.FINISHED else "none"
+            is_whole = status == Status.FINISHED and self._begun_at < self.spec.steps
+            keep = self._keep if is_whole else "none"
             if keep == "last":
                 self._keep_last_state()
             self._end(status, why, weights)
