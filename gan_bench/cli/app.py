@@ -9,15 +9,23 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gan_bench.cli.clean import add_clean_command
+from gan_bench.cli.names import add_name_commands
 from gan_bench.cli.options import (
     DATA,
     ROOT,
+    AllowDrift,
     AsJson,
+    CheckpointEvery,
     DataRoot,
     File,
     ImageSize,
+    Keep,
+    Profile,
+    Retries,
     Root,
     Set,
+    Slots,
     StatisticsFile,
     SyncTo,
     Uri,
@@ -34,6 +42,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 extractor = typer.Typer(no_args_is_help=True, help="The feature extractors that are trained here.")
 app.add_typer(extractor, name="extractor")
+add_clean_command(app)
+add_name_commands(app)
 
 
 @app.callback()
@@ -47,24 +57,16 @@ def run(
     settings: Set = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
-    slots: Annotated[int | None, typer.Option(
-        min=1, help="Processes at once: a run each, or on a GPU compute.pack. \\[default: one per "
-        "core, or per GPU]")] = None,
+    slots: Slots = None,
     tracking_uri: Uri = None,
-    retries: Annotated[int, typer.Option(
-        min=0, help="How often a run whose process was killed is resumed.")] = 2,
-    checkpoint_every: Annotated[float | None, typer.Option(
-        min=0, metavar="SECONDS", help="Time between checkpoints. \\[default: 30, or longer to "
-        "keep their cost below 1 %]")] = None,
-    allow_drift: Annotated[bool, typer.Option(
-        "--allow-drift", help="Resume checkpoints of another version or device; the journal "
-        "records it.")] = False,
-    profile: Annotated[bool, typer.Option(
-        "--profile", help="Write a table and a trace of the time of some steps, as artifacts of "
-        "each run that begins.")] = False,
+    retries: Retries = 2,
+    checkpoint_every: CheckpointEvery = None,
+    keep_checkpoints: Keep = "last",
+    allow_drift: AllowDrift = False,
+    profile: Profile = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, measure and track every unfinished run, from its last checkpoint.
+    """Train, measure and track every unfinished run, from its last checkpoint or a shorter run's.
 
     Ctrl-C lets each run write a checkpoint; the same command resumes from there, to the same bits.
 
@@ -76,9 +78,10 @@ def run(
     from gan_bench.launcher.launch import LaunchSettings
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
-                          profile)
+                          profile, keep_checkpoints)
     launch = LaunchSettings(execution, slots, run_command(experiment, settings), retries)
-    if status := run_experiment(load_experiment(experiment, data, settings), launch, as_json):
+    spec = load_experiment(experiment, data, settings, root=root)
+    if status := run_experiment(spec, launch, as_json):
         raise typer.Exit(status)
 
 
@@ -94,7 +97,7 @@ def plan(
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
-    spec = load_experiment(experiment, data, settings)
+    spec = load_experiment(experiment, data, settings, root=root)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     root = Workspace(root).root
@@ -117,7 +120,7 @@ def power(
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    spec = load_experiment(experiment, data, settings)
+    spec = load_experiment(experiment, data, settings, root=root)
     wide_console().print(power_table(spec, Workspace(root).root, difference, score))
 
 
@@ -179,27 +182,6 @@ def sync(
         raise typer.Exit(3)
 
 
-@app.command(name="list")
-def list_names(
-    kind: Annotated[str | None, typer.Argument(
-        help="One of datasets, models, losses, penalties, optimizers, extractors, "
-        "metrics, recipes.")] = None,
-) -> None:
-    """Show every registered name with its summary and its arguments."""
-    from gan_bench.cli.list import list_lines
-
-    for line in list_lines(kind):
-        print(line)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of experiment files."""
-    from gan_bench.cli.schema import json_schema
-
-    print(json.dumps(json_schema(), indent=1))
-
-
 @app.command()
 def sample(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its first characters.")],
@@ -245,8 +227,7 @@ def evaluate_source(
         "--log", help="Add the scores to the run's journal and to MLflow; always done for an "
         "experiment's file.")] = False,
     settings: Set = [],
-    slots: Annotated[int | None, typer.Option(
-        min=1, help="Processes at once, for an experiment's file. \\[default: as for run]")] = None,
+    slots: Slots = None,
     root: Root = ROOT,
     data: DataRoot = DATA,
     tracking_uri: Uri = None,

@@ -60,7 +60,7 @@ class EvaluateOptions:
     statistics: Path | None = None
 
 
-def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
+def resolve_options(options: EvaluateOptions, data_root: Path, root: Path) -> Wanted:
     """Return what to measure, with the experiment's values where the options give none.
 
     Raises:
@@ -76,7 +76,7 @@ def resolve_options(options: EvaluateOptions, data_root: Path) -> Wanted:
     samples = options.samples
     statistics = read_statistics(options.statistics) if options.statistics else None
     if options.experiment:
-        run = load_experiment(options.experiment, data_root, []).runs[0]
+        run = load_experiment(options.experiment, data_root, [], root=root).runs[0]
         measured = run.evaluate.final or run.evaluate
         data_set = run.dataset
         names = names or [name for name in measured.metrics if not asks_d(name)]
@@ -171,7 +171,7 @@ def evaluate_and_log(source: str, options: EvaluateOptions, workspace: Workspace
     Raises:
         UserError: As `resolve_options`, `evaluate` and `log_scores`.
     """
-    wanted = resolve_options(options, workspace.data_root)
+    wanted = resolve_options(options, workspace.data_root, workspace.root)
     report, folder = evaluate(source, wanted, workspace, say)
     try:
         return log_scores(report, folder, workspace).missing if folder and wanted.log else []
@@ -200,7 +200,7 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
         if getattr(options, name):
             raise UserError(f"--{name.replace('_', '-')} belongs to a single run or to images; a "
                             f"file's runs are measured as the file says")
-    first = load_experiment(file, workspace.data_root, settings).runs[0]
+    first = load_experiment(file, workspace.data_root, settings, root=workspace.root).runs[0]
     final = first.evaluate.final or first.evaluate
     names = list(dict.fromkeys([*final.metrics, *(_metric_names(options.metrics) or [])]))
     settings = [*settings, f"evaluate.final_metrics={json.dumps(names)}",
@@ -208,7 +208,7 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
     if options.statistics:
         reference = {"statistics": str(normal_path(options.statistics))}
         settings.append(f"evaluate.reference={json.dumps(reference)}")
-    spec = load_experiment(file, workspace.data_root, settings)
+    spec = load_experiment(file, workspace.data_root, settings, root=workspace.root)
     if not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
         raise UserError(f"no run of {spec.name} is trained yet: gan-bench run {file}")
     launch = LaunchSettings(Execution(workspace), slots, run_command(file, settings), train=False)

@@ -13,6 +13,7 @@ import typer
 
 import gan_bench
 from gan_bench.errors import UserError, printable
+from gan_bench.journal.layout import KeepCheckpoints
 from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
@@ -58,6 +59,23 @@ SyncTo = Annotated[str | None, typer.Option(
     "--to", "--tracking-uri", envvar="MLFLOW_TRACKING_URI",
     help="MLflow's store. \\[default: mlflow.db in the root]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for machines.")]
+Slots = Annotated[int | None, typer.Option(
+    min=1, help="Processes at once: a run each, or on a GPU compute.pack. \\[default: one per "
+    "core, or per GPU]")]
+Retries = Annotated[int, typer.Option(
+    min=0, help="How often a run whose process was killed is resumed.")]
+CheckpointEvery = Annotated[float | None, typer.Option(
+    min=0, metavar="SECONDS", help="Time between checkpoints. \\[default: 30, or longer to keep "
+    "their cost below 1 %]")]
+Keep = Annotated[KeepCheckpoints, typer.Option(
+    help="last: a finished run keeps the state after its last step, from which a run with more "
+    "steps continues. none: it keeps no state.")]
+AllowDrift = Annotated[bool, typer.Option(
+    "--allow-drift", help="Resume checkpoints of another version or device; the journal records "
+    "it.")]
+Profile = Annotated[bool, typer.Option(
+    "--profile", help="Write a table and a trace of the time of some steps, as artifacts of each "
+    "run that begins.")]
 ImageSize = Annotated[int | None, typer.Option(min=8, max=256, help="The data set's image_size.")]
 StatisticsFile = Annotated[Path | None, typer.Option(
     "--statistics", metavar="FILE.npz",

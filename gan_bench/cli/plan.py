@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_bench.cli.train_on import beginnings_of, checkpoint_lines
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES
@@ -18,6 +19,7 @@ from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import run_folders
 from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
@@ -36,8 +38,10 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
                  ) -> list[dict[str, Any]]:
     """Return a record for each run: id, variant, seed, state, step, steps, made_by, to_measure.
 
-    `to_measure` are the names of the metrics by which a finished run is to be measured; `older_id`
-    is the id of an earlier version under which the run was made, if `run` is to take it over.
+    `to_measure` are the names of the metrics by which a finished run is to be measured. `continues`
+    is the id of the run that it will continue from, and `from_step` its step, or both are null;
+    `begins` says so in words, or why it does not. `older_id` is the id of an earlier version under
+    which the run was made, if `run` is to take it over.
 
     Args:
         older: The runs that `run` takes over, by present id; None: they are looked for.
@@ -45,16 +49,22 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
     if older is None:
         older, _ = _older_runs(spec, root)
     records: list[dict[str, Any]] = []
+    states = {run.id: state_of(run, root) for run in spec.runs}
+    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()})
     for run in spec.runs:
-        state, step = state_of(run, root)
+        state, step = states[run.id]
         earlier = older.get(run.id)
         if earlier is not None:
             state, step = earlier.state, earlier.step
+        begins = found.get(run.id, Beginning())
+        source = begins.sources[0] if begins.sources else None
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
                         "made_by": _other_version(run.folder(root)),
                         "to_measure": _metrics_to_measure(run, state, root),
-                        "older_id": earlier.folder.name if earlier else None})
+                        "older_id": earlier.folder.name if earlier else None,
+                        "continues": source.folder.name if source else None,
+                        "from_step": source.step if source else None, "begins": str(begins)})
     return records
 
 
@@ -89,6 +99,10 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
+    relatives = [f"  {record['id']}: {record['begins']}" for record in records if record["begins"]]
+    if relatives:
+        lines += ["", "runs that differ from others in nothing but the steps", *relatives]
+    lines += checkpoint_lines(spec, root, records)
     unmeasured = [record for record in records if record["to_measure"]]
     if unmeasured:
         lines += ["", f"{count(len(unmeasured), 'finished run')} to be measured, not trained",

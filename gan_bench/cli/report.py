@@ -123,7 +123,8 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace, notes: list
     if given.endswith((".yaml", ".yml")):
         from gan_bench.config.experiment import load_experiment
 
-        spec = load_experiment(Path(given), workspace.data_root, list(settings))
+        spec = load_experiment(Path(given), workspace.data_root, list(settings),
+                               root=workspace.root)
         command = " ".join(["gan-bench run", shlex.quote(given), *set_options(settings)])
         name, declared = spec.name, spec.declared.with_changes(command=command)
         planned = {run.id for run in spec.runs}

@@ -9,10 +9,9 @@ from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
 from gan_bench.registry import Part
 
-DECAYS = ("step", "plateau")
+DECAYS = tuple(name for name, facts in registry.SCHEDULES.items() if facts.lowers)
 # The keys of a decay, and the schedules that read them.
 USED_BY = {"decay_every": DECAYS, "decay_factor": DECAYS, "decay_patience": ("plateau",)}
-SCHEDULES = ("constant", "linear", "cosine", *DECAYS)  # those of optimizers.rate
 
 
 def steps_of(settings: RunSettings, data: DataFacts) -> int | None:
@@ -88,9 +87,9 @@ def _why_no_rate(optimizer: Part) -> str:
     lr, schedule = optimizer.args["lr"], optimizer.args["schedule"]
     if not isinstance(lr, int | float):
         return f"{optimizer}: lr is {shown(lr)}, which is not a number; give a number"
-    if schedule not in SCHEDULES:
+    if schedule not in registry.SCHEDULES:
         return (f"{optimizer}: there is no schedule {shown(schedule)}; "
-                f"known: {', '.join(SCHEDULES)}")
+                f"known: {', '.join(registry.SCHEDULES)}")
     return ""
 
 

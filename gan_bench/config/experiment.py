@@ -8,10 +8,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from gan_bench import registry
+from gan_bench.config.annealing import annealed_keys
 from gan_bench.config.checks import find_conflicts, steps_of
 from gan_bench.config.declared import Amount, CurveMean, Declared, Margin, comparison_tag
 from gan_bench.config.differences import from_baseline
 from gan_bench.config.grid import Variant
+from gan_bench.config.initial_weights import InitWeights, resolve_init
 from gan_bench.config.problems import (
     Problems,
     note_variant_problems,
@@ -95,19 +97,21 @@ class ExperimentFile(Closed):
 
 
 def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | None = None,
-                    ) -> ExperimentSpec:
+                    *, root: AnyPath = "mlruns") -> ExperimentSpec:
     """Read, check and expand an experiment file.
 
     Args:
         path: The YAML file.
         data_root: The folder of data sets; only an `image_folder` is read.
         overrides: `a.b=value` settings that replace what the file says.
+        root: As in `gan_bench.journal.layout.Workspace`; only the runs that `init` names are read.
 
     Raises:
         SpecError: The file has errors; the message lists them all, each with its place.
         UserError: `path` or `data_root` is not a path.
     """
     source, data_root = read_yaml(as_path(path)), as_path(data_root)
+    root = normal_path(root)
     for setting in overrides or []:
         source.override(setting)
     errors = Problems(source)
@@ -127,12 +131,15 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         raise errors.raised() from None
     file = _read_reference(file, as_path(path).parent, errors)
     recipes: dict[str, str] = {}
+    annealed: dict[str, dict[str, str]] = {}
     firsts = []
     for variant in variants_until_enough(file.base, file.variants, file.matrix, errors):
-        run = _first_run(file, data, variant, errors)
+        run = _first_run(file, data, variant, errors, root)
         if run is not None:
             firsts.append(run)
             recipes |= {run.variant: variant.recipe} if variant.recipe else {}
+            annealed[run.variant] = {key: source.place(variant.where(tuple(key.split("."))))
+                                     for key in annealed_keys(run)}
     baseline = _check_names(file, firsts, errors)
     _check_curve_means(file, firsts, errors)
     score_names = [*registry.scores(), *file.curve_means]
@@ -154,7 +161,8 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     except ValueError as error:
         errors.add((), str(error))
         raise errors.raised() from None
-    return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes)
+    return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes,
+                          annealed=annealed)
 
 
 def _read_reference(file: ExperimentFile, folder: Path, errors: Problems) -> ExperimentFile:
@@ -178,7 +186,7 @@ def _read_reference(file: ExperimentFile, folder: Path, errors: Problems) -> Exp
 
 
 def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: Problems,
-               ) -> RunSpec | None:
+               root: Path) -> RunSpec | None:
     """Return the variant's run under the first seed, or None after noting what is wrong."""
     settings = validate_settings(variant, errors)
     if settings is None:
@@ -187,15 +195,29 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
     for key, reason in problems:
         section, _, name = key.partition(".")
         errors.add((section, name) if name else variant.where((key,)), reason)
-    if problems:
+    init = _found_weights(settings, variant, errors, root)
+    if problems or (init is None) != (settings.init is None):
         return None
     fields = {key: getattr(settings, key) for key in RunSettings.model_fields}
     return RunSpec(**{
-        **fields, "steps": steps_of(settings, data), "epochs": None, "experiment": file.name,
-        "numerics": renumbered(settings, data),
+        **fields, "init": init, "steps": steps_of(settings, data), "epochs": None,
+        "experiment": file.name, "numerics": renumbered(settings, data),
         "variant": "-".join(variant.labels) or "base", "seed": file.seeds[0],
         "dataset": file.dataset, "data": data, "evaluate": file.evaluate,
         "compute": file.compute})
+
+
+def _found_weights(settings: RunSettings, variant: Variant, errors: Problems, root: Path,
+                   ) -> InitWeights | None:
+    """Return the weights that a variant starts from; None if there are none, or none are found."""
+    init = settings.init
+    if init is None:
+        return None
+    try:
+        return resolve_init(init, errors.folder, root)
+    except UserError as error:
+        errors.add(variant.where(("init", "file" if init.run is None else "run")), str(error))
+        return None
 
 
 def _check_names(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) -> str:

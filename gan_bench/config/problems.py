@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -40,6 +41,11 @@ class Problems:
         self._source = source
         self.lines: list[str] = []
         self.count = 0
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file."""
+        return Path(self._source.file).parent
 
     def add(self, where: Where, message: str) -> None:
         self.count += 1
@@ -90,8 +96,8 @@ def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:
     """Return the model that validates what stands at `where` below `model`."""
     for key in where:
         field = model.model_fields.get(str(key))
-        # A mapping from names is as its values are.
-        kinds = get_args(field.annotation)[-1:] or (field.annotation,) if field else ()
+        # A mapping from names is as its values are; what may be null is as it is otherwise.
+        kinds = get_args(field.annotation) or (field.annotation,) if field else ()
         for kind in kinds:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 model = kind

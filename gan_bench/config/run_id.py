@@ -20,7 +20,7 @@ LATER_DEFAULTS: dict[str, Any] = {
     "evaluate.snapshots": False, "evaluate.reference": None,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
     "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
-    "numerics": None,
+    "numerics": None, "init": None,
     **{f"{optimizer}.{name}": default for optimizer in ("g_optimizer", "d_optimizer")
        for name, default in (("decay_every", None), ("decay_factor", 0.1), ("decay_patience", 10))},
 }
@@ -46,6 +46,9 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
     settings["dataset"] = {**values["dataset"], "args": {
         k: v for k, v in values["dataset"]["args"].items() if k != "path"}}
     settings["digest"] = values["data"]["digest"]
+    if isinstance(settings.get("init"), dict):  # so it is with given weights
+        settings["init"] = {"sha256": settings["init"]["sha256"],
+                            "networks": sorted(settings["init"]["networks"])}
     if settings.get("ema") is None:  # what the average would be like changes nothing then
         settings = {k: v for k, v in settings.items() if not k.startswith("ema_")}
     for key, default in LATER_DEFAULTS.items():
@@ -75,6 +78,15 @@ def settings_under(run_id: str, values: Mapping[str, Any]) -> str:
     """Return the digest of a run's settings that its experiment declared when it had this id."""
     is_older = run_id == older_id(values) != id_of(values)
     return digest_of(_settings(dict(values))) if is_older else settings_digest(values)
+
+
+def lineage_of(settings: dict[str, Any], seed: int) -> str:
+    """Return what runs have in common that differ in nothing but the number of steps.
+
+    Args:
+        settings: As `identifying_settings` returns them.
+    """
+    return digest_of({**{k: v for k, v in settings.items() if k != "steps"}, "seed": seed})
 
 
 def id_of(values: Mapping[str, Any]) -> str:

@@ -22,7 +22,13 @@ from pydantic import (
 from gan_bench import registry
 from gan_bench.atomic import replacing
 from gan_bench.config.declared import Declared, FinalMeasurement
-from gan_bench.config.run_id import digest_of, identifying_settings, recording_digest
+from gan_bench.config.initial_weights import InitSpec, InitWeights
+from gan_bench.config.run_id import (
+    digest_of,
+    identifying_settings,
+    lineage_of,
+    recording_digest,
+)
 from gan_bench.config.statistics_file import statistics_name
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
@@ -174,6 +180,9 @@ class RunSettings(Closed):
     ema_statistics: Literal["copied", "averaged", "estimated"] = Field(
         "estimated", description="the average's batch-norm statistics: those of G, their average, "
         "or estimated from 16 batches of its own before each measurement")
+    init: InitSpec | None = Field(
+        None, description="given weights that the networks start from, instead of random ones: "
+        "`{run: ID}` or `{file: x.safetensors}`; their hash is part of a run's id")
     log_every: Positive = 50
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")
@@ -198,6 +207,7 @@ class RunSpec(RunSettings):
         data: The facts of the data set.
         steps: The number of steps; epochs have been turned into steps.
         epochs: None.
+        init: The weights that it starts from, which have been found.
         numerics: As `renumbered` says: what tells the run's id from that of a run with the same
             settings and other numbers.
         evaluate: What is measured, and when.
@@ -211,6 +221,7 @@ class RunSpec(RunSettings):
     data: DataFacts
     steps: Positive
     epochs: None = None
+    init: InitWeights | None = None
     numerics: int | None = None
     evaluate: EvaluateSpec
     compute: ComputeSpec
@@ -230,6 +241,11 @@ class RunSpec(RunSettings):
         """The digest of all settings that can change the weights, without the seed: 12 hex digits.
         """
         return digest_of(self._settings)
+
+    @property
+    def lineage(self) -> str:
+        """What it has in common with runs that differ in nothing but the number of steps."""
+        return lineage_of(self._settings, self.seed)
 
     @cached_property
     def recording(self) -> str:
@@ -279,12 +295,14 @@ class ExperimentSpec(Closed):
         declared: What the experiment declares of the comparison of its runs.
         runs: One for each variant and seed.
         recipes: By variant, the recipe that it is based on; other variants are absent.
+        annealed: By variant, where the file sets its `annealed_keys`: `file:line:column` by key.
     """
 
     name: str
     declared: Declared
     runs: tuple[RunSpec, ...]
     recipes: dict[str, str] = {}
+    annealed: dict[str, dict[str, str]] = {}
 
     @property
     def variants(self) -> list[str]:

@@ -52,6 +52,7 @@ def _select_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return machine | software
 
 
+@lru_cache
 def _package_version(package: str) -> str | None:
     try:
         return version(package)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gan_bench.errors import UserError, unwritable
 from gan_bench.journal import reading
@@ -14,6 +15,8 @@ from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
+
+KeepCheckpoints = Literal["last", "none"]
 
 # Files of a run's folder.
 DATABASE = "mlflow.db"  # MLflow's, in the root
@@ -74,12 +77,17 @@ class Execution:
             device; the journal then records it.
         profile: Whether to profile some steps of each run that begins; a resumed run is not
             profiled.
+        keep_checkpoints: `last`: a finished run keeps the state after its last step, from which a
+            run with more steps continues; `none`: it keeps no state.
+        shorter_runs: By run id, the folders of runs that it can continue from, the furthest first.
     """
 
     workspace: Workspace
     checkpoint_every: float | None = None
     allow_drift: bool = False
     profile: bool = False
+    keep_checkpoints: KeepCheckpoints = "last"
+    shorter_runs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, and the previous
@@ -98,6 +106,18 @@ SNAPSHOTS = "snapshots"  # the folder of a run's networks at the steps that were
 def snapshot_file(folder: Path, step: int) -> Path:
     """Return the file of a run's networks after a step."""
     return folder / SNAPSHOTS / f"step-{step:07d}.safetensors"
+
+
+def make_snapshot_folder(folder: Path) -> None:
+    """Create the folder of a run's snapshots.
+
+    Raises:
+        UserError: It is a link.
+    """
+    snapshots = folder / SNAPSHOTS
+    snapshots.mkdir(exist_ok=True)
+    if snapshots.is_symlink():
+        raise UserError(f"{snapshots}: is a link; remove it: a run's files stay in its folder")
 
 
 def snapshot_steps(folder: Path) -> set[int]:
@@ -140,9 +160,9 @@ def _refuse_link(folder: Path) -> None:
                         f"which may be a link itself")
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Delete a run's checkpoints when it has ended or begins again."""
-    for name in CHECKPOINTS:
+def remove_checkpoints(folder: Path, keep: KeepCheckpoints = "none") -> None:
+    """Delete a run's checkpoints when it has ended or begins again; `last` keeps the newest."""
+    for name in CHECKPOINTS[1:] if keep == "last" else CHECKPOINTS:
         (folder / name).unlink(missing_ok=True)
 
 

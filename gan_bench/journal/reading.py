@@ -12,6 +12,7 @@ Each line is one JSON object, `{"t": ms since 1970, "kind": ..., "step": ..., ..
 | `end` | `status`, `why` | FAILED or KILLED: the end of this attempt |
 | `end` | `status`, `why`, `weights` | FINISHED or DIVERGED: the last line; hash of the weights |
 | `resume` | `note`, `drift`, `void` | a new attempt continues after `step` |
+| `resume` | …, `continues` | the run of this id took the steps until here |
 
 `journal/writing.py` writes it. The launcher reads it while it grows; so do the mirror and every
 command that shows a run's state. A line that is not a record is damage, and the error names it.

@@ -128,7 +128,7 @@ def _is_end(record: Record) -> bool:
 def _is_resume(record: Record) -> bool:
     drift = record.get("drift")
     return (isinstance(record.get("note"), str) and type(record.get("void")) is bool
-            and isinstance(drift, dict)
+            and isinstance(record.get("continues"), (str, type(None))) and isinstance(drift, dict)
             and all(isinstance(pair, list) and len(pair) == 2 for pair in drift.values()))
 
 

@@ -161,6 +161,8 @@ def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
 
 def _describe_resume(record: schema.Record) -> str:
     """Describe in a line how a run resumed."""
+    if record.get("continues"):
+        return f"continues {record['continues']} from step {record['step']}"
     action = f"resumes after step {record['step']}" if record["step"] else "begins again"
     drift = f", though changed: {describe_drift(record['drift'])}" if record["drift"] else ""
     note = f" ({record['note']})" if record["note"] else ""

@@ -95,11 +95,12 @@ class Journal:
 
     def image(self, step: int, name: str, png: bytes) -> None:
         """Write the picture to `samples/`, then record it."""
-        file = self._write_picture(step, name, png)
+        file = self.store(step, name, png)
         self._pictures.append(self.folder / file)
         self._write(Kind.IMAGE, step, name=name, file=file)
 
-    def _write_picture(self, step: int, name: str, png: bytes) -> str:
+    def store(self, step: int, name: str, png: bytes) -> str:
+        """Write a picture that a record names or will name; return the file's name there."""
         file = Path("samples") / f"{name}-{step:07d}.png"
         pictures = (self.folder / file).parent
         pictures.mkdir(exist_ok=True)
@@ -131,6 +132,21 @@ class Journal:
             void: Whether the records of earlier attempts after `step` no longer count.
         """
         self._append(Kind.RESUME, step, note=note, drift=dict(drift), void=void)
+
+    def adopt(self, records: Sequence[Record], step: int, source: str) -> int:
+        """Begin with the records of another run's first steps; return the position after them.
+
+        Args:
+            records: They begin with a start record, which voids what the journal held, or follow
+                on from what it holds.
+            step: The step after which this run continues.
+            source: The id of the other run.
+        """
+        now = time.time_ns() // 1_000_000
+        self._extend([*records, {"t": now, "kind": Kind.RESUME, "step": step, "note": "",
+                                 "drift": {}, "void": False, "continues": source}])
+        self._step = step
+        return self.position
 
     def end(self, status: str, why: str = "", weights: str | None = None,
             recording: str | None = None) -> None:
@@ -201,7 +217,7 @@ class Journal:
                     if not any(record.get("name") == name for record in records)}
         for name, png in pictures.items():
             lines.append({"t": end["t"], "kind": Kind.IMAGE, "step": end["step"], "name": name,
-                          "file": self._write_picture(end["step"], name, png)})
+                          "file": self.store(end["step"], name, png)})
         ended = {**end, **amendment.end}
         if lines or ended != end:
             t = time.time_ns() // 1_000_000

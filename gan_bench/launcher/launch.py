@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathlib import Path
 from gan_bench.atomic import remove_abandoned
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import DamagedError, Stopped, UserError, count
+from gan_bench.errors import DamagedError, Say, Stopped, UserError, count
 from gan_bench.hardware import refuse_lacking, usable_cores
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import (
@@ -33,6 +33,7 @@ from gan_bench.journal.layout import (
 from gan_bench.journal.lock import locked
 from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Status
+from gan_bench.journal.shorter_runs import Beginning, beginnings, source_folders
 from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.launcher.processes import (
@@ -127,13 +128,19 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         waiting += [run for run in runs if run.is_measuring]
         for run in runs:
             if run.state.is_result:
-                remove_checkpoints(run.folder)  # its process may have died before that
+                # Its process may have died before that.
+                remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
         declared = experiment.declared.with_changes(command=settings.command)
         if not waiting:
             write_about(home, declared)
             _rename(experiment, workspace, reporter)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
             return LaunchResult(runs, mirror.finish(), mirror.hidden())
+        found = beginnings(home, [run.spec for run in waiting if not run.is_measuring],
+                           experiment.runs, experiment.annealed)
+        _note_beginnings(waiting, found, reporter.say)
+        settings = replace(settings, execution=replace(settings.execution,
+                                                       shorter_runs=source_folders(found)))
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
         if not is_server(resolve_uri(workspace)):  # report an unusable database before training
@@ -165,6 +172,20 @@ def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter
     """Give the runs their variants' present names, which MLflow shows when they are mirrored."""
     for (old, new), n in rename_runs(experiment.runs, workspace.root).items():
         reporter.say(f"{count(n, 'run')} of {old} {'is' if n == 1 else 'are'} called {new} now")
+
+
+def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: Say) -> None:
+    """Set the first steps of the runs that continue from others, and say what the others do."""
+    continuing = [run for run in waiting if run.spec.id in found and found[run.spec.id].sources]
+    for run in continuing:
+        run.step = found[run.spec.id].sources[0].step  # so that the pace counts no step twice
+    if continuing:
+        say(f"{count(len(continuing), 'run')} continue from shorter ones, as `plan` shows")
+    lines = [f"{run_id} {line}" for run_id, beginning in found.items()
+             if not beginning.sources and (line := str(beginning))]
+    if lines:
+        others = f" (and {len(lines) - 1} more, as `plan` shows)" if len(lines) > 1 else ""
+        say(lines[0] + others)
 
 
 def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> None:

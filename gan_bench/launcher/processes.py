@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
@@ -127,6 +128,9 @@ class WorkerProcess:
         self.runs, self.is_abandoned = runs, False
         self.killed: set[str] = set()
         self._last_words, sender = context.Pipe(duplex=False)
+        ids = {run.spec.id for run in runs}
+        execution = replace(execution, shorter_runs={
+            run_id: folders for run_id, folders in execution.shorter_runs.items() if run_id in ids})
         self.process: ForkServerProcess = context.Process(
             target=worker.train_in_process,
             args=([run.spec for run in runs], execution, gpu, sender))

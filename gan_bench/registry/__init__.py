@@ -1,6 +1,7 @@
 """The registries: every name that a YAML can give a part, and what each entry states.
 
-`base.py` has what registries are, `facts.py` the records that their entries state.
+`base.py` has what registries are, `facts.py` the records that their entries state, `schedules.py`
+what each learning-rate schedule states.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from gan_bench.registry.facts import (
     PenaltyFacts,
     Reference,
 )
+from gan_bench.registry.schedules import SCHEDULES, ScheduleFacts
 
 __all__ = [
-    "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES", "VIEWS",
+    "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES",
+    "SCHEDULES", "VIEWS",
     "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry", "MetricFacts", "ModelFacts",
-    "NoFacts", "Part", "PartError", "PenaltyFacts", "Reference", "Registry", "nearest",
-    "scores", "scores_of",
+    "NoFacts", "Part", "PartError", "PenaltyFacts", "Reference", "Registry", "ScheduleFacts",
+    "nearest", "scores", "scores_of",
 ]
 
 DATASETS: Registry[Any, DatasetFacts] = Registry(

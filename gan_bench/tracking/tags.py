@@ -77,8 +77,9 @@ def circumstance_tags(facts: Mapping[str, Any]) -> dict[str, str]:
 def resumed(record: Record) -> dict[str, str]:
     """Return the tags of a run that resumes after an interruption."""
     drift = {"drift": describe_drift(record["drift"])} if record["drift"] else {}
+    continued = {"continues": record["continues"]} if record.get("continues") else {}
     return {"status": Status.RUNNING.value, "why": "",
-            "resumed_after_step": str(record["step"]), **drift}
+            "resumed_after_step": str(record["step"]), **continued, **drift}
 
 
 def when(t: int) -> str:

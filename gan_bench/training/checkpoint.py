@@ -122,7 +122,9 @@ def newest(folder: Path, steps: int) -> tuple[Checkpoint | None, list[str]]:
         except (UserError, OSError) as error:
             problems.append(str(error))
             continue
-        if saved.step >= steps:  # no checkpoint is written after the last step
+        if saved.step == steps:  # of a run whose end was not recorded; no step is left
+            continue
+        if saved.step > steps:
             problems.append(f"{folder / name} is of step {saved.step}, but the run has only "
                             f"{steps} steps")
         elif not reading.begins_line(folder, saved.position):

@@ -184,6 +184,20 @@ class Engine:
             "first_bad": int(self.first_bad),
         }
 
+    def start_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Give networks other weights than random ones, before the first step.
+
+        Args:
+            weights: By network, `generator` or `discriminator`, its state.
+
+        Raises:
+            RuntimeError: They do not fit.
+        """
+        for name, state in weights.items():
+            self._networks[name].load_state_dict(state)
+        if self._average is not None:  # it begins as a copy of G
+            self._average.load(self.generator.state_dict())
+
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned, so that training continues to the bit.
 

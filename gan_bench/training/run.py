@@ -36,13 +36,16 @@ from gan_bench.journal.drift import since
 from gan_bench.journal.layout import (
     WEIGHTS,
     Execution,
+    KeepCheckpoints,
     Workspace,
     is_trained,
+    make_snapshot_folder,
     remove_checkpoints,
     snapshot_file,
 )
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import FINAL
+from gan_bench.journal.shorter_runs import beginnings, source_folders
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
 from gan_bench.paths import AnyPath, as_path
@@ -53,8 +56,10 @@ from gan_bench.tracking.sync import sync_run
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
+from gan_bench.training.continuing import continue_from
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine
+from gan_bench.training.initial import load_initial_weights, refuse_unfit_weights
 from gan_bench.training.loop import Evaluate, Training
 from gan_bench.training.measuring import measure_trained
 from gan_bench.training.packing import runs_together
@@ -120,6 +125,7 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
             penalties = [PENALTIES.build(part) for part in run.penalties]
             try:
                 constrain(networks.discriminator, penalties, run.seed)
+                refuse_unfit_weights(run, networks, workspace.root)
             except UserError as error:
                 raise UserError(f"variant {run.variant}: {error}") from None
     datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
@@ -132,13 +138,16 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
 @torch_as_before()
 def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
             checkpoint_every: float | None = None, allow_drift: bool = False,
-            stop: Callable[[], bool] = never, mirror: bool = False,
-            tracking_uri: str | None = None) -> Outcome:
+            keep_checkpoints: KeepCheckpoints = "last", stop: Callable[[], bool] = never,
+            mirror: bool = False, tracking_uri: str | None = None) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
+
+    Without one it continues from a run in its experiment's folder that differs in nothing but the
+    steps, if there is any.
 
     Args:
         root, data_root: As in `gan_bench.journal.layout.Workspace`.
-        checkpoint_every, allow_drift: As in `gan_bench.journal.layout.Execution`.
+        checkpoint_every, allow_drift, keep_checkpoints: As in `gan_bench.journal.layout.Execution`.
         stop: Is asked after every step; once it returns True, the run writes a checkpoint and ends
             KILLED.
         mirror: Whether to copy the run into MLflow when it has ended, however that was.
@@ -148,7 +157,10 @@ def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
         UserError: As `Run`; or MLflow's store cannot be used, which is said before any training.
     """
     workspace = Workspace(as_path(root), as_path(data_root), tracking_uri)
-    execution = Execution(workspace, checkpoint_every, allow_drift)
+    home = workspace.run_folder(spec).parent
+    execution = Execution(workspace, checkpoint_every, allow_drift,
+                          keep_checkpoints=keep_checkpoints,
+                          shorter_runs=source_folders(beginnings(home, [spec])))
     with _mirrored(spec, workspace, mirror or tracking_uri is not None) as missing:
         run = Run(spec, execution, partial(_load, spec, workspace))
         try:
@@ -265,6 +277,7 @@ class Run:
                  ) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
+        self._keep = execution.keep_checkpoints
         self._folder = spec.write(execution.workspace.root)
         try:
             self._journal = Journal(self._folder)
@@ -288,8 +301,13 @@ class Run:
             if self._training.step():
                 return True
             assert self._training.ended is not None
-            self._end(*self._training.ended, save_weights(self._engine, self._folder))
-        remove_checkpoints(self._folder)
+            status, why = self._training.ended
+            weights = save_weights(self._engine, self._folder)
+            keep = self._keep if status == Status.FINISHED else "none"
+            if keep == "last":
+                self._keep_last_state()
+            self._end(status, why, weights)
+        remove_checkpoints(self._folder, keep)
         return False
 
     def checkpoint(self) -> None:
@@ -299,6 +317,13 @@ class Run:
             checkpoint.write(self._folder, Checkpoint(self.done, self._journal.flush(),
                                                       self._facts, self._engine.state()))
             self.cadence.taken(time.perf_counter() - begin)
+
+    def _keep_last_state(self) -> None:
+        """Write a checkpoint of the last step, which a run with more steps can continue from."""
+        position = self._journal.flush()
+        with suppress(OSError):  # without it the run is finished too
+            checkpoint.write(self._folder, Checkpoint(self.done, position, self._facts,
+                                                      self._engine.state()))
 
     def stop(self) -> None:
         """Write a checkpoint and end the run KILLED."""
@@ -313,7 +338,10 @@ class Run:
 
     def _end(self, status: Status, why: str, weights: str | None = None) -> None:
         self.outcome = Outcome(self.spec.id, status, why)
-        self._journal.end(status, why, weights, self.spec.recording)
+        began = reading.began(self._folder) or {}
+        # The steps of a shorter run may have been recorded otherwise: what they lack is looked for.
+        is_whole = began.get("facts", {}).get("recording") == self.spec.recording
+        self._journal.end(status, why, weights, self.spec.recording if is_whole else None)
 
     @contextmanager
     def _failures_recorded(self) -> Iterator[None]:
@@ -349,12 +377,23 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     final = None
     if spec.evaluate.final:
         final = Evaluator(spec, data, cache, device, spec.evaluate.final, FINAL)
+    protocol = evaluator.protocol | (final.protocol if final else {})
     engine = Engine(spec, device, here["precision"], data.train.labels)
-    start, is_recorded_alike = _resume(spec, record, engine, here, execution.allow_drift)
+    own = checkpoint.newest(record.folder, spec.steps)
+    continued = continue_from(execution.shorter_runs.get(spec.id, ()), own[0].step if own[0] else 0,
+                              record, engine, here, protocol)
+    if continued.is_spoilt:
+        engine = Engine(spec, device, here["precision"], data.train.labels)
+    start, is_recorded_alike = continued.step, True
     if start == 0:
+        start, is_recorded_alike = _resume(spec, record, engine, here, execution.allow_drift, *own)
+    if start == 0:
+        load_initial_weights(spec, engine, execution.workspace.root)
         record.start(here)
     if start == 0 or not is_recorded_alike:
-        record.protocol(evaluator.protocol | (final.protocol if final else {}))
+        record.protocol(protocol)
+    if start == 0 and continued.problems:
+        record.resume(0, "; ".join(continued.problems), {}, void=False)
     at_end: list[Evaluate] = [final or evaluator]
     if spec.evaluate.latent_sets > 1:
         at_end.append((final or evaluator).again)
@@ -363,11 +402,14 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
 
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
-            allow_drift: bool) -> tuple[int, bool]:
+            allow_drift: bool, found: Checkpoint | None, problems: list[str]) -> tuple[int, bool]:
     """Restore engine and journal to a step that can be resumed.
 
     Returns:
         That step, and whether the same things as before it are measured and recorded.
+
+    Args:
+        found, problems: As `checkpoint.newest` returns them.
 
     Raises:
         UserError: The checkpoint was made under other circumstances, which is not allowed.
@@ -376,7 +418,6 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     began = reading.began(folder)
     if began is None:
         return 0, True
-    found, problems = checkpoint.newest(folder, spec.steps)
     drift = since(found.facts if found else began.get("facts", {}), here)
     if found and drift and not allow_drift:
         raise UserError(drifted(folder, drift))
@@ -426,11 +467,8 @@ def save_weights(engine: Engine, folder: Path) -> str:
 
 def save_snapshot(engine: Engine, folder: Path, step: int) -> None:
     """Keep the networks that are measured at a step."""
-    file = snapshot_file(folder, step)
-    file.parent.mkdir(exist_ok=True)
-    if file.parent.is_symlink():
-        raise UserError(f"{file.parent}: is a link; remove it: a run's files stay in its folder")
-    _save(engine.measured_state(), file)
+    make_snapshot_folder(folder)
+    _save(engine.measured_state(), snapshot_file(folder, step))
 
 
 def _save(tensors: Mapping[str, Tensor], file: Path) -> None:

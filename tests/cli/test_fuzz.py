@@ -55,6 +55,7 @@ base:
   ema: 0.99
   ema_ramp: 0.1
   ema_statistics: averaged
+  init: {file: given.safetensors, networks: [generator]}
   log_every: 5
   sample_every: 5
 variants:
@@ -79,6 +80,8 @@ margin: {nearest_train_mse: 5%, d_accuracy_real: 0.01}
 curve_means:
   early: {of: train/g_grad_norm, steps: [1, 5], better: higher}
 """
+HEADER = b'{"generator.w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+GIVEN = len(HEADER).to_bytes(8, "little") + HEADER + bytes(4)  # the weights in given.safetensors
 SECONDS = 20  # for one file; each takes milliseconds
 MEGABYTES = 300  # that 2,000 files may add to what the process holds
 PLACE = re.compile(r"(?:x\.yaml:\d+:\d+: |x\.yaml: |--set )\s*\S")
@@ -265,6 +268,7 @@ def check(folder: Path, data: Path, content: bytes, overrides: list[str]) -> Exp
     """Load a file; return its specification, or None after checking how it was refused."""
     file = folder / "x.yaml"
     file.write_bytes(content)
+    (folder / "given.safetensors").write_bytes(GIVEN)
     try:
         with within(SECONDS):
             spec = load_experiment(file, data, overrides)
@@ -350,6 +354,7 @@ def test_what_would_take_for_ever_is_refused_at_once(tmp_path: Path, data: Path,
     """Each within the seconds and the memory of any other file, and in few lines."""
     text, words = HOSTILE[name]
     (tmp_path / "x.yaml").write_text(text)
+    (tmp_path / "given.safetensors").write_bytes(GIVEN)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with within(SECONDS), pytest.raises(SpecError) as caught:
         load_experiment(tmp_path / "x.yaml", data)

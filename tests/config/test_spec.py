@@ -15,7 +15,6 @@ import pytest
 
 from gan_bench.cli.plan import plan_text
 from gan_bench.components.optimizers import Schedule
-from gan_bench.config.checks import SCHEDULES
 from gan_bench.config.declared import Amount
 from gan_bench.config.differences import variant_differences
 from gan_bench.config.experiment import load_experiment
@@ -23,6 +22,7 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import SpecError, UserError, unwritable
 from gan_bench.journal.spec_file import read_spec
+from gan_bench.registry import SCHEDULES
 
 SMALL = """\
 name: small
@@ -120,7 +120,7 @@ def test_set_overrides_and_is_validated(tmp_path: Path) -> None:
 
 
 def test_plan_knows_the_schedules_of_the_optimizers() -> None:
-    assert get_args(Schedule) == SCHEDULES
+    assert get_args(Schedule) == tuple(SCHEDULES)
 
 
 DOTTED = SMALL + """

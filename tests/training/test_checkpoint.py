@@ -125,7 +125,7 @@ def lines(folder: Path) -> None:
 @pytest.mark.parametrize(("change", "words"), [
     ({"position": 124}, "does not belong to the journal in its folder"),
     ({"position": 101}, "does not belong to the journal in its folder"),
-    ({"step": 20}, "is of step 20, but the run has only 20 steps"),
+    ({"step": 21}, "is of step 21, but the run has only 20 steps"),
 ])
 def test_one_that_does_not_fit_its_run_is_not_used(
         tmp_path: Path, change: dict[str, int], words: str) -> None:
@@ -137,6 +137,19 @@ def test_one_that_does_not_fit_its_run_is_not_used(
     found, problems = checkpoint.newest(tmp_path, 20)
     assert found is not None
     assert (found.position, problems) == (100, [f"{tmp_path / FILE} {words}"])
+
+
+def test_one_of_the_last_step_leaves_nothing_to_resume(tmp_path: Path) -> None:
+    """Written by a run that was killed before it recorded its end: the previous one is used."""
+    lines(tmp_path)
+    checkpoint.write(tmp_path, replace(SMALL, position=100, step=19))
+    checkpoint.write(tmp_path, replace(SMALL, position=123, step=20))
+    found, problems = checkpoint.newest(tmp_path, 20)
+    assert found is not None
+    assert (found.step, problems) == (19, [])
+    longer, _ = checkpoint.newest(tmp_path, 21)
+    assert longer is not None
+    assert longer.step == 20
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""Which runs a run can continue from: those that differ in nothing but the steps. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan_bench.config.annealing import annealed_keys
+from gan_bench.config.run_id import identifying_settings, lineage_of
+from gan_bench.config.spec import RunSpec
+from gan_bench.errors import DamagedError, UserError
+from gan_bench.journal import reading
+from gan_bench.journal.checkpoint_head import read_head
+from gan_bench.journal.drift import describe_drift, since, versions
+from gan_bench.journal.layout import CHECKPOINTS, is_trained, run_folders
+from gan_bench.journal.spec_file import read_values
+
+FILE = CHECKPOINTS[0]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run that another run can continue from.
+
+    Attributes:
+        folder: Of the run.
+        step: Of its checkpoint.
+    """
+
+    folder: Path
+    step: int
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a run can begin that has relatives: runs that differ in nothing but the steps.
+
+    Attributes:
+        sources: Those that it can continue from, the furthest first.
+        obstacles: Why it cannot continue from the others, a line each.
+        own: The step of its own checkpoint; 0 if it has none.
+    """
+
+    sources: tuple[Source, ...] = ()
+    obstacles: tuple[str, ...] = ()
+    own: int = 0
+
+    def __str__(self) -> str:
+        if self.sources:
+            source = self.sources[0]
+            return f"continues {source.folder.name} from step {source.step}"
+        if self.own or not self.obstacles:
+            return ""
+        return f"trains from zero: {'; '.join(self.obstacles)}"
+
+
+def beginnings(home: Path, runs: Sequence[RunSpec], described: Sequence[RunSpec] = (),
+               places: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Beginning]:
+    """Return, by id, how those of the runs can begin that have relatives on the disk.
+
+    Args:
+        home: The folder of the experiment, in which the relatives lie.
+        runs: They are to be trained.
+        described: Runs whose specification need not be read from the disk.
+        places: By variant, where the file sets its `annealed_keys`.
+    """
+    folders = run_folders(home)
+    if not folders or not runs:
+        return {}
+    by_lineage: dict[str, list[RunSpec]] = {}
+    for run in runs:
+        by_lineage.setdefault(run.lineage, []).append(run)
+    specs = {run.id: run for run in described}
+    found: dict[str, tuple[list[Source], list[str]]] = {}
+    for folder in folders:
+        for run in by_lineage.get(_lineage(folder, specs), ()):
+            if folder.name == run.id:
+                continue
+            sources, obstacles = found.setdefault(run.id, ([], []))
+            seen = _look(folder, run, (places or {}).get(run.variant, {}))
+            if isinstance(seen, Source):
+                sources.append(seen)
+            elif seen:
+                obstacles.append(seen)
+    own = {run.id: _own_step(home / run.id) for run in runs if run.id in found}
+    return {run_id: _sorted(sources, obstacles, own[run_id])
+            for run_id, (sources, obstacles) in found.items()}
+
+
+def source_folders(found: Mapping[str, Beginning]) -> dict[str, tuple[Path, ...]]:
+    """Return, by id, the folders of the runs to continue from, as `Execution` takes them."""
+    return {run_id: tuple(source.folder for source in beginning.sources)
+            for run_id, beginning in found.items() if beginning.sources}
+
+
+def _sorted(sources: list[Source], obstacles: list[str], own: int) -> Beginning:
+    further = [source for source in sources if source.step > own]
+    further.sort(key=lambda source: (-source.step, source.folder))
+    return Beginning(tuple(further), tuple(dict.fromkeys(obstacles)), own)
+
+
+def _lineage(folder: Path, specs: Mapping[str, RunSpec]) -> str:
+    """Return the lineage of a run on the disk; empty if it cannot be read."""
+    if folder.name in specs:
+        return specs[folder.name].lineage
+    with suppress(DamagedError):
+        values = read_values(folder)
+        return lineage_of(identifying_settings(values), values["seed"])
+    return ""
+
+
+def _own_step(folder: Path) -> int:
+    """Return the step of a run's own checkpoint; 0 if it has none."""
+    with suppress(UserError, OSError):
+        return read_head(folder / FILE).step
+    return 0
+
+
+def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Source | str:
+    """Return the relative as a source, or why it is none; empty if that is no news."""
+    try:
+        if reading.is_open(folder):
+            return f"{folder.name} is being trained"
+        head = read_head(folder / FILE)
+    except FileNotFoundError:
+        return f"{folder.name} keeps no checkpoint" if is_trained(folder) else ""
+    except (UserError, OSError) as error:
+        return str(error)
+    if head.step >= run.steps:
+        return f"{folder.name} has no state of step {run.steps:,}, only of {head.step:,}"
+    if keys := annealed_keys(run):
+        where = f"{places[keys[0]]}: {keys[0]}" if keys[0] in places else keys[0]
+        return (f"{where}: every step's learning rate depends on the number of all steps, so "
+                f"{folder.name} is of no use")
+    if drift := since(head.facts, {"versions": versions()}):
+        return f"{folder.name} was trained with {describe_drift(drift)}"
+    return Source(folder, head.step)

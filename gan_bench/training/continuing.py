@@ -1,0 +1,197 @@
+"""A run that continues from a shorter one: its state, and the records that both have in common.
+
+The first steps of both are the same to the bit, so they are not trained twice. What a run does
+after its last step alone (the last log, grid and measurement) is left out, unless the longer run
+does it at that step too. A score is taken over only if both measure it alike.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gan_bench.atomic import replacing
+from gan_bench.config.spec import RunSpec
+from gan_bench.errors import UserError, one_line
+from gan_bench.journal import reading
+from gan_bench.journal.drift import describe_drift, since
+from gan_bench.journal.layout import (
+    make_snapshot_folder,
+    remove_checkpoints,
+    snapshot_file,
+    snapshot_steps,
+)
+from gan_bench.journal.schema import Kind, Record
+from gan_bench.journal.score_names import CLASS, DURING
+from gan_bench.journal.writing import Journal
+from gan_bench.training import checkpoint
+from gan_bench.training.checkpoint import Checkpoint
+from gan_bench.training.engine import Engine
+from gan_bench.training.loop import due
+
+LOSSES = "train/"  # prefix of what training logs
+
+
+@dataclass(frozen=True)
+class Continued:
+    """What became of the attempt to continue from another run.
+
+    Attributes:
+        step: The step after which the run continues; 0 if it does not.
+        problems: Why it continues from none of the runs before the one that it continues from.
+        is_spoilt: Whether the engine has loaded a part of a state that does not fit.
+    """
+
+    step: int = 0
+    problems: list[str] = field(default_factory=list)
+    is_spoilt: bool = False
+
+
+def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: Engine,
+                  here: Mapping[str, Any], protocol: Mapping[str, Any]) -> Continued:
+    """Let a run begin with the state and the records of a shorter run.
+
+    Args:
+        sources: The folders of shorter runs, the furthest first.
+        step: That of the run's own checkpoint, 0 if it has none; one that is not further is of no
+            use.
+        record: The run's journal.
+        engine: Loads the state.
+        here: The circumstances of this process.
+        protocol: How the run's scores are measured.
+    """
+    problems: list[str] = []
+    for source in sources:
+        try:
+            saved = _read(source, engine.spec, here)
+        except (UserError, OSError) as error:
+            problems.append(f"{source.name} cannot be continued from: {one_line(error)}")
+            continue
+        if saved.step <= step:
+            break
+        try:
+            engine.load(saved.engine)
+        except (RuntimeError, ValueError) as error:
+            problems.append(f"{source.name} cannot be continued from: its state does not fit the "
+                            f"networks any more ({one_line(error)}); their code must have changed")
+            return Continued(0, problems, is_spoilt=True)
+        _adopt(source, saved, record, engine.spec, protocol)
+        return Continued(saved.step, problems)
+    return Continued(0, problems)
+
+
+def _read(source: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoint:
+    """Return the state of another run, after refusing one that this run would not have reached.
+
+    Raises:
+        UserError: It is damaged, too far, or of other circumstances.
+        OSError: It cannot be read.
+    """
+    saved = checkpoint.read(source / checkpoint.FILE)
+    if saved.step >= spec.steps:
+        raise UserError(f"it is at step {saved.step:,}")
+    if not reading.begins_line(source, saved.position):
+        raise UserError("its checkpoint does not belong to its journal")
+    if drift := since(saved.facts, here):
+        raise UserError(f"it was trained with {describe_drift(drift)}")
+    resumes = [record for record in _records(source, saved) if record["kind"] == Kind.RESUME]
+    if any(record["drift"] for record in resumes):
+        raise UserError("it was resumed with --allow-drift")
+    return saved
+
+
+def _records(source: Path, saved: Checkpoint) -> list[Record]:
+    """Return the valid records up to a checkpoint, undecoded."""
+    return reading.valid(record for record, end in reading.tail(source, 0)
+                         if end <= saved.position)
+
+
+def _adopt(source: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
+           protocol: Mapping[str, Any]) -> None:
+    """Write the records, pictures and checkpoint of the first steps into the run's own folder."""
+    records = first_records(_records(source, saved), saved.step, spec, protocol)
+    remove_checkpoints(record.folder)  # of an attempt that is void from now on
+    for image in records:
+        if image["kind"] == Kind.IMAGE:
+            picture = source / image["file"]
+            if picture.is_file() and not picture.is_symlink():  # the user may have deleted it
+                record.store(image["step"], image["name"], picture.read_bytes())
+    position = record.adopt(_lacking(record.folder, records), saved.step, source.name)
+    _copy_snapshots(source, saved.step, record.folder, spec)
+    record.flush()
+    facts = {**saved.facts, "recording": spec.recording}
+    # Last: without it the next attempt begins here again.
+    checkpoint.write(record.folder, replace(saved, position=position, facts=facts))
+
+
+def _copy_snapshots(source: Path, last: int, folder: Path, spec: RunSpec) -> None:
+    """Copy the networks of the steps that this run measures too."""
+    if not spec.evaluate.snapshots:
+        return
+    for step in sorted(snapshot_steps(source)):
+        if step <= last and due(step, spec.evaluate.every):
+            make_snapshot_folder(folder)
+            with replacing(snapshot_file(folder, step), durable=True) as temporary:
+                shutil.copyfile(snapshot_file(source, step), temporary)
+
+
+def _lacking(folder: Path, records: Sequence[Record]) -> list[Record]:
+    """Return the records without the first ones, if a killed attempt to adopt them has left those.
+    """
+    present: list[Record] = []
+    for record, _ in reading.tail(folder, 0):
+        present = [] if record["kind"] == Kind.START else present
+        present += [] if reading.of_attempt(record) else [record]
+    is_begun = present == records[:len(present)]
+    return list(records[len(present):]) if is_begun else list(records)
+
+
+def first_records(records: Sequence[Record], step: int, spec: RunSpec,
+                  protocol: Mapping[str, Any]) -> list[Record]:
+    """Return those records of a shorter run that this run has up to a step too.
+
+    Args:
+        records: Valid, undecoded, the start record first.
+        protocol: How this run's scores are measured.
+    """
+    protocol = json.loads(json.dumps(dict(protocol)))
+    start = records[0]
+    kept = [start, {"t": start["t"], "kind": Kind.PROTOCOL, "step": 0, "protocol": protocol}]
+    alike: set[str] = set()  # the names of scores that both measure in the same way
+    for record in records[1:]:
+        if record["kind"] == Kind.PROTOCOL:
+            said = record["protocol"]
+            alike -= said.keys()
+            alike |= {name for name in said if said[name] == protocol.get(name)}
+        elif record["step"] > step:
+            continue
+        elif record["kind"] == Kind.METRICS:
+            values = _common_values(record, spec, alike)
+            kept += [{**record, "values": values}] if values else []
+        elif record["kind"] == Kind.SYSTEM:
+            kept += [record] if due(record["step"], spec.log_every) else []
+        elif record["kind"] == Kind.IMAGE and record["name"] == "samples":
+            is_due = record["step"] == 0 or due(record["step"], spec.sample_every)
+            kept += [record] if is_due else []
+    return kept
+
+
+def _common_values(record: Record, spec: RunSpec, alike: set[str]) -> dict[str, Any]:
+    """Return the losses or the scores of a record that this run has too."""
+    values: dict[str, Any] = record["values"]
+    if all(name.startswith(LOSSES) for name in values):
+        return values if due(record["step"], spec.log_every) else {}
+    if not due(record["step"], spec.evaluate.every):
+        return {}
+    return {name: value for name, value in values.items() if _score_of(name) in alike}
+
+
+def _score_of(name: str) -> str:
+    """Return the full name of the score during training that a measurement belongs to."""
+    if name.startswith(DURING):
+        return name
+    return DURING + name.removeprefix(CLASS).partition("/")[0]
