@@ -15,7 +15,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import RESULTS
 from gan_bench.paths import normal_path
 from gan_bench.registry import Plugin, nearest, read_plugins, scores, use_plugins
-from gan_bench.tracking.older_ids import older_runs
+from gan_bench.tracking.older_ids import older_runs, to_take_over
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _read(given: str, asked: Asked, workspace: Workspace, notes: list[str], hidd
         name, declared = spec.name, spec.declared.with_changes(command=command)
         planned = {run.id for run in spec.runs}
         home = workspace.root / "runs" / name
-        if older := [run for run in older_runs(home, planned) if run.id in planned]:
+        if older := to_take_over(older_runs(home, planned), spec.runs, workspace.root):
             earlier = (f"left out: {count(len(older), 'run')} under ids of an earlier version; "
                        f"`{command}` takes them over")
             notes.append(earlier)
