@@ -165,6 +165,41 @@ def test_another_formula_makes_other_runs_which_are_never_mixed(trained: Path, t
         assert [row["n"] for row in csv.DictReader(summary)] == ["2", "2", "2"]
 
 
+def test_another_metric_in_the_file_measures_and_trains_nothing(trained: Path, tmp_path: Path,
+                                                                ) -> None:
+    file, root = copy(trained, tmp_path)
+    before = plan(file, root)
+    dark = CODE[CODE.index('@METRICS'):].replace("bright", "dark").replace("())", "() * -1)")
+    file.write_text(STUDY.replace("[bright]", "[bright, dark]"))
+    (file.parent / "mine.py").write_text(CODE + "\n\n" + dark)
+    weights = {place: place.read_bytes() for place in root.glob("runs/own/*/final.safetensors")}
+
+    def measured(formula: str) -> list[tuple[float, float]]:
+        done = here("run", file, "--root", root)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "6 of 6 runs are done" in done.stdout
+        assert {key: record["id"] for key, record in plan(file, root).items()} == {
+            key: record["id"] for key, record in before.items()}
+        assert weights == {place: place.read_bytes() for place in weights}
+        kept = [place.read_text() for place in root.glob("runs/own/*/plugins/mine/mine.py")]
+        assert len(kept) == 6
+        assert all(formula in text for text in kept)
+        out = tmp_path / f"out{formula}"
+        report = here("report", file, "--root", root, "--format", "csv", "--out", out)
+        assert report.returncode == 0, report.stderr
+        with (out / "summary.csv").open() as summary:
+            means = {(row["variant"], row["score"]): float(row["mean"])
+                     for row in csv.DictReader(summary)}
+        return [(means[variant, "bright"], means[variant, "dark"]) for variant, _ in before]
+
+    first = measured("* -1)")
+    assert all(bright == -dark != 0 for bright, dark in first)
+    (file.parent / "mine.py").write_text(CODE + "\n\n" + dark.replace("* -1", "* -2"))
+    shown = here("plan", file, "--root", root).stdout
+    assert "6 finished runs to be measured, not trained" in shown
+    assert measured("* -2)") == [(bright, 2 * dark) for bright, dark in first]
+
+
 def test_a_run_is_read_with_the_code_that_it_was_made_with(trained: Path, tmp_path: Path) -> None:
     file, root = copy(trained, tmp_path)
     run = str(plan(file, root)["whole", 0]["id"])
