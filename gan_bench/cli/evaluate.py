@@ -85,7 +85,7 @@ def resolve_options(options: EvaluateOptions, data_root: Path, root: Path) -> Wa
         data_set = run.dataset
         names = names or [name for name in measured.metrics if not asks_d(name)]
         samples = samples or measured.samples
-        statistics = statistics or statistics_of(measured)
+        statistics = statistics or statistics_of(measured, names)
     return Wanted(data_set=data_set, metrics=names, samples=samples, split=SIDES[options.split],
                   resize=options.resize, log=options.log, statistics=statistics)
 

@@ -148,6 +148,9 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
              f"evaluate  {', '.join(evaluate.metrics)} on {evaluate.samples:,} samples"]
     if final:
         lines.append(f"final     {', '.join(final.metrics)} on {final.samples:,} samples")
+    if evaluate.reference:
+        lines.append(f"reference {evaluate.reference.statistics} for Fréchet distances (sha256 "
+                     f"{evaluate.reference.sha256:.12})")
     if evaluate.snapshots and evaluate.every:
         lines.append(f"snapshots {_snapshots_size(spec)}")
     if first.compute.precision == "auto":
