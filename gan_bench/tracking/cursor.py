@@ -109,10 +109,11 @@ def forget_cursor(folder: Path, uri: str) -> None:
 def note_shown_id(folder: Path) -> None:
     """Note that the stores show the run under the name of its folder, which is about to change."""
     cursors = _read_file(folder)
-    noted = {name: cursor if not isinstance(cursor, dict) or cursor.get("run_id")
-             else {**cursor, "run_id": folder.name} for name, cursor in cursors.items()}
-    if noted != cursors:
-        _write_file(folder, noted)
+    unnoted = {name: cursor for name, cursor in cursors.items()
+               if isinstance(cursor, dict) and not cursor.get("run_id")}
+    if unnoted:
+        _write_file(folder, {**cursors, **{name: {**cursor, "run_id": folder.name}
+                                           for name, cursor in unnoted.items()}})
 
 
 def take_over(folder: Path, uri: str) -> None:

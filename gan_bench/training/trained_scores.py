@@ -182,7 +182,7 @@ def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:
         refuse_metrics_of_labels(names, f"{folder.name} is unconditional")
     return Measurement(wanted.data_set or spec.dataset, names, wanted.samples or last.samples,
                        spec.data.shape, wanted.split,
-                       wanted.statistics or statistics_of(spec.evaluate))
+                       wanted.statistics or statistics_of(spec.evaluate, names))
 
 
 def _samples(spec: RunSpec, generator: nn.Module, drawn: Tensor, device: str, weights: Path,

@@ -63,6 +63,41 @@ def test_a_renamed_variant_keeps_its_runs(studies: Path, tmp_path: Path) -> None
     assert {path: path.read_bytes() for path in journals} == journals
 
 
+def test_second_thoughts_train_only_what_is_new(studies: Path, tmp_path: Path) -> None:
+    """Variants become an axis with a third value, and a seed is dropped."""
+    root, file = copy_of(studies, tmp_path / "root"), tmp_path / "losses.yaml"
+    text = (studies.parent / "losses.yaml").read_text()
+    text = text.replace("variants: {plain: {}, sat: {loss: saturating}}",
+                        "matrix: {loss: [non_saturating, saturating, lsgan]}")
+    file.write_text(text.replace("seeds: [0, 1, 2]", "seeds: [2, 0]"))
+    assert "lsgan" in file.read_text()
+    journals = {path: path.read_bytes() for path in root.glob("runs/losses/*/journal.jsonl")}
+    ran = here("run", file, "--root", root)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    new = set(root.glob("runs/losses/*/journal.jsonl")) - journals.keys()
+    assert {json.loads((path.parent / "spec.json").read_text())["variant"] for path in new} == {
+        "lsgan"}
+    assert len(new) == 2
+    assert {path: path.read_bytes() for path in journals} == journals
+    assert "6 of 6 runs are done" in ran.stdout
+    said = "left out: 2 runs of seeds that the experiment does not list (1)"
+    done = here("report", "losses", "--root", root, "--format", "csv", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert said in ran.stdout
+    assert said in done.stdout
+    reported = pd.read_csv(tmp_path / "summary.csv")
+    variants = {"non_saturating", "saturating", "lsgan"}
+    assert (set(reported["variant"]), set(reported["n"])) == (variants, {2})
+    for variant in variants:
+        assert counts(ran.stdout, variant) == {"2"}
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        shown = database.execute("select name from runs").fetchall()
+    listed = {f"{variant} seed {seed}" for variant in variants for seed in (0, 2)}
+    assert {name for (name,) in shown} >= listed
+    assert not any(name.startswith(("plain", "sat ")) and name.endswith(("0", "2"))
+                   for (name,) in shown)
+
+
 def shown_names(root: Path) -> set[str]:
     """Return what MLflow shows as variants in the study, in tags as in the names of runs."""
     with closing(sqlite3.connect(root / "mlflow.db")) as database:

@@ -203,7 +203,20 @@ def test_a_reference_that_is_named_later_is_measured_and_compared_alone(
         means.append([row["mean"] for row in rows])
         assert [row["n"] for row in rows] == ["3", "3"]
     assert means[0] == means[2] != means[1]
+    file.write_text(named)
+    plan = here("plan", file, "--root", root).stdout
+    assert f"reference {tmp_path / 'stats.npz'} for Fréchet distances" in plan
+    assert here("run", file, "--root", root).returncode == 0
     run = load_experiment(file, tmp_path).runs[0]
+    measured = here("evaluate", run.folder(root), "--root", root, "--json")
+    assert json.loads(measured.stdout)["protocols"]["fd_random"]["data"] == statistics.name
+    (tmp_path / "stats.npz").rename(tmp_path / "away.npz")
+    missing = here("evaluate", run.folder(root), "--root", root)
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1), missing.stderr
+    assert "stats.npz: cannot be read: No such file" in missing.stderr
+    other = here("evaluate", run.folder(root), "--root", root, "--metrics", "kd_random")
+    assert other.returncode == 0, other.stderr  # which needs no statistics
+    (tmp_path / "away.npz").rename(tmp_path / "stats.npz")
     progress = Progress(load_experiment(file, tmp_path).runs[0], run.folder(root))
     progress.follow()
     data = {protocol["data"] for full, protocol in progress.announced.items()

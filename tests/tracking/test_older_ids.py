@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -204,8 +205,14 @@ def test_a_study_of_an_earlier_version_goes_on(studies: Path, tmp_path: Path) ->
         entry = {k: v for k, v in entry.items() if k not in ("run_id", "variant")}
         cursors.write_text(json.dumps({f"sqlite:///{root / 'mlflow.db'}": entry}))
     journal = {name: (home / name / "journal.jsonl").read_bytes() for name in older.values()}
+    copy = Path(shutil.copytree(home / older[min(older)], home / "copy"))
+    (copy / "mirror.json").unlink()
+    (copy / "final.safetensors").unlink()
+    same = under_older_id(copy, log_every=9)  # the same run, and less of it
     plan = here("plan", file, "--root", root).stdout
-    assert plan.count("FINISHED") == 12
+    assert plan.count("FINISHED") == 13
+    assert "1 run under ids of an earlier version, which stay: they are the same runs" in plan
+    assert same.name in plan
     assert "6 runs under ids of an earlier version, which `gan-bench run` takes over" in plan
     assert all(name in plan for pair in older.items() for name in pair)
     assert "other run" not in plan
@@ -217,12 +224,15 @@ def test_a_study_of_an_earlier_version_goes_on(studies: Path, tmp_path: Path) ->
     assert ran.returncode == 0, ran.stderr
     assert "6 runs under ids of an earlier version taken over" in ran.stdout
     assert "6 of 6 runs are done" in ran.stdout
-    assert {folder.name for folder in run_folders(home)} == {*older}
+    assert {folder.name for folder in run_folders(home)} == {*older, same.name}
+    assert "left out" not in ran.stdout
     assert {name: (home / present / "journal.jsonl").read_bytes()
             for present, name in older.items()} == journal
     runs = read_experiment(f"sqlite:///{root / 'mlflow.db'}", "losses").runs
-    assert {run.tags["run_id"] for run in runs} == {*older}
-    assert len(runs) == 6
+    assert {run.tags["run_id"] for run in runs} == {*older, same.name}
+    assert len(runs) == 7
+    report = here("report", file, "--root", root, "--format", "csv")
+    assert (report.returncode, "earlier version" in report.stdout + report.stderr) == (0, False)
     again = here("run", file, "--root", root).stdout
     assert "taken over" not in again
     assert "left out" not in again

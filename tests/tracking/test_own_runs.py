@@ -23,12 +23,15 @@ from helpers.runs import write_experiment
 from helpers.servers import mlflow_server
 from helpers.studies import here
 
+from gan_bench.config.run_id import older_id
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
+from gan_bench.journal.spec_file import read_spec
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import cursor, origin
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.older_ids import take_over_older_runs
 from gan_bench.tracking.origin import instance_of
 from gan_bench.tracking.sync import sync_runs
 
@@ -184,6 +187,29 @@ def test_a_root_on_another_machine_fills_the_server_there(server: tuple[str, Pat
     assert list(runs_in(database, folder.name).values()) == [("active", "FINISHED")]
     assert sync_runs(Workspace(tmp_path / "laptop"), lambda line: None).brought == 0
     assert len(runs_in(tmp_path / "laptop" / "mlflow.db", folder.name)) == 1
+
+
+def test_a_run_that_gets_another_id_keeps_its_run_at_the_server(server: tuple[str, Path],
+                                                                tmp_path: Path) -> None:
+    """An earlier version made it, and wrote its cursor."""
+    address, database = server
+    folder = new_run(tmp_path / "root")
+    run = read_spec(folder)
+    folder = folder.rename(folder.with_name(older_id(run.model_dump(mode="json"))))
+    write_journal(folder)
+    workspace = Workspace(tmp_path / "root", tracking_uri=address)
+    assert sync_runs(workspace, lambda line: None).brought == 1
+    before = named(folder, address)
+    cursors = json.loads((folder / cursor.FILE).read_text())
+    for name in "run_id", "variant":
+        cursors[address].pop(name)
+    (folder / cursor.FILE).write_text(json.dumps(cursors))
+    assert take_over_older_runs((run,), tmp_path / "root") == 1
+    assert sync_runs(workspace, lambda line: None).brought == 1
+    assert named(run.folder(tmp_path / "root"), address) == before
+    assert runs_in(database, run.id) == {before: ("active", "FINISHED")}
+    assert runs_in(database, folder.name) == {}
+    assert sync_runs(workspace, lambda line: None).brought == 0
 
 
 @pytest.mark.parametrize("fault", ["reset", "500", "double"])

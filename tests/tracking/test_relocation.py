@@ -203,7 +203,7 @@ def test_a_study_goes_on_at_another_place_in_every_command(studies: Path, tmp_pa
     report = here("report", "losses", "--root", "../copy", "--format", "html")
     assert report.returncode == 0, report.stderr
     page = (root / "reports" / "losses" / "report.html").read_text()
-    assert len(re.findall("data:image/png", page)) > 2
+    assert len(re.findall("data:image/webp", page)) > 2
     ran = here("run", studies.parent / "losses.yaml", "--root", "../copy")
     assert ran.returncode == 0, ran.stderr
     assert "6 of 6 runs are done" in ran.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Extractor, Features
 from gan_bench.evaluation.features.gaussian import Gaussian, root_of
 from gan_bench.evaluation.features.repeatable import one_thread
-from gan_bench.registry import MetricEntry
+from gan_bench.registry import METRICS, MetricEntry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 NEGATIVE = 1e-4  # of the trace: what rounding to float32 may leave of eigenvalues below 0
 
 
-def statistics_of(evaluate: EvaluateSpec) -> Statistics | None:
-    """Return the statistics that a specification names; None if it names none.
+def statistics_of(evaluate: EvaluateSpec, metrics: Iterable[str] | None = None,
+                  ) -> Statistics | None:
+    """Return the statistics that a specification names; None if it names none, or no metric takes.
+
+    Args:
+        evaluate: The specification.
+        metrics: Names of metrics; None: those of the specification.
 
     Raises:
         UserError: The file is missing, or another than when the specification was read.
     """
-    if evaluate.reference is None:
+    names = evaluate.all_metrics if metrics is None else metrics
+    if evaluate.reference is None or not any(METRICS[name].facts.gaussian for name in names):
         return None
     statistics = read_statistics(Path(evaluate.reference.statistics))
     if statistics.sha256 != evaluate.reference.sha256:
