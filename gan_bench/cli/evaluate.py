@@ -217,7 +217,7 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
                            root=workspace.root)
     if not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
         raise UserError(f"no run of {spec.name} is trained yet: gan-bench run {file}")
-    launch = LaunchSettings(Execution(workspace), slots,
+    launch = LaunchSettings(Execution(workspace, allow_drift=True), slots,
                             run_command(file, settings, options.plugins), train=False)
     return run_experiment(spec, launch, as_json)
 

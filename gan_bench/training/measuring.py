@@ -25,7 +25,7 @@ from gan_bench.journal.missing_scores import MissingScores, missing_scores
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import DURING
-from gan_bench.journal.status import Progress
+from gan_bench.journal.status import Outcome, Progress
 from gan_bench.training.circumstances import facts
 from gan_bench.training.device import resolve_device, set_up_torch
 from gan_bench.training.engine import Engine
@@ -34,13 +34,16 @@ from gan_bench.training.trained import check_weights
 
 
 def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], datasets.Dataset],
-                    ) -> None:
+                    ) -> Outcome:
     """Add to a finished run's journal the scores that its specification asks for and it lacks.
 
     Args:
         spec: The run, as its experiment asks for it now.
         execution: Where it is.
         load: Returns the run's data, on its device.
+
+    Returns:
+        How the run ended: DIVERGED if it was FINISHED, but its samples are not finite.
 
     Raises:
         UserError: Weights are missing or damaged, or a metric cannot be computed; the journal is
@@ -50,13 +53,14 @@ def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], data
     provide_parts({"sources": spec.sources}, folder)
     run = Progress(spec, folder)
     run.follow()
-    missing = missing_scores(run)
-    set_up_torch(spec)
-    measuring = _Measuring(run, load(), execution.workspace.cache, resolve_device(spec))
-    if missing:
+    if missing := missing_scores(run):
+        set_up_torch(spec)
+        measuring = _Measuring(run, load(), execution.workspace.cache, resolve_device(spec))
         measuring.measure(missing)
-    write_plugins(spec, folder)
-    writing.amend(folder, measuring.amendment())
+        write_plugins(spec, folder)
+        writing.amend(folder, measuring.amendment())
+        run.follow()
+    return Outcome(spec.id, run.state, run.why)
 
 
 class _Measuring:

@@ -14,7 +14,7 @@ from gan_bench.atomic import replacing
 from gan_bench.journal.layout import TABLE, TRACE
 
 if TYPE_CHECKING:
-    from gan_bench.training.run import Run
+    from gan_bench.training.single_run import Run
 
 BEFORE, STEPS = 10, 20  # steps before the profile, and the largest number of profiled steps
 ROWS = 40

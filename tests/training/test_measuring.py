@@ -140,6 +140,15 @@ def test_so_have_scores_of_requested_classes(trained: Path, tmp_path: Path) -> N
     assert set(later.scores) == {"classes_covered", "label_accuracy"}
 
 
+def test_run_one_measures_what_is_trained(root: Path, whole: Path) -> None:
+    spec = spec_of(root, *ALL)
+    before = (spec.folder(root) / "final.safetensors").stat().st_mtime_ns
+    outcome = run_one(spec, root, root, stop=lambda: True)  # it would stop a training at once
+    assert (outcome.run, outcome.status) == (spec.id, Status.FINISHED)
+    assert values_of(spec.folder(root)) == values_of(spec_of(whole, *ALL).folder(whole))
+    assert (spec.folder(root) / "final.safetensors").stat().st_mtime_ns == before
+
+
 def test_measuring_again_adds_nothing(root: Path) -> None:
     folder = measure(root, *ALL).folder
     before = (folder / reading.FILE).read_bytes()
