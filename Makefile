@@ -10,7 +10,7 @@ PORTABLE := metrics metrics_classes metrics_conditional metrics_features feature
 
 # What is written in files alone and needs no trained run; `process` marks the exceptions.
 FAST_NAMES := stats losses penalties layers models engine metrics metrics_classes pictures
-FAST := tests/config tests/journal tests/test_house.py $(FAST_NAMES:%=tests/*/test_%.py)
+FAST := tests/config tests/journal tests/registry tests/test_house.py $(FAST_NAMES:%=tests/*/test_%.py)
 
 .PHONY: run test test-long test-fast test-portable faults lint bench calibration clean
 

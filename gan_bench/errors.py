@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import reprlib
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,16 @@ def one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     name = type(error).__name__
     return f"{name}: {lines[0]}" if lines else name
+
+
+def explained(error: BaseException) -> str:
+    """Return the exception of third-party code in one line, with the last place in that code."""
+    package = Path(__file__).parent
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if "site-packages" not in frame.filename and not frame.filename.startswith("<")
+              and not Path(frame.filename).is_relative_to(package)]
+    place = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+    return place + one_line(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ from gan_bench.cli.options import (
     File,
     ImageSize,
     Keep,
+    Plugins,
     Profile,
     Retries,
     Root,
@@ -30,9 +31,9 @@ from gan_bench.cli.options import (
     SyncTo,
     Uri,
     Version,
-    parse_data_set,
     print_text,
     to_stderr,
+    use_plugin_files,
     wide_console,
 )
 from gan_bench.errors import UserError, printable
@@ -40,8 +41,6 @@ from gan_bench.journal.layout import Execution, Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-extractor = typer.Typer(no_args_is_help=True, help="The feature extractors that are trained here.")
-app.add_typer(extractor, name="extractor")
 add_clean_command(app)
 add_name_commands(app)
 
@@ -55,6 +54,7 @@ def program(version: Version = False) -> None:
 def run(
     experiment: File,
     settings: Set = [],
+    plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     slots: Slots = None,
@@ -79,8 +79,9 @@ def run(
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
                           profile, keep_checkpoints)
-    launch = LaunchSettings(execution, slots, run_command(experiment, settings), retries)
-    spec = load_experiment(experiment, data, settings, root=root)
+    command = run_command(experiment, settings, plugins)
+    launch = LaunchSettings(execution, slots, command, retries)
+    spec = load_experiment(experiment, data, settings, plugins, root=root)
     if status := run_experiment(spec, launch, as_json):
         raise typer.Exit(status)
 
@@ -89,6 +90,7 @@ def run(
 def plan(
     experiment: File,
     settings: Set = [],
+    plugins: Plugins = [],
     root: Root = ROOT, data: DataRoot = DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -97,7 +99,7 @@ def plan(
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
-    spec = load_experiment(experiment, data, settings, root=root)
+    spec = load_experiment(experiment, data, settings, plugins, root=root)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
     root = Workspace(root).root
@@ -114,13 +116,14 @@ def power(
     score: Annotated[str | None, typer.Option(
         help="The score. \\[default: all that have a better direction]")] = None,
     settings: Set = [],
+    plugins: Plugins = [],
     root: Root = ROOT, data: DataRoot = DATA,
 ) -> None:
     """Show how many seeds detect a difference, given the spread of the existing runs."""
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment
 
-    spec = load_experiment(experiment, data, settings, root=root)
+    spec = load_experiment(experiment, data, settings, plugins, root=root)
     wide_console().print(power_table(spec, Workspace(root).root, difference, score))
 
 
@@ -140,6 +143,7 @@ def report_experiments(
         metavar="A,B", help="Only these. \\[default: all]")] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     settings: Set = [],
+    plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     tracking_uri: Uri = None,
@@ -151,7 +155,7 @@ def report_experiments(
     """
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 
-    asked = Asked(experiments, settings, metric, baseline, variants, formats, out)
+    asked = Asked(experiments, settings, metric, baseline, variants, formats, out, plugins)
     done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
         print(printable(line))
@@ -189,6 +193,7 @@ def sample(
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=1_000_000,
                                    help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+    plugins: Plugins = [],
     root: Root = ROOT,
 ) -> None:
     """Write samples of a trained generator: a picture, or arrays in a .npz.
@@ -197,6 +202,7 @@ def sample(
     """
     from gan_bench.cli.sample import write_samples
 
+    use_plugin_files(plugins)
     write_samples(Workspace(root).root, run, out, n, seed)
     print(f"{out}: {n} samples")
 
@@ -228,6 +234,7 @@ def evaluate_source(
         "experiment's file.")] = False,
     settings: Set = [],
     slots: Slots = None,
+    plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
     tracking_uri: Uri = None,
@@ -242,40 +249,25 @@ def evaluate_source(
     """
     from gan_bench.cli import evaluate
 
+    options = evaluate.EvaluateOptions(
+        data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
+        samples=samples, split=split, resize=resize, log=log, statistics=statistics,
+        plugins=plugins)
+    workspace = Workspace(root, data, tracking_uri)
     if source.endswith((".yaml", ".yml")):
-        status = evaluate.evaluate_experiment(Path(source), evaluate.EvaluateOptions(
-            data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
-            samples=samples, split=split, resize=resize, log=log), settings,
-            Workspace(root, data, tracking_uri), slots, as_json)
-        if status:
+        if status := evaluate.evaluate_experiment(Path(source), options, settings, workspace, slots,
+                                                  as_json):
             raise typer.Exit(status)
         return
     if settings or slots is not None:
         raise UserError("--set and --slots belong to an experiment's file; leave them out")
     shown = evaluate.as_json if as_json else evaluate.as_text
-    lacking = evaluate.evaluate_and_log(source, evaluate.EvaluateOptions(
-        data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
-        samples=samples, split=split, resize=resize, log=log, statistics=statistics),
-        Workspace(root, data, tracking_uri), to_stderr, lambda report: print_text(shown(report)))
+    lacking = evaluate.evaluate_and_log(source, options, workspace, to_stderr,
+                                        lambda report: print_text(shown(report)))
     for line in lacking:
         to_stderr(line)
     if lacking:
         raise typer.Exit(3)
-
-
-@extractor.command()
-def train(
-    data_set: Annotated[str, typer.Argument(metavar="DATASET", help="A name, or {name: …, …}.")],
-    image_size: ImageSize = None,
-    out: Annotated[Path | None, typer.Option(
-        help="Keep the weights, in a new folder below this one.")] = None,
-    root: Root = ROOT,
-    data: DataRoot = DATA,
-) -> None:
-    """Retrain a data set's classifier; compare its bits with the shipped weights."""
-    from gan_bench.cli.extractor import retrain
-
-    print(retrain(parse_data_set(data_set, image_size), out, Workspace(root, data), to_stderr))
 
 
 @app.command()

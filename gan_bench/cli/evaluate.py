@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from gan_bench.cli.options import parse_data_set
+from gan_bench.cli.options import parse_data_set, use_plugin_files
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.statistics_file import read_statistics
 from gan_bench.errors import Say, UserError
@@ -46,6 +46,7 @@ class EvaluateOptions:
         experiment: The file that gives data set, metrics and number of samples.
         metrics: Names, separated by commas.
         samples, split, resize, log: As in `Wanted`.
+        plugins: Plug-in files.
         statistics: The file of the statistics in `Wanted`.
     """
 
@@ -57,6 +58,7 @@ class EvaluateOptions:
     split: str | None = None
     resize: bool = False
     log: bool = False
+    plugins: Sequence[Path] = ()
     statistics: Path | None = None
 
 
@@ -71,12 +73,14 @@ def resolve_options(options: EvaluateOptions, data_root: Path, root: Path) -> Wa
         raise UserError(f"--split is train or test, not {options.split!r}")
     if options.data_set and options.experiment:
         raise UserError("give --data-set or --experiment, not both")
+    use_plugin_files(options.plugins)
     data_set = _data_set(options)
     names = _metric_names(options.metrics)
     samples = options.samples
     statistics = read_statistics(options.statistics) if options.statistics else None
     if options.experiment:
-        run = load_experiment(options.experiment, data_root, [], root=root).runs[0]
+        run = load_experiment(options.experiment, data_root, [], options.plugins,
+                              root=root).runs[0]
         measured = run.evaluate.final or run.evaluate
         data_set = run.dataset
         names = names or [name for name in measured.metrics if not asks_d(name)]
@@ -200,7 +204,8 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
         if getattr(options, name):
             raise UserError(f"--{name.replace('_', '-')} belongs to a single run or to images; a "
                             f"file's runs are measured as the file says")
-    first = load_experiment(file, workspace.data_root, settings, root=workspace.root).runs[0]
+    first = load_experiment(file, workspace.data_root, settings, options.plugins,
+                            root=workspace.root).runs[0]
     final = first.evaluate.final or first.evaluate
     names = list(dict.fromkeys([*final.metrics, *(_metric_names(options.metrics) or [])]))
     settings = [*settings, f"evaluate.final_metrics={json.dumps(names)}",
@@ -208,10 +213,12 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
     if options.statistics:
         reference = {"statistics": str(normal_path(options.statistics))}
         settings.append(f"evaluate.reference={json.dumps(reference)}")
-    spec = load_experiment(file, workspace.data_root, settings, root=workspace.root)
+    spec = load_experiment(file, workspace.data_root, settings, options.plugins,
+                           root=workspace.root)
     if not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
         raise UserError(f"no run of {spec.name} is trained yet: gan-bench run {file}")
-    launch = LaunchSettings(Execution(workspace), slots, run_command(file, settings), train=False)
+    launch = LaunchSettings(Execution(workspace), slots,
+                            run_command(file, settings, options.plugins), train=False)
     return run_experiment(spec, launch, as_json)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from gan_bench import registry
 from gan_bench.cli.plan import columns
 from gan_bench.config.recipes import RECIPES
+from gan_bench.config.shipped import shipped_experiments
+from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import UserError
 from gan_bench.registry import Entry, MetricFacts, Registry, nearest
 
@@ -23,13 +25,23 @@ def list_lines(kind: str | None) -> Iterator[str]:
     Raises:
         UserError: There is no such kind.
     """
-    if kind is not None and kind not in (*KINDS, "recipes"):
-        raise UserError(f"no kind is called {kind!r}; {nearest(kind, [*KINDS, 'recipes'])}")
+    kinds = [*KINDS, "recipes", "experiments"]
+    if kind is not None and kind not in kinds:
+        raise UserError(f"no kind is called {kind!r}; {nearest(kind, kinds)}")
+    if kind in (None, "experiments"):
+        yield from _experiment_lines()
     if kind in (None, "recipes"):
         yield from _recipe_lines()
     for name, names in KINDS.items():
         if kind in (None, name):
             yield from _registry_lines(name, names)
+
+
+def _experiment_lines() -> Iterator[str]:
+    yield "experiments"
+    yield from columns([[f"  {name}", str(read_yaml(file).data.get("question", "")).strip()]
+                        for name, file in shipped_experiments().items()])
+    yield ""
 
 
 def _recipe_lines() -> Iterator[str]:

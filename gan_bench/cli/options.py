@@ -46,13 +46,18 @@ def check_data_root(folder: Path) -> Path:
     return folder
 
 
-File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment's YAML file.")]
+File = Annotated[Path, typer.Argument(
+    metavar="EXPERIMENT", help="The experiment's YAML file, or a name of `gan-bench list "
+    "experiments`.")]
 Root = Annotated[Path, typer.Option("--root", envvar="GAN_BENCH_ROOT",
                                     help="Folder of everything that runs produce.")]
 DataRoot = Annotated[Path, typer.Option("--data", envvar="GAN_BENCH_DATA", callback=check_data_root,
                                         help="Folder of the data sets.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE",
                                         help="Override a value of the file; may be repeated.")]
+Plugins = Annotated[list[Path], typer.Option(
+    "--plugin", metavar="FILE", help="A Python file with losses, models or other parts of your "
+    "own; may be repeated.")]
 Uri = Annotated[str | None, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
                                          help="MLflow's store. \\[default: mlflow.db in the root]")]
 SyncTo = Annotated[str | None, typer.Option(
@@ -127,6 +132,22 @@ def wide_console() -> Console:
 def set_options(settings: Sequence[str]) -> list[str]:
     """Return the options that override values of a file, as the shell reads them."""
     return [f"--set {shlex.quote(setting)}" for setting in settings]
+
+
+def plugin_options(plugins: Sequence[Path]) -> list[str]:
+    """Return the options that name plug-in files, as the shell reads them."""
+    return [f"--plugin {shlex.quote(str(file))}" for file in plugins]
+
+
+def use_plugin_files(plugins: Sequence[Path]) -> None:
+    """Let the registries hold the parts of these files.
+
+    Raises:
+        UserError: One is missing, cannot be imported, registers nothing or takes a name.
+    """
+    from gan_bench.registry import read_plugins, use_plugins
+
+    use_plugins(read_plugins(plugins))
 
 
 def root_option(workspace: Workspace) -> str:

@@ -11,6 +11,7 @@ from gan_bench.cli.train_on import beginnings_of, checkpoint_lines
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES
+from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec, RunSpec, describe_shape
 from gan_bench.errors import DamagedError, count, printable
 from gan_bench.hardware import cpu_has_bfloat16
@@ -20,7 +21,7 @@ from gan_bench.journal.layout import run_folders
 from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Kind, Status
 from gan_bench.journal.shorter_runs import Beginning
-from gan_bench.journal.spec_file import read_values
+from gan_bench.journal.spec_file import read_values, runs_of_other_code
 from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
 from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
@@ -50,7 +51,8 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
         older, _ = _older_runs(spec, root)
     records: list[dict[str, Any]] = []
     states = {run.id: state_of(run, root) for run in spec.runs}
-    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()})
+    found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()
+                                       if run_id not in older})
     for run in spec.runs:
         state, step = states[run.id]
         earlier = older.get(run.id)
@@ -111,6 +113,8 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         if earlier:
             lines += ["", f"{count(len(earlier), 'run')} under ids of an earlier version, {words}",
                       *(f"  {line}" for line in _older_lines(earlier))]
+    if changed := runs_of_other_code(spec, root):
+        lines += ["", *describe_changed(changed)]
     old = _undescribed_runs(spec, root, {run.folder.name for run in [*older.values(), *same]})
     if old:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "

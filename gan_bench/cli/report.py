@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.cli.options import set_options
+from gan_bench.cli.options import plugin_options, set_options
 from gan_bench.errors import Say, UserError, count
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import RESULTS
 from gan_bench.paths import normal_path
-from gan_bench.registry import nearest
+from gan_bench.registry import Plugin, nearest, read_plugins, scores, use_plugins
 from gan_bench.tracking.older_ids import older_runs, to_take_over
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
@@ -37,6 +37,7 @@ class Asked:
         variants: Names, separated by commas; None: all.
         formats: Of `FORMATS`, separated by commas.
         out: Where to; None: `<root>/reports/<experiment>`.
+        plugins: Plug-in files.
     """
 
     experiments: Sequence[str]
@@ -46,13 +47,14 @@ class Asked:
     variants: str | None = None
     formats: str = ",".join(FORMATS)
     out: Path | None = None
+    plugins: Sequence[Path] = ()
 
 
 def report_command(asked: Asked) -> str:
     """Return the command that makes the same report, for the page."""
     options = {"metric": asked.metric, "baseline": asked.baseline, "variants": asked.variants}
     return " ".join(["gan-bench report", *map(shlex.quote, asked.experiments),
-                     *set_options(asked.settings),
+                     *set_options(asked.settings), *plugin_options(asked.plugins),
                      *(f"--{option} {shlex.quote(value)}" for option, value in options.items()
                        if value is not None)])
 
@@ -80,8 +82,11 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     several: list[Results] = []
     notes: list[str] = []
     hidden: list[str] = []
+    used: list[Plugin] = list(read_plugins(asked.plugins))
+    use_plugins(used)
     for given in asked.experiments:
-        several.append(_read(given, asked.settings, workspace, notes, hidden))
+        several.append(_read(given, asked, workspace, notes, hidden, used))
+    notes += _use_metrics(several, used, workspace)
     notes += hidden
     for note in notes:
         say(note)
@@ -99,6 +104,36 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     return replace(written, is_complete=not hidden)
 
 
+def _use_metrics(several: Sequence[Results], used: list[Plugin], workspace: Workspace,
+                 ) -> list[str]:
+    """Let METRICS hold the metrics of all experiments; return a note on those that are nowhere.
+
+    The scores of an experiment that is given by name may be of a plug-in, which lies in the folders
+    of its runs.
+    """
+    from gan_bench.journal.layout import run_folders
+    from gan_bench.journal.plugin_files import read_copies
+
+    def unknown() -> list[str]:
+        known = {*scores(), *(name for one in several for name in one.declared.curve_means)}
+        return [name for one in several for name in one.scores if name not in known]
+
+    use_plugins(used, replacing=True)
+    for one in several:
+        folders = run_folders(workspace.root / "runs" / one.experiment)
+        for folder in sorted(folders, key=_begun, reverse=True):
+            if not unknown():
+                return []
+            use_plugins([*read_copies(folder), *used], replacing=True)
+    missing = ", ".join(unknown())
+    return [f"no metric here gives the score {missing}, so which way is better is unknown: give "
+            f"its file with --plugin, or install its package"] if missing else []
+
+
+def _begun(folder: Path) -> float:
+    return (folder / "spec.json").stat().st_mtime
+
+
 def open_page(written: Written) -> None:
     """Open the report's page in a browser, if there is a page."""
     page = written.files[0]
@@ -106,16 +141,17 @@ def open_page(written: Written) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def _read(given: str, settings: Sequence[str], workspace: Workspace, notes: list[str],
-          hidden: list[str]) -> Results:
+def _read(given: str, asked: Asked, workspace: Workspace, notes: list[str], hidden: list[str],
+          used: list[Plugin]) -> Results:
     """Update MLflow; return its results.
 
     Args:
         given: The name of an experiment, or its file.
-        settings: Overrides of the file.
+        asked: Overrides of the file, and plug-in files.
         workspace: Where to read.
         notes: Receives why the results may be incomplete.
         hidden: Receives which of the root's runs MLflow does not show.
+        used: Receives the plug-ins of the file.
     """
     from gan_bench.compare.results import read_results
 
@@ -123,9 +159,11 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace, notes: list
     if given.endswith((".yaml", ".yml")):
         from gan_bench.config.experiment import load_experiment
 
-        spec = load_experiment(Path(given), workspace.data_root, list(settings),
-                               root=workspace.root)
-        command = " ".join(["gan-bench run", shlex.quote(given), *set_options(settings)])
+        spec = load_experiment(Path(given), workspace.data_root, list(asked.settings),
+                               asked.plugins, root=workspace.root)
+        used += spec.plugins
+        command = " ".join(["gan-bench run", shlex.quote(given), *set_options(asked.settings),
+                            *plugin_options(asked.plugins)])
         name, declared = spec.name, spec.declared.with_changes(command=command)
         planned = {run.id for run in spec.runs}
         home = workspace.root / "runs" / name
@@ -133,7 +171,7 @@ def _read(given: str, settings: Sequence[str], workspace: Workspace, notes: list
             earlier = (f"left out: {count(len(older), 'run')} under ids of an earlier version; "
                        f"`{command}` takes them over")
             notes.append(earlier)
-    elif settings:
+    elif asked.settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
     notes += update_store(workspace, name)
     hidden += hidden_from_reports(workspace, name)

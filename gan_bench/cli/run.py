@@ -11,20 +11,29 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gan_bench.cli.options import root_option, set_options, store_option, wide_console
+from gan_bench.cli.options import (
+    plugin_options,
+    root_option,
+    set_options,
+    store_option,
+    wide_console,
+)
+from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped, count, printable
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
+from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress
 from gan_bench.launcher.launch import LaunchSettings, execute
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
 
-def run_command(experiment: Path, settings: list[str]) -> str:
+def run_command(experiment: Path, settings: list[str], plugins: Sequence[Path] = ()) -> str:
     """Return the command that repeats a run, for the notes in MLflow."""
-    return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings)])
+    return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings),
+                     *plugin_options(plugins)])
 
 
 def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool) -> int:
@@ -104,6 +113,8 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
         each = "; ".join(f"numerics {number or 'unknown'}: {count(n, 'run')}"
                          for number, n in numerics.items())
         _print_line(console, f"runs of {len(numerics)} program versions are compared ({each})")
+    for line in describe_changed(runs_of_other_code(spec, root)):
+        _print_line(console, line)
     if seeds := left_out_seeds(spec, root):
         _print_line(console, left_out_line(seeds))
     for run in runs:

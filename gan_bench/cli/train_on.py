@@ -16,9 +16,13 @@ from gan_bench.journal.shorter_runs import Beginning, beginnings
 
 def beginnings_of(spec: ExperimentSpec, root: Path, states: Mapping[str, Status],
                   ) -> dict[str, Beginning]:
-    """Return how those runs can begin that are to be trained and have relatives."""
-    idle = [run for run in spec.runs
-            if not states[run.id].is_result and states[run.id] != Status.RUNNING]
+    """Return how those runs can begin that are to be trained and have relatives.
+
+    Args:
+        states: By id, without the runs that are taken over from an earlier version.
+    """
+    idle = [run for run in spec.runs if run.id in states and not states[run.id].is_result
+            and states[run.id] != Status.RUNNING]
     return beginnings(root / "runs" / spec.name, idle, spec.runs, spec.annealed)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from gan_bench.compare.ended import left_out_line
 from gan_bench.config.declared import Declared
+from gan_bench.config.sources import changed_keys, describe_changed, split_sources
 from gan_bench.errors import count
 from gan_bench.journal.schema import RESULTS
 from gan_bench.tracking.origin import ROOT_TAG
@@ -35,8 +37,12 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     valid = {**{run.tags["variant"]: run.tags.get("settings") for run in own_runs},
              **declared.settings}
     current = [run for run in own_runs if run.tags.get("settings") == valid[run.tags["variant"]]]
-    if old := len(own_runs) - len(current):
-        notes.append(f"left out: {count(old, 'run')} under other settings of a variant")
+    old = [run for run in own_runs if run.tags.get("settings") != valid[run.tags["variant"]]]
+    of_other_code = _of_other_code(old, current)
+    notes += describe_changed(of_other_code)
+    named = {*chain(*of_other_code.values())}
+    if others := sum(run.tags["run_id"] not in named for run in old):
+        notes.append(f"left out: {count(others, 'run')} under other settings of a variant")
     listed = [run for run in current
               if not declared.variants or run.tags["variant"] in declared.variants]
     if removed := len(current) - len(listed):
@@ -103,6 +109,20 @@ def _under_present_names(runs: list[StoredRun], declared: Declared,
         present.append(run)
     return present, [f"{count(n, 'run')} of {old} count as {new}, the present name of their "
                      f"settings" for (old, new), n in renamed.items()]
+
+
+def _of_other_code(old: list[StoredRun], current: list[StoredRun]) -> dict[str, list[str]]:
+    """Return which parts have changed since runs with the same settings otherwise, and their ids.
+    """
+    present = {run.tags["variant"]: split_sources(run.params) for run in current}
+    changed: dict[str, set[str]] = {}
+    for run in old:
+        settings, sources = split_sources(run.params)
+        of_variant, now = present.get(run.tags["variant"], ({}, {}))
+        if settings == of_variant:
+            for key in changed_keys(sources, now):
+                changed.setdefault(key, set()).add(run.tags["run_id"])
+    return {key: sorted(ids) for key, ids in changed.items()}
 
 
 def _of_other_roots(stored: Stored, counted: Iterable[StoredRun], in_root: set[str]) -> list[str]:

@@ -49,7 +49,7 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
                                   f"{reason}"))
     problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
                                                  ("d_optimizer", settings.d_optimizer))
-                 if (reason := _why_no_rate(part) or _why_no_decay(part, steps))]
+                 if (reason := why_no_rate(part) or _why_no_decay(part, steps))]
     problems += _penalty_conflicts(settings, steps)
     problems += _average_conflicts(settings, steps)
     if settings.condition != "none":
@@ -78,7 +78,7 @@ def _too_few_batches(settings: RunSettings, data: DataFacts) -> list[tuple[str, 
                        f"{settings.d_steps:,}, its d_steps: give more epochs, or lower d_steps")]
 
 
-def _why_no_rate(optimizer: Part) -> str:
+def why_no_rate(optimizer: Part) -> str:
     """Return why no learning rate can be set; empty if one can."""
     for argument in ("lr", "schedule"):
         if argument not in optimizer.args:

@@ -147,12 +147,14 @@ class FinalMeasurement(BaseModel):
         samples: Number of generated samples.
         references: By score, what stands in its protocol for given statistics; others compare with
             the data set.
+        codes: By score, the hash of the code of a third-party metric and extractor.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
     scores: tuple[Text, ...]
     samples: int
     references: dict[Text, Text] = {}
+    codes: dict[Text, Text] = {}
 
 
 class Declared(BaseModel):

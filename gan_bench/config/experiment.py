@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,8 @@ from gan_bench.config.problems import (
     variants_until_enough,
 )
 from gan_bench.config.renumbered import renumbered
+from gan_bench.config.shipped import experiment_file
+from gan_bench.config.sources import sources_of
 from gan_bench.config.spec import (
     Closed,
     ComputeSpec,
@@ -35,11 +38,11 @@ from gan_bench.config.spec import (
     final_measurement,
 )
 from gan_bench.config.statistics_file import read_statistics
-from gan_bench.config.yaml_source import Where, read_yaml
+from gan_bench.config.yaml_source import Where, YamlSource, read_yaml
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
 from gan_bench.paths import AnyPath, as_path, normal_path
-from gan_bench.registry import nearest
+from gan_bench.registry import Plugin, nearest, read_plugin, read_plugins, use_plugins
 
 MAX_RUNS = 100_000
 
@@ -54,7 +57,8 @@ def _check_margin(margin: Amount | dict[str, Amount] | None,
 
 
 # A name becomes a folder, an MLflow experiment and a file name; it never becomes a path.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 
 
 def _check_name(name: str) -> str:
@@ -74,6 +78,9 @@ class ExperimentFile(Closed):
     question: str = Field("", description="what the study is to find out, in a sentence")
     baseline: str | None = Field(
         None, description="the variant that the others are compared with; default: the first")
+    plugins: list[str] = Field(
+        [], description="Python files with losses, models and other parts of your own, relative to "
+        "this file")
     dataset: Data
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         description="every variant is trained once with each")
@@ -97,24 +104,28 @@ class ExperimentFile(Closed):
 
 
 def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | None = None,
-                    *, root: AnyPath = "mlruns") -> ExperimentSpec:
+                    plugins: Sequence[AnyPath] = (), *, root: AnyPath = "mlruns",
+                    ) -> ExperimentSpec:
     """Read, check and expand an experiment file.
 
     Args:
-        path: The YAML file.
+        path: The YAML file, or the name of an experiment that comes with the program.
         data_root: The folder of data sets; only an `image_folder` is read.
         overrides: `a.b=value` settings that replace what the file says.
+        plugins: Plug-in files besides those that the file names. Afterwards the registries hold
+            the parts of these and those, and of no other files.
         root: As in `gan_bench.journal.layout.Workspace`; only the runs that `init` names are read.
 
     Raises:
         SpecError: The file has errors; the message lists them all, each with its place.
         UserError: `path` or `data_root` is not a path.
     """
-    source, data_root = read_yaml(as_path(path)), as_path(data_root)
+    source, data_root = read_yaml(experiment_file(as_path(path))), as_path(data_root)
     root = normal_path(root)
     for setting in overrides or []:
         source.override(setting)
     errors = Problems(source)
+    of_file = _use_plugins(source, plugins, errors)
     try:
         file = ExperimentFile.model_validate(source.data)
     except ValidationError as error:
@@ -162,7 +173,41 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         errors.add((), str(error))
         raise errors.raised() from None
     return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes,
-                          annealed=annealed)
+                          annealed=annealed, plugins=of_file)
+
+
+def _use_plugins(source: YamlSource, given: Sequence[AnyPath], errors: Problems,
+                 ) -> tuple[Plugin, ...]:
+    """Let the registries hold the parts of the file's plug-ins and of the given ones.
+
+    Raises:
+        SpecError: A plug-in of the file cannot be used; without it no name is right.
+        UserError: A given one cannot be.
+    """
+    named = source.data.get("plugins")
+    texts = named if isinstance(named, list) else []  # what is wrong with others, pydantic says
+    folder = Path(source.file).parent
+    paths: list[AnyPath] = []
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            continue
+        try:
+            read_plugin(folder / text)
+        except UserError as error:
+            errors.add(("plugins", index), str(error))
+            continue
+        paths.append(folder / text)
+    if errors.lines:
+        raise errors.raised()
+    try:
+        plugins = read_plugins([*paths, *given])
+        use_plugins(plugins)
+    except UserError as error:
+        if not paths:
+            raise
+        errors.add(("plugins",), str(error))
+        raise errors.raised() from None
+    return plugins
 
 
 def _read_reference(file: ExperimentFile, folder: Path, errors: Problems) -> ExperimentFile:
@@ -202,6 +247,7 @@ def _first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: 
     return RunSpec(**{
         **fields, "init": init, "steps": steps_of(settings, data), "epochs": None,
         "experiment": file.name, "numerics": renumbered(settings, data),
+        "sources": sources_of(settings, file.dataset),
         "variant": "-".join(variant.labels) or "base", "seed": file.seeds[0],
         "dataset": file.dataset, "data": data, "evaluate": file.evaluate,
         "compute": file.compute})

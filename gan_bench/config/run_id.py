@@ -20,7 +20,7 @@ LATER_DEFAULTS: dict[str, Any] = {
     "evaluate.snapshots": False, "evaluate.reference": None,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
     "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
-    "numerics": None, "init": None,
+    "numerics": None, "init": None, "sources": {},
     **{f"{optimizer}.{name}": default for optimizer in ("g_optimizer", "d_optimizer")
        for name, default in (("decay_every", None), ("decay_factor", 0.1), ("decay_patience", 10))},
 }
@@ -99,9 +99,15 @@ def older_id(values: Mapping[str, Any]) -> str:
     return digest_of({**_settings(dict(values)), "seed": values["seed"]})
 
 
-def recording_digest(values: Mapping[str, Any]) -> str:
-    """Return what stands for all that is measured and recorded of a run, from its plain values."""
-    return digest_of({key: values[key] for key in RECORDED})
+def recording_digest(values: Mapping[str, Any], codes: Mapping[str, str]) -> str:
+    """Return what stands for all that is measured and recorded of a run.
+
+    Args:
+        values: The plain values of its specification.
+        codes: The hash of the code behind each score of third-party metrics.
+    """
+    recorded = {key: values[key] for key in RECORDED}
+    return digest_of({**recorded, "codes": dict(codes)} if codes else recorded)
 
 
 def digest_of(settings: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ Frozen, closed models: an unknown key is an error. No torch here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ from gan_bench.config.statistics_file import statistics_name
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
 from gan_bench.paths import AnyPath, as_path
-from gan_bench.registry import Part
+from gan_bench.registry import Part, Plugin
 
 Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({"kind": "MODELS"})]
 Loss = Annotated[Part, BeforeValidator(registry.LOSSES.parse), WithJsonSchema({"kind": "LOSSES"})]
@@ -210,6 +211,8 @@ class RunSpec(RunSettings):
         init: The weights that it starts from, which have been found.
         numerics: As `renumbered` says: what tells the run's id from that of a run with the same
             settings and other numbers.
+        sources: The hash of the code behind each third-party part, by `kind.name`; built-in parts
+            are absent.
         evaluate: What is measured, and when.
         compute: How the numbers are computed.
     """
@@ -223,6 +226,7 @@ class RunSpec(RunSettings):
     epochs: None = None
     init: InitWeights | None = None
     numerics: int | None = None
+    sources: dict[str, str] = {}
     evaluate: EvaluateSpec
     compute: ComputeSpec
 
@@ -250,7 +254,7 @@ class RunSpec(RunSettings):
     @cached_property
     def recording(self) -> str:
         """What stands for all that is measured and recorded of the run: 12 hex digits."""
-        return recording_digest(self.model_dump(mode="json"))
+        return recording_digest(self.model_dump(mode="json"), _codes(self.evaluate.all_metrics))
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -293,6 +297,7 @@ class ExperimentSpec(Closed):
     Attributes:
         name: Names the folder and the MLflow experiment.
         declared: What the experiment declares of the comparison of its runs.
+        plugins: The plug-in files that its parts may come from.
         runs: One for each variant and seed.
         recipes: By variant, the recipe that it is based on; other variants are absent.
         annealed: By variant, where the file sets its `annealed_keys`: `file:line:column` by key.
@@ -301,6 +306,7 @@ class ExperimentSpec(Closed):
     name: str
     declared: Declared
     runs: tuple[RunSpec, ...]
+    plugins: tuple[Plugin, ...] = ()
     recipes: dict[str, str] = {}
     annealed: dict[str, dict[str, str]] = {}
 
@@ -328,7 +334,15 @@ def measurement_of(plan: EvaluateSpec) -> FinalMeasurement:
         samples=plan.samples,
         scores=tuple(score for entry in entries for score in registry.scores_of(entry)),
         references={score: statistics_name(sha256) for entry in entries
-                    if sha256 and entry.facts.gaussian for score in registry.scores_of(entry)})
+                    if sha256 and entry.facts.gaussian for score in registry.scores_of(entry)},
+        codes=_codes(plan.metrics))
+
+
+def _codes(metrics: Sequence[str]) -> dict[str, str]:
+    """Return the hash of the code behind each score of third-party metrics and extractors."""
+    entries = [registry.METRICS[name] for name in metrics]
+    return {score: code for entry in entries if (code := registry.code_of(entry))
+            for score in registry.scores_of(entry)}
 
 
 def data_facts(dataset: Part, data_root: Path) -> DataFacts:

@@ -277,4 +277,6 @@ def _first_line(error: Exception) -> str:
 
 def _nearby(path: Path) -> str:
     files = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    return f"; in {path.parent}: {', '.join(file.name for file in files[:8])}" if files else ""
+    shown = f"; in {path.parent}: {', '.join(file.name for file in files[:8])}" if files else ""
+    by_name = "; gan-bench list experiments shows those that can be run by name"
+    return shown if path.suffix else shown + by_name

@@ -19,7 +19,7 @@ from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.features.given_statistics import takes
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
 from gan_bench.evaluation.views import Discriminator, RealExamples, View, split_of, views_of
-from gan_bench.registry import MetricEntry, Part, Reference, scores_of
+from gan_bench.registry import MetricEntry, Part, Reference, code_of, scores_of
 
 
 def _labels_of(data: Dataset, reference: Reference) -> NDArray[np.int64] | None:
@@ -153,4 +153,5 @@ class Scorer:
             "real": view.real_count(entry),
             "split": "train" if reference == "frequencies" else reference,
             **held_out,
+            **({"code": code} if (code := code_of(entry)) else {}),
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -271,7 +271,19 @@ def extractors_of(metrics: Sequence[MetricEntry], data: Dataset, cache: Path, sa
     """Return the registered extractors that the metrics need, by name."""
     needed = {metric.facts.extractor for metric in metrics} - {*VIEWS}
     device = str(data.train.images.device)
-    return {name: EXTRACTORS[name].factory(data, cache, device, say) for name in sorted(needed)}
+    return {name: _extractor(name, data, cache, device, say) for name in sorted(needed)}
+
+
+def _extractor(name: str, data: Dataset, cache: Path, device: str, say: Say) -> Extractor:
+    """Return an extractor; the hash of a third-party one's code stands beside that of its weights.
+
+    So stored features of older code are not used.
+    """
+    entry = EXTRACTORS[name]
+    extractor: Extractor = entry.factory(data, cache, device, say)
+    if not entry.source:
+        return extractor
+    return replace(extractor, weights=f"{extractor.weights}-{entry.source}")
 
 
 def features_of_split(extractor: Extractor, data: Dataset, split: Reference, cache: Path, say: Say,

@@ -15,6 +15,7 @@ from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
+    from gan_bench.registry import Plugin
 
 KeepCheckpoints = Literal["last", "none"]
 
@@ -80,6 +81,7 @@ class Execution:
         keep_checkpoints: `last`: a finished run keeps the state after its last step, from which a
             run with more steps continues; `none`: it keeps no state.
         shorter_runs: By run id, the folders of runs that it can continue from, the furthest first.
+        plugins: The plug-in files whose parts the runs may use.
     """
 
     workspace: Workspace
@@ -88,6 +90,7 @@ class Execution:
     profile: bool = False
     keep_checkpoints: KeepCheckpoints = "last"
     shorter_runs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    plugins: tuple[Plugin, ...] = ()
 
 
 CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, and the previous

@@ -125,12 +125,14 @@ def last_scores(values: Mapping[str, float]) -> dict[str, tuple[str, float]]:
 def is_measured_as(protocol: Mapping[str, Any], name: str, asked: FinalMeasurement) -> bool:
     """Whether a score of this bare name was measured as it is asked for.
 
-    That is, on as many samples, and against the same given statistics or none.
+    That is, on as many samples, against the same given statistics or none, and by the same code of
+    a third-party metric.
     """
     data = protocol.get("data")
     given = data if isinstance(data, str) and data.startswith(IN_PROTOCOL) else None
     return (protocol.get("generated") == asked.samples
-            and given == asked.references.get(name))
+            and given == asked.references.get(name)
+            and protocol.get("code") == asked.codes.get(name))
 
 
 def compared_scores(latest: Mapping[str, tuple[int, float]], last_step: int,

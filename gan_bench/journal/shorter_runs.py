@@ -14,7 +14,7 @@ from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.checkpoint_head import read_head
 from gan_bench.journal.drift import describe_drift, since, versions
-from gan_bench.journal.layout import CHECKPOINTS, is_trained, run_folders
+from gan_bench.journal.layout import CHECKPOINTS, is_trained, run_folders, snapshot_file
 from gan_bench.journal.spec_file import read_values
 
 FILE = CHECKPOINTS[0]
@@ -26,11 +26,14 @@ class Source:
 
     Attributes:
         folder: Of the run.
-        step: Of its checkpoint.
+        step: Of its checkpoint, or of its snapshot.
+        is_snapshot: Whether the run has the networks after the last step of the other run, which
+            need no further step: those of a run without a weight average are all in a snapshot.
     """
 
     folder: Path
     step: int
+    is_snapshot: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Beginning:
     def __str__(self) -> str:
         if self.sources:
             source = self.sources[0]
+            if source.is_snapshot:
+                return f"takes the networks of step {source.step} from {source.folder.name}"
             return f"continues {source.folder.name} from step {source.step}"
         if self.own or not self.obstacles:
             return ""
@@ -118,11 +123,28 @@ def _own_step(folder: Path) -> int:
     return 0
 
 
+def has_last_networks(folder: Path, run: RunSpec) -> bool:
+    """Whether a snapshot of another run holds the networks that a run ends with, and its losses.
+
+    A snapshot holds the generator that is measured: of a run with a weight average, not G itself.
+    """
+    return (run.ema is None and run.steps % run.log_every == 0
+            and snapshot_file(folder, run.steps).exists())
+
+
+def _versions() -> dict[str, object]:
+    return {"versions": versions()}
+
+
 def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Source | str:
     """Return the relative as a source, or why it is none; empty if that is no news."""
     try:
         if reading.is_open(folder):
             return f"{folder.name} is being trained"
+        if has_last_networks(folder, run):
+            began = reading.began(folder) or {}
+            if not annealed_keys(run) and not since(began.get("facts", {}), _versions()):
+                return Source(folder, run.steps, is_snapshot=True)
         head = read_head(folder / FILE)
     except FileNotFoundError:
         return f"{folder.name} keeps no checkpoint" if is_trained(folder) else ""
@@ -134,6 +156,6 @@ def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Source | str
         where = f"{places[keys[0]]}: {keys[0]}" if keys[0] in places else keys[0]
         return (f"{where}: every step's learning rate depends on the number of all steps, so "
                 f"{folder.name} is of no use")
-    if drift := since(head.facts, {"versions": versions()}):
+    if drift := since(head.facts, _versions()):
         return f"{folder.name} was trained with {describe_drift(drift)}"
     return Source(folder, head.step)

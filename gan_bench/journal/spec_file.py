@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gan_bench.atomic import replacing
 from gan_bench.config.run_id import id_of, older_id
-from gan_bench.config.spec import RunSpec
+from gan_bench.config.sources import changed_since
+from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import DamagedError, one_line, shown, unwritable
+from gan_bench.journal.layout import run_folders
+from gan_bench.journal.plugin_files import provide_parts
 from gan_bench.registry import Part
 
 
@@ -38,6 +42,21 @@ def read_values(folder: Path) -> dict[str, Any]:
                            f"{shown(experiment)}, and not to this folder; run the experiment "
                            f"again, which rewrites it, or delete {folder}")
     return values
+
+
+def runs_of_other_code(spec: ExperimentSpec, root: Path) -> dict[str, list[str]]:
+    """Return which parts have changed since runs of the root, as `config.sources.changed_since`.
+
+    Raises:
+        UserError: A folder of a run is a link.
+    """
+    described = {run.id for run in spec.runs}
+    others: dict[str, dict[str, Any]] = {}
+    for folder in run_folders(root / "runs" / spec.name):
+        if folder.name not in described:
+            with suppress(DamagedError):  # what reads its results says so
+                others[folder.name] = read_values(folder)
+    return changed_since(spec.runs, others)
 
 
 def read_variant(folder: Path) -> str | None:
@@ -86,9 +105,11 @@ def read_spec(folder: Path) -> RunSpec:
         OSError: It cannot be read.
         ValueError, TypeError, KeyError, RecursionError: It is not JSON, or nested too deeply, or
             lacks a key or has a wrong type.
+        UserError: The code of a third-party part is nowhere in the version of the run.
             Pydantic's ValidationError is a ValueError; so is PartError, for an unknown name.
     """
     values = json.loads((folder / "spec.json").read_text())
+    provide_parts(values, folder, ("model", "dataset"))
     data = values.pop("data")
     facts = DataFacts(**{**data, "shape": tuple(data["shape"])})
     for key, value in values.items():

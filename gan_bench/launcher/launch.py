@@ -110,6 +110,8 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         Stopped: Ctrl-C or SIGTERM before the training began.
     """
     workspace = settings.execution.workspace
+    settings = replace(settings, execution=replace(settings.execution,
+                                                   plugins=experiment.plugins))
     if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
         raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
     compute = experiment.runs[0].compute

@@ -20,6 +20,7 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError, one_line, unwritable
 from gan_bench.hardware import end_with_parent
 from gan_bench.journal.layout import LOG, Execution
+from gan_bench.registry import use_plugins
 
 PRELOAD = ["gan_bench.launcher.preload"]  # the fork server imports it before it forks
 # The fork server and its children block these, until a child unblocks them.
@@ -112,6 +113,7 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
             os.close(log)
         from gan_bench.training import run
 
+        use_plugins(execution.plugins)
         run.run_together(specs, execution, stop=stop.is_set, failed=failed)
     except Exception as error:
         for spec in specs:

@@ -1,14 +1,17 @@
 """The registries: every name that a YAML can give a part, and what each entry states.
 
-`base.py` has what registries are, `facts.py` the records that their entries state, `schedules.py`
-what each learning-rate schedule states.
+`base.py` has what registries are, `entry.py` what they hold, `facts.py` the records that entries
+state, `schedules.py` what each learning-rate schedule states, `plugins.py` how a plug-in file adds
+to them, and `source.py` the hash of the code behind third-party parts, of which `slices.py` finds
+the statements.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from gan_bench.registry.base import Entry, Part, PartError, Registry, nearest
+from gan_bench.registry.base import REGISTRIES, Registry
+from gan_bench.registry.entry import Entry, Part, PartError, nearest
 from gan_bench.registry.facts import (
     VIEWS,
     Better,
@@ -20,14 +23,25 @@ from gan_bench.registry.facts import (
     PenaltyFacts,
     Reference,
 )
+from gan_bench.registry.plugins import (
+    has_plugins,
+    provide,
+    read_plugin,
+    read_plugins,
+    use_plugins,
+)
 from gan_bench.registry.schedules import SCHEDULES, ScheduleFacts
+from gan_bench.registry.source import Plugin
 
 __all__ = [
     "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES",
-    "SCHEDULES", "VIEWS",
+    "REGISTRIES", "SCHEDULES", "VIEWS",
     "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry", "MetricFacts", "ModelFacts",
-    "NoFacts", "Part", "PartError", "PenaltyFacts", "Reference", "Registry", "ScheduleFacts",
-    "nearest", "scores", "scores_of",
+    "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin", "Reference", "Registry",
+    "ScheduleFacts",
+    "code_of", "has_plugins", "nearest", "provide", "read_plugin", "read_plugins", "scores",
+    "scores_of",
+    "use_plugins",
 ]
 
 DATASETS: Registry[Any, DatasetFacts] = Registry(
@@ -50,6 +64,15 @@ MetricEntry = Entry[Any, MetricFacts]
 def scores_of(entry: MetricEntry) -> tuple[str, ...]:
     """Return the names of a metric's scores: its facts' `returns`, or the metric's name."""
     return entry.facts.returns or (entry.name,)
+
+
+def code_of(entry: MetricEntry) -> str:
+    """Return the hashes of the code behind a metric and its extractor; empty if both are built in.
+    """
+    if entry.origin is None:  # and so is its extractor
+        return ""
+    extractor = EXTRACTORS.get(entry.facts.extractor)
+    return "+".join(filter(None, [entry.source, extractor.source if extractor else ""]))
 
 
 def scores() -> list[str]:

@@ -6,98 +6,31 @@ Neither this module nor the top of a module with registrations imports torch. So
 name and checks every argument in a fraction of a second.
 
 The first look-up fills a registry: from every module of its home in gan_bench, then from its
-entry-point group (`gan_bench.models`, `gan_bench.losses`, …) in all installed packages.
+entry-point group (`gan_bench.models`, `gan_bench.losses`, …) in all installed packages. Plug-in
+files (`plugins.py`) add to it by the same `collecting`: all that a module registers, or nothing.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
-from difflib import get_close_matches
-from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, Generic, Never, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Generic, Never, ParamSpec, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gan_bench.errors import UserError, one_line, printable, shown
+from gan_bench.errors import one_line, printable, shown
+from gan_bench.registry.entry import Entry, Part, PartError, nearest
+from gan_bench.registry.source import Origin, Package, Plugin, Script
 
 T = TypeVar("T")
 F = TypeVar("F")
 P = ParamSpec("P")
-
-
-class PartError(UserError, ValueError):
-    """A registry does not know a name or an argument, or does not accept a value.
-
-    It is a ValueError too, so that pydantic reports it with the other errors of a file.
-
-    Attributes:
-        problems: (message, argument) for each problem; the argument is None for a problem with the
-            name.
-    """
-
-    def __init__(self, *problems: tuple[str, str | None]) -> None:
-        super().__init__("; ".join(message for message, _ in problems))
-        self.problems = problems
-
-
-class Part(BaseModel):
-    """A registered name with all its arguments, defaults filled in.
-
-    In YAML: `hinge`, or `{name: lsgan, target: 0.9}`.
-    """
-
-    model_config = ConfigDict(frozen=True)
-    name: str
-    args: dict[str, Any]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def nearest(word: str, names: list[str]) -> str:
-    """Return the hint that ends an error about an unknown word: similar names, or all names."""
-    similar = get_close_matches(word[:60], names, n=3, cutoff=0.5)
-    if similar:
-        return f"did you mean {' or '.join(map(repr, similar))}?"
-    return f"known: {', '.join(sorted(names))}"
-
-
-@dataclass(frozen=True)
-class Entry(Generic[T, F]):
-    """One registered factory."""
-
-    name: str
-    factory: Callable[..., T]
-    facts: F
-
-    @cached_property
-    def schema(self) -> type[BaseModel]:
-        """The keyword-only parameters of the factory as a closed, strict pydantic model."""
-        parameters = [p for p in inspect.signature(self.factory).parameters.values()
-                      if p.kind is p.KEYWORD_ONLY]
-        # Only their annotations: those of other parameters and of the result may be torch's types.
-        annotations = {p.name: p.annotation for p in parameters}
-        holder = type("Arguments", (), {"__annotations__": annotations})
-        names = inspect.unwrap(self.factory).__globals__
-        hints = get_type_hints(holder, globalns=names, include_extras=True)
-        fields: dict[str, Any] = {}
-        for p in parameters:
-            default = ... if p.default is p.empty else p.default
-            fields[p.name] = hints[p.name], default
-        config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-        return create_model(f"{self.name}_arguments", __config__=config, **fields)
-
-    @property
-    def summary(self) -> str:
-        """The first line of the factory's docstring."""
-        return (inspect.getdoc(self.factory) or "").split("\n")[0]
 
 
 class Registry(Generic[T, F]):
@@ -123,6 +56,7 @@ class Registry(Generic[T, F]):
         self.failed_plugins: dict[str, str] = {}
         self._entries: dict[str, Entry[T, F]] = {}
         self._loaded = False
+        REGISTRIES.append(self)
 
     def register(
         self, name: str, facts: F | None = None, **keywords: Never
@@ -143,12 +77,35 @@ class Registry(Generic[T, F]):
         def add(factory: Callable[P, T]) -> Callable[P, T]:
             if not self._loaded and not factory.__module__.startswith("gan_bench."):
                 self._load_builtin()  # so that a plug-in cannot take a built-in name
-            if name in self._entries:
-                raise ValueError(f"the {self.kind} {name!r} is registered twice")
-            self._entries[name] = Entry(name, factory, stated)
+            parts = _collecting[-1] if _collecting else None
+            self._refuse_taken(name, parts)
+            if parts is not None:
+                parts.entries.append((self, Entry(name, factory, stated, parts.origin,
+                                                  self.kind)))
+                return factory
+            is_builtin = factory.__module__.startswith("gan_bench.")
+            origin = None if is_builtin else Script(factory)
+            self._entries[name] = Entry(name, factory, stated, origin, self.kind)
             return factory
 
         return add
+
+    def _refuse_taken(self, name: str, parts: _Parts | None) -> None:
+        """Refuse a name that another part has.
+
+        Args:
+            parts: What the third-party module that is being imported registers.
+        """
+        present = self._entries.get(name)
+        if parts is not None:
+            if present is not None and present.origin is None:
+                raise ValueError(f"the {self.kind} {name!r} is built in: choose another name")
+            if parts.replaces(present):
+                present = None
+        own = parts.entries if parts is not None else []
+        if present is not None or any(registry is self and entry.name == name
+                                      for registry, entry in own):
+            raise ValueError(f"the {self.kind} {name!r} is registered twice")
 
     def _stated(self, name: str, facts: F | None, keywords: list[str]) -> F:
         """Return the facts of an entry: those that it states, or the defaults."""
@@ -166,7 +123,7 @@ class Registry(Generic[T, F]):
         return self._facts() if facts is None else facts
 
     def __iter__(self) -> Iterator[Entry[T, F]]:
-        self._load()
+        self.load()
         return iter([self._entries[name] for name in sorted(self._entries)])
 
     def __getitem__(self, name: str) -> Entry[T, F]:
@@ -175,12 +132,26 @@ class Registry(Generic[T, F]):
         Raises:
             PartError: No entry has this name; the message lists similar names.
         """
-        self._load()
+        self.load()
         if name not in self._entries:
             hint = nearest(name, list(self._entries))
             failed = "".join(f" (plug-in {k} failed: {v})" for k, v in self.failed_plugins.items())
-            raise PartError((f"no {self.kind} is called {shown(name)}; {hint}{failed}", None))
+            raise PartError((f"no {self.kind} is called {shown(name)}; {hint}{ADD}{failed}", None))
         return self._entries[name]
+
+    def get(self, name: str) -> Entry[T, F] | None:
+        """Return the entry called `name`; None if there is none."""
+        self.load()
+        return self._entries.get(name)
+
+    def put(self, entry: Entry[T, F]) -> None:
+        """Add the entry of a plug-in file, in the place of another file's."""
+        self._entries[entry.name] = entry
+
+    def drop_plugins(self) -> None:
+        """Remove the entries of plug-in files."""
+        self._entries = {name: entry for name, entry in self._entries.items()
+                         if not isinstance(entry.origin, Plugin)}
 
     def names(self) -> list[str]:
         """Return all names, sorted."""
@@ -228,23 +199,61 @@ class Registry(Generic[T, F]):
         checked = entry.schema.model_validate(part.args, strict=False)
         return entry.factory(*args, **{k: getattr(checked, k) for k in entry.schema.model_fields})
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Fill the registry, unless it is: with built-in parts, and those of entry points."""
         if self._loaded:
             return
         self._loaded = True
         self._load_builtin()
         for point in entry_points(group=self.group):
-            before = set(self._entries)
             try:
-                point.load()
-                for name in self._entries.keys() - before:
-                    _ = self._entries[name].schema  # third-party annotations may fail too
+                with collecting(Package(point)) as parts:
+                    point.load()
             except (Exception, SystemExit) as error:  # report the plug-in, and continue without it
                 self.failed_plugins[point.name] = printable(one_line(error))
-                for name in self._entries.keys() - before:
-                    del self._entries[name]
+            else:
+                for registry, entry in parts:
+                    registry.put(entry)
 
     def _load_builtin(self) -> None:
         home = importlib.import_module(self.home)
         for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
             importlib.import_module(f"{self.home}.{module.name}")
+
+
+ADD = " (to add yours: plugins: [mine.py] in the YAML, or --plugin mine.py)"
+REGISTRIES: list[Registry[Any, Any]] = []
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a module registers while it is imported."""
+
+    origin: Origin
+    entries: list[tuple[Registry[Any, Any], Entry[Any, Any]]]
+
+    def replaces(self, entry: Entry[Any, Any] | None) -> bool:
+        """Whether a part may take the name of this entry: both are of plug-in files."""
+        return (entry is not None and isinstance(entry.origin, Plugin)
+                and isinstance(self.origin, Plugin))
+
+
+_collecting: list[_Parts] = []
+
+
+@contextmanager
+def collecting(origin: Origin) -> Iterator[list[tuple[Registry[Any, Any], Entry[Any, Any]]]]:
+    """Collect what a third-party module registers within the block; no registry changes.
+
+    All built-in parts are loaded first: what is registered then is the module's.
+    """
+    for registry in REGISTRIES:
+        registry._load_builtin()
+    parts = _Parts(origin, [])
+    _collecting.append(parts)
+    try:
+        yield parts.entries
+    finally:
+        _collecting.pop()
+    for _, entry in parts.entries:
+        _ = entry.schema  # third-party annotations may fail too

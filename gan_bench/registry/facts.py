@@ -25,6 +25,10 @@ def _never(**arguments: object) -> bool:
     return False
 
 
+def _accept(shape: tuple[int, ...], **arguments: object) -> str | None:
+    return None
+
+
 class _Facts:
     """Refuses by a record's annotations a flag that is no boolean, a function that is none."""
 
@@ -73,13 +77,14 @@ class ModelFacts(_Facts):
     """What a family of networks states.
 
     Attributes:
-        refuses: (shape, **arguments) → the reason why it cannot generate such data, or None.
+        refuses: (shape, **arguments) → the reason why it cannot generate such data, or None; by
+            default it can generate any.
         mixes: **arguments → whether D judges an example by the others of its batch, as batch norm
             does.
         zeros: **arguments → whether D begins with layers whose weights are all 0.
     """
 
-    refuses: Callable[..., str | None]
+    refuses: Callable[..., str | None] = _accept
     mixes: Callable[..., bool] = _never
     zeros: Callable[..., bool] = _never
 

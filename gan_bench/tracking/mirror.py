@@ -24,6 +24,7 @@ from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import LOG, TABLE, TRACE, WEIGHTS
+from gan_bench.journal.plugin_files import PLUGINS
 from gan_bench.journal.reading import valid, voids
 from gan_bench.journal.schema import Kind, Record, Status
 from gan_bench.journal.spec_file import read_values, read_variant
@@ -232,6 +233,10 @@ class Mirror:
             for name in ("spec.json", reading.FILE, WEIGHTS, TABLE, TRACE, *log):
                 if _within(folder, name).exists():
                     self._client.log_artifact(mlflow_run_id, str(folder / name))
+            for file in sorted((folder / PLUGINS).rglob("*.py")):
+                place = _within(folder, str(file.relative_to(folder))).parent
+                self._client.log_artifact(mlflow_run_id, str(file),
+                                          place.relative_to(folder).as_posix())
         run_tags = {"status": status, "why": why} if why else {"status": status}
         self._client.log_batch(mlflow_run_id, tags=[RunTag(k, v) for k, v in run_tags.items()])
         # Divergence is a result of the experiment, not a failure of the program.

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
 from gan_bench.atomic import replacing
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
@@ -27,6 +30,7 @@ from gan_bench.journal.layout import (
 )
 from gan_bench.journal.schema import Kind, Record
 from gan_bench.journal.score_names import CLASS, DURING
+from gan_bench.journal.shorter_runs import has_last_networks
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
@@ -41,7 +45,8 @@ class Continued:
     """What became of the attempt to continue from another run.
 
     Attributes:
-        step: The step after which the run continues; 0 if it does not.
+        step: The step after which the run continues; 0 if it does not, and its last step if a
+            snapshot has its networks.
         problems: Why it continues from none of the runs before the one that it continues from.
         is_spoilt: Whether the engine has loaded a part of a state that does not fit.
     """
@@ -67,6 +72,9 @@ def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: E
     problems: list[str] = []
     for source in sources:
         try:
+            if has_last_networks(source, engine.spec):
+                _take_last_networks(source, record, engine, here, protocol)
+                return Continued(engine.spec.steps, problems)
             saved = _read(source, engine.spec, here)
         except (UserError, OSError) as error:
             problems.append(f"{source.name} cannot be continued from: {one_line(error)}")
@@ -98,10 +106,45 @@ def _read(source: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoint:
         raise UserError("its checkpoint does not belong to its journal")
     if drift := since(saved.facts, here):
         raise UserError(f"it was trained with {describe_drift(drift)}")
-    resumes = [record for record in _records(source, saved) if record["kind"] == Kind.RESUME]
-    if any(record["drift"] for record in resumes):
-        raise UserError("it was resumed with --allow-drift")
+    _refuse_drift(_records(source, saved))
     return saved
+
+
+def _refuse_drift(records: Sequence[Record]) -> None:
+    if any(record["drift"] for record in records if record["kind"] == Kind.RESUME):
+        raise UserError("it was resumed with --allow-drift")
+
+
+def _take_last_networks(source: Path, record: Journal, engine: Engine, here: Mapping[str, Any],
+                        protocol: Mapping[str, Any]) -> None:
+    """Give the engine the networks of the run's last step, from a snapshot of a longer run.
+
+    Raises:
+        UserError: The snapshot is damaged, or of other circumstances, or the longer run has not
+            logged the step.
+        OSError: It cannot be read.
+    """
+    spec, file = engine.spec, snapshot_file(source, engine.spec.steps)
+    records = reading.valid(each for each, _ in reading.tail(source, 0))
+    records = [each for each in records if each["step"] <= spec.steps]
+    if drift := since(records[0].get("facts", {}), here):
+        raise UserError(f"it was trained with {describe_drift(drift)}")
+    _refuse_drift(records)
+    first = first_records(records, spec.steps, spec, protocol)
+    # What follows the losses of the last step is measured from the networks.
+    first = [each for each in first if each["step"] < spec.steps or _is_loss(each)]
+    if first[-1]["step"] < spec.steps:
+        raise UserError(f"it has not logged step {spec.steps:,}")
+    try:
+        engine.load_measured(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{file}: {one_line(error)}") from None
+    _adopt_records(source, spec.steps, first, record, spec)
+
+
+def _is_loss(record: Record) -> bool:
+    return bool(record["kind"] == Kind.SYSTEM or (
+        record["kind"] == Kind.METRICS and all(n.startswith(LOSSES) for n in record["values"])))
 
 
 def _records(source: Path, saved: Checkpoint) -> list[Record]:
@@ -114,18 +157,29 @@ def _adopt(source: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
            protocol: Mapping[str, Any]) -> None:
     """Write the records, pictures and checkpoint of the first steps into the run's own folder."""
     records = first_records(_records(source, saved), saved.step, spec, protocol)
+    position = _adopt_records(source, saved.step, records, record, spec)
+    facts = {**saved.facts, "recording": spec.recording}
+    # Last: without it the next attempt begins here again.
+    checkpoint.write(record.folder, replace(saved, position=position, facts=facts))
+
+
+def _adopt_records(source: Path, step: int, records: Sequence[Record], record: Journal,
+                   spec: RunSpec) -> int:
+    """Write records, pictures and snapshots of another run into the run's own folder.
+
+    Returns:
+        The position in its journal after them.
+    """
     remove_checkpoints(record.folder)  # of an attempt that is void from now on
     for image in records:
         if image["kind"] == Kind.IMAGE:
             picture = source / image["file"]
             if picture.is_file() and not picture.is_symlink():  # the user may have deleted it
                 record.store(image["step"], image["name"], picture.read_bytes())
-    position = record.adopt(_lacking(record.folder, records), saved.step, source.name)
-    _copy_snapshots(source, saved.step, record.folder, spec)
+    position = record.adopt(_lacking(record.folder, records), step, source.name)
+    _copy_snapshots(source, step, record.folder, spec)
     record.flush()
-    facts = {**saved.facts, "recording": spec.recording}
-    # Last: without it the next attempt begins here again.
-    checkpoint.write(record.folder, replace(saved, position=position, facts=facts))
+    return position
 
 
 def _copy_snapshots(source: Path, last: int, folder: Path, spec: RunSpec) -> None:

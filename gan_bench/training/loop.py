@@ -68,7 +68,8 @@ class Training:
         at_end: The measurements after the last step, in order; may contain `evaluate`.
         journal: Receives the records: losses, scores and pictures.
         snapshot: Keeps the networks of a step that `evaluate` measures.
-        start: The last completed step; 0 for a new run.
+        start: The last completed step; 0 for a new run. After the last step of all, the first
+            `step` only measures.
 
     Attributes:
         done: The last completed step.
@@ -100,21 +101,29 @@ class Training:
     def step(self) -> bool:
         """Take the next step and write its records; return whether there are more steps."""
         spec, step, journal = self._engine.spec, self.done + 1, self._journal
+        if step > spec.steps:  # the networks of the last step were given
+            return self._finish_step(spec.steps)
         last = step == spec.steps
         logging = last or due(step, spec.log_every)
-        sampling = last or due(step, spec.sample_every)
-        measures = list(self._at_end) if last else []
-        if due(step, spec.evaluate.every) and self._evaluate not in measures:
-            measures.insert(0, self._evaluate)
+        watching = logging or due(step, spec.sample_every) or due(step, spec.evaluate.every)
         seen = self._update(step, self._batch(step), logging)
         self.done = step
         if logging:
             values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
             journal.metrics(step, values)
             journal.system(step, self.clock.lap(step, self._engine.device))
-        if (logging or sampling or measures) and (bad := int(self._engine.first_bad)):
+        if watching and (bad := int(self._engine.first_bad)):
             self.ended = Status.DIVERGED, f"a loss was not finite at step {bad}"
             return False
+        return self._finish_step(step)
+
+    def _finish_step(self, step: int) -> bool:
+        """Measure and sample what is due after a step; return whether there are more steps."""
+        spec, journal = self._engine.spec, self._journal
+        last = step == spec.steps
+        measures = list(self._at_end) if last else []
+        if due(step, spec.evaluate.every) and self._evaluate not in measures:
+            measures.insert(0, self._evaluate)
         with self.clock.paused():
             try:
                 for measure in measures:
@@ -125,7 +134,7 @@ class Training:
             except FloatingPointError as error:
                 self.ended = Status.DIVERGED, f"{error}, at step {step}"
                 return False
-            if sampling:
+            if last or due(step, spec.sample_every):
                 self._sample(step)
             if last and shows_nearest(spec):
                 journal.image(step, NEAREST, nearest_of(self._engine, self._data))

@@ -22,6 +22,7 @@ from gan_bench.journal import writing
 from gan_bench.journal.free_names import FreeNames, last_phase
 from gan_bench.journal.layout import WEIGHTS, Execution, snapshot_file
 from gan_bench.journal.missing_scores import MissingScores, missing_scores
+from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import DURING
 from gan_bench.journal.status import Progress
@@ -46,6 +47,7 @@ def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], data
             as it was.
     """
     folder = execution.workspace.run_folder(spec)
+    provide_parts({"sources": spec.sources}, folder)
     run = Progress(spec, folder)
     run.follow()
     missing = missing_scores(run)
@@ -53,6 +55,7 @@ def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], data
     measuring = _Measuring(run, load(), execution.workspace.cache, resolve_device(spec))
     if missing:
         measuring.measure(missing)
+    write_plugins(spec, folder)
     writing.amend(folder, measuring.amendment())
 
 

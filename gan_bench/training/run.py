@@ -17,12 +17,13 @@ from torch import Tensor
 
 from gan_bench.atomic import replacing
 from gan_bench.components import data as datasets
-from gan_bench.components.models import make_networks
+from gan_bench.components.models import build_networks, make_networks
 from gan_bench.components.penalties import constrain
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import (
     Say,
     UserError,
+    explained,
     is_full,
     is_out_of_memory,
     one_line,
@@ -43,13 +44,14 @@ from gan_bench.journal.layout import (
     remove_checkpoints,
     snapshot_file,
 )
+from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import FINAL
 from gan_bench.journal.shorter_runs import beginnings, source_folders
 from gan_bench.journal.status import Outcome
 from gan_bench.journal.writing import Journal
 from gan_bench.paths import AnyPath, as_path
-from gan_bench.registry import PENALTIES
+from gan_bench.registry import MODELS, PENALTIES, use_plugins
 from gan_bench.tracking.address import is_server, quiet_mlflow, resolve_uri
 from gan_bench.tracking.client import open_store
 from gan_bench.tracking.sync import sync_run
@@ -57,6 +59,7 @@ from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import circumstances, drifted, facts, refuse_drift
 from gan_bench.training.continuing import continue_from
+from gan_bench.training.contract.networks import shapes_problem
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch, torch_as_before
 from gan_bench.training.engine import Engine
 from gan_bench.training.initial import load_initial_weights, refuse_unfit_weights
@@ -111,6 +114,8 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
             not fit into memory, a D cannot be constrained as asked, or a run has a checkpoint from
             another version or device, and going on from it is not allowed.
     """
+    if experiment.plugins:
+        use_plugins(experiment.plugins)
     first = experiment.runs[0]
     device = resolve_device(first)
     set_up_torch(first)
@@ -120,6 +125,8 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
         refuse_drift(experiment, workspace.root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
+            provide_parts({"sources": run.sources}, workspace.run_folder(run))
+            _refuse_other_shapes(run)
             refuse_too_many_samples(run, device)
             networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
             penalties = [PENALTIES.build(part) for part in run.penalties]
@@ -133,6 +140,20 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
     prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say,
                     statistics_of(first.evaluate))
     return runs_together(experiment, device, here["precision"], say)
+
+
+def _refuse_other_shapes(run: RunSpec) -> None:
+    """Refuse a third-party model whose networks do not fit the data, before anything is trained."""
+    if MODELS[run.model.name].origin is None:
+        return
+    with torch.device("cpu"):
+        networks = build_networks(run.model, run.data.shape, run.seed)
+        try:
+            problem = shapes_problem(networks, run.model, run.data.shape)
+        except Exception as error:  # of third-party code
+            problem = explained(error)
+    if problem:
+        raise UserError(f"variant {run.variant}: model {run.model}: {problem}")
 
 
 @torch_as_before()
@@ -278,7 +299,9 @@ class Run:
         self.spec = spec
         self.outcome: Outcome | None = None
         self._keep = execution.keep_checkpoints
+        provide_parts({"sources": spec.sources}, execution.workspace.run_folder(spec))
         self._folder = spec.write(execution.workspace.root)
+        write_plugins(spec, self._folder)
         try:
             self._journal = Journal(self._folder)
         except OSError as error:
@@ -287,6 +310,8 @@ class Run:
             self._engine, self._training, self._facts = _begin(
                 spec, execution, self._journal, load)
             self.cadence = checkpoint.Cadence(execution.checkpoint_every)
+            # Of a run that takes no step, there are the networks and no more.
+            self._begun_at = self._training.done
 
     @property
     def done(self) -> int:
@@ -303,7 +328,8 @@ class Run:
             assert self._training.ended is not None
             status, why = self._training.ended
             weights = save_weights(self._engine, self._folder)
-            keep = self._keep if status == Status.FINISHED else "none"
+            is_whole = status == Status.FINISHED and self._begun_at < self.spec.steps
+            keep = self._keep if is_whole else "none"
             if keep == "last":
                 self._keep_last_state()
             self._end(status, why, weights)

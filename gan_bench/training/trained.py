@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.components.latents import draw_latents
-from gan_bench.components.models import make_networks, with_labels
+from gan_bench.components.models import build_networks, with_labels
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
@@ -58,9 +58,8 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
     folder = as_path(folder)
     try:
         spec = read_spec(folder)
-        with torch.device("meta"):
-            generator = make_networks(spec.model, spec.data.shape, spec.condition,
-                                      spec.data.classes).generator
+        generator = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
+                                   spec.data.classes).generator
     except UserError:  # the model is not registered here
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -77,7 +76,6 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
                         f"{hint}")
     if weights == WEIGHTS:
         check_weights(folder)
-    generator.to_empty(device="cpu")
     tensors = _tensors(folder / weights, "ema" if spec.ema else "generator")
     try:
         generator.load_state_dict(tensors)

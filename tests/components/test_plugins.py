@@ -239,7 +239,7 @@ FAILING = {
     "taken": ("from gan_bench.registry import LOSSES\n"
               "@LOSSES.register('mine')\ndef mine():\n    '''Mine.'''\n"
               "@LOSSES.register('hinge')\ndef hinge():\n    '''Not the hinge loss.'''\n",
-              "ValueError: the loss 'hinge' is registered twice"),
+              "ValueError: the loss 'hinge' is built in: choose another name"),
     "vague": ("from gan_bench.registry import LOSSES\n"
               "@LOSSES.register('vague')\ndef vague(*, a: 'Nowhere'):\n    '''Vague.'''\n",
               "NameError: name 'Nowhere' is not defined"),
@@ -275,7 +275,8 @@ def test_a_name_is_taken_also_where_its_owner_is_not_loaded_yet(tmp_path: Path) 
                   "models")
     done = gan_bench("list", env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "plug-in early failed: ValueError: the loss 'hinge' is registered twice" in done.stdout
+    assert ("plug-in early failed: ValueError: the loss 'hinge' is built in: choose another name"
+            in done.stdout)
     line_of(done.stdout, "  hinge ", "The hinge loss")
 
 
@@ -305,8 +306,7 @@ def test_what_states_no_facts_is_named(tmp_path: Path) -> None:
                   "penalties")
     done = gan_bench("list", env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    assert ("plug-in models_of_his failed: ValueError: the model 'linear' states no refuses; write "
-            "register('linear', ModelFacts(refuses=…))\n" in done.stdout)
+    line_of(done.stdout, "  linear ", "One matrix each.")  # a model has none that it must state
     assert ("plug-in penalties_of_hers failed: TypeError: PenaltyFacts.__init__() missing 1 "
             "required keyword-only argument: 'on_examples'\n" in done.stdout)
 
@@ -370,3 +370,21 @@ def test_old_misspelt_and_contradicting_facts_are_named(tmp_path: Path) -> None:
         assert line.startswith(f"  plug-in {name} failed: {reason}")
     assert "  brightness " not in done.stdout
     line_of(done.stdout, "  fid ", "lower is better")
+
+
+def test_the_code_of_a_package_is_in_the_ids_of_the_runs_that_use_it(tmp_path: Path) -> None:
+    file = write_experiment(tmp_path, STUDY)
+
+    def ids(source: str, folder: str) -> dict[tuple[str, int], str]:
+        env = install(tmp_path / folder, "added", source, *GROUPS)
+        done = gan_bench("plan", file, "--root", tmp_path / "root", "--json", env=env)
+        assert done.returncode == 0, done.stderr
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        return {(record["variant"], record["seed"]): record["id"] for record in records}
+
+    before = ids(ADDED, "site")
+    assert len({*before.values()}) == 8
+    assert ids(ADDED.replace("One matrix each.", "Two.") + "# a comment\n", "comment") == before
+    after = ids(ADDED.replace("fake.square().mean()", "2 * fake.square().mean()"), "formula")
+    assert {variant for variant, seed in before if after[variant, seed] != before[variant, seed]
+            } == {"added", "whole"}

@@ -21,13 +21,14 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.checkpoint_head import CheckpointHead, read_head
-from gan_bench.journal.layout import CHECKPOINTS, Execution, Workspace
+from gan_bench.journal.layout import CHECKPOINTS, Execution, Workspace, snapshot_file
 from gan_bench.journal.shorter_runs import FILE, Beginning, beginnings
 from gan_bench.journal.status import state_of
 from gan_bench.journal.writing import Journal, settle_run
 from gan_bench.registry import SCHEDULES, Part
 from gan_bench.training import checkpoint
 from gan_bench.training.continuing import first_records
+from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Training
 from gan_bench.training.run import prepare, run_one, run_together
 
@@ -366,3 +367,53 @@ def read_end(spec: RunSpec, root: Path) -> dict[str, object]:
     assert end is not None
     assert end["kind"] == "end"
     return end
+
+
+@pytest.mark.parametrize("overrides", [
+    (), ("base.model={name: dcgan, width: 8}", "evaluate.final_samples=60",
+         "evaluate.latent_sets=2")], ids=["plain", "batch norm, another measurement"])
+def test_fewer_steps_take_the_networks_of_a_snapshot(
+        tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    whole, parts = place(tmp_path, "whole"), place(tmp_path, "parts")
+    overrides = ("evaluate.snapshots=true", *overrides)
+    spec = ready(whole, SHORT, *overrides)
+    train(spec, whole, keep_checkpoints="none")
+    longer = ready(parts, LONG, *overrides)
+    train(longer, parts)
+    spec = ready(parts, SHORT, *overrides)
+    found = beginnings(spec.folder(parts).parent, [spec])[spec.id]
+    assert str(found) == f"takes the networks of step {SHORT} from {longer.id}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "step", None)  # no step is taken
+        train(spec, parts)
+    assert continued(spec, parts) == [(longer.id, SHORT)]
+    assert left(spec.folder(parts)) == left(spec.folder(whole))
+    assert read_head(longer.folder(parts) / FILE).step == LONG
+
+
+@pytest.mark.parametrize(("case", "words"), [
+    ("average", " has no state of step 8, only of 14"), ("unlogged", " has no state of step 7, on"),
+    ("damaged", " cannot be continued from: "), ("deleted", " has no state of step 8, only of 14"),
+    ("annealed", " has no state of step 8, only of 14")])
+def test_a_snapshot_that_is_not_the_whole_state_is_left(
+        tmp_path: Path, case: str, words: str) -> None:
+    overrides = ["evaluate.snapshots=true", {
+        "average": "base.ema=0.9", "unlogged": "evaluate.every=7",
+        "annealed": "base.g_optimizer={name: adam, schedule: linear}"}.get(case, "seeds=[0]")]
+    longer = ready(tmp_path, LONG, *overrides)
+    train(longer, tmp_path)
+    spec = ready(tmp_path, 7 if case == "unlogged" else SHORT, *overrides)
+    file = snapshot_file(longer.folder(tmp_path), SHORT)
+    if case == "damaged":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif case == "deleted":
+        file.unlink()
+    found = beginnings(spec.folder(tmp_path).parent, [spec])[spec.id]
+    train(spec, tmp_path)
+    assert continued(spec, tmp_path) == []
+    notes = [record["note"] for record in reading.read_records(spec.folder(tmp_path))[0]
+             if record["kind"] == "resume"]
+    said = notes if case == "damaged" else found.obstacles
+    assert len(said) == 1
+    assert said[0].startswith(longer.id + words), said
+    assert read_head(spec.folder(tmp_path) / FILE).step == spec.steps

@@ -146,7 +146,9 @@ def _describe(dataset: Part, data_root: Path) -> DataFacts:
 
 
 def _folder(dataset: Part, facts: DataFacts, cache: Path) -> Path:
-    key = json.dumps([VERSION, dataset.args, facts.digest], sort_keys=True)
+    code = DATASETS[dataset.name].source  # of a third-party decoder
+    key = json.dumps([VERSION, dataset.args, facts.digest, *([code] if code else [])],
+                     sort_keys=True)
     return cache / "data" / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 

@@ -51,15 +51,15 @@ class Networks:
             copied scripts have it; `xavier`: weights uniform in ±g √(6 / (fan-in + fan-out)),
             biases 0 (Glorot and Bengio 2010, equation 16); `fan_in`: weights N(0, g / √fan-in),
             biases 0 (He et al. 2015, section 2.2). The gain g is 1, unless the family sets another
-            for a layer.
+            for a layer. `constructed`: the weights stay as the factory has made them.
     """
 
     generator: nn.Module
     discriminator: nn.Module
-    init: Init
+    init: Init | Literal["constructed"] = "constructed"
 
 
-def initialise(module: nn.Module, init: Init) -> None:
+def initialise(module: nn.Module, init: Init | Literal["constructed"]) -> None:
     """Draw all weights from torch's global random state."""
     from torch import nn
 

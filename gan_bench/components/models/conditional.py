@@ -23,7 +23,7 @@ from gan_bench.components.models.base import (
     initialise,
     with_spectral_bound,
 )
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, explained, shown
 from gan_bench.registry import MODELS, Part
 from gan_bench.rng import derive
 
@@ -42,15 +42,14 @@ def make_networks(part: Part, shape: Shape, condition: Condition = "none", class
         classes: Number of classes; the latents of a conditional model are `classes` values longer.
     """
     if condition == "none":
-        plain: Networks = MODELS.build(part, shape)
-        return plain
+        return _build(part, shape)
     longer = part.model_copy(update={"args": {
         **part.args, "latent_dim": part.args["latent_dim"] + classes}})
-    built: Networks = MODELS.build(longer, shape)
+    built = _build(longer, shape)
     if condition == "projection":
         return Networks(built.generator, _projection(built.discriminator, classes), built.init)
     extra = 1 if len(shape) == 3 else classes
-    wider: Networks = MODELS.build(part, (shape[0] + extra, *shape[1:]))
+    wider = _build(part, (shape[0] + extra, *shape[1:]))
     return Networks(built.generator, _concat(wider.discriminator, shape, classes), built.init)
 
 
@@ -64,14 +63,60 @@ def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "
     """
     import torch
 
-    with torch.device("meta"):
-        networks = make_networks(part, shape, condition, classes)
     with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            networks = make_networks(part, shape, condition, classes)
+        if networks.init == "constructed":
+            return _constructed(part, shape, seed, condition, classes)
         for name in ("generator", "discriminator"):
             module: nn.Module = getattr(networks, name).to_empty(device="cpu")
             torch.default_generator.manual_seed(derive(seed, f"init/{name}"))
             initialise(module, networks.init)
     return networks
+
+
+def _constructed(part: Part, shape: Shape, seed: int, condition: Condition, classes: int,
+                 ) -> Networks:
+    """Return networks whose weights their factory draws: each network from its own stream."""
+    import torch
+
+    def construct(stream: str) -> Networks:
+        torch.default_generator.manual_seed(derive(seed, stream))
+        return make_networks(part, shape, condition, classes)
+
+    return Networks(construct("init/generator").generator,
+                    construct("init/discriminator").discriminator)
+
+
+def _build(part: Part, shape: Shape) -> Networks:
+    """Return what a model's factory returns; a pair has the weights that it was made with.
+
+    A third-party model is never built on torch's `meta` device, where tensors have no values.
+
+    Raises:
+        UserError: The factory raises, or returns neither `Networks` nor a pair of modules.
+    """
+    import torch
+    from torch import nn
+
+    if MODELS[part.name].origin is None:
+        networks: Networks = MODELS.build(part, shape)
+        return networks
+    try:
+        with torch.device("cpu"):
+            built = MODELS.build(part, shape)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"model {part} cannot be built for data of shape {shape}: "
+                        f"{explained(error)}") from error
+    if isinstance(built, Networks):
+        return built
+    if isinstance(built, tuple) and len(built) == 2 and all(
+            isinstance(network, nn.Module) for network in built):
+        return Networks(*built)
+    raise UserError(f"model {part}: its factory returns {shown(built)}: return (generator, "
+                    f"discriminator), two torch modules")
 
 
 def with_labels(latents: Tensor, labels: Tensor | None, classes: int) -> Tensor:

@@ -1,0 +1,48 @@
+"""Losses and networks of your own. `gan-bench check mine.py` checks them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from gan_bench.components.losses import Loss
+from gan_bench.registry import LOSSES, MODELS
+
+
+# A loss: two functions of D's logits, each a mean over the batch. The arguments after `*` are keys
+# of the YAML; their types and bounds are checked before anything is trained.
+@LOSSES.register("my_loss")
+def my_loss(*, temperature: Annotated[float, Field(gt=0)] = 2.0) -> Loss:
+    """The non-saturating loss of logits that are divided by a temperature."""
+
+    def discriminator(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        # −log σ(real) and −log(1 − σ(fake)), written so that they stay finite at large logits.
+        return softplus(-real / temperature).mean(), softplus(fake / temperature).mean()
+
+    def generator(fake: Tensor, real: Tensor | None) -> Tensor:
+        return softplus(-fake / temperature).mean()
+
+    return Loss(discriminator, generator)
+
+
+# A model: a generator of latents (N, latent_dim), whose images lie in -1..1, and a discriminator,
+# which gives a logit for each example. `shape` is that of the data: (channels, height, width).
+@MODELS.register("my_net")
+def my_net(
+    shape: tuple[int, ...], *, latent_dim: Annotated[int, Field(ge=1)] = 32,
+    width: Annotated[int, Field(ge=1)] = 128,
+) -> tuple[nn.Module, nn.Module]:
+    """Two layers each, with noise in D."""
+    size = 1
+    for length in shape:
+        size *= length
+    generator = nn.Sequential(
+        nn.Linear(latent_dim, width), nn.ReLU(),
+        nn.Linear(width, size), nn.Tanh(), nn.Unflatten(1, shape))
+    discriminator = nn.Sequential(
+        nn.Flatten(), nn.Linear(size, width), nn.LeakyReLU(0.2), nn.Dropout(0.2),
+        nn.Linear(width, 1), nn.Flatten(0))
+    return generator, discriminator

@@ -1,0 +1,230 @@
+"""The checks of models and optimizers."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+from torch import nn
+
+from gan_bench.components.models import Networks, build_networks
+from gan_bench.config.checks import why_no_rate
+from gan_bench.config.spec import RunSpec
+from gan_bench.errors import explained
+from gan_bench.registry import Entry, Part
+from gan_bench.training.contract.base import (
+    BATCH,
+    Checks,
+    advance,
+    bits,
+    fixed_seed,
+    image_shapes,
+    not_finite,
+    run_spec,
+)
+from gan_bench.training.engine import Engine
+
+CLASSES = 3
+
+
+def check_model(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
+    """Check a model on the first usual shape of data that it takes."""
+    if not checks.check("has the argument latent_dim, the number of its latents", lambda: (
+            None if "latent_dim" in part.args else "add latent_dim: int = 64 to its parameters")):
+        return
+    shape = _first_shape(checks, entry, part)
+    if shape is None:
+        return
+    check_networks(checks, entry, part, shape)
+
+
+def _first_shape(checks: Checks, entry: Entry[Any, Any], part: Part) -> tuple[int, ...] | None:
+    """Return the first shape whose networks can be built; note those that cannot."""
+    built: list[tuple[int, ...]] = []
+    failed: dict[tuple[int, ...], str] = {}
+    for shape in image_shapes():
+        if entry.facts.refuses(shape, **part.args) is not None:
+            continue
+        try:
+            networks = build_networks(part, shape, 0)
+            if not (problem := shapes_problem(networks, part, shape)):
+                built.append(shape)
+        except Exception as error:  # of the user's code
+            problem = explained(error)
+        if problem:
+            failed[shape] = problem
+    checks.check("makes data of some usual shape", lambda: (
+        None if built else next(iter(failed.values()), "it refuses all")))
+    if built and failed:
+        shapes = ", ".join("×".join(map(str, shape)) for shape in failed)
+        first = next(iter(failed.values()))
+        checks.note(f"cannot make {shapes}", f"{first}; ModelFacts(refuses=…) can say so in a plan")
+    return built[0] if built else None
+
+
+def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tuple[int, ...],
+                   ) -> None:
+    """Check a model on data of this shape."""
+    networks = build_networks(part, shape, 0)
+    checks.check("draws the same weights for the same seed", lambda: _weights_problem(
+        networks, build_networks(part, shape, 0)))
+    checks.check("G's images stay in -1..1", lambda: _range_problem(networks, part, shape))
+    checks.check("every parameter receives a gradient", lambda: _gradient_problem(
+        networks, part, shape))
+    checks.check("repeats itself in eval mode", lambda: _repeat_problem(
+        networks, part, training=False))
+    checks.check("noise layers repeat under the same seed", lambda: _repeat_problem(
+        networks, part, training=True))
+    checks.check("D says rightly whether it judges examples together", lambda: _mixing_problem(
+        networks, shape, bool(entry.facts.mixes(**part.args))))
+    if checks.check("trains with finite losses", lambda: _training_problem(
+            Engine(run_spec(shape, model=part, ema=0.9), "cpu"))):
+        checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(
+            run_spec(shape, model=part, ema=0.9)))
+    try:
+        conditional = run_spec(shape, CLASSES, model=part, condition="concat")
+        problem = _training_problem(Engine(conditional, "cpu"))
+    except Exception as error:  # of the user's code
+        problem = explained(error)
+    if problem:
+        checks.note("condition: concat does not work", problem)
+    else:
+        checks.check("resumes to the bit, conditional", lambda: resume_problem(conditional))
+
+
+def _latents(part: Part) -> torch.Tensor:
+    draws = torch.Generator().manual_seed(1)
+    return torch.randn((BATCH, int(part.args["latent_dim"])), generator=draws)
+
+
+def shapes_problem(networks: Networks, part: Part, shape: tuple[int, ...]) -> str:
+    """Return what is wrong with the shapes of what the networks make; empty if nothing is."""
+    with torch.no_grad(), fixed_seed(0):
+        made = networks.generator(_latents(part))
+        if not isinstance(made, torch.Tensor) or made.shape != (BATCH, *shape):
+            return (f"G makes {_shape_of(made)} of {BATCH} latents: make "
+                    f"{(BATCH, *shape)}, the data's shape")
+        logits = networks.discriminator(made)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (BATCH,):
+        return (f"D makes {_shape_of(logits)} of {BATCH} examples: make ({BATCH},), a logit each; "
+                f"nn.Flatten(0) at its end does that")
+    if not made.isfinite().all() or not logits.isfinite().all():
+        return "what it makes is not finite before any training"
+    return ""
+
+
+def _range_problem(networks: Networks, part: Part, shape: tuple[int, ...]) -> str | None:
+    with torch.no_grad(), fixed_seed(0):
+        largest = networks.generator(10 * _latents(part)).abs().max()
+    return "they leave it: end G with nn.Tanh()" if len(shape) == 3 and largest > 1 else None
+
+
+def _shape_of(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def _weights_problem(first: Networks, second: Networks) -> str | None:
+    for name in ("generator", "discriminator"):
+        again = getattr(second, name).state_dict()
+        for key, value in getattr(first, name).state_dict().items():
+            if not bool(value.isfinite().all()):
+                return f"{key} of the {name} is not finite"
+            if not torch.equal(value, again[key]):
+                return f"{key} of the {name} differs: draw weights from torch alone"
+    return None
+
+
+def _gradient_problem(networks: Networks, part: Part, shape: tuple[int, ...]) -> str | None:
+    networks.generator.train()
+    networks.discriminator.train()
+    with fixed_seed(0):
+        networks.discriminator(networks.generator(_latents(part))).sum().backward()
+    for name, network in (("G", networks.generator), ("D", networks.discriminator)):
+        for key, parameter in network.named_parameters():
+            gradient, parameter.grad = parameter.grad, None
+            if parameter.requires_grad and gradient is None:
+                return f"{key} of {name} receives none: it is not used, or a step cuts the gradient"
+    return None
+
+
+def _repeat_problem(networks: Networks, part: Part, training: bool) -> str | None:
+    networks.generator.train(training)
+    networks.discriminator.train(training)
+    outputs = []
+    for _ in range(2):
+        with torch.no_grad(), fixed_seed(3):
+            made = networks.generator(_latents(part))
+            outputs.append((made, networks.discriminator(made)))
+    for name, first, second in (("G", outputs[0][0], outputs[1][0]),
+                                ("D", outputs[0][1], outputs[1][1])):
+        if not torch.equal(first, second):
+            return (f"{name} gives other values for the same input: draw noise from torch, and let "
+                    f"no state change")
+    return None
+
+
+def _mixing_problem(networks: Networks, shape: tuple[int, ...], is_said: bool) -> str | None:
+    """Compare D's logits of a batch with those of its first half alone, in double precision."""
+    discriminator = networks.discriminator.train()
+    for layer in discriminator.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            layer.eval()
+    before = {key: value.clone() for key, value in discriminator.state_dict().items()}
+    draws = torch.Generator().manual_seed(1)
+    try:
+        with torch.no_grad():
+            discriminator.double()
+            for parameter in discriminator.parameters():  # blocks may begin as nothing
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=draws))
+            x = torch.rand((6, *shape), generator=draws).double() * 2 - 1
+            logits = discriminator(x)
+            if not torch.equal(logits, discriminator(x)):
+                return None  # it draws noise, which hides the rest
+            largest = logits.abs().max().item()
+            difference = (discriminator(x[:3]) - logits[:3]).abs().max().item()
+    finally:
+        discriminator.float().load_state_dict(before)
+    mixes = difference > 1e-10 * largest + 1e-12
+    if mixes and not is_said:
+        return ("D judges an example by the others of its batch, as batch norm does, where "
+                "gradient penalties are wrong: state ModelFacts(mixes=lambda **arguments: True)")
+    if is_said and not mixes:
+        return "mixes is stated, but D judges every example alone: leave it out"
+    return None
+
+
+def _training_problem(engine: Engine) -> str | None:
+    before = bits(engine)
+    problem = not_finite(engine, advance(engine, range(1, 3)))
+    moved = {name.split(".")[1] for (name, a), (_, b) in zip(before, bits(engine), strict=False)
+             if a != b}
+    if not problem and not {"generator", "discriminator"} <= moved:
+        return "training changes no weights of G or of D"
+    return problem
+
+
+def resume_problem(spec: RunSpec) -> str | None:
+    """Return why a run that is saved, loaded and continued differs from one that was not."""
+    whole, killed, resumed = (Engine(spec, "cpu") for _ in range(3))
+    for engine in (whole, killed):
+        advance(engine, range(1, 3))
+    file = io.BytesIO()
+    torch.save(killed.state(), file)
+    file.seek(0)
+    resumed.load(torch.load(file, weights_only=True))
+    first, second = (advance(engine, range(3, 5)) for engine in (whole, resumed))
+    if bits(whole) == bits(resumed) and first == second:
+        return None
+    names = [name for (name, a), (_, b) in zip(bits(whole), bits(resumed), strict=True) if a != b]
+    return (f"{names[0].lstrip('.') if names else 'a loss'} differs: keep what a layer remembers "
+            f"in a buffer (register_buffer), and draw noise from torch")
+
+
+def check_optimizer(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
+    """Check an optimizer on a small network."""
+    if not checks.check("has a learning rate and a schedule", lambda: why_no_rate(part)):
+        return
+    spec = run_spec(g_optimizer=part, d_optimizer=part)
+    if checks.check("trains with finite losses", lambda: _training_problem(Engine(spec, "cpu"))):
+        checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(spec))
