@@ -77,7 +77,7 @@ def older_runs(experiment: Path, but: Container[str] = ()) -> list[OlderRun]:
 def to_take_over(runs: Iterable[OlderRun], planned: Iterable[RunSpec], root: Path,
                  ) -> dict[str, OlderRun]:
     """Return which of the older runs stands for which planned run that has not begun, by its id."""
-    waiting = {run.id for run in planned if reading.first(run.folder(root)) is None}
+    waiting = {run.id for run in planned if not _has_begun(run.folder(root))}
     chosen: dict[str, OlderRun] = {}
     for run in sorted(runs, key=lambda run: run.rank):
         if run.id in waiting:
@@ -105,6 +105,13 @@ def take_over_older_runs(planned: tuple[RunSpec, ...], root: Path) -> int:
             raise unwritable(run.folder, error, verb="renamed") from None
         count += 1
     return count
+
+
+def _has_begun(folder: Path) -> bool:
+    try:
+        return reading.first(folder) is not None
+    except DamagedError:  # a command that reads this run reports it
+        return True
 
 
 def _remove_unbegun(folder: Path) -> None:
