@@ -153,14 +153,31 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
                                      for key in annealed_keys(run)}
     baseline = _check_names(file, firsts, errors)
     _check_curve_means(file, firsts, errors)
+    _check_margins(file, errors)
+    if errors.lines:
+        raise errors.raised()
+    runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
+    return ExperimentSpec(
+        name=file.name, declared=_declared(file, firsts, baseline, errors), runs=runs,
+        recipes=recipes, annealed=annealed, plugins=of_file)
+
+
+def _check_margins(file: ExperimentFile, errors: Problems) -> None:
+    """Check that margins of single scores are for scores that there are."""
     score_names = [*registry.scores(), *file.curve_means]
     for name in file.margin if isinstance(file.margin, dict) else ():
         if name not in score_names:
             errors.add(("margin", name), f"no metric gives a score {shown(name)}; "
                                          f"{nearest(str(name), score_names)}")
-    if errors.lines:
-        raise errors.raised()
-    runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
+
+
+def _declared(file: ExperimentFile, firsts: list[RunSpec], baseline: str, errors: Problems,
+              ) -> Declared:
+    """Return what the experiment declares of its comparison.
+
+    Raises:
+        SpecError: It takes more room than MLflow has for it.
+    """
     declared = Declared(
         question=file.question.strip(), baseline=baseline, paired=file.paired, margin=file.margin,
         variants=tuple(run.variant for run in firsts), curve_means=file.curve_means,
@@ -172,8 +189,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     except ValueError as error:
         errors.add((), str(error))
         raise errors.raised() from None
-    return ExperimentSpec(name=file.name, declared=declared, runs=runs, recipes=recipes,
-                          annealed=annealed, plugins=of_file)
+    return declared
 
 
 def _use_plugins(source: YamlSource, given: Sequence[AnyPath], errors: Problems,

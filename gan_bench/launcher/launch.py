@@ -123,15 +123,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         if taken := take_over_older_runs(experiment.runs, workspace.root):
             reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
                          f"folders have the present ids now")
-        runs = [_read_progress(run, workspace) for run in experiment.runs]
-        waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
-        for run in runs:
-            run.is_measuring = bool(missing_scores(run))
-        waiting += [run for run in runs if run.is_measuring]
-        for run in runs:
-            if run.state.is_result:
-                # Its process may have died before that.
-                remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
+        runs, waiting = _read_runs(experiment, settings)
         declared = experiment.declared.with_changes(command=settings.command)
         if not waiting:
             write_about(home, declared)
@@ -154,20 +146,37 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
         stopped = None
-        hidden: list[str] = []
         try:
             _train_all(waiting, settings, context, gpus, together, reporter, mirror)
         except Stopped as stop:
             stopped = stop.status
         finally:
             reporter.close()
-        try:
-            missing = mirror.finish(None if stopped is None else LAST_ROUND)
-            if stopped is None:  # a user who waits for the end waits for no further questions
-                hidden = mirror.hidden()
-        except Stopped as stop:
-            stopped, missing = stop.status, OUT_OF_TIME
-        return LaunchResult(runs, missing, hidden, stopped)
+        return _finish(runs, mirror, stopped)
+
+
+def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
+               ) -> tuple[list[Progress], list[Progress]]:
+    """Return all runs, and those that are to be trained or measured."""
+    runs = [_read_progress(run, settings.execution.workspace) for run in experiment.runs]
+    waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
+    for run in runs:
+        run.is_measuring = bool(missing_scores(run))
+        if run.state.is_result:  # its process may have died before that
+            remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
+    return runs, waiting + [run for run in runs if run.is_measuring]
+
+
+def _finish(runs: list[Progress], mirror: BackgroundMirror, stopped: int | None) -> LaunchResult:
+    """Mirror what is left; a user who stops the command, or has stopped it, waits for less."""
+    hidden: list[str] = []
+    try:
+        missing = mirror.finish(None if stopped is None else LAST_ROUND)
+        if stopped is None:  # a user who waits for the end waits for no further questions
+            hidden = mirror.hidden()
+    except Stopped as stop:
+        stopped, missing = stop.status, OUT_OF_TIME
+    return LaunchResult(runs, missing, hidden, stopped)
 
 
 def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter) -> None:

@@ -33,6 +33,7 @@ name: everything
 question: What is there to set?
 baseline: wide-non_saturating-lr=0.0001
 dataset: {name: image_folder, path: pictures, image_size: 16, channels: 1}
+plugins: []
 seeds: [0, 1, 9223372036854775807]
 base:
   model: {name: dcgan, width: 8, latent_dim: 16}
