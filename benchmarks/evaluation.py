@@ -34,7 +34,7 @@ from gan_bench.evaluation.evaluator import Evaluator
 from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.metrics import frechet, inception_score, kernel, precision_recall
 from gan_bench.training import run
-from gan_bench.training.engine import Engine
+from gan_bench.training.step.engine import Engine
 
 NEIGHBOURS = (precision_recall.precision, precision_recall.recall, precision_recall.density,
               precision_recall.coverage)

@@ -56,7 +56,7 @@ def graph(spec: RunSpec, images: Tensor) -> Callable[[int], None]:
     """The step captured as a CUDA graph, and replayed."""
     from workload import engine_of, trainer
 
-    from gan_bench.training.cuda_graph import CapturedStep
+    from gan_bench.training.step.cuda_graph import CapturedStep
 
     return trainer(CapturedStep(engine_of(spec)), spec, images)
 

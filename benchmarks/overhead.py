@@ -59,7 +59,8 @@ def count_in_worker(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """
     from gan_bench.evaluation import evaluator
     from gan_bench.journal import writing
-    from gan_bench.training import engine, loop, run
+    from gan_bench.training import loop, run, single_run
+    from gan_bench.training.step import engine
 
     spent: dict[str, float] = defaultdict(float)
     steps: dict[bool, list[float]] = {False: [], True: []}  # by whether the step is observed
@@ -93,7 +94,7 @@ def count_in_worker(put: Callable[[Any, str, Any], None] = setattr) -> None:
 
     for name in ("start", "protocol", "metrics", "system", "image", "end"):
         timed(writing.Journal, name, "journal")
-    timed(run, "facts", "journal")
+    timed(single_run, "facts", "journal")
     timed(loop._Clock, "lap", "journal")
     timed(engine.Engine, "sample", "pictures")
     timed(loop, "sample_picture", "pictures")

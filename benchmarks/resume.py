@@ -27,8 +27,8 @@ from gan_bench.journal import reading
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import EVERY, Checkpoint
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 RUNS, TIMES, STARTS = (2, 1, 1) if QUICK else (200, 9, 3)
 MODELS = {

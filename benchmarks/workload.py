@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from gan_bench.config.spec import RunSpec, data_facts
 from gan_bench.registry import DATASETS, Part
 from gan_bench.training.device import resolve_precision, set_up_torch
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches, due
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 BATCH, EPOCHS, STEPS = 256, 100, 23_500  # 235 batches an epoch, as a DataLoader counts
 
@@ -29,7 +29,7 @@ class Steps(Protocol):
     """What trains: the engine, or what replays it."""
 
     def step(self, step: int, batch: StepBatch, observe: bool = False) -> dict[str, Tensor]:
-        """As `gan_bench.training.engine.Engine.step`."""
+        """As `gan_bench.training.step.engine.Engine.step`."""
 
 
 def dataset() -> Part:

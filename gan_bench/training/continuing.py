@@ -34,8 +34,8 @@ from gan_bench.journal.shorter_runs import has_last_networks
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import due
+from gan_bench.training.step.engine import Engine
 
 LOSSES = "train/"  # prefix of what training logs
 

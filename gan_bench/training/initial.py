@@ -16,7 +16,7 @@ from gan_bench.config.initial_weights import (
 )
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
-from gan_bench.training.engine import Engine
+from gan_bench.training.step.engine import Engine
 
 
 def refuse_unfit_weights(spec: RunSpec, networks: Networks, root: Path) -> None:

@@ -20,10 +20,10 @@ from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.journal.schema import Status
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import METRICS
-from gan_bench.training.cuda_graph import CapturedStep
 from gan_bench.training.device import peak_memory
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.cuda_graph import CapturedStep
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid

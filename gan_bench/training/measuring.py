@@ -28,8 +28,8 @@ from gan_bench.journal.score_names import DURING
 from gan_bench.journal.status import Outcome, Progress
 from gan_bench.training.circumstances import facts
 from gan_bench.training.device import resolve_device, set_up_torch
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import NEAREST, nearest_of, shows_nearest
+from gan_bench.training.step.engine import Engine
 from gan_bench.training.trained import check_weights
 
 

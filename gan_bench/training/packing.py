@@ -6,8 +6,8 @@ import torch
 
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import Say, UserError
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 MOST_TOGETHER = 8  # runs that share a GPU, unless the experiment says how many
 

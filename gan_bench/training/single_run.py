@@ -34,9 +34,9 @@ from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.circumstances import drifted, facts
 from gan_bench.training.continuing import continue_from
 from gan_bench.training.device import peak_memory, resolve_device, set_up_torch
-from gan_bench.training.engine import Engine
 from gan_bench.training.initial import load_initial_weights
 from gan_bench.training.loop import Evaluate, Training
+from gan_bench.training.step.engine import Engine
 from gan_bench.training.weight_files import save_snapshot, save_weights
 
 BY_USER = "stopped by the user"

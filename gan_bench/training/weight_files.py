@@ -15,7 +15,7 @@ from gan_bench.journal.layout import (
     make_snapshot_folder,
     snapshot_file,
 )
-from gan_bench.training.engine import Engine
+from gan_bench.training.step.engine import Engine
 
 
 def save_weights(engine: Engine, folder: Path) -> str:

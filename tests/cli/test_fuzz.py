@@ -74,6 +74,7 @@ evaluate:
   final_samples: 30
   final_metrics: [nearest_train_mse]
   snapshots: true
+  reference: null
   latent_sets: 2
 compute: {device: cpu, threads: 1, deterministic: false, precision: auto, graphs: false, pack: 2}
 paired: true

@@ -19,8 +19,8 @@ from gan_bench.config.declared import CurveMean, Logged
 from gan_bench.config.experiment import load_experiment, logged_steps
 from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher}"
 

@@ -19,10 +19,10 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.evaluation.evaluator import Evaluator, latents, prepare_metrics
 from gan_bench.registry import MODELS
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches
 from gan_bench.training.run import run_one
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 from gan_bench.training.trained import draw, load_generator
 
 WAYS = ["concat", "projection"]

@@ -22,9 +22,9 @@ from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, ModelFacts, PenaltyFacts
 from gan_bench.training.contract.base import advance, bits
 from gan_bench.training.contract.networks import resume_problem
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 ModelEntry = Entry[Any, ModelFacts]
 SHAPES = [(channels, side, side) for side in (8, 14, 16, 28, 32, 64) for channels in (1, 3)]

@@ -14,9 +14,9 @@ from gan_bench.components import data as datasets
 from gan_bench.components.latents import Latents, draw_latents
 from gan_bench.evaluation.evaluator import latents as measured_latents
 from gan_bench.training import loop
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Training
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 from gan_bench.training.trained import draw
 
 

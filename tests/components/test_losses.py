@@ -264,8 +264,8 @@ def test_accuracies_are_about_the_logit_at_which_d_is_undecided(tmp_path: Path) 
     """Under `lsgan` D is to say 0 and 1, and a logit of 0.4 is a fake."""
     from helpers.runs import a_run
 
-    from gan_bench.training.engine import Engine
-    from gan_bench.training.step_batch import StepBatch
+    from gan_bench.training.step.engine import Engine
+    from gan_bench.training.step.step_batch import StepBatch
 
     assert LOSSES.build(LOSSES.parse({"name": "lsgan", "a": -1.0, "b": 1.0})).boundary == 0
     for loss, fake in (("lsgan", 1.0), ("hinge", 0.0)):

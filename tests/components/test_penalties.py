@@ -17,8 +17,8 @@ from gan_bench.components.penalties import Penalty
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError
 from gan_bench.registry import PENALTIES
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 W = torch.tensor([3.0, -4.0, 12.0], dtype=torch.float64)  # of norm 13
 ON_EXAMPLES = [entry.name for entry in PENALTIES if entry.facts.on_examples]

@@ -13,8 +13,8 @@ from gan_bench.config.differences import departures, flatten
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.recipes import RECIPES
 from gan_bench.errors import SpecError
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 HEAD, _, _ = DIGITS.partition("base:")
 TAIL = "evaluate: {samples: 50, metrics: [d_accuracy]}\ncompute: {device: cpu}\n"

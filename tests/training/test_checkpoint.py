@@ -197,7 +197,7 @@ def test_one_that_somebody_else_has_made_is_not_used(
 ], ids=["wider", "empty", "a list", "none", "optimizer", "first_bad"])
 def test_one_of_other_networks_is_one_line(
         tmp_path: Path, change: Callable[[object, object], object]) -> None:
-    from gan_bench.training.engine import Engine
+    from gan_bench.training.step.engine import Engine
 
     spec = ready(tmp_path)
     train(spec, tmp_path, 4)

@@ -28,9 +28,9 @@ from gan_bench.journal.writing import Journal, settle_run
 from gan_bench.registry import SCHEDULES, Part
 from gan_bench.training import checkpoint
 from gan_bench.training.continuing import first_records
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Training
 from gan_bench.training.run import prepare, run_one, run_together
+from gan_bench.training.step.engine import Engine
 
 SHORT, LONG = 8, 14  # neither is a multiple of all the intervals below
 EVERY = ("evaluate.every=4", "base.sample_every=3", "base.log_every=2")

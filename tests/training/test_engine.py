@@ -14,8 +14,8 @@ from gan_bench import rng
 from gan_bench.components.models import build_networks
 from gan_bench.components.optimizers import rate
 from gan_bench.registry import LOSSES, OPTIMIZERS, PENALTIES
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 STEPS = 5
 

@@ -20,11 +20,11 @@ from gan_bench.journal import reading
 from gan_bench.journal.layout import WEIGHTS, Execution, Workspace
 from gan_bench.launcher.worker import process_environment
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.training.cuda_graph import WARM_UP, CapturedStep
 from gan_bench.training.device import set_up_torch
-from gan_bench.training.engine import Engine
 from gan_bench.training.run import run_one, run_together
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.cuda_graph import WARM_UP, CapturedStep
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 # As the launcher does. Torch looks once, at the first product of two matrices in the process.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG",

@@ -19,9 +19,9 @@ from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.components.models import build_networks
 from gan_bench.config.spec import RunSpec
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 pytestmark = pytest.mark.usefixtures("in_float64")
 

@@ -17,10 +17,10 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError
 from gan_bench.evaluation.evaluator import prepare_metrics
 from gan_bench.registry import OPTIMIZERS
-from gan_bench.training.engine import Engine
-from gan_bench.training.plateau import Plateau
 from gan_bench.training.run import run_one
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.plateau import Plateau
+from gan_bench.training.step.step_batch import StepBatch
 
 FALLS_NEVER = "{lr: 1e-3, schedule: plateau, decay_every: 3, decay_factor: 0.5, decay_patience: 0}"
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from gan_bench import hardware
 from gan_bench.errors import UserError
 from gan_bench.training.device import resolve_precision
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 BFLOAT16 = pytest.mark.skipif(not hardware.cpu_has_bfloat16(),
                               reason="a processor with AMX or AVX512-BF16 is needed")

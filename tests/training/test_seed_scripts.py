@@ -24,9 +24,9 @@ from gan_bench.components.models import build_networks
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.journal.writing import Journal
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Training
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 pytestmark = pytest.mark.usefixtures("in_float64")
 

@@ -17,8 +17,8 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.schema import Record
 from gan_bench.journal.writing import Journal
-from gan_bench.training.engine import Engine
 from gan_bench.training.loop import Batches, Training, due
+from gan_bench.training.step.engine import Engine
 
 
 def test_every_epoch_is_a_permutation_without_its_partial_batch() -> None:

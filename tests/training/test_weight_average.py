@@ -19,9 +19,9 @@ from gan_bench.evaluation.measurement import Wanted
 from gan_bench.journal import reading
 from gan_bench.journal.drift import NUMERICS
 from gan_bench.journal.layout import WEIGHTS, Workspace
-from gan_bench.training.engine import Engine
 from gan_bench.training.run import run_one
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 from gan_bench.training.trained import load_generator
 from gan_bench.training.trained_scores import measure_run
 

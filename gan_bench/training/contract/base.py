@@ -16,8 +16,8 @@ from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import explained
 from gan_bench.registry import MODELS, Part
-from gan_bench.training.engine import Engine
-from gan_bench.training.step_batch import StepBatch
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 BATCH = 4  # examples of a step
 

@@ -23,7 +23,7 @@ from gan_bench.training.contract.base import (
     not_finite,
     run_spec,
 )
-from gan_bench.training.engine import Engine
+from gan_bench.training.step.engine import Engine
 
 CLASSES = 3
 

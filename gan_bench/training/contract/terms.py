@@ -18,7 +18,7 @@ from gan_bench.training.contract.base import (
     run_spec,
 )
 from gan_bench.training.contract.networks import resume_problem
-from gan_bench.training.engine import Engine
+from gan_bench.training.step.engine import Engine
 
 LARGE = 100.0  # a logit of a D that is sure
 

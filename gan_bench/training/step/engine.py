@@ -21,16 +21,16 @@ from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
-from gan_bench.training.networks import (
+from gan_bench.training.step.networks import (
     frozen,
     grad_norm,
     logit_metrics,
     samples_of,
     seed_layers,
 )
-from gan_bench.training.plateau import plateaus_of
-from gan_bench.training.step_batch import StepBatch
-from gan_bench.training.weight_average import WeightAverage
+from gan_bench.training.step.plateau import plateaus_of
+from gan_bench.training.step.step_batch import StepBatch
+from gan_bench.training.step.weight_average import WeightAverage
 
 StepMetrics = dict[str, Tensor]
 

@@ -1,0 +1,1 @@
+"""One step: the networks, their optimizers, and what updates them."""
