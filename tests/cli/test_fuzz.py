@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch  # noqa: F401  `plan` imports it where snapshots are asked for
 from helpers.limits import within
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
