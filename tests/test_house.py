@@ -37,7 +37,7 @@ def test_every_folder_and_root_module_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("folder", sorted(folder_rows()))
 def test_what_the_table_names_of_a_folder_exists(folder: str) -> None:
-    names = re.findall(r"`([\w.]+(?:\.py|/))`", folder_rows()[folder])
+    names = re.findall(r"`([\w./]+(?:\.py|/))`", folder_rows()[folder])
     assert [name for name in names if not (PACKAGE / folder / name).exists()] == []
 
 
