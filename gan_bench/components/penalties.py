@@ -6,7 +6,8 @@ its values. A D with batch norm mixes the examples of a batch, so it is refused.
 
 Its `PenaltyFacts`: `on_examples`, whether it needs a D that computes every example separately;
 `term`, whether it is a term of D's loss (its argument `every`, if it has one, is then that of the
-`Penalty`); `divides`, whether it divides weights by their norm.
+`Penalty`); `divides`, whether it divides weights by their norm; `whole_run`, whether its noise
+depends on the share of the steps that are done, and so on the number of all steps.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
     return Penalty(build=build)
 
 
-@PENALTIES.register("instance_noise", PenaltyFacts(on_examples=False, term=False))
+@PENALTIES.register("instance_noise", PenaltyFacts(on_examples=False, term=False, whole_run=True))
 def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=1)] = 1.0,
                    ) -> Penalty:
     """Add Gaussian noise to all examples that D sees; the noise fades linearly.

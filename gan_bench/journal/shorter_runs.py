@@ -154,7 +154,8 @@ def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Source | str
         return f"{folder.name} has no state of step {run.steps:,}, only of {head.step:,}"
     if keys := annealed_keys(run):
         where = f"{places[keys[0]]}: {keys[0]}" if keys[0] in places else keys[0]
-        return (f"{where}: every step's learning rate depends on the number of all steps, so "
+        what = "noise" if keys[0] == "penalties" else "learning rate"
+        return (f"{where}: every step's {what} depends on the number of all steps, so "
                 f"{folder.name} is of no use")
     if drift := since(head.facts, _versions()):
         return f"{folder.name} was trained with {describe_drift(drift)}"

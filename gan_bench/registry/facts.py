@@ -110,11 +110,14 @@ class PenaltyFacts(_Facts):
         on_examples: Whether it needs a D that computes every example separately.
         term: Whether it is a term of D's loss.
         divides: Whether it divides weights by their norm.
+        whole_run: Whether what it does at a step depends on the number of all steps, as noise that
+            fades over the run does; a run with more steps is another one from its first step on.
     """
 
     on_examples: bool
     term: bool
     divides: bool = False
+    whole_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from functools import partialmethod
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.checkpoints import left, stop_after
 from helpers.runs import DIGITS, a_run, write_experiment
 
@@ -25,7 +26,7 @@ from gan_bench.journal.layout import CHECKPOINTS, Execution, Workspace, snapshot
 from gan_bench.journal.shorter_runs import FILE, Beginning, beginnings
 from gan_bench.journal.status import state_of
 from gan_bench.journal.writing import Journal, settle_run
-from gan_bench.registry import SCHEDULES, Part
+from gan_bench.registry import PENALTIES, SCHEDULES, Part
 from gan_bench.training import checkpoint
 from gan_bench.training.continuing import first_records
 from gan_bench.training.loop import Training
@@ -150,6 +151,35 @@ def test_a_schedule_over_the_whole_run_begins_at_zero_and_plan_names_its_line(
             f"rate depends on the number of all steps, so {shorter.id} is of no use\n") in shown
     train(spec, tmp_path)
     assert continued(spec, tmp_path) == []
+
+
+def test_noise_that_fades_over_the_run_begins_at_zero_and_plan_names_its_line(
+        tmp_path: Path) -> None:
+    setting = "base.penalties=[weight_clip, instance_noise]"
+    shorter, spec = ready(tmp_path, SHORT, setting), ready(tmp_path, LONG, setting)
+    train(shorter, tmp_path)
+    lines = "  penalties: [weight_clip, instance_noise]\n  batch_size: 32"
+    file = write_experiment(tmp_path, DIGITS.replace("  batch_size: 32", lines))
+    study = load_experiment(file, tmp_path, [*EVERY, f"base.steps={LONG}", "seeds=[0]"])
+    assert study.runs[0].id == spec.id
+    shown = plan_text(study, tmp_path)
+    assert (f"  {spec.id}: trains from zero: {file}:6:3: penalties: every step's noise depends on "
+            f"the number of all steps, so {shorter.id} is of no use\n") in shown
+    train(spec, tmp_path)
+    assert continued(spec, tmp_path) == []
+    clipped = [ready(tmp_path, steps, "base.penalties=[weight_clip]") for steps in (SHORT, LONG)]
+    for run in clipped:
+        train(run, tmp_path)
+    assert continued(clipped[1], tmp_path) == [(clipped[0].id, SHORT)]
+
+
+def test_the_penalties_that_say_so_are_those_whose_noise_depends_on_the_progress() -> None:
+    for name in PENALTIES.names():
+        noise, x = PENALTIES.build(PENALTIES.parse(name)).noise, torch.ones(2, 3)
+        begin, end = (noise and noise(x, torch.Generator().manual_seed(0), done)
+                      for done in (0.0, 0.5))
+        assert (begin is not None and not torch.equal(begin, end)) is (
+            PENALTIES[name].facts.whole_run), name
 
 
 def test_the_schedules_that_say_so_are_those_that_depend_on_the_number_of_steps() -> None:
@@ -394,11 +424,13 @@ def test_fewer_steps_take_the_networks_of_a_snapshot(
 @pytest.mark.parametrize(("case", "words"), [
     ("average", " has no state of step 8, only of 14"), ("unlogged", " has no state of step 7, on"),
     ("damaged", " cannot be continued from: "), ("deleted", " has no state of step 8, only of 14"),
-    ("annealed", " has no state of step 8, only of 14")])
+    ("annealed", " has no state of step 8, only of 14"),
+    ("fading", " has no state of step 8, only of 14")])
 def test_a_snapshot_that_is_not_the_whole_state_is_left(
         tmp_path: Path, case: str, words: str) -> None:
     overrides = ["evaluate.snapshots=true", {
         "average": "base.ema=0.9", "unlogged": "evaluate.every=7",
+        "fading": "base.penalties=[instance_noise]",
         "annealed": "base.g_optimizer={name: adam, schedule: linear}"}.get(case, "seeds=[0]")]
     longer = ready(tmp_path, LONG, *overrides)
     train(longer, tmp_path)

@@ -88,6 +88,9 @@ METRIC = ("@METRICS.register('mine', MetricFacts(better=None, extractor='random'
           ", refuses=lambda data: None))\ndef mine(real, fake):\n    return {}\n")
 PENALTY = "@PENALTIES.register('mine', PenaltyFacts(on_examples=True, term=True))\ndef mine():\n" \
           "    return Penalty(lambda d, real, fake, draws: {})\n"
+FADING = ("@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False))\n"
+          "def mine():\n    return Penalty(noise=lambda examples, draws, done: examples * "
+          "min(1.0, 1.5 - done))\n")
 OPTIMIZER = ("@OPTIMIZERS.register('mine')\ndef mine(parameters, *, {}):\n"
              "    return torch.optim.SGD(parameters, lr=lr)\n")
 RATE = "lr: float = 0.1, schedule: str = 'constant'"
@@ -142,6 +145,7 @@ FAULTY = [
      "no gradient reaches D"),
     ("penalty", PENALTY.format("d(fake + torch.rand_like(fake)).mean()"), "finite scalar",
      "use `draws`"),
+    ("penalty", FADING, "its noise is that of a run with more steps", "whole_run=True"),
     ("optimizer", OPTIMIZER.format("lr: float = 0.1"), "has a learning rate and a schedule",
      "no argument schedule"),
     ("extractor", EXTRACTOR.format("x.float().mean()[None]"), "gives finite features",

@@ -136,6 +136,9 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
             penalty[0]))
     if penalty[0].noise is not None:
         checks.check("its noise keeps the shape and repeats", lambda: _noise_problem(penalty[0]))
+        if not entry.facts.whole_run:
+            checks.check("its noise is that of a run with more steps", lambda: _fading_problem(
+                penalty[0]))
     if checks.check("trains with finite losses", lambda: _training_problem(
             run_spec(penalties=[part]))):
         checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(
@@ -177,3 +180,14 @@ def _noise_problem(penalty: Penalty) -> str | None:
     if random_state() != before:
         return "it draws from a global random state: use `draws`"
     return None if torch.equal(first, second) else "it differs for the same `draws`"
+
+
+def _fading_problem(penalty: Penalty) -> str | None:
+    """Return that the noise depends on the share of the steps that are done, if it does."""
+    assert penalty.noise is not None
+    first, *others = (penalty.noise(_examples(1), torch.Generator().manual_seed(5), done / 20)
+                      for done in range(21))
+    if all(torch.equal(first, other) for other in others):
+        return None
+    return ("it depends on the share of the steps that are done: state "
+            "PenaltyFacts(whole_run=True), or a run with more steps continues from this one")
