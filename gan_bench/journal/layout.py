@@ -117,16 +117,35 @@ def make_snapshot_folder(folder: Path) -> None:
     Raises:
         UserError: It is a link.
     """
-    snapshots = folder / SNAPSHOTS
-    snapshots.mkdir(exist_ok=True)
-    if snapshots.is_symlink():
-        raise UserError(f"{snapshots}: is a link; remove it: a run's files stay in its folder")
+    (folder / SNAPSHOTS).mkdir(exist_ok=True)
+    _refuse_snapshots_elsewhere(folder)
+
+
+def _refuse_snapshots_elsewhere(folder: Path) -> None:
+    if (folder / SNAPSHOTS).is_symlink():
+        raise UserError(f"{folder / SNAPSHOTS}: is a link; remove it: a run's files stay in its "
+                        f"folder")
 
 
 def snapshot_steps(folder: Path) -> set[int]:
     """Return the steps of which a run's folder holds the networks."""
     names = (file.stem.partition("-")[2] for file in folder.glob(f"{SNAPSHOTS}/step-*.safetensors"))
     return {int(name) for name in names if name.isdecimal()}
+
+
+def remove_snapshots(folder: Path, step: int) -> None:
+    """Delete the networks of later steps when the records after a step become void.
+
+    A later attempt may measure at other steps, or train other weights: nobody may take them for
+    its networks.
+
+    Raises:
+        UserError: Their folder is a link.
+    """
+    _refuse_snapshots_elsewhere(folder)
+    for later in snapshot_steps(folder):
+        if later > step:
+            snapshot_file(folder, later).unlink(missing_ok=True)
 
 
 def make_root(root: Path) -> None:

@@ -25,6 +25,7 @@ from gan_bench.journal.drift import describe_drift, since
 from gan_bench.journal.layout import (
     make_snapshot_folder,
     remove_checkpoints,
+    remove_snapshots,
     snapshot_file,
     snapshot_steps,
 )
@@ -171,6 +172,7 @@ def _adopt_records(source: Path, step: int, records: Sequence[Record], record: J
         The position in its journal after them.
     """
     remove_checkpoints(record.folder)  # of an attempt that is void from now on
+    remove_snapshots(record.folder, 0)
     for image in records:
         if image["kind"] == Kind.IMAGE:
             picture = source / image["file"]

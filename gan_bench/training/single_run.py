@@ -23,6 +23,7 @@ from gan_bench.journal.drift import since
 from gan_bench.journal.layout import (
     Execution,
     remove_checkpoints,
+    remove_snapshots,
 )
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
@@ -225,6 +226,8 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
             raise UserError(f"{folder}: its checkpoint does not fit its networks any more "
                             f"({one_line(error)}); their code must have changed: delete the folder "
                             f"to begin the run again") from None
+    if not again:
+        remove_snapshots(folder, step)  # before the records are void: a kill leaves none of them
     record.resume(step, "; ".join(problems), drift, void=not again)
     return step, is_recorded_alike
 

@@ -24,7 +24,13 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.measurement import Wanted
 from gan_bench.journal import drift, reading, writing
-from gan_bench.journal.layout import WEIGHTS, Workspace, remove_checkpoints
+from gan_bench.journal.layout import (
+    SNAPSHOTS,
+    WEIGHTS,
+    Workspace,
+    remove_checkpoints,
+    snapshot_steps,
+)
 from gan_bench.journal.status import Outcome, Progress, state_of
 from gan_bench.registry import MODELS, ModelFacts
 from gan_bench.training import checkpoint
@@ -325,6 +331,34 @@ def test_another_torch_is_refused_or_recorded(tmp_path: Path) -> None:
     assert steps == sorted(steps)
     assert [r["step"] for r in reading.valid(records) if "train/d_loss" in r.get("values", ())] == [
         2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize(("again", "kept"), [("resumed", {4, 6, 12}), ("begun anew", {6, 12}),
+                                             ("repeated", {4, 8, 12})])
+def test_no_networks_of_a_void_attempt_stay(tmp_path: Path, again: str, kept: set[int]) -> None:
+    """Later they would be measured as the run's curve."""
+    spec = ready(tmp_path, "evaluate.snapshots=true")
+    folder = spec.folder(tmp_path)
+    killed(spec, tmp_path, 5, 4)
+    assert snapshot_steps(folder) == {4, 8}
+    if again == "begun anew":
+        for name in (FILE, BEFORE):
+            (folder / name).unlink(missing_ok=True)
+    if again != "repeated":
+        spec = ready(tmp_path, "evaluate.snapshots=true", "evaluate.every=6")
+    assert train(spec, tmp_path, allow_drift=again != "repeated").status == "FINISHED"
+    assert snapshot_steps(folder) == kept
+
+
+def test_no_networks_of_another_folder_are_deleted(tmp_path: Path) -> None:
+    spec = ready(tmp_path, "evaluate.snapshots=true")
+    folder = spec.folder(tmp_path)
+    killed(spec, tmp_path, 5, 4)
+    elsewhere = (folder / SNAPSHOTS).rename(tmp_path / "elsewhere")
+    (folder / SNAPSHOTS).symlink_to(elsewhere)
+    with pytest.raises(UserError, match="snapshots: is a link; remove it"):
+        train(spec, tmp_path, allow_drift=True)
+    assert len(list(elsewhere.iterdir())) == 2
 
 
 def test_the_launcher_hears_of_drift_before_anything_is_trained(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.checkpoint_head import CheckpointHead, read_head
-from gan_bench.journal.layout import CHECKPOINTS, Execution, Workspace, snapshot_file
+from gan_bench.journal.layout import CHECKPOINTS, Execution, Workspace, snapshot_file, snapshot_steps
 from gan_bench.journal.shorter_runs import FILE, Beginning, beginnings
 from gan_bench.journal.status import state_of
 from gan_bench.journal.writing import Journal, settle_run
@@ -114,6 +114,17 @@ def test_a_run_that_has_continued_is_continued(tmp_path: Path) -> None:
         train(run, parts)
     assert [continued(run, parts) for run in runs] == [[], [(runs[0].id, 5)], [(runs[1].id, 11)]]
     assert left(runs[2].folder(parts)) == left(spec.folder(whole))
+
+
+def test_no_networks_of_an_attempt_stay_that_another_run_replaces(tmp_path: Path) -> None:
+    spec = ready(tmp_path, LONG, "evaluate.snapshots=true", "evaluate.every=2")
+    train(spec, tmp_path, 5)
+    assert snapshot_steps(spec.folder(tmp_path)) == {2, 4}
+    shorter, spec = (ready(tmp_path, steps, "evaluate.snapshots=true") for steps in (SHORT, LONG))
+    train(shorter, tmp_path)
+    train(spec, tmp_path)
+    assert continued(spec, tmp_path) == [(shorter.id, SHORT)]
+    assert snapshot_steps(spec.folder(tmp_path)) == {4, 8, 12}
 
 
 def test_its_own_checkpoint_counts_if_it_is_further(tmp_path: Path) -> None:
