@@ -49,8 +49,10 @@ class Results:
         runs: A row for each run, by variant and seed. The index `run` is gan-bench's run id.
             Columns: `variant` (categorical, in the experiment's order), `seed`, `status` (RUNNING,
             FINISHED, DIVERGED, FAILED, KILLED), `why`, `step` (the last), `seconds` (from start to
-            end or to the last record, interruptions included), `started` (UTC), `mlflow_run`
-            (MLflow's id), `version`, `precision`, `params.<key>` (the specification as text),
+            end or to the last record, interruptions included; of a run that continues another,
+            without the time between both), `started` (UTC; of such a run, `seconds` before its
+            end), `mlflow_run` (MLflow's id), `version`, `precision`, `params.<key>` (the
+            specification as text),
             `score.<name>` (the final score of a FINISHED run, or its declared mean of a curve;
             otherwise NaN) and `protocol.<name>` (how it was measured, as JSON; empty if it was
             not measured).

@@ -5,6 +5,7 @@ Each line is one JSON object, `{"t": ms since 1970, "kind": ..., "step": ..., ..
 | kind | further fields | content |
 |---|---|---|
 | `start` | `facts` | versions, device, data fingerprint, git commit; it voids all lines before it |
+| `start` | …, `moved` | the first steps' records are another run's, moved by so many ms |
 | `protocol` | `protocol` | how the following scores are measured, by metric |
 | `metrics` | `values` | losses and scores: the same in every repetition of the run |
 | `system` | `values` | images/s, memory: measurements, different every time |

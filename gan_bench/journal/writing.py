@@ -138,7 +138,7 @@ class Journal:
 
         Args:
             records: They begin with a start record, which voids what the journal held, or follow
-                on from what it holds.
+                on from what it holds. None is of a later time than now.
             step: The step after which this run continues.
             source: The id of the other run.
         """

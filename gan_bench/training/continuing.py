@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -196,14 +197,34 @@ def _copy_snapshots(source: Path, last: int, folder: Path, spec: RunSpec) -> Non
 
 
 def _lacking(folder: Path, records: Sequence[Record]) -> list[Record]:
-    """Return the records without the first ones, if a killed attempt to adopt them has left those.
+    """Return the records that the journal lacks, at the times that they have in it.
+
+    All are moved alike, so that the last of them is of now: the time between both runs is no
+    time of training. A killed attempt to adopt them may have left the first ones; the others keep
+    to its times.
     """
     present: list[Record] = []
+    attempts: set[int] = set()  # when those began that the journal holds, in ms since 1970
     for record, _ in reading.tail(folder, 0):
         present = [] if record["kind"] == Kind.START else present
         present += [] if reading.of_attempt(record) else [record]
-    is_begun = present == records[:len(present)]
-    return list(records[len(present):]) if is_begun else list(records)
+        attempts |= {record["t"]} if reading.voids(record) else set()
+    latest = time.time_ns() // 1_000_000 - max(record["t"] for record in records)
+    moved = present[0].get("moved") if present else None
+    if type(moved) is int and moved <= latest:  # else the other run has gone on since then
+        begun = _moved(records, moved)
+        if present == begun[:len(present)]:
+            return begun[len(present):]
+    moved = latest
+    while records[0]["t"] + moved in attempts:  # MLflow tells them apart by their begin
+        moved -= 1
+    return _moved(records, moved)
+
+
+def _moved(records: Sequence[Record], ms: int) -> list[Record]:
+    """Return the records at other times; the start record says by how much they are moved."""
+    start, *others = ({**record, "t": record["t"] + ms} for record in records)
+    return [{**start, "moved": ms}, *others]
 
 
 def first_records(records: Sequence[Record], step: int, spec: RunSpec,

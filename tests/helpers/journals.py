@@ -40,7 +40,8 @@ def new_run(root: Path, seed: int = 3) -> Path:
 
 def repeatable(records: Iterable[Record]) -> list[Record]:
     """Return what a repetition of the run must repeat: all but times and measurements."""
-    return [{k: v for k, v in record.items() if k != "t"} for record in reading.valid(records)
+    return [{k: v for k, v in record.items() if k not in ("t", "moved")}
+            for record in reading.valid(records)
             if record["kind"] != Kind.SYSTEM and not reading.of_attempt(record)]
 
 

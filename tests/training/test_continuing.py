@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -16,17 +17,27 @@ from helpers.checkpoints import left, stop_after
 from helpers.runs import DIGITS, a_run, write_experiment
 
 from gan_bench.cli.plan import plan_text
+from gan_bench.compare.results import load_results
 from gan_bench.components.optimizers import rate
 from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.checkpoint_head import CheckpointHead, read_head
-from gan_bench.journal.layout import CHECKPOINTS, Execution, Workspace, snapshot_file, snapshot_steps
+from gan_bench.journal.layout import (
+    CHECKPOINTS,
+    Execution,
+    Workspace,
+    snapshot_file,
+    snapshot_steps,
+)
+from gan_bench.journal.schema import Record
 from gan_bench.journal.shorter_runs import FILE, Beginning, beginnings
 from gan_bench.journal.status import state_of
 from gan_bench.journal.writing import Journal, settle_run
 from gan_bench.registry import PENALTIES, SCHEDULES, Part
+from gan_bench.tracking.client import open_store
+from gan_bench.tracking.mirror import Mirror
 from gan_bench.training import checkpoint
 from gan_bench.training.continuing import first_records
 from gan_bench.training.loop import Training
@@ -351,6 +362,83 @@ def test_killed_while_it_continues_it_is_the_same_in_the_end(tmp_path: Path, mom
     starts = [record for record in reading.read_records(spec.folder(parts))[0]
               if record["kind"] == "start"]
     assert len(starts) == 1
+    expect_moved(spec, shorter, parts)
+
+
+def expect_moved(spec: RunSpec, shorter: RunSpec, root: Path) -> None:
+    """The records of the first steps have the times of the shorter run, all moved alike."""
+    records = reading.valid(reading.read_records(spec.folder(root))[0])
+    first = records[:next(i for i, record in enumerate(records) if record.get("continues"))]
+    assert [record["t"] for record in records] == sorted(record["t"] for record in records)
+    assert len(first) > SHORT
+    before = {record["t"] for record in reading.read_records(shorter.folder(root))[0]}
+    assert {record["t"] - records[0]["moved"] for record in first} <= before
+
+
+def move_back(folder: Path, days: int) -> list[Record]:
+    """Let a run have been trained so many days before; return its records."""
+    records = [{**record, "t": record["t"] - days * 86_400_000} for record, _ in reading.tail(
+        folder, 0)]
+    (folder / reading.FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
+    return records
+
+
+def test_a_shorter_run_that_has_gone_on_since_then_is_adopted_anew(tmp_path: Path) -> None:
+    """At the times of the killed attempt its later steps would be of tomorrow."""
+    shorter, spec = ready(tmp_path, SHORT), ready(tmp_path, LONG)
+    train(shorter, tmp_path, 5)
+    move_back(shorter.folder(tmp_path), 3)
+    killed_at("before its checkpoint", spec, tmp_path)
+    train(shorter, tmp_path)
+    train(spec, tmp_path)
+    assert continued(spec, tmp_path) == [(shorter.id, SHORT)]
+    expect_moved(spec, shorter, tmp_path)
+    assert state_of(spec, tmp_path) == ("FINISHED", LONG)
+
+
+def test_the_days_between_both_runs_are_no_time_of_training(tmp_path: Path) -> None:
+    shorter, spec = ready(tmp_path, SHORT), ready(tmp_path, LONG)
+    train(shorter, tmp_path)
+    records = move_back(shorter.folder(tmp_path), 3)
+    train(spec, tmp_path)
+    assert continued(spec, tmp_path) == [(shorter.id, SHORT)]
+    expect_moved(spec, shorter, tmp_path)
+    results = load_results("tiny", root=tmp_path)
+    whole, of_shorter = float(results.runs.loc[spec.id, "seconds"]), [
+        record["t"] for record in records if record["kind"] != "end"]
+    assert (of_shorter[-1] - of_shorter[0]) / 1000 <= whole < 3600
+    seconds = results.history.query("run == @spec.id").groupby("step")["seconds"].min()
+    assert seconds.is_monotonic_increasing
+    assert 0 <= seconds.min() <= seconds.max() <= whole
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_second_source_doubles_no_point_in_mlflow(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_frozen: bool) -> None:
+    """Nor does it if no time passes, so that the attempts begin in the same millisecond."""
+    if is_frozen:
+        monkeypatch.setattr("gan_bench.journal.writing.time.time_ns", lambda: 2 * 10**18)
+    runs = [ready(tmp_path, steps) for steps in (4, 11, LONG)]
+    spec, mirror = runs[2], Mirror(open_store(Workspace(tmp_path)))
+    if not is_frozen:
+        train(runs[0], tmp_path)
+    killed_at("after three steps", spec, tmp_path)  # its checkpoint is that of the first source
+    mirror.sync(spec.folder(tmp_path))
+    logged = [step for name, step in measurements(spec, tmp_path) if name == "train/g_loss"]
+    assert logged == [2, 4, 6, 8, 10]
+    train(runs[1], tmp_path)
+    train(spec, tmp_path)
+    mirror.sync(spec.folder(tmp_path))
+    assert continued(spec, tmp_path) == [(runs[1].id, 11)]
+    attempts = reading.attempts(reading.read_records(spec.folder(tmp_path))[0])
+    assert len({*attempts}) == len(attempts) == 2
+    client, named = mirror.store.client, f"tags.run_id = '{spec.id}'"
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+    (run,) = client.search_runs([experiment], filter_string=named)
+    for name, steps in (("train/g_loss", [2, 4, 6, 8, 10, 12, 14]),
+                        ("eval/d_accuracy_real", [4, 8, 12, 14])):
+        assert sorted(row.step for row in client.get_metric_history(
+            run.info.run_id, name)) == steps
 
 
 def test_scores_that_were_measured_otherwise_are_left_out(tmp_path: Path) -> None:
