@@ -516,6 +516,9 @@ def test_shipped_experiments_are_listed_and_run_by_name(tmp_path: Path,
     by_name = here("plan", "dcgan_vs_mlp", "--root", tmp_path)
     assert by_name.returncode == 0, by_name.stderr
     assert by_name.stdout == here("plan", home / "dcgan_vs_mlp.yaml", "--root", tmp_path).stdout
+    done = here("evaluate", "dcgan_vs_mlp", "--root", tmp_path)
+    assert done.returncode == 2
+    assert "no run of dcgan_vs_mlp is trained yet: gan-bench run dcgan_vs_mlp\n" in done.stderr
     done = here("plan", "dcgan")
     assert done.returncode == 2
     assert "gan-bench list experiments shows those that can be run by name" in done.stderr
