@@ -210,9 +210,9 @@ def sample(
 @app.command(name="evaluate")
 def evaluate_source(
     source: Annotated[str, typer.Argument(
-        metavar="SOURCE", help="An experiment's YAML file: all its trained runs. Or a run's id or "
-        "its first characters, its folder, final.safetensors or checkpoint.pt; or images of any "
-        "origin: a folder, .zip, .tar, .npz or .npy.")],
+        metavar="SOURCE", help="An experiment's YAML file, or a shipped experiment's name: all its "
+        "trained runs. Or a run's id or its first characters, its folder, final.safetensors or "
+        "checkpoint.pt; or images of any origin: a folder, .zip, .tar, .npz or .npy.")],
     data_set: Annotated[str | None, typer.Option(
         help="The real data: a name, or {name: …, …}. \\[default: the run's]")] = None,
     image_size: ImageSize = None,
@@ -248,13 +248,14 @@ def evaluate_source(
     logged; 3 logged, but MLflow lacks or hides it.
     """
     from gan_bench.cli import evaluate
+    from gan_bench.config.shipped import is_experiment
 
     options = evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
         samples=samples, split=split, resize=resize, log=log, statistics=statistics,
         plugins=plugins)
     workspace = Workspace(root, data, tracking_uri)
-    if source.endswith((".yaml", ".yml")):
+    if is_experiment(source):
         if status := evaluate.evaluate_experiment(Path(source), options, settings, workspace, slots,
                                                   as_json):
             raise typer.Exit(status)

@@ -16,6 +16,7 @@ from typing import Any
 
 from gan_bench.cli.options import parse_data_set, use_plugin_files
 from gan_bench.config.experiment import load_experiment
+from gan_bench.config.initial_weights import find_run
 from gan_bench.config.statistics_file import read_statistics
 from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.external_images import ARRAYS
@@ -29,7 +30,6 @@ from gan_bench.journal.reading import FILE as JOURNAL
 from gan_bench.launcher.launch import LaunchSettings
 from gan_bench.paths import normal_path
 from gan_bench.registry import Part
-from gan_bench.training.trained import find_run
 from gan_bench.training.trained_scores import log_scores, measure_run
 
 SIDES: dict[str | None, Side] = {None: None, "train": "train", "test": "test"}

@@ -1,4 +1,7 @@
-"""What `gan-bench plan` shows: the runs of an experiment and their states. No torch."""
+"""What `gan-bench plan` shows: the runs of an experiment and their states.
+
+It imports torch only where snapshots are kept, to say how large they are.
+"""
 
 from __future__ import annotations
 

@@ -118,20 +118,32 @@ def _use_metrics(several: Sequence[Results], used: list[Plugin], workspace: Work
         known = {*scores(), *(name for one in several for name in one.declared.curve_means)}
         return [name for one in several for name in one.scores if name not in known]
 
-    use_plugins(used, replacing=True)
+    plugins = list(used)
+    use_plugins(plugins, replacing=True)
     for one in several:
+        if not unknown():
+            return []
         folders = run_folders(workspace.root / "runs" / one.experiment)
         for folder in sorted(folders, key=_begun, reverse=True):
+            seen = {plugin.files for plugin in plugins}
+            copies = [copy for copy in read_copies(folder) if copy.files not in seen]
+            if not copies:
+                continue
+            plugins = [*copies, *plugins]  # the last replaces others
+            use_plugins(plugins, replacing=True)
             if not unknown():
                 return []
-            use_plugins([*read_copies(folder), *used], replacing=True)
     missing = ", ".join(unknown())
     return [f"no metric here gives the score {missing}, so which way is better is unknown: give "
             f"its file with --plugin, or install its package"] if missing else []
 
 
 def _begun(folder: Path) -> float:
-    return (folder / "spec.json").stat().st_mtime
+    """Return when a run began; 0 of a damaged one, which has no `spec.json`."""
+    try:
+        return (folder / "spec.json").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def open_page(written: Written) -> None:

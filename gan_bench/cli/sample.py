@@ -11,11 +11,12 @@ from torch import Tensor
 
 from gan_bench.atomic import replacing
 from gan_bench.components.value_range import to_uint8
+from gan_bench.config.initial_weights import find_run
 from gan_bench.errors import UserError, unwritable
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal.layout import WEIGHTS
-from gan_bench.training.trained import draw, find_run, labels_in_turn, load_generator
+from gan_bench.training.trained import draw, labels_in_turn, load_generator
 
 
 def write_samples(root: Path, run: str, out: Path, n: int, seed: int) -> None:

@@ -140,7 +140,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         errors.add(("dataset",), str(error))
         note_variant_problems(source.data, errors)
         raise errors.raised() from None
-    file = _read_reference(file, as_path(path).parent, errors)
+    file = _read_reference(file, errors.folder, errors)
     recipes: dict[str, str] = {}
     annealed: dict[str, dict[str, str]] = {}
     firsts = []

@@ -1,4 +1,4 @@
-"""The weights that a run starts from, if its `init` names some: found and hashed. No torch."""
+"""Runs by how their ids begin, and the weights that `init` names: found and hashed. No torch."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def resolve_init(init: InitSpec, home: Path, root: Path) -> InitWeights:
             or holds no weights of a network that is asked for.
     """
     if init.run is not None:
-        folder = _find_run(root, init.run)
+        folder = find_run(root, init.run)
         found = init.model_copy(update={"run": folder.name})
         file = folder / FINAL_WEIGHTS
         if not file.exists():
@@ -144,14 +144,18 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         raise UserError(f"{file}: is no .safetensors file, or is damaged") from None
 
 
-def _find_run(root: Path, run: str) -> Path:
-    """Return the folder of the run whose id begins so, one with weights if there are several.
+def find_run(root: Path, run: str) -> Path:
+    """Return the folder of the run whose id begins with `run`.
 
-    The same run in two experiments has the same id and the same bits.
+    The same run in two experiments has the same id and the same bits: a folder with its final
+    weights comes first.
+
+    Raises:
+        UserError: No id, or more than one, begins with `run`.
     """
-    folders = sorted(path for path in root.glob(f"runs/*/{run}*") if path.is_dir())
+    folders = sorted(f for f in root.glob("runs/*/*") if f.is_dir() and f.name.startswith(run))
     ids = sorted({folder.name for folder in folders})
-    if not folders:
+    if not run or not folders:
         raise UserError(f"no run's id begins with {run!r} under {root}; `gan-bench plan` shows ids")
     if len(ids) > 1:
         raise UserError(f"the ids of {len(ids)} runs begin with {run!r}: {', '.join(ids[:4])}; "

@@ -16,6 +16,13 @@ def shipped_experiments() -> dict[str, Path]:
     return {str(file.relative_to(HOME).with_suffix("")): file for file in files}
 
 
+def is_experiment(source: str) -> bool:
+    """Whether a text names an experiment's file, or a shipped experiment and nothing that exists.
+    """
+    return source.endswith((".yaml", ".yml")) or (
+        source in shipped_experiments() and not Path(source).exists())
+
+
 def experiment_file(path: Path) -> Path:
     """Return the file that a path names: an existing one, or that of a shipped experiment."""
     if path.suffix or path.is_absolute() or path.exists():

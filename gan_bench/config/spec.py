@@ -265,6 +265,7 @@ class RunSpec(RunSettings):
         copy = self.model_copy(update={"seed": seed})
         copy.__dict__.pop("id", None)
         copy.__dict__["_settings"] = self._settings
+        copy.__dict__["recording"] = self.recording  # no seed in it
         return copy
 
     def folder(self, root: AnyPath) -> Path:

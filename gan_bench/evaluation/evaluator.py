@@ -80,17 +80,21 @@ def refuse_too_many_samples(spec: RunSpec, device: str) -> None:
         refuse_more_than_memory(samples * each, f"evaluate.{key}: {samples:,} samples")
 
 
+class NonFiniteSamples(FloatingPointError):
+    """The generator makes samples that are not finite."""
+
+
 def generate(generator: nn.Module, latents: Tensor, device: str) -> Tensor:
     """Return the generator's samples: uint8 images (N, C, H, W), or float32 vectors (N, D).
 
     Raises:
-        FloatingPointError: A sample is not finite.
+        NonFiniteSamples: A sample is not finite.
     """
     samples = []
     for batch in torch.split(latents, BATCH):
         generated = generator(batch.to(device)).float()
         if not generated.isfinite().all():
-            raise FloatingPointError("the generator makes samples that are not finite")
+            raise NonFiniteSamples("the generator makes samples that are not finite")
         is_image = generated.dim() == 4
         samples.append(to_uint8(generated) if is_image else generated)
     return torch.cat(samples)

@@ -140,10 +140,11 @@ class Scorer:
 
     def _measured_by(self, entry: MetricEntry) -> dict[str, object]:
         view, reference, data = self._view(entry), entry.facts.reference, self._data
+        code = {"code": hashed} if (hashed := code_of(entry)) else {}
         if self._statistics is not None and takes(entry, self._statistics):
             return {"extractor": entry.facts.extractor, "weights": view.weights,
                     "generated": self._count, "data": self._statistics.name, "real": None,
-                    "split": None}
+                    "split": None, **code}
         held_out = {"held_out": len(self._examples.few["test"])} if entry.facts.held_out else {}
         return {
             "extractor": entry.facts.extractor,
@@ -153,5 +154,5 @@ class Scorer:
             "real": view.real_count(entry),
             "split": "train" if reference == "frequencies" else reference,
             **held_out,
-            **({"code": code} if (code := code_of(entry)) else {}),
+            **code,
         }

@@ -39,6 +39,11 @@ class FreeNames:
     run: Progress
     protocols: dict[str, Any] = field(default_factory=dict)
 
+    def reserve(self, protocols: Mapping[str, Any]) -> None:
+        """Note how scores will be measured, by their plain names."""
+        for plain, protocol in protocols.items():
+            self.protocols[self._full(plain, protocol)] = protocol
+
     def rename(self, scores: Mapping[str, float], protocols: Mapping[str, Any],
                ) -> dict[str, float]:
         """Return scores under names that are free, and note how each is measured."""
@@ -57,14 +62,20 @@ class FreeNames:
         return renamed
 
     def rename_sets(self, scores: Mapping[str, float], protocols: Mapping[str, Any], phase: str,
-                    ) -> dict[str, float]:
-        """Return scores on further sets of latents under the names of their first set."""
+                    compared: Mapping[str, tuple[str, float]] | None = None) -> dict[str, float]:
+        """Return scores on further sets of latents under the names of their first set.
+
+        Args:
+            compared: The scores of the first set that the run has, by bare name.
+        """
         renamed = {}
         for plain, value in scores.items():
             split = split_latent_set(plain)
             assert split is not None, "an Evaluator names them"
             _, number, name = split
             full = self._full(phase + name, protocols[phase + name])
+            if compared and name in compared:
+                full = compared[name][0]
             renamed[latent_set_name(number, name, full)] = value
         return renamed
 

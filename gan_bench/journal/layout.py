@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gan_bench.config.initial_weights import FINAL_WEIGHTS
 from gan_bench.errors import UserError, unwritable
 from gan_bench.journal import reading
 from gan_bench.journal.schema import RESULTS, Kind
@@ -21,7 +22,7 @@ KeepCheckpoints = Literal["last", "none"]
 
 # Files of a run's folder.
 DATABASE = "mlflow.db"  # MLflow's, in the root
-WEIGHTS, LOG = "final.safetensors", "log.txt"
+WEIGHTS, LOG = FINAL_WEIGHTS, "log.txt"
 TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a profiled run
 
 

@@ -40,6 +40,7 @@ class Amendment:
         values: Likewise at earlier steps, by step.
         pictures: PNGs of the last step by name; those that the run has stay.
         end: Fields of the end record that change.
+        by: The circumstances of the process that measured.
     """
 
     protocol: Mapping[str, Any]
@@ -47,6 +48,7 @@ class Amendment:
     values: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     end: Mapping[str, Any] = field(default_factory=dict)
+    by: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Journal:
@@ -201,11 +203,12 @@ class Journal:
 
     def add(self, amendment: Amendment) -> bool:
         """Add to a run that has ended; see `amend`."""
-        records, _ = reading.read_records(self.folder)
+        records = reading.valid(reading.read_records(self.folder)[0])
         end = records[-1] if records else None
         if end is None or end["kind"] != Kind.END or not Status(end["status"]).is_result:
             raise UserError(f"{self.folder}: the run is not finished, so no score is added; run "
                             f"its experiment to the end first")
+        _refuse_other_protocols(self.folder, amendment, records)
         recorded = {(name, record["step"]) for record in records
                     for name in record.get("values", ())}
         new = {step: {name: value for name, value in values.items()
@@ -221,8 +224,10 @@ class Journal:
         ended = {**end, **amendment.end}
         if lines or ended != end:
             t = time.time_ns() // 1_000_000
-            self._extend([{"t": t, "kind": Kind.PROTOCOL, "step": end["step"],
-                           "protocol": dict(amendment.protocol)}, *lines, ended])
+            by = {"by": dict(amendment.by)} if amendment.by else {}
+            protocol = {"t": t, "kind": Kind.PROTOCOL, "step": end["step"],
+                        "protocol": dict(amendment.protocol), **by}
+            self._extend([*([protocol] if lines else []), *lines, ended])
         return any(new.values())
 
     def _append(self, kind: str, step: int, **fields: Any) -> None:
@@ -343,6 +348,17 @@ def _describe_difference(earlier: Record, repeated: Record) -> str:
             old, new = old.get(key), new.get(key)
         return f"{place} {key} is {new}, and was {old}"
     return ""
+
+
+def _refuse_other_protocols(folder: Path, amendment: Amendment, records: Sequence[Record]) -> None:
+    """Refuse scores whose names another process has used for other protocols in the meantime."""
+    said: dict[str, Any] = {}
+    for record in records:
+        said |= record.get("protocol", {})
+    for name, protocol in json.loads(json.dumps(dict(amendment.protocol))).items():
+        if said.get(name, protocol) != protocol:
+            raise UserError(f"{folder}: another process has measured it at the same time; repeat "
+                            f"the command")
 
 
 def _metrics_record(step: int, values: Mapping[str, float], records: Sequence[Record]) -> Record:

@@ -19,7 +19,7 @@ import gan_bench
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError, one_line, unwritable
 from gan_bench.hardware import end_with_parent
-from gan_bench.journal.layout import LOG, Execution
+from gan_bench.journal.layout import LOG, Execution, is_trained
 from gan_bench.registry import use_plugins
 
 PRELOAD = ["gan_bench.launcher.preload"]  # the fork server imports it before it forks
@@ -101,7 +101,8 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
                 traceback.print_exception(error, file=file)
 
     try:
-        logs = [_open_log(spec, root, os.O_TRUNC) for spec in specs]
+        logs = [_open_log(spec, root, 0 if is_trained(spec.folder(root)) else os.O_TRUNC)
+                for spec in specs]  # measuring keeps the log of the training
     except UserError as error:  # without a log the traceback would go to the terminal
         for spec in specs:
             last_words.send((spec.id, one_line(error)))

@@ -25,8 +25,7 @@ from gan_bench.errors import UserError, one_line
 from gan_bench.paths import AnyPath, normal_path
 from gan_bench.registry.base import REGISTRIES, Registry, collecting
 from gan_bench.registry.entry import Entry
-from gan_bench.registry.slices import imported_modules
-from gan_bench.registry.source import Plugin, first_part, parsed
+from gan_bench.registry.source import Plugin, files_behind, first_part
 
 PREFIX = "_gan_bench_plugin_"  # of the names of plug-ins' modules
 MAX_FILES, MAX_BYTES = 200, 5_000_000  # of a file and the modules beside it
@@ -66,36 +65,16 @@ def read_plugin(path: AnyPath) -> Plugin:
     if not file.is_file():
         raise UserError(f"{file}: there is no such file")
     contents: dict[str, bytes] = {}
-    waiting = [file.name]
     size = 0
-    while waiting:
-        name = waiting.pop()
-        if name in contents:
-            continue
-        try:
-            contents[name] = (file.parent / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"{file.parent / name}: cannot be read: {error.strerror}") from None
-        size += len(contents[name])
+    for name, content in files_behind(file):
+        contents[name] = content
+        size += len(content)
         if len(contents) > MAX_FILES or size > MAX_BYTES:
             raise UserError(f"{file}: with the modules beside it that it imports it has more than "
                             f"{MAX_FILES} files or {MAX_BYTES:,} bytes; make it a package with an "
                             f"entry point")
-        for module in imported_modules([parsed(contents[name])]):
-            waiting += _files_of(module, file.parent)
     others = sorted(contents.items() - {(file.name, contents[file.name])})
     return Plugin(str(file), ((file.name, contents[file.name]), *others))
-
-
-def _files_of(module: str, folder: Path) -> list[str]:
-    """Return the files of a module beside a plug-in: one, or all of a package; else none."""
-    if module in sys.stdlib_module_names or module == "gan_bench":
-        return []
-    if (folder / f"{module}.py").is_file():
-        return [f"{module}.py"]
-    if not (folder / module / "__init__.py").is_file():
-        return []
-    return [file.relative_to(folder).as_posix() for file in (folder / module).rglob("*.py")]
 
 
 def has_plugins() -> bool:

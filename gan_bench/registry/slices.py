@@ -123,17 +123,24 @@ def _imports_all(s: ast.stmt) -> bool:
 
 
 def _names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return every name in the code; words in strings too, which annotations may be."""
+    """Return every name in the code; words in strings too, which annotations may be.
+
+    A string that stands alone, as docstrings do, names nothing.
+    """
     names: set[str] = set()
+    alone: set[int] = set()
     for node in nodes:
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name):
+        for inner in ast.walk(node):  # a statement comes before what it consists of
+            if isinstance(inner, ast.Expr):
+                alone.add(id(inner.value))
+            elif isinstance(inner, ast.Name):
                 names.add(inner.id)
             elif isinstance(inner, ast.Attribute):
                 names.add(inner.attr)
             elif isinstance(inner, ast.Global):
                 names |= {*inner.names}
-            elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            elif (isinstance(inner, ast.Constant) and isinstance(inner.value, str)
+                  and id(inner) not in alone):
                 names |= {*inner.value.replace("[", " ").replace("]", " ").split()}
     return names
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,7 +201,12 @@ class Mirror:
             self._log_images(folder, mlflow_run_id, images)
         state = next((r for r in reversed(records) if r["kind"] in (Kind.RESUME, Kind.END)), None)
         if state and state["kind"] == Kind.END:
-            self._end(folder, mlflow_run_id, state["status"], state["why"], state["t"])
+            # Scores that were added after an end that is there: so are the weights. (Training
+            # writes its protocol at step 0.)
+            is_amended = (records[0]["kind"] == Kind.PROTOCOL
+                          and records[0]["step"] == state["step"] > 0)
+            files = () if is_amended else (WEIGHTS, TABLE, TRACE)
+            self._end(folder, mlflow_run_id, state, files)
         elif state:
             self._client.update_run(mlflow_run_id, Status.RUNNING.value)
 
@@ -224,13 +229,15 @@ class Mirror:
                         shutil.copyfile(picture, Path(temporary, name))
             self._client.log_artifacts(mlflow_run_id, temporary, "images")
 
-    def _end(self, folder: Path, mlflow_run_id: str, status: str, why: str, t: int) -> None:
+    def _end(self, folder: Path, mlflow_run_id: str, end: Record, files: Sequence[str]) -> None:
+        """Record how the run ended, and upload its files; these are copied beside the journal."""
         from mlflow.entities import RunTag
 
+        status, why = end["status"], end["why"]
         is_result = Status(status).is_result
         log = () if is_result else (LOG,)  # with the traceback, if there is one
         with uploads(str(self._client.get_run(mlflow_run_id).info.artifact_uri)):
-            for name in ("spec.json", reading.FILE, WEIGHTS, TABLE, TRACE, *log):
+            for name in ("spec.json", reading.FILE, *files, *log):
                 if _within(folder, name).exists():
                     self._client.log_artifact(mlflow_run_id, str(folder / name))
             for file in sorted((folder / PLUGINS).rglob("*.py")):
@@ -241,7 +248,7 @@ class Mirror:
         self._client.log_batch(mlflow_run_id, tags=[RunTag(k, v) for k, v in run_tags.items()])
         # Divergence is a result of the experiment, not a failure of the program.
         mlflow_status = Status.FINISHED if is_result else Status(status)
-        self._client.set_terminated(mlflow_run_id, mlflow_status.value, t)
+        self._client.set_terminated(mlflow_run_id, mlflow_status.value, end["t"])
 
 
 def _declared(experiment: Path) -> Declared:

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gan_bench.components import data as datasets
-from gan_bench.config.spec import EvaluateSpec, RunSpec
+from gan_bench.config.spec import EvaluateSpec, RunSpec, final_measurement
 from gan_bench.errors import UserError, one_line
-from gan_bench.evaluation.evaluator import Evaluator
+from gan_bench.evaluation.evaluator import Evaluator, NonFiniteSamples
 from gan_bench.journal import writing
 from gan_bench.journal.free_names import FreeNames, last_phase
 from gan_bench.journal.layout import WEIGHTS, Execution, snapshot_file
@@ -26,7 +26,8 @@ from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import DURING
 from gan_bench.journal.status import Outcome, Progress
-from gan_bench.training.circumstances import facts
+from gan_bench.registry import METRICS, scores_of
+from gan_bench.training.circumstances import circumstances
 from gan_bench.training.device import resolve_device, set_up_torch
 from gan_bench.training.loop import NEAREST, nearest_of, shows_nearest
 from gan_bench.training.step.engine import Engine
@@ -49,7 +50,7 @@ def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], data
         UserError: Weights are missing or damaged, or a metric cannot be computed; the journal is
             as it was.
     """
-    folder = execution.workspace.run_folder(spec)
+    folder = spec.write(execution.workspace.root)
     provide_parts({"sources": spec.sources}, folder)
     run = Progress(spec, folder)
     run.follow()
@@ -60,6 +61,8 @@ def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], data
         write_plugins(spec, folder)
         writing.amend(folder, measuring.amendment())
         run.follow()
+    elif run.state == Status.FINISHED and run.recording != spec.recording:
+        writing.amend(folder, writing.Amendment({}, {}, end={"recording": spec.recording}))
     return Outcome(spec.id, run.state, run.why)
 
 
@@ -86,12 +89,12 @@ class _Measuring:
         if self._diverged:  # as if it had been measured so from the start
             end |= {"status": Status.DIVERGED.value, "why": self._diverged}
         return writing.Amendment(self._names.protocols, self._at_end, self._during, self._pictures,
-                                 end)
+                                 end, circumstances(self._spec, self._device))
 
     def measure(self, missing: MissingScores) -> None:
         """Measure what is missing, from the run's snapshots and final weights."""
         spec = self._spec
-        engine = Engine(spec, self._device, facts(spec, self._data, self._device)["precision"],
+        engine = Engine(spec, self._device, circumstances(spec, self._device)["precision"],
                         self._data.train.labels)
         for step, metrics in missing.during.items():
             _load(engine, snapshot_file(self._run.folder, step))
@@ -105,10 +108,9 @@ class _Measuring:
         if missing.final and not self._add(spec.steps, engine,
                                            self._evaluator(plan, missing.final, phase)):
             return
-        if missing.sets:
-            others = self._evaluator(plan, missing.sets, phase)
-            self._at_end |= self._names.rename_sets(
-                others.again(engine.measured, engine.discriminator), others.protocol, phase)
+        if missing.sets and not self._add_sets(engine, self._evaluator(plan, missing.sets, phase),
+                                               missing.final):
+            return
         if shows_nearest(spec):
             self._pictures[NEAREST] = nearest_of(engine, self._data)
 
@@ -118,17 +120,47 @@ class _Measuring:
 
     def _add(self, step: int, engine: Engine, evaluator: Evaluator) -> bool:
         """Add the scores of a step; return False if the run diverges there."""
-        try:
-            scores = self._names.rename(evaluator(engine.measured, engine.discriminator),
-                                        evaluator.protocol)
-        except FloatingPointError as error:
-            self._diverged = f"{error}, at step {step}"
+        measured = self._measured(step, lambda: evaluator(engine.measured, engine.discriminator))
+        if measured is None:
             return False
+        scores = self._names.rename(measured, evaluator.protocol)
         if step == self._spec.steps:
             self._at_end |= scores
         else:
             self._during[step] = scores
         return True
+
+    def _add_sets(self, engine: Engine, evaluator: Evaluator, anew: Collection[str]) -> bool:
+        """Add the scores of the last step on further latents; return False if the run diverges.
+
+        Args:
+            anew: The metrics whose first set is measured now too.
+        """
+        measured = self._measured(self._spec.steps, lambda: evaluator.again(
+            engine.measured, engine.discriminator))
+        if measured is None:
+            return False
+        new = {score for name in anew for score in scores_of(METRICS[name])}
+        compared = self._run.compared(final_measurement(self._spec.evaluate))
+        self._at_end |= self._names.rename_sets(
+            measured, evaluator.protocol, last_phase(self._spec),
+            {name: found for name, found in compared.items() if name not in new})
+        return True
+
+    def _measured(self, step: int, measure: Callable[[], dict[str, float]],
+                  ) -> dict[str, float] | None:
+        """Return scores; None if the run diverges, as it would if it were measured in training.
+
+        Raises:
+            UserError: Features of finite samples are not finite, which says nothing of the run.
+        """
+        try:
+            return measure()
+        except NonFiniteSamples as error:
+            self._diverged = f"{error}, at step {step}"
+            return None
+        except FloatingPointError as error:
+            raise UserError(f"{error}, of the samples of step {step}") from None
 
 
 def _load(engine: Engine, file: Path) -> None:

@@ -138,7 +138,7 @@ def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
             mirror: bool = False, tracking_uri: str | None = None) -> Outcome:
     """Train, measure and record one run in this process, from its last checkpoint if it has one.
 
-    A run that is trained is only measured by what its journal lacks. Without a checkpoint  it
+    A run that is trained is only measured by what its journal lacks. Without a checkpoint it
     continues from a run in its experiment's folder that differs in nothing but the steps, if there
     is any.
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gan_bench.components import data as datasets
@@ -20,6 +21,7 @@ from gan_bench.errors import (
 from gan_bench.evaluation.evaluator import Evaluator
 from gan_bench.journal import reading
 from gan_bench.journal.drift import since
+from gan_bench.journal.free_names import FreeNames, last_phase
 from gan_bench.journal.layout import (
     Execution,
     remove_checkpoints,
@@ -28,7 +30,7 @@ from gan_bench.journal.layout import (
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import FINAL
-from gan_bench.journal.status import Outcome
+from gan_bench.journal.status import Outcome, Progress
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
@@ -179,15 +181,38 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     if start == 0:
         load_initial_weights(spec, engine, execution.workspace.root)
         record.start(here)
+    names = FreeNames(_so_far(spec, record.folder) if start else Progress(spec, record.folder))
+    names.reserve(protocol)
     if start == 0 or not is_recorded_alike:
-        record.protocol(protocol)
+        record.protocol(names.protocols)
     if start == 0 and continued.problems:
         record.resume(0, "; ".join(continued.problems), {}, void=False)
-    at_end: list[Evaluate] = [final or evaluator]
+    during, last = _named(evaluator, names), _named(final, names) if final else None
+    at_end: list[Evaluate] = [last or during]
     if spec.evaluate.latent_sets > 1:
-        at_end.append((final or evaluator).again)
+        at_end.append(_named_sets(final or evaluator, names, last_phase(spec)))
     snapshot = partial(save_snapshot, engine, record.folder) if spec.evaluate.snapshots else None
-    return engine, Training(engine, data, evaluator, at_end, record, snapshot, start=start), here
+    return engine, Training(engine, data, during, at_end, record, snapshot, start=start), here
+
+
+def _so_far(spec: RunSpec, folder: Path) -> Progress:
+    run = Progress(spec, folder)
+    run.follow()
+    return run
+
+
+def _named(evaluator: Evaluator, names: FreeNames) -> Evaluate:
+    """Return the measurement under names that stand for no other protocol in this run.
+
+    They are the plain ones, unless the run was killed and resumes with other measurements.
+    """
+    return lambda generator, discriminator: names.rename(evaluator(generator, discriminator),
+                                                         evaluator.protocol)
+
+
+def _named_sets(evaluator: Evaluator, names: FreeNames, phase: str) -> Evaluate:
+    return lambda generator, discriminator: names.rename_sets(
+        evaluator.again(generator, discriminator), evaluator.protocol, phase)
 
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
@@ -213,7 +238,8 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     step, position = (found.step, found.position) if found else (0, 0)
     # With other software no step repeats to the bit, and without deterministic algorithms none
     # can be relied on to. Nor does a record, if something else is measured or recorded now.
-    before = (found.facts if found else began.get("facts", {})).get("recording", spec.recording)
+    # (Runs of earlier versions do not say what was.)
+    before = (found.facts if found else began.get("facts", {})).get("recording")
     is_recorded_alike = before == spec.recording
     alike = not drift and not allow_drift and spec.compute.deterministic
     again = alike and is_recorded_alike and record.repeat(position)

@@ -25,24 +25,6 @@ from gan_bench.training import checkpoint
 BATCH = 256
 
 
-def find_run(root: Path, run: str) -> Path:
-    """Return the folder of the run whose id begins with `run`.
-
-    The same run in two experiments has the same id and the same bits.
-
-    Raises:
-        UserError: No id, or more than one, begins with `run`.
-    """
-    folders = sorted(f for f in root.glob("runs/*/*") if f.is_dir() and f.name.startswith(run))
-    if not run or not folders:
-        raise UserError(f"no run's id begins with {run!r} under {root}; `gan-bench plan` shows ids")
-    if len({f.name for f in folders}) > 1:
-        names = ", ".join(f"{f.parent.name}/{f.name}" for f in folders[:4])
-        raise UserError(f"the ids of {len(folders)} runs begin with {run!r}: {names}; give more of "
-                        f"the id")
-    return folders[0]
-
-
 def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn.Module]:
     """Return a run's specification and its trained generator, in eval mode on the CPU.
 

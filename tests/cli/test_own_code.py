@@ -261,6 +261,37 @@ def test_a_report_by_name_knows_which_way_a_metric_of_the_runs_is_better(trained
             "file with --plugin, or install its package") in done.stderr
 
 
+def test_a_report_by_name_survives_a_run_without_its_specification(trained: Path, tmp_path: Path,
+                                                                   ) -> None:
+    _, root = copy(trained, tmp_path)
+    broken, *_ = sorted((root / "runs" / "own").glob("*/"))
+    (broken / "spec.json").unlink()
+    for folder in (root / "runs" / "own").glob("*/"):
+        if folder != broken:
+            shutil.rmtree(folder / "plugins")
+    use_plugins(())
+    done = here("report", "own", "--root", root, "--format", "csv", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "no metric here gives" not in done.stderr  # the copy in the damaged folder does
+
+
+def test_a_report_imports_each_version_of_a_copy_once(trained: Path, tmp_path: Path) -> None:
+    """Of a score that is known nowhere, not the copies of all runs."""
+    _, root = copy(trained, tmp_path)
+    notes = tmp_path / "notes"
+    text = CODE.replace('"bright"', '"other"') + f"\nopen({str(notes)!r}, 'a').write('read ')\n"
+    newest, *others = sorted((root / "runs" / "own").glob("*/"))
+    for number, folder in enumerate([*others, newest]):
+        (folder / "plugins" / "mine" / "mine.py").write_text(text)
+        os.utime(folder / "spec.json", (1e9 + number, 1e9 + number))
+    (newest / "plugins" / "mine" / "mine.py").write_text(text.replace("read", "newest"))
+    use_plugins(())
+    done = here("report", "own", "--root", root, "--format", "csv", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "no metric here gives the score bright" in done.stderr
+    assert notes.read_text() == "newest read "
+
+
 @pytest.mark.parametrize(("code", "message"), [
     ("x = undefined\n", "2:1: plugins: {0}/mine.py:1: NameError: name 'undefined' is not defined"),
     ("x = 1\n", "2:1: plugins: {0}/mine.py: registers nothing; decorate a factory, for example "
@@ -485,6 +516,9 @@ def test_shipped_experiments_are_listed_and_run_by_name(tmp_path: Path,
     by_name = here("plan", "dcgan_vs_mlp", "--root", tmp_path)
     assert by_name.returncode == 0, by_name.stderr
     assert by_name.stdout == here("plan", home / "dcgan_vs_mlp.yaml", "--root", tmp_path).stdout
+    done = here("evaluate", "dcgan_vs_mlp", "--root", tmp_path)
+    assert done.returncode == 2
+    assert "no run of dcgan_vs_mlp is trained yet: gan-bench run dcgan_vs_mlp\n" in done.stderr
     done = here("plan", "dcgan")
     assert done.returncode == 2
     assert "gan-bench list experiments shows those that can be run by name" in done.stderr

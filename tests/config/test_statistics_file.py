@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.runs import DIGITS, write_experiment
 
+from gan_bench.config import shipped
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.statistics_file import read_statistics
 from gan_bench.errors import SpecError, UserError
@@ -77,6 +78,20 @@ def test_other_files_are_refused_in_a_line_of_their_place(tmp_path: Path, write:
     (line,) = why.value.lines
     assert line.startswith(f"{tmp_path / 'tiny.yaml'}:13:")
     assert f": evaluate.reference.statistics: {file}: " in line
+
+
+def test_its_path_is_relative_to_the_file_of_an_experiment_that_is_run_by_name(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(shipped, "HOME", tmp_path / "home")
+    for folder in ("here", "home"):
+        (tmp_path / folder / "stats").mkdir(parents=True)
+        written(tmp_path / folder / "stats" / "real.npz")
+    write_experiment(tmp_path / "home", FRECHET)
+    reference = load_experiment("tiny", tmp_path).runs[0].evaluate.reference
+    assert reference is not None
+    assert reference.statistics == str(tmp_path / "home" / "stats" / "real.npz")
 
 
 def test_what_a_specification_says_of_its_statistics(tmp_path: Path) -> None:

@@ -70,6 +70,26 @@ def test_what_is_no_code_does_not_count(tmp_path: Path, change) -> None:
     assert all(len(source) == 12 for source in before)
 
 
+def test_a_docstring_that_mentions_a_name_names_nothing(tmp_path: Path) -> None:
+    before = sources(write(tmp_path))
+    for old, new in (('"""A loss."""', '"""A loss, unlike bright and OTHER."""'),
+                     ('"""Scales."""', '"""Scales, unlike OTHER."""'),
+                     ('"""Parts."""', '"""Parts; eval sees OTHER."""')):
+        text = FILE.replace(old, new)
+        assert text != FILE
+        assert sources(write(tmp_path, text)) == before
+        other = sources(write(tmp_path, text.replace("OTHER = 2.0", "OTHER = 3.0")))
+        assert other[0] == before[0]
+        assert other[1] != before[1]
+
+
+def test_a_name_in_a_string_that_is_no_docstring_counts(tmp_path: Path) -> None:
+    text = FILE.replace("k: float = 1.0", "k: 'OTHER' = 1.0")
+    before = sources(write(tmp_path, text))
+    after = sources(write(tmp_path, text.replace("OTHER = 2.0", "OTHER = 3.0")))
+    assert [a != b for a, b in zip(after, before, strict=True)] == [True, True]
+
+
 @pytest.mark.parametrize(("old", "new", "changed"), [
     ("-real.mean()", "-2 * real.mean()", (True, False)),
     ("SCALE = 0.5", "SCALE = 0.6", (True, False)),  # by way of a class

@@ -188,6 +188,29 @@ def test_what_a_killed_upload_leaves_is_removed(local: Store, tmp_path: Path, li
             process.kill()
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_scores_that_are_added_upload_no_weights_again(
+        local: Store, tmp_path: Path, is_there: bool) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    lines = (folder / reading.FILE).read_bytes().splitlines(keepends=True)
+    if not is_there:  # MLflow has the run, but not its end
+        (folder / reading.FILE).write_bytes(b"".join(lines[:-1]))
+    Mirror(local).sync(folder)
+    (folder / reading.FILE).write_bytes(b"".join(lines))
+    (run,) = runs_of(local, folder)
+    weights = local_path(run.info.artifact_uri) / "final.safetensors"
+    weights.unlink(missing_ok=True)
+    writing.amend(folder, writing.Amendment({"eval/new": PROTOCOL["eval/d_accuracy"]},
+                                            {"eval/new": 0.5}))
+    Mirror(local).sync(folder)
+    assert weights.exists() != is_there
+    (run,) = runs_of(local, folder)
+    assert run.data.metrics["eval/new"] == 0.5
+    artifact = local_path(run.info.artifact_uri) / reading.FILE
+    assert artifact.read_bytes() == (folder / reading.FILE).read_bytes()
+
+
 def test_syncing_after_every_record_gives_what_syncing_once_gives(
         store: Store, tmp_path: Path) -> None:
     folder = new_run(tmp_path)

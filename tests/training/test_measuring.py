@@ -17,7 +17,8 @@ from gan_bench.components import data as datasets
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
-from gan_bench.journal import reading
+from gan_bench.evaluation.features.base import Extractor
+from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import Execution, Workspace, snapshot_file, snapshot_steps
 from gan_bench.journal.missing_scores import MissingScores, missing_scores
 from gan_bench.journal.schema import Kind, Status
@@ -258,6 +259,89 @@ def test_samples_that_are_not_finite_are_a_divergence(root: Path) -> None:
     run = measure(root, *ALL)
     assert (run.state, run.why) == (
         Status.DIVERGED, "the generator makes samples that are not finite, at step 2")
+
+
+def test_features_that_are_not_finite_say_nothing_of_the_run(
+        root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault is the extractor's: the run stays finished, and can be measured later."""
+    spec = spec_of(root, *ALL)
+    before = (spec.folder(root) / reading.FILE).read_bytes()
+    compute = Extractor.__call__
+
+    def broken(self: Extractor, images: Any) -> Any:
+        compute(self, images)
+        raise FloatingPointError(f"{self.id} gives features that are not finite")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Extractor, "__call__", broken)
+        with pytest.raises(UserError, match="features that are not finite, of the samples of step"):
+            measure(root, *ALL)
+    assert (spec.folder(root) / reading.FILE).read_bytes() == before
+    assert measure(root, *ALL).state == Status.FINISHED
+
+
+def test_further_sets_of_a_score_that_is_there_have_its_name(root: Path) -> None:
+    """Also where the last measurement has other metrics, and so another prefix."""
+    settings = ("evaluate.final_metrics=[classes_covered, fd_random]", "evaluate.latent_sets=2")
+    run = measure(root, *settings)
+    assert {"again/1/classes_covered", "again/1/fd_random"} <= run.values.keys()
+    assert not missing_scores(run)
+    run.recording = None
+    assert not missing_scores(run)
+    found = scores_by_latents(load_results("tiny", root=root), "classes_covered")
+    assert len(found["plain"][0]) == 2
+
+
+def test_what_a_void_attempt_has_measured_is_measured_anew(root: Path) -> None:
+    """Its records are in the journal, and do not count."""
+    spec = spec_of(root)
+    folder = spec.folder(root)
+    records = [json.loads(line) for line in (folder / reading.FILE).read_text().splitlines()]
+    end = records.pop()
+    at = next(i for i, record in enumerate(records) if record["step"] == 6)
+    void = [{**records[at], "kind": "metrics", "values": {"eval/fd_classifier": 1.5}},
+            {"t": records[at]["t"], "kind": "resume", "step": 4, "note": "", "drift": {},
+             "void": True}]
+    (folder / reading.FILE).write_text("".join(
+        json.dumps(record) + "\n" for record in [*records[:at], *void, *records[at:], end]))
+    run = measure(root, *ALL)
+    assert run.scores["fd_classifier"] > 2
+    assert not missing_scores(run)
+
+
+def test_two_processes_never_use_a_name_for_two_protocols(root: Path) -> None:
+    folder = spec_of(root).folder(root)
+    name = "eval/fd_random"
+    writing.amend(folder, writing.Amendment({name: {"extractor": "random", "weights": "a"}},
+                                            {name: 1.0}))
+    before = (folder / reading.FILE).read_bytes()
+    with pytest.raises(UserError, match="another process has measured it at the same time; repeat"):
+        writing.amend(folder, writing.Amendment({name: {"extractor": "random", "weights": "b"}},
+                                                {name: 2.0}))
+    assert (folder / reading.FILE).read_bytes() == before
+
+
+def test_a_run_that_resumes_on_other_samples_keeps_protocols_apart(trained: Path, tmp_path: Path,
+                                                                   ) -> None:
+    """Killed twice: the names are the same after each."""
+    shutil.copytree(trained / "cache", tmp_path / "cache")
+    later = ("evaluate.samples=80", "evaluate.latent_sets=2")
+    for settings, steps in (((), 2), (later, 2)):
+        calls = iter(range(100))
+        outcome = run_one(spec_of(tmp_path, *settings), tmp_path, tmp_path,
+                          stop=lambda calls=calls, steps=steps: next(calls) == steps - 1)
+        assert outcome.status == Status.KILLED
+    assert run_one(spec_of(tmp_path, *later), tmp_path, tmp_path).status == Status.FINISHED
+    run = follow(spec_of(tmp_path, *later), tmp_path)
+    (name,) = {name for name in run.measured if name.startswith("eval-")}
+    assert run.measured == {"eval/classes_covered": {2}, name: {4, 6}}
+    assert (run.announced["eval/classes_covered"]["generated"],
+            run.announced[name]["generated"]) == (60, 80)
+    digest = name.partition("/")[0].removeprefix("eval-")
+    assert f"again-{digest}/1/classes_covered" in run.values
+    assert run.scores == {"classes_covered": run.values[name]}
+    expected = measure(tmp_path, *later)  # the curve's first point, from its snapshot
+    assert expected.measured[name] == {2, 4, 6}
 
 
 def test_a_run_goes_on_when_something_else_is_recorded(trained: Path, tmp_path: Path) -> None:
