@@ -225,8 +225,9 @@ class Journal:
         if lines or ended != end:
             t = time.time_ns() // 1_000_000
             by = {"by": dict(amendment.by)} if amendment.by else {}
-            self._extend([{"t": t, "kind": Kind.PROTOCOL, "step": end["step"],
-                           "protocol": dict(amendment.protocol), **by}, *lines, ended])
+            protocol = {"t": t, "kind": Kind.PROTOCOL, "step": end["step"],
+                        "protocol": dict(amendment.protocol), **by}
+            self._extend([*([protocol] if lines else []), *lines, ended])
         return any(new.values())
 
     def _append(self, kind: str, step: int, **fields: Any) -> None:

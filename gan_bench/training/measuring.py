@@ -61,6 +61,8 @@ def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], data
         write_plugins(spec, folder)
         writing.amend(folder, measuring.amendment())
         run.follow()
+    elif run.state == Status.FINISHED and run.recording != spec.recording:
+        writing.amend(folder, writing.Amendment({}, {}, end={"recording": spec.recording}))
     return Outcome(spec.id, run.state, run.why)
 
 
