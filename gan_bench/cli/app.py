@@ -36,6 +36,7 @@ from gan_bench.cli.options import (
     use_plugin_files,
     wide_console,
 )
+from gan_bench.config.shipped import is_experiment
 from gan_bench.errors import UserError, printable
 from gan_bench.journal.layout import Execution, Workspace
 
@@ -248,7 +249,6 @@ def evaluate_source(
     logged; 3 logged, but MLflow lacks or hides it.
     """
     from gan_bench.cli import evaluate
-    from gan_bench.config.shipped import is_experiment
 
     options = evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
