@@ -101,8 +101,7 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
                 traceback.print_exception(error, file=file)
 
     try:
-        logs = [_open_log(spec, root, 0 if is_trained(spec.folder(root)) else os.O_TRUNC)
-                for spec in specs]  # measuring keeps the log of the training
+        logs = [_begin_log(spec, root) for spec in specs]
     except UserError as error:  # without a log the traceback would go to the terminal
         for spec in specs:
             last_words.send((spec.id, one_line(error)))
@@ -123,6 +122,11 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
         sys.exit(1)
     if failures:
         sys.exit(1)
+
+
+def _begin_log(spec: RunSpec, root: Path) -> int:
+    """Open an empty log for a run; measuring a trained run keeps that of its training."""
+    return _open_log(spec, root, 0 if is_trained(spec.folder(root)) else os.O_TRUNC)
 
 
 def _open_log(spec: RunSpec, root: Path, mode: int) -> int:

@@ -66,12 +66,16 @@ def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "
     with torch.random.fork_rng(devices=[]):
         with torch.device("meta"):
             networks = make_networks(part, shape, condition, classes)
-        if networks.init == "constructed":
-            return _constructed(part, shape, seed, condition, classes)
-        for name in ("generator", "discriminator"):
-            module: nn.Module = getattr(networks, name).to_empty(device="cpu")
+        init = networks.init
+        if MODELS[part.name].origin is not None:
+            # Not emptied: nothing here initialises buffers that only its own code knows.
+            networks = _constructed(part, shape, seed, condition, classes)
+        for name in ("generator", "discriminator") if init != "constructed" else ():
+            module: nn.Module = getattr(networks, name)
+            if MODELS[part.name].origin is None:
+                module.to_empty(device="cpu")
             torch.default_generator.manual_seed(derive(seed, f"init/{name}"))
-            initialise(module, networks.init)
+            initialise(module, init)
     return networks
 
 
