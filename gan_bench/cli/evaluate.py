@@ -30,6 +30,7 @@ from gan_bench.journal.reading import FILE as JOURNAL
 from gan_bench.launcher.launch import LaunchSettings
 from gan_bench.paths import normal_path
 from gan_bench.registry import Part
+from gan_bench.tracking.older_ids import older_runs
 from gan_bench.training.trained_scores import log_scores, measure_run
 
 SIDES: dict[str | None, Side] = {None: None, "train": "train", "test": "test"}
@@ -215,7 +216,8 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
         settings.append(f"evaluate.reference={json.dumps(reference)}")
     spec = load_experiment(file, workspace.data_root, settings, options.plugins,
                            root=workspace.root)
-    if not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
+    older = older_runs(workspace.root / "runs" / spec.name)  # which are taken over
+    if not older and not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
         raise UserError(f"no run of {spec.name} is trained yet: gan-bench run {file}")
     launch = LaunchSettings(Execution(workspace, allow_drift=True), slots,
                             run_command(file, settings, options.plugins), train=False)

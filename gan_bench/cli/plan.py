@@ -20,9 +20,9 @@ from gan_bench.errors import DamagedError, count, printable
 from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
-from gan_bench.journal.layout import run_folders
+from gan_bench.journal.layout import WEIGHTS, run_folders
 from gan_bench.journal.missing_scores import missing_scores
-from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.schema import RESULTS, Kind, Status
 from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import read_values, runs_of_other_code
 from gan_bench.journal.status import progress_of, state_of
@@ -67,10 +67,16 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
                         "step": step, "steps": run.steps,
                         "made_by": _other_version(run.folder(root)),
                         "to_measure": _metrics_to_measure(run, state, root),
+                        "lacks_weights": state == Status.WAITING and _has_ended(run.folder(root)),
                         "older_id": earlier.folder.name if earlier else None,
                         "continues": source.folder.name if source else None,
                         "from_step": source.step if source else None, "begins": str(begins)})
     return records
+
+
+def _has_ended(folder: Path) -> bool:
+    last = reading.last(folder)
+    return last is not None and last["kind"] == Kind.END and last["status"] in RESULTS
 
 
 def _metrics_to_measure(run: RunSpec, state: Status, root: Path) -> list[str]:
@@ -104,6 +110,10 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
+    lacking = [str(record["id"]) for record in records if record["lacks_weights"]]
+    if lacking:
+        lines += ["", f"trained once, but {WEIGHTS} is missing, so `run` trains again: "
+                  f"{', '.join(lacking)}"]
     relatives = [f"  {record['id']}: {record['begins']}" for record in records if record["begins"]]
     if relatives:
         lines += ["", "runs that differ from others in nothing but the steps", *relatives]

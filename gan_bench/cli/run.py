@@ -64,8 +64,9 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     else:
         _print_results(console, spec, ended.runs, workspace.root)
         if untrained := len(ended.runs) - len(asked):
-            _print_line(console, f"{count(untrained, 'run')} of {len(ended.runs)} not trained yet: "
-                                 f"`gan-bench run` of the file trains and measures the others")
+            _print_line(console, f"{count(untrained, 'run')} of {len(ended.runs)} not trained yet, "
+                                 f"or without weights: `gan-bench run` of the file trains and "
+                                 f"measures them")
         _print_line(console, f"{len(asked) - len(failed)} of {len(ended.runs)} runs are done. "
                              f"Look at them: {page_hint(workspace)}")
         _print_line(console, f"Compare them: gan-bench report {spec.name} --open"

@@ -151,7 +151,9 @@ def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Source | str
     except (UserError, OSError) as error:
         return str(error)
     if head.step >= run.steps:
-        return f"{folder.name} has no state of step {run.steps:,}, only of {head.step:,}"
+        why = (f", and steps is no multiple of log_every, {run.log_every}"
+               if snapshot_file(folder, run.steps).exists() and run.steps % run.log_every else "")
+        return f"{folder.name} has no state of step {run.steps:,}, only of {head.step:,}{why}"
     if keys := annealed_keys(run):
         where = f"{places[keys[0]]}: {keys[0]}" if keys[0] in places else keys[0]
         what = "noise" if keys[0] == "penalties" else "learning rate"

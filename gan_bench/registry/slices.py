@@ -47,8 +47,12 @@ def imported_modules(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def _modules(node: ast.AST) -> set[str]:
-    """Return the first parts of the names of the modules that a statement imports."""
+    """Return the first parts of the names of the modules that a statement or a call imports."""
     names: list[str] = []
+    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        if called in ("import_module", "__import__"):
+            names = [str(node.args[0].value).lstrip(".")]
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):

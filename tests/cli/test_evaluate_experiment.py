@@ -78,7 +78,8 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count(": measuring\n") == 2
     assert ": started" not in done.stdout
-    assert "2 runs of 4 not trained yet: `gan-bench run` of the file trains" in done.stdout
+    assert ("2 runs of 4 not trained yet, or without weights: `gan-bench run` of the file"
+            in done.stdout)
     after = journals(study)
     assert after.keys() == before.keys()
     for run, records in after.items():
@@ -104,6 +105,16 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
     assert "### tiny: fd\\_random" not in table
     assert "measured too, but not in evaluate.metrics of the experiment, and so not compared: " \
            "fd_random" in shown.stdout
+
+
+def test_final_weights_that_are_gone_are_named(copy: Path) -> None:
+    before = here("plan", copy / "tiny.yaml", "--root", copy / "root").stdout
+    assert "is missing" not in before
+    run = next((copy / "root" / "runs" / "tiny").glob("*/final.safetensors"))
+    run.unlink()
+    shown = here("plan", copy / "tiny.yaml", "--root", copy / "root").stdout
+    assert (f"\ntrained once, but final.safetensors is missing, so `run` trains again: "
+            f"{run.parent.name}\n") in shown
 
 
 @pytest.mark.parametrize(("options", "words"), [

@@ -122,6 +122,16 @@ def test_modules_beside_the_file_count_and_those_that_they_import(tmp_path: Path
     assert sources(write(tmp_path, FILE, BESIDE + "# a comment\n")) == before
 
 
+@pytest.mark.parametrize("call", ['import_module("beside.part")', '__import__("beside")',
+                                  'importlib.import_module(name="x") or import_module("beside")'])
+def test_a_module_that_is_imported_by_a_call_counts(tmp_path: Path, call: str) -> None:
+    text = FILE.replace("from beside import half", f"half = {call}.half")
+    assert text != FILE
+    before = sources(write(tmp_path, text))
+    assert "beside.py" in dict(read_plugin(tmp_path / "mine.py").files)
+    assert sources(write(tmp_path, text, BESIDE + "more = 1\n"))[0] != before[0]
+
+
 def test_a_class_that_registers_itself_counts(tmp_path: Path) -> None:
     """Nothing names `Third`, and yet `blocks` depends on it."""
     text = ("from gan_bench.registry import LOSSES\nBLOCKS = []\ndef block(cls):\n"
