@@ -211,7 +211,7 @@ def _without_curve(history: pd.DataFrame) -> list[str]:
     names = [metric.removeprefix(DURING) for metric, n in curves.items() if n == 1]
     if not names or max(curves.values()) == 1:
         return []
-    return [f"{', '.join(names)}: the final value only, as it was asked for after training, and "
+    return [f"{', '.join(names)}: the final value only: asked for after training, and "
             f"the runs keep no snapshots (evaluate.snapshots)"]
 
 
