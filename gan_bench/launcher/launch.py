@@ -112,10 +112,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     workspace = settings.execution.workspace
     settings = replace(settings, execution=replace(settings.execution,
                                                    plugins=experiment.plugins))
-    if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
-        raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
-    compute = experiment.runs[0].compute
-    refuse_lacking(compute.device, compute.precision, compute.pack)
+    _refuse_impossible(experiment, settings)
     make_root(workspace.root)
     _remove_leftovers(workspace)
     home = workspace.root / "runs" / experiment.name
@@ -153,6 +150,14 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         finally:
             reporter.close()
         return _finish(runs, mirror, stopped)
+
+
+def _refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> None:
+    """Refuse what this machine lacks, and runs that are too short to be profiled."""
+    if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
+        raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
+    compute = experiment.runs[0].compute
+    refuse_lacking(compute.device, compute.precision, compute.pack)
 
 
 def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
