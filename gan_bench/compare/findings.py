@@ -52,6 +52,11 @@ class Finding:
     pairs: list[Comparison]
 
     @property
+    def label(self) -> str:
+        """What readers see in place of the score's name."""
+        return self.results.declared.label(self.score)
+
+    @property
     def comparisons(self) -> list[Comparison]:
         """Each variant against the baseline."""
         return [row.comparison for row in self.rows if row.comparison]
@@ -179,4 +184,7 @@ def with_baseline(results: Results, baseline: str | None, variants: list[str]) -
         chosen = results.variants[0]
         note = f"the baseline {results.baseline} is not among --variants: compared with {chosen}"
         results = replace(results, notes=(*results.notes, note))
-    return replace(results, declared=results.declared.with_changes(baseline=chosen))
+    declared = results.declared.with_changes(baseline=chosen)
+    if chosen != results.declared.baseline:  # the sweeps are around another variant
+        declared = declared.with_changes(sweeps={})
+    return replace(results, declared=declared)

@@ -85,7 +85,7 @@ def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
         if baseline in comparable:
             comparisons = {pair.variant: pair for pair in compare(
                 comparable, better.get(metric), baseline, declared.paired,
-                declared.margin_of(metric))}
+                declared.margin_of(metric), declared.sweep_of)}
         for variant, by_seed in scores.items():
             collapsed = sum(bool(run.collapsed) for run in runs
                             if run.variant == variant and run.seed in by_seed)
