@@ -9,10 +9,10 @@ From Python: read an experiment, train one of its runs in this process, read the
     outcome = gan_bench.run_one(spec.runs[0], root="mlruns", data_root="data")
     results = gan_bench.load_results("dcgan_vs_mlp")  # two frames of pandas, from MLflow
     results.table()  # every variant under every score; a notebook shows `results` itself so
-    results.plot("fd_classifier").savefig("seeds.pdf")  # or gan_bench.figures.save(…)
-    results.samples()
+    results.plot()  # the leading score as a figure; plot("fid", "curves") for others
+    results.samples()  # of every variant and seed
 
-`gan_bench.figures` holds all figures of a report, each a function of results.
+`gan_bench.figures` holds all figures of a report, each a function of results, and `save`.
 
 Names are imported at their first use, so that `import gan_bench` is fast.
 """

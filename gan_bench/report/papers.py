@@ -15,6 +15,7 @@ from gan_bench.compare.findings import Finding
 from gan_bench.compare.rows import Row
 from gan_bench.report.digits import DASH, format_mean, format_value, mean_decimals
 from gan_bench.report.exports import (
+    MARKDOWN,
     VERDICT,
     best_variants,
     latex,
@@ -53,6 +54,11 @@ class PaperTable:
     bold: set[tuple[int, int]]
     is_wide: bool
 
+    @property
+    def _align(self) -> str:
+        """The alignment of each column; the last of a narrow table holds words."""
+        return "l" + "r" * (len(self.heads) - 1) if self.is_wide else "lrl"
+
     def as_latex(self) -> str:
         """Return the table for LaTeX, with a `\\label`."""
         table = "table*" if self.is_wide else "table"
@@ -60,14 +66,14 @@ class PaperTable:
         return "\n".join([
             "% needs \\usepackage{booktabs}", rf"\begin{{{table}}}", r"  \centering",
             rf"  \caption{{{latex(self.caption)}}}", rf"  \label{{{self.key}}}",
-            rf"  \begin{{tabular}}{{l{'r' * (len(self.heads) - 1)}}}", r"  \toprule",
+            rf"  \begin{{tabular}}{{{self._align}}}", r"  \toprule",
             f"  {' & '.join(map(latex, self.heads))} \\\\", r"  \midrule",
             *(f"  {' & '.join(row)} \\\\" for row in rows), r"  \bottomrule", r"  \end{tabular}",
             rf"\end{{{table}}}"]) + "\n"
 
     def as_markdown(self) -> str:
         """Return the table for Markdown."""
-        rows = [[*map(markdown, self.heads)], [":--", *["--:"] * (len(self.heads) - 1)],
+        rows = [[*map(markdown, self.heads)], [MARKDOWN[side] for side in self._align],
                 *self._texts(markdown, "**{}**")]
         return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "",
                           markdown(self.caption)]) + "\n"

@@ -182,7 +182,7 @@ def test_the_seed_is_chosen_and_all_seeds_stand_side_by_side(browser: Browser) -
     every = "[...document.querySelectorAll('.grids img')]"
     assert not browser.js(f"{every}.some(i => i.checkVisibility())")
     tab(browser, ".samples summary")
-    browser.press("Enter", 13)
+    browser.press(" ", 32)
     shown = browser.js(f"{every}.filter(i => i.checkVisibility()).map(i => i.src)")
     assert len(set(shown)) == 6
     assert {*first, *second} <= {*shown}

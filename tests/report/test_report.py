@@ -189,7 +189,7 @@ def test_figures_for_a_column_beside_a_page_with_its_own(studies: Path, tmp_path
     page = (tmp_path / "report.html").read_text()
     assert "--width: 768px" in page  # 8 inches, as ever
     assert "--width 3.25 --font serif --no-titles --spread interval" in page
-    assert "95% t-interval" in (tmp_path / "table-wide.tex").read_text()
+    assert r"95\% t-interval" in (tmp_path / "table-wide.tex").read_text()
 
 
 def test_labels_stand_on_the_page_and_in_the_tables_and_names_in_the_csv(

@@ -145,6 +145,7 @@ def add_legend(figure: CaptionedFigure, entries: Sequence[tuple[Artist, str]]) -
     texts = [re.sub("^_", " _", wrapped(label)) for _, label in entries]
     width, height = figure.get_size_inches()
     if look().is_narrow:
+        texts = [re.sub("^_", " _", wrapped(label, 24)) for _, label in entries]
         columns = 2 if max(map(width_of, "\n".join(texts).split("\n"))) < width / 2 - 0.6 else 1
         lines = sum(1.2 + text.count("\n") for text in texts) / columns
         figure.set_size_inches(width, height + LINE * lines + 0.15)
