@@ -21,7 +21,7 @@ from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import WEIGHTS, run_folders
-from gan_bench.journal.missing_scores import missing_scores
+from gan_bench.journal.missing_scores import is_recorded, missing_scores
 from gan_bench.journal.schema import RESULTS, Kind, Status
 from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import read_values, runs_of_other_code
@@ -81,7 +81,8 @@ def _has_ended(folder: Path) -> bool:
 
 def _metrics_to_measure(run: RunSpec, state: Status, root: Path) -> list[str]:
     folder = run.folder(root)
-    if state != Status.FINISHED or (reading.last(folder) or {}).get("recording") == run.recording:
+    recording = (reading.last(folder) or {}).get("recording")
+    if state != Status.FINISHED or is_recorded(recording, run, folder):
         return []  # without reading the whole journal
     missing = missing_scores(progress_of(run, root))
     return list(dict.fromkeys([*missing.final, *missing.sets,

@@ -22,7 +22,8 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Say, Stopped, UserError, count
 from gan_bench.hardware import refuse_lacking, usable_cores
-from gan_bench.journal.about import write_about
+from gan_bench.journal.about import asked_weights, write_about
+from gan_bench.journal.extractor_weights import differ, to_ask_for
 from gan_bench.journal.layout import (
     Execution,
     Workspace,
@@ -122,8 +123,8 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
                          f"folders have the present ids now")
         runs, waiting = _read_runs(experiment, settings)
         declared = experiment.declared.with_changes(command=settings.command)
-        if not waiting:
-            write_about(home, declared)
+        if not waiting and not differ(runs):
+            write_about(home, declared.under(asked_weights(home)))
             _rename(experiment, workspace, reporter)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
             return LaunchResult(runs, mirror.finish(), mirror.hidden())
@@ -136,9 +137,11 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         context = fork_context(experiment.runs[0].compute.threads)
         if not is_server(resolve_uri(workspace)):  # report an unusable database before training
             open_store(workspace)
-        gpus, together = run_preparations(experiment, settings.execution, context, reporter)
+        gpus, together, prepared = run_preparations(experiment, settings.execution, context,
+                                                    reporter)
         # Folders are made only here, so a start that an error above stops leaves none.
-        _make_folders(home, waiting, declared)
+        _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared)))
+        waiting += _of_other_weights(runs)
         _rename(experiment, workspace, reporter)
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
@@ -170,6 +173,19 @@ def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
         if run.state.is_result:  # its process may have died before that
             remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
     return runs, waiting + [run for run in runs if run.is_measuring]
+
+
+def _of_other_weights(runs: list[Progress]) -> list[Progress]:
+    """Return the runs that are to be measured anew, under the weights that `about.json` says now.
+    """
+    others = []
+    for run in runs:
+        if run.state == Status.FINISHED:
+            run.follow()  # which of its scores count may have changed
+            if not run.is_measuring and missing_scores(run):
+                run.is_measuring = True
+                others.append(run)
+    return others
 
 
 def _finish(runs: list[Progress], mirror: BackgroundMirror, stopped: int | None) -> LaunchResult:

@@ -14,6 +14,9 @@ from helpers.launching import gan_bench, new_root
 from helpers.runs import DIGITS, install, write_experiment
 from helpers.studies import here
 
+from gan_bench.compare.results import load_results
+from gan_bench.compare.rows import summarise
+from gan_bench.config.experiment import load_experiment
 from gan_bench.journal import reading
 from gan_bench.tracking import client
 
@@ -105,6 +108,42 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
     assert "### tiny: fd\\_random" not in table
     assert "measured too, but not in evaluate.metrics of the experiment, and so not compared: " \
            "fd_random" in shown.stdout
+
+
+def test_runs_of_other_weights_are_measured_anew(copy: Path) -> None:
+    """Of two runs under different weights of an extractor, the report shows both in the end."""
+    asks = ("--set", "evaluate.metrics=[nearest_train_mse, kd_random]")
+    assert command(copy, "run", "--set", "seeds=[0]", *asks).returncode == 0
+    other, equal = sorted(file.parent for file in copy.glob("root/runs/tiny/*/journal.jsonl"))
+    before = {run: [record["values"]["eval/kd_random"] for record in records
+                    if "eval/kd_random" in record.get("values", {})][-1]
+              for run, records in journals(copy).items()}
+    weights = next(record["protocol"]["eval/kd_random"]["weights"]
+                   for record in reading.read_records(equal)[0]
+                   if "eval/kd_random" in record.get("protocol", {}))
+    book = (other / reading.FILE).read_text()
+    (other / reading.FILE).write_text(book.replace(weights, "0123456789ab"))
+    for file in copy.glob("root/mlflow.db*"):  # which holds the protocols from before
+        file.unlink()
+    client._create_sqlite(copy / "root/mlflow.db", copy / "root/artifacts")
+    results = load_results("tiny", root=copy / "root")
+    refused = [row.refused for row in summarise(results.ended(), results.declared)
+               if row.metric == "kd_random"]
+    assert any("weights" in why for why in refused)
+    done = command(copy, "run", "--set", "seeds=[0]", *asks)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(": measuring\n") == 1
+    results = load_results("tiny", root=copy / "root")
+    assert results.runs["score.kd_random"].to_dict() == before
+    assert not [row.refused for row in summarise(results.ended(), results.declared) if row.refused]
+    names = results.runs["metric.kd_random"]
+    assert names[equal.name] == "eval/kd_random"
+    assert names[other.name].startswith("eval-")
+    done = command(copy, "run", "--set", "seeds=[0]", *asks)
+    assert "measuring" not in done.stdout
+    report = load_results("tiny", root=copy / "root", declared=load_experiment(
+        copy / "tiny.yaml", copy, ["seeds=[0]", asks[1]]).declared)
+    assert report.runs["metric.kd_random"].to_dict() == names.to_dict()
 
 
 def test_final_weights_that_are_gone_are_named(copy: Path) -> None:
