@@ -457,10 +457,10 @@ def test_experiments_that_are_paired_in_part_are_not_and_the_report_says_so(
 def test_experiments_that_were_not_measured_alike(studies: Path, tmp_path: Path, data: str) -> None:
     uri = edited(studies, tmp_path, [
         "update tags set value = json_set(replace(value, '\"data\": \"digits', "
-        f"'\"data\": \"{data}'), '$.weights', '0123') where "
+        f"'\"data\": \"{data}'), '$.quantisation', '0123') where "
         f"key = 'protocol.eval/fd_random' and run_uuid = {of_run('wide', seed, 'more')}"
         for seed in range(3)])
-    with refused("losses and more cannot be in one report", "weights", " against 0123"):
+    with refused("losses and more cannot be in one report", "quantisation", " against 0123"):
         report(studies, tmp_path / "out", "losses", "more", uri=uri)
 
 
