@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gan_bench.config.annealing import annealed_keys
 from gan_bench.config.run_id import identifying_settings, lineage_of
@@ -15,7 +16,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.checkpoint_head import read_head
 from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import CHECKPOINTS, is_trained, run_folders, snapshot_file
-from gan_bench.journal.spec_file import read_values
+from gan_bench.journal.spec_file import ReadValues, read_values
 
 FILE = CHECKPOINTS[0]
 
@@ -29,11 +30,13 @@ class Source:
         step: Of its checkpoint, or of its snapshot.
         is_snapshot: Whether the run has the networks after the last step of the other run, which
             need no further step: those of a run without a weight average are all in a snapshot.
+        intervals: Those for which its curves have fewer points than the other run's, in words.
     """
 
     folder: Path
     step: int
     is_snapshot: bool = False
+    intervals: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,18 @@ class Beginning:
     def __str__(self) -> str:
         if self.sources:
             source = self.sources[0]
+            fewer = f", with fewer points so far: {source.intervals}" if source.intervals else ""
             if source.is_snapshot:
-                return f"takes the networks of step {source.step} from {source.folder.name}"
-            return f"continues {source.folder.name} from step {source.step}"
+                return f"takes the networks of step {source.step} from {source.folder.name}{fewer}"
+            return f"continues {source.folder.name} from step {source.step}{fewer}"
         if self.own or not self.obstacles:
             return ""
         return f"trains from zero: {'; '.join(self.obstacles)}"
 
 
 def beginnings(home: Path, runs: Sequence[RunSpec], described: Sequence[RunSpec] = (),
-               places: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Beginning]:
+               places: Mapping[str, Mapping[str, str]] | None = None,
+               read: ReadValues = read_values) -> dict[str, Beginning]:
     """Return, by id, how those of the runs can begin that have relatives on the disk.
 
     Args:
@@ -70,6 +75,7 @@ def beginnings(home: Path, runs: Sequence[RunSpec], described: Sequence[RunSpec]
         runs: They are to be trained.
         described: Runs whose specification need not be read from the disk.
         places: By variant, where the file sets its `annealed_keys`.
+        read: Reads the `spec.json` of a folder.
     """
     folders = run_folders(home)
     if not folders or not runs:
@@ -80,13 +86,13 @@ def beginnings(home: Path, runs: Sequence[RunSpec], described: Sequence[RunSpec]
     specs = {run.id: run for run in described}
     found: dict[str, tuple[list[Source], list[str]]] = {}
     for folder in folders:
-        for run in by_lineage.get(_lineage(folder, specs), ()):
+        for run in by_lineage.get(_lineage(folder, specs, read), ()):
             if folder.name == run.id:
                 continue
             sources, obstacles = found.setdefault(run.id, ([], []))
             seen = _look(folder, run, (places or {}).get(run.variant, {}))
             if isinstance(seen, Source):
-                sources.append(seen)
+                sources.append(replace(seen, intervals=_longer_intervals(folder, run, read)))
             elif seen:
                 obstacles.append(seen)
     own = {run.id: _own_step(home / run.id) for run in runs if run.id in found}
@@ -106,12 +112,27 @@ def _sorted(sources: list[Source], obstacles: list[str], own: int) -> Beginning:
     return Beginning(tuple(further), tuple(dict.fromkeys(obstacles)), own)
 
 
-def _lineage(folder: Path, specs: Mapping[str, RunSpec]) -> str:
+def _longer_intervals(folder: Path, run: RunSpec, read: ReadValues) -> str:
+    """Return the intervals of a run's points, where another run has points between them."""
+    try:
+        values = read(folder)
+    except DamagedError:
+        return ""
+    evaluate = values.get("evaluate")
+    before: dict[str, Any] = {
+        "log_every": values.get("log_every"),
+        "evaluate.every": evaluate.get("every") if isinstance(evaluate, dict) else None}
+    now = {"log_every": run.log_every, "evaluate.every": run.evaluate.every}
+    return ", ".join(f"{key} {before[key] or 'none'} (now {every})" for key, every in now.items()
+                     if every and (not before[key] or every % before[key]))
+
+
+def _lineage(folder: Path, specs: Mapping[str, RunSpec], read: ReadValues) -> str:
     """Return the lineage of a run on the disk; empty if it cannot be read."""
     if folder.name in specs:
         return specs[folder.name].lineage
     with suppress(DamagedError):
-        values = read_values(folder)
+        values = read(folder)
         return lineage_of(identifying_settings(values), values["seed"])
     return ""
 

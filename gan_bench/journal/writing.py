@@ -227,7 +227,7 @@ class Journal:
             by = {"by": dict(amendment.by)} if amendment.by else {}
             protocol = {"t": t, "kind": Kind.PROTOCOL, "step": end["step"],
                         "protocol": dict(amendment.protocol), **by}
-            self._extend([*([protocol] if lines else []), *lines, ended])
+            self._extend([protocol, *lines, ended])  # MLflow has the files of such a run
         return any(new.values())
 
     def _append(self, kind: str, step: int, **fields: Any) -> None:

@@ -36,6 +36,7 @@ from gan_bench.journal.schema import Status
 from gan_bench.journal.shorter_runs import Beginning, beginnings, source_folders
 from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
+from gan_bench.journal.writing import Amendment, amend
 from gan_bench.launcher.processes import (
     GRACE,
     LAST_ROUND,
@@ -160,6 +161,15 @@ def _refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> 
     refuse_lacking(compute.device, compute.precision, compute.pack)
 
 
+def _note_recording(run: Progress) -> None:
+    """Let a finished run that lacks nothing say so at its journal's end, where `plan` looks."""
+    if run.is_measuring:
+        return
+    with suppress(UserError, OSError):  # then plan reads the whole journal
+        amend(run.folder, Amendment({}, {}, end={"recording": run.spec.recording}))
+        run.follow()
+
+
 def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
                ) -> tuple[list[Progress], list[Progress]]:
     """Return all runs, and those that are to be trained or measured."""
@@ -167,6 +177,8 @@ def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
     waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
     for run in runs:
         run.is_measuring = bool(missing_scores(run))
+        if run.state == Status.FINISHED and run.recording != run.spec.recording:
+            _note_recording(run)
         if run.state.is_result:  # its process may have died before that
             remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
     return runs, waiting + [run for run in runs if run.is_measuring]
@@ -197,6 +209,11 @@ def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: 
         run.step = found[run.spec.id].sources[0].step  # so that the pace counts no step twice
     if continuing:
         say(f"{count(len(continuing), 'run')} continue from shorter ones, as `plan` shows")
+    fewer = [source.intervals for run in continuing
+             if (source := found[run.spec.id].sources[0]).intervals]
+    if fewer:
+        say(f"the curves of {count(len(fewer), 'run')} have fewer points in the first steps: "
+            f"{'; '.join(dict.fromkeys(fewer))}")
     lines = [f"{run_id} {line}" for run_id, beginning in found.items()
              if not beginning.sources and (line := str(beginning))]
     if lines:

@@ -51,11 +51,13 @@ class Continued:
             snapshot has its networks.
         problems: Why it continues from none of the runs before the one that it continues from.
         is_spoilt: Whether the engine has loaded a part of a state that does not fit.
+        recording: `RunSpec.recording` of the first steps; None if it is not known.
     """
 
     step: int = 0
     problems: list[str] = field(default_factory=list)
     is_spoilt: bool = False
+    recording: str | None = None
 
 
 def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: Engine,
@@ -75,8 +77,8 @@ def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: E
     for source in sources:
         try:
             if has_last_networks(source, engine.spec):
-                _take_last_networks(source, record, engine, here, protocol)
-                return Continued(engine.spec.steps, problems)
+                start = _take_last_networks(source, record, engine, here, protocol)
+                return Continued(engine.spec.steps, problems, recording=_recording(start))
             saved = _read(source, engine.spec, here)
         except (UserError, OSError) as error:
             problems.append(f"{source.name} cannot be continued from: {one_line(error)}")
@@ -89,9 +91,14 @@ def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: E
             problems.append(f"{source.name} cannot be continued from: its state does not fit the "
                             f"networks any more ({one_line(error)}); their code must have changed")
             return Continued(0, problems, is_spoilt=True)
-        _adopt(source, saved, record, engine.spec, protocol)
-        return Continued(saved.step, problems)
+        start = _adopt(source, saved, record, engine.spec, protocol)
+        return Continued(saved.step, problems, recording=_recording(start))
     return Continued(0, problems)
+
+
+def _recording(start: Record) -> str | None:
+    recording: str | None = start.get("facts", {}).get("recording")
+    return recording
 
 
 def _read(source: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoint:
@@ -118,8 +125,11 @@ def _refuse_drift(records: Sequence[Record]) -> None:
 
 
 def _take_last_networks(source: Path, record: Journal, engine: Engine, here: Mapping[str, Any],
-                        protocol: Mapping[str, Any]) -> None:
+                        protocol: Mapping[str, Any]) -> Record:
     """Give the engine the networks of the run's last step, from a snapshot of a longer run.
+
+    Returns:
+        The start record of the longer run.
 
     Raises:
         UserError: The snapshot is damaged, or of other circumstances, or the longer run has not
@@ -128,20 +138,22 @@ def _take_last_networks(source: Path, record: Journal, engine: Engine, here: Map
     """
     spec, file = engine.spec, snapshot_file(source, engine.spec.steps)
     records = reading.valid(each for each, _ in reading.tail(source, 0))
-    records = [each for each in records if each["step"] <= spec.steps]
+    records = [each for each in records  # a later measurement says at the end how it measures
+               if each["step"] <= spec.steps or each["kind"] == Kind.PROTOCOL]
     if drift := since(records[0].get("facts", {}), here):
         raise UserError(f"it was trained with {describe_drift(drift)}")
     _refuse_drift(records)
     first = first_records(records, spec.steps, spec, protocol)
     # What follows the losses of the last step is measured from the networks.
     first = [each for each in first if each["step"] < spec.steps or _is_loss(each)]
-    if first[-1]["step"] < spec.steps:
+    if all(each["step"] < spec.steps for each in first):  # the last may be a later measurement
         raise UserError(f"it has not logged step {spec.steps:,}")
     try:
         engine.load_measured(load_file(file))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{file}: {one_line(error)}") from None
     _adopt_records(source, spec.steps, first, record, spec)
+    return first[0]
 
 
 def _is_loss(record: Record) -> bool:
@@ -156,13 +168,18 @@ def _records(source: Path, saved: Checkpoint) -> list[Record]:
 
 
 def _adopt(source: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
-           protocol: Mapping[str, Any]) -> None:
-    """Write the records, pictures and checkpoint of the first steps into the run's own folder."""
+           protocol: Mapping[str, Any]) -> Record:
+    """Write the records, pictures and checkpoint of the first steps into the run's own folder.
+
+    Returns:
+        The start record of the other run.
+    """
     records = first_records(_records(source, saved), saved.step, spec, protocol)
     position = _adopt_records(source, saved.step, records, record, spec)
     facts = {**saved.facts, "recording": spec.recording}
     # Last: without it the next attempt begins here again.
     checkpoint.write(record.folder, replace(saved, position=position, facts=facts))
+    return records[0]
 
 
 def _adopt_records(source: Path, step: int, records: Sequence[Record], record: Journal,
