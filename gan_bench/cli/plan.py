@@ -65,15 +65,16 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
         if earlier is not None:
             state, step = earlier.state, earlier.step
         begins = found.get(run.id, Beginning())
-        source = begins.sources[0] if begins.sources else None
+        predecessor = begins.predecessors[0] if begins.predecessors else None
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
                         "made_by": _other_version(run.folder(root)),
                         "to_measure": _metrics_to_measure(run, state, root),
                         "lacks_weights": state == Status.WAITING and _has_ended(run.folder(root)),
                         "older_id": earlier.folder.name if earlier else None,
-                        "continues": source.folder.name if source else None,
-                        "from_step": source.step if source else None, "begins": str(begins)})
+                        "continues": predecessor.folder.name if predecessor else None,
+                        "from_step": predecessor.step if predecessor else None,
+                        "begins": str(begins)})
     return records
 
 

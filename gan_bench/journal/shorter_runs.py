@@ -22,7 +22,7 @@ FILE = CHECKPOINTS[0]
 
 
 @dataclass(frozen=True)
-class Source:
+class Predecessor:
     """A run that another run can continue from.
 
     Attributes:
@@ -44,22 +44,22 @@ class Beginning:
     """How a run can begin that has relatives: runs that differ in nothing but the steps.
 
     Attributes:
-        sources: Those that it can continue from, the furthest first.
+        predecessors: Those that it can continue from, the furthest first.
         obstacles: Why it cannot continue from the others, a line each.
         own: The step of its own checkpoint; 0 if it has none.
     """
 
-    sources: tuple[Source, ...] = ()
+    predecessors: tuple[Predecessor, ...] = ()
     obstacles: tuple[str, ...] = ()
     own: int = 0
 
     def __str__(self) -> str:
-        if self.sources:
-            source = self.sources[0]
-            fewer = f", with fewer points so far: {source.intervals}" if source.intervals else ""
-            if source.is_snapshot:
-                return f"takes the networks of step {source.step} from {source.folder.name}{fewer}"
-            return f"continues {source.folder.name} from step {source.step}{fewer}"
+        if self.predecessors:
+            first = self.predecessors[0]
+            fewer = f", with fewer points so far: {first.intervals}" if first.intervals else ""
+            if first.is_snapshot:
+                return f"takes the networks of step {first.step} from {first.folder.name}{fewer}"
+            return f"continues {first.folder.name} from step {first.step}{fewer}"
         if self.own or not self.obstacles:
             return ""
         return f"trains from zero: {'; '.join(self.obstacles)}"
@@ -84,31 +84,31 @@ def beginnings(home: Path, runs: Sequence[RunSpec], described: Sequence[RunSpec]
     for run in runs:
         by_lineage.setdefault(run.lineage, []).append(run)
     specs = {run.id: run for run in described}
-    found: dict[str, tuple[list[Source], list[str]]] = {}
+    found: dict[str, tuple[list[Predecessor], list[str]]] = {}
     for folder in folders:
         for run in by_lineage.get(_lineage(folder, specs, read), ()):
             if folder.name == run.id:
                 continue
-            sources, obstacles = found.setdefault(run.id, ([], []))
+            predecessors, obstacles = found.setdefault(run.id, ([], []))
             seen = _look(folder, run, (places or {}).get(run.variant, {}))
-            if isinstance(seen, Source):
-                sources.append(replace(seen, intervals=_longer_intervals(folder, run, read)))
+            if isinstance(seen, Predecessor):
+                predecessors.append(replace(seen, intervals=_longer_intervals(folder, run, read)))
             elif seen:
                 obstacles.append(seen)
     own = {run.id: _own_step(home / run.id) for run in runs if run.id in found}
-    return {run_id: _sorted(sources, obstacles, own[run_id])
-            for run_id, (sources, obstacles) in found.items()}
+    return {run_id: _sorted(predecessors, obstacles, own[run_id])
+            for run_id, (predecessors, obstacles) in found.items()}
 
 
-def source_folders(found: Mapping[str, Beginning]) -> dict[str, tuple[Path, ...]]:
+def predecessor_folders(found: Mapping[str, Beginning]) -> dict[str, tuple[Path, ...]]:
     """Return, by id, the folders of the runs to continue from, as `Execution` takes them."""
-    return {run_id: tuple(source.folder for source in beginning.sources)
-            for run_id, beginning in found.items() if beginning.sources}
+    return {run_id: tuple(predecessor.folder for predecessor in beginning.predecessors)
+            for run_id, beginning in found.items() if beginning.predecessors}
 
 
-def _sorted(sources: list[Source], obstacles: list[str], own: int) -> Beginning:
-    further = [source for source in sources if source.step > own]
-    further.sort(key=lambda source: (-source.step, source.folder))
+def _sorted(predecessors: list[Predecessor], obstacles: list[str], own: int) -> Beginning:
+    further = [predecessor for predecessor in predecessors if predecessor.step > own]
+    further.sort(key=lambda predecessor: (-predecessor.step, predecessor.folder))
     return Beginning(tuple(further), tuple(dict.fromkeys(obstacles)), own)
 
 
@@ -157,15 +157,15 @@ def _versions() -> dict[str, object]:
     return {"versions": versions()}
 
 
-def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Source | str:
-    """Return the relative as a source, or why it is none; empty if that is no news."""
+def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Predecessor | str:
+    """Return the relative as a predecessor, or why it is none; empty if that is no news."""
     try:
         if reading.is_open(folder):
             return f"{folder.name} is being trained"
         if has_last_networks(folder, run):
             began = reading.began(folder) or {}
             if not annealed_keys(run) and not since(began.get("facts", {}), _versions()):
-                return Source(folder, run.steps, is_snapshot=True)
+                return Predecessor(folder, run.steps, is_snapshot=True)
         head = read_head(folder / FILE)
     except FileNotFoundError:
         return f"{folder.name} keeps no checkpoint" if is_trained(folder) else ""
@@ -182,4 +182,4 @@ def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Source | str
                 f"{folder.name} is of no use")
     if drift := since(head.facts, _versions()):
         return f"{folder.name} was trained with {describe_drift(drift)}"
-    return Source(folder, head.step)
+    return Predecessor(folder, head.step)

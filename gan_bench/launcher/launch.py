@@ -33,7 +33,7 @@ from gan_bench.journal.layout import (
 from gan_bench.journal.lock import locked
 from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Status
-from gan_bench.journal.shorter_runs import Beginning, beginnings, source_folders
+from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_folders
 from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.journal.writing import Amendment, amend
@@ -132,7 +132,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
                            experiment.runs, experiment.annealed)
         _note_beginnings(waiting, found, reporter.say)
         settings = replace(settings, execution=replace(settings.execution,
-                                                       shorter_runs=source_folders(found)))
+                                                       shorter_runs=predecessor_folders(found)))
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
         if not is_server(resolve_uri(workspace)):  # report an unusable database before training
@@ -204,18 +204,19 @@ def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter
 
 def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: Say) -> None:
     """Set the first steps of the runs that continue from others, and say what the others do."""
-    continuing = [run for run in waiting if run.spec.id in found and found[run.spec.id].sources]
+    continuing = [run for run in waiting
+                  if run.spec.id in found and found[run.spec.id].predecessors]
     for run in continuing:
-        run.step = found[run.spec.id].sources[0].step  # so that the pace counts no step twice
+        run.step = found[run.spec.id].predecessors[0].step  # so that the pace counts no step twice
     if continuing:
         say(f"{count(len(continuing), 'run')} continue from shorter ones, as `plan` shows")
-    fewer = [source.intervals for run in continuing
-             if (source := found[run.spec.id].sources[0]).intervals]
+    fewer = [predecessor.intervals for run in continuing
+             if (predecessor := found[run.spec.id].predecessors[0]).intervals]
     if fewer:
         say(f"the curves of {count(len(fewer), 'run')} have fewer points in the first steps: "
             f"{'; '.join(dict.fromkeys(fewer))}")
     lines = [f"{run_id} {line}" for run_id, beginning in found.items()
-             if not beginning.sources and (line := str(beginning))]
+             if not beginning.predecessors and (line := str(beginning))]
     if lines:
         others = f" (and {len(lines) - 1} more, as `plan` shows)" if len(lines) > 1 else ""
         say(lines[0] + others)

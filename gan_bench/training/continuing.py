@@ -60,12 +60,12 @@ class Continued:
     recording: str | None = None
 
 
-def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: Engine,
+def continue_from(predecessors: Sequence[Path], step: int, record: Journal, engine: Engine,
                   here: Mapping[str, Any], protocol: Mapping[str, Any]) -> Continued:
     """Let a run begin with the state and the records of a shorter run.
 
     Args:
-        sources: The folders of shorter runs, the furthest first.
+        predecessors: The folders of shorter runs, the furthest first.
         step: That of the run's own checkpoint, 0 if it has none; one that is not further is of no
             use.
         record: The run's journal.
@@ -74,24 +74,25 @@ def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: E
         protocol: How the run's scores are measured.
     """
     problems: list[str] = []
-    for source in sources:
+    for predecessor in predecessors:
         try:
-            if has_last_networks(source, engine.spec):
-                start = _take_last_networks(source, record, engine, here, protocol)
+            if has_last_networks(predecessor, engine.spec):
+                start = _take_last_networks(predecessor, record, engine, here, protocol)
                 return Continued(engine.spec.steps, problems, recording=_recording(start))
-            saved = _read(source, engine.spec, here)
+            saved = _read(predecessor, engine.spec, here)
         except (UserError, OSError) as error:
-            problems.append(f"{source.name} cannot be continued from: {one_line(error)}")
+            problems.append(f"{predecessor.name} cannot be continued from: {one_line(error)}")
             continue
         if saved.step <= step:
             break
         try:
             engine.load(saved.engine)
         except (RuntimeError, ValueError) as error:
-            problems.append(f"{source.name} cannot be continued from: its state does not fit the "
-                            f"networks any more ({one_line(error)}); their code must have changed")
+            problems.append(f"{predecessor.name} cannot be continued from: its state does not fit "
+                            f"the networks any more ({one_line(error)}); their code must have "
+                            f"changed")
             return Continued(0, problems, is_spoilt=True)
-        start = _adopt(source, saved, record, engine.spec, protocol)
+        start = _adopt(predecessor, saved, record, engine.spec, protocol)
         return Continued(saved.step, problems, recording=_recording(start))
     return Continued(0, problems)
 
@@ -101,21 +102,21 @@ def _recording(start: Record) -> str | None:
     return recording
 
 
-def _read(source: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoint:
+def _read(predecessor: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoint:
     """Return the state of another run, after refusing one that this run would not have reached.
 
     Raises:
         UserError: It is damaged, too far, or of other circumstances.
         OSError: It cannot be read.
     """
-    saved = checkpoint.read(source / checkpoint.FILE)
+    saved = checkpoint.read(predecessor / checkpoint.FILE)
     if saved.step >= spec.steps:
         raise UserError(f"it is at step {saved.step:,}")
-    if not reading.begins_line(source, saved.position):
+    if not reading.begins_line(predecessor, saved.position):
         raise UserError("its checkpoint does not belong to its journal")
     if drift := since(saved.facts, here):
         raise UserError(f"it was trained with {describe_drift(drift)}")
-    _refuse_drift(_records(source, saved))
+    _refuse_drift(_records(predecessor, saved))
     return saved
 
 
@@ -124,7 +125,7 @@ def _refuse_drift(records: Sequence[Record]) -> None:
         raise UserError("it was resumed with --allow-drift")
 
 
-def _take_last_networks(source: Path, record: Journal, engine: Engine, here: Mapping[str, Any],
+def _take_last_networks(predecessor: Path, record: Journal, engine: Engine, here: Mapping[str, Any],
                         protocol: Mapping[str, Any]) -> Record:
     """Give the engine the networks of the run's last step, from a snapshot of a longer run.
 
@@ -136,8 +137,8 @@ def _take_last_networks(source: Path, record: Journal, engine: Engine, here: Map
             logged the step.
         OSError: It cannot be read.
     """
-    spec, file = engine.spec, snapshot_file(source, engine.spec.steps)
-    records = reading.valid(each for each, _ in reading.tail(source, 0))
+    spec, file = engine.spec, snapshot_file(predecessor, engine.spec.steps)
+    records = reading.valid(each for each, _ in reading.tail(predecessor, 0))
     records = [each for each in records  # a later measurement says at the end how it measures
                if each["step"] <= spec.steps or each["kind"] == Kind.PROTOCOL]
     if drift := since(records[0].get("facts", {}), here):
@@ -152,7 +153,7 @@ def _take_last_networks(source: Path, record: Journal, engine: Engine, here: Map
         engine.load_measured(load_file(file))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{file}: {one_line(error)}") from None
-    _adopt_records(source, spec.steps, first, record, spec)
+    _adopt_records(predecessor, spec.steps, first, record, spec)
     return first[0]
 
 
@@ -161,28 +162,28 @@ def _is_loss(record: Record) -> bool:
         record["kind"] == Kind.METRICS and all(n.startswith(LOSSES) for n in record["values"])))
 
 
-def _records(source: Path, saved: Checkpoint) -> list[Record]:
+def _records(predecessor: Path, saved: Checkpoint) -> list[Record]:
     """Return the valid records up to a checkpoint, undecoded."""
-    return reading.valid(record for record, end in reading.tail(source, 0)
+    return reading.valid(record for record, end in reading.tail(predecessor, 0)
                          if end <= saved.position)
 
 
-def _adopt(source: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
+def _adopt(predecessor: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
            protocol: Mapping[str, Any]) -> Record:
     """Write the records, pictures and checkpoint of the first steps into the run's own folder.
 
     Returns:
         The start record of the other run.
     """
-    records = first_records(_records(source, saved), saved.step, spec, protocol)
-    position = _adopt_records(source, saved.step, records, record, spec)
+    records = first_records(_records(predecessor, saved), saved.step, spec, protocol)
+    position = _adopt_records(predecessor, saved.step, records, record, spec)
     facts = {**saved.facts, "recording": spec.recording}
     # Last: without it the next attempt begins here again.
     checkpoint.write(record.folder, replace(saved, position=position, facts=facts))
     return records[0]
 
 
-def _adopt_records(source: Path, step: int, records: Sequence[Record], record: Journal,
+def _adopt_records(predecessor: Path, step: int, records: Sequence[Record], record: Journal,
                    spec: RunSpec) -> int:
     """Write records, pictures and snapshots of another run into the run's own folder.
 
@@ -193,24 +194,24 @@ def _adopt_records(source: Path, step: int, records: Sequence[Record], record: J
     remove_snapshots(record.folder, 0)
     for image in records:
         if image["kind"] == Kind.IMAGE:
-            picture = source / image["file"]
+            picture = predecessor / image["file"]
             if picture.is_file() and not picture.is_symlink():  # the user may have deleted it
                 record.store(image["step"], image["name"], picture.read_bytes())
-    position = record.adopt(_lacking(record.folder, records), step, source.name)
-    _copy_snapshots(source, step, record.folder, spec)
+    position = record.adopt(_lacking(record.folder, records), step, predecessor.name)
+    _copy_snapshots(predecessor, step, record.folder, spec)
     record.flush()
     return position
 
 
-def _copy_snapshots(source: Path, last: int, folder: Path, spec: RunSpec) -> None:
+def _copy_snapshots(predecessor: Path, last: int, folder: Path, spec: RunSpec) -> None:
     """Copy the networks of the steps that this run measures too."""
     if not spec.evaluate.snapshots:
         return
-    for step in sorted(snapshot_steps(source)):
+    for step in sorted(snapshot_steps(predecessor)):
         if step <= last and due(step, spec.evaluate.every):
             make_snapshot_folder(folder)
             with replacing(snapshot_file(folder, step), durable=True) as temporary:
-                shutil.copyfile(snapshot_file(source, step), temporary)
+                shutil.copyfile(snapshot_file(predecessor, step), temporary)
 
 
 def _lacking(folder: Path, records: Sequence[Record]) -> list[Record]:

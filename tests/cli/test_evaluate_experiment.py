@@ -193,7 +193,7 @@ def test_what_a_run_does_not_lack_is_noted_for_the_next_plan(
         noted = journals(copy)
         assert here("run", *options).returncode == 0
         assert journals(copy) == noted
-        stored.append({file: file.stat().st_mtime_ns
+        stored.append({file: file.stat().st_ctime_ns
                        for file in (copy / "root/artifacts").rglob("final.safetensors")})
     assert len(stored[0]) == 4  # two are of the copied store
     assert stored[0] == stored[1]

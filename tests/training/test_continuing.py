@@ -145,7 +145,7 @@ def test_its_own_checkpoint_counts_if_it_is_further(tmp_path: Path) -> None:
     shorter = ready(tmp_path, SHORT)
     train(shorter, tmp_path)
     found = beginnings(spec.folder(tmp_path).parent, [spec])[spec.id]
-    assert (found.sources, found.own, str(found)) == ((), 9, "")
+    assert (found.predecessors, found.own, str(found)) == ((), 9, "")
     # As the launcher does if the process of a run that has continued is killed.
     execution = Execution(Workspace(tmp_path, tmp_path),
                           shorter_runs={spec.id: (shorter.folder(tmp_path),)})
@@ -225,7 +225,7 @@ def test_another_torch_and_damage_are_reasons_to_begin_at_zero(tmp_path: Path) -
     versions = {**saved.facts["versions"], "torch": "0.0.1"}
     checkpoint.write(folder, replace(saved, facts={**saved.facts, "versions": versions}))
     found = beginnings(folder.parent, [spec])[spec.id]
-    assert [source.step for source in found.sources] == [4]
+    assert [predecessor.step for predecessor in found.predecessors] == [4]
     assert [line.partition(" and now")[0] for line in found.obstacles] == [
         f"{shorter.id} was trained with torch 0.0.1"]
     content = bytearray((short.folder(parts) / FILE).read_bytes())
@@ -287,7 +287,7 @@ def test_a_finished_run_keeps_its_last_state_or_none(tmp_path: Path) -> None:
     longer = ready(tmp_path, LONG)
     found = beginnings(folder.parent, [longer])[longer.id]
     assert found.obstacles == (f"{other.id} keeps no checkpoint",)
-    assert [source.folder for source in found.sources] == [folder]
+    assert [predecessor.folder for predecessor in found.predecessors] == [folder]
 
 
 def test_a_run_that_is_being_trained_is_not_touched(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_run_that_is_being_trained_is_not_touched(tmp_path: Path) -> None:
         found = beginnings(spec.folder(tmp_path).parent, [spec])[spec.id]
         assert found == Beginning((), (f"{shorter.id} is being trained",))
         assert str(found) == f"trains from zero: {shorter.id} is being trained"
-    assert len(beginnings(spec.folder(tmp_path).parent, [spec])[spec.id].sources) == 1
+    assert len(beginnings(spec.folder(tmp_path).parent, [spec])[spec.id].predecessors) == 1
 
 
 def test_fewer_steps_than_trained_begin_at_the_furthest_state_before(tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_the_days_between_both_runs_are_no_time_of_training(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("is_frozen", [False, True])
-def test_a_second_source_doubles_no_point_in_mlflow(
+def test_a_second_predecessor_doubles_no_point_in_mlflow(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_frozen: bool) -> None:
     """Nor does it if no time passes, so that the attempts begin in the same millisecond."""
     if is_frozen:
@@ -423,7 +423,7 @@ def test_a_second_source_doubles_no_point_in_mlflow(
     spec, mirror = runs[2], Mirror(open_store(Workspace(tmp_path)))
     if not is_frozen:
         train(runs[0], tmp_path)
-    killed_at("after three steps", spec, tmp_path)  # its checkpoint is that of the first source
+    killed_at("after three steps", spec, tmp_path)  # its checkpoint is the first one's
     mirror.sync(spec.folder(tmp_path))
     logged = [step for name, step in measurements(spec, tmp_path) if name == "train/g_loss"]
     assert logged == [2, 4, 6, 8, 10]
