@@ -30,7 +30,7 @@ from gan_bench.journal.layout import (
     is_trained,
 )
 from gan_bench.journal.plugin_files import provide_parts
-from gan_bench.journal.shorter_runs import beginnings, source_folders
+from gan_bench.journal.shorter_runs import beginnings, predecessor_folders
 from gan_bench.journal.status import Outcome
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import MODELS, PENALTIES, use_plugins
@@ -162,7 +162,7 @@ def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
     home = workspace.run_folder(spec).parent
     execution = Execution(workspace, checkpoint_every, allow_drift,
                           keep_checkpoints=keep_checkpoints,
-                          shorter_runs=source_folders(beginnings(home, [spec])))
+                          shorter_runs=predecessor_folders(beginnings(home, [spec])))
     load = partial(_load, spec, workspace)
     with _mirrored(spec, workspace, mirror or tracking_uri is not None) as missing:
         if is_trained(workspace.run_folder(spec)):
