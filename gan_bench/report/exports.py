@@ -49,9 +49,13 @@ class Column:
 def summary_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     """Return a row for each experiment, score and variant, with every number of the report.
 
+    Variants are in the experiment's order.
+
     Infinite: a diverged run is among the ranked ones. Empty: there is no such number.
     """
-    return pd.DataFrame([_summary(finding, row) for finding in findings for row in finding.rows])
+    return pd.DataFrame([
+        _summary(finding, row) for finding in findings for row in
+        sorted(finding.rows, key=lambda row: finding.results.variants.index(row.variant))])
 
 
 def _summary(finding: Finding, row: Row) -> dict[str, object]:

@@ -61,15 +61,15 @@ def matrices(findings: Sequence[Finding]) -> list[Matrix]:
 def _matrix(experiment: str, group: Sequence[Finding]) -> Matrix:
     heads = [(finding.label, WAYS[finding.better]) for finding in group]
     columns = [_column(finding) for finding in group]
-    rows = [(row.variant, [column[i] for column in columns])
-            for i, row in enumerate(group[0].rows)]
+    rows = [(row.variant, [column[row.variant] for column in columns]) for row in group[0].rows]
     return Matrix(experiment, group[0].results.baseline, heads, rows)
 
 
-def _column(finding: Finding) -> list[Cell]:
+def _column(finding: Finding) -> dict[str, Cell]:
+    """Return the cell of each variant."""
     numbers = aligned([_number(row) for row in finding.rows])
-    return [_cell(row, finding.results.baseline, number)
-            for row, number in zip(finding.rows, numbers, strict=True)]
+    return {row.variant: _cell(row, finding.results.baseline, number)
+            for row, number in zip(finding.rows, numbers, strict=True)}
 
 
 def _number(row: Row) -> str:

@@ -108,11 +108,11 @@ def paper_tables(findings: Sequence[Finding], spread: Spread = "sd") -> list[Pap
 def _table(experiment: str, name: str, group: Sequence[Finding], spread: Spread, *,
            is_wide: bool) -> PaperTable:
     heads = ["Variant", *(finding.label + ARROWS[finding.better] for finding in group)]
-    columns = [[_cell(row, spread) for row in finding.rows] for finding in group]
-    rows = [[row.variant, *(column[i] for column in columns)]
-            for i, row in enumerate(group[0].rows)]
-    bold = {(i, j + 1) for j, finding in enumerate(group)
-            for i, row in enumerate(finding.rows) if row.variant in best_variants(finding)}
+    columns = [{row.variant: _cell(row, spread) for row in finding.rows} for finding in group]
+    variants = [row.variant for row in group[0].rows]
+    rows = [[variant, *(column[variant] for column in columns)] for variant in variants]
+    bold = {(variants.index(variant), j + 1) for j, finding in enumerate(group)
+            for variant in best_variants(finding)}
     caption = f"{experiment}: {_caption(group, spread)}"
     if not is_wide:
         heads.append("Verdict")

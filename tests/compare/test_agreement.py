@@ -28,5 +28,5 @@ def test_scores_that_agree_give_no_sentence() -> None:
     results = results_of({"plain": {"fd_classifier": MIDDLE, "classifier_score": MIDDLE},
                           "good": {"fd_classifier": LOW, "classifier_score": HIGH}})
     assert [row.verdict for finding in findings(results) for row in finding.rows] == [
-        None, "better", None, "better"]
+        "better", None, "better", None]
     assert disagreements(findings(results)) == []

@@ -25,21 +25,22 @@ def test_a_wide_table_of_all_scores_and_a_narrow_one_of_the_first() -> None:
     assert (wide.name, narrow.name) == ("table-wide", "table-narrow")
     assert wide.heads == ["Variant", "FD ↓", "classifier_score ↑"]
     assert narrow.heads == ["Variant", "FD ↓", "Verdict"]
-    assert wide.rows[:2] == [["plain", "21.00 ± 1.00", "5.100 ± 0.100"],
-                             ["DCGAN (ours)", "11.00 ± 1.00", "4.100 ± 0.100"]]
-    assert wide.rows[2][1].endswith(" (1 of 3)")
-    assert [row[2] for row in narrow.rows[:2]] == ["baseline", "better"]
+    assert wide.rows[1:] == [["DCGAN (ours)", "11.00 ± 1.00", "4.100 ± 0.100"],
+                             ["plain", "21.00 ± 1.00", "5.100 ± 0.100"]]
+    assert wide.rows[0][0] == "lost"
+    assert wide.rows[0][1].endswith(" (1 of 3)")
+    assert [row[2] for row in narrow.rows[1:]] == ["better", "baseline"]
     assert "Baseline: plain." in wide.caption
     assert "standard deviation over the seeds (3 runs of each variant)" in wide.caption
     assert "In parentheses: diverged runs" in wide.caption
     intervals, _ = paper_tables(FOUND, "interval")
-    assert intervals.rows[0][1] == "21.00 [18.52, 23.48]"
+    assert intervals.rows[2][1] == "21.00 [18.52, 23.48]"
     assert "95% t-interval" in intervals.caption
 
 
 def test_the_best_mean_is_bold_and_no_variant_wins_by_losing_runs() -> None:
     wide, narrow = paper_tables(FOUND)
-    assert wide.bold == {(1, 1), (0, 2)}
+    assert wide.bold == {(1, 1), (2, 2)}
     assert narrow.bold == {(1, 1)}
     assert best_variants(FOUND[0]) == {"DCGAN (ours)"}  # `lost` has a better mean, of two of three
 

@@ -22,7 +22,7 @@ STUDY = Study(**{field.name: getattr(MADE, field.name) for field in fields(MADE)
 
 def test_the_table_is_the_answer() -> None:
     table = STUDY.table()
-    assert list(table.index) == ["plain", "Saturating (ours)"]
+    assert list(table.index) == ["Saturating (ours)", "plain"]  # the best by the first score
     assert list(table.columns) == ["FD", "classifier_score"]
     assert table.loc["Saturating (ours)"].tolist() == [
         "▲ 11.00 [8.52, 13.48]", "▼ 4.100 [3.852, 4.348]"]
@@ -55,7 +55,7 @@ def test_wrong_names_are_one_line() -> None:
 def test_load_results_gives_it(studies: Path) -> None:
     results = gan_bench.load_results("losses", root=studies)
     assert isinstance(results, gan_bench.Results)
-    assert list(results.table().index) == ["plain", "sat"]
+    assert set(results.table().index) == {"plain", "sat"}
     assert results.only(["sat"]).table().index.tolist() == ["sat"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
