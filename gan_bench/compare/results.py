@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -160,13 +161,16 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
     history, frame = _history(chosen, variants), _runs(chosen, variants, declared)
-    notes += [*_unmeasured(frame, declared), *_not_asked_for(history, declared),
+    notes += [*_unmeasured(frame, declared, workspace.root), *_not_asked_for(history, declared),
               *_without_curve(history)]
     return Results(experiment, declared, frame, history, uri, tuple(notes))
 
 
-def _unmeasured(runs: pd.DataFrame, declared: Declared) -> list[str]:
+def _unmeasured(runs: pd.DataFrame, declared: Declared, root: Path) -> list[str]:
     """Return notes on scores that the experiment asks for, and finished runs lack."""
+    command = declared.command.replace("gan-bench run", "gan-bench evaluate", 1)
+    where = f" --root {shlex.quote(str(root))}"
+    measures = f"`{command}{where}`" if command else "`gan-bench evaluate` of the experiment's file"
     finished = runs[runs["status"] == Status.FINISHED]
     lacking: dict[int, list[str]] = {}
     for score in declared.final.scores if declared.final else ():
@@ -176,8 +180,8 @@ def _unmeasured(runs: pd.DataFrame, declared: Declared) -> list[str]:
             lacking.setdefault(lacks, []).append(score)
     return [f"not measured on {declared.final.samples:,} samples by the present definition, as "
             f"the experiment asks: {', '.join(names)} of {n} of "
-            f"{count(len(finished), 'finished run')}; `gan-bench evaluate` of the experiment's "
-            f"file measures them. Scores of other protocols stay in the runs' history"
+            f"{count(len(finished), 'finished run')}; {measures} measures them. Scores of other "
+            f"protocols stay in the runs' history"
             for n, names in lacking.items() if declared.final]
 
 

@@ -19,7 +19,7 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Extractor
 from gan_bench.journal import reading, writing
-from gan_bench.journal.about import asked_weights
+from gan_bench.journal.about import asked_weights, read_about, write_about
 from gan_bench.journal.layout import Execution, Workspace, snapshot_file, snapshot_steps
 from gan_bench.journal.missing_scores import MissingScores, is_recorded, missing_scores
 from gan_bench.journal.schema import Kind, Status
@@ -311,6 +311,10 @@ def test_what_a_run_lacks_is_said(root: Path) -> None:
     assert note.startswith("not measured on 80 samples by the present definition, as the "
                            "experiment asks: classes_covered of 1 of 1 finished run; `gan-bench "
                            "evaluate` of the experiment's file")
+    home = root / "runs" / "tiny"
+    write_about(home, read_about(home).with_changes(command="gan-bench run a.yaml --set base.g=1"))
+    assert any(f"; `gan-bench evaluate a.yaml --set base.g=1 --root {root}` measures them" in note
+               for note in load_results("tiny", root=root).notes)
     assert "score.classes_covered" not in read.runs or read.runs[
         "score.classes_covered"].isna().all()
 
