@@ -296,7 +296,7 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
             is_other = later != f"torch {tags.get('torch_version')}"
             row[MEASURED_BY + name] = later if is_other else ""
         for name, (protocol, value) in _curve_means(run, declared).items():
-            row[SCORE + name], row[PROTOCOL + name] = value, protocol
+            row[SCORE + name], row[PROTOCOL + name], row[MEASURED_BY + name] = value, protocol, ""
     return row
 
 

@@ -180,6 +180,7 @@ def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below
     across = panels_across(len(labels))
     down = math.ceil(len(labels) / across)
     width = look().width if look().is_narrow else max(look().width, 2.6 * across)
+    height *= 0.75 if look().is_narrow else 1
     names = [wrapped(label, int(27 * width / across / 2.6)) for label in labels]
     tallest = max(name.count("\n") for name in names)
     figure = new_figure(title, width, down * (height + 0.15 * (1 + tallest)) + 0.6)
