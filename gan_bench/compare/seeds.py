@@ -87,8 +87,9 @@ def needs(declared: Declared, runs: Sequence[RunResult], difference: Amount,
 
 
 def strictest(declared: Declared) -> float:
-    """Return Holm's strictest level, at which every comparison with the baseline holds."""
-    return ALPHA / max(1, len(declared.variants) - 1)
+    """Return Holm's strictest level, at which every comparison of each family holds."""
+    sweeps = [len(names) for names in declared.sweeps.values()]
+    return ALPHA / max(1, *sweeps, len(declared.variants) - 1 - sum(sweeps))
 
 
 def _need(score: str, variant: str, baseline: str, a: Scores, b: Scores, difference: Amount,

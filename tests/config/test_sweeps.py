@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from gan_bench.compare.seeds import strictest
 from gan_bench.compare.stats.comparison import compare, holm
 from gan_bench.config.declared import TAG_LIMIT, Declared, comparison_tag, read_declared
 from gan_bench.config.experiment import load_experiment
@@ -61,6 +64,15 @@ def test_holm_is_over_the_sweep() -> None:
     together = {pair.variant: pair for pair in compare(scores, "lower", "base")}
     assert {pair.family for pair in together.values()} == {4}
     assert together["both"].p_adjusted > pairs["both"].p_adjusted
+
+
+def test_the_strictest_level_is_that_of_the_largest_family() -> None:
+    flat = Declared(baseline="a", variants=tuple("abcdefg"))
+    assert strictest(flat) == pytest.approx(0.05 / 6)
+    assert strictest(flat.with_changes(sweeps={"lr": ("b", "c", "d", "e")})) == pytest.approx(
+        0.05 / 4)
+    assert strictest(flat.with_changes(sweeps={"lr": ("b", "c")})) == pytest.approx(0.05 / 4)
+    assert strictest(Declared(baseline="a", variants=("a",))) == 0.05
 
 
 def test_the_tag_keeps_the_sweeps_where_they_fit() -> None:
