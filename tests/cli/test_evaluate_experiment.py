@@ -74,7 +74,7 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
     planned = here("plan", study / "tiny.yaml", "--root", study / "root", "--set",
                    "evaluate.metrics=[d_accuracy, nearest_train_mse, fd_random]")
     assert "\n2 finished runs to be measured, not trained\n  fd_random: 2 runs\n" in planned.stdout
-    done = command(study, "evaluate", "--metrics", "fd_random")
+    done = command(study, "evaluate", "--metric", "fd_random")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count(": measuring\n") == 2
     assert ": started" not in done.stdout
@@ -119,10 +119,10 @@ def test_final_weights_that_are_gone_are_named(copy: Path) -> None:
 
 @pytest.mark.parametrize(("options", "words"), [
     (["--split", "test"], "--split belongs to a single run or to images"),
-    (["--data-set", "digits"], "--data-set belongs to a single run"),
+    (["--dataset", "digits"], "--dataset belongs to a single run"),
     (["--resize"], "--resize belongs to a single run"),
-    (["--metrics", "fd_none"], "no metric is called 'fd_none'"),
-    (["--metrics", "fd_random,"], "has an empty name"),
+    (["--metric", "fd_none"], "no metric is called 'fd_none'"),
+    (["--metric", "fd_random,"], "has an empty name"),
     (["--set", "name=other"], "no run of other is trained yet: gan-bench run "),
 ])
 def test_what_cannot_be_measured_is_one_line(copy: Path, options: list[str], words: str) -> None:
@@ -143,13 +143,13 @@ def test_options_of_a_file_are_refused_for_a_run(study: Path) -> None:
 def test_a_metric_that_raises_leaves_runs_as_they_were(copy: Path, tmp_path: Path) -> None:
     plugin = install(tmp_path / "site", "measures", METRICS, "metrics")
     before = journals(copy)
-    done = command(copy, "evaluate", "--metrics", "raises", "--json", env=plugin)
+    done = command(copy, "evaluate", "--metric", "raises", "--json", env=plugin)
     assert done.returncode == 1
     end = json.loads(done.stdout.splitlines()[-1])
     assert end["failed"] == 2
     assert {run["state"] for run in end["runs"]} == {"FINISHED", "WAITING"}
     assert journals(copy) == before
-    shown = command(copy, "evaluate", "--metrics", "raises", env=plugin)
+    shown = command(copy, "evaluate", "--metric", "raises", env=plugin)
     assert shown.returncode == 1
     assert shown.stdout.count("\nnot measured ") == 2
     assert "no such measure" in shown.stdout
@@ -159,7 +159,7 @@ def test_a_metric_that_raises_leaves_runs_as_they_were(copy: Path, tmp_path: Pat
 def test_a_measuring_process_that_is_killed_is_started_again(copy: Path, tmp_path: Path) -> None:
     plugin = install(tmp_path / "site", "measures", METRICS, "metrics")
     env = {**plugin, "ONCE": str(tmp_path / "once")}
-    done = command(copy, "evaluate", "--metrics", "deadly", "--slots", "1", env=env)
+    done = command(copy, "evaluate", "--metric", "deadly", "--slots", "1", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("SIGKILL") == 1
     for records in journals(copy).values():

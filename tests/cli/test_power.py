@@ -172,7 +172,7 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     sd = math.sqrt(np.mean([np.var(own, ddof=1) for own in scores.values()]))
     before = sorted(root.rglob("*"))
     for difference, gap in (("20%", 0.2 * np.mean(scores["plain"])), ("3", 3.0)):
-        asked = here(*ask, difference, "--score", "fd_classifier")
+        asked = here(*ask, difference, "--metric", "fd_classifier")
         assert (asked.returncode, asked.stderr) == (0, "")
         [line] = [line for line in asked.stdout.splitlines() if line.startswith("fd_classifier")]
         assert line.split()[1:5] == [
