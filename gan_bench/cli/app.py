@@ -26,6 +26,7 @@ from gan_bench.cli.options import (
     ImageSize,
     Keep,
     MetricNames,
+    NumberOfSamples,
     Plugins,
     Profile,
     Retries,
@@ -40,6 +41,7 @@ from gan_bench.cli.options import (
     fit_help,
     print_fitting,
     print_text,
+    run_command,
     terminal_width,
     to_stderr,
     use_plugin_files,
@@ -81,7 +83,7 @@ def run(
     trained, but MLflow lacks some of it; 130 and 143 stopped, 141 as nothing reads the output.
     """
     from gan_bench.cli.mistakes import check_experiment
-    from gan_bench.cli.run import run_command, run_experiment
+    from gan_bench.cli.run import run_experiment
     from gan_bench.config.experiment import load_experiment
     from gan_bench.launcher.launch import LaunchSettings
 
@@ -214,9 +216,7 @@ def evaluate_source(
         metavar="FILE", help="Take data set, metrics and number of samples from this file. "
         "\\[default: the options]")] = None,
     metrics: MetricNames = None,
-    samples: Annotated[int | None, typer.Option(
-        min=2, max=1_000_000,
-        help="Number of samples. \\[default: the run's, or all images]")] = None,
+    samples: NumberOfSamples = None,
     split: Annotated[str | None, typer.Option(
         help="train or test: the real images in metrics of features. \\[default: train]")] = None,
     statistics: StatisticsFile = None,
@@ -238,7 +238,8 @@ def evaluate_source(
     Of an experiment's file, measure all trained runs by what they lack, and log it.
 
     Exit status: 0 measured; 1 a run of the file could not be measured; 2 nothing measured, or not
-    logged; 3 logged, but MLflow lacks or hides it.
+    logged; 3 logged, but runs of the file are left out, as they are not trained, or MLflow lacks
+    or hides it.
     """
     from gan_bench.cli import evaluate
     from gan_bench.cli.mistakes import check_experiment

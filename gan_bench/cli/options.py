@@ -135,6 +135,9 @@ DataSetName = Annotated[str | None, typer.Option(
 MetricNames = Annotated[str | None, typer.Option(
     "--metric", metavar="A,B", help="Names of `gan-bench list metrics`. \\[default: the run's, or "
     "for images a standard set]")]
+NumberOfSamples = Annotated[int | None, typer.Option(
+    "--samples", min=2, max=1_000_000, metavar="N",
+    help="Number of samples. \\[default: the run's, or all images]")]
 ImageSize = Annotated[int | None, typer.Option(
     min=8, max=256, metavar="PIXELS", help="The data set's image_size. \\[default: its own]")]
 StatisticsFile = Annotated[Path | None, typer.Option(
@@ -211,6 +214,18 @@ def plugin_options(plugins: Sequence[Path]) -> list[str]:
     return [f"--plugin {shlex.quote(str(file))}" for file in plugins]
 
 
+def run_command(experiment: Path, settings: Sequence[str], plugins: Sequence[Path] = ()) -> str:
+    """Return the command that repeats a run, for the notes in MLflow."""
+    return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings),
+                     *plugin_options(plugins)])
+
+
+def advised(command: str, workspace: Workspace) -> str:
+    """Return a command that repeats a run, with the places that the user has named."""
+    return (f"{command}{root_option(workspace)}{data_option(workspace)}"
+            f"{store_option(workspace, '--tracking-uri')}")
+
+
 def use_plugin_files(plugins: Sequence[Path]) -> None:
     """Let the registries hold the parts of these files.
 
@@ -226,6 +241,13 @@ def root_option(workspace: Workspace) -> str:
     """Return the option that names the root; empty for the default one."""
     root = workspace.root
     return "" if root == normal_path(ROOT) else f" --root {shlex.quote(str(root))}"
+
+
+def data_option(workspace: Workspace) -> str:
+    """Return the option that names the folder of the data sets; empty for the usual one."""
+    usual = normal_path(os.environ.get("GAN_BENCH_DATA") or DATA)
+    folder = workspace.data_root
+    return "" if folder == usual else f" --data-root {shlex.quote(str(folder))}"
 
 
 def store_option(workspace: Workspace, option: str = "--to") -> str:

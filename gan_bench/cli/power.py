@@ -23,10 +23,15 @@ NOTE = 16  # columns that notes take at least
 
 
 def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
-                width: int | None = None) -> Table:
+                command: str = "", width: int | None = None) -> Table:
     """Return what `gan-bench power` shows, from the journals under `root`.
 
     Args:
+        spec: The experiment.
+        root: Where its runs are.
+        difference: The difference to detect, as the user types it.
+        score: As for `needs`.
+        command: The command that trains the experiment.
         width: Of the terminal; None: no column is left out.
 
     Raises:
@@ -40,7 +45,8 @@ def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | 
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --metric, or "
                         f"give a percentage")
     runs = [RunResult.of(progress_of(run, root)) for run in spec.runs]
-    return needs_table(needs(spec.declared, runs, wanted, score), spec.declared, wanted, width)
+    declared = spec.declared.with_changes(command=command)
+    return needs_table(needs(declared, runs, wanted, score), declared, wanted, width)
 
 
 def needs_table(rows: list[Need], declared: Declared, difference: Amount,

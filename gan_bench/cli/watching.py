@@ -19,7 +19,9 @@ from gan_bench.cli.options import (
     Plugins,
     Root,
     Set,
+    advised,
     print_text,
+    run_command,
     terminal_width,
     wide_console,
 )
@@ -91,5 +93,6 @@ def show_power(
 
     home = Workspace(root).root
     spec = load_experiment(check_experiment(experiment, home), data, settings, plugins, root=root)
+    command = advised(run_command(experiment, settings, plugins), Workspace(root, data))
     console = wide_console()
-    console.print(power_table(spec, home, difference, metric, console.width))
+    console.print(power_table(spec, home, difference, metric, command, console.width))

@@ -162,7 +162,7 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     early = here(*ask, "5%")
     assert (early.returncode, early.stdout) == (2, "")
     assert early.stderr == ("error: no finished run shows the scatter of scores; "
-                            "train a few seeds first: gan-bench run\n")
+                            f"train a few seeds first: gan-bench run {file} --root {root}\n")
     assert not (root / "runs" / "tiny").exists()
     done = here("run", file, "--root", root)
     assert done.returncode == 0, done.stderr
@@ -179,8 +179,8 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
             "saturating", f"{gap:.4g}", f"{sd:.4g}", f"{seeds_needed(gap, sd):,}"]
     assert "d_accuracy" not in here(*ask, "5%").stdout
     for wrong, message in ((("much",), "--difference: an amount is a number above 0"),
-                           (("3",), "a difference of 3 belongs to one score; name it with --metric"),
-                           (("5%", "--score", "fd_clasifier"), "did you mean 'fd_classifier'?")):
+                           (("3",), "a difference of 3 belongs to one score; name it with"),
+                           (("5%", "--metric", "fd_clasifier"), "did you mean 'fd_classifier'?")):
         bad = here(*ask, *wrong)
         assert (bad.returncode, bad.stdout) == (2, "")
         assert message in bad.stderr
