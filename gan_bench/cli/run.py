@@ -109,7 +109,7 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     counted = [RunResult.of(run) for run in runs]
     labelled, declared = labelled_runs(counted, spec.declared)
     if rows := summarise(labelled, declared):
-        console.print(summary_table(rows, declared.baseline))
+        console.print(summary_table(rows, declared.baseline, declared.labels))
     numerics = Counter(run.numerics for run in counted if run.status.is_result)
     if len(numerics) > 1:
         each = "; ".join(f"numerics {number or 'unknown'}: {count(n, 'run')}"

@@ -11,7 +11,7 @@ HIDDEN = Markup('<span style="visibility: hidden" aria-hidden="true">{}</span>')
 NUMBER = re.compile(r"[+−]?\d+(?:\.(\d+))?")
 
 
-def aligned(cells: Sequence[str]) -> list[Markup]:
+def aligned_cells(cells: Sequence[str]) -> list[Markup]:
     """Return a column of numbers whose decimal points stand below each other.
 
     Each is followed by invisible digits, so that aligned at the right all have equally many. What
@@ -28,7 +28,7 @@ def aligned_rows(rows: Sequence[Sequence[str]], first: int = 1) -> list[list[Mar
     """Return a table with its columns aligned, from a column on; those before are as they are."""
     columns = [list(column) for column in zip(*rows, strict=True)]
     cells = [[escape(cell) for cell in column] for column in columns[:first]]
-    cells += [aligned(column) for column in columns[first:]]
+    cells += [aligned_cells(column) for column in columns[first:]]
     return [list(row) for row in zip(*cells, strict=True)]
 
 

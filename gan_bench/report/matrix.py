@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gan_bench.compare.findings import Finding
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.words import verdict_words
-from gan_bench.report.alignment import aligned
+from gan_bench.report.alignment import aligned_cells
 from gan_bench.report.digits import DASH, format_mean
 
 SIGNS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "?"}
@@ -67,7 +67,7 @@ def _matrix(experiment: str, group: Sequence[Finding]) -> Matrix:
 
 def _column(finding: Finding) -> dict[str, Cell]:
     """Return the cell of each variant."""
-    numbers = aligned([_number(row) for row in finding.rows])
+    numbers = aligned_cells([_number(row) for row in finding.rows])
     return {row.variant: _cell(row, finding.results.baseline, number)
             for row, number in zip(finding.rows, numbers, strict=True)}
 

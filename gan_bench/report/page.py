@@ -27,7 +27,7 @@ from gan_bench.compare.training_curves import CurveSummary
 from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
-from gan_bench.report.alignment import aligned, aligned_rows
+from gan_bench.report.alignment import aligned_cells, aligned_rows
 from gan_bench.report.digits import (
     DASH,
     format_interval,
@@ -203,7 +203,7 @@ def _experiment(results: Results) -> dict[str, Any]:
               "status": row["status"], "step": f"{int(row['step']):,}",
               "seconds": format_value(float(row["seconds"])), "version": row["version"],
               "why": row["why"]} for run, row in runs.iterrows()]
-    columns = [aligned([format_value(float(value)) for value in runs[SCORE + name]])
+    columns = [aligned_cells([format_value(float(value)) for value in runs[SCORE + name]])
                for name in results.scores]
     for i, entry in enumerate(table):
         entry["scores"] = [column[i] for column in columns]

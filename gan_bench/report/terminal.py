@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from gan_bench.compare.rows import Row
+from gan_bench.compare.rows import Row, ranked
 from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import Estimate
-from gan_bench.compare.stats.words import left_out_words, tests_of
+from gan_bench.compare.stats.words import left_out_words, tests_of, verdict_words
 from gan_bench.errors import joined
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.text_table import aligned, wrap_line
@@ -43,6 +43,7 @@ class SummaryTable:
 
     rows: Sequence[Row]
     baseline: str
+    labels: Mapping[str, str] = field(default_factory=dict)  # of scores, by name
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """Yield the lines that fit."""
@@ -116,20 +117,18 @@ class SummaryTable:
         better = directions()
         blocks = []
         for metric in dict.fromkeys(row.metric for row in self.rows):
-            direction = better.get(metric) or ""
-            sign = {"lower": 1, "higher": -1}.get(direction, 0)
-            arrow = {"lower": " ↓", "higher": " ↑"}.get(direction, "")
+            direction = better.get(metric)
+            arrow = {"lower": " ↓", "higher": " ↑"}.get(direction or "", "")
             block = [row for row in self.rows if row.metric == metric]
-            block.sort(key=lambda row: math.inf if math.isnan(row.summary.mean.value)
-                       else sign * row.summary.mean.value)
-            blocks.append((metric + arrow, block))
+            blocks.append((self.labels.get(metric, metric) + arrow, ranked(block, direction)))
         return blocks
 
     def _cells(self, row: Row, columns: Sequence[str]) -> list[str]:
         n, total = row.summary.n - row.summary.diverged, row.summary.n + row.absent
         pair = row.comparison
         texts = {"variant": row.variant, "mean": _interval(row.summary.mean),
-                 "n": f"{n} of {total}" if n < total else str(n), "verdict": row.verdict or ""}
+                 "n": f"{n} of {total}" if n < total else str(n),
+                 "verdict": verdict_words(row.verdict)}
         if pair is None:
             why = "not compared" if row.refused else ""
             why = "baseline" if row.variant == self.baseline and not why else why
@@ -141,9 +140,16 @@ class SummaryTable:
         return [texts[column] for column in columns]
 
 
-def summary_table(rows: list[Row], baseline: str) -> SummaryTable:
-    """Return the rows as a table for the terminal, best variant of each score first."""
-    return SummaryTable(tuple(rows), baseline)
+def summary_table(rows: list[Row], baseline: str, labels: Mapping[str, str] | None = None,
+                  ) -> SummaryTable:
+    """Return the rows as a table for the terminal, best variant of each score first.
+
+    Args:
+        rows: Of all scores.
+        baseline: The variant that the others are compared with.
+        labels: What stands in place of the names of scores.
+    """
+    return SummaryTable(tuple(rows), baseline, labels or {})
 
 
 def _lines(cells: Sequence[Sequence[str]], styles: Sequence[str], columns: Sequence[str],

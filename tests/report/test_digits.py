@@ -7,7 +7,7 @@ import math
 import pytest
 
 from gan_bench.compare.stats.summary import Estimate, summarise_scores
-from gan_bench.report.alignment import aligned
+from gan_bench.report.alignment import aligned_cells
 from gan_bench.report.digits import (
     decimals_of,
     format_interval,
@@ -49,7 +49,7 @@ def test_names_keep_their_hyphens() -> None:
 
 
 def test_points_stand_below_each_other() -> None:
-    cells = aligned(["18.25 [17, 19]", "9.5", "∞", "–", "7 (one seed)", "<b>"])
+    cells = aligned_cells(["18.25 [17, 19]", "9.5", "∞", "–", "7 (one seed)", "<b>"])
     texts = [str(cell) for cell in cells]
     hidden = '<span style="visibility: hidden" aria-hidden="true">{}</span>'
     assert texts == ["18.25<small>[17, 19]</small>", "9.5" + hidden.format("0"), "∞", "–",

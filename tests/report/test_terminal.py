@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from gan_bench.compare.ended import RunResult
+from gan_bench.compare.labels import labelled_runs
 from gan_bench.compare.rows import summarise
 from gan_bench.config.declared import Declared
 from gan_bench.journal.schema import Status
@@ -62,6 +63,19 @@ def test_what_there_is_no_room_for_is_left_out_in_order(
     assert ("+11.3" in text) == difference
     assert bool(re.search(r"(?m) p$", text)) == p
     assert ("5 of 6" in text) == p
+
+
+def test_labels_stand_in_place_of_names() -> None:
+    declared = BASE.with_changes(labels={"mlp-saturating": "MLP (ours)", "fd_classifier": "FD"})
+    runs, declared = labelled_runs(a_study(), declared)
+    out = io.StringIO()
+    Console(file=out, width=150).print(
+        summary_table(summarise(runs, declared), declared.baseline, declared.labels))
+    text = out.getvalue()
+    assert "FD ↓" in text
+    assert "precision_classifier ↑" in text
+    assert text.count("MLP (ours)") >= 2
+    assert "mlp-saturating" not in text
 
 
 def test_long_names_stand_on_lines_of_their_own() -> None:
