@@ -23,6 +23,7 @@ import pandas as pd
 from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
+from gan_bench.config.flat import NAMES
 from gan_bench.errors import HiddenError, UserError, count
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace
@@ -34,7 +35,6 @@ from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.cursor import named_runs
 from gan_bench.tracking.reader import StoredRun, read_experiment
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
-from gan_bench.tracking.tags import NAMES
 
 SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
 

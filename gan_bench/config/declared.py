@@ -173,6 +173,8 @@ class Declared(BaseModel):
         curve_means: Means of logged curves that are scores too, by name.
         seeds: Those of every variant; empty where they are not known.
         final: What they are compared by; None where it is not known: what was measured last.
+        varied: The settings in which the runs differ, as `config.flat` names them; empty where they
+            are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -187,6 +189,7 @@ class Declared(BaseModel):
     curve_means: dict[Text, CurveMean] = {}
     seeds: tuple[int, ...] = ()
     final: FinalMeasurement | None = None
+    varied: tuple[Text, ...] = ()
 
     @field_validator("curve_means", mode="before")
     @classmethod
@@ -209,7 +212,7 @@ class Declared(BaseModel):
 _FORMS: dict[str, type | tuple[type, ...]] = {
     "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
     "command": str, "settings": dict, "differs": dict, "curve_means": dict,
-    "seeds": list, "final": dict}
+    "seeds": list, "final": dict, "varied": list}
 
 
 def read_declared(text: str) -> Declared:
@@ -259,7 +262,7 @@ def _final_measurement(value: dict[str, Any]) -> FinalMeasurement | None:
 def comparison_tag(declared: Declared) -> str:
     """Return the tag of an experiment: whole JSON of at most `TAG_LIMIT` characters.
 
-    In what variants differ is left out, and what is as it is by default. Where the facts are too
+    In what runs differ is left out, and what is as it is by default. Where the facts are too
     long, the seeds are left out, then the settings, then the variants; then the question is
     shortened, and a command that alone is too long is left out. The verdicts depend on all other
     facts, which always stay.
@@ -267,7 +270,7 @@ def comparison_tag(declared: Declared) -> str:
     Raises:
         ValueError: Even so they are too long.
     """
-    kept = declared.with_changes(differs={})
+    kept = declared.with_changes(differs={}, varied=())
     if len(_json(kept)) > TAG_LIMIT:
         kept = kept.with_changes(seeds=())
     if len(_json(kept)) > TAG_LIMIT:

@@ -40,6 +40,14 @@ def read_about(experiment: Path) -> Declared:
     return read_declared(text)
 
 
+def read_varied(experiment: Path) -> tuple[str, ...]:
+    """Return the settings in which the runs of an experiment differ; empty if that is unknown."""
+    try:
+        return read_about(experiment).varied
+    except ValueError:
+        return ()
+
+
 def declare(experiment: ExperimentSpec, workspace: Workspace) -> None:
     """Write what an experiment declares into its folder; keep the command of an earlier launch.
 

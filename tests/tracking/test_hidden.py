@@ -395,7 +395,7 @@ def copy_database(source: Path, target: Path) -> None:
 def losses(study: Study) -> dict[str, list[tuple[int, float]]]:
     """Return what MLflow shows of each run, and its status."""
     client, shown = study.store.client, {}
-    for run in client.search_runs([study.experiment]):
+    for run in client.search_runs([study.experiment], "attributes.run_name != 'study'"):
         history = client.get_metric_history(run.info.run_id, "train/d_loss")
         shown[f"{run.data.tags['run_id']} {run.info.status}"] = [(m.step, m.value) for m in history]
     return shown
