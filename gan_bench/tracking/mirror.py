@@ -99,7 +99,8 @@ class Mirror:
             if records or not cursor.shows_names(folder):
                 cursors.write_cursor(folder, replace(
                     cursor, offset=offset, run_id=folder.name, naming=tags.NAMING,
-                    variant=read_variant(folder) or cursor.variant))
+                    variant=read_variant(folder) or cursor.variant,
+                    varied=_varied(folder, cursor)))
             self._experiments.prepare_page(folder)
 
     def _find_cursor(self, folder: Path) -> Cursor | None:
@@ -118,7 +119,7 @@ class Mirror:
                 raise DeletedRun(f"{folder.parent.name}/{folder.name} was deleted in MLflow")
             return None
         if not cursor.shows_names(folder):
-            cursor = self._show_names(folder, run, cursor)
+            self._show_names(folder, run, cursor)
         behind = tags.is_behind(run.data.tags.get(tags.COPIED), cursor.offset)
         return replace(cursor, offset=0) if behind else cursor
 
@@ -129,20 +130,15 @@ class Mirror:
         return self._own_runs.find_or_create(folder, experiment, attempts, name,
                                              {**run_tags, tags.COPIED: "0"})
 
-    def _show_names(self, folder: Path, run: Run, cursor: Cursor) -> Cursor:
-        """Let MLflow show the present names of a run, and its `spec.json`, which holds them.
-
-        Return a cursor that names its params.
-        """
-        varied = cursor.varied and ",".join(
-            sorted({*cursor.varied.split(","), *read_varied(folder.parent)}))
+    def _show_names(self, folder: Path, run: Run, cursor: Cursor) -> None:
+        """Let MLflow show the present names of a run, and its `spec.json`, which holds them."""
+        varied = _varied(folder, cursor)
         params, _ = tags.params(read_values(folder), varied.split(",")) if varied else ({}, {})
         self._own_runs.show_names(run, *_names(folder), params)
         last = reading.last(folder)
         if last is not None and last["kind"] == Kind.END:  # before, it is no artifact
             with uploads(str(run.info.artifact_uri)):
                 self._client.log_artifact(run.info.run_id, str(_within(folder, "spec.json")))
-        return replace(cursor, varied=varied)
 
     def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -233,6 +229,14 @@ def _names(folder: Path) -> tuple[str, dict[str, str]]:
                      declared.differs.get(spec["variant"], ""), declared.command)
     identity = {**tags.identity(folder.name, spec), tags.NOTE: note}
     return tags.name(spec["variant"], spec["seed"]), identity
+
+
+def _varied(folder: Path, cursor: Cursor) -> str:
+    """Return which settings a run shows as params: those that it showed, and what the grid added.
+    """
+    if not cursor.varied:
+        return ""
+    return ",".join(sorted({*cursor.varied.split(","), *read_varied(folder.parent)}))
 
 
 def _protocols(folder: Path) -> dict[str, Any]:
