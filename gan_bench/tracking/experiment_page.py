@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEY = "gan-bench"  # in the address
 VIEW = f"mlflow.sharedViewState.{KEY}"
-WRITTEN = "gan_bench.note"  # the tag of an experiment: hashes of descriptions of the program
+WRITTEN = "mlflow.gan_bench.note"  # the tag of an experiment: hashes of what the program wrote
 PAGES = ("select e.name, e.experiment_id, v.value is not null from experiments e "
          f"join experiment_tags a on a.experiment_id = e.experiment_id and a.key = '{ABOUT}' "
          f"left join experiment_tags v on v.experiment_id = e.experiment_id and v.key = '{VIEW}' "
@@ -41,7 +41,10 @@ LINE = {"type": "LINE", "runsCountToCompare": 10, "deleted": False, "isGenerated
         "yAxisExpressions": [], "ignoreOutliers": False, "useGlobalXaxisKey": True,
         "useGlobalLineSmoothing": True}
 BAR = {"type": "BAR", "runsCountToCompare": 10, "deleted": False, "isGenerated": True}
-SECTION = {"display": True, "isReordered": False, "deleted": False, "isGenerated": True}
+# In two columns titles and legends are whole beside the list of runs, in a window of 1440 pixels.
+SECTION = {"display": True, "isReordered": False, "deleted": False, "isGenerated": True,
+           "columns": 2, "cardHeight": 320}
+RUN_NAME = "attributes.`Run Name`"
 
 
 def page_path(experiment_id: str, *, is_prepared: bool, as_charts: bool = False) -> str:
@@ -106,7 +109,7 @@ def view_of(declared: Declared, evaluate: Mapping[str, Any]) -> str:
                            f"tag.{VARIANT}": True},  # what has no variant: the study run
         "useGroupedValuesInCharts": True,
         "runsHiddenMode": "SHOW_ALL",
-        "selectedColumns": _columns([prefix + score for score in scores[:COLUMNS]]),
+        **_table([prefix + score for score in scores[:COLUMNS]], declared.variants),
         **_order(prefix, scores, better),
     }
     is_single = is_final or not evaluate.get("every")
@@ -150,7 +153,7 @@ def description(declared: Declared, verdicts: Sequence[str] = (), report: str = 
     """
     title, *sentences = verdicts or ("",)
     parts = [
-        f"**{declared.question}**" if declared.question else "",
+        declared.question,  # without marks: the list of experiments shows the text as it is
         f"By {title}:" if title else "",
         "\n".join(f"- {sentence}" for sentence in sentences),
         report,
@@ -162,6 +165,14 @@ def description(declared: Declared, verdicts: Sequence[str] = (), report: str = 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _table(metrics: Sequence[str], variants: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of the table, the leading score first, wide enough for the variants."""
+    columns = [RUN_NAME, *_columns(metrics)]
+    widest = min(150 + 8 * max(map(len, variants), default=0), 340)
+    return {"selectedColumns": columns[1:], "columnOrder": columns,
+            "columnWidths": {RUN_NAME: widest, **dict.fromkeys(columns[1:], 150)}}
 
 
 def _columns(metrics: Sequence[str]) -> list[str]:

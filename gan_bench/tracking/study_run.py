@@ -208,7 +208,8 @@ class _Study:
             for place, file in (report or {}).items():
                 folder = Path(REPORT, place).parent.as_posix()
                 self._client.log_artifact(number, str(file), folder)
-        self._client.set_terminated(number, Status.FINISHED.value)
+        # It takes no time, however often it is written.
+        self._client.set_terminated(number, Status.FINISHED.value, run.info.start_time)
 
     def _get(self, mlflow_run_id: str) -> Run | None:
         from mlflow.exceptions import MlflowException

@@ -46,7 +46,7 @@ def test_the_summary_leads_with_the_score_that_decides(tmp_path: Path) -> None:
         "fd_classifier.a": "baseline", "fd_classifier.b": "better", "d_accuracy.a": "baseline",
         "d_accuracy.b": "no verdict"}
     lines = summary.description.splitlines()
-    assert lines[0] == "**Which?**"
+    assert lines[0] == "Which?"
     assert "By fd_classifier (lower is better):" in lines
     assert any(line.startswith("- b is better than a: ") for line in lines)
     assert f"`gan-bench report mine --root {tmp_path}`" in summary.description
@@ -117,8 +117,8 @@ def test_a_study_that_mlflow_does_not_take_is_status_3(studies: Path, tmp_path: 
     monkeypatch.setattr(study_run, "open_store", fail)
     done = here("run", file, "--root", root)
     assert (done.returncode, done.stderr.count("\n")) == (3, 2), done.stderr
-    assert done.stderr.startswith("MLflow does not show the study's result: it is down\n")
+    assert done.stderr.startswith("MLflow does not show the study's result: ConnectionError: it is down\n")
     assert f"gan-bench report losses --root {root} shows it there." in done.stderr
     report = here("report", "losses", "--root", root, "--format", "csv")
     assert report.returncode == 0
-    assert "MLflow does not show the study's result: it is down" in report.stderr
+    assert "MLflow does not show the study's result: ConnectionError: it is down" in report.stderr

@@ -177,7 +177,7 @@ def test_a_fresh_browser_opens_the_study_as_groups_the_best_first(studies: Path,
 def test_a_fresh_browser_draws_mean_and_range_of_each_variant(prepared: str) -> None:
     with Browser((1440, 900)) as fresh:
         fresh.open(prepared + "&compareRunsMode=CHART")
-        card = f"{CARDS}.find(card => card.querySelector('h4').title == 'fd_random')"
+        card = f"{CARDS}.find(card => card.querySelector('h4').title == 'eval/fd_random')"
         fresh.wait(f"{CARDS}.length && !!{card}")
         lines = fresh.wait(f"{card}.querySelectorAll('.scatterlayer path.js-line').length",
                            until=lambda count: count >= 2)
@@ -188,7 +188,7 @@ def test_a_fresh_browser_draws_mean_and_range_of_each_variant(prepared: str) -> 
         assert "plain" in legend
         assert "sat" in legend
         first = fresh.js(f"{CARDS}[0].querySelector('h4').title")
-        assert first == "fd_random"
+        assert first == "eval/fd_random"
 
 
 def test_the_study_run_has_a_table_and_a_note(prepared: str, browser: Browser) -> None:

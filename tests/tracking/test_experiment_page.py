@@ -39,6 +39,7 @@ def test_a_view_has_a_group_per_variant_and_the_leading_score_in_order() -> None
     columns = [f"metrics.`eval/{score}`"
                for score in ("fd_classifier", "classifier_score", "d_accuracy")]
     assert view["selectedColumns"] == columns  # what decides nothing is last
+    assert view["columnOrder"] == ["attributes.`Run Name`", *columns] == [*view["columnWidths"]]
     assert (view["orderByKey"], view["orderByAsc"]) == (columns[0], True)
     charts = view["compareRunCharts"]
     assert [chart["metricKey"] for chart in charts] == [
@@ -90,7 +91,7 @@ def test_a_description_has_question_verdicts_report_and_command() -> None:
     declared = Declared(question="Which?", command="gan-bench run x.yaml")
     assert description(declared, ["fd (lower is better)", "a is better than b: p = 0.01"],
                        "The report: there.") == (
-        "**Which?**\n\nBy fd (lower is better):\n\n- a is better than b: p = 0.01\n\n"
+        "Which?\n\nBy fd (lower is better):\n\n- a is better than b: p = 0.01\n\n"
         "The report: there.\n\nTo repeat it:\n\n```\ngan-bench run x.yaml\n```")
     assert description(Declared()) == ""
     assert len(description(Declared(question="w" * 9000))) == TAG_LIMIT
