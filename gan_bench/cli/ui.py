@@ -179,7 +179,7 @@ def _names_of(host: str) -> list[str]:
     served on a loopback address alone."""
     names = [HOST, "localhost"]
     if host not in (HOST, "localhost"):
-        names.append(f"[{host}]" if ":" in host else host)
+        names += ["[::1]", f"[{host}]"] if ":" in host else [host]
     if is_loopback(host):
         return names
     here = socket.gethostname()

@@ -24,7 +24,7 @@ from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.schema import Status
 from gan_bench.tracking.address import quiet_mlflow, reason, resolve_uri, sqlite_path
-from gan_bench.tracking.client import Store, mlflow_errors, open_store
+from gan_bench.tracking.client import Store, close_connections, mlflow_errors, open_store
 from gan_bench.tracking.cursor import RUN_ID, named_run, store_name
 from gan_bench.tracking.database import has_run
 from gan_bench.tracking.experiment_page import write_description
@@ -116,7 +116,11 @@ def show_study(workspace: Workspace, experiment: str, summary: StudySummary,
         if known and shows_all and (database is None or has_run(database, known.mlflow_run_id)):
             return ""
         with quiet_mlflow():
-            _Study(open_store(workspace), folders[0]).update(summary, report, digest)
+            store = open_store(workspace)
+            try:
+                _Study(store, folders[0]).update(summary, report, digest)
+            finally:
+                close_connections(store)
         return ""
     except UserError as error:
         return str(error)

@@ -183,7 +183,7 @@ def test_a_fresh_browser_draws_mean_and_range_of_each_variant(prepared: str) -> 
                            until=lambda count: count >= 2)
         fills = fresh.js(f"[...{card}.querySelectorAll('.scatterlayer path.js-fill')]"
                          ".filter(path => path.getAttribute('d')).length")
-        assert (lines >= 2, fills) == (True, 2)
+        assert (lines >= 2, fills >= 2) == (True, True)
         legend = fresh.js(f"{card}.innerText")
         assert "plain" in legend
         assert "sat" in legend

@@ -80,7 +80,8 @@ class Study:
     def shown(self) -> list[str]:
         experiment = self.store.client.get_experiment_by_name(self.name)
         assert experiment is not None
-        runs = self.store.client.search_runs([experiment.experiment_id])
+        runs = self.store.client.search_runs([experiment.experiment_id],
+                                             "attributes.run_name != 'study'")
         return sorted(run.data.tags["run_id"] for run in runs)
 
     def all_shown(self) -> bool:
