@@ -117,7 +117,8 @@ def test_a_study_that_mlflow_does_not_take_is_status_3(studies: Path, tmp_path: 
     monkeypatch.setattr(study_run, "open_store", fail)
     done = here("run", file, "--root", root)
     assert (done.returncode, done.stderr.count("\n")) == (3, 2), done.stderr
-    assert done.stderr.startswith("MLflow does not show the study's result: ConnectionError: it is down\n")
+    assert done.stderr.startswith("MLflow does not show the study's result: ConnectionError: it is "
+                                  "down\n")
     assert f"gan-bench report losses --root {root} shows it there." in done.stderr
     report = here("report", "losses", "--root", root, "--format", "csv")
     assert report.returncode == 0
