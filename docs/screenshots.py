@@ -15,7 +15,6 @@ import csv
 import datetime
 import hashlib
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -80,13 +79,23 @@ def shoot(root: Path, page: Path) -> list[str]:
     return ["report.png", "mlflow-runs.png", "mlflow-charts.png"]
 
 
+def circumstances(root: Path) -> str:
+    """Return on what the runs were made, and when."""
+    journal = min(root.glob(f"runs/{EXPERIMENT}/*/journal.jsonl"))
+    with journal.open(encoding="utf-8") as file:
+        start = json.loads(file.readline())
+    facts, day = start["facts"], datetime.datetime.fromtimestamp(start["t"] / 1000, datetime.UTC)
+    return (f"{facts['device_name']}, {facts['device']}, torch {facts['versions']['torch']}, "
+            f"{day:%Y-%m-%d}")
+
+
 def main(root: Path) -> None:
     """Make the pictures, and record of which numbers they are."""
     pictures = shoot(root, write_report(root))
     RECORD.write_text(json.dumps({
         "pictures": pictures, "numbers": str(NUMBERS.relative_to(HERE)), "digest": digest(NUMBERS),
         "made": datetime.date.today().isoformat(),
-        "machine": f"{platform.system()} {platform.machine()}",
+        "runs": circumstances(root),
         "command": "python docs/screenshots.py ROOT"}, indent=1) + "\n")
 
 
