@@ -31,7 +31,9 @@ from gan_bench.cli.options import (
     SyncTo,
     Uri,
     Version,
+    advised,
     print_text,
+    run_command,
     to_stderr,
     use_plugin_files,
     wide_console,
@@ -74,7 +76,7 @@ def run(
     Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
     trained, but MLflow lacks some of it; 130 and 143 stopped, 141 as nothing reads the output.
     """
-    from gan_bench.cli.run import run_command, run_experiment
+    from gan_bench.cli.run import run_experiment
     from gan_bench.config.experiment import load_experiment
     from gan_bench.launcher.launch import LaunchSettings
 
@@ -125,7 +127,9 @@ def power(
     from gan_bench.config.experiment import load_experiment
 
     spec = load_experiment(experiment, data, settings, plugins, root=root)
-    wide_console().print(power_table(spec, Workspace(root).root, difference, score))
+    workspace = Workspace(root, data)
+    command = advised(run_command(experiment, settings, plugins), workspace)
+    wide_console().print(power_table(spec, workspace.root, difference, score, command))
 
 
 @app.command(name="report")
@@ -246,7 +250,8 @@ def evaluate_source(
     Of an experiment's file, measure all trained runs by what they lack, and log it.
 
     Exit status: 0 measured; 1 a run of the file could not be measured; 2 nothing measured, or not
-    logged; 3 logged, but MLflow lacks or hides it.
+    logged; 3 logged, but runs of the file are left out, as they are not trained, or MLflow lacks
+    or hides it.
     """
     from gan_bench.cli import evaluate
 

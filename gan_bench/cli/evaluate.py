@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from gan_bench.cli.options import parse_data_set, use_plugin_files
+from gan_bench.cli.options import advised, parse_data_set, run_command, use_plugin_files
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.initial_weights import find_run
 from gan_bench.config.statistics_file import read_statistics
@@ -188,6 +188,8 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
                         workspace: Workspace, slots: int | None, as_json: bool) -> int:
     """Measure the trained runs of an experiment by what they lack; return the exit status.
 
+    It is 3 if runs are left out, because they are not trained.
+
     Args:
         file: The experiment's.
         options: `metrics` are measured beside those of the file, `samples` replaces the file's
@@ -199,12 +201,13 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
     Raises:
         UserError: An option belongs to single runs, no run is trained, or as `run_experiment`.
     """
-    from gan_bench.cli.run import run_command, run_experiment
+    from gan_bench.cli.run import run_experiment
 
     for name in ("data_set", "image_size", "experiment", "split", "resize"):
         if getattr(options, name):
             raise UserError(f"--{name.replace('_', '-')} belongs to a single run or to images; a "
                             f"file's runs are measured as the file says")
+    command = run_command(file, settings, options.plugins)
     first = load_experiment(file, workspace.data_root, settings, options.plugins,
                             root=workspace.root).runs[0]
     final = first.evaluate.final or first.evaluate
@@ -218,7 +221,7 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
                            root=workspace.root)
     older = older_runs(workspace.root / "runs" / spec.name)  # which are taken over
     if not older and not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
-        raise UserError(f"no run of {spec.name} is trained yet: gan-bench run {file}")
+        raise UserError(f"no run of {spec.name} is trained yet: {advised(command, workspace)}")
     launch = LaunchSettings(Execution(workspace, allow_drift=True), slots,
                             run_command(file, settings, options.plugins), train=False)
     return run_experiment(spec, launch, as_json)

@@ -139,6 +139,18 @@ def plugin_options(plugins: Sequence[Path]) -> list[str]:
     return [f"--plugin {shlex.quote(str(file))}" for file in plugins]
 
 
+def run_command(experiment: Path, settings: Sequence[str], plugins: Sequence[Path] = ()) -> str:
+    """Return the command that repeats a run, for the notes in MLflow."""
+    return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings),
+                     *plugin_options(plugins)])
+
+
+def advised(command: str, workspace: Workspace) -> str:
+    """Return a command that repeats a run, with the places that the user has named."""
+    return (f"{command}{root_option(workspace)}{data_option(workspace)}"
+            f"{store_option(workspace, '--tracking-uri')}")
+
+
 def use_plugin_files(plugins: Sequence[Path]) -> None:
     """Let the registries hold the parts of these files.
 
@@ -154,6 +166,13 @@ def root_option(workspace: Workspace) -> str:
     """Return the option that names the root; empty for the default one."""
     root = workspace.root
     return "" if root == normal_path(ROOT) else f" --root {shlex.quote(str(root))}"
+
+
+def data_option(workspace: Workspace) -> str:
+    """Return the option that names the folder of the data sets; empty for the usual one."""
+    usual = normal_path(os.environ.get("GAN_BENCH_DATA") or DATA)
+    folder = workspace.data_root
+    return "" if folder == usual else f" --data {shlex.quote(str(folder))}"
 
 
 def store_option(workspace: Workspace, option: str = "--to") -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import WEIGHTS, run_folders
-from gan_bench.journal.missing_scores import missing_scores
+from gan_bench.journal.missing_scores import is_recorded, missing_scores
 from gan_bench.journal.schema import RESULTS, Kind, Status
 from gan_bench.journal.shorter_runs import Beginning
-from gan_bench.journal.spec_file import read_values, runs_of_other_code
+from gan_bench.journal.spec_file import ReadValues, read_values, runs_of_other_code
 from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
 from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
@@ -39,7 +40,7 @@ LEFT = ("which stay: they are the same runs as others that got as far, and diffe
 
 
 def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun] | None = None,
-                 ) -> list[dict[str, Any]]:
+                 read: ReadValues | None = None) -> list[dict[str, Any]]:
     """Return a record for each run: id, variant, seed, state, step, steps, made_by, to_measure.
 
     `to_measure` are the names of the metrics by which a finished run is to be measured. `continues`
@@ -49,28 +50,31 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
 
     Args:
         older: The runs that `run` takes over, by present id; None: they are looked for.
+        read: Reads the `spec.json` of a folder.
     """
+    read = read or cache(read_values)
     if older is None:
-        older, _ = _older_runs(spec, root)
+        older, _ = _older_runs(spec, root, read)
     records: list[dict[str, Any]] = []
     states = {run.id: state_of(run, root) for run in spec.runs}
     found = beginnings_of(spec, root, {run_id: state for run_id, (state, _) in states.items()
-                                       if run_id not in older})
+                                       if run_id not in older}, read)
     for run in spec.runs:
         state, step = states[run.id]
         earlier = older.get(run.id)
         if earlier is not None:
             state, step = earlier.state, earlier.step
         begins = found.get(run.id, Beginning())
-        source = begins.sources[0] if begins.sources else None
+        predecessor = begins.predecessors[0] if begins.predecessors else None
         records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
                         "made_by": _other_version(run.folder(root)),
                         "to_measure": _metrics_to_measure(run, state, root),
                         "lacks_weights": state == Status.WAITING and _has_ended(run.folder(root)),
                         "older_id": earlier.folder.name if earlier else None,
-                        "continues": source.folder.name if source else None,
-                        "from_step": source.step if source else None, "begins": str(begins)})
+                        "continues": predecessor.folder.name if predecessor else None,
+                        "from_step": predecessor.step if predecessor else None,
+                        "begins": str(begins)})
     return records
 
 
@@ -81,7 +85,8 @@ def _has_ended(folder: Path) -> bool:
 
 def _metrics_to_measure(run: RunSpec, state: Status, root: Path) -> list[str]:
     folder = run.folder(root)
-    if state != Status.FINISHED or (reading.last(folder) or {}).get("recording") == run.recording:
+    recording = (reading.last(folder) or {}).get("recording")
+    if state != Status.FINISHED or is_recorded(recording, run, folder):
         return []  # without reading the whole journal
     missing = missing_scores(progress_of(run, root))
     return list(dict.fromkeys([*missing.final, *missing.sets,
@@ -102,8 +107,9 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         lines += ["what differs between variants", *columns(rows), ""]
     if spec.recipes:
         lines += ["recipes", *_recipe_lines(spec), ""]
-    older, same = _older_runs(spec, root)
-    records = plan_records(spec, root, older)
+    read = cache(read_values)  # several questions are about the same folders
+    older, same = _older_runs(spec, root, read)
+    records = plan_records(spec, root, older, read)
     runs = [[str(record[key]) for key in ("id", "variant", "seed", "state")]
             + [f"{record['step']}/{record['steps']}"] for record in records]
     lines += columns([["id", "variant", "seed", "state", "step"], *runs])
@@ -126,9 +132,10 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
         if earlier:
             lines += ["", f"{count(len(earlier), 'run')} under ids of an earlier version, {words}",
                       *(f"  {line}" for line in _older_lines(earlier))]
-    if changed := runs_of_other_code(spec, root):
+    if changed := runs_of_other_code(spec, root, read):
         lines += ["", *describe_changed(changed)]
-    old = _undescribed_runs(spec, root, {run.folder.name for run in [*older.values(), *same]})
+    earlier_ids = {run.folder.name for run in [*older.values(), *same]}
+    old = _undescribed_runs(spec, root, earlier_ids, read)
     if old:
         lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
                   f"in this file (any more)", *(f"  {line}" for line in old)]
@@ -302,10 +309,12 @@ def _other_version(folder: Path) -> str | None:
     return describe_drift(changes)
 
 
-def _older_runs(spec: ExperimentSpec, root: Path) -> tuple[dict[str, OlderRun], list[OlderRun]]:
+def _older_runs(spec: ExperimentSpec, root: Path, read: ReadValues,
+                ) -> tuple[dict[str, OlderRun], list[OlderRun]]:
     """Return the older runs that `run` takes over, by present id, and others of the same runs."""
     planned = {run.id for run in spec.runs}
-    runs = [run for run in older_runs(root / "runs" / spec.name, planned) if run.id in planned]
+    found = older_runs(root / "runs" / spec.name, planned, read)
+    runs = [run for run in found if run.id in planned]
     older = to_take_over(runs, spec.runs, root)
     return older, [run for run in runs if older.get(run.id) is not run]
 
@@ -316,7 +325,8 @@ def _older_lines(runs: list[OlderRun]) -> list[str]:
     return columns([["id", "variant", "seed", "state", "step", "present id"], *rows])
 
 
-def _undescribed_runs(spec: ExperimentSpec, root: Path, older: set[str]) -> list[str]:
+def _undescribed_runs(spec: ExperimentSpec, root: Path, older: set[str], read: ReadValues,
+                      ) -> list[str]:
     """Return lines about runs under the experiment's name that this file does not describe."""
     described = {run.id for run in spec.runs} | older
     rows = []
@@ -324,7 +334,7 @@ def _undescribed_runs(spec: ExperimentSpec, root: Path, older: set[str]) -> list
         if folder.name in described:
             continue
         try:
-            values, last = read_values(folder), reading.last(folder)
+            values, last = read(folder), reading.last(folder)
         except DamagedError as error:
             rows.append([folder.name, printable(str(error)), "", "", ""])
             continue

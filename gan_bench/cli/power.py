@@ -18,8 +18,15 @@ from gan_bench.launcher.reporters import format_number
 
 
 def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
-           ) -> Table:
+                command: str = "") -> Table:
     """Return what `gan-bench power` shows, from the journals under `root`.
+
+    Args:
+        spec: The experiment.
+        root: Where its runs are.
+        difference: The difference to detect, as the user types it.
+        score: As for `needs`.
+        command: The command that trains the experiment.
 
     Raises:
         UserError: `difference` is not an amount, or see `needs`.
@@ -32,7 +39,8 @@ def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | 
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
                         f"give a percentage")
     runs = [RunResult.of(progress_of(run, root)) for run in spec.runs]
-    return needs_table(needs(spec.declared, runs, wanted, score), spec.declared, wanted)
+    declared = spec.declared.with_changes(command=command)
+    return needs_table(needs(declared, runs, wanted, score), declared, wanted)
 
 
 def needs_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:

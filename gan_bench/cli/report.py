@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.cli.options import plugin_options, set_options
+from gan_bench.cli.options import advised, plugin_options, run_command, set_options
 from gan_bench.errors import Say, UserError, count
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import RESULTS
@@ -174,14 +174,13 @@ def _read(given: str, asked: Asked, workspace: Workspace, notes: list[str], hidd
         spec = load_experiment(Path(given), workspace.data_root, list(asked.settings),
                                asked.plugins, root=workspace.root)
         used += spec.plugins
-        command = " ".join(["gan-bench run", shlex.quote(given), *set_options(asked.settings),
-                            *plugin_options(asked.plugins)])
+        command = run_command(Path(given), asked.settings, asked.plugins)
         name, declared = spec.name, spec.declared.with_changes(command=command)
         planned = {run.id for run in spec.runs}
         home = workspace.root / "runs" / name
         if older := to_take_over(older_runs(home, planned), spec.runs, workspace.root):
             earlier = (f"left out: {count(len(older), 'run')} under ids of an earlier version; "
-                       f"`{command}` takes them over")
+                       f"`{advised(command, workspace)}` takes them over")
             notes.append(earlier)
     elif asked.settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,13 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gan_bench.cli.options import (
-    plugin_options,
-    root_option,
-    set_options,
-    store_option,
-    wide_console,
-)
+from gan_bench.cli.options import advised, root_option, store_option, wide_console
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped, count, printable
@@ -29,11 +22,7 @@ from gan_bench.launcher.launch import LaunchSettings, execute
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
-
-def run_command(experiment: Path, settings: list[str], plugins: Sequence[Path] = ()) -> str:
-    """Return the command that repeats a run, for the notes in MLflow."""
-    return " ".join(["gan-bench run", shlex.quote(str(experiment)), *set_options(settings),
-                     *plugin_options(plugins)])
+SHOWN = 8  # runs that a line names
 
 
 def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool) -> int:
@@ -45,7 +34,8 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         as_json: Whether to print JSON lines, for machines.
 
     Returns:
-        0 if all runs are finished or diverged, 1 if a run failed, 3 if MLflow lacks something.
+        0 if all runs are finished or diverged, 1 if a run failed, 3 if MLflow lacks something, or
+        if runs are to be measured alone and some are not trained.
 
     Raises:
         UserError: No run is possible.
@@ -54,19 +44,21 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     console = wide_console()
     ended = execute(spec, settings, _reporter(console, as_json))
     asked = [run for run in ended.runs if settings.train or run.state != Status.WAITING]
+    untrained = [run for run in ended.runs if run.state == Status.WAITING and not settings.train]
     failed = [run for run in asked if not run.state.is_result or run.unmeasured]
     workspace = settings.execution.workspace
     hidden = "; ".join(ended.hidden)
     if as_json:
         lacking = "; ".join(filter(None, (ended.missing, hidden)))
-        print(json.dumps({"event": "end", "failed": len(failed), "not_in_mlflow": lacking,
+        print(json.dumps({"event": "end", "failed": len(failed), "untrained": len(untrained),
+                          "not_in_mlflow": lacking,
                           "runs": [progress_json(run) for run in ended.runs]}))
     else:
         _print_results(console, spec, ended.runs, workspace.root)
-        if untrained := len(ended.runs) - len(asked):
-            _print_line(console, f"{count(untrained, 'run')} of {len(ended.runs)} not trained yet, "
-                                 f"or without weights: `gan-bench run` of the file trains and "
-                                 f"measures them")
+        if untrained:
+            _print_line(console, f"left out: {_names(untrained)}, not trained yet or without "
+                                 f"weights: `{advised(settings.command, workspace)}` trains and "
+                                 f"measures {'it' if len(untrained) == 1 else 'them'}")
         _print_line(console, f"{len(asked) - len(failed)} of {len(ended.runs)} runs are done. "
                              f"Look at them: {page_hint(workspace)}")
         _print_line(console, f"Compare them: gan-bench report {spec.name} --open"
@@ -81,7 +73,14 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         raise Stopped(ended.stopped)
     if failed:
         return 1
-    return 3 if ended.missing or hidden else 0
+    return 3 if ended.missing or hidden or untrained else 0
+
+
+def _names(runs: Sequence[Progress]) -> str:
+    """Return how many runs there are, and which."""
+    names = [f"{run.spec.variant} seed {run.spec.seed}" for run in runs]
+    others = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{count(len(names), 'run')} ({', '.join(names[:SHOWN])}{others})"
 
 
 def page_hint(workspace: Workspace) -> str:

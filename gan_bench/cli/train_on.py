@@ -12,18 +12,20 @@ from gan_bench.errors import count
 from gan_bench.journal.layout import CHECKPOINTS
 from gan_bench.journal.schema import Status
 from gan_bench.journal.shorter_runs import Beginning, beginnings
+from gan_bench.journal.spec_file import ReadValues, read_values
 
 
 def beginnings_of(spec: ExperimentSpec, root: Path, states: Mapping[str, Status],
-                  ) -> dict[str, Beginning]:
+                  read: ReadValues = read_values) -> dict[str, Beginning]:
     """Return how those runs can begin that are to be trained and have relatives.
 
     Args:
         states: By id, without the runs that are taken over from an earlier version.
+        read: Reads the `spec.json` of a folder.
     """
     idle = [run for run in spec.runs if run.id in states and not states[run.id].is_result
             and states[run.id] != Status.RUNNING]
-    return beginnings(root / "runs" / spec.name, idle, spec.runs, spec.annealed)
+    return beginnings(root / "runs" / spec.name, idle, spec.runs, spec.annealed, read)
 
 
 def checkpoint_lines(spec: ExperimentSpec, root: Path, records: Sequence[Mapping[str, Any]],

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from gan_bench.compare.results import PARAM, PROTOCOL, Results
+from gan_bench.compare.results import OF_SCORE, PARAM, PROTOCOL, Results
 from gan_bench.config.declared import Declared
 from gan_bench.errors import UserError
 from gan_bench.evaluation.comparability import GENERATOR_KEYS, Protocol, refusal
@@ -113,7 +113,7 @@ def _merge_frames(group: list[Results], names: list[dict[str, str]],
             variant=results.history["variant"].astype(str).map(by_variant),
             metric=results.history["metric"].astype(str)))
     runs, history = pd.concat(all_runs), pd.concat(all_history)
-    text = [column for column in runs if column.startswith((PARAM, PROTOCOL))]
+    text = [column for column in runs if column.startswith((PARAM, *OF_SCORE))]
     runs[text] = runs[text].fillna("")
     runs["variant"] = runs["variant"].astype(variant_type)
     history = history.reset_index(drop=True).astype(

@@ -69,8 +69,9 @@ def findings(results: Results, first: str | None = None) -> list[Finding]:
     """
     ended = results.ended()
     if not any(run.status in RESULTS for run in ended):
+        command = results.declared.command.replace("\n", "; ") or "gan-bench run"
         raise UserError(f"{results.experiment} has no finished run yet ({_states(results)}); wait "
-                        f"for one, or continue: gan-bench run")
+                        f"for one, or continue: {command}")
     names = ordered_scores(results)
     if first is not None and first not in names:
         hint = f"; {nearest(first, names)}" if names else ""

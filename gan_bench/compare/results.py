@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.errors import HiddenError, UserError, count
-from gan_bench.journal.about import read_about
+from gan_bench.journal.about import asked_weights, read_about
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import DURING, bare_name
@@ -36,7 +38,10 @@ from gan_bench.tracking.reader import StoredRun, read_experiment
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 from gan_bench.tracking.tags import NAMES
 
-SCORE, PROTOCOL, PARAM = "score.", "protocol.", "params."  # prefixes of column names
+# Prefixes of column names.
+SCORE, PROTOCOL, METRIC, PARAM = "score.", "protocol.", "metric.", "params."
+MEASURED_BY = "measured_by."
+OF_SCORE = PROTOCOL, METRIC, MEASURED_BY  # columns of texts
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,10 @@ class Results:
             end), `mlflow_run` (MLflow's id), `version`, `precision`, `params.<key>` (the
             specification as text),
             `score.<name>` (the final score of a FINISHED run, or its declared mean of a curve;
-            otherwise NaN) and `protocol.<name>` (how it was measured, as JSON; empty if it was
-            not measured).
+            otherwise NaN), `protocol.<name>` (how it was measured, as JSON; empty if it was not
+            measured), `metric.<name>` (the score's name in `history`; empty for such a mean) and
+            `measured_by.<name>` (the version of torch that measured it after the run, where that is
+            not the one that trained; else empty).
         history: A row for each run, metric and step: `run`, `variant`, `seed`, `metric` (as logged:
             `train/g_loss`, `eval/<score>`, `final/<score>`, `class/<score>/<label>`, …), `step`,
             `seconds` since the run's start, and `value`. `run`, `variant` and `metric` are
@@ -152,6 +159,8 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
     stored = read_experiment(uri, experiment)
     if declared is None:
         declared = _declared(workspace.root, experiment, stored.about)
+    else:
+        declared = declared.under(_asked_weights(workspace.root, experiment, stored.about))
     in_root = named_runs(workspace.root / "runs" / experiment, uri)
     chosen, notes = counted_runs(stored, declared, in_root)
     if not chosen:
@@ -186,10 +195,11 @@ def _unmeasured(runs: pd.DataFrame, declared: Declared) -> list[str]:
         lacks = len(finished) if column is None else int((column == "").sum())
         if lacks:
             lacking.setdefault(lacks, []).append(score)
-    return [f"not measured on {declared.final.samples:,} samples, as the experiment asks: "
-            f"{', '.join(names)} of {n} of {count(len(finished), 'finished run')}; `gan-bench "
-            f"evaluate` of the experiment's file measures them. Scores of other protocols stay in "
-            f"the runs' history" for n, names in lacking.items() if declared.final]
+    return [f"not measured on {declared.final.samples:,} samples by the present definition, as "
+            f"the experiment asks: {', '.join(names)} of {n} of "
+            f"{count(len(finished), 'finished run')}; `gan-bench evaluate` of the experiment's "
+            f"file measures them. Scores of other protocols stay in the runs' history"
+            for n, names in lacking.items() if declared.final]
 
 
 def _not_asked_for(history: pd.DataFrame, declared: Declared) -> list[str]:
@@ -227,6 +237,16 @@ def _declared(root: Path, experiment: str, tag: str) -> Declared:
                         ) from None
 
 
+def _asked_weights(root: Path, experiment: str, tag: str) -> Mapping[str, str]:
+    """Return the weights of extractors under which scores count, which no experiment's file has."""
+    if in_root := asked_weights(root / "runs" / experiment):
+        return in_root
+    with suppress(ValueError):
+        final = read_declared(tag).final
+        return final.weights if final else {}
+    return {}
+
+
 def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFrame:
     """Return the measurements of all runs, in the order of the runs."""
     metrics = sorted({name for run in runs for name in run.metrics})
@@ -258,10 +278,10 @@ def _runs(runs: list[StoredRun], variants: pd.CategoricalDtype, declared: Declar
           ) -> pd.DataFrame:
     frame = pd.DataFrame([_run_row(run, declared) for run in runs]).set_index("run")
     frame["variant"] = frame["variant"].astype(variants)
-    text = [column for column in frame if column.startswith((PARAM, PROTOCOL))]
+    text = [column for column in frame if column.startswith((PARAM, *OF_SCORE))]
     frame[text] = frame[text].fillna("")
     last: list[str] = []
-    for prefix in (PARAM, SCORE, PROTOCOL):
+    for prefix in (PARAM, SCORE, *OF_SCORE):
         last += [column for column in frame if column.startswith(prefix)]
     return frame[[*(column for column in frame if column not in last), *last]]
 
@@ -288,7 +308,10 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
     if status == Status.FINISHED:
         for name, (metric, value) in run.compared(declared.final).items():
             row[SCORE + name] = value
-            row[PROTOCOL + name] = tags.get(PROTOCOL + metric, "")
+            row[PROTOCOL + name], row[METRIC + name] = tags.get(PROTOCOL + metric, ""), metric
+            later = tags.get(MEASURED_BY + metric, "")
+            is_other = later != f"torch {tags.get('torch_version')}"
+            row[MEASURED_BY + name] = later if is_other else ""
         for name, (protocol, value) in _curve_means(run, declared).items():
             row[SCORE + name], row[PROTOCOL + name] = value, protocol
     return row

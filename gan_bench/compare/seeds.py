@@ -66,7 +66,7 @@ def needs(declared: Declared, runs: Sequence[RunResult], difference: Amount,
     measured = list(dict.fromkeys(name for run in runs for name in run.scores))
     if not measured:
         raise UserError("no finished run shows the scatter of scores; train a few seeds first: "
-                        "gan-bench run")
+                        f"{declared.command or 'gan-bench run'}")
     if score is not None and score not in measured:
         raise UserError(f"no run has the score {score!r}; {nearest(score, measured)}")
     if len(declared.variants) < 2:

@@ -16,16 +16,18 @@ import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
 
-from gan_bench.compare.results import PROTOCOL, SCORE
+from gan_bench.compare.results import METRIC, PROTOCOL, SCORE
 from gan_bench.compare.stats.overflow import within_range
 from gan_bench.compare.stats.summary import Estimate, Reason, Values, mean_of
 from gan_bench.compare.stats.time_to_quality import TimeToQuality, first_passing, time_to_quality
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.journal.score_names import (
     DURING,
+    FINAL,
     bare_name,
     is_of_sets,
     protocol_digest,
+    remeasured_digest,
     remeasured_name,
     score_name,
     split_latent_set,
@@ -110,14 +112,17 @@ def training_curves(results: Results, score: str) -> list[TrainingCurve]:
 
 def _curve_names(results: Results, score: str, rows: pd.DataFrame) -> dict[str, str]:
     """Return the metric that holds each run's curve of a score."""
-    plain, column = score_name(DURING, score), results.runs.get(PROTOCOL + score)
+    plain = score_name(DURING, score)
     found = {(str(run), str(metric)) for run, metric in
              rows[["run", "metric"]].drop_duplicates().itertuples(index=False)}
-    names = {}
+    full_names, names = _full_names(results, score), {}
     for run in map(str, results.runs.index):
-        text = column[run] if column is not None else ""
-        anew = remeasured_name(plain, protocol_digest(json.loads(text))) if text else plain
-        names[run] = anew if (run, anew) in found else plain
+        names[run] = full_names.get(run) or plain
+        if names[run].startswith(FINAL.removesuffix("/")):
+            # Its curve may have been measured anew in the same way.
+            text = results.runs[PROTOCOL + score][run]
+            anew = remeasured_name(plain, protocol_digest(json.loads(text))) if text else plain
+            names[run] = anew if (run, anew) in found else plain
     return names
 
 
@@ -169,24 +174,17 @@ def _set_digests(results: Results, score: str) -> dict[str, str]:
     It is empty for what training measured. A run whose further sets belong to another measurement
     is absent.
     """
-    history, digests = results.history, {}
-    of_score = {name for name in history["metric"].cat.categories if bare_name(name) == score}
-    rows = history[history["metric"].isin(of_score)]
-    for run, group in rows.groupby("run", observed=True):
-        last = group.drop_duplicates("metric", keep="last")
-        names = {str(name) for name in last["metric"]}
-        text = results.runs[PROTOCOL + score][str(run)]
-        own = protocol_digest(json.loads(text)) if text else ""
-        if any(name.partition("/")[0].endswith(f"-{own}") for name in names):
-            digests[str(run)] = own
-            continue
-        value = results.runs[SCORE + score][str(run)]
-        trained = last[~last["metric"].astype(str).str.contains("-[0-9a-f]{8}/")]
-        compared = [str(name) for name, other in zip(trained["metric"], trained["value"],
-                                                     strict=True) if other == value]
-        if any(is_of_sets(name, names) for name in compared):
-            digests[str(run)] = ""
-    return digests
+    history, final = results.history, score_name(FINAL, score)
+    with_final = set(history.loc[history["metric"] == final, "run"].astype(str))
+    others = {run: [final] for run in with_final}
+    return {run: remeasured_digest(full) for run, full in _full_names(results, score).items()
+            if full and is_of_sets(full, others.get(run, []))}
+
+
+def _full_names(results: Results, score: str) -> dict[str, str]:
+    """Return the name in the history of each run's score; empty where there is none."""
+    column = results.runs.get(METRIC + score)
+    return {} if column is None else {str(run): str(full) for run, full in column.items()}
 
 
 def _threshold(curves: list[TrainingCurve], better: Better, baseline: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -148,6 +148,10 @@ class FinalMeasurement(BaseModel):
         references: By score, what stands in its protocol for given statistics; others compare with
             the data set.
         codes: By score, the hash of the code of a third-party metric and extractor.
+        definitions: By score, the digest of its definition (`score_definition`); older declarations
+            do not say it, and accept any.
+        weights: By score, the hash of its extractor's weights, where some run was measured under
+            others; any are accepted for other scores.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -155,6 +159,13 @@ class FinalMeasurement(BaseModel):
     samples: int
     references: dict[Text, Text] = {}
     codes: dict[Text, Text] = {}
+    definitions: dict[Text, Text] = {}
+    weights: dict[Text, Text] = {}
+
+    def under(self, weights: Mapping[str, str]) -> FinalMeasurement:
+        """Return the same with the extractors' weights of those of its scores that have any."""
+        of_scores = {name: found for name, found in weights.items() if name in self.scores}
+        return self.model_copy(update={"weights": of_scores})
 
 
 class Declared(BaseModel):
@@ -204,6 +215,10 @@ class Declared(BaseModel):
     def with_changes(self, **changes: object) -> Declared:
         """Return the same with other values of some fields, which are checked."""
         return Declared.model_validate({**dict(self), **changes})
+
+    def under(self, weights: Mapping[str, str]) -> Declared:
+        """Return the same with scores that are compared under these weights of extractors."""
+        return self.with_changes(final=self.final.under(weights)) if self.final else self
 
 
 _FORMS: dict[str, type | tuple[type, ...]] = {

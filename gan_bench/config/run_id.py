@@ -99,14 +99,16 @@ def older_id(values: Mapping[str, Any]) -> str:
     return digest_of({**_settings(dict(values)), "seed": values["seed"]})
 
 
-def recording_digest(values: Mapping[str, Any], codes: Mapping[str, str]) -> str:
+def recording_digest(values: Mapping[str, Any], codes: Mapping[str, str],
+                     definitions: Mapping[str, str]) -> str:
     """Return what stands for all that is measured and recorded of a run.
 
     Args:
         values: The plain values of its specification.
         codes: The hash of the code behind each score of third-party metrics.
+        definitions: The digest of the definition of each score.
     """
-    recorded = {key: values[key] for key in RECORDED}
+    recorded = {**{key: values[key] for key in RECORDED}, "definitions": dict(definitions)}
     return digest_of({**recorded, "codes": dict(codes)} if codes else recorded)
 
 

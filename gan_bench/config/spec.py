@@ -30,6 +30,7 @@ from gan_bench.config.run_id import (
     lineage_of,
     recording_digest,
 )
+from gan_bench.config.score_definition import definition_of
 from gan_bench.config.statistics_file import statistics_name
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
@@ -257,7 +258,9 @@ class RunSpec(RunSettings):
     @cached_property
     def recording(self) -> str:
         """What stands for all that is measured and recorded of the run: 12 hex digits."""
-        return recording_digest(self.model_dump(mode="json"), _codes(self.evaluate.all_metrics))
+        names = self.evaluate.all_metrics
+        return recording_digest(self.model_dump(mode="json"), _codes(names),
+                                _definitions(names, self.evaluate.reference))
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -339,13 +342,21 @@ def measurement_of(plan: EvaluateSpec) -> FinalMeasurement:
         scores=tuple(score for entry in entries for score in registry.scores_of(entry)),
         references={score: statistics_name(sha256) for entry in entries
                     if sha256 and entry.facts.gaussian for score in registry.scores_of(entry)},
-        codes=_codes(plan.metrics))
+        codes=_codes(plan.metrics), definitions=_definitions(plan.metrics, plan.reference))
 
 
 def _codes(metrics: Sequence[str]) -> dict[str, str]:
     """Return the hash of the code behind each score of third-party metrics and extractors."""
     entries = [registry.METRICS[name] for name in metrics]
     return {score: code for entry in entries if (code := registry.code_of(entry))
+            for score in registry.scores_of(entry)}
+
+
+def _definitions(metrics: Sequence[str], reference: ReferenceSpec | None) -> dict[str, str]:
+    """Return the digest of the definition of each score."""
+    entries = [registry.METRICS[name] for name in metrics]
+    has_statistics = reference is not None and bool(reference.sha256)
+    return {score: definition_of(entry, score, has_statistics) for entry in entries
             for score in registry.scores_of(entry)}
 
 

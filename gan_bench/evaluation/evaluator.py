@@ -33,14 +33,14 @@ from gan_bench.journal.score_names import (
     latent_set_name,
     score_name,
 )
-from gan_bench.registry import LOSSES, METRICS
+from gan_bench.registry import LOSSES, METRICS, scores_of
 
 STREAM = "evaluation"
 BATCH = 250  # samples that G generates at a time
 
 
 def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say,
-                    statistics: Statistics | None = None) -> None:
+                    statistics: Statistics | None = None) -> dict[str, str]:
     """Prepare the extractors and reference features of the metrics, once, before any training.
 
     Args:
@@ -49,6 +49,9 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say,
         cache: Where trained extractors and reference features are kept.
         say: Receives a line before each slow step.
         statistics: What takes the place of real examples for metrics of a Gaussian.
+
+    Returns:
+        By score, the hash of its extractor's weights, as its protocol will have it.
 
     Raises:
         UserError: A metric cannot measure this data, or one of its classes; an extractor's weights
@@ -62,7 +65,9 @@ def prepare_metrics(metrics: list[str], data: Dataset, cache: Path, say: Say,
         if entry.facts.asked and entry.facts.reference:
             labels = getattr(data, entry.facts.reference).labels
             check_real_classes(labels.cpu().numpy())
-    prepare_references(entries, data, cache, say, statistics)
+    weights = prepare_references(entries, data, cache, say, statistics)
+    return {score: weights[entry.facts.extractor] for entry in entries
+            if entry.facts.extractor in weights for score in scores_of(entry)}
 
 
 def refuse_too_many_samples(spec: RunSpec, device: str) -> None:

@@ -14,8 +14,12 @@ from gan_bench.registry import MetricEntry
 
 
 def prepare_references(metrics: Sequence[MetricEntry], data: Dataset, cache: Path, say: Say,
-                       statistics: Statistics | None = None) -> None:
-    """Prepare the extractors, and in the cache the features of real images, that metrics need."""
+                       statistics: Statistics | None = None) -> dict[str, str]:
+    """Prepare the extractors, and in the cache the features of real images, that metrics need.
+
+    Returns:
+        The hash of each extractor's weights, by its name.
+    """
     extractors = extractors_of(metrics, data, cache, say)
     if statistics is not None:
         for name in sorted({each.facts.extractor for each in metrics if each.facts.gaussian}):
@@ -25,3 +29,4 @@ def prepare_references(metrics: Sequence[MetricEntry], data: Dataset, cache: Pat
     for name, split in sorted(needed, key=str):
         if name in extractors and split in ("train", "test"):
             features_of_split(extractors[name], data, split, cache, say)
+    return {name: extractor.weights for name, extractor in extractors.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from gan_bench.atomic import replacing
@@ -40,8 +42,34 @@ def read_about(experiment: Path) -> Declared:
     return read_declared(text)
 
 
-def declare(experiment: ExperimentSpec, workspace: Workspace) -> None:
+def asked_weights(experiment: Path) -> Mapping[str, str]:
+    """Return the weights of extractors under which an experiment's scores count, by score.
+
+    They are known once the extractors are prepared: one is trained from the data, another is the
+    file that a variable names, a third belongs to a plug-in. So the preparations of the last launch
+    wrote them here, where it had found scores of other weights; any count for a score without.
+    """
+    try:
+        now = (experiment / ABOUT).stat()
+    except OSError:
+        return {}
+    return _weights(experiment, (now.st_ino, now.st_mtime_ns, now.st_size))
+
+
+@lru_cache(maxsize=16)
+def _weights(experiment: Path, version: tuple[int, ...]) -> Mapping[str, str]:
+    """Return the weights in a version of the file, which all runs of the experiment ask for."""
+    with suppress(ValueError):
+        final = read_about(experiment).final
+        return final.weights if final else {}
+    return {}
+
+
+def declare(experiment: ExperimentSpec, workspace: Workspace, weights: Mapping[str, str]) -> None:
     """Write what an experiment declares into its folder; keep the command of an earlier launch.
+
+    Args:
+        weights: Of extractors, under which its scores count, by score.
 
     Raises:
         UserError: The root cannot be written to.
@@ -52,4 +80,4 @@ def declare(experiment: ExperimentSpec, workspace: Workspace) -> None:
     command = ""
     with suppress(ValueError):  # what is invalid is replaced
         command = read_about(home).command
-    write_about(home, experiment.declared.with_changes(command=command))
+    write_about(home, experiment.declared.with_changes(command=command).under(weights))

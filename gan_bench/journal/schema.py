@@ -98,8 +98,9 @@ def _is_start(record: Record) -> bool:
 
 
 def _is_protocol(record: Record) -> bool:
-    protocols = record.get("protocol")
-    return isinstance(protocols, dict) and all(map(_names_extractor, protocols.values()))
+    protocols, by = record.get("protocol"), record.get("by", {})
+    return (isinstance(protocols, dict) and all(map(_names_extractor, protocols.values()))
+            and isinstance(by, dict) and isinstance(by.get("versions", {}), dict))
 
 
 def _names_extractor(protocol: object) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from gan_bench.config.declared import FinalMeasurement
+from gan_bench.config.score_definition import definition_digest
 from gan_bench.config.statistics_file import IN_PROTOCOL
 
 # Prefixes of scores: during training, and after it where that measurement differs.
@@ -17,7 +18,7 @@ AGAIN = "again/"  # prefix of the last measurement on other sets of latents, num
 CLASS = "class/"  # prefix of a measurement of a single class
 LATENT_SET = re.compile("again(-(?P<digest>[0-9a-f]{8}))?/(?P<number>[0-9]+)/(?P<name>.+)")
 # A score that was measured anew after the run, in another way than the one with the plain name.
-REMEASURED = re.compile("(?P<phase>eval|final)-[0-9a-f]{8}/(?P<name>.+)")
+REMEASURED = re.compile("(?P<phase>eval|final)-(?P<digest>[0-9a-f]{8})/(?P<name>.+)")
 
 
 def score_name(phase: str, name: str) -> str:
@@ -78,9 +79,14 @@ def latent_set_name(number: int, name: str, full: str = "") -> str:
         full: The score's full name on the first set. If it was measured anew, its digest is in
             the name of the further sets too.
     """
-    phase = full.partition("/")[0] if REMEASURED.fullmatch(full) else ""
-    digest = phase.partition("-")[2]
+    digest = remeasured_digest(full)
     return f"again-{digest}/{number}/{name}" if digest else f"{AGAIN}{number}/{name}"
+
+
+def remeasured_digest(full: str) -> str:
+    """Return the digest in the full name of a score; empty if it is a plain one."""
+    anew = REMEASURED.fullmatch(full)
+    return anew["digest"] if anew else ""
 
 
 def split_latent_set(full: str) -> tuple[str, int, str] | None:
@@ -125,14 +131,17 @@ def last_scores(values: Mapping[str, float]) -> dict[str, tuple[str, float]]:
 def is_measured_as(protocol: Mapping[str, Any], name: str, asked: FinalMeasurement) -> bool:
     """Whether a score of this bare name was measured as it is asked for.
 
-    That is, on as many samples, against the same given statistics or none, and by the same code of
-    a third-party metric.
+    That is, on as many samples, against the same given statistics or none, by the same code of a
+    third-party metric, under the same definition and weights of the extractor. These two count
+    where they are known to be asked for.
     """
     data = protocol.get("data")
     given = data if isinstance(data, str) and data.startswith(IN_PROTOCOL) else None
     return (protocol.get("generated") == asked.samples
             and given == asked.references.get(name)
-            and protocol.get("code") == asked.codes.get(name))
+            and protocol.get("code") == asked.codes.get(name)
+            and asked.definitions.get(name) in (None, definition_digest(protocol))
+            and asked.weights.get(name) in (None, protocol.get("weights")))
 
 
 def compared_scores(latest: Mapping[str, tuple[int, float]], last_step: int,
@@ -148,15 +157,27 @@ def compared_scores(latest: Mapping[str, tuple[int, float]], last_step: int,
     """
     if final is None:
         return last_scores({full: value for full, (_, value) in latest.items()})
-    chosen = {}
-    for name, full_names in _by_bare_name(latest).items():
-        for full in full_names:
-            step, value = latest[full]
-            if (name in final.scores and step == last_step
-                    and is_measured_as(protocol_of(full), name, final)):
-                chosen[name] = full, value
-                break
-    return {name: chosen[name] for name in final.scores if name in chosen}
+    steps = {full: (step,) for full, (step, _) in latest.items()}
+    return {name: (full, latest[full][1])
+            for name, full in names_at(last_step, steps, protocol_of, final).items()}
+
+
+def names_at(step: int, measured: Mapping[str, Collection[int]],
+             protocol_of: Callable[[str], Mapping[str, Any]], asked: FinalMeasurement,
+             ) -> dict[str, str]:
+    """Return the full name of each score that was measured at a step as it is asked for.
+
+    Args:
+        measured: At which steps there is a measurement, by full name.
+        protocol_of: As for `compared_scores`.
+    """
+    chosen: dict[str, str] = {}
+    for name, full_names in _by_bare_name(measured).items():
+        fitting = [full for full in full_names if name in asked.scores and step in measured[full]
+                   and is_measured_as(protocol_of(full), name, asked)]
+        if fitting:
+            chosen[name] = fitting[0]
+    return {name: chosen[name] for name in asked.scores if name in chosen}
 
 
 def _by_bare_name(full_names: Iterable[str]) -> dict[str, list[str]]:

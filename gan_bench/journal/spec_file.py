@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from gan_bench.errors import DamagedError, one_line, shown, unwritable
 from gan_bench.journal.layout import run_folders
 from gan_bench.journal.plugin_files import provide_parts
 from gan_bench.registry import Part
+
+ReadValues = Callable[[Path], dict[str, Any]]  # `read_values`, or what remembers its results
 
 
 def read_values(folder: Path) -> dict[str, Any]:
@@ -44,7 +46,8 @@ def read_values(folder: Path) -> dict[str, Any]:
     return values
 
 
-def runs_of_other_code(spec: ExperimentSpec, root: Path) -> dict[str, list[str]]:
+def runs_of_other_code(spec: ExperimentSpec, root: Path, read: ReadValues = read_values,
+                       ) -> dict[str, list[str]]:
     """Return which parts have changed since runs of the root, as `config.sources.changed_since`.
 
     Raises:
@@ -55,7 +58,7 @@ def runs_of_other_code(spec: ExperimentSpec, root: Path) -> dict[str, list[str]]
     for folder in run_folders(root / "runs" / spec.name):
         if folder.name not in described:
             with suppress(DamagedError):  # what reads its results says so
-                others[folder.name] = read_values(folder)
+                others[folder.name] = read(folder)
     return changed_since(spec.runs, others)
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.config.declared import FinalMeasurement
-from gan_bench.config.spec import RunSpec, final_measurement
+from gan_bench.config.spec import EvaluateSpec, RunSpec, measurement_of
 from gan_bench.journal import reading, schema
+from gan_bench.journal.about import asked_weights
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.layout import WEIGHTS, is_trained
 from gan_bench.journal.schema import Kind, Status
-from gan_bench.journal.score_names import bare_name, compared_scores
+from gan_bench.journal.score_names import bare_name, compared_scores, names_at
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Progress:
                 self.state, self.why = Status(record["status"]), record["why"]
                 self.recording = record.get("recording")
         is_finished = self.state == Status.FINISHED
-        scores = self.compared(final_measurement(self.spec.evaluate) if is_finished else None)
+        scores = self.compared(self.asked() if is_finished else None)
         self.scores = {name: value for name, (_, value) in scores.items()}
         self.protocols = {name: self.announced.get(full, {})
                           for name, (full, _) in scores.items()}
@@ -117,6 +118,19 @@ class Progress:
             self.measured[name] = {each for each in steps if each <= step}
             if not self.measured[name]:
                 del self.measured[name], self.values[name]
+
+    def asked(self, plan: EvaluateSpec | None = None) -> FinalMeasurement:
+        """Return what a plan measures, under the extractors' weights that are asked for.
+
+        Args:
+            plan: None: that after the last step.
+        """
+        plan = plan or self.spec.evaluate.final or self.spec.evaluate
+        return measurement_of(plan).under(asked_weights(self.folder.parent))
+
+    def names_at(self, step: int, asked: FinalMeasurement) -> dict[str, str]:
+        """Return the run's scores of a step as `score_names.names_at` does."""
+        return names_at(step, self.measured, self.protocol_of, asked)
 
     def compared(self, final: FinalMeasurement | None) -> dict[str, tuple[str, float]]:
         """Return the run's scores as `score_names.compared_scores` does."""

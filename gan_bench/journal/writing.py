@@ -135,18 +135,18 @@ class Journal:
         """
         self._append(Kind.RESUME, step, note=note, drift=dict(drift), void=void)
 
-    def adopt(self, records: Sequence[Record], step: int, source: str) -> int:
+    def adopt(self, records: Sequence[Record], step: int, predecessor: str) -> int:
         """Begin with the records of another run's first steps; return the position after them.
 
         Args:
             records: They begin with a start record, which voids what the journal held, or follow
                 on from what it holds. None is of a later time than now.
             step: The step after which this run continues.
-            source: The id of the other run.
+            predecessor: The id of the other run.
         """
         now = time.time_ns() // 1_000_000
         self._extend([*records, {"t": now, "kind": Kind.RESUME, "step": step, "note": "",
-                                 "drift": {}, "void": False, "continues": source}])
+                                 "drift": {}, "void": False, "continues": predecessor}])
         self._step = step
         return self.position
 
@@ -227,7 +227,7 @@ class Journal:
             by = {"by": dict(amendment.by)} if amendment.by else {}
             protocol = {"t": t, "kind": Kind.PROTOCOL, "step": end["step"],
                         "protocol": dict(amendment.protocol), **by}
-            self._extend([*([protocol] if lines else []), *lines, ended])
+            self._extend([protocol, *lines, ended])  # MLflow has the files of such a run
         return any(new.values())
 
     def _append(self, kind: str, step: int, **fields: Any) -> None:

@@ -22,7 +22,8 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Say, Stopped, UserError, count
 from gan_bench.hardware import refuse_lacking, usable_cores
-from gan_bench.journal.about import write_about
+from gan_bench.journal.about import asked_weights, write_about
+from gan_bench.journal.extractor_weights import differ, to_ask_for
 from gan_bench.journal.layout import (
     Execution,
     Workspace,
@@ -33,9 +34,10 @@ from gan_bench.journal.layout import (
 from gan_bench.journal.lock import locked
 from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Status
-from gan_bench.journal.shorter_runs import Beginning, beginnings, source_folders
+from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_folders
 from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
+from gan_bench.journal.writing import Amendment, amend
 from gan_bench.launcher.processes import (
     GRACE,
     LAST_ROUND,
@@ -122,8 +124,8 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
                          f"folders have the present ids now")
         runs, waiting = _read_runs(experiment, settings)
         declared = experiment.declared.with_changes(command=settings.command)
-        if not waiting:
-            write_about(home, declared)
+        if not waiting and not differ(runs):
+            write_about(home, declared.under(asked_weights(home)))
             _rename(experiment, workspace, reporter)
             mirror = BackgroundMirror(workspace, home, False, reporter.say)
             return LaunchResult(runs, mirror.finish(), mirror.hidden())
@@ -131,14 +133,16 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
                            experiment.runs, experiment.annealed)
         _note_beginnings(waiting, found, reporter.say)
         settings = replace(settings, execution=replace(settings.execution,
-                                                       shorter_runs=source_folders(found)))
+                                                       shorter_runs=predecessor_folders(found)))
         # The fork server imports torch while this process imports MLflow.
         context = fork_context(experiment.runs[0].compute.threads)
         if not is_server(resolve_uri(workspace)):  # report an unusable database before training
             open_store(workspace)
-        gpus, together = run_preparations(experiment, settings.execution, context, reporter)
+        gpus, together, prepared = run_preparations(experiment, settings.execution, context,
+                                                    reporter)
         # Folders are made only here, so a start that an error above stops leaves none.
-        _make_folders(home, waiting, declared)
+        _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared)))
+        waiting += _of_other_weights(runs)
         _rename(experiment, workspace, reporter)
         mirror = BackgroundMirror(workspace, home, True, reporter.say)
         reporter.begin(runs)
@@ -160,6 +164,15 @@ def _refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> 
     refuse_lacking(compute.device, compute.precision, compute.pack)
 
 
+def _note_recording(run: Progress) -> None:
+    """Let a finished run that lacks nothing say so at its journal's end, where `plan` looks."""
+    if run.is_measuring:
+        return
+    with suppress(UserError, OSError):  # then plan reads the whole journal
+        amend(run.folder, Amendment({}, {}, end={"recording": run.spec.recording}))
+        run.follow()
+
+
 def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
                ) -> tuple[list[Progress], list[Progress]]:
     """Return all runs, and those that are to be trained or measured."""
@@ -167,9 +180,24 @@ def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
     waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
     for run in runs:
         run.is_measuring = bool(missing_scores(run))
+        if run.state == Status.FINISHED and run.recording != run.spec.recording:
+            _note_recording(run)
         if run.state.is_result:  # its process may have died before that
             remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
     return runs, waiting + [run for run in runs if run.is_measuring]
+
+
+def _of_other_weights(runs: list[Progress]) -> list[Progress]:
+    """Return the runs that are to be measured anew, under the weights that `about.json` says now.
+    """
+    others = []
+    for run in runs:
+        if run.state == Status.FINISHED:
+            run.follow()  # which of its scores count may have changed
+            if not run.is_measuring and missing_scores(run):
+                run.is_measuring = True
+                others.append(run)
+    return others
 
 
 def _finish(runs: list[Progress], mirror: BackgroundMirror, stopped: int | None) -> LaunchResult:
@@ -192,13 +220,19 @@ def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter
 
 def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: Say) -> None:
     """Set the first steps of the runs that continue from others, and say what the others do."""
-    continuing = [run for run in waiting if run.spec.id in found and found[run.spec.id].sources]
+    continuing = [run for run in waiting
+                  if run.spec.id in found and found[run.spec.id].predecessors]
     for run in continuing:
-        run.step = found[run.spec.id].sources[0].step  # so that the pace counts no step twice
+        run.step = found[run.spec.id].predecessors[0].step  # so that the pace counts no step twice
     if continuing:
         say(f"{count(len(continuing), 'run')} continue from shorter ones, as `plan` shows")
+    fewer = [predecessor.intervals for run in continuing
+             if (predecessor := found[run.spec.id].predecessors[0]).intervals]
+    if fewer:
+        say(f"the curves of {count(len(fewer), 'run')} have fewer points in the first steps: "
+            f"{'; '.join(dict.fromkeys(fewer))}")
     lines = [f"{run_id} {line}" for run_id, beginning in found.items()
-             if not beginning.sources and (line := str(beginning))]
+             if not beginning.predecessors and (line := str(beginning))]
     if lines:
         others = f" (and {len(lines) - 1} more, as `plan` shows)" if len(lines) > 1 else ""
         say(lines[0] + others)

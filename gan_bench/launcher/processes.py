@@ -65,11 +65,11 @@ def delayed_signals() -> Iterator[None]:
 
 
 def run_preparations(experiment: ExperimentSpec, execution: Execution, context: ForkServerContext,
-                     reporter: Reporter) -> tuple[int, int]:
+                     reporter: Reporter) -> tuple[int, int, dict[str, str]]:
     """Prepare the experiment in a separate process.
 
     Returns:
-        (GPUs to use, runs in one process).
+        (GPUs to use, runs in one process, the hash of its extractor's weights by score).
 
     Raises:
         UserError: The preparations failed.
@@ -85,8 +85,8 @@ def run_preparations(experiment: ExperimentSpec, execution: Execution, context: 
             if kind == "say":
                 reporter.say(value)
             elif kind == "ready":
-                gpus, together = value
-                return int(gpus), int(together)
+                gpus, together, weights = value
+                return int(gpus), int(together), dict(weights)
             elif kind == "error":
                 raise UserError(value)
             else:

@@ -59,15 +59,16 @@ def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer:
                        ) -> None:
     """Prepare the experiment; send progress lines to the launcher, then the result or the error.
 
-    The messages are ("say", line)…, then ("ready", (GPUs, runs in one process)), ("error", line)
-    or ("bug", traceback).
+    The messages are ("say", line)…, then ("ready", (GPUs, runs in one process, weights of
+    extractors by score)), ("error", line) or ("bug", traceback).
     """
     end_with_parent()
     from gan_bench.training import device, run
 
     try:
-        together = run.prepare_runs(experiment, execution, lambda line: answer.send(("say", line)))
-        answer.send(("ready", (device.devices(experiment.runs[0]), together)))
+        together, weights = run.prepare_runs(experiment, execution,
+                                             lambda line: answer.send(("say", line)))
+        answer.send(("ready", (device.devices(experiment.runs[0]), together, weights)))
     except (UserError, OSError) as error:
         answer.send(("error", str(error)))
     except Exception:

@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from gan_bench.errors import one_line, printable, shown
 from gan_bench.registry.entry import Entry, Part, PartError, nearest
-from gan_bench.registry.source import Origin, Package, Plugin, Script
+from gan_bench.registry.source import CodeOrigin, Package, Plugin, Script
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -229,7 +229,7 @@ REGISTRIES: list[Registry[Any, Any]] = []
 class _Parts:
     """What a module registers while it is imported."""
 
-    origin: Origin
+    origin: CodeOrigin
     entries: list[tuple[Registry[Any, Any], Entry[Any, Any]]]
 
     def replaces(self, entry: Entry[Any, Any] | None) -> bool:
@@ -242,7 +242,7 @@ _collecting: list[_Parts] = []
 
 
 @contextmanager
-def collecting(origin: Origin) -> Iterator[list[tuple[Registry[Any, Any], Entry[Any, Any]]]]:
+def collecting(origin: CodeOrigin) -> Iterator[list[tuple[Registry[Any, Any], Entry[Any, Any]]]]:
     """Collect what a third-party module registers within the block; no registry changes.
 
     All built-in parts are loaded first: what is registered then is the module's.

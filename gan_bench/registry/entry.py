@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 
 from gan_bench.errors import UserError
-from gan_bench.registry.source import Origin
+from gan_bench.registry.source import CodeOrigin
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -67,7 +67,7 @@ class Entry(Generic[T, F]):
     name: str
     factory: Callable[..., T]
     facts: F
-    origin: Origin | None = None
+    origin: CodeOrigin | None = None
     kind: str = ""
 
     @cached_property

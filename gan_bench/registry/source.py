@@ -118,7 +118,7 @@ class Script:
         return hash_trees([("", [parsed(textwrap.dedent(text).encode())])])
 
 
-Origin = Plugin | Package | Script
+CodeOrigin = Plugin | Package | Script
 
 
 def files_behind(file: Path) -> Iterator[tuple[str, bytes]]:

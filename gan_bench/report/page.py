@@ -21,7 +21,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from gan_bench.compare.findings import Finding, why_no_score
-from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
+from gan_bench.compare.results import MEASURED_BY, PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.training_curves import CurveSummary
 from gan_bench.config.declared import Declared
 from gan_bench.errors import count
@@ -163,10 +163,11 @@ def _protocols(results: Results, score: str) -> list[dict[str, Any]]:
         return []
     measured = results.runs[results.runs[column] != ""]
     protocols = []
-    for text, runs in measured.groupby(column, sort=False):
+    for (text, by), runs in measured.groupby([column, MEASURED_BY + score], sort=False):
         variants = ", ".join(dict.fromkeys(runs["variant"].astype(str)))
         facts = [(key, _plain(value)) for key, value in json.loads(str(text)).items()
                  if value is not None]
+        facts += [("measured later by", by)] if by else []
         protocols.append({"facts": facts, "of": f"{count(len(runs), 'run')} of {variants}"})
     if len(protocols) == 1:
         protocols[0]["of"] = "all runs"

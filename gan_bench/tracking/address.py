@@ -30,8 +30,9 @@ def mlflow_environment() -> dict[str, str]:
     """Return the variables to set before MLflow is imported.
 
     By default MLflow sends usage data to its makers, logs each migration, prints a line for each
-    ended run, retries a dead server for minutes, and waits for hours where a server says so. The
-    user's own choice of retries, timeout and waiting stays in force.
+    ended run and a bar for each downloaded file, retries a dead server for minutes, and waits for
+    hours where a server says so. The user's own choice of retries, timeout and waiting stays in
+    force.
     """
     retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
                "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false"}
@@ -40,6 +41,7 @@ def mlflow_environment() -> dict[str, str]:
         "DO_NOT_TRACK": "true",
         "MLFLOW_CONFIGURE_LOGGING": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         **{name: os.environ.get(name, value) for name, value in retries.items()},
     }
 

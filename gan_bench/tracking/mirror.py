@@ -189,7 +189,7 @@ class Mirror:
                 if record["facts"].get("dataset"):
                     self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
             elif record["kind"] == Kind.PROTOCOL:
-                run_tags |= tags.protocol(record["protocol"])
+                run_tags |= tags.protocol(record["protocol"]) | tags.measured_by(record)
             elif record["kind"] == Kind.RESUME:
                 run_tags |= tags.resumed(record)
         run_tags["heartbeat"] = tags.when(records[-1]["t"])

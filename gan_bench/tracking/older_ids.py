@@ -18,7 +18,7 @@ from gan_bench.errors import DamagedError, unwritable
 from gan_bench.journal import reading
 from gan_bench.journal.layout import LOG, WEIGHTS, run_folders
 from gan_bench.journal.schema import Kind, Status
-from gan_bench.journal.spec_file import read_values
+from gan_bench.journal.spec_file import ReadValues, read_values
 from gan_bench.tracking import cursor
 
 
@@ -48,12 +48,14 @@ class OlderRun:
         return is_trained, self.step, self.folder.name
 
 
-def older_runs(experiment: Path, but: Container[str] = ()) -> list[OlderRun]:
+def older_runs(experiment: Path, but: Container[str] = (), read: ReadValues = read_values,
+               ) -> list[OlderRun]:
     """Return the runs in an experiment's folder that have ids of an earlier version.
 
     Args:
         experiment: The folder.
         but: Ids of runs that are not looked at.
+        read: Reads the `spec.json` of a folder.
 
     Raises:
         UserError: A folder of a run is a link.
@@ -63,7 +65,7 @@ def older_runs(experiment: Path, but: Container[str] = ()) -> list[OlderRun]:
         if folder.name in but:
             continue
         try:
-            values, last = read_values(folder), reading.last(folder)
+            values, last = read(folder), reading.last(folder)
         except DamagedError:  # a command that reads this run reports it
             continue
         if last is not None and id_of(values) != folder.name:

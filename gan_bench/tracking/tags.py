@@ -105,6 +105,15 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return tags
 
 
+def measured_by(record: Record) -> dict[str, str]:
+    """Return the tags from a protocol record of scores that were measured after the run.
+
+    They name the version of torch that measured each.
+    """
+    torch = record.get("by", {}).get("versions", {}).get("torch")
+    return {f"measured_by.{metric}": f"torch {torch}" for metric in record["protocol"] if torch}
+
+
 def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, command: str) -> str:
     """Return the Markdown that describes a run and how to repeat it; empty parts are omitted."""
     parts = [

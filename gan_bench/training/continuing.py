@@ -51,19 +51,21 @@ class Continued:
             snapshot has its networks.
         problems: Why it continues from none of the runs before the one that it continues from.
         is_spoilt: Whether the engine has loaded a part of a state that does not fit.
+        recording: `RunSpec.recording` of the first steps; None if it is not known.
     """
 
     step: int = 0
     problems: list[str] = field(default_factory=list)
     is_spoilt: bool = False
+    recording: str | None = None
 
 
-def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: Engine,
+def continue_from(predecessors: Sequence[Path], step: int, record: Journal, engine: Engine,
                   here: Mapping[str, Any], protocol: Mapping[str, Any]) -> Continued:
     """Let a run begin with the state and the records of a shorter run.
 
     Args:
-        sources: The folders of shorter runs, the furthest first.
+        predecessors: The folders of shorter runs, the furthest first.
         step: That of the run's own checkpoint, 0 if it has none; one that is not further is of no
             use.
         record: The run's journal.
@@ -72,43 +74,49 @@ def continue_from(sources: Sequence[Path], step: int, record: Journal, engine: E
         protocol: How the run's scores are measured.
     """
     problems: list[str] = []
-    for source in sources:
+    for predecessor in predecessors:
         try:
-            if has_last_networks(source, engine.spec):
-                _take_last_networks(source, record, engine, here, protocol)
-                return Continued(engine.spec.steps, problems)
-            saved = _read(source, engine.spec, here)
+            if has_last_networks(predecessor, engine.spec):
+                start = _take_last_networks(predecessor, record, engine, here, protocol)
+                return Continued(engine.spec.steps, problems, recording=_recording(start))
+            saved = _read(predecessor, engine.spec, here)
         except (UserError, OSError) as error:
-            problems.append(f"{source.name} cannot be continued from: {one_line(error)}")
+            problems.append(f"{predecessor.name} cannot be continued from: {one_line(error)}")
             continue
         if saved.step <= step:
             break
         try:
             engine.load(saved.engine)
         except (RuntimeError, ValueError) as error:
-            problems.append(f"{source.name} cannot be continued from: its state does not fit the "
-                            f"networks any more ({one_line(error)}); their code must have changed")
+            problems.append(f"{predecessor.name} cannot be continued from: its state does not fit "
+                            f"the networks any more ({one_line(error)}); their code must have "
+                            f"changed")
             return Continued(0, problems, is_spoilt=True)
-        _adopt(source, saved, record, engine.spec, protocol)
-        return Continued(saved.step, problems)
+        start = _adopt(predecessor, saved, record, engine.spec, protocol)
+        return Continued(saved.step, problems, recording=_recording(start))
     return Continued(0, problems)
 
 
-def _read(source: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoint:
+def _recording(start: Record) -> str | None:
+    recording: str | None = start.get("facts", {}).get("recording")
+    return recording
+
+
+def _read(predecessor: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoint:
     """Return the state of another run, after refusing one that this run would not have reached.
 
     Raises:
         UserError: It is damaged, too far, or of other circumstances.
         OSError: It cannot be read.
     """
-    saved = checkpoint.read(source / checkpoint.FILE)
+    saved = checkpoint.read(predecessor / checkpoint.FILE)
     if saved.step >= spec.steps:
         raise UserError(f"it is at step {saved.step:,}")
-    if not reading.begins_line(source, saved.position):
+    if not reading.begins_line(predecessor, saved.position):
         raise UserError("its checkpoint does not belong to its journal")
     if drift := since(saved.facts, here):
         raise UserError(f"it was trained with {describe_drift(drift)}")
-    _refuse_drift(_records(source, saved))
+    _refuse_drift(_records(predecessor, saved))
     return saved
 
 
@@ -117,31 +125,36 @@ def _refuse_drift(records: Sequence[Record]) -> None:
         raise UserError("it was resumed with --allow-drift")
 
 
-def _take_last_networks(source: Path, record: Journal, engine: Engine, here: Mapping[str, Any],
-                        protocol: Mapping[str, Any]) -> None:
+def _take_last_networks(predecessor: Path, record: Journal, engine: Engine, here: Mapping[str, Any],
+                        protocol: Mapping[str, Any]) -> Record:
     """Give the engine the networks of the run's last step, from a snapshot of a longer run.
+
+    Returns:
+        The start record of the longer run.
 
     Raises:
         UserError: The snapshot is damaged, or of other circumstances, or the longer run has not
             logged the step.
         OSError: It cannot be read.
     """
-    spec, file = engine.spec, snapshot_file(source, engine.spec.steps)
-    records = reading.valid(each for each, _ in reading.tail(source, 0))
-    records = [each for each in records if each["step"] <= spec.steps]
+    spec, file = engine.spec, snapshot_file(predecessor, engine.spec.steps)
+    records = reading.valid(each for each, _ in reading.tail(predecessor, 0))
+    records = [each for each in records  # a later measurement says at the end how it measures
+               if each["step"] <= spec.steps or each["kind"] == Kind.PROTOCOL]
     if drift := since(records[0].get("facts", {}), here):
         raise UserError(f"it was trained with {describe_drift(drift)}")
     _refuse_drift(records)
     first = first_records(records, spec.steps, spec, protocol)
     # What follows the losses of the last step is measured from the networks.
     first = [each for each in first if each["step"] < spec.steps or _is_loss(each)]
-    if first[-1]["step"] < spec.steps:
+    if all(each["step"] < spec.steps for each in first):  # the last may be a later measurement
         raise UserError(f"it has not logged step {spec.steps:,}")
     try:
         engine.load_measured(load_file(file))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{file}: {one_line(error)}") from None
-    _adopt_records(source, spec.steps, first, record, spec)
+    _adopt_records(predecessor, spec.steps, first, record, spec)
+    return first[0]
 
 
 def _is_loss(record: Record) -> bool:
@@ -149,23 +162,28 @@ def _is_loss(record: Record) -> bool:
         record["kind"] == Kind.METRICS and all(n.startswith(LOSSES) for n in record["values"])))
 
 
-def _records(source: Path, saved: Checkpoint) -> list[Record]:
+def _records(predecessor: Path, saved: Checkpoint) -> list[Record]:
     """Return the valid records up to a checkpoint, undecoded."""
-    return reading.valid(record for record, end in reading.tail(source, 0)
+    return reading.valid(record for record, end in reading.tail(predecessor, 0)
                          if end <= saved.position)
 
 
-def _adopt(source: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
-           protocol: Mapping[str, Any]) -> None:
-    """Write the records, pictures and checkpoint of the first steps into the run's own folder."""
-    records = first_records(_records(source, saved), saved.step, spec, protocol)
-    position = _adopt_records(source, saved.step, records, record, spec)
+def _adopt(predecessor: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
+           protocol: Mapping[str, Any]) -> Record:
+    """Write the records, pictures and checkpoint of the first steps into the run's own folder.
+
+    Returns:
+        The start record of the other run.
+    """
+    records = first_records(_records(predecessor, saved), saved.step, spec, protocol)
+    position = _adopt_records(predecessor, saved.step, records, record, spec)
     facts = {**saved.facts, "recording": spec.recording}
     # Last: without it the next attempt begins here again.
     checkpoint.write(record.folder, replace(saved, position=position, facts=facts))
+    return records[0]
 
 
-def _adopt_records(source: Path, step: int, records: Sequence[Record], record: Journal,
+def _adopt_records(predecessor: Path, step: int, records: Sequence[Record], record: Journal,
                    spec: RunSpec) -> int:
     """Write records, pictures and snapshots of another run into the run's own folder.
 
@@ -176,24 +194,24 @@ def _adopt_records(source: Path, step: int, records: Sequence[Record], record: J
     remove_snapshots(record.folder, 0)
     for image in records:
         if image["kind"] == Kind.IMAGE:
-            picture = source / image["file"]
+            picture = predecessor / image["file"]
             if picture.is_file() and not picture.is_symlink():  # the user may have deleted it
                 record.store(image["step"], image["name"], picture.read_bytes())
-    position = record.adopt(_lacking(record.folder, records), step, source.name)
-    _copy_snapshots(source, step, record.folder, spec)
+    position = record.adopt(_lacking(record.folder, records), step, predecessor.name)
+    _copy_snapshots(predecessor, step, record.folder, spec)
     record.flush()
     return position
 
 
-def _copy_snapshots(source: Path, last: int, folder: Path, spec: RunSpec) -> None:
+def _copy_snapshots(predecessor: Path, last: int, folder: Path, spec: RunSpec) -> None:
     """Copy the networks of the steps that this run measures too."""
     if not spec.evaluate.snapshots:
         return
-    for step in sorted(snapshot_steps(source)):
+    for step in sorted(snapshot_steps(predecessor)):
         if step <= last and due(step, spec.evaluate.every):
             make_snapshot_folder(folder)
             with replacing(snapshot_file(folder, step), durable=True) as temporary:
-                shutil.copyfile(snapshot_file(source, step), temporary)
+                shutil.copyfile(snapshot_file(predecessor, step), temporary)
 
 
 def _lacking(folder: Path, records: Sequence[Record]) -> list[Record]:

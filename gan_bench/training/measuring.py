@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gan_bench.components import data as datasets
-from gan_bench.config.spec import EvaluateSpec, RunSpec, final_measurement
+from gan_bench.config.spec import EvaluateSpec, RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.evaluation.evaluator import Evaluator, NonFiniteSamples
 from gan_bench.journal import writing
@@ -141,7 +141,7 @@ class _Measuring:
         if measured is None:
             return False
         new = {score for name in anew for score in scores_of(METRICS[name])}
-        compared = self._run.compared(final_measurement(self._spec.evaluate))
+        compared = self._run.compared(self._run.asked())
         self._at_end |= self._names.rename_sets(
             measured, evaluator.protocol, last_phase(self._spec),
             {name: found for name, found in compared.items() if name not in new})

@@ -22,6 +22,7 @@ from gan_bench.evaluation.evaluator import prepare_metrics, refuse_too_many_samp
 from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
+from gan_bench.journal.extractor_weights import finished_runs, to_ask_for
 from gan_bench.journal.layout import (
     Execution,
     KeepCheckpoints,
@@ -29,7 +30,7 @@ from gan_bench.journal.layout import (
     is_trained,
 )
 from gan_bench.journal.plugin_files import provide_parts
-from gan_bench.journal.shorter_runs import beginnings, source_folders
+from gan_bench.journal.shorter_runs import beginnings, predecessor_folders
 from gan_bench.journal.status import Outcome
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import MODELS, PENALTIES, use_plugins
@@ -63,26 +64,30 @@ def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: 
         allow_drift: As in `gan_bench.journal.layout.Execution`.
 
     Returns:
-        As `prepare_runs`.
+        How many runs are to share a process: 1 on the CPU.
 
     Raises:
         UserError: As `prepare_runs`.
     """
     workspace = Workspace(as_path(root), as_path(data_root))
-    together = prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift), say)
-    declare(experiment, workspace)
+    together, prepared = prepare_runs(experiment, Execution(workspace, allow_drift=allow_drift),
+                                      say)
+    finished = finished_runs(experiment.runs, workspace.root)
+    declare(experiment, workspace, to_ask_for(finished, prepared))
     return together
 
 
 @torch_as_before()
-def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> int:
+def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say,
+                 ) -> tuple[int, dict[str, str]]:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
 
     Downloads and decodes the data, trains or fetches the feature extractors, computes the
     reference features, and builds every variant's networks without weights.
 
     Returns:
-        How many runs are to share a process: 1 on the CPU.
+        How many runs are to share a process, 1 on the CPU; and by score the hash of its extractor's
+        weights.
 
     Raises:
         UserError: The data or an extractor is unavailable, the device does not exist, samples do
@@ -112,9 +117,9 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say) -> 
                 raise UserError(f"variant {run.variant}: {error}") from None
     datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
     data = _load(first, workspace)
-    prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say,
-                    statistics_of(first.evaluate))
-    return runs_together(experiment, device, here["precision"], say)
+    weights = prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say,
+                              statistics_of(first.evaluate))
+    return runs_together(experiment, device, here["precision"], say), weights
 
 
 def _refuse_other_shapes(run: RunSpec) -> None:
@@ -157,7 +162,7 @@ def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
     home = workspace.run_folder(spec).parent
     execution = Execution(workspace, checkpoint_every, allow_drift,
                           keep_checkpoints=keep_checkpoints,
-                          shorter_runs=source_folders(beginnings(home, [spec])))
+                          shorter_runs=predecessor_folders(beginnings(home, [spec])))
     load = partial(_load, spec, workspace)
     with _mirrored(spec, workspace, mirror or tracking_uri is not None) as missing:
         if is_trained(workspace.run_folder(spec)):

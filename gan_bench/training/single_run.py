@@ -69,6 +69,7 @@ class Run:
         self.spec = spec
         self.outcome: Outcome | None = None
         self._keep = execution.keep_checkpoints
+        self._is_recorded_alike = False
         provide_parts({"sources": spec.sources}, execution.workspace.run_folder(spec))
         self._folder = spec.write(execution.workspace.root)
         write_plugins(spec, self._folder)
@@ -77,7 +78,7 @@ class Run:
         except OSError as error:
             raise unwritable(self._folder / reading.FILE, error) from error
         with self._failures_recorded():
-            self._engine, self._training, self._facts = _begin(
+            self._engine, self._training, self._facts, self._is_recorded_alike = _begin(
                 spec, execution, self._journal, load)
             self.cadence = checkpoint.Cadence(execution.checkpoint_every)
             # Of a run that takes no step, there are the networks and no more.
@@ -134,10 +135,9 @@ class Run:
 
     def _end(self, status: Status, why: str, weights: str | None = None) -> None:
         self.outcome = Outcome(self.spec.id, status, why)
-        began = reading.began(self._folder) or {}
         # The steps of a shorter run may have been recorded otherwise: what they lack is looked for.
-        is_whole = began.get("facts", {}).get("recording") == self.spec.recording
-        self._journal.end(status, why, weights, self.spec.recording if is_whole else None)
+        recording = self.spec.recording if self._is_recorded_alike else None
+        self._journal.end(status, why, weights, recording)
 
     @contextmanager
     def _failures_recorded(self) -> Iterator[None]:
@@ -158,8 +158,13 @@ class Run:
 
 
 def _begin(spec: RunSpec, execution: Execution, record: Journal,
-           load: Callable[[], datasets.Dataset]) -> tuple[Engine, Training, dict[str, Any]]:
-    """Assemble the parts of a run; return its engine, its training, and its facts."""
+           load: Callable[[], datasets.Dataset]) -> tuple[Engine, Training, dict[str, Any], bool]:
+    """Assemble the parts of a run.
+
+    Returns:
+        Its engine, its training, its facts, and whether all steps before were recorded as it
+        records.
+    """
     device, cache = resolve_device(spec), execution.workspace.cache
     set_up_torch(spec)
     data = load()
@@ -176,8 +181,10 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     if continued.is_spoilt:
         engine = Engine(spec, device, here["precision"], data.train.labels)
     start, is_recorded_alike = continued.step, True
+    begun = continued.recording
     if start == 0:
-        start, is_recorded_alike = _resume(spec, record, engine, here, execution.allow_drift, *own)
+        start, is_recorded_alike, begun = _resume(spec, record, engine, here,
+                                                  execution.allow_drift, *own)
     if start == 0:
         load_initial_weights(spec, engine, execution.workspace.root)
         record.start(here)
@@ -192,7 +199,9 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     if spec.evaluate.latent_sets > 1:
         at_end.append(_named_sets(final or evaluator, names, last_phase(spec)))
     snapshot = partial(save_snapshot, engine, record.folder) if spec.evaluate.snapshots else None
-    return engine, Training(engine, data, during, at_end, record, snapshot, start=start), here
+    is_whole = start == 0 or (is_recorded_alike and begun == spec.recording)
+    training = Training(engine, data, during, at_end, record, snapshot, start=start)
+    return engine, training, here, is_whole
 
 
 def _so_far(spec: RunSpec, folder: Path) -> Progress:
@@ -216,11 +225,13 @@ def _named_sets(evaluator: Evaluator, names: FreeNames, phase: str) -> Evaluate:
 
 
 def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any],
-            allow_drift: bool, found: Checkpoint | None, problems: list[str]) -> tuple[int, bool]:
+            allow_drift: bool, found: Checkpoint | None, problems: list[str],
+            ) -> tuple[int, bool, str | None]:
     """Restore engine and journal to a step that can be resumed.
 
     Returns:
-        That step, and whether the same things as before it are measured and recorded.
+        That step, whether the same things as before it are measured and recorded, and the
+        `RunSpec.recording` of the first steps if it is known.
 
     Args:
         found, problems: As `checkpoint.newest` returns them.
@@ -231,7 +242,7 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     folder = record.folder
     began = reading.began(folder)
     if began is None:
-        return 0, True
+        return 0, True, None
     drift = since(found.facts if found else began.get("facts", {}), here)
     if found and drift and not allow_drift:
         raise UserError(drifted(folder, drift))
@@ -239,7 +250,8 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     # With other software no step repeats to the bit, and without deterministic algorithms none
     # can be relied on to. Nor does a record, if something else is measured or recorded now.
     # (Runs of earlier versions do not say what was.)
-    before = (found.facts if found else began.get("facts", {})).get("recording")
+    begun: str | None = began.get("facts", {}).get("recording")
+    before = found.facts.get("recording") if found else begun
     is_recorded_alike = before == spec.recording
     alike = not drift and not allow_drift and spec.compute.deterministic
     again = alike and is_recorded_alike and record.repeat(position)
@@ -255,7 +267,7 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     if not again:
         remove_snapshots(folder, step)  # before the records are void: a kill leaves none of them
     record.resume(step, "; ".join(problems), drift, void=not again)
-    return step, is_recorded_alike
+    return step, is_recorded_alike, begun
 
 
 def _explained(error: BaseException, spec: RunSpec) -> BaseException:

@@ -116,6 +116,7 @@ def test_twice_the_steps_cost_half(tmp_path: Path) -> None:
     done = here("run", file, *more, *roots["parts"])
     assert done.returncode == 0, done.stderr
     assert "2 runs continue from shorter ones, as `plan` shows\n" in done.stdout
+    assert "fewer points" not in done.stdout
     for record in records:
         assert f" continues {record['continues']} from step 6\n" in done.stdout
     whole = here("run", file, *more, *roots["whole"], "--keep-checkpoints", "none")
@@ -128,9 +129,13 @@ def test_twice_the_steps_cost_half(tmp_path: Path) -> None:
         assert rows(tmp_path / "whole", record["id"]) == rows(tmp_path / "parts", record["id"])
         assert tag(tmp_path / "parts", record["id"], "continues") == record["continues"]
         assert tag(tmp_path / "whole", record["id"], "continues") is None
-    assert len(list((tmp_path / "parts").glob(f"runs/twice/*/{FILE}"))) == 4
+    denser = here("run", file, "--set", "base.steps=13", "--set", "base.log_every=1",
+                  *roots["parts"])
+    assert ("\nthe curves of 2 runs have fewer points in the first steps: log_every 2 (now 1)\n"
+            in denser.stdout)
+    assert len(list((tmp_path / "parts").glob(f"runs/twice/*/{FILE}"))) == 6
     cleaned = here("clean", file, *roots["parts"])
-    assert cleaned.stdout.startswith(f"twice: {2 * megabytes:.1f} MB of 4 checkpoints\nfreed ")
+    assert cleaned.stdout.startswith(f"twice: {3 * megabytes:.1f} MB of 6 checkpoints\nfreed ")
     again = here("run", file, *more, *roots["parts"])
     assert "2 of 2 runs are done" in again.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -14,7 +15,11 @@ from helpers.launching import gan_bench, new_root
 from helpers.runs import DIGITS, install, write_experiment
 from helpers.studies import here
 
+from gan_bench.compare.results import load_results
+from gan_bench.compare.rows import summarise
+from gan_bench.config.experiment import load_experiment
 from gan_bench.journal import reading
+from gan_bench.journal.status import Progress
 from gan_bench.tracking import client
 
 METRICS = '''\
@@ -75,11 +80,11 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
                    "evaluate.metrics=[d_accuracy, nearest_train_mse, fd_random]")
     assert "\n2 finished runs to be measured, not trained\n  fd_random: 2 runs\n" in planned.stdout
     done = command(study, "evaluate", "--metrics", "fd_random")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.count(": measuring\n") == 2
     assert ": started" not in done.stdout
-    assert ("2 runs of 4 not trained yet, or without weights: `gan-bench run` of the file"
-            in done.stdout)
+    assert ("\nleft out: 2 runs (plain seed 1, saturating seed 1), not trained yet or without "
+            f"weights: `gan-bench run {study / 'tiny.yaml'} " in done.stdout)
     after = journals(study)
     assert after.keys() == before.keys()
     for run, records in after.items():
@@ -97,7 +102,12 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
     assert "measuring" not in done.stdout
     assert "started" not in done.stdout
     assert "fd_random ↓" in done.stdout
-    assert journals(study) == after
+    for run, records in journals(study).items():
+        assert records[: len(after[run])] == after[run]
+        protocol, end = records[len(after[run]):]  # which notes that nothing lacks
+        last = after[run][-1]
+        assert protocol["protocol"] == {}
+        assert end == {**last, "recording": end["recording"]} != last
     shown = here("report", study / "tiny.yaml", "--root", study / "root", "--format", "md")
     assert shown.returncode == 0
     table = (study / "root" / "reports" / "tiny" / "table.md").read_text()
@@ -105,6 +115,42 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
     assert "### tiny: fd\\_random" not in table
     assert "measured too, but not in evaluate.metrics of the experiment, and so not compared: " \
            "fd_random" in shown.stdout
+
+
+def test_runs_of_other_weights_are_measured_anew(copy: Path) -> None:
+    """Of two runs under different weights of an extractor, the report shows both in the end."""
+    asks = ("--set", "evaluate.metrics=[nearest_train_mse, kd_random]")
+    assert command(copy, "run", "--set", "seeds=[0]", *asks).returncode == 0
+    other, equal = sorted(file.parent for file in copy.glob("root/runs/tiny/*/journal.jsonl"))
+    before = {run: [record["values"]["eval/kd_random"] for record in records
+                    if "eval/kd_random" in record.get("values", {})][-1]
+              for run, records in journals(copy).items()}
+    weights = next(record["protocol"]["eval/kd_random"]["weights"]
+                   for record in reading.read_records(equal)[0]
+                   if "eval/kd_random" in record.get("protocol", {}))
+    book = (other / reading.FILE).read_text()
+    (other / reading.FILE).write_text(book.replace(weights, "0123456789ab"))
+    for file in copy.glob("root/mlflow.db*"):  # which holds the protocols from before
+        file.unlink()
+    client._create_sqlite(copy / "root/mlflow.db", copy / "root/artifacts")
+    results = load_results("tiny", root=copy / "root")
+    refused = [row.refused for row in summarise(results.ended(), results.declared)
+               if row.metric == "kd_random"]
+    assert any("weights" in why for why in refused)
+    done = command(copy, "run", "--set", "seeds=[0]", *asks)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(": measuring\n") == 1
+    results = load_results("tiny", root=copy / "root")
+    assert results.runs["score.kd_random"].to_dict() == before
+    assert not [row.refused for row in summarise(results.ended(), results.declared) if row.refused]
+    names = results.runs["metric.kd_random"]
+    assert names[equal.name] == "eval/kd_random"
+    assert names[other.name].startswith("eval-")
+    done = command(copy, "run", "--set", "seeds=[0]", *asks)
+    assert "measuring" not in done.stdout
+    report = load_results("tiny", root=copy / "root", declared=load_experiment(
+        copy / "tiny.yaml", copy, ["seeds=[0]", asks[1]]).declared)
+    assert report.runs["metric.kd_random"].to_dict() == names.to_dict()
 
 
 def test_final_weights_that_are_gone_are_named(copy: Path) -> None:
@@ -134,6 +180,64 @@ def test_what_cannot_be_measured_is_one_line(copy: Path, options: list[str], wor
     assert journals(copy) == before
 
 
+def test_the_advice_on_runs_that_are_left_out_works_when_it_is_pasted(copy: Path) -> None:
+    """It has the places and the settings that the user gave."""
+    options = ("--root", copy / "root", "--data", copy / "data sets", "--metrics", "fd_random",
+               "--set", "evaluate.latent_sets=2", "--set", "question=What, now?")
+    done = here("evaluate", copy / "tiny.yaml", *options, "--json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout.splitlines()[-1])["untrained"] == 2
+    done = here("evaluate", copy / "tiny.yaml", *options)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: ")]
+    advice = shlex.split(line.split("`")[1])
+    assert advice[:2] == ["gan-bench", "run"]
+    for words in (["--data", str(copy / "data sets")], ["--set", "evaluate.latent_sets=2"],
+                  ["--set", "question=What, now?"]):
+        assert words == advice[(i := advice.index(words[1])) - 1: i + 1]
+    ran = here(*advice[1:])
+    assert ran.returncode == 0, ran.stderr
+    assert "4 of 4 runs are done" in ran.stdout
+    done = here("evaluate", copy / "tiny.yaml", *options)
+    assert (done.returncode, "left out" in done.stdout) == (0, False)
+    final = [values for records in journals(copy).values() for record in records
+             if "final/fd_random" in (values := record.get("values", ()))]
+    assert len(final) == 4
+    never = here("evaluate", copy / "tiny.yaml", *options, "--set", "name=other")
+    assert never.stderr.endswith(
+        f" --set 'question=What, now?' --set name=other --root {copy / 'root'} "
+        f"--data '{copy / 'data sets'}'\n")
+
+
+def test_what_a_run_does_not_lack_is_noted_for_the_next_plan(
+        copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And MLflow does not receive its files again."""
+    follow, followed = Progress.follow, list[str]()
+
+    def counted(run: Progress) -> bool:
+        followed.append(run.folder.name)
+        return follow(run)
+
+    monkeypatch.setattr(Progress, "follow", counted)
+    stored: list[dict[Path, int]] = []
+    for every in (1, 3):
+        options = (copy / "tiny.yaml", "--root", copy / "root", "--set", "seeds=[0]", "--set",
+                   f"base.log_every={every}")
+        followed.clear()
+        before = here("plan", *options).stdout
+        assert len(followed) == 2
+        assert here("run", *options).returncode == 0
+        followed.clear()
+        assert here("plan", *options).stdout == before
+        assert followed == []
+        noted = journals(copy)
+        assert here("run", *options).returncode == 0
+        assert journals(copy) == noted
+        stored.append({file: file.stat().st_ctime_ns
+                       for file in (copy / "root/artifacts").rglob("final.safetensors")})
+    assert len(stored[0]) == 4  # two are of the copied store
+    assert stored[0] == stored[1]
+
+
 def test_options_of_a_file_are_refused_for_a_run(study: Path) -> None:
     done = here("evaluate", "0", "--slots", "1", "--root", study / "root")
     assert (done.returncode, done.stderr) == (
@@ -160,7 +264,7 @@ def test_a_measuring_process_that_is_killed_is_started_again(copy: Path, tmp_pat
     plugin = install(tmp_path / "site", "measures", METRICS, "metrics")
     env = {**plugin, "ONCE": str(tmp_path / "once")}
     done = command(copy, "evaluate", "--metrics", "deadly", "--slots", "1", env=env)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.count("SIGKILL") == 1
     for records in journals(copy).values():
         assert [record["values"] for record in records

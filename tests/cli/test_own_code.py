@@ -483,11 +483,15 @@ def test_init_writes_files_that_run_and_pass_their_checks(tmp_path: Path,
     assert done.stdout.endswith("cd first && gan-bench run first.yaml\n")
     folder = tmp_path / "first"
     assert sorted(file.name for file in folder.iterdir()) == ["first.yaml", "mine.py"]
-    assert here("check", folder / "mine.py").returncode == 0
+    checked = here("check", folder / "mine.py")
+    assert checked.returncode == 0
+    assert {line for line in checked.stdout.splitlines() if not line.startswith(" ")} >= {
+        "loss my_loss", "model my_net", "metric my_metric"}
     done = here("run", "first/first.yaml", "--root", new_root(tmp_path), "--set", "base.steps=20",
                 "--set", "evaluate.every=10", "--set", "seeds=[0]")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 of 3 runs are done" in done.stdout
+    assert "my_metric ↓" in done.stdout
     text = (folder / "first.yaml").read_text()
     assert "STUDY" not in text
     for name in "first", ".", None:
@@ -518,7 +522,8 @@ def test_shipped_experiments_are_listed_and_run_by_name(tmp_path: Path,
     assert by_name.stdout == here("plan", home / "dcgan_vs_mlp.yaml", "--root", tmp_path).stdout
     done = here("evaluate", "dcgan_vs_mlp", "--root", tmp_path)
     assert done.returncode == 2
-    assert "no run of dcgan_vs_mlp is trained yet: gan-bench run dcgan_vs_mlp\n" in done.stderr
+    assert done.stderr.endswith("no run of dcgan_vs_mlp is trained yet: gan-bench run dcgan_vs_mlp "
+                                f"--root {tmp_path}\n")
     done = here("plan", "dcgan")
     assert done.returncode == 2
     assert "gan-bench list experiments shows those that can be run by name" in done.stderr

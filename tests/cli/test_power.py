@@ -162,7 +162,7 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     early = here(*ask, "5%")
     assert (early.returncode, early.stdout) == (2, "")
     assert early.stderr == ("error: no finished run shows the scatter of scores; "
-                            "train a few seeds first: gan-bench run\n")
+                            f"train a few seeds first: gan-bench run {file} --root {root}\n")
     assert not (root / "runs" / "tiny").exists()
     done = here("run", file, "--root", root)
     assert done.returncode == 0, done.stderr

@@ -649,7 +649,7 @@ def test_a_margin_that_is_none_is_one_line(fresh: Store, tmp_path: Path) -> None
 
 def test_empty_columns_are_text_and_numbers(found: Results) -> None:
     for column in found.runs:
-        if column.startswith(("params.", "protocol.")):
+        if column.startswith(("params.", "protocol.", "metric.", "measured_by.")):
             assert found.runs[column].map(type).eq(str).all()
         if column.startswith("score."):
             assert found.runs[column].dtype == np.float64

@@ -7,6 +7,7 @@ import http.server
 import json
 import shutil
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -378,6 +379,13 @@ def test_the_reference_is_computed_once_and_mapped(
         np.testing.assert_array_equal(found.values, direct.values)
         np.testing.assert_array_equal(found.logits, direct.logits)
         np.testing.assert_array_equal(found.gaussian.factor, direct.gaussian.factor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns of arrays that are read-only
+        mine = torch.as_tensor(again.values)  # as a third party's metric may begin
+    assert again.values.flags.writeable  # torch warns once in a process
+    mine[:] = 0
+    again = reference_features(trained, digits.test.images, "a/test", cache, must_not_say)
+    np.testing.assert_array_equal(again.values, direct.values)
     reference_features(trained, digits.test.images, "b/test", cache, said.append)
     reference_features(replace(trained, weights="0"), digits.test.images, "a/test", cache,
                        said.append)

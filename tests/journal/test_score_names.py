@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from gan_bench.config.declared import FinalMeasurement
+from gan_bench.config.score_definition import definition_digest
 from gan_bench.journal.schema import Kind, Status
 from gan_bench.journal.score_names import (
     DURING,
@@ -16,7 +18,9 @@ from gan_bench.journal.score_names import (
     is_of_sets,
     last_scores,
     latent_set_name,
+    names_at,
     protocol_digest,
+    remeasured_digest,
     remeasured_name,
     score_name,
     split_latent_set,
@@ -81,6 +85,8 @@ def test_a_score_that_was_measured_anew_keeps_its_bare_name() -> None:
     name = remeasured_name("final/fd", digest)
     assert name == f"final-{digest}/fd"
     assert len(digest) == 8
+    assert remeasured_digest(name) == digest
+    assert remeasured_digest("final/fd") == remeasured_digest("evaluate-01234567/fd") == ""
     assert bare_name(name) == bare_name("eval/fd") == bare_name("final/fd") == "fd"
     assert split_score(name) is None
     for other in ("again/1/fd", f"final-{digest}/class/fd/3", "class/fd/3", "train/d_loss",
@@ -117,6 +123,36 @@ def test_scores_against_other_references_are_not_compared(given: dict[str, str],
     final = FinalMeasurement(scores=("fd",), samples=10, references=given)
     chosen = compared_scores(LATEST, 8, lambda name: protocols.get(name, {}), final)
     assert chosen == ({"fd": (full, LATEST[full][1])} if full else {})
+
+
+@pytest.mark.parametrize(("asked", "full"), [
+    ({}, "eval/fd"), ({"weights": {"kd": "w3"}}, "eval/fd"),
+    ({"weights": {"fd": "w1"}}, "eval/fd"), ({"weights": {"fd": "w2"}}, "final/fd"),
+    ({"weights": {"fd": "w3"}}, None),
+    ({"definitions": {"fd": definition_digest({"cubes": 1})}}, "eval/fd"),
+    ({"definitions": {"fd": definition_digest({"cubes": 2})}}, "final/fd"),
+    ({"definitions": {"fd": definition_digest({"cubes": 3})}}, None)])
+def test_scores_of_other_definitions_and_weights_are_not_compared(
+        asked: dict[str, Any], full: str | None) -> None:
+    """Where it is known which are asked for."""
+    protocols = {"eval/fd": {"generated": 10, "weights": "w1", "cubes": 1},
+                 "final/fd": {"generated": 10, "weights": "w2", "cubes": 2}}
+    latest = {"eval/fd": (8, 1.0), "final/fd": (8, 3.0)}
+    if full == "eval/fd":
+        latest["eval-01234567/fd"] = 8, 4.0  # of which nothing is known
+        protocols["final/fd"]["generated"] = 11
+    final = FinalMeasurement(scores=("fd",), samples=10, **asked)
+    chosen = compared_scores(latest, 8, lambda name: protocols.get(name, {}), final)
+    assert chosen == ({"fd": (full, latest[full][1])} if full else {})
+
+
+def test_each_score_of_a_step_has_its_name() -> None:
+    measured = {"eval/fd": {2, 4}, "final/fd": {4}, "eval/kd": {2}, "eval-01234567/kd": {2}}
+    asked = FinalMeasurement(scores=("kd", "fd", "never"), samples=10)
+    for step, expected in ((2, {"kd": "eval-01234567/kd", "fd": "eval/fd"}),
+                           (4, {"fd": "final/fd"}), (6, {})):
+        assert names_at(step, measured, lambda full: {"generated": 10}, asked) == expected
+    assert names_at(2, measured, lambda full: {"generated": 11}, asked) == {}
 
 
 def test_what_was_measured_last_counts_where_nothing_is_known_to_be_asked_for() -> None:

@@ -219,7 +219,7 @@ def test_a_study_of_an_earlier_version_goes_on(studies: Path, tmp_path: Path) ->
     refused = here("report", file, "--root", root, "--format", "csv")
     assert refused.returncode == 2
     assert refused.stderr.endswith(f"left out: 6 runs under ids of an earlier version; `gan-bench "
-                                   f"run {file}` takes them over\n")
+                                   f"run {file} --root {root}` takes them over\n")
     ran = here("run", file, "--root", root)
     assert ran.returncode == 0, ran.stderr
     assert "6 runs under ids of an earlier version taken over" in ran.stdout

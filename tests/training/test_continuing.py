@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -144,7 +145,7 @@ def test_its_own_checkpoint_counts_if_it_is_further(tmp_path: Path) -> None:
     shorter = ready(tmp_path, SHORT)
     train(shorter, tmp_path)
     found = beginnings(spec.folder(tmp_path).parent, [spec])[spec.id]
-    assert (found.sources, found.own, str(found)) == ((), 9, "")
+    assert (found.predecessors, found.own, str(found)) == ((), 9, "")
     # As the launcher does if the process of a run that has continued is killed.
     execution = Execution(Workspace(tmp_path, tmp_path),
                           shorter_runs={spec.id: (shorter.folder(tmp_path),)})
@@ -224,7 +225,7 @@ def test_another_torch_and_damage_are_reasons_to_begin_at_zero(tmp_path: Path) -
     versions = {**saved.facts["versions"], "torch": "0.0.1"}
     checkpoint.write(folder, replace(saved, facts={**saved.facts, "versions": versions}))
     found = beginnings(folder.parent, [spec])[spec.id]
-    assert [source.step for source in found.sources] == [4]
+    assert [predecessor.step for predecessor in found.predecessors] == [4]
     assert [line.partition(" and now")[0] for line in found.obstacles] == [
         f"{shorter.id} was trained with torch 0.0.1"]
     content = bytearray((short.folder(parts) / FILE).read_bytes())
@@ -286,7 +287,7 @@ def test_a_finished_run_keeps_its_last_state_or_none(tmp_path: Path) -> None:
     longer = ready(tmp_path, LONG)
     found = beginnings(folder.parent, [longer])[longer.id]
     assert found.obstacles == (f"{other.id} keeps no checkpoint",)
-    assert [source.folder for source in found.sources] == [folder]
+    assert [predecessor.folder for predecessor in found.predecessors] == [folder]
 
 
 def test_a_run_that_is_being_trained_is_not_touched(tmp_path: Path) -> None:
@@ -296,7 +297,7 @@ def test_a_run_that_is_being_trained_is_not_touched(tmp_path: Path) -> None:
         found = beginnings(spec.folder(tmp_path).parent, [spec])[spec.id]
         assert found == Beginning((), (f"{shorter.id} is being trained",))
         assert str(found) == f"trains from zero: {shorter.id} is being trained"
-    assert len(beginnings(spec.folder(tmp_path).parent, [spec])[spec.id].sources) == 1
+    assert len(beginnings(spec.folder(tmp_path).parent, [spec])[spec.id].predecessors) == 1
 
 
 def test_fewer_steps_than_trained_begin_at_the_furthest_state_before(tmp_path: Path) -> None:
@@ -413,7 +414,7 @@ def test_the_days_between_both_runs_are_no_time_of_training(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("is_frozen", [False, True])
-def test_a_second_source_doubles_no_point_in_mlflow(
+def test_a_second_predecessor_doubles_no_point_in_mlflow(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_frozen: bool) -> None:
     """Nor does it if no time passes, so that the attempts begin in the same millisecond."""
     if is_frozen:
@@ -422,7 +423,7 @@ def test_a_second_source_doubles_no_point_in_mlflow(
     spec, mirror = runs[2], Mirror(open_store(Workspace(tmp_path)))
     if not is_frozen:
         train(runs[0], tmp_path)
-    killed_at("after three steps", spec, tmp_path)  # its checkpoint is that of the first source
+    killed_at("after three steps", spec, tmp_path)  # its checkpoint is the first one's
     mirror.sync(spec.folder(tmp_path))
     logged = [step for name, step in measurements(spec, tmp_path) if name == "train/g_loss"]
     assert logged == [2, 4, 6, 8, 10]
@@ -518,6 +519,78 @@ def test_fewer_steps_take_the_networks_of_a_snapshot(
     assert continued(spec, parts) == [(longer.id, SHORT)]
     assert left(spec.folder(parts)) == left(spec.folder(whole))
     assert read_head(longer.folder(parts) / FILE).step == LONG
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_a_snapshot_is_taken_of_a_run_that_was_measured_later(
+        tmp_path: Path, is_resumed: bool) -> None:
+    """The score of an early step is the last in its journal, and is taken over with the others."""
+    whole, parts = place(tmp_path, "whole"), place(tmp_path, "parts")
+    kept = "evaluate.snapshots=true"
+    more = (kept, "evaluate.metrics=[d_accuracy, nearest_train_mse, classes_covered]")
+    spec = ready(whole, SHORT, *more)
+    train(spec, whole)
+    train(ready(parts, LONG, kept), parts, 5 if is_resumed else None)
+    longer = ready(parts, LONG, *more)
+    if is_resumed:
+        train(longer, parts)
+    train(longer, parts)  # which measures what it lacks
+    late = [record["step"] for record, _ in reading.tail(longer.folder(parts), 0)
+            if "eval/classes_covered" in record.get("values", ())]
+    assert late == ([8, 12, 14, 4] if is_resumed else [4, 8, 12, 14])
+    spec = ready(parts, SHORT, *more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "step", None)  # no step is taken
+        train(spec, parts)
+    assert continued(spec, parts) == [(longer.id, SHORT)]
+    assert measurements(spec, parts) == measurements(spec, whole)
+
+
+def test_plan_says_where_curves_have_fewer_points(tmp_path: Path) -> None:
+    shorter = ready(tmp_path, SHORT)
+    train(shorter, tmp_path)
+    for settings, words in (
+            (("base.log_every=1", "evaluate.every=6"),
+             ", with fewer points so far: log_every 2 (now 1), evaluate.every 4 (now 6)"),
+            (("base.log_every=4", "evaluate.every=8"), ""), (("evaluate.every=null",), "")):
+        spec = ready(tmp_path, LONG, *settings)
+        found = beginnings(spec.folder(tmp_path).parent, [spec])[spec.id]
+        assert str(found) == f"continues {shorter.id} from step {SHORT}{words}"
+    without = ready(tmp_path, 4, "evaluate.every=null", "base.batch_size=16")
+    train(without, tmp_path)
+    spec = ready(tmp_path, LONG, "base.batch_size=16")
+    found = beginnings(spec.folder(tmp_path).parent, [spec])[spec.id]
+    assert str(found).endswith(", with fewer points so far: evaluate.every none (now 4)")
+
+
+def test_plan_reads_each_specification_once(tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    shorter = ready(tmp_path, SHORT)
+    train(shorter, tmp_path)
+    study = load_experiment(write_experiment(tmp_path), tmp_path,
+                            [*EVERY, f"base.steps={LONG}", "seeds=[0]"])
+    read, reads = Path.read_text, Counter[Path]()
+
+    def counted(path: Path, *arguments: str, **options: str) -> str:
+        reads[path] += path.name == "spec.json"
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    shown = plan_text(study, tmp_path)
+    assert f"continues {shorter.id} from step {SHORT}\n" in shown
+    assert "1 other run of tiny" in shown
+    assert +reads == {shorter.folder(tmp_path) / "spec.json": 1}
+
+
+def test_a_run_that_was_recorded_otherwise_in_between_does_not_say_that_it_is_whole(
+        tmp_path: Path) -> None:
+    spec = ready(tmp_path, LONG)
+    train(spec, tmp_path, 4)
+    train(ready(tmp_path, LONG, "base.log_every=1"), tmp_path, 3)
+    train(ready(tmp_path, LONG), tmp_path)
+    assert read_end(spec, tmp_path)["recording"] is None
+    train(ready(tmp_path, LONG), tmp_path)  # nothing is lacking that could be measured
+    assert read_end(spec, tmp_path)["recording"] == spec.recording
 
 
 @pytest.mark.parametrize(("case", "words"), [

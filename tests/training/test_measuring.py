@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Extractor
 from gan_bench.journal import reading, writing
+from gan_bench.journal.about import asked_weights
 from gan_bench.journal.layout import Execution, Workspace, snapshot_file, snapshot_steps
-from gan_bench.journal.missing_scores import MissingScores, missing_scores
+from gan_bench.journal.missing_scores import MissingScores, is_recorded, missing_scores
 from gan_bench.journal.schema import Kind, Status
 from gan_bench.journal.score_names import protocol_digest
 from gan_bench.journal.status import Progress
@@ -208,12 +210,107 @@ def test_another_number_of_samples_has_another_name_and_is_what_counts(root: Pat
         "plain": {0: [first["classes_covered"]]}}
 
 
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the records of a run's journal."""
+    records = [json.loads(line) for line in (folder / reading.FILE).read_text().splitlines()]
+    for record in records:
+        change(record)
+    (folder / reading.FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_a_score_of_an_older_definition_is_measured_anew(root: Path) -> None:
+    """And what has the present one is not, though an older version has recorded it."""
+    settings = ("evaluate.metrics=[memorisation, fd_random]", "evaluate.latent_sets=2")
+    folder = measure(root, *settings).folder
+    edit(folder, lambda record: record.pop("recording", None))
+    assert missing_scores(follow(spec_of(root, *settings), root)) == MissingScores()
+    before = values_of(folder)
+
+    def make_older(record: dict[str, Any]) -> None:
+        record.get("protocol", {}).get("eval/nearest_ratio", {}).pop("ratio", None)
+
+    edit(folder, make_older)
+    only = ["memorisation"]
+    assert missing_scores(follow(spec_of(root, *settings), root)) == MissingScores(
+        only, only, {2: only, 4: only})
+    (note,) = (note for note in load_results("tiny", root=root).notes if "not measured" in note)
+    assert "the experiment asks: nearest_ratio of 1 of 1 finished run" in note
+    run = measure(root, *settings)
+    digest = protocol_digest(run.protocols["nearest_ratio"])
+    anew, again = f"eval-{digest}/nearest_ratio", f"again-{digest}/1/nearest_ratio"
+    assert values_of(folder) == before | {
+        (anew, step): before["eval/nearest_ratio", step] for step in (2, 4, 6)} | {
+        (again, 6): before["again/1/nearest_ratio", 6]}
+    assert run.protocols["nearest_ratio"]["ratio"] == (
+        "train / held out, over that of the neighbours")
+    run.recording = None
+    assert not missing_scores(run)
+    read = load_results("tiny", root=root)
+    assert not [note for note in read.notes if "not measured" in note]
+    assert list(read.runs["metric.nearest_ratio"]) == [anew]
+    assert list(read.runs["metric.authpct"]) == ["eval/authpct"]
+
+
+def test_a_score_of_other_weights_is_measured_anew(root: Path) -> None:
+    """Which are the present ones is known once the extractor is prepared."""
+    settings = ("evaluate.metrics=[fd_random, classes_covered]",)
+    folder = measure(root, *settings).folder
+    before, home = values_of(folder), root / "runs" / "tiny"
+    spec_of(root, *settings)
+    assert asked_weights(home) == {}
+    edit(folder, lambda record: record.get("protocol", {}).get("eval/fd_random", {}).update(
+        weights="0123456789ab"))
+    assert missing_scores(follow(spec_of(root), root)) == MissingScores()
+    spec = spec_of(root, *settings)
+    assert asked_weights(home).keys() == {"fd_random"}
+    assert missing_scores(follow(spec, root)) == MissingScores(
+        ["fd_random"], [], {2: ["fd_random"], 4: ["fd_random"]})
+    assert not is_recorded(spec.recording, spec, folder)
+    run = measure(root, *settings)
+    assert run.protocols["fd_random"]["weights"] == asked_weights(home)["fd_random"]
+    digest = protocol_digest(run.protocols["fd_random"])
+    assert values_of(folder) == before | {
+        (f"eval-{digest}/fd_random", step): before["eval/fd_random", step] for step in (2, 4, 6)}
+    assert not missing_scores(run)
+    assert list(load_results("tiny", root=root).runs["metric.fd_random"]) == [
+        f"eval-{digest}/fd_random"]
+
+
+def test_sets_belong_to_the_measurement_that_counts_and_not_to_an_equal_one(root: Path) -> None:
+    run = follow(spec_of(root), root)
+    value, protocol = run.scores["classes_covered"], run.protocols["classes_covered"]
+    name = "final/classes_covered"
+    writing.amend(run.folder, writing.Amendment(
+        {name: {**protocol, "generated": 80}}, {name: value, "again/1/classes_covered": 0.5}))
+    spec_of(root)
+    read = load_results("tiny", root=root)
+    assert list(read.runs["metric.classes_covered"]) == ["eval/classes_covered"]
+    assert scores_by_latents(read, "classes_covered") == {"plain": {0: [value]}}
+    spec_of(root, "evaluate.final_samples=80")
+    read = load_results("tiny", root=root)
+    assert list(read.runs["metric.classes_covered"]) == [name]
+    assert scores_by_latents(read, "classes_covered") == {"plain": {0: [value, 0.5]}}
+
+
+@pytest.mark.parametrize(("version", "said"), [(None, ""), ("9.9", "torch 9.9")])
+def test_another_torch_that_measures_later_is_said(root: Path, version: str | None, said: str,
+                                                   ) -> None:
+    """That of the training is said of the run, and is not repeated."""
+    folder = measure(root, "evaluate.metrics=[classes_covered, fd_random]").folder
+    if version:
+        edit(folder, lambda record: record.get("by", {}).get("versions", {}).update(torch=version))
+    read = load_results("tiny", root=root)
+    assert list(read.runs["measured_by.fd_random"]) == [said]
+    assert list(read.runs["measured_by.classes_covered"]) == [""]
+
+
 def test_what_a_run_lacks_is_said(root: Path) -> None:
     spec_of(root, "evaluate.samples=80")
     read = load_results("tiny", root=root)
     (note,) = (note for note in read.notes if note.startswith("not measured"))
-    assert note.startswith("not measured on 80 samples, as the experiment asks: classes_covered "
-                           "of 1 of 1 finished run; `gan-bench evaluate` of the experiment's file")
+    assert note.startswith("not measured on 80 samples by the present definition, as the "
+                           "experiment asks: classes_covered of 1 of 1 finished run; `gan-bench "
+                           "evaluate` of the experiment's file")
     assert "score.classes_covered" not in read.runs or read.runs[
         "score.classes_covered"].isna().all()
 

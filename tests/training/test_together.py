@@ -147,7 +147,7 @@ def test_the_launcher_shares_runs_out_and_follows_them_all(
         capsys: pytest.CaptureFixture[str]) -> None:
     """Two processes for three runs; on the CPU nothing but this test asks for that."""
     experiment = ready(tmp_path)
-    monkeypatch.setattr(launch, "run_preparations", lambda *given: (0, 2))
+    monkeypatch.setattr(launch, "run_preparations", lambda *given: (0, 2, {}))
     pids = []
     make = processes.WorkerProcess.__init__
 

@@ -1,15 +1,18 @@
-"""Losses and networks of your own. `gan-bench check mine.py` checks them."""
+"""A loss, a network and a metric of your own. `gan-bench check mine.py` checks them."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from gan_bench.components.losses import Loss
-from gan_bench.registry import LOSSES, MODELS
+from gan_bench.evaluation.features.base import Features
+from gan_bench.evaluation.metrics.base import refuses_vectors
+from gan_bench.registry import LOSSES, METRICS, MODELS, MetricFacts
 
 
 # A loss: two functions of D's logits, each a mean over the batch. The arguments after `*` are keys
@@ -46,3 +49,12 @@ def my_net(
         nn.Flatten(), nn.Linear(size, width), nn.LeakyReLU(0.2), nn.Dropout(0.2),
         nn.Linear(width, 1), nn.Flatten(0))
     return generator, discriminator
+
+
+# A metric: it gets real and generated images as rows of pixels in 0..255. With another extractor,
+# "inception" say, they are rows of features. A metric added later measures finished runs too.
+@METRICS.register("my_metric", MetricFacts(
+    better="lower", extractor="pixels", reference="test", refuses=refuses_vectors))
+def my_metric(real: Features, fake: Features) -> float:
+    """Mean difference between the average real and the average generated image, in grey levels."""
+    return float(np.abs(real.values.mean(axis=0) - fake.values.mean(axis=0)).mean())

@@ -99,7 +99,8 @@ def _read(folder: Path, extractor: str) -> Features:
     import numpy as np
 
     def mapped(name: str) -> NDArray[np.float64]:
-        array: NDArray[np.float64] = np.load(folder / f"{name}.npy", mmap_mode="r")
+        # Copy on write, as of a data set: torch warns where a metric takes a read-only array.
+        array: NDArray[np.float64] = np.load(folder / f"{name}.npy", mmap_mode="c")
         return array
 
     try:
