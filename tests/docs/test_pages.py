@@ -148,10 +148,15 @@ def test_the_readmes_table_has_the_numbers_of_its_pictures() -> None:
     rows = re.findall(r"(?m)((?:mlp|dcgan)-\w+) +([\d.]+) \[([\d.]+), ([\d.]+)\]",
                       README.read_text("utf-8"))
     assert len(rows) == len(leading) == 4
-    numbers = {row["variant"]: tuple(f"{float(row[name]):.4g}"
-                                     for name in ("mean", "mean_low", "mean_high"))
-               for row in leading}
-    assert {variant: tuple(values) for variant, *values in rows} == numbers
+    numbers = {row["variant"]: row for row in leading}
+    for variant, *texts in rows:
+        for name, text in zip(("mean", "mean_low", "mean_high"), texts, strict=True):
+            assert text == rounded(float(numbers[variant][name]), text), (variant, name)
+
+
+def rounded(value: float, text: str) -> str:
+    """Return a value with as many decimal places as a text."""
+    return f"{value:.{len(text.partition('.')[2])}f}"
 
 
 def test_what_a_page_fetches_from_elsewhere_is_seen() -> None:
