@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gan_bench.cli.clean import add_clean_command
+from gan_bench.cli.generators import add_generator_commands
 from gan_bench.cli.names import add_name_commands
 from gan_bench.cli.options import (
     DATA,
@@ -18,6 +19,9 @@ from gan_bench.cli.options import (
     AsJson,
     CheckpointEvery,
     DataRoot,
+    FigureFont,
+    FigureTitles,
+    FigureWidth,
     File,
     ImageSize,
     Keep,
@@ -29,13 +33,13 @@ from gan_bench.cli.options import (
     Slots,
     StatisticsFile,
     SyncTo,
+    TableSpread,
     Uri,
     Version,
     advised,
     print_text,
     run_command,
     to_stderr,
-    use_plugin_files,
     wide_console,
 )
 from gan_bench.config.shipped import is_experiment
@@ -45,6 +49,7 @@ from gan_bench.journal.layout import Execution, Workspace
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 add_clean_command(app)
+add_generator_commands(app)
 add_name_commands(app)
 
 
@@ -146,6 +151,10 @@ def report_experiments(
         help="The variant to compare with. \\[default: as the experiment declares]")] = None,
     variants: Annotated[str | None, typer.Option(
         metavar="A,B", help="Only these. \\[default: all]")] = None,
+    width: FigureWidth = None,
+    font: FigureFont = "sans",
+    titles: FigureTitles = True,
+    spread: TableSpread = "sd",
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     settings: Set = [],
     plugins: Plugins = [],
@@ -160,7 +169,8 @@ def report_experiments(
     """
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 
-    asked = Asked(experiments, settings, metric, baseline, variants, formats, out, plugins)
+    asked = Asked(experiments, settings, metric, baseline, variants, formats, out, plugins,
+                  width, font, titles, spread)
     done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
         print(printable(line))
@@ -189,27 +199,6 @@ def sync(
         to_stderr(line)
     if done.missing or done.hidden:
         raise typer.Exit(3)
-
-
-@app.command()
-def sample(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its first characters.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .png (a grid), or a .npz (all).")],
-    n: Annotated[int, typer.Option("--n", "-n", min=1, max=1_000_000,
-                                   help="Number of images.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
-    plugins: Plugins = [],
-    root: Root = ROOT,
-) -> None:
-    """Write samples of a trained generator: a picture, or arrays in a .npz.
-
-    The arrays are `images` or `vectors`, and for a conditional run also `labels`.
-    """
-    from gan_bench.cli.sample import write_samples
-
-    use_plugin_files(plugins)
-    write_samples(Workspace(root).root, run, out, n, seed)
-    print(f"{out}: {n} samples")
 
 
 @app.command(name="evaluate")

@@ -102,12 +102,14 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     """Print the scores of each variant, and why a run has no result."""
     # SciPy is imported when the training is over.
     from gan_bench.compare.ended import RunResult, left_out_line, left_out_seeds
+    from gan_bench.compare.labels import labelled_runs
     from gan_bench.compare.rows import summarise
     from gan_bench.report.terminal import summary_table
 
     counted = [RunResult.of(run) for run in runs]
-    if rows := summarise(counted, spec.declared):
-        console.print(summary_table(rows, spec.declared.baseline))
+    labelled, declared = labelled_runs(counted, spec.declared)
+    if rows := summarise(labelled, declared):
+        console.print(summary_table(rows, declared.baseline))
     numerics = Counter(run.numerics for run in counted if run.status.is_result)
     if len(numerics) > 1:
         each = "; ".join(f"numerics {number or 'unknown'}: {count(n, 'run')}"
