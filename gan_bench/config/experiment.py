@@ -85,7 +85,7 @@ class ExperimentFile(Closed):
     plugins: list[str] = Field(
         [], description="Python files with losses, models and other parts of your own, relative to "
         "this file")
-    dataset: Data
+    dataset: Data = Field(description="the real examples")
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         description="every variant is trained once with each")
     base: dict[str, Any] = Field({}, description="what all variants share")
@@ -93,8 +93,10 @@ class ExperimentFile(Closed):
         {}, description="named overrides of `base`; crossed with `matrix` if both are given")
     matrix: dict[str, list[Any]] | None = Field(
         None, description="axes whose cross product gives the variants; also include and exclude")
-    evaluate: EvaluateSpec = EvaluateSpec()  # type: ignore[call-arg]
-    compute: ComputeSpec = ComputeSpec()  # type: ignore[call-arg]
+    evaluate: EvaluateSpec = Field(
+        EvaluateSpec(), description="what is measured, and when")  # type: ignore[call-arg]
+    compute: ComputeSpec = Field(
+        ComputeSpec(), description="how the numbers are computed")  # type: ignore[call-arg]
     paired: bool = Field(
         False, description="compare variants seed by seed; useful only where runs of the same "
         "seed truly share something")
