@@ -257,12 +257,18 @@ def evaluate_source(
 def ui(
     root: Root = ROOT,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 5000,
+    host: Annotated[str, typer.Option(
+        help="Where to listen. MLflow has no authentication: reach a remote machine by `ssh -L "
+        "5000:127.0.0.1:5000`, not by 0.0.0.0.")] = "127.0.0.1",
     tracking_uri: Uri = None,
 ) -> None:
-    """Open MLflow's page on the store of the root, on 127.0.0.1."""
+    """Serve MLflow's page on the store of the root; print each experiment's prepared address.
+
+    Exit status: 1 the port is busy; 2 there is no store to serve.
+    """
     from gan_bench.cli.ui import serve
 
-    serve(Workspace(root, tracking_uri=tracking_uri), port)
+    serve(Workspace(root, tracking_uri=tracking_uri), port, host)
 
 
 def main() -> NoReturn:

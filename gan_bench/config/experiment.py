@@ -13,6 +13,7 @@ from gan_bench.config.annealing import annealed_keys
 from gan_bench.config.checks import find_conflicts, steps_of
 from gan_bench.config.declared import Amount, CurveMean, Declared, Margin, comparison_tag
 from gan_bench.config.differences import from_baseline
+from gan_bench.config.flat import varied_settings
 from gan_bench.config.grid import Variant
 from gan_bench.config.initial_weights import InitWeights, resolve_init
 from gan_bench.config.label_checks import label_problems
@@ -84,7 +85,7 @@ class ExperimentFile(Closed):
     plugins: list[str] = Field(
         [], description="Python files with losses, models and other parts of your own, relative to "
         "this file")
-    dataset: Data
+    dataset: Data = Field(description="the real examples")
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         description="every variant is trained once with each")
     base: dict[str, Any] = Field({}, description="what all variants share")
@@ -92,8 +93,10 @@ class ExperimentFile(Closed):
         {}, description="named overrides of `base`; crossed with `matrix` if both are given")
     matrix: dict[str, list[Any]] | None = Field(
         None, description="axes whose cross product gives the variants; also include and exclude")
-    evaluate: EvaluateSpec = EvaluateSpec()  # type: ignore[call-arg]
-    compute: ComputeSpec = ComputeSpec()  # type: ignore[call-arg]
+    evaluate: EvaluateSpec = Field(
+        EvaluateSpec(), description="what is measured, and when")  # type: ignore[call-arg]
+    compute: ComputeSpec = Field(
+        ComputeSpec(), description="how the numbers are computed")  # type: ignore[call-arg]
     paired: bool = Field(
         False, description="compare variants seed by seed; useful only where runs of the same "
         "seed truly share something")
@@ -203,13 +206,19 @@ def _declared(file: ExperimentFile, firsts: list[RunSpec], sweeps: dict[str, tup
         settings={run.variant: run.settings for run in firsts},
         differs=from_baseline(tuple(firsts), baseline), seeds=tuple(file.seeds),
         final=final_measurement(file.evaluate), labels=file.labels,
-        sweeps=sweeps)
+        sweeps=sweeps, varied=_varied(firsts, file.seeds))
     try:
         comparison_tag(declared)
     except ValueError as error:
         errors.add((), str(error))
         raise errors.raised() from None
     return declared
+
+
+def _varied(firsts: list[RunSpec], seeds: list[int]) -> tuple[str, ...]:
+    """Return the settings in which the runs differ; empty for a single run."""
+    keys = varied_settings([run.model_dump(mode="json") for run in firsts])
+    return tuple(sorted({*keys, "seed"})) if len(seeds) > 1 else keys
 
 
 def _use_plugins(source: YamlSource, given: Sequence[AnyPath], errors: Problems,

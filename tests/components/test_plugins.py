@@ -186,7 +186,7 @@ def test_what_is_added_trains_and_is_compared(
     table = shown[shown.index("95% interval"):]
     for variant in "known", "added", "whole":
         assert any(word in line_of(table, f" {variant} ") for word in
-                   ("better", "worse", "inconclusive", "equivalent"))
+                   ("better", "worse", "not decisive", "equivalent"))
     with sqlite3.connect(folder / "root" / "mlflow.db") as db:
         rows = db.execute(
             "select v.value, s.value, l.value, m.key, m.value from runs r "
