@@ -28,6 +28,7 @@ from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
 from gan_bench.report.alignment import aligned_cells, aligned_rows
+from gan_bench.report.cards import grids, in_order
 from gan_bench.report.digits import (
     DASH,
     format_interval,
@@ -47,8 +48,6 @@ SECTIONS = (
     ("answer", "Answer"), ("samples", "Samples"), ("scores", "Scores"), ("curves", "Curves"),
     ("dynamics", "Dynamics"), ("protocol", "How it was measured"), ("runs", "Runs and failures"),
     ("spec", "What was run"), ("again", "To repeat it"))
-WIDEST, CELL = 1240, 300  # pixels: all columns of pictures together, and one of them
-FEW, CARD = 4, 320  # samples in a row of a card until it is opened, and pixels of these at most
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,8 @@ def html(content: Content) -> str:
         experiments=[_experiment(results) for results in experiments],
         title=" and ".join(results.experiment for results in experiments),
         overall=[inlined(drawing) for drawing in content.overall],
-        grids=[_grids(results, shown, i) for i, (results, shown) in enumerate(content.shown)],
+        grids=[grids(results, in_order(shown, results, content.findings), i)
+               for i, (results, shown) in enumerate(content.shown)],
         matrices=matrices(content.findings), disagreements=disagreements(content.findings),
         contents=_contents(bool(views)), notes=content.notes, beside=content.beside, signs=SIGNS,
         why_none=why_no_score(experiments))
@@ -267,32 +267,3 @@ def yaml_of(params: dict[str, str]) -> str:
 
 def _plain(value: object) -> str:
     return f"{value:,}" if type(value) is int else str(value)
-
-
-def _grids(results: Results, shown: PagePictures, place: int) -> dict[str, Any]:
-    """Return the pictures of an experiment: those of the cards, and all for the controls."""
-    rows, every = [], {}
-    for i, (variant, by_seed) in enumerate(shown.grids.items()):
-        for seed in shown.seeds:
-            every[f"{place}-{i}-{seed}"] = {
-                step: "data:image/webp;base64," + base64.b64encode(content).decode()
-                for step, content in by_seed.get(seed, {}).items()}
-        first = every[f"{place}-{i}-{shown.seeds[0]}"].pop(shown.steps[-1], "")
-        rows.append({"variant": variant, "key": f"{place}-{i}", "source": first})
-    widest = min(CELL, WIDEST // max(1, len(shown.seeds)))
-    scale = max(1, widest // shown.width) if shown.width else 1
-    return {"experiment": results.experiment, "rows": rows, "seeds": shown.seeds,
-            "steps": shown.steps, "every": every, "notes": shown.notes,
-            "width": shown.width * scale, "height": shown.height * scale, "card": _card(shown)}
-
-
-def _card(shown: PagePictures) -> dict[str, Any]:
-    """Return the sizes of a card: of its picture, and of the first samples of it."""
-    share = 1.0
-    if shown.across > FEW:  # between two samples is one pixel
-        share = (FEW * (shown.width + 1) / shown.across - 1) / shown.width
-    few = share * shown.width
-    scale = max(1, int(CARD // few)) if few else 1
-    return {"few": round(few * scale), "all": round(shown.width * scale), "part": 1 / share,
-            "shape": f"{shown.width} / {shown.height}" if shown.height else "1",
-            "count": shown.across ** 2 if share < 1 else 0, "shown": FEW ** 2}

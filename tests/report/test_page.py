@@ -369,6 +369,11 @@ def test_the_matrix_says_its_signs_in_words(browser: Browser) -> None:
     words = {"▲": "better", "▼": "worse", "=": "equivalent", "?": "not decisive"}
     assert len(signs) == 2  # fd_random and classes_covered have a better direction
     assert all(words[sign] == label for sign, label in signs)
+    texts = "[...document.querySelectorAll('{}')].map(e => e.textContent.split(' ')[0].trim())"
+    order = [browser.js(texts.format(rows))
+             for rows in (".matrix tbody th", ".card figcaption", ".grids tbody th",
+                          ".view:not([hidden]) .scores tbody th")]
+    assert all(names == order[0] for names in order)
     heads = browser.js("[...document.querySelectorAll('.matrix thead th')].map(h => h.innerText)")
     assert [head.partition("\n")[0] for head in heads] == [
         "Variant", "fd_random", "classes_covered", "d_accuracy_real", "d_accuracy_fake"]
