@@ -102,13 +102,15 @@ def grouped_lines(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]],
                   width: int | None = None) -> list[str]:
     """Return a table as `table_lines` does, but for names that take too much room in a column.
 
-    Each of them is then on a line above its rows, which follow each other.
+    If they would cost more than one other column, each of them is on a line above its rows, which
+    follow each other.
 
     Args:
         by: The column of these names, which is never shortened.
     """
     kept = fit_columns(columns, rows, width)
-    if width is None or sum(size for _, size in kept) + GAP * (len(kept) - 1) <= width:
+    needs = sum(size for _, size in kept) + GAP * (len(kept) - 1)
+    if width is None or (needs <= width and len(kept) >= len(columns) - 1):
         return table_lines(columns, rows, width)
     others = [i for i in range(len(columns)) if i != by]
     head, *below = table_lines([columns[i] for i in others],
