@@ -64,6 +64,22 @@ def test_a_file_and_a_name_show_the_same_runs(study: Path) -> None:
     assert by_file[3]["since"] is None
 
 
+def test_since_is_when_a_run_ended_or_its_present_attempt_began(study: Path) -> None:
+    root = study.parent / "root"
+    spec = load_experiment(study, study.parent)
+    hour = 3_600_000
+    times = []
+    for run in spec.runs[:3]:
+        file = run.folder(root) / "journal.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for i, line in enumerate(lines):
+            line["t"] += i * hour
+        times.append([line["t"] for line in lines])
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = [r["since"] for r in records("tiny", "--root", root)]
+    assert shown == [times[0][-1], times[1][-1], times[2][0], None]
+
+
 def test_a_dead_run_is_killed_since_its_last_record(study: Path) -> None:
     root = study.parent / "root"
     spec = load_experiment(study, study.parent)
