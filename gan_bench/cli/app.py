@@ -11,7 +11,8 @@ import typer
 from typer.main import get_command
 
 from gan_bench.cli.clean import add_clean_command
-from gan_bench.cli.completion import complete_experiment, complete_run
+from gan_bench.cli.completion import complete_experiment
+from gan_bench.cli.generators import add_generator_commands
 from gan_bench.cli.names import add_name_commands
 from gan_bench.cli.options import (
     CONTEXT,
@@ -22,6 +23,9 @@ from gan_bench.cli.options import (
     CheckpointEvery,
     DataRoot,
     DataSetName,
+    FigureFont,
+    FigureTitles,
+    FigureWidth,
     File,
     ImageSize,
     Keep,
@@ -35,6 +39,7 @@ from gan_bench.cli.options import (
     Slots,
     StatisticsFile,
     SyncTo,
+    TableSpread,
     Uri,
     Version,
     fill_help,
@@ -44,7 +49,6 @@ from gan_bench.cli.options import (
     run_command,
     terminal_width,
     to_stderr,
-    use_plugin_files,
 )
 from gan_bench.cli.watching import add_watching_commands
 from gan_bench.config.shipped import is_experiment
@@ -135,6 +139,10 @@ def report_experiments(
         help="The variant to compare with. \\[default: as the experiment declares]")] = None,
     variants: Annotated[str | None, typer.Option(
         metavar="A,B", help="Only these. \\[default: all]")] = None,
+    width: FigureWidth = None,
+    font: FigureFont = "sans",
+    titles: FigureTitles = True,
+    spread: TableSpread = "sd",
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     settings: Set = [],
     plugins: Plugins = [],
@@ -151,7 +159,8 @@ def report_experiments(
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 
     check_files(experiments, Workspace(root).root)
-    asked = Asked(experiments, settings, metric, baseline, variants, formats, out, plugins)
+    asked = Asked(experiments, settings, metric, baseline, variants, formats, out, plugins,
+                  width, font, titles, spread)
     done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
         print_fitting(line)
@@ -180,28 +189,6 @@ def sync(
         to_stderr(line)
     if done.missing or done.hidden:
         raise typer.Exit(3)
-
-
-@app.command()
-def sample(
-    run: Annotated[str, typer.Argument(metavar="RUN", autocompletion=complete_run,
-                                       help="A run's id, or its first characters.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .png (a grid), or a .npz (all).")],
-    n: Annotated[int, typer.Option("--n", "-n", min=1, max=1_000_000,
-                                   help="Number of images.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
-    plugins: Plugins = [],
-    root: Root = ROOT,
-) -> None:
-    """Write samples of a trained generator: a picture, or arrays in a .npz.
-
-    The arrays are `images` or `vectors`, and for a conditional run also `labels`.
-    """
-    from gan_bench.cli.sample import write_samples
-
-    use_plugin_files(plugins)
-    write_samples(Workspace(root).root, run, out, n, seed)
-    print(f"{out}: {n} samples")
 
 
 @app.command(name="evaluate")
@@ -270,12 +257,18 @@ def evaluate_source(
 def ui(
     root: Root = ROOT,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 5000,
+    host: Annotated[str, typer.Option(
+        help="Where to listen. MLflow has no authentication: reach a remote machine by `ssh -L "
+        "5000:127.0.0.1:5000`, not by 0.0.0.0.")] = "127.0.0.1",
     tracking_uri: Uri = None,
 ) -> None:
-    """Open MLflow's page on the store of the root, on 127.0.0.1."""
+    """Serve MLflow's page on the store of the root; print each experiment's prepared address.
+
+    Exit status: 1 the port is busy; 2 there is no store to serve.
+    """
     from gan_bench.cli.ui import serve
 
-    serve(Workspace(root, tracking_uri=tracking_uri), port)
+    serve(Workspace(root, tracking_uri=tracking_uri), port, host)
 
 
 def main() -> NoReturn:
@@ -287,6 +280,7 @@ def main() -> NoReturn:
     sys.exit(run_program(lambda: command(prog_name="gan-bench", standalone_mode=False)))
 
 
+add_generator_commands(app)
 add_watching_commands(app)
 add_name_commands(app)
 add_clean_command(app)

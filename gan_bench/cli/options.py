@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -144,6 +144,17 @@ StatisticsFile = Annotated[Path | None, typer.Option(
     "--statistics", metavar="FILE.npz",
     help="mu and sigma of real features, which Fréchet distances compare with. \\[default: those "
     "of the data set]")]
+FigureWidth = Annotated[float | None, typer.Option(
+    "--width", min=2.5, max=20, metavar="INCHES", help="Width of the figures in figures/: 3.25 "
+    "for a column of a paper. \\[default: 8]")]
+FigureFont = Annotated[Literal["sans", "serif"], typer.Option(
+    "--font", help="Font of these figures.")]
+FigureTitles = Annotated[bool, typer.Option(
+    "--titles/--no-titles", help="Titles and notes in these figures, or in captions.md beside "
+    "them.")]
+TableSpread = Annotated[Literal["sd", "interval"], typer.Option(
+    "--spread", help="What follows a mean in table-wide and table-narrow: ± its standard deviation "
+    "over the seeds, or its 95% interval.")]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,
                                        help="Print the version, and nothing else.")]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,18 +26,17 @@ import pandas as pd
 from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
+from gan_bench.config.flat import NAMES
 from gan_bench.errors import HiddenError, UserError, count
 from gan_bench.journal.about import asked_weights, read_about
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import DURING, bare_name
-from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.cursor import named_runs
 from gan_bench.tracking.reader import StoredRun, read_experiment
-from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
-from gan_bench.tracking.tags import NAMES
+from gan_bench.tracking.sync import hidden_from_reports, sync_hint
 
 # Prefixes of column names.
 SCORE, PROTOCOL, METRIC, PARAM = "score.", "protocol.", "metric.", "params."
@@ -128,33 +128,13 @@ class Results:
         return replace(self, runs=runs.sort_values(["variant", "seed"]), history=history)
 
 
-def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath = "mlruns",
-                 declared: Declared | None = None) -> Results:
-    """Read an experiment back from MLflow, after its journals are copied there.
-
-    A store that is neither the root's nor holds any of its runs is only read; `gan-bench sync`
-    copies runs there.
-
-    Args:
-        experiment: Its name.
-        tracking_uri: MLflow's store: a database or a server. None for `MLFLOW_TRACKING_URI`, or
-            `<root>/mlflow.db` if that is not set.
-        root: The root of the runs, if it is on this machine.
-        declared: How to compare; None for what the experiment's last run declared.
+def read_results(workspace: Workspace, experiment: str, declared: Declared | None) -> Results:
+    """Return what MLflow holds of an experiment now.
 
     Raises:
         UserError: There is no such experiment, it has no runs of gan-bench, or the store cannot be
             read.
     """
-    workspace = Workspace(as_path(root), tracking_uri=tracking_uri)
-    behind = update_store(workspace, experiment)
-    hidden = hidden_from_reports(workspace, experiment)
-    results = read_results(workspace, experiment, declared)
-    return replace(results, notes=(*behind, *hidden, *results.notes))
-
-
-def read_results(workspace: Workspace, experiment: str, declared: Declared | None) -> Results:
-    """Read what MLflow holds of an experiment now; otherwise as `load_results`."""
     uri = resolve_uri(workspace)
     stored = read_experiment(uri, experiment)
     if declared is None:
@@ -181,13 +161,16 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
     history, frame = _history(chosen, variants), _runs(chosen, variants, declared)
-    notes += [*_unmeasured(frame, declared), *_not_asked_for(history, declared),
+    notes += [*_unmeasured(frame, declared, workspace.root), *_not_asked_for(history, declared),
               *_without_curve(history)]
     return Results(experiment, declared, frame, history, uri, tuple(notes))
 
 
-def _unmeasured(runs: pd.DataFrame, declared: Declared) -> list[str]:
+def _unmeasured(runs: pd.DataFrame, declared: Declared, root: Path) -> list[str]:
     """Return notes on scores that the experiment asks for, and finished runs lack."""
+    command = declared.command.replace("gan-bench run", "gan-bench evaluate", 1)
+    where = f" --root {shlex.quote(str(root))}"
+    measures = f"`{command}{where}`" if command else "`gan-bench evaluate` of the experiment's file"
     finished = runs[runs["status"] == Status.FINISHED]
     lacking: dict[int, list[str]] = {}
     for score in declared.final.scores if declared.final else ():
@@ -197,8 +180,8 @@ def _unmeasured(runs: pd.DataFrame, declared: Declared) -> list[str]:
             lacking.setdefault(lacks, []).append(score)
     return [f"not measured on {declared.final.samples:,} samples by the present definition, as "
             f"the experiment asks: {', '.join(names)} of {n} of "
-            f"{count(len(finished), 'finished run')}; `gan-bench evaluate` of the experiment's "
-            f"file measures them. Scores of other protocols stay in the runs' history"
+            f"{count(len(finished), 'finished run')}; {measures} measures them. Scores of other "
+            f"protocols stay in the runs' history"
             for n, names in lacking.items() if declared.final]
 
 
@@ -313,7 +296,7 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
             is_other = later != f"torch {tags.get('torch_version')}"
             row[MEASURED_BY + name] = later if is_other else ""
         for name, (protocol, value) in _curve_means(run, declared).items():
-            row[SCORE + name], row[PROTOCOL + name] = value, protocol
+            row[SCORE + name], row[PROTOCOL + name], row[MEASURED_BY + name] = value, protocol, ""
     return row
 
 

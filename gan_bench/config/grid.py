@@ -34,11 +34,13 @@ class Variant:
         settings: What has been set so far, by key.
         origin: Where in the file each setting stands.
         recipe: The recipe that it is based on; empty where there is none.
+        cell: Its place on each axis of a grid, by axis; empty for an entry of `include`.
     """
 
     def __init__(self) -> None:
         self.recipe = ""
         self.labels: list[str] = []
+        self.cell: dict[str, str] = {}
         self.settings: dict[str, Any] = {}
         self.origin: dict[Where, Where] = {}
 
@@ -46,7 +48,7 @@ class Variant:
         """Return a copy; overlaying it leaves this variant unchanged."""
         other = Variant()
         other.recipe = self.recipe
-        other.labels = list(self.labels)
+        other.labels, other.cell = list(self.labels), dict(self.cell)
         other.settings = {key: copy(value) for key, value in self.settings.items()}
         other.origin = dict(self.origin)
         return other
@@ -129,6 +131,8 @@ def expand(base: Mapping[str, Any], variants: Mapping[str, Any], matrix: Mapping
                 continue
             variant = shared.copy()
             variant.labels += [name] if name else []
+            variant.cell = {"variants": name, **{axis: labels[axis][i]
+                                                 for axis, i in zip(axes, cell, strict=True)}}
             variant.overlay(settings or {}, ("variants", name))
             for axis, i in zip(axes, cell, strict=True):
                 _apply_axis(variant, axis, axes[axis][i], labels[axis][i], ("matrix", axis, i))

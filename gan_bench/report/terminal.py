@@ -10,9 +10,11 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from gan_bench.compare.rows import Row
+from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.compare.stats.words import left_out_words, tests_of
+from gan_bench.errors import joined
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.text_table import aligned, wrap_line
 
@@ -172,9 +174,8 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
     comparisons = [row.comparison for row in rows if row.comparison]
     tested = [pair for pair in comparisons if pair.permutation and not math.isnan(pair.p)]
     if tested:
-        family = max(pair.family for pair in tested)
         smallest = max(pair.permutation.smallest for pair in tested if pair.permutation)
-        holm = f", by Holm over {family} comparisons a score" if family > 1 else ""
+        holm = _family_words(tested)
         n = min(min(pair.n, pair.n_against) for pair in tested)
         unseen = f", and a failure of up to {unseen_share(n):.0%} of the runs may be unseen"
         lines.append(f"p: of no difference from {baseline}, by {tests_of(tested)}{holm}; with so "
@@ -202,6 +203,18 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
         lines.append(f"{OUT_OF_BOUNDS} The interval reaches beyond the bounds of the score: near a "
                      f"bound a t-interval is rough")
     return lines
+
+
+def _family_words(tested: list[Comparison]) -> str:
+    """Return over how many comparisons Holm's correction is, within each sweep of a grid."""
+    families = {pair.sweep: pair.family for pair in tested}
+    if max(families.values()) < 2:
+        return ""
+    others = families.pop("", 0)
+    sizes = [f"{size} of the sweep of {sweep}" for sweep, size in families.items()]
+    if others:
+        sizes.append(f"{others} others" if families else f"{others} comparisons")
+    return f", by Holm over {joined(sizes)} a score"
 
 
 def marks(estimate: Estimate) -> str:

@@ -15,11 +15,11 @@ from helpers.launching import gan_bench, new_root
 from helpers.runs import DIGITS, install, write_experiment
 from helpers.studies import here
 
-from gan_bench.compare.results import load_results
 from gan_bench.compare.rows import summarise
 from gan_bench.config.experiment import load_experiment
 from gan_bench.journal import reading
 from gan_bench.journal.status import Progress
+from gan_bench.report.study import load_results
 from gan_bench.tracking import client
 
 METRICS = '''\

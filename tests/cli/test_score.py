@@ -45,6 +45,7 @@ from gan_bench.journal.score_names import protocol_digest
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.packed_tags import PROTOCOLS, unpack
 from gan_bench.tracking.sync import sync_runs
 from gan_bench.training.run import prepare, run_one
 from gan_bench.training.trained_scores import Logged, log_scores
@@ -150,11 +151,11 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
-    [run] = client.search_runs([experiment.experiment_id])
+    [run] = client.search_runs([experiment.experiment_id], "attributes.run_name != 'study'")
     name = f"eval-{protocol_digest(report.protocols['fd_classifier'])}/fd_classifier"
     [row] = client.get_metric_history(run.info.run_id, name)
     assert (row.value, row.step) == (report.scores["fd_classifier"], spec.steps)
-    assert json.loads(run.data.tags[f"protocol.{name}"]) == report.protocols["fd_classifier"]
+    assert unpack(run.data.tags[PROTOCOLS])[name] == report.protocols["fd_classifier"]
     assert run.info.status == "FINISHED"
     assert run.info.end_time == before[-1]["t"]
 

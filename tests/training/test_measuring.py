@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from helpers.runs import a_run
 
-from gan_bench.compare.results import load_results
 from gan_bench.compare.training_curves import scores_by_latents, training_curves
 from gan_bench.components import data as datasets
 from gan_bench.config.experiment import load_experiment
@@ -20,12 +19,13 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
 from gan_bench.evaluation.features.base import Extractor
 from gan_bench.journal import reading, writing
-from gan_bench.journal.about import asked_weights
+from gan_bench.journal.about import asked_weights, read_about, write_about
 from gan_bench.journal.layout import Execution, Workspace, snapshot_file, snapshot_steps
 from gan_bench.journal.missing_scores import MissingScores, is_recorded, missing_scores
 from gan_bench.journal.schema import Kind, Status
 from gan_bench.journal.score_names import protocol_digest
 from gan_bench.journal.status import Progress
+from gan_bench.report.study import load_results
 from gan_bench.training.measuring import measure_trained
 from gan_bench.training.run import prepare, run_one
 
@@ -311,6 +311,10 @@ def test_what_a_run_lacks_is_said(root: Path) -> None:
     assert note.startswith("not measured on 80 samples by the present definition, as the "
                            "experiment asks: classes_covered of 1 of 1 finished run; `gan-bench "
                            "evaluate` of the experiment's file")
+    home = root / "runs" / "tiny"
+    write_about(home, read_about(home).with_changes(command="gan-bench run a.yaml --set base.g=1"))
+    assert any(f"; `gan-bench evaluate a.yaml --set base.g=1 --root {root}` measures them" in note
+               for note in load_results("tiny", root=root).notes)
     assert "score.classes_covered" not in read.runs or read.runs[
         "score.classes_covered"].isna().all()
 
