@@ -95,7 +95,7 @@ def table_lines(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]],
     kept = fit_columns(columns, rows, width)
     headings = [columns[i].heading for i, _ in kept]
     sides = [columns[i].right for i, _ in kept]
-    return aligned([headings, *fit_cells(columns, rows, kept)], sides)
+    return align_columns([headings, *fit_cells(columns, rows, kept)], sides)
 
 
 def grouped_lines(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], by: int,
@@ -123,7 +123,7 @@ def grouped_lines(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]],
     return lines
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> list[str]:
     """Return rows of text with their columns aligned.
 
     Args:
