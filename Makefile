@@ -12,7 +12,7 @@ PORTABLE := metrics metrics_classes metrics_conditional metrics_features feature
 FAST_NAMES := stats losses penalties layers models engine metrics metrics_classes pictures
 FAST := tests/config tests/journal tests/registry tests/test_house.py $(FAST_NAMES:%=tests/*/test_%.py)
 
-.PHONY: run test test-long test-fast test-portable faults lint bench calibration clean
+.PHONY: run test test-long test-fast test-portable faults lint docs dist bench calibration clean
 
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
@@ -42,10 +42,19 @@ faults: $(READY)  ## 400 SIGKILLs at random moments, 2,000 mutated files: nothin
 	PYTHONPATH=tests $(BIN)/python -m helpers.kills --kills 200
 	$(BIN)/python -m pytest tests/cli/test_fuzz.py --hypothesis-profile faults
 
-lint: $(READY)  ## ruff, mypy --strict, and who may import whom
+lint: $(READY)  ## ruff, mypy --strict, who may import whom, and the Dockerfile
 	$(BIN)/ruff check gan_bench tests benchmarks analysis docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
+
+docs: $(READY)  ## the documentation site, into site/; a broken link is an error
+	$(BIN)/python docs/keys.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: $(READY)  ## sdist and wheel, into dist/; tests/test_packaging.py checks what is in them
+	$(BIN)/python -c 'from setuptools import build_meta; print(build_meta.build_sdist("dist"))'
+	$(BIN)/python -c 'from setuptools import build_meta; print(build_meta.build_wheel("dist"))'
 
 bench: $(READY)  ## how fast it is, and which targets are missed: 40 minutes
 	$(BIN)/python benchmarks/all.py
@@ -57,7 +66,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  "constraints.txt pins torch 2.15, which needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev,docs]'
 	touch $@
 
 clean:  ## remove the environment; runs and data stay

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import reprlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Say = Callable[[str], None]  # shows one line of progress
@@ -129,6 +129,12 @@ def shown(value: object) -> str:
 def count(n: int, noun: str) -> str:
     """Return `1 run`, `2 runs`."""
     return f"{n} {noun if n == 1 else noun + 's'}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """Return `a`, `a and b`, `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def printable(text: str) -> str:

@@ -31,8 +31,8 @@ settings.load_profile("suite")
 # The files that take longest, so that none of them is begun last: `make test` hands out whole files
 # (what a file trains for its tests is then trained once), in the order in which they are collected.
 FIRST = ("faults", "report", "kills", "benchmarks", "server", "execute", "stopping", "resources",
-         "plugins", "own_code", "analysis", "score", "ui", "page", "data", "mirror", "results",
-         "safety", "store", "metrics_conditional", "power", "cli", "profiling", "fuzz",
+         "plugins", "blocks", "own_code", "analysis", "score", "ui", "page", "data", "mirror",
+         "results", "safety", "store", "metrics_conditional", "power", "cli", "profiling", "fuzz",
          "curve_means")
 
 

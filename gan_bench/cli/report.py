@@ -20,6 +20,8 @@ from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results
+    from gan_bench.report.figures.look import Font
+    from gan_bench.report.papers import Spread
     from gan_bench.report.write import Written
 
 FORMATS = ("html", "csv", "tex", "md", "parquet", "figures")
@@ -38,6 +40,10 @@ class Asked:
         formats: Of `FORMATS`, separated by commas.
         out: Where to; None: `<root>/reports/<experiment>`.
         plugins: Plug-in files.
+        width: Of the figures, in inches; None: that of the page.
+        font: Of the figures: sans or serif.
+        titles: Whether figures have their titles and notes in them.
+        spread: What follows a mean in the tables for papers: sd or interval.
     """
 
     experiments: Sequence[str]
@@ -48,6 +54,18 @@ class Asked:
     formats: str = ",".join(FORMATS)
     out: Path | None = None
     plugins: Sequence[Path] = ()
+    width: float | None = None
+    font: Font = "sans"
+    titles: bool = True
+    spread: Spread = "sd"
+
+    @property
+    def of_figures(self) -> list[str]:
+        """The options of the figures' look and of the tables, as the shell reads them."""
+        words = [f"--width {self.width:g}"] if self.width is not None else []
+        words += [f"--font {self.font}"] if self.font != "sans" else []
+        words += [] if self.titles else ["--no-titles"]
+        return words + ([f"--spread {self.spread}"] if self.spread != "sd" else [])
 
 
 def report_command(asked: Asked) -> str:
@@ -56,7 +74,7 @@ def report_command(asked: Asked) -> str:
     return " ".join(["gan-bench report", *map(shlex.quote, asked.experiments),
                      *set_options(asked.settings), *plugin_options(asked.plugins),
                      *(f"--{option} {shlex.quote(value)}" for option, value in options.items()
-                       if value is not None)])
+                       if value is not None), *asked.of_figures])
 
 
 def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> Written:
@@ -93,14 +111,16 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
 
     from gan_bench.compare.combine import combine
     from gan_bench.compare.findings import with_baseline
+    from gan_bench.report.figures.look import PAGE, Look
     from gan_bench.report.write import write_report
 
+    look = Look(asked.width or PAGE.width, asked.font, asked.titles)
     several = [with_baseline(one, asked.baseline, _names(asked.variants, one.variants))
                for one in combine(several)]
     usual = workspace.root / "reports" / "+".join(one.experiment for one in several)
     out = asked.out or usual
     written = write_report(several, out, formats, asked.metric, command, notes,
-                           takes_over=normal_path(out) == usual)
+                           takes_over=normal_path(out) == usual, look=look, spread=asked.spread)
     if why := _show_study(asked, several, workspace, written):
         say(f"MLflow does not show the study's result: {why}")
     return replace(written, is_complete=not hidden)

@@ -131,12 +131,18 @@ def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSetti
 def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress],
                    rows: list[Row], root: Path) -> None:
     """Print the scores of each variant, and why a run has no result."""
-    from gan_bench.compare.ended import left_out_line, left_out_seeds
+    from gan_bench.compare.ended import RunResult, left_out_line, left_out_seeds
+    from gan_bench.compare.labels import labelled_runs
+    from gan_bench.compare.rows import summarise
     from gan_bench.report.terminal import summary_table
 
+    counted, declared = [RunResult.of(run) for run in runs], spec.declared
+    if declared.labels:  # MLflow's study run keeps the names
+        counted, declared = labelled_runs(counted, declared)
+        rows = summarise(counted, declared)
     if rows:
-        console.print(summary_table(rows, spec.declared.baseline))
-    numerics = Counter(run.numerics for run in runs if run.state.is_result)
+        console.print(summary_table(rows, declared.baseline))
+    numerics = Counter(run.numerics for run in counted if run.status.is_result)
     if len(numerics) > 1:
         each = "; ".join(f"numerics {number or 'unknown'}: {count(n, 'run')}"
                          for number, n in numerics.items())

@@ -79,7 +79,7 @@ def _merge(group: list[Results]) -> Results:
     categories = [name for by_variant in names for name in by_variant.values()]
     variant_type = pd.CategoricalDtype(categories, ordered=True)
     runs, history = _merge_frames(group, names, variant_type)
-    declared, differing = _merge_declared(group, categories)
+    declared, differing = _merge_declared(group, names, categories)
     notes = [f"{results.experiment}: {line}" for results in group for line in results.notes]
     baseline = group[0].baseline
     return replace(
@@ -121,7 +121,8 @@ def _merge_frames(group: list[Results], names: list[dict[str, str]],
     return runs, history
 
 
-def _merge_declared(group: list[Results], variants: list[str]) -> tuple[Declared, list[str]]:
+def _merge_declared(group: list[Results], names: list[dict[str, str]], variants: list[str],
+                    ) -> tuple[Declared, list[str]]:
     """Return what the experiments declare together, and notes on what differs."""
     all_declared = [results.declared for results in group]
     first, notes = all_declared[0], []
@@ -136,7 +137,9 @@ def _merge_declared(group: list[Results], variants: list[str]) -> tuple[Declared
                      "seed")
     return first.with_changes(
         question=" ".join(filter(None, (declared.question for declared in all_declared))),
-        paired=paired, margin=margin,
+        paired=paired, margin=margin, sweeps={},
+        labels={names[i].get(name, name): text for i, declared in enumerate(all_declared)
+                for name, text in declared.labels.items()},
         variants=tuple(variants),
         curve_means={name: mean for declared in all_declared
                      for name, mean in declared.curve_means.items()},

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.results import PARAM, Results
-from gan_bench.compare.rows import Row, final_scores, summarise
+from gan_bench.compare.rows import Row, final_scores, ranked, summarise
 from gan_bench.compare.stats.comparison import Comparison, compare
 from gan_bench.compare.stats.noise import Noise, measure_noise
 from gan_bench.compare.stats.summary import Estimate, Reason
@@ -35,7 +35,7 @@ class Finding:
         results: The experiment's results.
         score: The name of the score.
         better: Which direction is better; None if neither is.
-        rows: A row for each variant.
+        rows: A row for each variant, the best mean first.
         collapsed: How many runs of each variant collapsed; None if that was not counted.
         curves: A summary of each variant's training curves.
         noise: Seed and sampling noise by variant; empty if latents were drawn once.
@@ -50,6 +50,11 @@ class Finding:
     curves: dict[str, CurveSummary]
     noise: dict[str, Noise]
     pairs: list[Comparison]
+
+    @property
+    def label(self) -> str:
+        """What readers see in place of the score's name."""
+        return self.results.declared.label(self.score)
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -88,7 +93,7 @@ def why_no_score(experiments: Sequence[Results]) -> str:
     """Return why results without a finding have none, as a sentence without its full stop."""
     if any((results.runs["status"] == Status.FINISHED).any() for results in experiments):
         return ("no score was measured: name metrics in evaluate.metrics, or add scores with "
-                "gan-bench evaluate RUN --metrics A,B --log")
+                "gan-bench evaluate RUN --metric A,B --log")
     return "every run diverged: there is no score to compare"
 
 
@@ -108,7 +113,7 @@ def _finding(results: Results, ended: list[RunResult], score: str, rows: list[Ro
     noise = {variant: measure_noise(by_seed)
              for variant, by_seed in scores_by_latents(results, score).items()
              if any(len(values) > 1 for values in by_seed.values())}
-    return Finding(results, score, better, rows, collapsed, summaries, noise, pairs)
+    return Finding(results, score, better, ranked(rows, better), collapsed, summaries, noise, pairs)
 
 
 def ordered_scores(results: Results) -> list[str]:
@@ -180,4 +185,7 @@ def with_baseline(results: Results, baseline: str | None, variants: list[str]) -
         chosen = results.variants[0]
         note = f"the baseline {results.baseline} is not among --variants: compared with {chosen}"
         results = replace(results, notes=(*results.notes, note))
-    return replace(results, declared=results.declared.with_changes(baseline=chosen))
+    declared = results.declared.with_changes(baseline=chosen)
+    if chosen != results.declared.baseline:  # the sweeps are around another variant
+        declared = declared.with_changes(sweeps={})
+    return replace(results, declared=declared)

@@ -32,12 +32,11 @@ from gan_bench.journal.about import asked_weights, read_about
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import DURING, bare_name
-from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.cursor import named_runs
 from gan_bench.tracking.reader import StoredRun, read_experiment
-from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
+from gan_bench.tracking.sync import hidden_from_reports, sync_hint
 
 # Prefixes of column names.
 SCORE, PROTOCOL, METRIC, PARAM = "score.", "protocol.", "metric.", "params."
@@ -129,33 +128,13 @@ class Results:
         return replace(self, runs=runs.sort_values(["variant", "seed"]), history=history)
 
 
-def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath = "mlruns",
-                 declared: Declared | None = None) -> Results:
-    """Read an experiment back from MLflow, after its journals are copied there.
-
-    A store that is neither the root's nor holds any of its runs is only read; `gan-bench sync`
-    copies runs there.
-
-    Args:
-        experiment: Its name.
-        tracking_uri: MLflow's store: a database or a server. None for `MLFLOW_TRACKING_URI`, or
-            `<root>/mlflow.db` if that is not set.
-        root: The root of the runs, if it is on this machine.
-        declared: How to compare; None for what the experiment's last run declared.
+def read_results(workspace: Workspace, experiment: str, declared: Declared | None) -> Results:
+    """Return what MLflow holds of an experiment now.
 
     Raises:
         UserError: There is no such experiment, it has no runs of gan-bench, or the store cannot be
             read.
     """
-    workspace = Workspace(as_path(root), tracking_uri=tracking_uri)
-    behind = update_store(workspace, experiment)
-    hidden = hidden_from_reports(workspace, experiment)
-    results = read_results(workspace, experiment, declared)
-    return replace(results, notes=(*behind, *hidden, *results.notes))
-
-
-def read_results(workspace: Workspace, experiment: str, declared: Declared | None) -> Results:
-    """Read what MLflow holds of an experiment now; otherwise as `load_results`."""
     uri = resolve_uri(workspace)
     stored = read_experiment(uri, experiment)
     if declared is None:
@@ -317,7 +296,7 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
             is_other = later != f"torch {tags.get('torch_version')}"
             row[MEASURED_BY + name] = later if is_other else ""
         for name, (protocol, value) in _curve_means(run, declared).items():
-            row[SCORE + name], row[PROTOCOL + name] = value, protocol
+            row[SCORE + name], row[PROTOCOL + name], row[MEASURED_BY + name] = value, protocol, ""
     return row
 
 

@@ -19,6 +19,7 @@ from gan_bench.config.declared import Declared
 from gan_bench.evaluation.comparability import GENERATOR_KEYS, Protocol, refusal
 from gan_bench.evaluation.score_directions import directions, ranges
 from gan_bench.journal.schema import Status
+from gan_bench.registry import Better
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
         if baseline in comparable:
             comparisons = {pair.variant: pair for pair in compare(
                 comparable, better.get(metric), baseline, declared.paired,
-                declared.margin_of(metric))}
+                declared.margin_of(metric), declared.sweep_of)}
         for variant, by_seed in scores.items():
             collapsed = sum(bool(run.collapsed) for run in runs
                             if run.variant == variant and run.seed in by_seed)
@@ -95,6 +96,20 @@ def summarise(runs: Sequence[RunResult], declared: Declared) -> list[Row]:
             rows.append(Row(variant, metric, summary, comparisons.get(variant),
                             total - len(by_seed), refused[variant]))
     return rows
+
+
+def ranked(rows: Sequence[Row], better: Better) -> list[Row]:
+    """Return the rows of a score with the best mean first, and those without a mean last.
+
+    If neither direction is better, the others keep their order. Tables have their rows so.
+    """
+    sign = {"lower": 1.0, "higher": -1.0}.get(better or "", 0.0)
+
+    def place(row: Row) -> float:
+        mean = row.summary.mean.value
+        return math.inf if math.isnan(mean) else sign * mean
+
+    return sorted(rows, key=place)
 
 
 def _refusal(metric: str, runs: list[RunResult]) -> str:

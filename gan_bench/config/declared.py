@@ -184,6 +184,9 @@ class Declared(BaseModel):
         curve_means: Means of logged curves that are scores too, by name.
         seeds: Those of every variant; empty where they are not known.
         final: What they are compared by; None where it is not known: what was measured last.
+        labels: What readers see in place of the name of a variant or score.
+        sweeps: By axis, the variants that differ from the baseline on it alone: each is a family
+            of Holm's correction, and all other variants are another.
         varied: The settings in which the runs differ, as `config.flat` names them; empty where they
             are not known.
     """
@@ -200,6 +203,8 @@ class Declared(BaseModel):
     curve_means: dict[Text, CurveMean] = {}
     seeds: tuple[int, ...] = ()
     final: FinalMeasurement | None = None
+    labels: dict[Text, Text] = {}
+    sweeps: dict[Text, tuple[Text, ...]] = {}
     varied: tuple[Text, ...] = ()
 
     @field_validator("curve_means", mode="before")
@@ -215,6 +220,18 @@ class Declared(BaseModel):
         """The largest difference in a score that is declared negligible; None if undeclared."""
         return self.margin.get(score) if isinstance(self.margin, dict) else self.margin
 
+    def label(self, name: str) -> str:
+        """Return what readers see in place of the name of a variant or score."""
+        return self.labels.get(name, name)
+
+    def name_of(self, label: str) -> str:
+        """Return the name of the variant or score that readers see under a label."""
+        return next((name for name, text in self.labels.items() if text == label), label)
+
+    def sweep_of(self, variant: str) -> str:
+        """Return the axis on which alone a variant differs from the baseline; empty if none."""
+        return next((axis for axis, names in self.sweeps.items() if variant in names), "")
+
     def with_changes(self, **changes: object) -> Declared:
         """Return the same with other values of some fields, which are checked."""
         return Declared.model_validate({**dict(self), **changes})
@@ -227,7 +244,7 @@ class Declared(BaseModel):
 _FORMS: dict[str, type | tuple[type, ...]] = {
     "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
     "command": str, "settings": dict, "differs": dict, "curve_means": dict,
-    "seeds": list, "final": dict, "varied": list}
+    "seeds": list, "final": dict, "labels": dict, "sweeps": dict, "varied": list}
 
 
 def read_declared(text: str) -> Declared:
@@ -261,6 +278,9 @@ def _usable(name: str, value: Any) -> Any:
         return tuple(entry for entry in value if type(entry) is kind)
     if name == "final":
         return _final_measurement(value)
+    if name == "sweeps":
+        return {axis: tuple(entry for entry in names if isinstance(entry, str))
+                for axis, names in value.items() if isinstance(names, list)}
     if isinstance(value, dict):
         form = (str, dict) if name == "curve_means" else str
         return {key: entry for key, entry in value.items() if isinstance(entry, form)}
@@ -277,10 +297,11 @@ def _final_measurement(value: dict[str, Any]) -> FinalMeasurement | None:
 def comparison_tag(declared: Declared) -> str:
     """Return the tag of an experiment: whole JSON of at most `TAG_LIMIT` characters.
 
-    In what runs differ is left out, and what is as it is by default. Where the facts are too
-    long, the seeds are left out, then the settings, then the variants; then the question is
-    shortened, and a command that alone is too long is left out. The verdicts depend on all other
-    facts, which always stay.
+    In what variants differ is left out, and what is as it is by default. Where the facts are too
+    long, the seeds are left out, then the settings, then the labels, then the sweeps (without
+    them Holm's correction is stricter), then the variants; then the question is shortened, and a
+    command that alone is too long is left out. The verdicts depend on all other facts, which always
+    stay.
 
     Raises:
         ValueError: Even so they are too long.
@@ -290,6 +311,10 @@ def comparison_tag(declared: Declared) -> str:
         kept = kept.with_changes(seeds=())
     if len(_json(kept)) > TAG_LIMIT:
         kept = kept.with_changes(settings={})
+    if len(_json(kept)) > TAG_LIMIT:
+        kept = kept.with_changes(labels={})
+    if len(_json(kept)) > TAG_LIMIT:
+        kept = kept.with_changes(sweeps={})
     if len(_json(kept)) > TAG_LIMIT:
         kept = kept.with_changes(variants=())
     if len(_json(kept.with_changes(question=""))) > TAG_LIMIT:

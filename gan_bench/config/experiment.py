@@ -16,6 +16,7 @@ from gan_bench.config.differences import from_baseline
 from gan_bench.config.flat import varied_settings
 from gan_bench.config.grid import Variant
 from gan_bench.config.initial_weights import InitWeights, resolve_init
+from gan_bench.config.label_checks import label_problems
 from gan_bench.config.problems import (
     Problems,
     note_variant_problems,
@@ -39,6 +40,7 @@ from gan_bench.config.spec import (
     final_measurement,
 )
 from gan_bench.config.statistics_file import read_statistics
+from gan_bench.config.sweeps import sweeps_of
 from gan_bench.config.yaml_source import Where, YamlSource, read_yaml
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown
@@ -60,6 +62,7 @@ def _check_margin(margin: Amount | dict[str, Amount] | None,
 # A name becomes a folder, an MLflow experiment and a file name; it never becomes a path.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+Label = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=80)]  # on one line
 
 
 def _check_name(name: str) -> str:
@@ -82,7 +85,7 @@ class ExperimentFile(Closed):
     plugins: list[str] = Field(
         [], description="Python files with losses, models and other parts of your own, relative to "
         "this file")
-    dataset: Data
+    dataset: Data = Field(description="the real examples")
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         description="every variant is trained once with each")
     base: dict[str, Any] = Field({}, description="what all variants share")
@@ -90,8 +93,10 @@ class ExperimentFile(Closed):
         {}, description="named overrides of `base`; crossed with `matrix` if both are given")
     matrix: dict[str, list[Any]] | None = Field(
         None, description="axes whose cross product gives the variants; also include and exclude")
-    evaluate: EvaluateSpec = EvaluateSpec()  # type: ignore[call-arg]
-    compute: ComputeSpec = ComputeSpec()  # type: ignore[call-arg]
+    evaluate: EvaluateSpec = Field(
+        EvaluateSpec(), description="what is measured, and when")  # type: ignore[call-arg]
+    compute: ComputeSpec = Field(
+        ComputeSpec(), description="how the numbers are computed")  # type: ignore[call-arg]
     paired: bool = Field(
         False, description="compare variants seed by seed; useful only where runs of the same "
         "seed truly share something")
@@ -102,6 +107,9 @@ class ExperimentFile(Closed):
     curve_means: dict[Name, CurveMean] = Field(
         {}, description="means of logged curves between two steps; the report compares them like "
         "scores")
+    labels: dict[str, Label] = Field(
+        {}, description="what tables, figures and the report call a variant or a score, by its "
+        "name; part of no run's id")
 
 
 def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | None = None,
@@ -144,22 +152,25 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     file = _read_reference(file, errors.folder, errors)
     recipes: dict[str, str] = {}
     annealed: dict[str, dict[str, str]] = {}
-    firsts = []
+    firsts, cells = [], {}
     for variant in variants_until_enough(file.base, file.variants, file.matrix, errors):
         run = _first_run(file, data, variant, errors, root)
         if run is not None:
             firsts.append(run)
+            cells[run.variant] = variant.cell
             recipes |= {run.variant: variant.recipe} if variant.recipe else {}
             annealed[run.variant] = {key: source.place(variant.where(tuple(key.split("."))))
                                      for key in annealed_keys(run)}
     baseline = _check_names(file, firsts, errors)
     _check_curve_means(file, firsts, errors)
     _check_margins(file, errors)
+    _check_labels(file, firsts, errors)
     if errors.lines:
         raise errors.raised()
     runs = tuple(first.with_seed(seed) for first in firsts for seed in file.seeds)
     return ExperimentSpec(
-        name=file.name, declared=_declared(file, firsts, baseline, errors), runs=runs,
+        name=file.name, runs=runs,
+        declared=_declared(file, firsts, sweeps_of(cells, baseline), baseline, errors),
         recipes=recipes, annealed=annealed, plugins=of_file)
 
 
@@ -172,8 +183,18 @@ def _check_margins(file: ExperimentFile, errors: Problems) -> None:
                                          f"{nearest(str(name), score_names)}")
 
 
-def _declared(file: ExperimentFile, firsts: list[RunSpec], baseline: str, errors: Problems,
-              ) -> Declared:
+def _check_labels(file: ExperimentFile, firsts: list[RunSpec], errors: Problems) -> None:
+    """Check that labels are of variants and scores that there are, and tell them apart."""
+    if errors.lines:  # variants may be missing
+        return
+    variants = [run.variant for run in firsts]
+    for name, problem in label_problems(file.labels, variants,
+                                        [*registry.scores(), *file.curve_means]):
+        errors.add(("labels", name), problem)
+
+
+def _declared(file: ExperimentFile, firsts: list[RunSpec], sweeps: dict[str, tuple[str, ...]],
+              baseline: str, errors: Problems) -> Declared:
     """Return what the experiment declares of its comparison.
 
     Raises:
@@ -184,7 +205,8 @@ def _declared(file: ExperimentFile, firsts: list[RunSpec], baseline: str, errors
         variants=tuple(run.variant for run in firsts), curve_means=file.curve_means,
         settings={run.variant: run.settings for run in firsts},
         differs=from_baseline(tuple(firsts), baseline), seeds=tuple(file.seeds),
-        final=final_measurement(file.evaluate), varied=_varied(firsts, file.seeds))
+        final=final_measurement(file.evaluate), labels=file.labels,
+        sweeps=sweeps, varied=_varied(firsts, file.seeds))
     try:
         comparison_tag(declared)
     except ValueError as error:

@@ -143,16 +143,18 @@ class ComputeSpec(Closed):
 class RunSettings(Closed):
     """The keys of a run that `base`, `variants` and `matrix` may set."""
 
-    model: Model
-    loss: Loss = Field("non_saturating", validate_default=True)
+    model: Model = Field(description="both networks, G and D")
+    loss: Loss = Field("non_saturating", validate_default=True,
+                       description="what D and G minimise")
     condition: Literal["none", "concat", "projection"] = Field(
         "none", description="how D receives the labels; G receives them with its latents; "
         "none: no labels")
     penalties: list[Penalty] = Field(
         [], description="what regularises D: names of `gan-bench list penalties`")
-    g_optimizer: Optimizer = Field("adam", validate_default=True)
-    d_optimizer: Optimizer = Field("adam", validate_default=True)
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    g_optimizer: Optimizer = Field("adam", validate_default=True, description="of G alone")
+    d_optimizer: Optimizer = Field("adam", validate_default=True, description="of D alone")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        64, description="real examples, and generated ones, in an update")
     steps: Positive | None = Field(
         None, description="number of steps, each of `d_steps` updates of D and `g_steps` of G; or "
         "give `epochs`")
@@ -185,7 +187,8 @@ class RunSettings(Closed):
     init: InitSpec | None = Field(
         None, description="given weights that the networks start from, instead of random ones: "
         "`{run: ID}` or `{file: x.safetensors}`; their hash is part of a run's id")
-    log_every: Positive = 50
+    log_every: Positive = Field(
+        50, description="number of steps between logged losses and gradient norms")
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")
 

@@ -15,15 +15,26 @@ from gan_bench.compare.findings import Finding
 from gan_bench.compare.results import Results
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.comparison import Comparison
-from gan_bench.compare.stats.summary import Estimate
+from gan_bench.compare.stats.summary import Estimate, Summary
+from gan_bench.compare.stats.words import verdict_words
 from gan_bench.errors import count, printable
-from gan_bench.report.terminal import marks, table_notes
+from gan_bench.report.digits import (
+    DASH,
+    MINUS,
+    format_interval,
+    format_mean,
+    format_p,
+    format_value,
+    mean_decimals,
+)
+from gan_bench.report.terminal import table_notes
 
-DASH = "–"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # with which a spreadsheet's formula may begin
 MARKDOWN = {"l": ":--", "r": "--:"}  # the row below the headings aligns the columns
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-         "∞": r"$\infty$", "–": "--", "†": r"\dag{}", **{sign: "\\" + sign for sign in "&%$#_{}"}}
+         "∞": r"$\infty$", "–": "--", MINUS: "$-$", "±": r"$\pm$",
+         "†": r"\dag{}", "↓": r"$\downarrow$", "↑": r"$\uparrow$",
+         **{sign: "\\" + sign for sign in "&%$#_{}"}}
 
 
 @dataclass(frozen=True)
@@ -38,18 +49,23 @@ class Column:
 def summary_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     """Return a row for each experiment, score and variant, with every number of the report.
 
+    Variants are in the experiment's order.
+
     Infinite: a diverged run is among the ranked ones. Empty: there is no such number.
     """
-    return pd.DataFrame([_summary(finding, row) for finding in findings for row in finding.rows])
+    return pd.DataFrame([
+        _summary(finding, row) for finding in findings for row in
+        sorted(finding.rows, key=lambda row: finding.results.variants.index(row.variant))])
 
 
 def _summary(finding: Finding, row: Row) -> dict[str, object]:
     summary, curves = row.summary, finding.curves.get(row.variant)
-    noise = finding.noise.get(row.variant)
+    noise, name_of = finding.noise.get(row.variant), finding.results.declared.name_of
     record: dict[str, object] = {
         "experiment": finding.results.experiment, "score": finding.score,
         "better": finding.better or "",
-        "variant": row.variant, "baseline": finding.results.baseline, "n": summary.n,
+        "variant": name_of(row.variant), "label": row.variant,
+        "baseline": name_of(finding.results.baseline), "n": summary.n,
         "diverged": summary.diverged, "collapsed": finding.collapsed.get(row.variant),
         "no_result": row.absent, **_ends("mean", summary.mean),
         "mean_doubt": "; ".join(summary.mean.doubts), "sd": summary.sd,
@@ -78,7 +94,9 @@ def pairs_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame([
         {"experiment": finding.results.experiment, "score": finding.score,
          "better": finding.better or "",
-         "variant": pair.variant, "against": pair.against, "n": pair.n, "n_against": pair.n_against,
+         "variant": finding.results.declared.name_of(pair.variant),
+         "against": finding.results.declared.name_of(pair.against),
+         "n": pair.n, "n_against": pair.n_against,
          "diverged": pair.diverged, "diverged_against": pair.diverged_against, **_comparison(pair)}
         for finding in findings for pair in finding.pairs])
 
@@ -124,32 +142,6 @@ def write_history(experiments: Sequence[Results], file: Path) -> None:
     history.to_parquet(file, index=False)
 
 
-def format_value(value: float, signed: bool = False) -> str:
-    """Return a number to four digits; a dash for NaN."""
-    if math.isnan(value):
-        return DASH
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return f"{value:+.4g}" if signed else f"{value:.4g}"
-
-
-def format_p(p: float) -> str:
-    """Return a p-value to two digits; it is no more precise than that."""
-    return DASH if math.isnan(p) else f"{p:.2g}"
-
-
-def format_interval(estimate: Estimate, signed: bool = False) -> str:
-    """Return an estimate with its interval, or with the reason why it lacks finding."""
-    if math.isnan(estimate.value):
-        return DASH
-    value = format_value(estimate.value, signed)
-    if math.isnan(estimate.low):
-        return f"{value} ({estimate.why_missing})"
-    mark = marks(estimate)
-    low, high = format_value(estimate.low, signed), format_value(estimate.high, signed)
-    return f"{value} [{low}, {high}]{mark}"
-
-
 def _if_compared(text: Callable[[Comparison], str]) -> Callable[[Finding, Row], str]:
     def cell(finding: Finding, row: Row) -> str:
         return text(row.comparison) if row.comparison else ""
@@ -161,7 +153,7 @@ def _verdict(finding: Finding, row: Row) -> str:
         return row.refused
     if row.variant == finding.results.baseline:
         return "baseline"
-    return row.verdict or ""
+    return verdict_words(row.verdict)
 
 
 def _collapsed(finding: Finding, row: Row) -> str:
@@ -176,7 +168,13 @@ def _runs(finding: Finding, row: Row) -> str:
     return f"{row.summary.n}{pairs}"
 
 
-MEAN = Column("Mean [95% interval]", lambda finding, row: format_interval(row.summary.mean))
+def _with_digits(number: Callable[[Summary], float]) -> Callable[[Finding, Row], str]:
+    """Return a cell with a number in the digits of the variant's mean."""
+    return lambda finding, row: format_value(number(row.summary),
+                                             decimals=mean_decimals(row.summary))
+
+
+MEAN = Column("Mean [95% interval]", lambda finding, row: format_mean(row.summary))
 DIFFERENCE = Column("Difference from baseline",
                     _if_compared(lambda c: format_interval(c.difference, signed=True)))
 P = Column("p (Holm)", _if_compared(lambda c: format_p(c.p_adjusted)))
@@ -191,12 +189,13 @@ LONG = (
     Column("Smallest p", _if_compared(lambda c: format_p(c.permutation.smallest)
                                       if c.permutation else DASH)), CHANCE, RUNS, DIVERGED,
     Column("Collapsed", _collapsed),
-    Column("SD", lambda finding, row: format_value(row.summary.sd)),
-    Column("Median", lambda finding, row: format_value(row.summary.median)),
-    Column("IQM", lambda finding, row: format_value(row.summary.iqm)),
-    Column("Best", lambda finding, row: format_value(row.summary.best)),
-    Column("Worst", lambda finding, row: format_value(row.summary.worst)))
+    Column("SD", _with_digits(lambda summary: summary.sd)),
+    Column("Median", _with_digits(lambda summary: summary.median)),
+    Column("IQM", _with_digits(lambda summary: summary.iqm)),
+    Column("Best", _with_digits(lambda summary: summary.best)),
+    Column("Worst", _with_digits(lambda summary: summary.worst)))
 SHORT = (VARIANT, RUNS, DIVERGED, MEAN, DIFFERENCE, P, CHANCE, VERDICT)
+MEAN_PLACE = SHORT.index(MEAN)
 
 
 def cells(finding: Finding, columns: Sequence[Column]) -> list[list[str]]:
@@ -207,7 +206,7 @@ def cells(finding: Finding, columns: Sequence[Column]) -> list[list[str]]:
 def title(finding: Finding) -> str:
     """Return the title of a table: the score and its direction."""
     way = f"{finding.better} is better" if finding.better else "neither direction is better"
-    return f"{finding.score} ({way})"
+    return f"{finding.label} ({way})"
 
 
 def as_markdown(findings: Sequence[Finding]) -> str:
@@ -218,13 +217,17 @@ def as_markdown(findings: Sequence[Finding]) -> str:
 def _markdown_table(finding: Finding) -> str:
     experiment, baseline = finding.results.experiment, finding.results.baseline
     rows = [[column.heading for column in SHORT], [MARKDOWN[column.align] for column in SHORT]]
+    best = best_variants(finding)
     for row in cells(finding, SHORT):
-        rows.append([_markdown(cell) for cell in row])
+        texts = [markdown(cell) for cell in row]
+        if row[0] in best:
+            texts[MEAN_PLACE] = f"**{texts[MEAN_PLACE]}**"
+        rows.append(texts)
     remarks = [*finding.results.notes, *table_notes(finding.rows, baseline)]
-    return "\n".join([f"### {_markdown(experiment)}: {_markdown(title(finding))}", "",
+    return "\n".join([f"### {markdown(experiment)}: {markdown(title(finding))}", "",
                       *("| " + " | ".join(row) + " |" for row in rows), "",
-                      f"Baseline: {_markdown(baseline)}.",
-                      *(f"- {_markdown(line)}" for line in remarks)])
+                      f"Baseline: {markdown(baseline)}.",
+                      *(f"- {markdown(line)}" for line in remarks)])
 
 
 def as_latex(findings: Sequence[Finding]) -> str:
@@ -232,16 +235,38 @@ def as_latex(findings: Sequence[Finding]) -> str:
     parts = []
     for finding in findings:
         align = "".join(column.align for column in SHORT)
-        rows = [" & ".join(_latex_cell(cell) for cell in row) for row in cells(finding, SHORT)]
+        best, rows = best_variants(finding), []
+        for row in cells(finding, SHORT):
+            texts = [latex_cell(cell) for cell in row]
+            if row[0] in best:
+                texts[MEAN_PLACE] = rf"\textbf{{{texts[MEAN_PLACE]}}}"
+            rows.append(" & ".join(texts))
         body = "\n".join(f"  {row} " + r"\\" for row in rows)
         head = " & ".join(latex(column.heading) for column in SHORT)
         results = finding.results
         about = latex(f"{results.experiment}: {title(finding)}. Baseline: {results.baseline}.")
         parts.append("\n".join([
-            r"\begin{table}", rf"  \caption{{{about}}}", rf"  \begin{{tabular}}{{{align}}}",
+            r"\begin{table}", rf"  \caption{{{about}}}",
+            rf"  \label{{{reference(results.experiment, finding.score)}}}",
+            rf"  \begin{{tabular}}{{{align}}}",
             r"  \toprule", f"  {head} \\\\", r"  \midrule", body, r"  \bottomrule",
             r"  \end{tabular}", r"\end{table}"]))
     return "% needs \\usepackage{booktabs}\n" + "\n\n".join(parts) + "\n"
+
+
+def reference(*parts: str) -> str:
+    """Return the key of a table's \\label: letters, digits, hyphens and dots."""
+    return "tab:" + re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+
+
+def best_variants(finding: Finding) -> set[str]:
+    """Return the variants with the best mean; a variant that lost runs has none."""
+    if finding.better is None:
+        return set()
+    means = {row.variant: row.summary.mean.value for row in finding.rows
+             if not row.summary.diverged and not math.isnan(row.summary.mean.value)}
+    best = min if finding.better == "lower" else max
+    return {variant for variant, mean in means.items() if mean == best(means.values())}
 
 
 def latex(text: str) -> str:
@@ -249,12 +274,13 @@ def latex(text: str) -> str:
     return "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
 
 
-def _latex_cell(text: str) -> str:
+def latex_cell(text: str) -> str:
     """Return a cell that cannot be read as an optional argument of the \\\\ before it."""
     cell = latex(text)
     return "{}" + cell if cell.startswith("[") else cell
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
+    """Return text with Markdown's special characters escaped, on one line."""
     safe = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", safe)

@@ -20,21 +20,35 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from gan_bench.compare.agreement import disagreements
 from gan_bench.compare.findings import Finding, why_no_score
 from gan_bench.compare.results import MEASURED_BY, PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.training_curves import CurveSummary
 from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
-from gan_bench.report.exports import DASH, LONG, cells, format_interval, format_value, title
+from gan_bench.report.alignment import aligned, aligned_rows
+from gan_bench.report.digits import (
+    DASH,
+    format_interval,
+    format_value,
+    mean_decimals,
+    true_minus,
+)
+from gan_bench.report.exports import LONG, cells, title
 from gan_bench.report.inlining import Drawing, inline
+from gan_bench.report.matrix import SIGNS, matrices
 from gan_bench.report.samples import PagePictures
 from gan_bench.report.terminal import table_notes
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 HIDDEN = ("experiment", "variant", "seed")  # params that the page shows elsewhere
-SIGNS = {"better": "▲", "worse": "▼", "equivalent": "=", "inconclusive": "?"}
+SECTIONS = (
+    ("answer", "Answer"), ("samples", "Samples"), ("scores", "Scores"), ("curves", "Curves"),
+    ("dynamics", "Dynamics"), ("protocol", "How it was measured"), ("runs", "Runs and failures"),
+    ("spec", "What was run"), ("again", "To repeat it"))
 WIDEST, CELL = 1240, 300  # pixels: all columns of pictures together, and one of them
+FEW, CARD = 4, 320  # samples in a row of a card until it is opened, and pixels of these at most
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ def html(content: Content) -> str:
     """Return the page."""
     templates = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
-    templates.filters |= {"name": _breakable, "stacked": _stacked}
+    templates.filters |= {"name": _breakable, "minus": true_minus}
     source = files("gan_bench.report").joinpath("template.html").read_text(encoding="utf-8")
     numbers = itertools.count(1)
 
@@ -86,21 +100,20 @@ def html(content: Content) -> str:
         title=" and ".join(results.experiment for results in experiments),
         overall=[inlined(drawing) for drawing in content.overall],
         grids=[_grids(results, shown, i) for i, (results, shown) in enumerate(content.shown)],
-        notes=content.notes, beside=content.beside, signs=SIGNS,
+        matrices=matrices(content.findings), disagreements=disagreements(content.findings),
+        contents=_contents(bool(views)), notes=content.notes, beside=content.beside, signs=SIGNS,
         why_none=why_no_score(experiments))
+
+
+def _contents(has_scores: bool) -> list[tuple[str, str]]:
+    """Return the sections of the page: id and title."""
+    of_scores = {"scores", "curves", "protocol"}
+    return [(key, words) for key, words in SECTIONS if has_scores or key not in of_scores]
 
 
 def _breakable(name: str) -> Markup:
     """Return a name with line breaks allowed between its parts."""
     return Markup(re.sub(r"(&[a-z#0-9]+;|[-_/=]|[.,](?!\d))(?=.)", r"\1<wbr>", str(escape(name))))
-
-
-def _stacked(text: str) -> Markup:
-    """Return an estimate with its interval, or why it has none, on the line below."""
-    value, bracket, detail = text.partition(" [" if " [" in text else " (")
-    if not detail:
-        return escape(text)
-    return Markup("{}<small>{}</small>").format(value, bracket.strip() + detail)
 
 
 def _view(finding: Finding, figures: list[dict[str, str]], first: bool, several: bool,
@@ -113,10 +126,11 @@ def _view(finding: Finding, figures: list[dict[str, str]], first: bool, several:
              for row in finding.rows if row.refused and row.variant != baseline]
     if len(finding.rows) == 1:
         says = [{"verdict": "", "text": "There is only one variant: nothing to compare it with."}]
-    label = f"{results.experiment}: {finding.score}" if several else finding.score
+    label = f"{results.experiment}: {finding.label}" if several else finding.label
     no_direction = "Neither direction of this score is better: it has a difference, but no verdict."
     return {"label": label, "title": title(finding), "experiment": results.experiment,
-            "first": first, "says": says, "baseline": baseline, "rows": cells(finding, LONG),
+            "first": first, "says": says, "baseline": baseline,
+            "rows": aligned_rows(cells(finding, LONG), 2),
             "verdicts": [row.verdict or "" for row in finding.rows], "beside": _beside(finding),
             "table_notes": table_notes(finding.rows, baseline),
             "figures": figures,
@@ -131,20 +145,22 @@ def _beside(finding: Finding) -> dict[str, Any]:
     if finding.noise:
         heads += ["SD between seeds", "SD between sets of latents"]
     if quality is not None:
-        heads += ["Reached", "Median steps [95% interval]", "Median seconds [95% interval]"]
+        heads += ["Runs that reached baseline quality", "Median steps [95% interval]",
+                  "Median seconds [95% interval]"]
     rows = []
     for row in finding.rows:
         curves, noise = finding.curves.get(row.variant), finding.noise.get(row.variant)
+        digits = mean_decimals(row.summary)
         line = [row.variant]
         line += [format_interval(curves.best), format_interval(curves.area)] if curves else [
             DASH, DASH]
         if finding.noise:
-            line += [format_value(noise.seed), format_value(noise.sampling)] if noise else [
-                DASH, DASH]
+            line += [format_value(noise.seed, decimals=digits),
+                     format_value(noise.sampling, decimals=digits)] if noise else [DASH, DASH]
         if quality is not None:
             line += _times_to_quality(curves)
         rows.append(line)
-    return {"heads": heads, "rows": rows, "noise": bool(finding.noise),
+    return {"heads": heads, "rows": aligned_rows(rows), "noise": bool(finding.noise),
             "quality": None if quality is None else format_value(quality)}
 
 
@@ -182,17 +198,21 @@ def _experiment(results: Results) -> dict[str, Any]:
              "paired by seed" if declared.paired else "not paired", _margin_words(declared)]
     versions = [(str(version) or "an unknown version", count(len(group), "run"))
                 for version, group in runs.groupby("version", sort=False)]
-    table = [{"variant": str(row["variant"]), "seed": int(row["seed"]), "run": str(run),
+    table: list[dict[str, Any]] = [
+        {"variant": str(row["variant"]), "seed": int(row["seed"]), "run": str(run),
               "status": row["status"], "step": f"{int(row['step']):,}",
               "seconds": format_value(float(row["seconds"])), "version": row["version"],
-              "why": row["why"], "scores": [format_value(float(row[SCORE + name]))
-                                            for name in results.scores]}
-             for run, row in runs.iterrows()]
+              "why": row["why"]} for run, row in runs.iterrows()]
+    columns = [aligned([format_value(float(value)) for value in runs[SCORE + name]])
+               for name in results.scores]
+    for i, entry in enumerate(table):
+        entry["scores"] = [column[i] for column in columns]
     return {"name": results.experiment, "question": results.declared.question,
             "command": results.declared.command,
-            "declared": "; ".join(words), "versions": versions, "scores": results.scores,
+            "declared": "; ".join(words), "versions": versions,
+            "scores": [declared.label(name) for name in results.scores],
             "runs": table, "failures": [row for row in table if row["status"] != Status.FINISHED],
-            "facts": _facts(runs), **_spec(runs)}
+            "facts": _facts(runs), **_spec(results)}
 
 
 def _margin_words(declared: Declared) -> str:
@@ -215,15 +235,16 @@ def _facts(runs: pd.DataFrame) -> str:
             f"{count(runs['seed'].nunique(), 'seed')}; {states}; started {days}")
 
 
-def _spec(runs: pd.DataFrame) -> dict[str, Any]:
+def _spec(results: Results) -> dict[str, Any]:
     """Return the parameters that all variants share, as YAML, and those that differ."""
+    runs, name_of = results.runs, results.declared.name_of
     first = runs.drop_duplicates("variant").set_index("variant")
     keys = [c for c in first if c.startswith(PARAM) and c.removeprefix(PARAM) not in HIDDEN]
     differing = [c for c in keys if first[c].nunique() > 1]
     shared = {c.removeprefix(PARAM): str(first[c].iloc[0]) for c in keys
               if c not in differing and first[c].iloc[0] != ""}
     return {"shared": yaml_of(shared), "differing": [c.removeprefix(PARAM) for c in differing],
-            "variants": [(str(name), [str(row[c]) or "–" for c in differing])
+            "variants": [(str(name), name_of(str(name)), [str(row[c]) or "–" for c in differing])
                          for name, row in first.iterrows()]}
 
 
@@ -249,20 +270,29 @@ def _plain(value: object) -> str:
 
 
 def _grids(results: Results, shown: PagePictures, place: int) -> dict[str, Any]:
-    """Return the pictures of an experiment: those of the last step, and all for the slider."""
+    """Return the pictures of an experiment: those of the cards, and all for the controls."""
     rows, every = [], {}
     for i, (variant, by_seed) in enumerate(shown.grids.items()):
-        row = []
         for seed in shown.seeds:
-            by_step = {step: "data:image/webp;base64," + base64.b64encode(content).decode()
-                       for step, content in by_seed.get(seed, {}).items()}
-            name = f"{place}-{i}-{seed}"
-            last = by_step.pop(shown.steps[-1], "")
-            every[name] = by_step
-            row.append({"name": name, "last": last, "about": f"{variant}, seed {seed}"})
-        rows.append({"variant": variant, "cells": row})
+            every[f"{place}-{i}-{seed}"] = {
+                step: "data:image/webp;base64," + base64.b64encode(content).decode()
+                for step, content in by_seed.get(seed, {}).items()}
+        first = every[f"{place}-{i}-{shown.seeds[0]}"].pop(shown.steps[-1], "")
+        rows.append({"variant": variant, "key": f"{place}-{i}", "source": first})
     widest = min(CELL, WIDEST // max(1, len(shown.seeds)))
     scale = max(1, widest // shown.width) if shown.width else 1
     return {"experiment": results.experiment, "rows": rows, "seeds": shown.seeds,
             "steps": shown.steps, "every": every, "notes": shown.notes,
-            "width": shown.width * scale, "height": shown.height * scale}
+            "width": shown.width * scale, "height": shown.height * scale, "card": _card(shown)}
+
+
+def _card(shown: PagePictures) -> dict[str, Any]:
+    """Return the sizes of a card: of its picture, and of the first samples of it."""
+    share = 1.0
+    if shown.across > FEW:  # between two samples is one pixel
+        share = (FEW * (shown.width + 1) / shown.across - 1) / shown.width
+    few = share * shown.width
+    scale = max(1, int(CARD // few)) if few else 1
+    return {"few": round(few * scale), "all": round(shown.width * scale), "part": 1 / share,
+            "shape": f"{shown.width} / {shown.height}" if shown.height else "1",
+            "count": shown.across ** 2 if share < 1 else 0, "shown": FEW ** 2}

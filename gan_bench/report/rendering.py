@@ -17,8 +17,11 @@ from gan_bench.compare.results import Results
 from gan_bench.errors import UserError, one_line
 from gan_bench.hardware import end_with_parent, usable_cores
 from gan_bench.report import figures
+from gan_bench.report.figures.look import PAGE, Look
+from gan_bench.report.figures.style import CaptionedFigure
 from gan_bench.report.samples import Pictures
 
+CAPTION = "caption"  # among the formats of a figure
 MAX_SEQUENCES = 4  # with more variants only the baseline has a figure of samples over training
 MAX_VARIANTS = 24  # a figure of more pairs or curves cannot be read
 
@@ -67,13 +70,13 @@ def _score_figures(experiments: Sequence[Results], findings: Sequence[Finding],
                    ) -> Iterator[ReportFigure]:
     """Yield the figures of each finding."""
     for i, finding in enumerate(findings):
-        results, score = finding.results, finding.score
+        results, score, label = finding.results, finding.score, finding.label
         name = partial(_file_name, experiments, results)
         leads = score == findings[0].score
-        yield ReportFigure(name(f"{score}-seeds"), f"Final {score} of every seed, by variant",
+        yield ReportFigure(name(f"{score}-seeds"), f"Final {label} of every seed, by variant",
                            partial(figures.seed_dots, results, score), view=i, prints=leads)
         subset, caption = _drawn_variants(results)
-        yield ReportFigure(name(f"{score}-curves"), f"{score} over training, by variant",
+        yield ReportFigure(name(f"{score}-curves"), f"{label} over training, by variant",
                            partial(figures.learning_curves, subset, score), caption, i,
                            prints=leads)
         if finding.better and finding.pairs:
@@ -81,8 +84,8 @@ def _score_figures(experiments: Sequence[Results], findings: Sequence[Finding],
             if len(results.variants) > MAX_VARIANTS:
                 pairs, against, note = finding.comparisons, "the baseline", ""
             yield ReportFigure(name(f"{score}-pairs"), f"How likely a run of each variant beats "
-                               f"one of {against}, by {score}",
-                               partial(figures.heat_map, pairs, score), note, i, prints=leads)
+                               f"one of {against}, by {label}",
+                               partial(figures.heat_map, pairs, label), note, i, prints=leads)
 
 
 def _profile_figures(findings: Sequence[Finding]) -> Iterator[ReportFigure]:
@@ -111,23 +114,28 @@ def _run_figures(experiments: Sequence[Results], results: Results, pictures: Pic
         if len(pictures.raw) > MAX_SEQUENCES and variant != results.baseline:
             continue
         seed = min(seeds)
-        yield ReportFigure(name(f"samples-{variant}"), f"Samples of {variant} over training",
+        file = name(f"samples-{results.declared.name_of(variant)}")
+        yield ReportFigure(file, f"Samples of {variant} over training",
                            partial(figures.mosaic_over_steps, seeds[seed],
                                    f"{variant}, seed {seed}"), on_page=False)
 
 
-def render_all(drawn: Sequence[ReportFigure], kinds: Sequence[str]) -> list[dict[str, bytes]]:
-    """Return each figure in all its formats, by the name of the format.
+def render_all(drawn: Sequence[ReportFigure], kinds: Sequence[str], look: Look = PAGE,
+               ) -> list[dict[str, bytes]]:
+    """Return each figure in all its formats, by the name of the format, and under `CAPTION` its
+    caption.
 
     Args:
+        drawn: The figures.
         kinds: The formats of printed figures; the others are SVG alone.
+        look: Their width, font and titles.
 
     Raises:
         UserError: A process was killed.
     """
     cores = usable_cores() if sys.platform == "linux" else 1  # elsewhere a fork is not safe
     if cores == 1 or len(drawn) < 4:
-        return [_render(figure, kinds) for figure in drawn]
+        return [_render(figure, kinds, look) for figure in drawn]
     # Forked processes share the frames, which are too large to send.
     context = multiprocessing.get_context("fork")
     rendered: list[dict[str, bytes]] = [{} for _ in drawn]
@@ -135,7 +143,8 @@ def render_all(drawn: Sequence[ReportFigure], kinds: Sequence[str]) -> list[dict
     for first in range(cores):
         receiver, sender = context.Pipe(duplex=False)
         places = range(first, len(drawn), cores)
-        context.Process(target=_work, args=(drawn, places, kinds, sender), daemon=True).start()
+        context.Process(target=_work, args=(drawn, places, kinds, look, sender),
+                        daemon=True).start()
         sender.close()
         open_ends.append(receiver)
     while open_ends:
@@ -155,20 +164,23 @@ def render_all(drawn: Sequence[ReportFigure], kinds: Sequence[str]) -> list[dict
     return rendered
 
 
-def _work(drawn: Sequence[ReportFigure], places: Sequence[int], kinds: Sequence[str],
+def _work(drawn: Sequence[ReportFigure], places: Sequence[int], kinds: Sequence[str], look: Look,
           sender: Connection) -> None:
     end_with_parent()
     for place in places:
         try:
-            sender.send((place, _render(drawn[place], kinds)))
+            sender.send((place, _render(drawn[place], kinds, look)))
         except Exception as error:
             sender.send((place, one_line(error)))
 
 
-def _render(figure: ReportFigure, kinds: Sequence[str]) -> dict[str, bytes]:
-    drawing = figure.draw()
-    return {kind: figures.render(drawing, kind) for kind in kinds
-            if figure.prints or kind == "svg"}
+def _render(figure: ReportFigure, kinds: Sequence[str], look: Look) -> dict[str, bytes]:
+    with figures.drawn_for(look):
+        drawing = figure.draw()
+        contents = {kind: figures.render(drawing, kind) for kind in kinds
+                    if figure.prints or kind == "svg"}
+    caption = drawing.caption if isinstance(drawing, CaptionedFigure) else ()
+    return {**contents, CAPTION: "\n".join(caption).encode()}
 
 
 def _safe(name: str) -> str:

@@ -53,6 +53,7 @@ class PagePictures:
         grids: WebP, not enlarged: the page enlarges them.
         seeds, steps: In order.
         width, height: In pixels, of the largest picture.
+        across: How many samples stand side by side in it.
         notes: What is not shown, in words.
     """
 
@@ -62,6 +63,7 @@ class PagePictures:
     width: int
     height: int
     notes: tuple[str, ...]
+    across: int = 1
 
 
 @quiet_mlflow()
@@ -124,7 +126,7 @@ def page_pictures(pictures: Pictures, experiments: int = 1) -> PagePictures:
     width, height = (max((size[i] for _, size in encoded.values()), default=0) for i in (0, 1))
     few = (f"{count} of {largest} samples of each grid",) if count < largest else ()
     return PagePictures(grids, pictures.seeds, pictures.steps, width, height,
-                        (*pictures.notes, *few))
+                        (*pictures.notes, *few), max(1, int(min(count, largest) ** 0.5)))
 
 
 def _few(variants: int, seeds: list[int], steps: list[int]) -> tuple[list[int], list[int]]:

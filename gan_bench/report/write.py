@@ -8,21 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_bench.atomic import scratch_folder
+from gan_bench.compare.agreement import disagreements
 from gan_bench.compare.findings import Finding, findings, why_no_score
+from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results
 from gan_bench.compare.stats.overflow import within_range
 from gan_bench.errors import count, unwritable
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
 from gan_bench.report.exports import title
+from gan_bench.report.figures.look import PAGE, Look
 from gan_bench.report.inlining import Drawing
 from gan_bench.report.manifest import install_report
 from gan_bench.report.page import Content, html
-from gan_bench.report.rendering import render_all, report_figures
+from gan_bench.report.papers import Spread, paper_tables
+from gan_bench.report.rendering import CAPTION, ReportFigure, render_all, report_figures
 from gan_bench.report.samples import page_pictures, read_pictures
 from gan_bench.report.terminal import table_notes
 
-PAGE = "report.html"
+PAGE_FILE = "report.html"
 UNFINISHED = ".gan-bench-report-"  # prefix of the folder of a report that is being written
 
 
@@ -44,7 +48,7 @@ class Written:
 
 def write_report(experiments: Sequence[Results], out: Path, formats: Collection[str],
                  score: str | None = None, command: str = "", notes: Sequence[str] = (),
-                 *, takes_over: bool = False) -> Written:
+                 *, takes_over: bool = False, look: Look = PAGE, spread: Spread = "sd") -> Written:
     """Write the report of an experiment, or of several with data sets of their own.
 
     Files are replaced only after all are written, so a report that fails leaves the previous one.
@@ -59,29 +63,33 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         command: How to write this report, for the page.
         notes: What to know before all else.
         takes_over: As for `install_report`.
+        look: Width, font and titles of the figures in `figures/`; the page has its own.
+        spread: What follows a mean in the tables for papers.
 
     Raises:
         UserError: No run has ended, or has such a score; the folder cannot be written, or a file
             of another origin is in the way there.
     """
-    all_findings = [finding for results in experiments for finding in findings(results, score)]
+    all_findings = [finding for results in experiments
+                    for finding in findings(labelled(results), score)]
     lead = all_findings[0].score if all_findings else None
     all_findings.sort(key=lambda finding: finding.score != lead)  # the lead of every experiment
-    notes = list(notes)
-    for results in experiments:
+    notes, shown = list(notes), [labelled(results) for results in experiments]
+    for results in shown:
         prefix = f"{results.experiment}: " if len(experiments) > 1 else ""
         notes += [prefix + line for line in (*warnings_of(results), *results.notes)]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with scratch_folder(out, UNFINISHED) as folder:
-            _write(folder, experiments, all_findings, formats, command, notes)
+            _write_tables(folder, experiments, all_findings, formats, spread)
+            _write_pictures(folder, shown, all_findings, formats, command, notes, look)
             installed = install_report(folder, out, takes_over=takes_over)
     except OSError as error:
         raise unwritable(error.filename or out, error, elsewhere="choose another --out") from None
     files = [out / name for name in installed]
-    files.sort(key=lambda file: (file != out / PAGE, file))
-    place = files[0] if files[0] == out / PAGE else out
-    return Written(files, [*notes, *_verdict_lines(all_findings, experiments), str(place)])
+    files.sort(key=lambda file: (file != out / PAGE_FILE, file))
+    place = files[0] if files[0] == out / PAGE_FILE else out
+    return Written(files, [*notes, *_verdict_lines(all_findings, shown), str(place)])
 
 
 def _verdict_lines(all_findings: Sequence[Finding], experiments: Sequence[Results]) -> list[str]:
@@ -90,7 +98,7 @@ def _verdict_lines(all_findings: Sequence[Finding], experiments: Sequence[Result
         return [why_no_score(experiments)]
     lead = all_findings[0]
     lines = [*(pair.sentence for pair in lead.comparisons), *not_compared(lead),
-             *table_notes(lead.rows, lead.results.baseline)]
+             *disagreements(all_findings), *table_notes(lead.rows, lead.results.baseline)]
     return [title(lead), *(f"  {line}" for line in lines)]
 
 
@@ -134,40 +142,65 @@ def warnings_of(results: Results) -> list[str]:
     return lines
 
 
-def _write(folder: Path, experiments: Sequence[Results], findings: Sequence[Finding],
-           formats: Collection[str], command: str, notes: Sequence[str]) -> None:
-    """Write all files into an empty folder."""
+def _write_tables(folder: Path, experiments: Sequence[Results], findings: Sequence[Finding],
+                  formats: Collection[str], spread: Spread) -> None:
+    """Write the tables into an empty folder."""
     if "csv" in formats:
         exports.write_csv(exports.summary_frame(findings), folder / "summary.csv")
         exports.write_csv(exports.pairs_frame(findings), folder / "pairs.csv")
+    tables = paper_tables(findings, spread)
     if "tex" in formats:
         (folder / "table.tex").write_text(exports.as_latex(findings), encoding="utf-8")
+        for table in tables:
+            (folder / f"{table.name}.tex").write_text(table.as_latex(), encoding="utf-8")
     if "md" in formats:
         (folder / "table.md").write_text(exports.as_markdown(findings), encoding="utf-8")
+        for table in tables:
+            (folder / f"{table.name}.md").write_text(table.as_markdown(), encoding="utf-8")
     if "parquet" in formats:
         exports.write_history(experiments, folder / "history.parquet")
+
+
+def _write_pictures(folder: Path, experiments: Sequence[Results], findings: Sequence[Finding],
+                    formats: Collection[str], command: str, notes: Sequence[str], look: Look,
+                    ) -> None:
+    """Write the figures and the page into the folder."""
     if not {"html", "figures"} & set(formats):
         return
-    files = "figures" in formats
     pictures = [read_pictures(results) for results in experiments]
-    drawn = [figure for figure in report_figures(experiments, findings, pictures)
-             if figure.on_page or files]
-    rendered = render_all(drawn, ("svg", "png", "pdf") if files else ("svg",))
-    if files:
-        (folder / "figures").mkdir()
-        for figure, contents in zip(drawn, rendered, strict=True):
-            for kind, content in contents.items():
-                (folder / "figures" / f"{figure.name}.{kind}").write_bytes(content)
-    if "html" in formats:
-        drawings: dict[int | None, list[Drawing]] = {}
-        for figure, contents in zip(drawn, rendered, strict=True):
-            if figure.on_page:
-                drawings.setdefault(figure.view, []).append(
-                    Drawing(figure.about, contents["svg"], figure.caption))
-        by_finding = [drawings.get(i, []) for i in range(len(findings))]
-        on_page = [page_pictures(raw, len(experiments)) for raw in pictures]
-        page = html(Content(
-            findings, by_finding, drawings.get(None, []),
-            list(zip(experiments, on_page, strict=True)),
-            command, sorted(file.name for file in folder.iterdir()), notes))
-        (folder / PAGE).write_text(page, encoding="utf-8")
+    drawn = list(report_figures(experiments, findings, pictures))
+    rendered: list[dict[str, bytes]] = []
+    if "figures" in formats:
+        rendered = render_all(drawn, ("svg", "png", "pdf"), look)
+        _write_figures(folder / "figures", drawn, rendered, look)
+    if "html" not in formats:
+        return
+    if not rendered or look != PAGE:
+        drawn = [figure for figure in drawn if figure.on_page]
+        rendered = render_all(drawn, ("svg",))
+    drawings: dict[int | None, list[Drawing]] = {}
+    for figure, contents in zip(drawn, rendered, strict=True):
+        if figure.on_page:
+            drawings.setdefault(figure.view, []).append(
+                Drawing(figure.about, contents["svg"], figure.caption))
+    by_finding = [drawings.get(i, []) for i in range(len(findings))]
+    on_page = [page_pictures(raw, len(experiments)) for raw in pictures]
+    page = html(Content(
+        findings, by_finding, drawings.get(None, []),
+        list(zip(experiments, on_page, strict=True)),
+        command, sorted(file.name for file in folder.iterdir()), notes))
+    (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+
+
+def _write_figures(folder: Path, drawn: Sequence[ReportFigure],
+                   rendered: Sequence[dict[str, bytes]], look: Look) -> None:
+    """Write each figure in its formats; without titles, their captions into a file of their own."""
+    folder.mkdir()
+    captions = []
+    for figure, contents in zip(drawn, rendered, strict=True):
+        captions.append(f"## {figure.name}\n\n{contents[CAPTION].decode()}\n")
+        for kind, content in contents.items():
+            if kind != CAPTION:
+                (folder / f"{figure.name}.{kind}").write_bytes(content)
+    if not look.has_titles:
+        (folder / "captions.md").write_text("\n".join(captions), encoding="utf-8")

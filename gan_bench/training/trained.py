@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import torch
@@ -101,6 +102,38 @@ def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
                            rng.generator(seed, "sample"))
     latents = with_labels(latents, labels_in_turn(spec, n), spec.data.classes)
     return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)])
+
+
+@torch.no_grad()
+def draw_between(spec: RunSpec, generator: nn.Module, n: int, seed: int,
+                 ) -> tuple[Tensor, Tensor | None]:
+    """Return n samples in the rows of a square grid, and the labels of a conditional generator.
+
+    Each row goes in equal steps from one latent to another: on the sphere for normal latents (White
+    2016, "Sampling generative networks"), on a line for uniform ones. A row has one class.
+    """
+    across = math.isqrt(max(n - 1, 0)) + 1
+    rows = -(-n // across)
+    ends = draw_latents(spec.latents, 2 * rows, int(spec.model.args["latent_dim"]),
+                        rng.generator(seed, "sample"))
+    between = _on_sphere if spec.latents == "normal" else torch.lerp
+    shares = torch.linspace(0, 1, across)
+    pairs = zip(ends[:rows], ends[rows:], strict=True)
+    latents = torch.stack([between(a, b, share) for a, b in pairs for share in shares])[:n]
+    labels = labels_in_turn(spec, rows)
+    if labels is not None:
+        labels = labels.repeat_interleave(across)[:n]
+    latents = with_labels(latents, labels, spec.data.classes)
+    return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)]), labels
+
+
+def _on_sphere(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Return the point between two latents (D,) on the arc that joins their directions."""
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=0).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    if float(angle) < 1e-4:
+        return torch.lerp(a, b, share)
+    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
 
 
 def labels_in_turn(spec: RunSpec, n: int) -> Tensor | None:

@@ -21,7 +21,8 @@ import pytest
 from helpers.studies import here
 from scipy import stats
 
-from gan_bench.compare.results import Results, load_results
+from gan_bench.compare.results import Results
+from gan_bench.report.study import load_results
 
 SCRIPTS = Path(__file__).parents[2] / "analysis"
 STUDY = """\
@@ -141,7 +142,7 @@ def test_compare_runs(home: Path, study: Results) -> None:
     gap = finals(study, "flat").mean() - finals(study, "plain").mean()
     assert f"difference {gap:+.4g} [{interval.low:+.4g}, {interval.high:+.4g}], p = " in sentence
     assert sentence.endswith("among 2 comparisons") or "alone)" in sentence
-    assert re.search(r"fd_classifier: wild against plain is inconclusive: probability of "
+    assert re.search(r"fd_classifier: wild against plain is not decisive: probability of "
                      r"improvement 0 .*3 of 3 and 0 of 3 runs diverged and rank last.* below "
                      r"0\.1", text)
 
@@ -281,7 +282,7 @@ def test_what_cannot_be_done_is_one_line(home: Path, tmp_path: Path, name: str,
 def test_one_seed(home: Path) -> None:
     text = said(home, "compare_runs", "lone")
     assert "one seed: no interval" in text
-    assert "fd_classifier: flat against plain is inconclusive: fewer than two runs" in text
+    assert "fd_classifier: flat against plain is not decisive: fewer than two runs" in text
     text = said(home, "convergence", "lone")
     assert line(text, "plain")[:2] == [1, 1]
     text = said(home, "seed_power", "lone")

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from gan_bench.compare.ended import RunResult
-from gan_bench.compare.rows import Row, final_scores, summarise
-from gan_bench.compare.stats.summary import Estimate
+from gan_bench.compare.rows import Row, final_scores, ranked, summarise
+from gan_bench.compare.stats.summary import Estimate, summarise_scores
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.journal.schema import Status
 from gan_bench.report.exports import RUNS, _comparison, format_interval, latex
@@ -72,10 +72,21 @@ def test_the_table_ranks_counts_what_is_lost_and_says_no_more_than_it_knows() ->
     assert "lone[x]: 1 run has no result" in below
 
 
+def test_rows_are_ranked_by_their_mean() -> None:
+    scores = {"base": 20.0, "good": 9.0, "none": math.nan, "bad": 40.0}
+    rows = [Row(name, "fd", summarise_scores({0: value, 1: value + 1}, "lower"), None, 0)
+            for name, value in scores.items()]
+    assert [row.variant for row in ranked(rows, "lower")][:3] == ["good", "base", "bad"]
+    assert [row.variant for row in ranked(rows, "higher")][:3] == ["bad", "base", "good"]
+    assert [row.variant for row in ranked(rows, None)][:2] == ["base", "good"]
+    for better in ("lower", "higher", None):
+        assert ranked(rows, better)[-1].variant == "none"
+
+
 def test_numbers_are_whole_where_a_terminal_is_narrow() -> None:
     text = "\n".join(printed(a_study(), width=80))
     assert "…" not in text
-    for whole in ("inconclusive", "better", "3 of 6", "1.278", "-9.267,", "[one seed:"):
+    for whole in ("inconclusive", "better", "3 of 6", "1.278", "-9  ", "[one seed:"):
         assert whole in text
 
 
@@ -127,7 +138,8 @@ def test_the_asterisk_does_not_hang_on_the_wording_of_a_note(
         assert shown(wide).endswith("]*")
         assert shown(fits).endswith("]")
     monkeypatch.setattr(Estimate, "note", "beyond; reworded")
-    assert format_interval(fits) == _interval(fits) == "0.5 [0.4, 0.6]"
+    assert _interval(fits) == "0.5 [0.4, 0.6]"
+    assert format_interval(fits) == "0.500 [0.400, 0.600]"
 
 
 RAW, OLD = {"generator": "raw"}, {"generator": "ema"}

@@ -14,11 +14,11 @@ import torch
 from helpers.runs import DIGITS, a_run, write_experiment
 from helpers.studies import here
 
-from gan_bench.compare.results import load_results
 from gan_bench.config.declared import CurveMean, Logged
 from gan_bench.config.experiment import load_experiment, logged_steps
 from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES
+from gan_bench.report.study import load_results
 from gan_bench.training.step.engine import Engine
 from gan_bench.training.step.step_batch import StepBatch
 

@@ -28,7 +28,7 @@ from pandas.testing import assert_frame_equal
 
 import gan_bench
 from gan_bench.compare import results as module
-from gan_bench.compare.results import Results, load_results
+from gan_bench.compare.results import Results
 from gan_bench.config.declared import Declared, parse_amount
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.run_id import settings_digest
@@ -41,6 +41,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
+from gan_bench.report.study import load_results
 from gan_bench.tracking.address import mlflow_environment
 from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror

@@ -11,7 +11,6 @@ from helpers.journals import repeatable
 from helpers.runs import a_run
 
 from gan_bench import rng
-from gan_bench.compare.results import load_results
 from gan_bench.components import data as datasets
 from gan_bench.components.models import build_networks
 from gan_bench.config.spec import RunSpec
@@ -22,6 +21,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import progress_of
 from gan_bench.registry import METRICS
+from gan_bench.report.study import load_results
 from gan_bench.tracking.client import open_store
 from gan_bench.tracking.mirror import Mirror
 from gan_bench.training import run

@@ -317,10 +317,10 @@ def test_images_and_unconditional_runs_are_refused(
     run = next(root.glob("runs/tiny/*/final.safetensors")).parent.name
     images, asks_none = "images have no labels", f"{run} is unconditional"
     for source, more, why in (
-            *((tmp_path / "images", ["--data-set", "digits", "--image-size", 16, "--metrics", name],
+            *((tmp_path / "images", ["--dataset", "digits", "--image-size", 16, "--metric", name],
                images) for name in METRICS),
             (tmp_path / "images", ["--experiment", folder / "tiny.yaml"], images),
-            *((run, ["--metrics", name], asks_none) for name in METRICS)):
+            *((run, ["--metric", name], asks_none) for name in METRICS)):
         done = here("evaluate", source, *more, "--root", root)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"compares each sample with its requested class, but {why}" in done.stderr

@@ -91,7 +91,7 @@ def evaluate(trained: Path) -> Part:
     def job(place: Path) -> Job:
         run = min((place / "root").glob("runs/losses/*/journal.jsonl")).parent
         return Job(command, ("evaluate", run, "--log", "--root", place / "root", "--samples", 300,
-                             "--metrics", "fd_random,classes_covered"), place)
+                             "--metric", "fd_random,classes_covered"), place)
 
     return Part("evaluate", fill, job, _root, "root/cache/features/*")
 

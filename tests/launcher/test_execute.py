@@ -58,6 +58,22 @@ def test_every_run_leaves_its_record_and_its_weights(finished: Path) -> None:
         assert (records[0]["kind"], records[-1]["status"]) == ("start", "FINISHED")
 
 
+def test_the_log_of_a_run_has_a_line_for_every_record_of_its_losses(finished: Path) -> None:
+    logs = list((finished / "root").glob("runs/tiny/*/log.txt"))
+    assert len(logs) == 4
+    for log in logs:
+        records, _ = reading.read_records(log.parent)
+        losses = [(record["step"], record["values"]) for record in records
+                  if record["kind"] == "metrics" and "train/d_loss" in record["values"]]
+        lines = log.read_text().splitlines()
+        assert [step for step, _ in losses] == [2, 4, 6]
+        for line, (step, values) in zip(lines, losses, strict=True):
+            expected = (f" step {step}/6 d_loss {values['train/d_loss']:.4g} "
+                        f"g_loss {values['train/g_loss']:.4g} ")
+            assert re.fullmatch(r"[-0-9]{10} [0-9:]{8}" + re.escape(expected) + r"\S+ steps/s",
+                                line)
+
+
 def test_another_root_and_another_number_of_slots_give_the_same_bits(finished: Path,
                                                                      tmp_path: Path) -> None:
     done = here("run", write_experiment(tmp_path), "--root", tmp_path / "other", "--slots", 1)
@@ -376,7 +392,7 @@ def test_a_start_that_is_refused_changes_nothing(finished: Path, tmp_path: Path)
               for path in (tmp_path / "root" / "runs").rglob("*")}
     refused = ["--set", "question=Another?", "--set", "dataset={name: kmnist, image_size: 16}"]
     for name in ("tiny", "new"):
-        done = here("run", finished / "tiny.yaml", "--root", tmp_path / "root", "--data",
+        done = here("run", finished / "tiny.yaml", "--root", tmp_path / "root", "--data-root",
                     tmp_path / "data", "--set", f"name={name}", *refused, env=dead)
         assert done.returncode == 2, done.stdout + done.stderr
         assert "kmnist" in done.stderr.lower()

@@ -24,6 +24,7 @@ from matplotlib.text import Text
 from PIL import Image, PngImagePlugin
 from scipy import stats
 
+from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results
 from gan_bench.compare.rows import final_scores
 from gan_bench.compare.stats.comparison import compare
@@ -33,6 +34,8 @@ from gan_bench.evaluation.grid_layout import KEYWORD
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.report.figures import (
     INK,
+    Look,
+    drawn_for,
     dynamics,
     files,
     heat_map,
@@ -759,3 +762,77 @@ def test_pictures_keep_their_pixels_in_an_svg() -> None:
     assert got.shape == wanted.shape
     assert any(np.array_equal(turned, wanted) for turned in (got, got[::-1]))
     assert all("pixelated" in (image.get("style") or "") for image in images)
+
+
+# for a column of a paper, and where a bad variant flattens the others
+
+COLUMN = Look(3.25, "serif", has_titles=False)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_figures_for_a_column_have_its_width_and_can_be_read(figure: str) -> None:
+    with drawn_for(COLUMN):
+        drawn_figure = FIGURES[figure](CASES["usual"]())
+        pdf = render(drawn_figure, "pdf")
+    box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", pdf)
+    assert box is not None
+    assert float(box[1]) == pytest.approx(3.25 * 72, abs=0.5)
+    assert float(box[2]) < 9 * 72
+    texts = [text for text in drawn_figure.findobj(Text) if text.get_text().strip()
+             and text.get_visible()]
+    assert texts
+    assert min(text.get_fontsize() for text in texts) >= 6
+    inside = drawn_figure.get_tightbbox()  # in inches
+    assert inside.x0 >= -0.03
+    assert inside.x1 <= 3.25 + 0.03
+    assert drawn_figure._suptitle is None  # type: ignore[attr-defined]
+    assert drawn_figure.caption  # type: ignore[attr-defined]
+    assert b"STIX" in pdf
+
+
+def test_the_page_keeps_its_look_beside_a_papers() -> None:
+    with drawn_for(COLUMN):
+        narrow = learning_curves(CASES["usual"](), SCORE)
+    wide = learning_curves(CASES["usual"](), SCORE)
+    assert (narrow.get_figwidth(), wide.get_figwidth()) == (3.25, 8.0)
+    assert "Thick: the mean" in words(wide)
+    assert "Thick: the mean" not in words(narrow)
+    assert any("Thick: the mean" in line for line in narrow.caption)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["seed_dots", "learning_curves"])
+def test_a_bad_variant_flattens_no_others(name: str) -> None:
+    """A second panel leaves it out; three variants that differ little need none."""
+    usual = study(4, 5, spread=0.3)
+    runs, history = usual.runs, usual.history
+    bad_runs, bad = runs["variant"] == "variant-3", history["variant"] == "variant-3"
+    results = Results("example", usual.declared,
+                      runs.assign(**{f"score.{SCORE}": runs[f"score.{SCORE}"] + 400 * bad_runs}),
+                      history.assign(value=history["value"] + 400 * bad))
+    assert len(FIGURES[name](usual).axes) == 1
+    figure = FIGURES[name](results)
+    assert len(figure.axes) == 2
+    along = "get_xlim" if name == "seed_dots" else "get_ylim"
+    whole, closer = (getattr(axes, along)() for axes in figure.axes)
+    assert closer[1] < 100 < whole[1]
+    assert "variant-3" in " ".join(figure.caption)  # type: ignore[attr-defined]
+
+
+def test_labels_stand_in_the_figures() -> None:
+    usual = study(2, 3)
+    declared = usual.declared.with_changes(labels={"variant-1": "DCGAN (ours)", SCORE: "FD (mine)"})
+    results = labelled(Results("example", declared, usual.runs, usual.history))
+    for figure in (learning_curves(results, SCORE), seed_dots(results, SCORE), dynamics(results)):
+        assert "DCGAN (ours)" in words(figure)
+        assert "variant-1" not in words(figure)
+    assert "FD (mine) (lower is better)" in words(seed_dots(results, SCORE))
+    assert SCORE not in words(seed_dots(results, SCORE))
+
+
+def test_negative_numbers_have_a_true_minus() -> None:
+    usual = study(2, 5)
+    values = usual.runs[f"score.{SCORE}"]
+    figure = seed_dots(emptied(usual, **{f"score.{SCORE}": values - 2 * values.mean()}), SCORE)
+    found = " ".join(ET.fromstring(render(figure, "svg")).itertext())
+    assert re.search(r"−\d", found)
+    assert not re.search(r"(?<![\w;(])-\d", found)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,7 @@ def load(browser: Browser, page: Path) -> None:
 
 
 def sources(browser: Browser) -> list[str]:
-    found: list[str] = browser.js(VISIBLE.format(".grids img") + ".map(image => image.src)")
+    found: list[str] = browser.js(VISIBLE.format(".card img") + ".map(image => image.src)")
     return found
 
 
@@ -108,12 +110,14 @@ def tab(browser: Browser, until: str) -> None:
 def test_what_it_says_first(browser: Browser) -> None:
     text = browser.text()
     order = [text.index(words) for words in (
-        "losses", "Which loss?", "6 runs: 2 variants, 3 seeds; 6 finished", "Verdicts",
-        "fd_random, against plain")]
+        "losses", "Which loss?", "6 runs: 2 variants, 3 seeds; 6 finished", "Answer",
+        "By fd_random, which decides", "fd_random, against plain")]
     assert order == sorted(order)
     assert browser.js("[...document.querySelectorAll('h2')].map(h => h.innerText)") == [
-        "Verdicts", "Scores", "Figures", "Samples", "How it was measured", "Runs", "What was run",
-        "To repeat it"]
+        "Answer", "Samples", "Scores", "Curves", "Dynamics", "How it was measured",
+        "Runs and failures", "What was run", "To repeat it"]
+    assert browser.js("[...document.querySelectorAll('.contents a')].map(a => a.innerText)") == (
+        browser.js("[...document.querySelectorAll('h2')].map(h => h.innerText)"))
     assert re.search(r"sat (and|against|is \w+ than) plain", text)
     for words in ("All 6 runs finished.", "margin of equivalence 5%", "not paired",
                   "gan-bench run ", "gan-bench report losses", "saturating", "non_saturating",
@@ -126,8 +130,8 @@ def test_what_it_says_first(browser: Browser) -> None:
 
 def test_the_slider_moves_every_picture(browser: Browser) -> None:
     last = sources(browser)
-    assert len(last) == 6
-    assert len(set(last)) == 6
+    assert len(last) == 2
+    assert len(set(last)) == 2
     assert all(source.startswith("data:image/webp;base64,") for source in last)
     tab(browser, "input[type=range]")
     browser.press("ArrowLeft", 37)
@@ -139,11 +143,49 @@ def test_the_slider_moves_every_picture(browser: Browser) -> None:
     first = sources(browser)
     assert browser.js("document.querySelector('.slider output').value") == "0"
     assert not {*first} & {*middle}
-    assert "step 0" in browser.js("document.querySelector('.grids img').alt")
+    assert "step 0" in browser.js("document.querySelector('.card img').alt")
     browser.press("End", 35)
     assert sources(browser) == last
-    sizes = browser.js("[...document.querySelectorAll('.grids img')].map(i => i.naturalWidth)")
-    assert sizes == [8 * 16 + 7] * 6
+    sizes = browser.js("[...document.querySelectorAll('.card img')].map(i => i.naturalWidth)")
+    assert sizes == [8 * 16 + 7] * 2
+
+
+def test_sixteen_samples_of_a_variant_and_all_of_them_on_a_click(browser: Browser) -> None:
+    """Sixteen show at a size that can be judged; a click or a key shows all 64, and back."""
+    def state() -> list[Any]:
+        return browser.js(  # type: ignore[no-any-return]
+            "(c => [c.querySelector('button').ariaExpanded, c.querySelector('.more').textContent, "
+            "c.querySelector('.window').clientWidth, c.querySelector('img').clientWidth])"
+            "(document.querySelector('.card'))")
+
+    expanded, words, window, image = state()
+    assert (expanded, words) == ("false", "Show all 64")
+    assert window == 4 * (4 * 16 + 3)  # four times as large as they are
+    assert image / window == pytest.approx((8 * 17 - 1) / (4 * 17 - 1), rel=0.01)
+    tab(browser, ".card button")
+    browser.press(" ", 32)
+    expanded, words, window, image = state()
+    assert (expanded, words) == ("true", "Show 16")
+    assert window == image == 4 * (8 * 16 + 7)
+    assert browser.js("document.querySelectorAll('.card')[1].classList.contains('open')") is False
+    browser.js("document.querySelector('.card button').click()")
+    assert state()[:2] == ["false", "Show all 64"]
+
+
+def test_the_seed_is_chosen_and_all_seeds_stand_side_by_side(browser: Browser) -> None:
+    first = sources(browser)
+    tab(browser, ".samples select")
+    browser.press("ArrowDown", 40)
+    second = sources(browser)
+    assert not {*first} & {*second}
+    assert "seed 1" in browser.js("document.querySelector('.card img').alt")
+    every = "[...document.querySelectorAll('.grids img')]"
+    assert not browser.js(f"{every}.some(i => i.checkVisibility())")
+    tab(browser, ".samples summary")
+    browser.press(" ", 32)
+    shown = browser.js(f"{every}.filter(i => i.checkVisibility()).map(i => i.src)")
+    assert len(set(shown)) == 6
+    assert {*first, *second} <= {*shown}
 
 
 def test_a_picture_that_is_not_there_is_said_not_to_be(studies: Path, tmp_path: Path, wide: Browser,
@@ -158,20 +200,25 @@ def test_a_picture_that_is_not_there_is_said_not_to_be(studies: Path, tmp_path: 
                    (images.parent.as_uri(), run))
     next(file for file in images.glob("samples+step+10+*") if "compr" not in file.name).unlink()
     load(wide, write(studies, tmp_path / "out", uri))
-    assert len(sources(wide)) == 6
+    wide.js("document.querySelector('.every').open = true")
+
+    def shown() -> int:
+        return int(wide.js(VISIBLE.format(".grids img") + ".length"))
+
+    assert shown() == 6
     tab(wide, "input[type=range]")
     wide.press("ArrowLeft", 37)
-    assert len(sources(wide)) == 5
-    assert wide.text().count("no picture of this step") == 1
+    assert shown() == 5
+    assert wide.text().count("no picture of this step") >= 1
     wide.press("ArrowRight", 39)
-    assert len(sources(wide)) == 6
+    assert shown() == 6
     assert "no picture of this step" not in wide.text()
 
 
 def test_the_score_switches_verdicts_table_and_figures(browser: Browser) -> None:
     def shown() -> list[Any]:
         return [browser.js(VISIBLE.format(what) + ".map(e => e.innerText || e.ariaLabel)")
-                for what in (".verdicts li", "table.scores td", ".view figure svg", ".view dl dd")]
+                for what in ("table.scores td", ".view h3", ".view figure svg", ".view dl dd")]
 
     before = shown()
     assert before[2] == ["Final fd_random of every seed, by variant",
@@ -226,8 +273,28 @@ def test_text_stands_out(browser: Browser, theme: str) -> None:
     assert all(contrast >= 4.5 for contrast, _ in least), least
 
 
+def test_every_colour_of_text_stands_out_on_every_ground() -> None:
+    """The colours of the style sheet, 4.5 to 1 at least (WCAG 2.2, 1.4.3)."""
+    def luminance(colour: str) -> float:
+        levels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    css = files("gan_bench.report").joinpath("template.html").read_text("utf-8")
+    pairs = dict(re.findall(r"--(\w+): (light-dark\(#\w{6}, #\w{6}\))", css))
+    texts = ("ink", "faint", "accent", "better", "worse", "equal")
+    assert {"paper", "raised", "line", *texts} == set(pairs)
+    for theme in (0, 1):
+        colour = {name: re.findall(r"#\w{6}", pair)[theme] for name, pair in pairs.items()}
+        for text in texts:
+            for ground in ("paper", "raised"):
+                bright, dark = sorted((luminance(colour[text]), luminance(colour[ground])))[::-1]
+                assert (bright + 0.05) / (dark + 0.05) >= 4.5, (theme, text, ground)
+
+
 def test_the_focus_is_seen_and_everything_has_a_name(browser: Browser) -> None:
-    for what in ("#score", "#theme", ".scroll", "input[type=range]", "summary"):
+    for what in ("#score", "#theme", ".contents a", ".scroll", ".samples select",
+                 "input[type=range]", ".card button", "summary"):
         tab(browser, what)
         outline = browser.js("(s => [s.outlineStyle, parseFloat(s.outlineWidth)])"
                              "(getComputedStyle(document.activeElement))")
@@ -244,14 +311,67 @@ def test_the_focus_is_seen_and_everything_has_a_name(browser: Browser) -> None:
     assert browser.js("document.querySelectorAll('main').length") == 1
 
 
-@pytest.mark.parametrize("width", [420, 1500])
+@pytest.mark.parametrize("width", [420, 768, 1440])
 def test_nothing_is_wider_than_the_page(wide: Browser, page: Path, width: int) -> None:
     wide.call("Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1,
               mobile=False)
     load(wide, page)
     assert wide.js("document.documentElement.scrollWidth") <= width
+    used = wide.js("document.querySelector('main').getBoundingClientRect().width")
+    assert used >= width - 40  # the page uses its width
+    if width < 600:  # the matrix needs no scrolling
+        assert wide.js("(m => m.scrollWidth <= m.parentElement.clientWidth)"
+                       "(document.querySelector('.matrix'))")
     wide.call("Emulation.setDeviceMetricsOverride", width=1500, height=1000, deviceScaleFactor=1,
               mobile=False)
+
+
+def printed(browser: Browser, pages: str = "") -> bytes:
+    """Return the page as PDF, or some of its pages."""
+    answer = browser.call("Page.printToPDF", preferCSSPageSize=True, pageRanges=pages)
+    return base64.b64decode(answer["data"])
+
+
+def test_print_has_all_scores_and_no_empty_last_page(browser: Browser) -> None:
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    for score in ("fd_random", "classes_covered", "d_accuracy_real"):
+        assert f"{score}, against plain" in browser.text()
+    browser.call("Emulation.setEmulatedMedia", media="screen")
+    count = len(re.findall(rb"/Type\s*/Page\b", printed(browser)))
+    assert count > 3
+    assert b"/Font" in printed(browser, str(count))  # the last one has text
+    with pytest.raises(RuntimeError):
+        printed(browser, str(count + 1))
+
+
+def test_numbers_have_a_true_minus_and_points_below_each_other(browser: Browser) -> None:
+    browser.call("Emulation.setEmulatedMedia", media="print")  # all scores
+    hyphens = re.findall(r"(?m)(?:^|[\s\[(])-\d\S*", browser.text())
+    browser.call("Emulation.setEmulatedMedia", media="screen")
+    assert hyphens == []
+    places = browser.js("""[...document.querySelectorAll('.matrix tbody tr')].map(row => {
+      const texts = document.createTreeWalker(row.cells[1], NodeFilter.SHOW_TEXT);
+      const range = document.createRange();
+      while (texts.nextNode()) {
+        const point = texts.currentNode.data.search(/\\d\\.\\d/);
+        if (point < 0) continue;
+        range.setStart(texts.currentNode, point + 1); range.setEnd(texts.currentNode, point + 2);
+        return range.getBoundingClientRect().x;
+      }
+    })""")
+    assert len(places) == 2
+    assert places[0] == pytest.approx(places[1], abs=0.5)
+
+
+def test_the_matrix_says_its_signs_in_words(browser: Browser) -> None:
+    signs = browser.js("[...document.querySelectorAll('.matrix .sign[role=img]')]"
+                       ".map(s => [s.innerText, s.ariaLabel])")
+    words = {"▲": "better", "▼": "worse", "=": "equivalent", "?": "not decisive"}
+    assert len(signs) == 2  # fd_random and classes_covered have a better direction
+    assert all(words[sign] == label for sign, label in signs)
+    heads = browser.js("[...document.querySelectorAll('.matrix thead th')].map(h => h.innerText)")
+    assert [head.partition("\n")[0] for head in heads] == [
+        "Variant", "fd_random", "classes_covered", "d_accuracy_real", "d_accuracy_fake"]
 
 
 def test_it_fetches_nothing_and_could_not(browser: Browser) -> None:
@@ -268,7 +388,7 @@ def test_it_fetches_nothing_and_could_not(browser: Browser) -> None:
     assert browser.js("window.hacked") == 0
 
 
-def test_without_scripts_the_first_score_and_the_last_samples_are_there(page: Path) -> None:
+def test_without_scripts_all_scores_and_the_last_samples_are_there(page: Path) -> None:
     with Browser((1500, 1000)) as plain:
         plain.call("Emulation.setScriptExecutionDisabled", value=True)
         plain.open(page.as_uri())
@@ -279,10 +399,9 @@ def test_without_scripts_the_first_score_and_the_last_samples_are_there(page: Pa
             if "Made by gan-bench" in text:
                 break
         assert "fd_random, against plain" in text
-        assert "classes_covered, against plain" not in text
-        assert "Without scripts this page shows fd_random alone" in text
+        assert "classes_covered, against plain" in text
         assert "Dark theme" not in text
-        assert len(sources(plain)) == 6
+        assert len(sources(plain)) == 2
 
 
 class Reader(HTMLParser):
@@ -341,7 +460,7 @@ def test_nothing_from_mlflow_becomes_code(studies: Path, tmp_path: Path, wide: B
     assert wide.js("document.querySelectorAll('b, img[onerror]').length") == 0
     tab(wide, "input[type=range]")
     wide.press("Home", 36)
-    assert len(sources(wide)) == 6
+    assert len(sources(wide)) == 2
 
 
 def test_a_figure_becomes_part_of_the_page() -> None:

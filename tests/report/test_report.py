@@ -40,7 +40,8 @@ from gan_bench.report.exports import as_latex, as_markdown, latex
 from gan_bench.report.samples import BUDGET, MAX_PICTURES, Pictures, _few, page_pictures
 from gan_bench.report.write import UNFINISHED, Written
 
-ALL = [".report.json", "history.parquet", "pairs.csv", "report.html", "summary.csv", "table.md",
+ALL = [".report.json", "history.parquet", "pairs.csv", "report.html", "summary.csv",
+       "table-narrow.md", "table-narrow.tex", "table-wide.md", "table-wide.tex", "table.md",
        "table.tex"]
 UNKNOWN = "delete from experiment_tags"  # so that nothing but the runs says what variants there are
 
@@ -174,6 +175,44 @@ def test_tables_for_papers(whole: Path) -> None:
     lines = [line for line in md.splitlines() if line.startswith("| sat")]
     assert len(lines) == 4
     assert all(line.count("|") == 9 for line in lines)
+
+
+def test_figures_for_a_column_beside_a_page_with_its_own(studies: Path, tmp_path: Path) -> None:
+    done = here("report", "losses", "--root", studies, "--out", tmp_path, "--width", "3.25",
+                "--font", "serif", "--no-titles", "--spread", "interval", "--format",
+                "html,figures,tex")
+    assert done.returncode == 0, done.stderr
+    pdf = (tmp_path / "figures" / "fd_random-seeds.pdf").read_bytes()
+    assert re.search(rb"/MediaBox \[ ?0 0 234 ", pdf)
+    captions = (tmp_path / "figures" / "captions.md").read_text()
+    assert "## fd_random-curves\n\nfd_random during training · losses\nThick: " in captions
+    page = (tmp_path / "report.html").read_text()
+    assert "--width: 768px" in page  # 8 inches, as ever
+    assert "--width 3.25 --font serif --no-titles --spread interval" in page
+    assert r"95\% t-interval" in (tmp_path / "table-wide.tex").read_text()
+
+
+def test_labels_stand_on_the_page_and_in_the_tables_and_names_in_the_csv(
+        studies: Path, tmp_path: Path) -> None:
+    file = write_study(tmp_path, "losses", "{plain: {}, sat: {loss: saturating}}", sets=3)
+    file.write_text(file.read_text() + "labels: {sat: 'Saturating (ours)', fd_random: FD}\n")
+    done = report(studies, tmp_path / "out", str(file), formats="html,csv,tex,md,figures,parquet")
+    out = tmp_path / "out"
+    assert done.lines[0] == "FD (lower is better)"
+    assert "Saturating (ours)" in done.lines[1]
+    page = (out / "report.html").read_text().split("<main>")[1]
+    assert page.count("Saturating (ours)") > 10
+    assert "By FD, which decides" in page
+    for name in ("table.md", "table-wide.md", "table-wide.tex", "table-narrow.tex", "table.tex"):
+        text = (out / name).read_text()
+        assert "Saturating (ours)" in text
+        assert "fd\\_random" not in text
+    assert list(summary(out).index) == ["plain", "sat"]
+    assert summary(out)["label"].tolist() == ["plain", "Saturating (ours)"]
+    assert set(pd.read_csv(out / "pairs.csv")["variant"]) == {"sat"}
+    assert set(pd.read_parquet(out / "history.parquet")["variant"]) == {"plain", "sat"}
+    assert (out / "figures" / "samples-sat.svg").exists()
+    assert "Saturating (ours)" in (out / "figures" / "fd_random-seeds.svg").read_text()
 
 
 def test_what_latex_and_markdown_would_take_for_commands(studies: Path, tmp_path: Path) -> None:
@@ -422,7 +461,7 @@ def test_two_program_versions_are_said_first(studies: Path, tmp_path: Path) -> N
     assert "runs of 2 program versions are compared" in done.lines[0]
     assert "gan_bench 9.9" in done.lines[0]
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.index("runs of 2 program versions are compared") < page.index("Verdicts</h2>")
+    assert page.index("runs of 2 program versions are compared") < page.index("Answer</h2>")
     assert len(re.findall(r"<td>gan_bench 9\.9, numerics \d+, torch [^<]*</td>", page)) == 1
 
 

@@ -18,7 +18,6 @@ from helpers.checkpoints import left, stop_after
 from helpers.runs import DIGITS, a_run, write_experiment
 
 from gan_bench.cli.plan import plan_text
-from gan_bench.compare.results import load_results
 from gan_bench.components.optimizers import rate
 from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment
@@ -37,6 +36,7 @@ from gan_bench.journal.shorter_runs import FILE, Beginning, beginnings
 from gan_bench.journal.status import state_of
 from gan_bench.journal.writing import Journal, settle_run
 from gan_bench.registry import PENALTIES, SCHEDULES, Part
+from gan_bench.report.study import load_results
 from gan_bench.tracking.client import open_store
 from gan_bench.tracking.mirror import Mirror
 from gan_bench.training import checkpoint

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from helpers.runs import a_run
 
-from gan_bench.compare.results import load_results
 from gan_bench.compare.training_curves import scores_by_latents, training_curves
 from gan_bench.components import data as datasets
 from gan_bench.config.experiment import load_experiment
@@ -26,6 +25,7 @@ from gan_bench.journal.missing_scores import MissingScores, is_recorded, missing
 from gan_bench.journal.schema import Kind, Status
 from gan_bench.journal.score_names import protocol_digest
 from gan_bench.journal.status import Progress
+from gan_bench.report.study import load_results
 from gan_bench.training.measuring import measure_trained
 from gan_bench.training.run import prepare, run_one
 

@@ -26,9 +26,10 @@ reject: p is the larger. With equal numbers Welch's test rejects in 2 to 5% of c
 variants, log-normal scores included; but in up to 13% if the *means* are equal, the scores
 log-normal with σ = 1, and one variant scatters 3 times as much as the other.
 
-**The family** is all pairs compared under one score. Holm's correction keeps the chance of any
-wrong *better* or *worse* among them at 5%, and likewise that of any wrong *equivalent*. Each score
-is a family of its own: choose the score that decides before you look.
+**The family** is all pairs compared under one score; in a grid of several axes, each sweep of one
+axis around the baseline is a family of its own, and all other pairs are another. Holm's correction
+keeps the chance of any wrong *better* or *worse* among them at 5%, and likewise that of any wrong
+*equivalent*. Each score is a family of its own: choose the score that decides before you look.
 
 *equivalent* means within a declared margin, in whichever direction a small difference points. It
 needs 59 runs of each variant, scores with some spread and no diverged run; `equivalence` says why.
@@ -38,7 +39,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -98,6 +99,7 @@ class Comparison:
             `p_equivalent`, which not every pair has.
         verdict: None if neither direction is better.
         why: The basis of the verdict, or what it lacks, in words.
+        sweep: The axis whose sweep is the family; empty for the family of all other pairs.
     """
 
     variant: str
@@ -123,6 +125,7 @@ class Comparison:
     family_equivalent: int = 0
     verdict: Verdict | None = None
     why: str = ""
+    sweep: str = ""
 
     @property
     def may_be_equivalent(self) -> bool:
@@ -148,13 +151,14 @@ class Comparison:
         a, b = self.variant, self.against
         start = {"better": f"{a} is better than {b}", "worse": f"{a} is worse than {b}",
                  "equivalent": f"{a} and {b} are equivalent within {self.margin}",
-                 "inconclusive": f"{a} against {b} is inconclusive",
+                 "inconclusive": f"{a} against {b} is not decisive",
                  None: f"{a} against {b}"}[self.verdict]
         return f"{start}: {self.why}"
 
 
 def compare(scores: Mapping[str, Scores], better: Better, baseline: str | None = None,
-            paired: bool = False, margin: Amount | None = None) -> list[Comparison]:
+            paired: bool = False, margin: Amount | None = None,
+            sweep_of: Callable[[str], str] = lambda variant: "") -> list[Comparison]:
     """Compare variants under one score: each with the baseline, or all pairs.
 
     Args:
@@ -166,6 +170,7 @@ def compare(scores: Mapping[str, Scores], better: Better, baseline: str | None =
         margin: The margin below which a difference is negligible. A percentage is of the mean of
             `against`, whose uncertainty counts (the test of a ratio of means, Hauck and Anderson
             1992).
+        sweep_of: Returns the axis whose sweep a variant belongs to; empty if to none.
 
     Raises:
         UserError: There is no such baseline.
@@ -177,17 +182,25 @@ def compare(scores: Mapping[str, Scores], better: Better, baseline: str | None =
         pairs = [(b, a) for a, b in itertools.combinations(names, 2)]
     else:
         pairs = [(name, baseline) for name in names if name != baseline]
-    unadjusted = [_compare_pair(a, b, scores, better, paired, margin) for a, b in pairs]
-    adjusted = holm([pair.p for pair in unadjusted])
-    equivalent = holm([pair.p_equivalent for pair in unadjusted])
-    family = sum(not math.isnan(pair.p) for pair in unadjusted)
-    family_equivalent = sum(not math.isnan(pair.p_equivalent) for pair in unadjusted)
-    comparisons = []
-    for pair, p, q in zip(unadjusted, adjusted, equivalent, strict=True):
-        pair = replace(pair, p_adjusted=p, p_equivalent_adjusted=q, family=family,
-                       family_equivalent=family_equivalent)
-        comparisons.append(_with_verdict(pair, better))
-    return comparisons
+    families: dict[str, list[Comparison]] = {}
+    for a, b in pairs:
+        sweep = sweep_of(a)
+        pair = _compare_pair(a, b, scores, better, paired, margin)
+        families.setdefault(sweep, []).append(replace(pair, sweep=sweep))
+    by_pair = {(pair.variant, pair.against): pair for family in families.values()
+               for pair in _judged(family, better)}
+    return [by_pair[pair] for pair in pairs]
+
+
+def _judged(family: Sequence[Comparison], better: Better) -> list[Comparison]:
+    """Return the comparisons of a family, corrected by Holm's method, with their verdicts."""
+    adjusted = holm([pair.p for pair in family])
+    equivalent = holm([pair.p_equivalent for pair in family])
+    tested = sum(not math.isnan(pair.p) for pair in family)
+    tested_equivalent = sum(not math.isnan(pair.p_equivalent) for pair in family)
+    return [_with_verdict(replace(pair, p_adjusted=p, p_equivalent_adjusted=q, family=tested,
+                                  family_equivalent=tested_equivalent), better)
+            for pair, p, q in zip(family, adjusted, equivalent, strict=True)]
 
 
 def holm(p: Sequence[float]) -> list[float]:

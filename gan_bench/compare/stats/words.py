@@ -13,6 +13,13 @@ from gan_bench.errors import count
 if TYPE_CHECKING:
     from gan_bench.compare.stats.comparison import Comparison
 
+PLAIN = {"inconclusive": "not decisive"}  # words for readers, where the verdict's name is jargon
+
+
+def verdict_words(verdict: str | None) -> str:
+    """Return a verdict for readers; empty without one."""
+    return PLAIN.get(verdict or "", verdict or "")
+
 
 def tests_of(pairs: Iterable[Comparison]) -> str:
     """Return the tests that the p of these pairs comes from, and where each decides."""

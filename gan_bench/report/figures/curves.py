@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,27 +11,28 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gan_bench.compare.stats.summary import UNBOUNDED
+from gan_bench.compare.stats.summary import UNBOUNDED, Values
 from gan_bench.errors import count
 from gan_bench.evaluation.score_directions import ranges
 from gan_bench.journal.score_names import DURING, score_name
 from gan_bench.report.figures.curve_data import POINTS, VariantCurves, metric_curves, thinned
+from gan_bench.report.figures.look import look
+from gan_bench.report.figures.scales import fit_axis, flattening
 from gan_bench.report.figures.style import (
-    ACROSS,
     COLOURS,
     CROSS,
     DOTTED,
     INK,
     MAX_IN_PANEL,
     SMALL,
-    WIDTH,
+    CaptionedFigure,
     Style,
     add_legend,
     add_notes,
     cross,
-    fit_axis,
     message_figure,
     new_figure,
+    panels_across,
     panels_of,
     settings,
     styles,
@@ -91,7 +92,8 @@ def learning_curves(results: Results, score: str) -> Figure:
 
     The mean and its 95% t-interval are over the runs that did not diverge, at steps where each
     of them has a value. More than 8 variants get a panel each, with the baseline's mean in all. If
-    positive values span more than a factor of 50, the axis is logarithmic.
+    positive values span more than a factor of 50, the axis is logarithmic. Where a bad variant
+    would flatten the second half of training, a second panel is on the scale of the others.
 
     Args:
         score: Its name, without the `eval/` of the history.
@@ -100,20 +102,25 @@ def learning_curves(results: Results, score: str) -> Figure:
     points = POINTS if few else PANEL_POINTS
     bounds = ranges().get(score, UNBOUNDED)
     variants = metric_curves(results, score_name(DURING, score), bounds, points)
-    title = f"{score} during training · {results.experiment}"
+    label = results.declared.label(score)
+    title = f"{label} during training · {results.experiment}"
     with settings():
         if not any(curve.lines for curve in variants):
-            why = f"No run has a finite {score} during training{_lost(variants)}."
+            why = f"No run has a finite {label} during training{_lost(variants)}."
             return message_figure(title, why)
         looks = styles(list(results.runs["variant"].cat.categories))
+        late = {curve.variant: _late(curve) for curve in variants}
+        far = flattening(late) if few else []
+        closer: list[Axes] = []
         if few:
-            figure = new_figure(title, WIDTH, 4.2)
-            panels = [figure.subplots()] * len(variants)
+            figure, [first, *closer] = _one_panel(title, far)
+            panels = [first] * len(variants)
         else:
             figure, panels = panels_of(title, [curve.label for curve in variants], 1, 1.9, STEPS)
         for i, (curve, axes) in enumerate(zip(variants, panels, strict=True)):
-            draw_curves(axes, curve, looks[curve.variant], i if few else 0,
-                        rasterised=_dense(variants), points=points)
+            for each in (axes, *closer):
+                draw_curves(each, curve, looks[curve.variant], i if few else 0,
+                            rasterised=_dense(variants), points=points)
         base = next((curve for curve in variants if curve.variant == results.baseline), None)
         notes = [note for curve in variants for note in curve.notes]
         if not few and base and len(base.mean[0]):
@@ -122,6 +129,8 @@ def learning_curves(results: Results, score: str) -> Figure:
                           label="_baseline", zorder=2.5)
             notes.insert(0, f"Dark dotted line: the mean of {base.variant}, the baseline.")
         notes = [*_limits(panels if not few else panels[:1], variants), *notes]
+        for axes in closer:
+            notes += _zoom(axes, late, far)
         if few:
             panels[0].set(xlabel=STEPS, ylabel=with_direction(results, score))
             entries = [(swatch(looks[curve.variant]), curve.label) for curve in variants]
@@ -131,15 +140,17 @@ def learning_curves(results: Results, score: str) -> Figure:
         else:
             figure.supylabel(with_direction(results, score), fontsize=9)
         banded = any(np.isfinite(curve.mean[2]).any() for curve in variants)
-        interval = " with its 95% interval" if banded else ""
-        legend = (f"Thick: the mean over seeds{interval}, over the runs that did not diverge. "
-                  f"Thin: each seed.")
-        if any(curve.ends for curve in variants):
-            legend += " Cross: where a run diverged."
-        if not banded:
-            legend += " No interval: it needs two seeds or more."
-        add_notes(figure, [legend, *notes])
+        add_notes(figure, [_legend(banded, any(curve.ends for curve in variants)), *notes])
         return figure
+
+
+def _legend(banded: bool, diverged: bool) -> str:
+    """Return what the lines of the figure are."""
+    interval = " with its 95% interval" if banded else ""
+    text = (f"Thick: the mean over seeds{interval}, over the runs that did not diverge. "
+            f"Thin: each seed.")
+    text += " Cross: where a run diverged." if diverged else ""
+    return text if banded else f"{text} No interval: it needs two seeds or more."
 
 
 def dynamics(results: Results) -> Figure:
@@ -172,12 +183,13 @@ def dynamics(results: Results) -> Figure:
                 if not any(by_metric[metric][i].lines for metric in metrics):
                     axes.text(0.5, 0.5, "no values", ha="center", transform=axes.transAxes)
             lower.set_ylim(-0.05, 1.05)
-            lower.tick_params(labelleft=i % ACROSS == 0)
+            is_first = i % panels_across(len(every)) == 0
+            lower.tick_params(labelleft=is_first)
             notes += [f"{curve.variant}: {note}" for note in _robust(
                 upper, [by_metric[metric][i] for metric in LOSSES])]
             for axes in (upper, lower):
                 axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=ROUND))
-            if i % ACROSS == 0:
+            if is_first:
                 upper.set_ylabel("loss", fontsize=SMALL)
                 lower.set_ylabel("D's output", fontsize=SMALL)
             upper.tick_params(labelbottom=False)
@@ -193,6 +205,30 @@ def dynamics(results: Results) -> Figure:
         return figure
 
 
+def _one_panel(title: str, far: Sequence[str]) -> tuple[CaptionedFigure, list[Any]]:
+    """Return a figure and its panel; if there are variants far from the others, two panels."""
+    panels, height = 2 if far else 1, look().height(4.2)
+    below = panels if look().is_narrow else 1
+    figure = new_figure(title, look().width, height * below)
+    return figure, [*figure.subplots(below, panels // below, squeeze=False).ravel()]
+
+
+def _late(curve: VariantCurves) -> Values:
+    """Return a variant's values in the second half of each run."""
+    return np.concatenate([np.empty(0), *(y[x >= x[-1] / 2] for x, y in curve.lines.values())])
+
+
+def _zoom(axes: Axes, late: Mapping[str, Values], far: Sequence[str]) -> list[str]:
+    """Choose the scale of the second panel, without the variants that are far from the others."""
+    near = np.concatenate([values for name, values in late.items() if name not in far])
+    axes.grid(True)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=ROUND))
+    axes.set_xlabel(STEPS)
+    fit_axis(axes, "y", near, np.empty(0))
+    return [f"The second panel is on the scale of the second half of training without "
+            f"{', '.join(far)}."]
+
+
 def _dense(variants: list[VariantCurves]) -> bool:
     """Whether there are too many thin lines to draw them as paths."""
     lines = [len(curve.lines) for curve in variants]
@@ -204,10 +240,10 @@ def _limits(panels: Sequence[Any], variants: list[VariantCurves]) -> list[str]:
     values = np.concatenate([y for curve in variants for _, y in curve.lines.values()])
     ends = np.concatenate([np.empty(0), *(end for curve in variants for end in curve.mean[2:])])
     notes: list[str] = []
+    ticks = 4 if len(panels) > 1 or look().is_narrow else 8
     for axes in panels:
         axes.grid(True)
-        axes.xaxis.set_major_locator(MaxNLocator(8 if len(panels) == 1 else 4, integer=True,
-                                                 steps=ROUND))
+        axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=ROUND))
         notes = fit_axis(axes, "y", values, ends)
     return notes
 

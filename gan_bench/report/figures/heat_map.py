@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 
 from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.summary import Estimate
+from gan_bench.report.figures.look import look
 from gan_bench.report.figures.style import (
     INK,
     LINE,
-    NAME,
-    WIDTH,
     add_notes,
     message_figure,
     new_figure,
@@ -76,11 +75,13 @@ def _draw_cells(title: str, rows: list[str], columns: list[str],
                 cells: Mapping[tuple[str, str], tuple[float, str]]) -> Figure:
     values = np.array([[cells.get((row, column), (math.nan, ""))[0] for column in columns]
                        for row in rows])
-    few = len(columns) <= 12
+    few, width, narrow = len(columns) <= 12, look().width, look().is_narrow
     labels = 0.2 + max(width_of(line) for name in rows for line in wrapped(name).split("\n"))
-    side = max(0.86 if few else 0.62, min(1.8, (WIDTH - labels - 0.9) / len(columns)))
+    room = (width - labels - (0.3 if narrow else 0.9)) / len(columns)
+    least = 0.86 if few else 0.62
+    side = room if narrow else max(least, min(1.8, room))
     turned = side < 1.1  # too narrow for names
-    letters = NAME if turned else int(side / 0.085)
+    letters = look().letters if turned else int(side / 0.085)
     heads = [wrapped(name, letters) for name in columns]
     if turned:
         above = max(width_of(line) for name in heads for line in name.split("\n"))
@@ -91,21 +92,24 @@ def _draw_cells(title: str, rows: list[str], columns: list[str],
     axes = figure.subplots()
     colours = matplotlib.colormaps[HEAT]
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=1, aspect="auto")
+    size = 7 if few and not narrow else 6
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             value, words = cells.get((row, column), (math.nan, ""))
-            axes.text(j, i, words, ha="center", va="center", label=f"_{row}|{column}",
-                      fontsize=7 if few else 6, color=_readable(value))
+            # In a narrow cell the interval has no room.
+            axes.text(j, i, words.partition("\n")[0] if side < 0.6 else words, ha="center",
+                      va="center", label=f"_{row}|{column}", fontsize=size, color=_readable(value))
     axes.set_xticks(range(len(columns)), heads, rotation=90 if turned else 0)
     axes.set_yticks(range(len(rows)), [wrapped(name) for name in rows])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, ticks=[0, 0.25, 0.5, 0.75, 1], pad=0.02, fraction=0.05,
-                          aspect=25)
-    bar.outline.set_visible(False)
-    bar.set_label("probability")
+    if not narrow:  # where the cells say all of it
+        bar = figure.colorbar(image, ax=axes, ticks=[0, 0.25, 0.5, 0.75, 1], pad=0.02,
+                              fraction=0.05, aspect=25)
+        bar.outline.set_visible(False)
+        bar.set_label("probability")
     add_notes(figure, ["Verdict on the row's variant: ▲ better, ▼ worse, = equivalent, "
-                       "? inconclusive. In brackets: the 95% interval. Diverged runs rank last."])
+                       "? not decisive. In brackets: the 95% interval. Diverged runs rank last."])
     return figure
 
 

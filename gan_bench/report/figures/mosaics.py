@@ -22,9 +22,11 @@ from gan_bench.evaluation.grid_layout import (
     read_layout,
     unrecorded_layouts,
 )
+from gan_bench.report.figures.look import look
 from gan_bench.report.figures.style import (
     LINE,
     SMALL,
+    CaptionedFigure,
     add_notes,
     message_figure,
     new_figure,
@@ -152,11 +154,13 @@ def _cut(png: bytes) -> list[Pixels]:
 
 
 def _grid(title: str, cells: list[list[Pixels | None]], rows: list[str], columns: list[str],
-          side: float) -> Figure:
+          side: float) -> CaptionedFigure:
     """Return pictures in rows and columns, with their names at the left and above."""
-    names = [wrapped(name, 24) for name in rows]
+    names = [wrapped(name, min(24, look().letters)) for name in rows]
     label = 0.1 + max(width_of(line) for name in names for line in name.split("\n"))
     lines = max(1 + name.count("\n") for name in names)
+    if look().is_narrow:
+        side = min(side, (look().width - label - 0.1) / len(columns) - 0.06)
     high = max(side, LINE * lines)
     figure = new_figure(title, max(4.0, label + (side + 0.06) * len(columns)),
                         high * len(rows) + 0.4)

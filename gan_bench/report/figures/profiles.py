@@ -1,4 +1,4 @@
-"""Performance profiles: how good the runs of each variant are over experiments experiments."""
+"""Performance profiles: how good the runs of each variant are over several experiments."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gan_bench.compare.rows import final_scores
 from gan_bench.compare.stats.summary import Scores, Values
 from gan_bench.errors import count
 from gan_bench.registry import Better
+from gan_bench.report.figures.look import look
 from gan_bench.report.figures.style import (
     DOTTED,
     INK,
     MAX_IN_PANEL,
-    WIDTH,
     add_legend,
     add_notes,
     better_direction,
@@ -27,6 +27,7 @@ from gan_bench.report.figures.style import (
     settings,
     styles,
     swatch,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ SHARE = "share of runs, averaged over experiments"
 
 
 def profiles(experiments: Sequence[Results], score: str) -> Figure:
-    """Return performance profiles over experiments experiments: score distributions.
+    """Return performance profiles over several experiments: score distributions.
 
     For each variant and threshold: the share of its runs that reach it, averaged over the
     experiments (Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
@@ -49,7 +50,8 @@ def profiles(experiments: Sequence[Results], score: str) -> Figure:
     Args:
         score: Its name, without the `score.` of the frames' columns.
     """
-    title = f"Profiles of {score} over {count(len(experiments), 'experiment')}"
+    label = experiments[0].declared.label(score)
+    title = f"Profiles of {label} over {count(len(experiments), 'experiment')}"
     better = better_direction(experiments[0], score)
     all_scores = [final_scores(results.ended(), score) for results in experiments]
     names = list(dict.fromkeys(name for scores in all_scores for name in scores))
@@ -61,7 +63,7 @@ def profiles(experiments: Sequence[Results], score: str) -> Figure:
             return message_figure(title, why)
         looks, few = styles(names), len(common) <= MAX_IN_PANEL
         if few:
-            figure = new_figure(title, WIDTH, 4.0)
+            figure = new_figure(title, look().width, look().height(4.0))
             panels = [figure.subplots()] * len(common)
         else:
             figure, panels = panels_of(title, common, 1, 1.9, SCALE)
@@ -77,7 +79,8 @@ def profiles(experiments: Sequence[Results], score: str) -> Figure:
             axes.grid(True)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
         if few:
-            panels[0].set(xlabel=f"{SCALE} (0: worst run of its experiment, 1: best)", ylabel=SHARE)
+            along = f"{SCALE} (0: worst run of its experiment, 1: best)"
+            panels[0].set(xlabel=wrapped(along, int(look().width * 12)), ylabel=SHARE)
             add_legend(figure, [(swatch(looks[name]), name) for name in common])
         else:
             figure.supylabel(SHARE, fontsize=9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,15 +22,15 @@ from gan_bench.compare.stats.summary import (
 from gan_bench.errors import count
 from gan_bench.evaluation.score_directions import ranges
 from gan_bench.registry import Better
+from gan_bench.report.figures.look import look
+from gan_bench.report.figures.scales import fit_axis, flattening
 from gan_bench.report.figures.style import (
     CROSS,
     INK,
     SMALL,
-    WIDTH,
     Style,
     add_notes,
     better_direction,
-    fit_axis,
     message_figure,
     new_figure,
     settings,
@@ -47,12 +47,12 @@ def seed_dots(results: Results, score: str) -> Figure:
     """Return every run's final score as a dot, and below the dots their mean with its interval.
 
     Diverged runs are crosses beyond the worst score, or beyond the greatest if neither direction is
-    better.
+    better. Where a bad variant would flatten the others, a second panel shows them without it.
 
     Args:
         score: Its name, without the `score.` of the frame's column.
     """
-    title = f"Final {score} of every seed · {results.experiment}"
+    title = f"Final {results.declared.label(score)} of every seed · {results.experiment}"
     better = better_direction(results, score)
     scores = final_scores(results.ended(), score)
     all_values = np.array(
@@ -63,32 +63,53 @@ def seed_dots(results: Results, score: str) -> Figure:
             reason = f"0 of {count(runs, 'run')} finished with one"
             if lost:
                 reason = f"{lost} of {count(runs, 'run')} diverged"
-            return message_figure(title, f"No run has a finite {score}: {reason}.")
+            return message_figure(
+                title, f"No run has a finite {results.declared.label(score)}: {reason}.")
         summaries = {variant: summarise_scores(by_seed, better, ranges().get(score, UNBOUNDED))
                      for variant, by_seed in scores.items()}
         labels = [_label(variant, summary) for variant, summary in summaries.items()]
         rows = [0.32 + 0.14 * (1 + label.count("\n")) for label in labels]
-        figure = new_figure(title, WIDTH, max(rows) * len(rows) + 0.8)
-        axes = figure.subplots()
-        axes.grid(True, axis="x")
-        means = [summary.mean for summary in summaries.values()]
-        ends = np.array([end for mean in means for end in (mean.low, mean.high)])
-        notes = fit_axis(axes, "x", all_values[np.isfinite(all_values)], ends)
-        strip = _strip(axes, better) if lost else np.empty(0)
+        by_variant = {variant: _finite(by_seed) for variant, by_seed in scores.items()}
+        far = flattening(by_variant)
+        down = 2 if far and look().is_narrow else 1
+        figure = new_figure(title, look().width, down * (max(rows) * len(rows) + 0.8))
+        panels = figure.subplots(down, 2 if far and down == 1 else 1, sharey=True,
+                                 squeeze=False).ravel()
+        means = {variant: summary.mean for variant, summary in summaries.items()}
         looks = styles(list(results.runs["variant"].cat.categories))
-        for place, (variant, by_seed) in enumerate(scores.items()):
-            _draw_dots(axes, place, by_seed, looks[variant], strip, variant)
-            _draw_mean(axes, place, summaries[variant].mean, looks[variant], variant)
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_ylim(len(labels) - 0.45, -0.55)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(with_direction(results, score))
+        notes: list[str] = []
+        left_out: tuple[Sequence[str], ...] = ((), far)
+        for axes, without in zip(panels, left_out, strict=False):
+            axes.grid(True, axis="x")
+            shown = [variant for variant in scores if variant not in without]
+            notes += fit_axis(axes, "x", np.concatenate([by_variant[name] for name in shown]),
+                              _ends([means[name] for name in shown]))
+            strip = _strip(axes, better) if lost and not without else np.empty(0)
+            for place, (variant, by_seed) in enumerate(scores.items()):
+                _draw_dots(axes, place, by_seed, looks[variant], strip, variant)
+                _draw_mean(axes, place, means[variant], looks[variant], variant)
+            axes.tick_params(axis="y", length=0)
+            axes.set_xlabel(with_direction(results, score))
+        panels[0].set_yticks(range(len(labels)), labels)
+        panels[0].set_ylim(len(labels) - 0.45, -0.55)
+        if far:
+            notes.append(f"The second panel leaves out {', '.join(far)}, on whose scale the others "
+                         f"would be flat.")
         legend = "Small: each seed. Large: their mean, with its 95% interval."
         if lost:
             legend += " Crosses: diverged runs, which take no part in the mean."
-        by_variant = {variant: summary.mean for variant, summary in summaries.items()}
-        add_notes(figure, [legend, *notes, *_remarks(results, scores, by_variant)])
+        add_notes(figure, [legend, *dict.fromkeys(notes), *_remarks(results, scores, means)])
         return figure
+
+
+def _finite(scores: Scores) -> Values:
+    values = np.array([scores[seed] for seed in sorted(scores)], float)
+    finite: Values = values[np.isfinite(values)]
+    return finite
+
+
+def _ends(means: Sequence[Estimate]) -> Values:
+    return np.array([end for mean in means for end in (mean.low, mean.high)])
 
 
 def _label(variant: str, summary: Summary) -> str:
@@ -126,12 +147,12 @@ def _strip(axes: Axes, better: Better) -> Values:
 
 def _draw_dots(axes: Axes, place: int, scores: Scores, style: Style, strip: Values, variant: str,
                ) -> None:
-    values = np.array([scores[seed] for seed in sorted(scores)], float)
-    values = values[np.isfinite(values)]
+    values = _finite(scores)
     axes.plot(values, _spread(place, len(values)), linestyle="none", marker=style.marker,
               markersize=4.5, color=style.colour, alpha=0.75, markeredgewidth=0,
               label=f"_seeds {variant}")
-    if lost := len(scores) - len(values):
+    lost = len(scores) - len(values)
+    if lost and len(strip):
         rows = math.ceil(lost / len(strip))
         axes.plot(np.tile(strip, rows)[:lost], np.repeat(_spread(place, rows), len(strip))[:lost],
                   linestyle="none", marker=CROSS, markersize=6, color=style.colour,

@@ -13,31 +13,28 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from matplotlib import style as mpl_style
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from gan_bench.compare.stats.summary import Values
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.registry import Better
+from gan_bench.report.digits import true_minus
+from gan_bench.report.figures.look import FONTS, look
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results
 
 INK = "#1a2b3c"
 SMALL = 8  # points
-WIDTH = 8.0  # inches
 LINE = 0.155  # inches: the height of a line of small text
-NAME = 32  # letters of a name on one line
+PANEL = 2.0, 1.6  # inches: the least width of a panel, on a page and in a column
 RC: dict[str, Any] = {
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
+    "font.size": 9,
     "axes.titlesize": 9, "axes.labelsize": 9, "figure.titlesize": 11, "legend.fontsize": SMALL,
     "xtick.labelsize": SMALL, "ytick.labelsize": SMALL,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK,
@@ -61,7 +58,6 @@ CROSS = "X"
 DOTTED = (0, (2, 1.5))  # the baseline, in ink, in the panels of the others
 MAX_IN_PANEL = len(COLOURS)  # variants in one panel; with more, each has a panel
 ACROSS = 4  # panels in a row
-LOG_RATIO = 50.0  # greatest over least value, above which an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -85,30 +81,56 @@ def styles(variants: Sequence[str]) -> dict[str, Style]:
 @contextmanager
 def settings() -> Iterator[None]:
     """Set matplotlib's settings while a figure is drawn or written, then restore them."""
-    with mpl_style.context(["default", RC]):
+    with mpl_style.context(["default", RC, FONTS[look().font]]):
         yield
 
 
-def new_figure(title: str, width: float, height: float) -> Figure:
-    """Return an empty figure under a title, in inches; a long title makes it higher."""
-    lines = wrapped(title, int(width * 11))
-    figure = Figure(figsize=(width, height + 0.2 * (1 + lines.count("\n"))), layout="constrained")
-    figure.suptitle(lines, x=0.01, ha="left", fontweight="bold")
+class CaptionedFigure(Figure):
+    """A figure with the text of its caption.
+
+    Attributes:
+        caption: Its title and its notes, a paragraph each; they may stand in the figure or not.
+    """
+
+    caption: tuple[str, ...] = ()
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as a notebook shows it, with or without pyplot."""
+        from gan_bench.report.figures.files import render
+
+        return render(self, "png")
+
+
+def new_figure(title: str, width: float, height: float) -> CaptionedFigure:
+    """Return an empty figure, in inches; a long title makes it higher.
+
+    Args:
+        width: On a page; for the column of a paper it is that of the column.
+    """
+    width = look().width if look().is_narrow else width
+    lines = wrapped(title, int(width * 11)) if look().has_titles else ""
+    above = 0.2 * (1 + lines.count("\n")) if lines else 0.05
+    figure = CaptionedFigure(figsize=(width, height + above), layout="constrained")
+    figure.caption = (title,)
+    if lines:
+        figure.suptitle(lines, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
-def message_figure(title: str, why: str) -> Figure:
+def message_figure(title: str, why: str) -> CaptionedFigure:
     """Return a figure that says why there is nothing to draw."""
-    figure = new_figure(title, WIDTH, 0.7)
+    figure = new_figure(title, look().width, 0.7)
     axes = figure.subplots()
     axes.axis("off")
-    axes.text(0, 0.5, wrapped(why, 100), transform=axes.transAxes, va="center")
+    axes.text(0, 0.5, wrapped(why, int(look().width * 12.5)), transform=axes.transAxes, va="center")
     return figure
 
 
-def add_notes(figure: Figure, notes: Sequence[str]) -> None:
-    """Write notes below the drawing, a paragraph each."""
-    if not notes:
+def add_notes(figure: CaptionedFigure, notes: Sequence[str]) -> None:
+    """Write notes below the drawing, a paragraph each; without titles, into the caption alone."""
+    notes = [true_minus(note) for note in notes]
+    figure.caption = (*figure.caption, *notes)
+    if not notes or not look().has_titles:
         return
     width, height = figure.get_size_inches()
     text = "\n".join(textwrap.fill(note, int(width * 16.5), subsequent_indent="    ")
@@ -117,11 +139,19 @@ def add_notes(figure: Figure, notes: Sequence[str]) -> None:
     figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL, linespacing=1.25)
 
 
-def add_legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
-    """Put a legend beside the axes; the figure grows to its height."""
+def add_legend(figure: CaptionedFigure, entries: Sequence[tuple[Artist, str]]) -> None:
+    """Put a legend beside the axes, or below narrow ones; the figure grows to its height."""
     # matplotlib hides labels that begin with an underscore.
     texts = [re.sub("^_", " _", wrapped(label)) for _, label in entries]
     width, height = figure.get_size_inches()
+    if look().is_narrow:
+        texts = [re.sub("^_", " _", wrapped(label, 24)) for _, label in entries]
+        columns = 2 if max(map(width_of, "\n".join(texts).split("\n"))) < width / 2 - 0.6 else 1
+        lines = sum(1.2 + text.count("\n") for text in texts) / columns
+        figure.set_size_inches(width, height + LINE * lines + 0.15)
+        figure.legend([handle for handle, _ in entries], texts, loc="outside lower left",
+                      ncols=columns, handlelength=2.4, borderaxespad=0.2, columnspacing=1.0)
+        return
     needed = LINE * sum(1.35 + text.count("\n") for text in texts) + 0.6
     figure.set_size_inches(width, max(height, needed))
     figure.legend([handle for handle, _ in entries], texts, loc="outside right upper",
@@ -141,15 +171,16 @@ def cross() -> tuple[Line2D, str]:
 
 
 def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below: str,
-            ) -> tuple[Figure, list[Any]]:
+            ) -> tuple[CaptionedFigure, list[Any]]:
     """Return a figure, and its panels: for each label `rows` panels, one below the other.
 
     Args:
         height: The height of the panels of one label, in inches.
     """
-    across = min(ACROSS, len(labels))
+    across = panels_across(len(labels))
     down = math.ceil(len(labels) / across)
-    width = max(WIDTH, 2.6 * across)
+    width = look().width if look().is_narrow else max(look().width, 2.6 * across)
+    height *= 0.75 if look().is_narrow else 1
     names = [wrapped(label, int(27 * width / across / 2.6)) for label in labels]
     tallest = max(name.count("\n") for name in names)
     figure = new_figure(title, width, down * (height + 0.15 * (1 + tallest)) + 0.6)
@@ -179,11 +210,20 @@ def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below
     return figure, panels
 
 
-def wrapped(name: str, width: int = NAME) -> str:
+def panels_across(n: int) -> int:
+    """Return how many of n panels stand in a row."""
+    return min(n, max(1, int(look().width / PANEL[look().is_narrow])), ACROSS)
+
+
+def wrapped(name: str, width: int | None = None) -> str:
     """Break a name into lines, after a hyphen, underscore, comma, slash or space if possible.
 
     Line feeds in the name stay.
+
+    Args:
+        width: In letters; None: as many as fit beside the axes.
     """
+    width = width or look().letters
     lines: list[str] = []
     for paragraph in name.split("\n"):
         line = ""
@@ -204,42 +244,6 @@ def width_of(line: str) -> float:
     return float(TextPath((0, 0), line, size=SMALL).get_extents().x1) / 72 if line.strip() else 0.0
 
 
-def fit_axis(axes: Axes, along: Literal["x", "y"], values: Values, ends: Values) -> list[str]:
-    """Choose the scale and range of an axis of scores, and return notes on them.
-
-    The axis is logarithmic if positive values span more than a factor of 50. Its range covers the
-    values and the ends of their intervals, but at most half of the values' range more on either
-    side: an interval of two seeds may be ten times as long, and would hide the values.
-
-    Args:
-        values: Finite, at least one.
-        ends: The ends of intervals; NaN is ignored.
-    """
-    low, high = float(values.min()), float(values.max())
-    log = low > 0 and high / low > LOG_RATIO
-    ends = np.concatenate([[low, high], ends[np.isfinite(ends)]])
-    if log:
-        getattr(axes, f"set_{along}scale")("log")
-        axis = axes.xaxis if along == "x" else axes.yaxis
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-        room = (high / low) ** 0.25
-        floor, ceiling = low / room, high * room
-    else:
-        room = (high - low) / 2 or abs(high) / 10 or 1.0
-        floor, ceiling = low - room, high + room
-    first, last = max(floor, float(ends.min())), min(ceiling, float(ends.max()))
-    if log:
-        limits = first / room**0.2, last * room**0.2
-    else:
-        limits = first - room / 10, last + room / 10
-    getattr(axes, f"set_{along}lim")(*limits)
-    notes = ["Logarithmic axis."] if log else []
-    if ends.min() < floor or ends.max() > ceiling:
-        notes.append("An interval that meets the frame continues beyond it.")
-    return notes
-
-
 def better_direction(results: Results, score: str) -> Better:
     """Return which direction of a score is better; None if neither is, or if unknown."""
     return directions(results.declared).get(score)
@@ -247,5 +251,6 @@ def better_direction(results: Results, score: str) -> Better:
 
 def with_direction(results: Results, score: str) -> str:
     """Return the label of a score's axis: its name, and its better direction."""
-    better = better_direction(results, score)
-    return f"{score} ({better} is better)" if better else f"{score} (neither direction is better)"
+    better, label = better_direction(results, score), results.declared.label(score)
+    way = f"{better} is better" if better else "neither direction is better"
+    return wrapped(f"{label} ({way})", int(look().width * 12))

@@ -1,0 +1,61 @@
+"""The commands on a trained generator, `sample` and `export`: options only. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gan_bench.cli.completion import complete_run
+from gan_bench.cli.options import ROOT, Plugins, Root, use_plugin_files
+from gan_bench.journal.layout import Workspace
+
+Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=complete_run,
+                                    help="A run's id, or its first characters.")]
+
+
+def add_generator_commands(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    @app.command()
+    def sample(
+        run: Run,
+        out: Annotated[Path, typer.Option(
+            "--out", "-o", help="A .png (a grid), a .npz (arrays), or a new folder (a .png "
+            "each).")],
+        n: Annotated[int, typer.Option("--n", "-n", min=1, max=1_000_000,
+                                       help="Number of images.")] = 64,
+        seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+        interpolate: Annotated[bool, typer.Option(
+            "--interpolate", help="Let each row of a square grid go from one latent to another.",
+        )] = False,
+        plugins: Plugins = [],
+        root: Root = ROOT,
+    ) -> None:
+        """Write samples of a trained generator: a picture, arrays in a .npz, or a folder of images.
+
+        The arrays are `images` or `vectors`, and for a conditional run also `labels`.
+        """
+        from gan_bench.cli.sample import write_samples
+
+        use_plugin_files(plugins)
+        write_samples(Workspace(root).root, run, out, n, seed, interpolate=interpolate)
+        print(f"{out}: {n} samples")
+
+    @app.command()
+    def export(
+        run: Run,
+        out: Annotated[Path, typer.Option(
+            "--out", "-o", help="A .pt2 (torch.export), or an .onnx, which needs onnxscript.")],
+        plugins: Plugins = [],
+        root: Root = ROOT,
+    ) -> None:
+        """Write a trained generator as a file that other programs run without gan-bench.
+
+        Its input is (N, D) float32: latents, and for a conditional run then the labels one-hot. Its
+        output is (N, C, H, W) in [-1, 1].
+        """
+        from gan_bench.cli.export import export_generator
+
+        use_plugin_files(plugins)
+        print(f"{out}: input {export_generator(Workspace(root).root, run, out)}")

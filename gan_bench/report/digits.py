@@ -1,0 +1,71 @@
+"""Numbers as readers see them: digits by the standard error, and a true minus sign."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from gan_bench.compare.stats.summary import Estimate, Summary
+from gan_bench.report.terminal import marks
+
+DASH, MINUS = "–", "−"
+MOST_DECIMALS, LARGEST = 6, 1e6  # beyond them four digits are shown
+
+
+def true_minus(text: str) -> str:
+    """Return text with a minus sign before its negative numbers, in place of a hyphen."""
+    return re.sub(r"(?:(?<=[\s\[(,])|^)-(?=[\d∞.])", MINUS, text)
+
+
+def decimals_of(error: float) -> int | None:
+    """Return the decimals that show two digits of a standard error; None if it is unknown or 0."""
+    if not 0 < error < math.inf:
+        return None
+    return max(0, 1 - math.floor(math.log10(error)))
+
+
+def mean_decimals(summary: Summary) -> int | None:
+    """Return the decimals of a variant's mean; None if it has no standard error."""
+    n = summary.n - summary.diverged
+    return decimals_of(summary.sd / math.sqrt(n)) if n > 1 else None
+
+
+def format_value(value: float, signed: bool = False, decimals: int | None = None) -> str:
+    """Return a number to so many decimals, or to four digits; a dash for NaN."""
+    if math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    sign = "+" if signed else ""
+    if decimals is None or decimals > MOST_DECIMALS or abs(value) >= LARGEST:
+        return true_minus(f"{value:{sign}.4g}")
+    return true_minus(f"{value:{sign}.{decimals}f}")
+
+
+def format_p(p: float) -> str:
+    """Return a p-value to two digits; it is no more precise than that."""
+    return DASH if math.isnan(p) else f"{p:.2g}"
+
+
+def format_interval(estimate: Estimate, signed: bool = False, decimals: int | None = None) -> str:
+    """Return an estimate with its interval, or with the reason why it has none.
+
+    Args:
+        estimate: The estimate.
+        signed: Whether a positive number has a plus sign.
+        decimals: How many; None: by the interval, whose half is about two standard errors.
+    """
+    if math.isnan(estimate.value):
+        return DASH
+    if math.isnan(estimate.low):
+        return f"{format_value(estimate.value, signed, decimals)} ({estimate.why_missing})"
+    if decimals is None:
+        decimals = decimals_of((estimate.high - estimate.low) / 4)
+    value, low, high = (format_value(number, signed, decimals)
+                        for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]{marks(estimate)}"
+
+
+def format_mean(summary: Summary) -> str:
+    """Return a variant's mean with its interval, in digits by its standard error."""
+    return format_interval(summary.mean, decimals=mean_decimals(summary))
