@@ -485,7 +485,7 @@ def test_the_commands_refuse_bombs_too(tmp_path: Path) -> None:
     setting = f"dataset={{name: image_folder, path: {path}, image_size: 16}}"
     for arguments in (
             ["plan", file, "--set", setting],
-            ["evaluate", path, "--data-set", "{name: digits, image_size: 16}"]):
+            ["evaluate", path, "--dataset", "{name: digits, image_size: 16}"]):
         done = here(*arguments, "--root", tmp_path / "root")
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
         assert "would unpack to" in done.stderr

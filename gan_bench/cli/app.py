@@ -8,23 +8,29 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer.main import get_command
 
 from gan_bench.cli.clean import add_clean_command
+from gan_bench.cli.completion import complete_experiment
 from gan_bench.cli.generators import add_generator_commands
 from gan_bench.cli.names import add_name_commands
 from gan_bench.cli.options import (
+    CONTEXT,
     DATA,
     ROOT,
     AllowDrift,
     AsJson,
     CheckpointEvery,
     DataRoot,
+    DataSetName,
     FigureFont,
     FigureTitles,
     FigureWidth,
     File,
     ImageSize,
     Keep,
+    MetricNames,
+    NumberOfSamples,
     Plugins,
     Profile,
     Retries,
@@ -36,21 +42,20 @@ from gan_bench.cli.options import (
     TableSpread,
     Uri,
     Version,
-    advised,
+    fill_help,
+    fit_help,
+    print_fitting,
     print_text,
     run_command,
+    terminal_width,
     to_stderr,
-    wide_console,
 )
+from gan_bench.cli.watching import add_watching_commands
 from gan_bench.config.shipped import is_experiment
-from gan_bench.errors import UserError, printable
+from gan_bench.errors import UserError
 from gan_bench.journal.layout import Execution, Workspace
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-add_clean_command(app)
-add_generator_commands(app)
-add_name_commands(app)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=CONTEXT)
 
 
 @app.callback()
@@ -81,6 +86,7 @@ def run(
     Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
     trained, but MLflow lacks some of it; 130 and 143 stopped, 141 as nothing reads the output.
     """
+    from gan_bench.cli.mistakes import check_experiment
     from gan_bench.cli.run import run_experiment
     from gan_bench.config.experiment import load_experiment
     from gan_bench.launcher.launch import LaunchSettings
@@ -89,7 +95,8 @@ def run(
                           profile, keep_checkpoints)
     command = run_command(experiment, settings, plugins)
     launch = LaunchSettings(execution, slots, command, retries)
-    spec = load_experiment(experiment, data, settings, plugins, root=root)
+    file = check_experiment(experiment, execution.workspace.root)
+    spec = load_experiment(file, data, settings, plugins, root=root)
     if status := run_experiment(spec, launch, as_json):
         raise typer.Exit(status)
 
@@ -103,46 +110,27 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
+    from gan_bench.cli.mistakes import check_experiment
     from gan_bench.cli.plan import plan_records, plan_text
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
-    spec = load_experiment(experiment, data, settings, plugins, root=root)
+    root = Workspace(root).root
+    spec = load_experiment(check_experiment(experiment, root), data, settings, plugins, root=root)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
-    root = Workspace(root).root
     print_text("\n".join(map(json.dumps, plan_records(spec, root))) if as_json
-               else plan_text(spec, root))
-
-
-@app.command()
-def power(
-    experiment: File,
-    difference: Annotated[str, typer.Option(
-        help="The difference to detect: a share of the baseline's mean, such as 5%, or in a "
-        "score's units.")],
-    score: Annotated[str | None, typer.Option(
-        help="The score. \\[default: all that have a better direction]")] = None,
-    settings: Set = [],
-    plugins: Plugins = [],
-    root: Root = ROOT, data: DataRoot = DATA,
-) -> None:
-    """Show how many seeds detect a difference, given the spread of the existing runs."""
-    from gan_bench.cli.power import power_table
-    from gan_bench.config.experiment import load_experiment
-
-    spec = load_experiment(experiment, data, settings, plugins, root=root)
-    workspace = Workspace(root, data)
-    command = advised(run_command(experiment, settings, plugins), workspace)
-    wide_console().print(power_table(spec, workspace.root, difference, score, command))
+               else plan_text(spec, root, terminal_width()))
 
 
 @app.command(name="report")
 def report_experiments(
     experiments: Annotated[list[str], typer.Argument(
-        metavar="EXPERIMENT…", help="Names in MLflow, or YAML files.")],
+        metavar="EXPERIMENT…", autocompletion=complete_experiment,
+        help="Names in MLflow, or YAML files.")],
     out: Annotated[Path | None, typer.Option(
-        metavar="FOLDER", help="\\[default: reports/EXPERIMENT in the root]")] = None,
+        metavar="FOLDER", help="Where to write the report. \\[default: reports/EXPERIMENT in the "
+        "root]")] = None,
     formats: Annotated[str, typer.Option(
         "--format", metavar="A,B", help="What to write.")] = "html,csv,tex,md,parquet,figures",
     metric: Annotated[str | None, typer.Option(
@@ -167,13 +155,15 @@ def report_experiments(
     It may combine experiments that were measured in the same way. Exit status: 0 written; 2
     nothing could be written; 3 runs that MLflow hides, or lost pictures, are left out.
     """
+    from gan_bench.cli.mistakes import check_files
     from gan_bench.cli.report import Asked, make_report, open_page, report_command
 
+    check_files(experiments, Workspace(root).root)
     asked = Asked(experiments, settings, metric, baseline, variants, formats, out, plugins,
                   width, font, titles, spread)
     done = make_report(asked, Workspace(root, data, tracking_uri), report_command(asked), to_stderr)
     for line in done.lines:
-        print(printable(line))
+        print_fitting(line)
     if show:
         open_page(done)
     if not done.is_complete:
@@ -207,17 +197,13 @@ def evaluate_source(
         metavar="SOURCE", help="An experiment's YAML file, or a shipped experiment's name: all its "
         "trained runs. Or a run's id or its first characters, its folder, final.safetensors or "
         "checkpoint.pt; or images of any origin: a folder, .zip, .tar, .npz or .npy.")],
-    data_set: Annotated[str | None, typer.Option(
-        help="The real data: a name, or {name: …, …}. \\[default: the run's]")] = None,
+    data_set: DataSetName = None,
     image_size: ImageSize = None,
     experiment: Annotated[Path | None, typer.Option(
-        help="Take data set, metrics and number of samples from this file.")] = None,
-    metrics: Annotated[str | None, typer.Option(
-        metavar="A,B", help="Names of `gan-bench list metrics`. \\[default: the run's, or for "
-        "images a standard set]")] = None,
-    samples: Annotated[int | None, typer.Option(
-        min=2, max=1_000_000,
-        help="Number of samples. \\[default: the run's, or all images]")] = None,
+        metavar="FILE", help="Take data set, metrics and number of samples from this file. "
+        "\\[default: the options]")] = None,
+    metrics: MetricNames = None,
+    samples: NumberOfSamples = None,
     split: Annotated[str | None, typer.Option(
         help="train or test: the real images in metrics of features. \\[default: train]")] = None,
     statistics: StatisticsFile = None,
@@ -243,6 +229,7 @@ def evaluate_source(
     or hides it.
     """
     from gan_bench.cli import evaluate
+    from gan_bench.cli.mistakes import check_experiment
 
     options = evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
@@ -250,6 +237,7 @@ def evaluate_source(
         plugins=plugins)
     workspace = Workspace(root, data, tracking_uri)
     if is_experiment(source):
+        check_experiment(Path(source), workspace.root)
         if status := evaluate.evaluate_experiment(Path(source), options, settings, workspace, slots,
                                                   as_json):
             raise typer.Exit(status)
@@ -268,17 +256,32 @@ def evaluate_source(
 @app.command()
 def ui(
     root: Root = ROOT,
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 5000,
+    host: Annotated[str, typer.Option(
+        help="Where to listen. MLflow has no authentication: reach a remote machine by `ssh -L "
+        "5000:127.0.0.1:5000`, not by 0.0.0.0.")] = "127.0.0.1",
     tracking_uri: Uri = None,
 ) -> None:
-    """Open MLflow's page on the store of the root, on 127.0.0.1."""
+    """Serve MLflow's page on the store of the root; print each experiment's prepared address.
+
+    Exit status: 1 the port is busy; 2 there is no store to serve.
+    """
     from gan_bench.cli.ui import serve
 
-    serve(Workspace(root, tracking_uri=tracking_uri), port)
+    serve(Workspace(root, tracking_uri=tracking_uri), port, host)
 
 
 def main() -> NoReturn:
     """Run the program: a user's error is one line and status 2, never a traceback."""
     from gan_bench.cli.exit import run_program
 
-    sys.exit(run_program(app))
+    command = get_command(app)
+    fit_help(command)
+    sys.exit(run_program(lambda: command(prog_name="gan-bench", standalone_mode=False)))
+
+
+add_generator_commands(app)
+add_watching_commands(app)
+add_name_commands(app)
+add_clean_command(app)
+fill_help(app)

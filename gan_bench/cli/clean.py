@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gan_bench.cli.completion import complete_experiment
 from gan_bench.cli.options import ROOT, Root, to_stderr
 from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import DamagedError, Say, UserError, count, printable, unwritable
@@ -23,6 +24,7 @@ def add_clean_command(app: typer.Typer) -> None:
     @app.command()
     def clean(
         experiment: Annotated[str | None, typer.Argument(
+            metavar="EXPERIMENT", autocompletion=complete_experiment,
             help="An experiment's name, or its YAML file. \\[default: all]")] = None,
         root: Root = ROOT,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing.")] = False,

@@ -73,7 +73,7 @@ def resolve_options(options: EvaluateOptions, data_root: Path, root: Path) -> Wa
     if options.split not in SIDES:
         raise UserError(f"--split is train or test, not {options.split!r}")
     if options.data_set and options.experiment:
-        raise UserError("give --data-set or --experiment, not both")
+        raise UserError("give --dataset or --experiment, not both")
     use_plugin_files(options.plugins)
     data_set = _data_set(options)
     names = _metric_names(options.metrics)
@@ -95,7 +95,7 @@ def _data_set(options: EvaluateOptions) -> Part | None:
     if options.data_set is not None:
         return parse_data_set(options.data_set, options.image_size)
     if options.image_size is not None:
-        raise UserError("--image-size belongs to --data-set; give both")
+        raise UserError("--image-size belongs to --dataset; give both")
     return None
 
 
@@ -105,7 +105,7 @@ def _metric_names(text: str | None) -> list[str] | None:
         return None
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise UserError(f"--metrics {text!r} has an empty name; write it as A,B")
+        raise UserError(f"--metric {text!r} has an empty name; write it as A,B")
     return names
 
 
@@ -203,10 +203,12 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
     """
     from gan_bench.cli.run import run_experiment
 
-    for name in ("data_set", "image_size", "experiment", "split", "resize"):
-        if getattr(options, name):
-            raise UserError(f"--{name.replace('_', '-')} belongs to a single run or to images; a "
-                            f"file's runs are measured as the file says")
+    for option, value in (("dataset", options.data_set), ("image-size", options.image_size),
+                          ("experiment", options.experiment), ("split", options.split),
+                          ("resize", options.resize)):
+        if value:
+            raise UserError(f"--{option} belongs to a single run or to images; a file's runs are "
+                            f"measured as the file says")
     command = run_command(file, settings, options.plugins)
     first = load_experiment(file, workspace.data_root, settings, options.plugins,
                             root=workspace.root).runs[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import typer
+
 from gan_bench.cli.streams import open_streams
 from gan_bench.errors import (
     HiddenError,
@@ -12,23 +14,29 @@ from gan_bench.errors import (
     Stopped,
     UserError,
     is_out_of_memory,
+    printable,
     remedy,
 )
+
+# Typer's base of what is wrong with a command line, which it does not export.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def run_program(program: Callable[[], object]) -> int | str:
     """Run the program and return its exit status; a bug is raised.
 
     Args:
-        program: Typer's application, which ends with SystemExit.
+        program: Typer's application, which returns its status, or ends with SystemExit.
     """
     open_streams()
     try:
         try:
-            program()
-            status: int | str = 0
+            result = program()
+            status: int | str = result if isinstance(result, int) else 0
         except SystemExit as end:
             status = end.code or 0
+        except USAGE_ERROR as error:
+            status = _misused(error)
         sys.stdout.flush()  # a pipe without a reader, or a full disk, shows itself now
         return status
     except (UserError, Stopped, MemoryError, RuntimeError, OSError) as error:
@@ -39,6 +47,15 @@ def run_program(program: Callable[[], object]) -> int | str:
         if known is None:
             raise
         return known
+
+
+def _misused(error: Exception) -> int:
+    """Print what is wrong with the command line; return the exit status."""
+    from gan_bench.cli.mistakes import usage_line
+
+    if type(error).__name__ == "NoArgsIsHelpError":  # it has printed the help
+        return 2
+    return _refused(f"error: {printable(usage_line(error, sys.argv[1:]))}")
 
 
 def exit_status(error: BaseException) -> int | None:

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from gan_bench.cli.completion import complete_run
 from gan_bench.cli.options import ROOT, Plugins, Root, use_plugin_files
 from gan_bench.journal.layout import Workspace
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its first characters.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=complete_run,
+                                    help="A run's id, or its first characters.")]
 
 
 def add_generator_commands(app: typer.Typer) -> None:

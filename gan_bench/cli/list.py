@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from gan_bench import registry
-from gan_bench.cli.plan import columns
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.shipped import shipped_experiments
 from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import UserError
 from gan_bench.registry import Entry, MetricFacts, Registry, nearest
+from gan_bench.text_table import aligned, wrap_line
+
+MAX_NAME = 24  # characters of a name in a column
 
 KINDS: dict[str, Registry[Any, Any]] = {
     "datasets": registry.DATASETS, "models": registry.MODELS, "losses": registry.LOSSES,
@@ -19,43 +21,70 @@ KINDS: dict[str, Registry[Any, Any]] = {
     "extractors": registry.EXTRACTORS, "metrics": registry.METRICS}
 
 
-def list_lines(kind: str | None) -> Iterator[str]:
+def all_kinds() -> list[str]:
+    """Return the kinds of names that `list_lines` takes."""
+    return [*KINDS, "recipes", "experiments"]
+
+
+def list_lines(kind: str | None, width: int | None = None) -> Iterator[str]:
     """Yield the lines about a kind of names; about every kind for None.
+
+    Args:
+        width: Of the terminal; None: a line for each name.
 
     Raises:
         UserError: There is no such kind.
     """
-    kinds = [*KINDS, "recipes", "experiments"]
-    if kind is not None and kind not in kinds:
-        raise UserError(f"no kind is called {kind!r}; {nearest(kind, kinds)}")
+    if kind is not None and kind not in all_kinds():
+        raise UserError(f"no kind is called {kind!r}; {nearest(kind, all_kinds())}")
     if kind in (None, "experiments"):
-        yield from _experiment_lines()
+        yield from _experiment_lines(width)
     if kind in (None, "recipes"):
-        yield from _recipe_lines()
+        yield from _recipe_lines(width)
     for name, names in KINDS.items():
         if kind in (None, name):
-            yield from _registry_lines(name, names)
+            yield from _registry_lines(name, names, width)
 
 
-def _experiment_lines() -> Iterator[str]:
+def _experiment_lines(width: int | None) -> Iterator[str]:
     yield "experiments"
-    yield from columns([[f"  {name}", str(read_yaml(file).data.get("question", "")).strip()]
-                        for name, file in shipped_experiments().items()])
+    yield from _name_lines([[name, str(read_yaml(file).data.get("question", "")).strip()]
+                            for name, file in shipped_experiments().items()], width)
     yield ""
 
 
-def _recipe_lines() -> Iterator[str]:
+def _recipe_lines(width: int | None) -> Iterator[str]:
     yield "recipes"
-    yield from columns([[f"  {name}", recipe.source] for name, recipe in RECIPES.items()])
+    yield from _name_lines([[name, recipe.source] for name, recipe in RECIPES.items()], width)
     yield ""
 
 
-def _registry_lines(kind: str, names: Registry[Any, Any]) -> Iterator[str]:
+def _registry_lines(kind: str, names: Registry[Any, Any], width: int | None) -> Iterator[str]:
     yield kind
-    yield from columns([[f"  {entry.name}", _summary(entry), _arguments(entry)] for entry in names])
+    yield from _name_lines([[entry.name, _summary(entry), _arguments(entry)] for entry in names],
+                           width)
     for plugin, reason in names.failed_plugins.items():
-        yield f"  plug-in {plugin} failed: {reason}"
+        yield from wrap_line(f"  plug-in {plugin} failed: {reason}", width)
     yield ""
+
+
+def _name_lines(rows: list[list[str]], width: int | None) -> list[str]:
+    """Return names with what is said of them: in columns, or below each other if they are too wide.
+    """
+    lines = [f"  {line}" for line in aligned(rows)]
+    if width is None or max(map(len, lines), default=0) <= width:
+        return lines
+    lines = []
+    place = min(max(len(name) for name, *_ in rows), MAX_NAME) + 4  # where what is said begins
+    for name, *texts in rows:
+        first, *others = [text for text in texts if text] or [""]
+        if len(name) + 4 > place:
+            lines.append(f"  {name}")
+            name = ""
+        lines += wrap_line(f"  {name:{place - 2}}{first}", width, place)
+        for text in others:
+            lines += wrap_line(" " * place + text, width, place + 1)
+    return lines
 
 
 def _summary(entry: Entry[Any, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The options of the commands about what a YAML can name: list, schema, check, init,
+"""The options of the commands about what a YAML can name: list, show, schema, check, init,
 extractor.
 
 As in app.py, each command imports the file beside this one that does it.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gan_bench.cli.completion import complete_kind, complete_part
 from gan_bench.cli.options import (
     DATA,
     ROOT,
@@ -20,6 +21,7 @@ from gan_bench.cli.options import (
     Plugins,
     Root,
     parse_data_set,
+    terminal_width,
     to_stderr,
     use_plugin_files,
 )
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 def add_name_commands(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command(name="list")(list_names)
+    app.command(name="show")(show_name)
     app.command()(schema)
     app.command(name="check")(check_code)
     app.command()(init)
@@ -44,16 +47,34 @@ def add_name_commands(app: typer.Typer) -> None:
 
 def list_names(
     kind: Annotated[str | None, typer.Argument(
+        metavar="KIND", autocompletion=complete_kind,
         help="One of datasets, models, losses, penalties, optimizers, extractors, "
-        "metrics, recipes, experiments.")] = None,
+        "metrics, recipes, experiments. \\[default: all]")] = None,
     plugins: Plugins = [],
 ) -> None:
-    """Show every registered name with its summary and its arguments."""
+    """Show every name that a YAML can hold, with what it is and its arguments.
+
+    `gan-bench show NAME` says more of one.
+    """
     from gan_bench.cli.list import list_lines
 
     use_plugin_files(plugins)
-    for line in list_lines(kind):
-        print(line)
+    for line in list_lines(kind, terminal_width()):
+        print(printable(line))
+
+
+def show_name(
+    name: Annotated[str, typer.Argument(
+        metavar="NAME", autocompletion=complete_part,
+        help="A name of `gan-bench list`: a loss, a model, a metric, a recipe.")],
+    plugins: Plugins = [],
+) -> None:
+    """Show what a name stands for: its kind, equation and source, arguments and defaults."""
+    from gan_bench.cli.show import show_lines
+
+    use_plugin_files(plugins)
+    for line in show_lines(name, terminal_width()):
+        print(printable(line))
 
 
 def schema(plugins: Plugins = []) -> None:
@@ -85,8 +106,8 @@ def check_code(
 
 def init(
     name: Annotated[str | None, typer.Argument(
-        help="A new folder, and the name of its experiment. \\[default: study, in the working "
-        "folder]")] = None,
+        metavar="NAME", help="A new folder, and the name of its experiment. \\[default: study, in "
+        "the working folder]")] = None,
 ) -> None:
     """Write a first experiment, and a Python file with a loss and a network of your own.
 
@@ -105,7 +126,8 @@ def train(
     data_set: Annotated[str, typer.Argument(metavar="DATASET", help="A name, or {name: …, …}.")],
     image_size: ImageSize = None,
     out: Annotated[Path | None, typer.Option(
-        help="Keep the weights, in a new folder below this one.")] = None,
+        metavar="FOLDER", help="Keep the weights, in a new folder below this one. \\[default: "
+        "keep none]")] = None,
     root: Root = ROOT,
     data: DataRoot = DATA,
 ) -> None:

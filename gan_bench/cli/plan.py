@@ -28,10 +28,15 @@ from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import ReadValues, read_values, runs_of_other_code
 from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
+from gan_bench.text_table import TableColumn, aligned, grouped_lines, wrap_line
 from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
 
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
                                         "d_optimizer": OPTIMIZERS}
+
+RUN_COLUMNS = (TableColumn("id"), TableColumn("variant"), TableColumn("seed"),
+               TableColumn("state"), TableColumn("step", 1))
+VARIANT = 1  # the place of the variant among them
 
 TAKEN_OVER = ("which `gan-bench run` takes over: it renames their folders, and trains nothing of "
               "them again")
@@ -93,18 +98,20 @@ def _metrics_to_measure(run: RunSpec, state: Status, root: Path) -> list[str]:
                                *(name for names in missing.during.values() for name in names)]))
 
 
-def plan_text(spec: ExperimentSpec, root: Path) -> str:
-    """Return the plan for people: the question, the data, the differences, and every run."""
+def plan_text(spec: ExperimentSpec, root: Path, width: int | None = None) -> str:
+    """Return the plan for people: the question, the data, the differences, and every run.
+
+    Args:
+        width: Of the terminal; None: no line is broken, and no column left out.
+    """
     question = spec.declared.question
-    lines = [f"{spec.name}: {question}" if question else spec.name, "", *_settings_lines(spec), ""]
+    lines = [f"{spec.name}: {question}" if question else spec.name, ""]
+    for line in _settings_lines(spec):
+        lines += wrap_line(line, width, hang=10)
+    lines.append("")
     table = _fold_arguments(spec, variant_differences(spec.runs))
     if table:
-        by_variant = [[variant, *(row[variant] for row in table.values())]
-                      for variant in spec.variants]
-        rows = [["", *table], *by_variant]
-        if len(table) > len(spec.variants):  # usual with recipes: turn the table
-            rows = [list(row) for row in zip(*rows, strict=True)]
-        lines += ["what differs between variants", *columns(rows), ""]
+        lines += ["what differs between variants", *_difference_lines(spec, table, width), ""]
     if spec.recipes:
         lines += ["recipes", *_recipe_lines(spec), ""]
     read = cache(read_values)  # several questions are about the same folders
@@ -112,7 +119,7 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     records = plan_records(spec, root, older, read)
     runs = [[str(record[key]) for key in ("id", "variant", "seed", "state")]
             + [f"{record['step']}/{record['steps']}"] for record in records]
-    lines += columns([["id", "variant", "seed", "state", "step"], *runs])
+    lines += grouped_lines(RUN_COLUMNS, runs, VARIANT, width)
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
@@ -128,18 +135,38 @@ def plan_text(spec: ExperimentSpec, root: Path) -> str:
     if unmeasured:
         lines += ["", f"{count(len(unmeasured), 'finished run')} to be measured, not trained",
                   *_to_measure_lines(spec, unmeasured)]
+    inner = None if width is None else width - 2  # of tables that are indented
     for earlier, words in ((list(older.values()), TAKEN_OVER), (same, LEFT)):
         if earlier:
             lines += ["", f"{count(len(earlier), 'run')} under ids of an earlier version, {words}",
-                      *(f"  {line}" for line in _older_lines(earlier))]
+                      *(f"  {line}" for line in _older_lines(earlier, inner))]
     if changed := runs_of_other_code(spec, root, read):
         lines += ["", *describe_changed(changed)]
     earlier_ids = {run.folder.name for run in [*older.values(), *same]}
-    old = _undescribed_runs(spec, root, earlier_ids, read)
-    if old:
-        lines += ["", f"{count(len(old) - 1, 'other run')} of {spec.name}, whose settings are not "
-                  f"in this file (any more)", *(f"  {line}" for line in old)]
-    return "\n".join(lines)
+    if old := _undescribed_runs(spec, root, earlier_ids, read):
+        lines += ["", f"{count(len(old), 'other run')} of {spec.name}, whose settings are not in "
+                  f"this file (any more)",
+                  *(f"  {line}" for line in grouped_lines(RUN_COLUMNS, old, VARIANT, inner))]
+    return "\n".join(part for line in lines for part in wrap_line(line, width))
+
+
+def _difference_lines(spec: ExperimentSpec, table: dict[str, dict[str, str]], width: int | None,
+                      ) -> list[str]:
+    """Return what differs between variants: as a table, or where that is too wide by variant."""
+    by_variant = [[variant, *(row[variant] for row in table.values())]
+                  for variant in spec.variants]
+    rows = [["", *table], *by_variant]
+    turned = [list(row) for row in zip(*rows, strict=True)]
+    if len(table) > len(spec.variants):  # usual with recipes
+        rows, turned = turned, rows
+    for lines in aligned(rows), aligned(turned):
+        if width is None or max(map(len, lines)) <= width:
+            return lines
+    lines = []
+    for variant in spec.variants:
+        values = ", ".join(f"{key} {row[variant]}" for key, row in table.items())
+        lines += [f"  {variant}", *wrap_line(f"    {values}", width)]
+    return lines
 
 
 def _to_measure_lines(spec: ExperimentSpec, records: list[dict[str, Any]]) -> list[str]:
@@ -287,13 +314,6 @@ def _setting_text(value: object) -> str:
     return f"{value['name']} ({arguments})"
 
 
-def columns(rows: list[list[str]]) -> list[str]:
-    """Return rows of text with their columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows]
-
-
 def _other_version(folder: Path) -> str | None:
     """Return how the versions at the run's start differ from the installed ones.
 
@@ -319,15 +339,15 @@ def _older_runs(spec: ExperimentSpec, root: Path, read: ReadValues,
     return older, [run for run in runs if older.get(run.id) is not run]
 
 
-def _older_lines(runs: list[OlderRun]) -> list[str]:
+def _older_lines(runs: list[OlderRun], width: int | None) -> list[str]:
     rows = [[run.folder.name, run.variant, str(run.seed), run.state, str(run.step), run.id]
             for run in runs]
-    return columns([["id", "variant", "seed", "state", "step", "present id"], *rows])
+    return grouped_lines((*RUN_COLUMNS, TableColumn("present id")), rows, VARIANT, width)
 
 
 def _undescribed_runs(spec: ExperimentSpec, root: Path, older: set[str], read: ReadValues,
-                      ) -> list[str]:
-    """Return lines about runs under the experiment's name that this file does not describe."""
+                      ) -> list[list[str]]:
+    """Return the rows of runs under the experiment's name that this file does not describe."""
     described = {run.id for run in spec.runs} | older
     rows = []
     for folder in run_folders(root / "runs" / spec.name):
@@ -342,4 +362,4 @@ def _undescribed_runs(spec: ExperimentSpec, root: Path, older: set[str], read: R
         state = last["status"] if last and last["kind"] == Kind.END else "without an end"
         rows.append([folder.name, values["variant"], str(values["seed"]), state,
                      f"{step}/{values.get('steps', '?')}"])
-    return columns([["id", "variant", "seed", "state", "step"], *rows]) if rows else []
+    return rows

@@ -15,10 +15,15 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
 from gan_bench.journal.status import progress_of
 from gan_bench.launcher.reporters import format_number
+from gan_bench.text_table import GAP, TableColumn, fit_cells, fit_columns
+
+COLUMNS = (TableColumn("score"), TableColumn("variant", least=16), TableColumn("difference", 2),
+           TableColumn("sd over seeds", 3), TableColumn("seeds"), TableColumn("from … to", 1))
+NOTE = 16  # columns that notes take at least
 
 
 def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
-                command: str = "") -> Table:
+                command: str = "", width: int | None = None) -> Table:
     """Return what `gan-bench power` shows, from the journals under `root`.
 
     Args:
@@ -27,6 +32,7 @@ def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | 
         difference: The difference to detect, as the user types it.
         score: As for `needs`.
         command: The command that trains the experiment.
+        width: Of the terminal; None: no column is left out.
 
     Raises:
         UserError: `difference` is not an amount, or see `needs`.
@@ -36,15 +42,16 @@ def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | 
     except ValueError as error:
         raise UserError(f"--difference: {error}") from None
     if not wanted.relative and score is None:
-        raise UserError(f"a difference of {wanted} belongs to one score; name it with --score, or "
+        raise UserError(f"a difference of {wanted} belongs to one score; name it with --metric, or "
                         f"give a percentage")
     runs = [RunResult.of(progress_of(run, root)) for run in spec.runs]
     declared = spec.declared.with_changes(command=command)
-    return needs_table(needs(declared, runs, wanted, score), declared, wanted)
+    return needs_table(needs(declared, runs, wanted, score), declared, wanted, width)
 
 
-def needs_table(rows: list[Need], declared: Declared, difference: Amount) -> Table:
-    """Return the rows as a table for the terminal."""
+def needs_table(rows: list[Need], declared: Declared, difference: Amount,
+                width: int | None = None) -> Table:
+    """Return the rows as a table for the terminal, with the columns that there is room for."""
     many = len(declared.variants) - 1
     share = f"5% over the {many} comparisons (Holm)" if many > 1 else "5%"
     means = ", ".join(declared.curve_means)
@@ -56,13 +63,23 @@ def needs_table(rows: list[Need], declared: Declared, difference: Amount) -> Tab
         caption="from … to: were the true sd at the ends of its 80% interval" + (escape(
             f"\nthe means of curves ({means}) are left out: only a report has them")
             if means else ""))
-    for heading in ("score", "variant", "difference", "sd over seeds", "seeds", "from … to", ""):
-        table.add_column(heading, no_wrap=heading != "")
-    for one in rows:
-        span = f"{_count(one.low)} to {_count(one.high)}" if one.seeds or one.low else ""
-        table.add_row(one.score, escape(one.variant), format_number(one.difference),
-                      format_number(one.sd), _count(one.seeds) if span else "", span, one.note)
+    cells = [_cells(need) for need in rows]
+    has_notes = any(need.note for need in rows)
+    room = width - NOTE - GAP if width is not None and has_notes else width
+    kept = fit_columns(COLUMNS, cells, room)
+    for i, size in kept:
+        table.add_column(COLUMNS[i].heading, no_wrap=True, min_width=size)
+    table.add_column("")
+    for need, fitting in zip(rows, fit_cells(COLUMNS, cells, kept), strict=True):
+        table.add_row(*map(escape, fitting), escape(need.note))
     return table
+
+
+def _cells(need: Need) -> list[str]:
+    """Return a row of the table without its note, in the order of `COLUMNS`."""
+    span = f"{_count(need.low)} to {_count(need.high)}" if need.seeds or need.low else ""
+    return [need.score, need.variant, format_number(need.difference), format_number(need.sd),
+            _count(need.seeds) if span else "", span]
 
 
 def _count(seeds: int | None) -> str:

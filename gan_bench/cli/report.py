@@ -121,7 +121,29 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     out = asked.out or usual
     written = write_report(several, out, formats, asked.metric, command, notes,
                            takes_over=normal_path(out) == usual, look=look, spread=asked.spread)
+    if why := _show_study(asked, several, workspace, written):
+        say(f"MLflow does not show the study's result: {why}")
     return replace(written, is_complete=not hidden)
+
+
+def _show_study(asked: Asked, several: Sequence[Results], workspace: Workspace, written: Written,
+                ) -> str:
+    """Show the result of one whole study in MLflow, with the report; return why that failed.
+
+    A report of several experiments, or of a choice, is no experiment's result.
+    """
+    from gan_bench.cli.study import report_files, study_summary
+    from gan_bench.compare.rows import summarise
+    from gan_bench.tracking.study_run import show_study
+
+    if len(several) > 1 or any((asked.metric, asked.baseline, asked.variants)):
+        return ""
+    results = several[0]
+    rows = summarise(results.ended(), results.declared)
+    summary = study_summary(rows, results.declared, results.experiment, workspace)
+    if summary is None:
+        return ""
+    return show_study(workspace, results.experiment, summary, report_files(written.files))
 
 
 def _use_metrics(several: Sequence[Results], used: list[Plugin], workspace: Workspace,

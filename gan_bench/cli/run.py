@@ -6,7 +6,9 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,6 +23,9 @@ from gan_bench.journal.status import Progress
 from gan_bench.launcher.launch import LaunchSettings, execute
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
+
+if TYPE_CHECKING:
+    from gan_bench.compare.rows import Row
 
 SHOWN = 8  # runs that a line names
 
@@ -47,6 +52,7 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     untrained = [run for run in ended.runs if run.state == Status.WAITING and not settings.train]
     failed = [run for run in asked if not run.state.is_result or run.unmeasured]
     workspace = settings.execution.workspace
+    rows = _final_rows(spec, ended.runs)
     hidden = "; ".join(ended.hidden)
     if as_json:
         lacking = "; ".join(filter(None, (ended.missing, hidden)))
@@ -54,7 +60,7 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
                           "not_in_mlflow": lacking,
                           "runs": [progress_json(run) for run in ended.runs]}))
     else:
-        _print_results(console, spec, ended.runs, workspace.root)
+        _print_results(console, spec, ended.runs, rows, workspace.root)
         if untrained:
             _print_line(console, f"left out: {_names(untrained)}, not trained yet or without "
                                  f"weights: `{advised(settings.command, workspace)}` trains and "
@@ -67,6 +73,11 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         print(f"MLflow lacks some results: {ended.missing}\nOnce that is repaired, gan-bench sync"
               f"{root_option(workspace)}{store_option(workspace)} copies the missing results.",
               file=sys.stderr)
+    elif not ended.stopped and (why := _show_study(spec, rows, settings)):
+        ended = replace(ended, missing=why)
+        print(f"MLflow does not show the study's result: {why}\nOnce that is repaired, gan-bench "
+              f"report {spec.name}{root_option(workspace)}"
+              f"{store_option(workspace, '--tracking-uri')} shows it there.", file=sys.stderr)
     if hidden:  # its lines say which command helps
         print(f"MLflow hides some results: {hidden}", file=sys.stderr)
     if ended.stopped:
@@ -97,18 +108,39 @@ def _reporter(console: Console, as_json: bool) -> Reporter:
     return LiveTable(console) if console.is_terminal else PlainLines(console)
 
 
-def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress], root: Path,
-                   ) -> None:
-    """Print the scores of each variant, and why a run has no result."""
+def _final_rows(spec: ExperimentSpec, runs: Sequence[Progress]) -> list[Row]:
+    """Return the rows of the final table."""
     # SciPy is imported when the training is over.
+    from gan_bench.compare.ended import RunResult
+    from gan_bench.compare.rows import summarise
+
+    return summarise([RunResult.of(run) for run in runs], spec.declared)
+
+
+def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSettings) -> str:
+    """Show the study's result in MLflow; return why that failed, or an empty string."""
+    from gan_bench.cli.study import study_summary
+    from gan_bench.tracking.study_run import show_study
+
+    workspace = settings.execution.workspace
+    declared = spec.declared.with_changes(command=settings.command)
+    summary = study_summary(rows, declared, spec.name, workspace)
+    return show_study(workspace, spec.name, summary) if summary else ""
+
+
+def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress],
+                   rows: list[Row], root: Path) -> None:
+    """Print the scores of each variant, and why a run has no result."""
     from gan_bench.compare.ended import RunResult, left_out_line, left_out_seeds
     from gan_bench.compare.labels import labelled_runs
     from gan_bench.compare.rows import summarise
     from gan_bench.report.terminal import summary_table
 
-    counted = [RunResult.of(run) for run in runs]
-    labelled, declared = labelled_runs(counted, spec.declared)
-    if rows := summarise(labelled, declared):
+    counted, declared = [RunResult.of(run) for run in runs], spec.declared
+    if declared.labels:  # MLflow's study run keeps the names
+        counted, declared = labelled_runs(counted, declared)
+        rows = summarise(counted, declared)
+    if rows:
         console.print(summary_table(rows, declared.baseline))
     numerics = Counter(run.numerics for run in counted if run.status.is_result)
     if len(numerics) > 1:

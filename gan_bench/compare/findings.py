@@ -93,7 +93,7 @@ def why_no_score(experiments: Sequence[Results]) -> str:
     """Return why results without a finding have none, as a sentence without its full stop."""
     if any((results.runs["status"] == Status.FINISHED).any() for results in experiments):
         return ("no score was measured: name metrics in evaluate.metrics, or add scores with "
-                "gan-bench evaluate RUN --metrics A,B --log")
+                "gan-bench evaluate RUN --metric A,B --log")
     return "every run diverged: there is no score to compare"
 
 

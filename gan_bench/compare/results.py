@@ -26,6 +26,7 @@ import pandas as pd
 from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
+from gan_bench.config.flat import NAMES
 from gan_bench.errors import HiddenError, UserError, count
 from gan_bench.journal.about import asked_weights, read_about
 from gan_bench.journal.layout import Workspace
@@ -36,7 +37,6 @@ from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.cursor import named_runs
 from gan_bench.tracking.reader import StoredRun, read_experiment
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint
-from gan_bench.tracking.tags import NAMES
 
 # Prefixes of column names.
 SCORE, PROTOCOL, METRIC, PARAM = "score.", "protocol.", "metric.", "params."

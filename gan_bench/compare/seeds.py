@@ -82,7 +82,7 @@ def needs(declared: Declared, runs: Sequence[RunResult], difference: Amount,
                                   scores[declared.baseline], difference, alpha, declared.paired))
     if not rows:
         raise UserError(f"no score has a better direction: {', '.join(measured)}; name one with "
-                        f"--score")
+                        f"--metric")
     return rows
 
 

@@ -46,6 +46,8 @@ class Loss:
 def saturating(*, label_smoothing: Smoothing = 0.0) -> Loss:
     """The minimax loss: G minimises log(1 − D(G(z))).
 
+    D minimises −E log D(x) − E log(1 − D(G(z))), where D(·) is the sigmoid of its logit.
+
     Goodfellow et al. 2014, "Generative Adversarial Nets", equation 1. Its gradient for G vanishes
     where D is sure that a sample is fake. `label_smoothing` is one-sided (Salimans et al. 2016,
     section 3.4): D's target for real examples is 1 minus `label_smoothing`.
@@ -58,6 +60,8 @@ def saturating(*, label_smoothing: Smoothing = 0.0) -> Loss:
 @LOSSES.register("non_saturating")
 def non_saturating(*, label_smoothing: Smoothing = 0.0) -> Loss:
     """The non-saturating loss: G minimises −log D(G(z)).
+
+    D minimises −E log D(x) − E log(1 − D(G(z))), where D(·) is the sigmoid of its logit.
 
     Goodfellow et al. 2014, section 3, after equation 1; the same D loss and the same fixed point.
     `label_smoothing` is that of `saturating`.
@@ -82,6 +86,8 @@ def kl(*, label_smoothing: Smoothing = 0.0) -> Loss:
 def lsgan(*, a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Loss:
     """Least squares: D's target is b for real and a for fake examples, G's target is c.
 
+    D minimises E (D(x) − b)²/2 + E (D(G(z)) − a)²/2, and G minimises E (D(G(z)) − c)²/2.
+
     Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation 2, with its factors
     of a half; the default labels are those of its equation 9. Its equation 8, which minimises the
     Pearson χ² divergence, is a = −1, b = 1, c = 0. A smaller b is one-sided label smoothing. These
@@ -96,6 +102,8 @@ def lsgan(*, a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Loss:
 def wgan() -> Loss:
     """The difference of D's means: the Wasserstein-1 distance, if D is 1-Lipschitz.
 
+    D minimises E D(G(z)) − E D(x), and G minimises −E D(G(z)).
+
     Arjovsky et al. 2017, "Wasserstein GAN", equation 2 and algorithm 1. D must be constrained:
     `weight_clip`, `gradient_penalty` or `spectral_norm`.
     """
@@ -105,6 +113,9 @@ def wgan() -> Loss:
 @LOSSES.register("hinge")
 def hinge() -> Loss:
     """The hinge loss: D stops learning from examples beyond the margin of ±1.
+
+    D minimises E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))), and G minimises −E D(G(z)), where D(·)
+    is the logit.
 
     Lim and Ye 2017, "Geometric GAN"; Miyato et al. 2018, "Spectral Normalization for Generative
     Adversarial Networks", equations 16 and 17.

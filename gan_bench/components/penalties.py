@@ -96,6 +96,8 @@ def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: 
                      every: Every = 1) -> Penalty:
     """WGAN-GP: draw D's gradient norm between real and generated examples to `target`.
 
+    `weight` · E (‖∇D(x̂)‖ − `target`)².
+
     Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3 and algorithm 1: at
     ε x + (1 − ε) G(z), with a new ε, uniform in 0..1, for each example. `one_sided` penalises only
     norms above the target (section 4 there; Petzka et al. 2018, WGAN-LP).

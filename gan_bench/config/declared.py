@@ -187,6 +187,8 @@ class Declared(BaseModel):
         labels: What readers see in place of the name of a variant or score.
         sweeps: By axis, the variants that differ from the baseline on it alone: each is a family
             of Holm's correction, and all other variants are another.
+        varied: The settings in which the runs differ, as `config.flat` names them; empty where they
+            are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -203,6 +205,7 @@ class Declared(BaseModel):
     final: FinalMeasurement | None = None
     labels: dict[Text, Text] = {}
     sweeps: dict[Text, tuple[Text, ...]] = {}
+    varied: tuple[Text, ...] = ()
 
     @field_validator("curve_means", mode="before")
     @classmethod
@@ -241,7 +244,7 @@ class Declared(BaseModel):
 _FORMS: dict[str, type | tuple[type, ...]] = {
     "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
     "command": str, "settings": dict, "differs": dict, "curve_means": dict,
-    "seeds": list, "final": dict, "labels": dict, "sweeps": dict}
+    "seeds": list, "final": dict, "labels": dict, "sweeps": dict, "varied": list}
 
 
 def read_declared(text: str) -> Declared:
@@ -303,7 +306,7 @@ def comparison_tag(declared: Declared) -> str:
     Raises:
         ValueError: Even so they are too long.
     """
-    kept = declared.with_changes(differs={})
+    kept = declared.with_changes(differs={}, varied=())
     if len(_json(kept)) > TAG_LIMIT:
         kept = kept.with_changes(seeds=())
     if len(_json(kept)) > TAG_LIMIT:

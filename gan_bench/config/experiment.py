@@ -13,6 +13,7 @@ from gan_bench.config.annealing import annealed_keys
 from gan_bench.config.checks import find_conflicts, steps_of
 from gan_bench.config.declared import Amount, CurveMean, Declared, Margin, comparison_tag
 from gan_bench.config.differences import from_baseline
+from gan_bench.config.flat import varied_settings
 from gan_bench.config.grid import Variant
 from gan_bench.config.initial_weights import InitWeights, resolve_init
 from gan_bench.config.label_checks import label_problems
@@ -205,13 +206,19 @@ def _declared(file: ExperimentFile, firsts: list[RunSpec], sweeps: dict[str, tup
         settings={run.variant: run.settings for run in firsts},
         differs=from_baseline(tuple(firsts), baseline), seeds=tuple(file.seeds),
         final=final_measurement(file.evaluate), labels=file.labels,
-        sweeps=sweeps)
+        sweeps=sweeps, varied=_varied(firsts, file.seeds))
     try:
         comparison_tag(declared)
     except ValueError as error:
         errors.add((), str(error))
         raise errors.raised() from None
     return declared
+
+
+def _varied(firsts: list[RunSpec], seeds: list[int]) -> tuple[str, ...]:
+    """Return the settings in which the runs differ; empty for a single run."""
+    keys = varied_settings([run.model_dump(mode="json") for run in firsts])
+    return tuple(sorted({*keys, "seed"})) if len(seeds) > 1 else keys
 
 
 def _use_plugins(source: YamlSource, given: Sequence[AnyPath], errors: Problems,

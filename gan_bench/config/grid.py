@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any
 
+from gan_bench import registry
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import RunSettings
 from gan_bench.config.yaml_source import Where
@@ -20,6 +21,7 @@ KEYS = (*RunSettings.model_fields, "optimizer", "recipe")
 AXES_BESIDE = ("include", "exclude")
 MAX_VARIANTS = 20_000  # more is a mistake: five axes of forty values are a hundred million
 MAX_AXES = 64
+ARGUMENTS = {"learning_rate": "lr", "beta": "betas", "beta1": "betas"}  # other names of arguments
 
 Note = Callable[[Where, str], None]
 
@@ -156,7 +158,8 @@ def _is_sound(axes: Mapping[str, list[Any]], include: list[Any], exclude: list[A
     for axis, values in axes.items():
         key, dot, argument = axis.partition(".")
         if key not in KEYS or bool(dot) != bool(argument):
-            problems.append((("matrix", axis), f"no such axis; {nearest(key, list(KEYS))}"))
+            hint = argument_hint(axis, is_axis=True) or nearest(key, list(KEYS))
+            problems.append((("matrix", axis), f"no such axis; {hint}"))
         if not values:
             problems.append((("matrix", axis), "an axis without values makes no run"))
         first: dict[Hashable, int] = {}
@@ -186,6 +189,28 @@ def _is_sound(axes: Mapping[str, list[Any]], include: list[Any], exclude: list[A
     for where, problem in problems:
         note(where, problem)
     return not problems
+
+
+def argument_hint(word: str, is_axis: bool = False) -> str:
+    """Return where an argument of parts belongs that stands in the place of a key.
+
+    Empty if `word` is no part's argument, or a key of runs is as near to it.
+
+    Args:
+        is_axis: Whether it is an axis of `matrix`, whose places are written with a dot.
+    """
+    word = ARGUMENTS.get(word, word)
+    kinds: dict[str, registry.Registry[Any, Any]] = {
+        "model": registry.MODELS, "loss": registry.LOSSES, "optimizer": registry.OPTIMIZERS}
+    keys = [key for key, names in kinds.items()
+            if any(word in entry.schema.model_fields for entry in names)]
+    if not keys:
+        return ""
+    if is_axis:
+        both = f" (or g_optimizer.{word}, d_optimizer.{word})" if keys == ["optimizer"] else ""
+        return f"{word} is an argument: write {' or '.join(f'{key}.{word}' for key in keys)}{both}"
+    places = " or ".join(f"{key}: {{{word}: …}}" for key in keys)
+    return f"{word} is an argument of the {' and the '.join(keys)}: write {places}"
 
 
 def _apply_axis(variant: Variant, axis: str, value: Any, label: str, where: Where) -> None:

@@ -156,7 +156,10 @@ def find_run(root: Path, run: str) -> Path:
     folders = sorted(f for f in root.glob("runs/*/*") if f.is_dir() and f.name.startswith(run))
     ids = sorted({folder.name for folder in folders})
     if not run or not folders:
-        raise UserError(f"no run's id begins with {run!r} under {root}; `gan-bench plan` shows ids")
+        hint = "`gan-bench status` of an experiment shows the ids of its runs"
+        if run and (run.endswith((".yaml", ".yml")) or (root / "runs" / Path(run).name).is_dir()):
+            hint = f"it is an experiment: `gan-bench status {run}` shows the ids of its runs"
+        raise UserError(f"no run's id begins with {run!r} under {root}; {hint}")
     if len(ids) > 1:
         raise UserError(f"the ids of {len(ids)} runs begin with {run!r}: {', '.join(ids[:4])}; "
                         f"give more of the id")

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from gan_bench.config.grid import KEYS, Variant, expand
+from gan_bench.config.grid import KEYS, Variant, argument_hint, expand
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import RunSettings
 from gan_bench.config.yaml_source import Where, YamlSource
@@ -64,7 +64,9 @@ class Problems:
             where: Where = found["loc"]
             cause = found.get("ctx", {}).get("error")
             message = f"{found['msg']}, not {shown(found['input'])}"
-            if found["type"] == "extra_forbidden":
+            if where == ("seeds",) and type(found["input"]) is int:
+                message = _number_of_seeds(found["input"])
+            elif found["type"] == "extra_forbidden":
                 message = _unknown_key(model, where, found["input"])
             elif found["type"] == "missing":
                 message = f"the key {str(where[-1])!r} is missing"
@@ -87,9 +89,17 @@ def _unknown_key(model: type[BaseModel], where: Where, given: object) -> str:
         return f"no recipe is called {shown(given)}; {nearest(str(given), list(RECIPES))}"
     if model is not RunSettings and len(where) == 1 and where[0] in KEYS:
         return "is a key of runs: put it into `base`, into a variant, or on an axis of `matrix`"
+    if model is RunSettings and len(where) == 1 and (hint := argument_hint(str(where[0]))):
+        return f"unknown key; {hint}"
     known = list(_at(model, where[:-1]).model_fields)
     known += ["optimizer", "recipe"] if model is RunSettings else []
     return f"unknown key; {nearest(str(where[-1]), known)}"
+
+
+def _number_of_seeds(given: int) -> str:
+    """Return what to write for a number in the place of the list of seeds."""
+    first = list(range(given)) if 0 < given <= 12 else "[0, 1, 2, …]"
+    return f"is a list: write {first} for {given} seeds, or [{given}] for the seed {given} alone"
 
 
 def _at(model: type[BaseModel], where: Where) -> type[BaseModel]:

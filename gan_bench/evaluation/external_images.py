@@ -259,7 +259,7 @@ def _channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
         return images[:, :1]
     kinds = {1: "grey", 3: "colour"}
     raise _Refused(f"is {kinds[images.shape[1]]}, and the data set's images are "
-                   f"{kinds[channels]}; convert the images, or name another --data-set")
+                   f"{kinds[channels]}; convert the images, or name another --dataset")
 
 
 def _wrong_size(height: int, width: int, shape: Shape) -> str:

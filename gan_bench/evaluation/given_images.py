@@ -37,7 +37,7 @@ def measure_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -
             data; a metric does not apply.
     """
     if wanted.data_set is None:
-        raise UserError(f"{path}: no data set to measure it against; give --data-set or "
+        raise UserError(f"{path}: no data set to measure it against; give --dataset or "
                         f"--experiment")
     facts = data_facts(wanted.data_set, workspace.data_root)
     names = wanted.metrics or default_metrics(facts, wanted.split)

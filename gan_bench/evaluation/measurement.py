@@ -103,21 +103,21 @@ def prepare_scorer(measurement: Measurement, workspace: Workspace, device: str, 
     data_set, data_root, cache = measurement.data_set, workspace.data_root, workspace.cache
     if not measurement.metrics:
         raise UserError("none of its metrics can be measured without the discriminator; name "
-                        "others with --metrics")
+                        "others with --metric")
     facts = data_facts(data_set, data_root)
     if facts.shape != measurement.shape:
         raise UserError(f"the run makes {describe_shape(measurement.shape)}, but {data_set} holds "
-                        f"{describe_shape(facts.shape)}; name another --data-set")
+                        f"{describe_shape(facts.shape)}; name another --dataset")
     entries = [_against(METRICS[name], measurement.split) for name in measurement.metrics]
     for entry in entries:
         if asks_d(entry.name):
             raise UserError(f"{entry.name} needs the discriminator, which only training has; "
-                            f"leave it out of --metrics")
+                            f"leave it out of --metric")
         if reason := entry.facts.refuses(facts):
             raise UserError(f"{entry.name} {reason}")
     if measurement.statistics is not None and not any(entry.facts.gaussian for entry in entries):
         raise UserError("only Fréchet distances (fid, fd_…) compare with --statistics; name one "
-                        "with --metrics")
+                        "with --metric")
     datasets.prepare_data(data_set, data_root, cache, say)
     data = datasets.load(data_set, data_root, cache, device, facts=facts)
     return Scorer(entries, measurement.samples, data_set, data, cache, say,
@@ -137,7 +137,7 @@ def refuse_metrics_of_labels(names: Sequence[str], why: str) -> None:
     for name in names:
         if asks_labels(name):
             raise UserError(f"{name} compares each sample with its requested class, but "
-                            f"{why}; name others with --metrics")
+                            f"{why}; name others with --metric")
 
 
 def has_split(entry: MetricEntry) -> bool:
@@ -174,5 +174,5 @@ def _against(entry: MetricEntry, split: Side) -> MetricEntry:
         return entry
     if not has_split(entry):
         raise UserError(f"{entry.name} uses only {entry.facts.reference}; leave it out of "
-                        f"--metrics, or leave out --split")
+                        f"--metric, or leave out --split")
     return replace(entry, facts=replace(entry.facts, reference=split))

@@ -42,6 +42,14 @@ def read_about(experiment: Path) -> Declared:
     return read_declared(text)
 
 
+def read_varied(experiment: Path) -> tuple[str, ...]:
+    """Return the settings in which the runs of an experiment differ; empty if that is unknown."""
+    try:
+        return read_about(experiment).varied
+    except ValueError:
+        return ()
+
+
 def asked_weights(experiment: Path) -> Mapping[str, str]:
     """Return the weights of extractors under which an experiment's scores count, by score.
 

@@ -161,16 +161,21 @@ def state_of(run: RunSpec, root: Path) -> tuple[Status, int]:
     Without an end record the run is RUNNING if a process has the journal open, else KILLED. A run
     whose weights are missing will be trained again: it is WAITING, as in `progress_of`.
     """
-    folder = run.folder(root)
+    state, record = state_in(run.folder(root))
+    return state, record["step"] if record and state != Status.WAITING else 0
+
+
+def state_in(folder: Path) -> tuple[Status, schema.Record | None]:
+    """Return the state of the run in a folder as `state_of` does, and the journal's last record."""
     record = reading.last(folder)
     if reading.is_open(folder):
-        return Status.RUNNING, record["step"] if record else 0
+        return Status.RUNNING, record
     if record is None:
-        return Status.WAITING, 0
+        return Status.WAITING, None
     state = Status(record["status"]) if record["kind"] == Kind.END else Status.KILLED
     if state.is_result and not (folder / WEIGHTS).exists():
-        return Status.WAITING, 0
-    return state, record["step"]
+        state = Status.WAITING
+    return state, record
 
 
 def _describe_resume(record: schema.Record) -> str:

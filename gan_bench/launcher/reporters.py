@@ -17,6 +17,7 @@ from gan_bench.errors import printable
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import split_score
 from gan_bench.journal.status import Progress
+from gan_bench.text_table import TableColumn, fit_cells, fit_columns
 
 ROWS = 24  # of the live table; its caption counts the other runs
 HEARTBEAT = 30.0  # seconds between two plain lines about the whole grid
@@ -26,7 +27,12 @@ BAD_ENDS = (Status.DIVERGED, Status.FAILED, Status.KILLED)
 # The order of the live table's rows.
 ORDER = {Status.RUNNING: 0, Status.FAILED: 1, Status.KILLED: 1, Status.DIVERGED: 2,
          Status.FINISHED: 3, Status.WAITING: 4}
-TEXT_COLUMNS = ("variant", "state", "last score")
+# Of the live table. Variant, seed and state are always there.
+LIVE_COLUMNS = (TableColumn("variant", least=20), TableColumn("seed", right=True),
+                TableColumn("state"), TableColumn("step", 1, right=True),
+                TableColumn("steps/s", 4, right=True), TableColumn("D loss", 6, right=True),
+                TableColumn("G loss", 5, right=True), TableColumn("last score", 2),
+                TableColumn("left", 3, right=True))
 
 
 class Pace:
@@ -145,23 +151,28 @@ class LiveTable:
 
     def _table(self) -> Table:
         table = Table(caption=self._pace.line(), caption_justify="left", box=None, pad_edge=False)
-        for heading in ("variant", "seed", "state", "step", "steps/s", "D loss", "G loss",
-                        "last score", "left"):
-            table.add_column(heading, no_wrap=True,
-                             justify="left" if heading in TEXT_COLUMNS else "right")
-        rows = min(ROWS, max(4, self._console.height - 4))
-        for run in sorted(self._runs, key=lambda run: ORDER[run.state])[:rows]:
-            values, rate = run.values, run.values.get("system/steps_per_s", math.nan)
-            left = ""
-            if run.state == Status.RUNNING:
-                left = duration((run.spec.steps - run.step) / rate)
-            table.add_row(
-                escape(run.spec.variant), str(run.spec.seed), _state_text(run),
-                f"{run.step}/{run.spec.steps}", format_number(rate),
-                format_number(values.get("train/d_loss", math.nan)),
-                format_number(values.get("train/g_loss", math.nan)), last_score(run), left,
-                style=STYLES.get(run.state))
+        height = min(ROWS, max(4, self._console.height - 4))
+        shown = sorted(self._runs, key=lambda run: ORDER[run.state])[:height]
+        rows = [_live_cells(run) for run in shown]
+        kept = fit_columns(LIVE_COLUMNS, rows, self._console.width)
+        for i, width in kept:
+            column = LIVE_COLUMNS[i]
+            table.add_column(column.heading, no_wrap=True, min_width=width,
+                             justify="right" if column.right else "left")
+        for run, cells in zip(shown, fit_cells(LIVE_COLUMNS, rows, kept), strict=True):
+            table.add_row(*map(escape, cells), style=STYLES.get(run.state))
         return table
+
+
+def _live_cells(run: Progress) -> list[str]:
+    """Return what the live table says of a run, in the order of `LIVE_COLUMNS`."""
+    values, rate = run.values, run.values.get("system/steps_per_s", math.nan)
+    is_running = run.state == Status.RUNNING
+    return [run.spec.variant, str(run.spec.seed), _state_text(run),
+            f"{run.step}/{run.spec.steps}", format_number(rate),
+            format_number(values.get("train/d_loss", math.nan)),
+            format_number(values.get("train/g_loss", math.nan)), last_score(run),
+            duration((run.spec.steps - run.step) / rate) if is_running else ""]
 
 
 def _state_text(run: Progress) -> str:

@@ -47,12 +47,28 @@ class Part(BaseModel):
         return self.name
 
 
-def nearest(word: str, names: list[str]) -> str:
-    """Return the hint that ends an error about an unknown word: similar names, or all names."""
-    similar = get_close_matches(word[:60], names, n=3, cutoff=0.5)
+def nearest(word: str, names: list[str], most: int = 3) -> str:
+    """Return the hint that ends an error about an unknown word: similar names, or all names.
+
+    Capitals, and `-` in the place of `_`, make no difference.
+
+    Args:
+        most: How many similar names it gives.
+    """
+    plain: dict[str, list[str]] = {}
+    for name in names:
+        plain.setdefault(_plain(name), []).append(name)
+    if same := plain.get(_plain(word[:60])):
+        return f"did you mean {' or '.join(map(repr, same))}?"
+    close = get_close_matches(_plain(word[:60]), list(plain), n=most, cutoff=0.5)
+    similar = [name for each in close for name in plain[each]][:most]
     if similar:
         return f"did you mean {' or '.join(map(repr, similar))}?"
     return f"known: {', '.join(sorted(names))}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 @dataclass(frozen=True)

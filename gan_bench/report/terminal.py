@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
 
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.comparison import Comparison
@@ -14,45 +16,156 @@ from gan_bench.compare.stats.summary import Estimate
 from gan_bench.compare.stats.words import left_out_words, tests_of
 from gan_bench.errors import joined
 from gan_bench.evaluation.score_directions import directions
+from gan_bench.text_table import aligned, wrap_line
 
 OUT_OF_BOUNDS, UNTRUSTED = "*", "†"
 
 
-def summary_table(rows: list[Row], baseline: str) -> Table:
+# What is shown of a row, the most first: a terminal shows as much as it has room for.
+Layout = tuple[str, ...]
+LAYOUTS: tuple[Layout, ...] = (("variant", "mean", "n", "against", "p", "verdict"),
+                               ("variant", "mean", "n", "difference", "p", "verdict"))
+# The same for rows below their variant's name, where that takes too much room beside them.
+BELOW_LAYOUTS: tuple[Layout, ...] = (
+    *(columns[1:] for columns in LAYOUTS),
+    ("mean", "n", "p", "verdict"), ("mean", "p", "verdict"), ("mean", "verdict"))
+RIGHT = ("n", "p")
+STYLES = {"better": "green", "worse": "red"}
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """The final table, as wide as the terminal that it is printed on.
+
+    No number and no name is cut short: what there is no room for is left out, or stands on a line
+    of its own.
+    """
+
+    rows: Sequence[Row]
+    baseline: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the lines that fit."""
+        width = options.max_width
+        yield from self._fitting(width)
+        for note in [*table_notes(list(self.rows), self.baseline), *refused_notes(self.rows)]:
+            for line in wrap_line(note, width):
+                yield Text(line, "table.caption", overflow="fold")
+
+    def _fitting(self, width: int) -> list[Text]:
+        """Return the table in the first form that fits; the last form if none does."""
+        lines = self._beside_scores()
+        if _width(lines) <= width:
+            return lines
+        for columns in LAYOUTS:
+            lines = self._below_scores(columns)
+            if _width(lines) <= width:
+                return lines
+        for columns in BELOW_LAYOUTS:
+            lines = self._below_variants(columns)
+            if _width(lines) <= width:
+                return lines
+        return lines
+
+    def _beside_scores(self) -> list[Text]:
+        """Return the table with the scores in a column of their own."""
+        columns = LAYOUTS[0]
+        cells, styles = [["score", *self._headings(columns)]], ["table.header"]
+        for title, block in self._blocks():
+            for i, row in enumerate(block):
+                cells.append([title if i == 0 else "", *self._cells(row, columns)])
+                styles.append(STYLES.get(row.verdict or "", ""))
+        return _lines(cells, styles, ("score", *columns))
+
+    def _below_scores(self, columns: Sequence[str]) -> list[Text]:
+        """Return the table with each score on a line above its variants."""
+        cells, styles = [self._headings(columns)], ["table.header"]
+        for _, block in self._blocks():
+            cells += [self._cells(row, columns) for row in block]
+            styles += [STYLES.get(row.verdict or "", "") for row in block]
+        head, *below = _lines(cells, styles, columns, indent=2)
+        lines = [head]
+        for title, block in self._blocks():
+            lines += [Text(title, "table.header"), *below[:len(block)]]
+            below = below[len(block):]
+        return lines
+
+    def _below_variants(self, columns: Sequence[str]) -> list[Text]:
+        """Return the table with scores, and below them variants, on lines of their own."""
+        blocks = self._blocks()
+        rows = [row for _, block in blocks for row in block]
+        styles = [STYLES.get(row.verdict or "", "") for row in rows]
+        head, *below = _lines([self._headings(columns), *(self._cells(row, columns)
+                                                          for row in rows)],
+                              ["table.header", *styles], columns, indent=4)
+        lines = [head]
+        for title, block in blocks:
+            lines.append(Text(title, "table.header"))
+            for row in block:
+                lines += [Text(f"  {row.variant}", STYLES.get(row.verdict or "", "")),
+                          below.pop(0)]
+        return lines
+
+    def _headings(self, columns: Sequence[str]) -> list[str]:
+        texts = {"mean": "mean [95% interval]", "against": f"against {self.baseline}",
+                 "verdict": ""}
+        return [texts.get(column, column) for column in columns]
+
+    def _blocks(self) -> list[tuple[str, list[Row]]]:
+        """Return each score, with its better direction, and its rows, the best first."""
+        better = directions()
+        blocks = []
+        for metric in dict.fromkeys(row.metric for row in self.rows):
+            direction = better.get(metric) or ""
+            sign = {"lower": 1, "higher": -1}.get(direction, 0)
+            arrow = {"lower": " ↓", "higher": " ↑"}.get(direction, "")
+            block = [row for row in self.rows if row.metric == metric]
+            block.sort(key=lambda row: math.inf if math.isnan(row.summary.mean.value)
+                       else sign * row.summary.mean.value)
+            blocks.append((metric + arrow, block))
+        return blocks
+
+    def _cells(self, row: Row, columns: Sequence[str]) -> list[str]:
+        n, total = row.summary.n - row.summary.diverged, row.summary.n + row.absent
+        pair = row.comparison
+        texts = {"variant": row.variant, "mean": _interval(row.summary.mean),
+                 "n": f"{n} of {total}" if n < total else str(n), "verdict": row.verdict or ""}
+        if pair is None:
+            why = "not compared" if row.refused else ""
+            why = "baseline" if row.variant == self.baseline and not why else why
+            texts |= {"against": why, "difference": why, "p": ""}
+        else:
+            texts |= {"against": _interval(pair.difference, signed=True),
+                      "difference": _interval(pair.difference, signed=True).partition(" ")[0],
+                      "p": "" if math.isnan(pair.p_adjusted) else f"{pair.p_adjusted:.2g}"}
+        return [texts[column] for column in columns]
+
+
+def summary_table(rows: list[Row], baseline: str) -> SummaryTable:
     """Return the rows as a table for the terminal, best variant of each score first."""
-    better = directions()
-    table = Table(box=None, pad_edge=False, title_justify="left", caption_justify="left",
-                  caption="\n".join(map(escape, table_notes(rows, baseline))))
-    against = f"against {escape(baseline)}"
-    for heading in ("score", "variant", "mean [95% interval]", "n", against, "p", ""):
-        # On a narrow terminal lines are broken: a number cut short would be another number.
-        table.add_column(heading, justify="right" if heading in ("n", "p") else "left",
-                         no_wrap=heading in ("n", "p", ""), overflow="fold")
-    for metric in dict.fromkeys(row.metric for row in rows):
-        direction = better.get(metric) or ""
-        sign = {"lower": 1, "higher": -1}.get(direction, 0)
-        arrow = {"lower": " ↓", "higher": " ↑"}.get(direction, "")
-        block = [row for row in rows if row.metric == metric]
-        block.sort(key=lambda row: math.inf if math.isnan(row.summary.mean.value)
-                   else sign * row.summary.mean.value)
-        for i, row in enumerate(block):
-            n, total = row.summary.n - row.summary.diverged, row.summary.n + row.absent
-            table.add_row(
-                metric + arrow if i == 0 else "", escape(row.variant),
-                escape(_interval(row.summary.mean)),
-                f"{n} of {total}" if n < total else str(n), *_comparison_cells(row, baseline),
-                row.verdict or "", end_section=i == len(block) - 1,
-                style={"better": "green", "worse": "red"}.get(row.verdict or ""))
-    return table
+    return SummaryTable(tuple(rows), baseline)
 
 
-def _comparison_cells(row: Row, baseline: str) -> tuple[str, str]:
-    """Return the difference from the baseline, or the reason why there is none, and p."""
-    pair = row.comparison
-    if pair is None:
-        return row.refused or ("baseline" if row.variant == baseline else ""), ""
-    p = "" if math.isnan(pair.p_adjusted) else f"{pair.p_adjusted:.2g}"
-    return escape(_interval(pair.difference, signed=True)), p
+def _lines(cells: Sequence[Sequence[str]], styles: Sequence[str], columns: Sequence[str],
+           indent: int = 0) -> list[Text]:
+    """Return rows of cells as lines with aligned columns, each in its style."""
+    sides = [column in RIGHT for column in columns]
+    return [Text(" " * indent + line, style)
+            for line, style in zip(aligned(cells, sides), styles, strict=True)]
+
+
+def _width(lines: Sequence[Text]) -> int:
+    return max(len(line.plain) for line in lines)
+
+
+def refused_notes(rows: Sequence[Row]) -> list[str]:
+    """Return why variants are not compared, a line for each reason."""
+    scores: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.refused:
+            scores.setdefault((row.variant, row.refused), []).append(row.metric)
+    return [f"{variant} is not compared by {', '.join(names)}: {reason}"
+            for (variant, reason), names in scores.items()]
 
 
 def table_notes(rows: list[Row], baseline: str) -> list[str]:

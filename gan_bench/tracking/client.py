@@ -158,6 +158,16 @@ def _create_sqlite(database: Path, artifacts: Path) -> None:
             os.link(fresh, database)
 
 
+def close_connections(store: Store) -> None:
+    """Close the connections that MLflow keeps to a database; the next call opens others.
+
+    A process that copies an SQLite file drops the locks of its own connections to it.
+    """
+    engine = getattr(store.client._tracking_client.store, "engine", None)
+    if engine is not None:
+        engine.dispose()
+
+
 @contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
     """Turn MLflow's errors into a MirrorError."""

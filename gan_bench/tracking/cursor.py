@@ -11,11 +11,13 @@ from typing import Any
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
+from gan_bench.journal.about import read_varied
 from gan_bench.journal.layout import DATABASE
 from gan_bench.journal.spec_file import read_variant
 from gan_bench.tracking.address import sqlite_path, without_password
 from gan_bench.tracking.database import has_run
 from gan_bench.tracking.origin import run_root
+from gan_bench.tracking.tags import NAMING
 
 FILE = "mirror.json"
 RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -33,6 +35,9 @@ class Cursor:
             nothing, as the clock may have been reset.
         run_id, variant: What MLflow shows as the run's id and variant; empty in a file of an
             earlier version.
+        naming: `tags.NAMING` of the name that MLflow shows.
+        varied: The settings that are params of the run if they are not null, with commas; empty:
+            all are.
     """
 
     uri: str
@@ -41,10 +46,15 @@ class Cursor:
     began: int
     run_id: str = ""
     variant: str = ""
+    naming: int = 0
+    varied: str = ""
 
     def shows_names(self, folder: Path) -> bool:
-        """Whether MLflow shows the present names of the run in this folder."""
-        return (self.run_id, self.variant) == (folder.name, read_variant(folder) or self.variant)
+        """Whether MLflow shows the present names and params of the run in this folder."""
+        names = folder.name, read_variant(folder) or self.variant, NAMING
+        if (self.run_id, self.variant, self.naming) != names:
+            return False
+        return not self.varied or {*self.varied.split(",")} >= {*read_varied(folder.parent)}
 
 
 def read_cursor(folder: Path, uri: str) -> Cursor | None:
@@ -61,6 +71,7 @@ def read_cursor(folder: Path, uri: str) -> Cursor | None:
     sound = (isinstance(cursor.mlflow_run_id, str) and RUN_ID.fullmatch(cursor.mlflow_run_id)
              and type(cursor.offset) is int and reading.begins_line(folder, cursor.offset)
              and isinstance(cursor.run_id, str) and isinstance(cursor.variant, str)
+             and type(cursor.naming) is int and isinstance(cursor.varied, str)
              and type(cursor.began) is int and start is not None and cursor.began == start["t"])
     return cursor if sound else None
 

@@ -215,7 +215,8 @@ def listed(folders: Sequence[Path]) -> str:
 
 def _name(folder: Path) -> str:
     try:
-        return tags.name(read_values(folder))
+        values = read_values(folder)
+        return tags.label(values["variant"], values["seed"])
     except DamagedError:
         return folder.name
 

@@ -19,10 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.config.declared import Declared, comparison_tag
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
-from gan_bench.journal.about import read_about
+from gan_bench.journal.about import read_varied
 from gan_bench.journal.layout import LOG, TABLE, TRACE, WEIGHTS
 from gan_bench.journal.plugin_files import PLUGINS
 from gan_bench.journal.reading import valid, voids
@@ -31,18 +30,15 @@ from gan_bench.journal.spec_file import read_values, read_variant
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.client import (
-    DeletedExperiment,
     DeletedRun,
-    MirrorError,
     Store,
     mlflow_errors,
     write_shared,
 )
 from gan_bench.tracking.cursor import Cursor
-from gan_bench.tracking.hidden import deleted_experiment
+from gan_bench.tracking.experiments import Experiments, declared_in
 from gan_bench.tracking.own_runs import OwnRuns
-from gan_bench.tracking.relocation import local_path
-from gan_bench.tracking.shared_artifacts import is_within, uploads
+from gan_bench.tracking.shared_artifacts import uploads
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -59,9 +55,13 @@ class Mirror:
         self.store = store
         self._client = store.client
         self._own_runs = OwnRuns(store)
-        self._experiments: dict[str, str] = {}
-        self.elsewhere: dict[str, str] = {}  # experiments whose artifacts go to another root
+        self._experiments = Experiments(store)
         self._checked: set[str] = set()
+
+    @property
+    def elsewhere(self) -> dict[str, str]:
+        """By experiment, the folder of another root that its artifacts go to."""
+        return self._experiments.elsewhere
 
     def open_experiment(self, folder: Path) -> str:
         """Return MLflow's id of the experiment in this folder; create it if needed.
@@ -70,43 +70,7 @@ class Mirror:
             DeletedExperiment: It was deleted in MLflow.
             MirrorError: MLflow fails.
         """
-        name, home = folder.name, self.store.artifacts
-        if name in self._experiments:
-            return self._experiments[name]
-        with mlflow_errors(self.store.uri):
-            experiment = self._client.get_experiment_by_name(name)
-            if experiment is None:
-                self._create_experiment(name, (home / name).as_uri() if home else None)
-                experiment = self._client.get_experiment_by_name(name)
-            assert experiment is not None, "it existed or was just created"
-            is_active = experiment.lifecycle_stage == "active"
-            try:
-                tag = comparison_tag(_declared(folder))
-            except ValueError as error:
-                raise MirrorError(f"{folder / 'about.json'}: {error}") from None
-            if is_active and experiment.tags.get(tags.ABOUT) != tag:
-                number = str(experiment.experiment_id)
-                write_shared(lambda: self._client.set_experiment_tag(number, tags.ABOUT, tag))
-        if not is_active:
-            raise DeletedExperiment(deleted_experiment(self.store.uri, name,
-                                                       str(experiment.experiment_id)))
-        self._experiments[name] = str(experiment.experiment_id)
-        location = str(experiment.artifact_location)
-        if home and location.startswith(("file:", "/")):
-            place = local_path(location)
-            if not is_within(place, home):
-                self.elsewhere[name] = str(place)
-        return self._experiments[name]
-
-    def _create_experiment(self, name: str, artifacts: str | None) -> None:
-        """Create an experiment, unless it exists by now: another launcher may be faster."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client.create_experiment(name, artifacts)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        return self._experiments.open(folder)
 
     def sync(self, folder: Path) -> None:
         """Replay the new records of the run's journal.
@@ -125,7 +89,8 @@ class Mirror:
                 records, offset = reading.read_records(folder)
                 run_id = self._find_or_create(folder, reading.attempts(records))
                 store = cursors.store_name(folder, self.store.uri)
-                cursor = Cursor(store, run_id, 0, began["t"])
+                varied = ",".join(read_varied(folder.parent))
+                cursor = Cursor(store, run_id, 0, began["t"], varied=varied)
                 records = valid(records)
             self._checked.add(cursor.mlflow_run_id)
             if records:
@@ -133,8 +98,10 @@ class Mirror:
                 self._client.set_tag(cursor.mlflow_run_id, tags.COPIED, str(offset))
             if records or not cursor.shows_names(folder):
                 cursors.write_cursor(folder, replace(
-                    cursor, offset=offset, run_id=folder.name,
-                    variant=read_variant(folder) or cursor.variant))
+                    cursor, offset=offset, run_id=folder.name, naming=tags.NAMING,
+                    variant=read_variant(folder) or cursor.variant,
+                    varied=_varied(folder, cursor)))
+            self._experiments.prepare_page(folder)
 
     def _find_cursor(self, folder: Path) -> Cursor | None:
         """Return the cursor if the store still has its run, and no other root has claimed it.
@@ -152,7 +119,7 @@ class Mirror:
                 raise DeletedRun(f"{folder.parent.name}/{folder.name} was deleted in MLflow")
             return None
         if not cursor.shows_names(folder):
-            self._show_names(folder, run)
+            self._show_names(folder, run, cursor)
         behind = tags.is_behind(run.data.tags.get(tags.COPIED), cursor.offset)
         return replace(cursor, offset=0) if behind else cursor
 
@@ -163,9 +130,11 @@ class Mirror:
         return self._own_runs.find_or_create(folder, experiment, attempts, name,
                                              {**run_tags, tags.COPIED: "0"})
 
-    def _show_names(self, folder: Path, run: Run) -> None:
+    def _show_names(self, folder: Path, run: Run, cursor: Cursor) -> None:
         """Let MLflow show the present names of a run, and its `spec.json`, which holds them."""
-        self._own_runs.show_names(run, *_names(folder))
+        varied = _varied(folder, cursor)
+        params, _ = tags.params(read_values(folder), varied.split(",")) if varied else ({}, {})
+        self._own_runs.show_names(run, *_names(folder), params)
         last = reading.last(folder)
         if last is not None and last["kind"] == Kind.END:  # before, it is no artifact
             with uploads(str(run.info.artifact_uri)):
@@ -184,12 +153,12 @@ class Mirror:
         params: dict[str, str] = {}
         for record in records:
             if record["kind"] == Kind.START:
-                params = tags.params(read_values(folder))
-                run_tags |= tags.circumstance_tags(record["facts"])
+                params, settings = tags.params(read_values(folder), read_varied(folder.parent))
+                run_tags |= settings | tags.circumstance_tags(record["facts"])
                 if record["facts"].get("dataset"):
                     self._log_dataset(mlflow_run_id, record["facts"]["dataset"])
             elif record["kind"] == Kind.PROTOCOL:
-                run_tags |= tags.protocol(record["protocol"]) | tags.measured_by(record)
+                run_tags |= tags.protocol(_protocols(folder)) | tags.measured_by(record)
             elif record["kind"] == Kind.RESUME:
                 run_tags |= tags.resumed(record)
         run_tags["heartbeat"] = tags.when(records[-1]["t"])
@@ -240,6 +209,8 @@ class Mirror:
             for name in ("spec.json", reading.FILE, *files, *log):
                 if _within(folder, name).exists():
                     self._client.log_artifact(mlflow_run_id, str(folder / name))
+            if protocols := _protocols(folder):
+                self._client.log_dict(mlflow_run_id, protocols, "protocols.json")
             for file in sorted((folder / PLUGINS).rglob("*.py")):
                 place = _within(folder, str(file.relative_to(folder))).parent
                 self._client.log_artifact(mlflow_run_id, str(file),
@@ -251,20 +222,30 @@ class Mirror:
         self._client.set_terminated(mlflow_run_id, mlflow_status.value, end["t"])
 
 
-def _declared(experiment: Path) -> Declared:
-    try:
-        return read_about(experiment)
-    except ValueError as error:
-        raise MirrorError(f"{experiment / 'about.json'}: {error}; repeat `gan-bench run` of the "
-                          f"experiment, which rewrites it") from None
-
-
 def _names(folder: Path) -> tuple[str, dict[str, str]]:
     """Return the name of a run in MLflow, and its tags of identity and note."""
-    spec, declared = read_values(folder), _declared(folder.parent)
+    spec, declared = read_values(folder), declared_in(folder.parent)
     note = tags.note(folder.name, spec, declared.question,
                      declared.differs.get(spec["variant"], ""), declared.command)
-    return tags.name(spec), {**tags.identity(folder.name, spec), tags.NOTE: note}
+    identity = {**tags.identity(folder.name, spec), tags.NOTE: note}
+    return tags.name(spec["variant"], spec["seed"]), identity
+
+
+def _varied(folder: Path, cursor: Cursor) -> str:
+    """Return which settings a run shows as params: those that it showed, and what the grid added.
+    """
+    if not cursor.varied:
+        return ""
+    return ",".join(sorted({*cursor.varied.split(","), *read_varied(folder.parent)}))
+
+
+def _protocols(folder: Path) -> dict[str, Any]:
+    """Return how each score of a run's journal was measured, by its full name."""
+    protocols: dict[str, Any] = {}
+    for record in valid(reading.read_records(folder)[0]):
+        if record["kind"] == Kind.PROTOCOL:
+            protocols |= record["protocol"]
+    return protocols
 
 
 def _within(folder: Path, name: str) -> Path:

@@ -49,21 +49,26 @@ class OwnRuns:
         self._claim(folder, run)
         return run
 
-    def show_names(self, run: Run, name: str, tags: Mapping[str, str]) -> None:
-        """Let MLflow show the present name, identity and note of a run.
+    def show_names(self, run: Run, name: str, tags: Mapping[str, str],
+                   params: Mapping[str, str]) -> None:
+        """Let MLflow show the present name, identity, note and params of a run.
 
-        A name or a note that the user has written in MLflow's page stays.
+        A name or a note that the user has written in MLflow's page stays, and so does every param
+        that is there.
         """
-        from mlflow.entities import RunTag
+        from mlflow.entities import Param, RunTag
 
         shown = run.data.tags
-        before = run_tags.name({"variant": shown.get("variant"), "seed": shown.get("seed")})
+        who = shown.get("variant"), shown.get("seed")
+        before = run_tags.name(*who), run_tags.label(*who)
+        new_params = [Param(k, v) for k, v in params.items() if k not in run.data.params]
         names = {key: tags[key] for key in run_tags.IDENTITY if shown.get(key) != tags[key]}
         if shown.get(run_tags.NOTE, "").startswith(run_tags.note_begin(shown.get("variant", ""))):
             names[run_tags.NOTE] = tags[run_tags.NOTE]
-        if run.info.run_name == before != name:
+        if run.info.run_name in before and run.info.run_name != name:
             self._client.update_run(run.info.run_id, name=name)
-        self._client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in names.items()])
+        self._client.log_batch(run.info.run_id, params=new_params,
+                               tags=[RunTag(k, v) for k, v in names.items()])
 
     def was_deleted(self, folder: Path, mlflow_run_id: str) -> bool:
         """Whether the user deleted this MLflow run of the root.
@@ -104,7 +109,7 @@ class OwnRuns:
         if same:
             kept = max(same, key=lambda run: len(run.data.metrics))
             self._claim(folder, kept)
-            self.show_names(kept, name, tags)
+            self.show_names(kept, name, tags, {})  # the replay logs all params
             self._delete_twins(same, kept.info.run_id)
             return str(kept.info.run_id)
         origin = origin_tags(self._instance(folder), attempt)

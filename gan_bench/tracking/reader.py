@@ -21,6 +21,7 @@ from gan_bench.config.declared import FinalMeasurement
 from gan_bench.errors import HiddenError, UserError
 from gan_bench.journal.score_names import compared_scores
 from gan_bench.registry import nearest
+from gan_bench.tracking import packed_tags
 from gan_bench.tracking.address import (
     is_server,
     quiet_mlflow,
@@ -30,7 +31,7 @@ from gan_bench.tracking.address import (
 )
 from gan_bench.tracking.database import check_version, open_read_only
 from gan_bench.tracking.hidden import deleted_experiment
-from gan_bench.tracking.tags import ABOUT
+from gan_bench.tracking.tags import ABOUT, STUDY
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -46,7 +47,7 @@ class StoredRun:
     Attributes:
         id: MLflow's.
         started, ended: In ms since 1970; `ended` is None while it is running.
-        tags, params: As text.
+        tags, params: As text; with all settings and protocols after `unpack`.
         metrics: The names of its metrics.
         keys: (n,) index into `metrics`, of each measurement.
         steps, times, values: (n,) of each measurement; times in ms since 1970. The order is by
@@ -77,6 +78,11 @@ class StoredRun:
         is_infinite = np.abs(ordered) >= LARGEST
         self.values = np.where(is_infinite, np.copysign(np.inf, ordered), ordered)
 
+    def unpack(self) -> None:
+        """Put what the hidden tags hold among params and tags, where earlier versions had it."""
+        self.params = packed_tags.with_settings(self.tags, self.params)
+        self.tags = packed_tags.with_protocols(self.tags)
+
     def compared(self, final: FinalMeasurement | None) -> dict[str, tuple[str, float]]:
         """Return the run's scores as `score_names.compared_scores` does."""
         ends = np.flatnonzero(np.diff(self.keys, append=-1))
@@ -96,14 +102,14 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Stored:
-    """An experiment as MLflow holds it: the tag of what it declares, and its runs."""
+    """An experiment as MLflow holds it: the tag of what it declares, and the runs of its grid."""
 
     about: str
     runs: list[StoredRun]
 
 
 def read_experiment(uri: str, name: str) -> Stored:
-    """Return what the store holds of an experiment; runs that were deleted there are left out.
+    """Return what the store holds of an experiment, but runs that were deleted and study runs.
 
     Raises:
         UserError: There is no such experiment, or the store cannot be read.
@@ -176,7 +182,9 @@ def _select(connection: Connection, uri: str, name: str) -> Stored:
                 f"(select run_uuid from runs {of_experiment})", experiment=experiment):
             if run in runs:  # a run may have begun after the first query
                 getattr(runs[run], table)[key] = value
+    runs = {run.id: run for run in runs.values() if STUDY not in run.tags}
     for run in runs.values():
+        run.unpack()
         # In the order of MLflow's index. The driver's own tuples: there may be millions, and
         # SQLAlchemy would wrap each in an object.
         run.measured(connection.execute(text(
@@ -201,8 +209,11 @@ def _by_client(uri: str, name: str) -> Stored:
     runs, metrics_of_runs = [], []
     for entity in _all_pages(lambda token: client.search_runs(
             [experiment.experiment_id], page_token=token)):
+        if STUDY in entity.data.tags:
+            continue
         runs.append(StoredRun(entity.info.run_id, entity.info.start_time, entity.info.end_time,
                               dict(entity.data.tags), dict(entity.data.params)))
+        runs[-1].unpack()
         metrics_of_runs.append(sorted(entity.data.metrics))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = [[pool.submit(client.get_metric_history, run.id, metric) for metric in metrics]

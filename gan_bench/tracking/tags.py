@@ -5,50 +5,52 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gan_bench.config.run_id import RECORDED, settings_under
+from gan_bench.config.flat import flat_settings
+from gan_bench.config.run_id import settings_under
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.schema import Record, Status
-from gan_bench.journal.score_names import split_score
+from gan_bench.journal.score_names import protocol_digest, split_score
+from gan_bench.tracking import packed_tags
 
 # The file of a grid of samples, as `picture` names it; the thumbnail's name does not match.
 GRID = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
 ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
-NAMES = ("experiment", "variant")  # of a specification: they may change, and params may not
+STUDY = "gan_bench.study"  # the tag of the run that shows a study's result: the experiment's name
 COPIED = "gan_bench.copied"  # the tag of a run: bytes of its journal that the store has received
 
 
-def params(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a run is as flat text: `loss`: `lsgan`, `loss.target`: `0.9`.
+def params(spec: Mapping[str, Any], varied: Collection[str],
+           ) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the params that MLflow shows of a run, and the tag that holds all its settings.
 
-    Names, and what is measured and recorded, are no part of it: they may change, and MLflow's
-    params never do.
+    MLflow's params never change, so names are no part of them (see `flat_settings`).
+
+    Args:
+        spec: The plain values of its specification.
+        varied: The settings in which the runs of its experiment differ; empty if unknown: all are
+            shown.
     """
-    return _flat({key: value for key, value in spec.items() if key not in (*RECORDED, *NAMES)})
+    settings = flat_settings(spec)
+    packed = packed_tags.pack(settings)
+    if packed is None:
+        return settings, {}
+    shown = {key: value for key, value in settings.items()
+             if value != "null" and (not varied or key in varied)}
+    return shown, {packed_tags.SETTINGS: packed}
 
 
-def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in spec.items():
-        if key == "penalties":
-            flat[key] = "+".join(part["name"] for part in value) or "none"
-            value = {part["name"]: part["args"] for part in value}
-        elif isinstance(value, dict) and set(value) == {"name", "args"}:
-            flat[prefix + key] = value["name"]
-            value = value["args"]
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+def name(variant: str | None, seed: int | str | None) -> str:
+    """Return the name of a run: first what differs, as MLflow's columns cut the end."""
+    return f"s{seed} · {variant}"
 
 
-def name(spec: Mapping[str, Any]) -> str:
-    """Return the name of a run."""
-    return f"{spec['variant']} seed {spec['seed']}"
+def label(variant: str | None, seed: int | str | None) -> str:
+    """Return how lines of text name a run; earlier versions named it so in MLflow too."""
+    return f"{variant} seed {seed}"
 
 
 def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
@@ -58,6 +60,7 @@ def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
             "mlflow.source.name": "gan-bench"}
 
 
+NAMING = 1  # counts the changes of `name`
 IDENTITY = ("run_id", "variant", "seed", "settings")  # the tags of `identity` that name the run
 NOTE = "mlflow.note.content"
 
@@ -88,13 +91,18 @@ def when(t: int) -> str:
 
 
 def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the tags from a journal's protocol record: one per metric, and the extractor.
+    """Return the tags of all protocols of a run: three short ones, and what `packed_tags` hides.
 
     The extractor is the one behind the scores of the run itself. Scores that `gan-bench evaluate
-    --log` adds later name their extractor in their own tags.
+    --log` adds later name their extractor in their protocols.
+
+    Args:
+        protocols: By the full name of the score.
     """
-    tags = {f"protocol.{metric}": json.dumps(value, sort_keys=True)
-            for metric, value in protocols.items()}
+    packed = packed_tags.pack(protocols)
+    tags = ({packed_tags.PROTOCOLS: packed} if packed is not None else
+            {packed_tags.PROTOCOL + metric: json.dumps(value, sort_keys=True)
+             for metric, value in protocols.items()})
     # A view of the samples without weights (pixels, D's logits) is not an extractor.
     used = sorted({(p["extractor"], p["weights"]) for metric, p in protocols.items()
                    if p.get("weights") and p.get("extractor")
@@ -102,7 +110,7 @@ def protocol(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     if used:
         tags["extractor"] = ", ".join(extractor for extractor, _ in used)
         tags["extractor_hash"] = ", ".join(weights for _, weights in used)
-    return tags
+    return {**tags, "protocol": protocol_digest(protocols)}
 
 
 def measured_by(record: Record) -> dict[str, str]:

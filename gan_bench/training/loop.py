@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,7 @@ from gan_bench.components.latents import draw_latents
 from gan_bench.components.models import with_labels
 from gan_bench.components.value_range import to_float
 from gan_bench.config.spec import RunSpec
+from gan_bench.errors import Say
 from gan_bench.evaluation.evaluator import nearest_picture
 from gan_bench.evaluation.sample_grid import sample_picture
 from gan_bench.journal.schema import Status
@@ -68,6 +69,7 @@ class Training:
         at_end: The measurements after the last step, in order; may contain `evaluate`.
         journal: Receives the records: losses, scores and pictures.
         snapshot: Keeps the networks of a step that `evaluate` measures.
+        log: Receives a line for people every `log_every` steps.
         start: The last completed step; 0 for a new run. After the last step of all, the first
             `step` only measures.
 
@@ -80,10 +82,12 @@ class Training:
 
     def __init__(self, engine: Engine, data: Dataset, evaluate: Evaluate,
                  at_end: Sequence[Evaluate], journal: Journal,
-                 snapshot: Callable[[int], None] | None = None, *, start: int = 0) -> None:
+                 snapshot: Callable[[int], None] | None = None, *, start: int = 0,
+                 log: Say | None = None) -> None:
         spec = engine.spec
         self._engine, self._data, self._journal = engine, data, journal
         self._evaluate, self._at_end, self._snapshot = evaluate, at_end, snapshot
+        self._log = log
         self._batches = Batches(data.train.images, spec.batch_size, spec.seed)
         # A separate order, so that D sees the same batches for every loss of G.
         self._g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
@@ -111,7 +115,10 @@ class Training:
         if logging:
             values = dict(zip(seen, torch.stack(list(seen.values())).tolist(), strict=True))
             journal.metrics(step, values)
-            journal.system(step, self.clock.lap(step, self._engine.device))
+            pace = self.clock.lap(step, self._engine.device)
+            journal.system(step, pace)
+            if self._log is not None:  # of numbers that the host has already
+                self._log(log_line(step, spec.steps, values, pace))
         if watching and (bad := int(self._engine.first_bad)):
             self.ended = Status.DIVERGED, f"a loss was not finite at step {bad}"
             return False
@@ -159,6 +166,18 @@ class Training:
     def _sample(self, step: int) -> None:
         picture = sample_picture(self._engine.sample(self._latents))
         self._journal.image(step, "samples", picture)
+
+
+def log_line(step: int, steps: int, values: Mapping[str, float], pace: Mapping[str, float],
+             ) -> str:
+    """Return a step's losses and the pace, with the time on the clock.
+
+    `2026-11-29 20:10:33 step 50/1000 d_loss 1.234 g_loss 0.8763 12.5 steps/s`
+    """
+    losses = [f"{name.removeprefix('train/')} {value:.4g}" for name, value in values.items()
+              if name in ("train/d_loss", "train/g_loss")]
+    return (f"{time.strftime('%Y-%m-%d %H:%M:%S')} step {step}/{steps} {' '.join(losses)} "
+            f"{pace['system/steps_per_s']:.4g} steps/s")
 
 
 def due(step: int, every: int | None) -> bool:

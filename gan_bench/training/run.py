@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
+from pathlib import Path
 
 import torch
 
@@ -24,6 +26,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.about import declare
 from gan_bench.journal.extractor_weights import finished_runs, to_ask_for
 from gan_bench.journal.layout import (
+    LOG,
     Execution,
     KeepCheckpoints,
     Workspace,
@@ -240,7 +243,8 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
                 if execution.profile and reading.first(folder) is None:
                     profiler = Profiler(spec.steps, folder, device)
                 with stream:  # where a captured step is recorded
-                    going.append((Run(spec, execution, load), stream, profiler))
+                    run = Run(spec, execution, load, partial(append_line, folder / LOG))
+                    going.append((run, stream, profiler))
             except Exception as error:
                 failed(spec, error)
         while going:
@@ -262,6 +266,16 @@ def run_together(specs: Sequence[RunSpec], execution: Execution, *,
         for run, _, _ in going:
             with suppress(OSError):  # a full disk, and the others are to be closed too
                 run.close()
+
+
+def append_line(log: Path, line: str) -> None:
+    """Append a line to a log that there is; a run never ends because its log cannot be written."""
+    with suppress(OSError):
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+        try:
+            os.write(descriptor, f"{line}\n".encode())
+        finally:
+            os.close(descriptor)
 
 
 def _load(spec: RunSpec, workspace: Workspace) -> datasets.Dataset:

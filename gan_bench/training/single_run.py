@@ -12,6 +12,7 @@ from typing import Any
 from gan_bench.components import data as datasets
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import (
+    Say,
     UserError,
     is_full,
     is_out_of_memory,
@@ -53,6 +54,7 @@ class Run:
 
     Args:
         load: Returns the run's data, on its device.
+        log: As for `Training`.
 
     Attributes:
         outcome: How the run ended; None while it goes on.
@@ -65,7 +67,7 @@ class Run:
     """
 
     def __init__(self, spec: RunSpec, execution: Execution, load: Callable[[], datasets.Dataset],
-                 ) -> None:
+                 log: Say | None = None) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
         self._keep = execution.keep_checkpoints
@@ -79,7 +81,7 @@ class Run:
             raise unwritable(self._folder / reading.FILE, error) from error
         with self._failures_recorded():
             self._engine, self._training, self._facts, self._is_recorded_alike = _begin(
-                spec, execution, self._journal, load)
+                spec, execution, self._journal, load, log)
             self.cadence = checkpoint.Cadence(execution.checkpoint_every)
             # Of a run that takes no step, there are the networks and no more.
             self._begun_at = self._training.done
@@ -158,7 +160,8 @@ class Run:
 
 
 def _begin(spec: RunSpec, execution: Execution, record: Journal,
-           load: Callable[[], datasets.Dataset]) -> tuple[Engine, Training, dict[str, Any], bool]:
+           load: Callable[[], datasets.Dataset], log: Say | None,
+           ) -> tuple[Engine, Training, dict[str, Any], bool]:
     """Assemble the parts of a run.
 
     Returns:
@@ -200,7 +203,7 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
         at_end.append(_named_sets(final or evaluator, names, last_phase(spec)))
     snapshot = partial(save_snapshot, engine, record.folder) if spec.evaluate.snapshots else None
     is_whole = start == 0 or (is_recorded_alike and begun == spec.recording)
-    training = Training(engine, data, during, at_end, record, snapshot, start=start)
+    training = Training(engine, data, during, at_end, record, snapshot, start=start, log=log)
     return engine, training, here, is_whole
 
 

@@ -175,7 +175,7 @@ def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:
     """What to measure a run by, with its last measurement where nothing else is asked for."""
     if spec.condition != "none" and wanted.data_set not in (None, spec.dataset):
         raise UserError(f"{folder.name} is conditional with the labels of "
-                        f"{spec.dataset}: leave out --data-set")
+                        f"{spec.dataset}: leave out --dataset")
     last = spec.evaluate.final or spec.evaluate
     names = wanted.metrics or [name for name in last.metrics if not asks_d(name)]
     if spec.condition == "none":

@@ -46,7 +46,7 @@ def test_help_and_list_are_quick_and_light(tmp_path: Path) -> None:
             "heavy = {{'torch', 'mlflow', 'numpy', 'scipy', 'sklearn'}} & set(sys.modules)\n"
             "assert not heavy, heavy")
     file = write_experiment(tmp_path)
-    for args in (["--help"], ["--version"], ["list"], ["schema"],
+    for args in (["--help"], ["--version"], ["list"], ["schema"], ["show", "hinge"],
                  ["plan", str(file), "--root", str(tmp_path)]):
         done = subprocess.run([sys.executable, "-c", code.format(args=args)], capture_output=True,
                               text=True, check=False)
@@ -75,7 +75,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_data_neither_to_hand_nor_downloadable(tmp_path: Path) -> None:
     file = write_experiment(tmp_path, DIGITS.replace("name: digits", "name: kmnist"))
     dead = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-    done = gan_bench("run", file, "--root", tmp_path / "root", "--data", tmp_path / "data",
+    done = gan_bench("run", file, "--root", tmp_path / "root", "--data-root", tmp_path / "data",
                      env=dead)
     refused(done, "kmnist")
     assert not list((tmp_path / "root" / "runs").rglob("journal.jsonl"))
@@ -90,7 +90,7 @@ def test_truncated_data_file_is_named(tmp_path: Path, mnist_root: Path) -> None:
     images = raw / "train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-100])
     file = write_experiment(tmp_path, DIGITS.replace("name: digits", "name: mnist"))
-    done = here("run", file, "--root", tmp_path / "root", "--data", tmp_path / "data")
+    done = here("run", file, "--root", tmp_path / "root", "--data-root", tmp_path / "data")
     refused(done, "train-images-idx3-ubyte")
 
 
@@ -104,7 +104,7 @@ def test_bad_image_folder(tmp_path: Path, make: object, words: list[str]) -> Non
     (tmp_path / "data").mkdir()
     make(tmp_path / "data" / "pictures")  # type: ignore[operator]
     done = here("run", write_experiment(tmp_path, FOLDER), "--root", tmp_path / "root",
-                "--data", tmp_path / "data")
+                "--data-root", tmp_path / "data")
     refused(done, *words)
     assert not list(tmp_path.glob("root/runs/tiny/*/journal.jsonl"))
 

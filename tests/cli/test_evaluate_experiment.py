@@ -79,7 +79,7 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
     planned = here("plan", study / "tiny.yaml", "--root", study / "root", "--set",
                    "evaluate.metrics=[d_accuracy, nearest_train_mse, fd_random]")
     assert "\n2 finished runs to be measured, not trained\n  fd_random: 2 runs\n" in planned.stdout
-    done = command(study, "evaluate", "--metrics", "fd_random")
+    done = command(study, "evaluate", "--metric", "fd_random")
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.count(": measuring\n") == 2
     assert ": started" not in done.stdout
@@ -165,10 +165,10 @@ def test_final_weights_that_are_gone_are_named(copy: Path) -> None:
 
 @pytest.mark.parametrize(("options", "words"), [
     (["--split", "test"], "--split belongs to a single run or to images"),
-    (["--data-set", "digits"], "--data-set belongs to a single run"),
+    (["--dataset", "digits"], "--dataset belongs to a single run"),
     (["--resize"], "--resize belongs to a single run"),
-    (["--metrics", "fd_none"], "no metric is called 'fd_none'"),
-    (["--metrics", "fd_random,"], "has an empty name"),
+    (["--metric", "fd_none"], "no metric is called 'fd_none'"),
+    (["--metric", "fd_random,"], "has an empty name"),
     (["--set", "name=other"], "no run of other is trained yet: gan-bench run "),
 ])
 def test_what_cannot_be_measured_is_one_line(copy: Path, options: list[str], words: str) -> None:
@@ -182,7 +182,7 @@ def test_what_cannot_be_measured_is_one_line(copy: Path, options: list[str], wor
 
 def test_the_advice_on_runs_that_are_left_out_works_when_it_is_pasted(copy: Path) -> None:
     """It has the places and the settings that the user gave."""
-    options = ("--root", copy / "root", "--data", copy / "data sets", "--metrics", "fd_random",
+    options = ("--root", copy / "root", "--data-root", copy / "data sets", "--metric", "fd_random",
                "--set", "evaluate.latent_sets=2", "--set", "question=What, now?")
     done = here("evaluate", copy / "tiny.yaml", *options, "--json")
     assert done.returncode == 3
@@ -191,7 +191,7 @@ def test_the_advice_on_runs_that_are_left_out_works_when_it_is_pasted(copy: Path
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: ")]
     advice = shlex.split(line.split("`")[1])
     assert advice[:2] == ["gan-bench", "run"]
-    for words in (["--data", str(copy / "data sets")], ["--set", "evaluate.latent_sets=2"],
+    for words in (["--data-root", str(copy / "data sets")], ["--set", "evaluate.latent_sets=2"],
                   ["--set", "question=What, now?"]):
         assert words == advice[(i := advice.index(words[1])) - 1: i + 1]
     ran = here(*advice[1:])
@@ -205,7 +205,7 @@ def test_the_advice_on_runs_that_are_left_out_works_when_it_is_pasted(copy: Path
     never = here("evaluate", copy / "tiny.yaml", *options, "--set", "name=other")
     assert never.stderr.endswith(
         f" --set 'question=What, now?' --set name=other --root {copy / 'root'} "
-        f"--data '{copy / 'data sets'}'\n")
+        f"--data-root '{copy / 'data sets'}'\n")
 
 
 def test_what_a_run_does_not_lack_is_noted_for_the_next_plan(
@@ -247,13 +247,13 @@ def test_options_of_a_file_are_refused_for_a_run(study: Path) -> None:
 def test_a_metric_that_raises_leaves_runs_as_they_were(copy: Path, tmp_path: Path) -> None:
     plugin = install(tmp_path / "site", "measures", METRICS, "metrics")
     before = journals(copy)
-    done = command(copy, "evaluate", "--metrics", "raises", "--json", env=plugin)
+    done = command(copy, "evaluate", "--metric", "raises", "--json", env=plugin)
     assert done.returncode == 1
     end = json.loads(done.stdout.splitlines()[-1])
     assert end["failed"] == 2
     assert {run["state"] for run in end["runs"]} == {"FINISHED", "WAITING"}
     assert journals(copy) == before
-    shown = command(copy, "evaluate", "--metrics", "raises", env=plugin)
+    shown = command(copy, "evaluate", "--metric", "raises", env=plugin)
     assert shown.returncode == 1
     assert shown.stdout.count("\nnot measured ") == 2
     assert "no such measure" in shown.stdout
@@ -263,7 +263,7 @@ def test_a_metric_that_raises_leaves_runs_as_they_were(copy: Path, tmp_path: Pat
 def test_a_measuring_process_that_is_killed_is_started_again(copy: Path, tmp_path: Path) -> None:
     plugin = install(tmp_path / "site", "measures", METRICS, "metrics")
     env = {**plugin, "ONCE": str(tmp_path / "once")}
-    done = command(copy, "evaluate", "--metrics", "deadly", "--slots", "1", env=env)
+    done = command(copy, "evaluate", "--metric", "deadly", "--slots", "1", env=env)
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.count("SIGKILL") == 1
     for records in journals(copy).values():

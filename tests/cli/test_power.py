@@ -139,7 +139,7 @@ def test_scores_that_do_not_scatter_tell_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("difference", "score", "message"), [
     ("5%", None, "no finished run shows the scatter"), ("x", None, "--difference: an amount is"),
-    ("0", None, "above 0"), ("2", None, "belongs to one score; name it with --score")])
+    ("0", None, "above 0"), ("2", None, "belongs to one score; name it with --metric")])
 def test_bad_input_is_one_line(tmp_path: Path, difference: str, score: str | None, message: str,
                                ) -> None:
     spec = load_experiment(write_experiment(tmp_path), tmp_path, [])
@@ -172,15 +172,15 @@ def test_the_command_on_real_runs(tmp_path: Path) -> None:
     sd = math.sqrt(np.mean([np.var(own, ddof=1) for own in scores.values()]))
     before = sorted(root.rglob("*"))
     for difference, gap in (("20%", 0.2 * np.mean(scores["plain"])), ("3", 3.0)):
-        asked = here(*ask, difference, "--score", "fd_classifier")
+        asked = here(*ask, difference, "--metric", "fd_classifier")
         assert (asked.returncode, asked.stderr) == (0, "")
         [line] = [line for line in asked.stdout.splitlines() if line.startswith("fd_classifier")]
         assert line.split()[1:5] == [
             "saturating", f"{gap:.4g}", f"{sd:.4g}", f"{seeds_needed(gap, sd):,}"]
     assert "d_accuracy" not in here(*ask, "5%").stdout
     for wrong, message in ((("much",), "--difference: an amount is a number above 0"),
-                           (("3",), "a difference of 3 belongs to one score; name it with --score"),
-                           (("5%", "--score", "fd_clasifier"), "did you mean 'fd_classifier'?")):
+                           (("3",), "a difference of 3 belongs to one score; name it with"),
+                           (("5%", "--metric", "fd_clasifier"), "did you mean 'fd_classifier'?")):
         bad = here(*ask, *wrong)
         assert (bad.returncode, bad.stdout) == (2, "")
         assert message in bad.stderr

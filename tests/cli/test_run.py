@@ -92,9 +92,9 @@ def test_second_thoughts_train_only_what_is_new(studies: Path, tmp_path: Path) -
         assert counts(ran.stdout, variant) == {"2"}
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
         shown = database.execute("select name from runs").fetchall()
-    listed = {f"{variant} seed {seed}" for variant in variants for seed in (0, 2)}
+    listed = {f"s{seed} · {variant}" for variant in variants for seed in (0, 2)}
     assert {name for (name,) in shown} >= listed
-    assert not any(name.startswith(("plain", "sat ")) and name.endswith(("0", "2"))
+    assert not any(name.endswith((" plain", " sat")) and name.startswith(("s0 ", "s2 "))
                    for (name,) in shown)
 
 
@@ -107,7 +107,7 @@ def shown_names(root: Path) -> set[str]:
             "t.key = 'variant' join tags n on n.run_uuid = r.run_uuid and "
             "n.key = 'mlflow.note.content'").fetchall()
     assert len(rows) == 6
-    assert all(name.startswith(f"{variant} seed ") for variant, name, _ in rows)
+    assert all(name.endswith(f" · {variant}") for variant, name, _ in rows)
     assert all(note.startswith(f"**{variant}**, seed ") for variant, _, note in rows)
     return {variant for variant, _, _ in rows}
 

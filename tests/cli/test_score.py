@@ -45,6 +45,7 @@ from gan_bench.journal.score_names import protocol_digest
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
 from gan_bench.tracking.client import open_store
+from gan_bench.tracking.packed_tags import PROTOCOLS, unpack
 from gan_bench.tracking.sync import sync_runs
 from gan_bench.training.run import prepare, run_one
 from gan_bench.training.trained_scores import Logged, log_scores
@@ -150,11 +151,11 @@ def test_logging_adds_to_journal_and_mlflow_once(root: Path) -> None:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
-    [run] = client.search_runs([experiment.experiment_id])
+    [run] = client.search_runs([experiment.experiment_id], "attributes.run_name != 'study'")
     name = f"eval-{protocol_digest(report.protocols['fd_classifier'])}/fd_classifier"
     [row] = client.get_metric_history(run.info.run_id, name)
     assert (row.value, row.step) == (report.scores["fd_classifier"], spec.steps)
-    assert json.loads(run.data.tags[f"protocol.{name}"]) == report.protocols["fd_classifier"]
+    assert unpack(run.data.tags[PROTOCOLS])[name] == report.protocols["fd_classifier"]
     assert run.info.status == "FINISHED"
     assert run.info.end_time == before[-1]["t"]
 
@@ -224,7 +225,7 @@ def test_a_server_that_is_down_hides_no_score(root: Path, tmp_path: Path) -> Non
     (root / "a server").mkdir()
     copy = root / "a server" / "runs" / "tiny" / load(root).id
     shutil.copytree(load(root).folder(root), copy)
-    command = ["evaluate", copy, "--samples", 66, "--log", "--root", root, "--data", root,
+    command = ["evaluate", copy, "--samples", 66, "--log", "--root", root, "--data-root", root,
                "--tracking-uri", "http://127.0.0.1:9"]
     done = here(*command)
     assert done.returncode == 3
@@ -319,7 +320,7 @@ def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: 
 
 
 @pytest.mark.parametrize(("source", "wanted", "words"), [
-    ("{a}", {"data_set": None}, "no data set .*--data-set"),
+    ("{a}", {"data_set": None}, "no data set .*--dataset"),
     ("{a}", {"data_set": DATASETS.parse("digits")}, "is 16×16 pixels.* 8×8; .*--resize"),
     ("{a}", {"samples": 400}, "holds 359 examples, and 400 are needed"),
     ("{a}", {"metrics": ["d_accuracy"]}, "d_accuracy needs the discriminator"),
@@ -388,13 +389,13 @@ def test_a_data_set_in_place_of_its_folder_is_refused(
     monkeypatch.chdir(tmp_path)
     run, file = load(root).id, root / "file" / "tiny.yaml"
     for command in (["evaluate", run], ["run", file], ["plan", file]):
-        done = here(*command, "--root", root, "--data", name)
+        done = here(*command, "--root", root, "--data-root", name)
         assert done.returncode == 2, done.stdout
         assert done.stderr.count("\n") == 1
-        assert f"--data-set {name}" in done.stderr
-    assert here("plan", file, "--root", root, "--data", "nowhere").returncode == 0
+        assert f"--dataset {name}" in done.stderr
+    assert here("plan", file, "--root", root, "--data-root", "nowhere").returncode == 0
     (tmp_path / name).mkdir()
-    assert here("plan", file, "--root", root, "--data", name).returncode == 0
+    assert here("plan", file, "--root", root, "--data-root", name).returncode == 0
 
 
 def test_other_weights_of_a_run_are_not_those_of_its_journal(root: Path) -> None:
@@ -428,8 +429,8 @@ def test_mnist_test_against_train_from_pngs(mnist_root: Path, tmp_path: Path) ->
     mnist = datasets.load(part, mnist_root, tmp_path / "cache", "cpu")
     save_pngs(tmp_path / "pngs", mnist.test.images[::5].numpy())
     metrics = ["fd_classifier", "classifier_score"]
-    command = ["evaluate", tmp_path / "pngs", "--data-set", "mnist", "--metrics", ",".join(metrics),
-               "--root", tmp_path, "--data", mnist_root]
+    command = ["evaluate", tmp_path / "pngs", "--dataset", "mnist", "--metric", ",".join(metrics),
+               "--root", tmp_path, "--data-root", mnist_root]
     done = gan_bench(*command, "--json")
     assert done.returncode == 0, done.stderr
     assert "training" not in done.stderr  # the weights ship
@@ -467,13 +468,13 @@ def test_mnist_test_against_train_from_pngs(mnist_root: Path, tmp_path: Path) ->
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     save_pngs(tmp_path / "a", np.zeros((3, 1, 9, 9), np.uint8))
     for arguments, words in (
-        (["evaluate", tmp_path / "a", "--data-set", "digits"], "is 9×9 pixels"),
-        (["evaluate", tmp_path / "a", "--data-set", "{name: digits"], "not valid YAML"),
-        (["evaluate", tmp_path / "a", "--data-set", "digits", "--split", "all"], "train or test"),
-        (["evaluate", tmp_path / "a", "--data-set", "{name: digits, image_size: x}"],
+        (["evaluate", tmp_path / "a", "--dataset", "digits"], "is 9×9 pixels"),
+        (["evaluate", tmp_path / "a", "--dataset", "{name: digits"], "not valid YAML"),
+        (["evaluate", tmp_path / "a", "--dataset", "digits", "--split", "all"], "train or test"),
+        (["evaluate", tmp_path / "a", "--dataset", "{name: digits, image_size: x}"],
          "image_size: Input should be a valid integer, not 'x'"),
-        (["evaluate", tmp_path / "a", "--data-set", "digits", "--metrics", "fd_random,"],
-         "--metrics 'fd_random,' has an empty name"),
+        (["evaluate", tmp_path / "a", "--dataset", "digits", "--metric", "fd_random,"],
+         "--metric 'fd_random,' has an empty name"),
         (["extractor", "train", "gaussians"], "needs images"),
     ):
         done = here(*arguments, "--root", tmp_path / "root")
@@ -561,7 +562,7 @@ def test_a_run_with_nothing_to_measure_again_is_refused(root: Path) -> None:
     spec = a_run(root / "file", "evaluate.metrics=[d_accuracy]", "seeds=[7]", text=SCORED)
     run_one(spec, root, root)
     with pytest.raises(UserError, match="none of its metrics can be measured without the "
-                                        "discriminator; name others with --metrics"):
+                                        "discriminator; name others with --metric"):
         evaluate(spec.id, Wanted(), Workspace(root, root), silent)
 
 

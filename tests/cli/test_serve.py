@@ -15,6 +15,18 @@ from pathlib import Path
 import pytest
 from helpers.launching import MODULES, console_script, folder_of_modules, gan_bench
 
+from gan_bench.cli.ui import (
+    _address_lines,
+    _lines_of,
+    address_of,
+    is_loopback,
+    ui_command,
+)
+from gan_bench.journal.layout import Workspace
+from gan_bench.tracking.client import open_store
+from gan_bench.tracking.experiment_page import VIEW, Page
+from gan_bench.tracking.tags import ABOUT
+
 
 def free_port() -> int:
     with socket.socket() as free:
@@ -34,20 +46,25 @@ def answer(port: int, path: str, host: str | None = None) -> int:
 
 @pytest.fixture(scope="module")
 def root(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with an empty database."""
+    """A root with a database that holds an experiment without runs."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copy(database, folder)
+    store = open_store(Workspace(folder))
+    number = store.client.create_experiment("study", f"file://{folder}/artifacts/study")
+    for key in (ABOUT, VIEW):
+        store.client.set_experiment_tag(number, key, "{}")
     return folder
 
 
 @contextmanager
-def served(root: Path, cwd: Path) -> Iterator[int]:
+def served(root: Path, cwd: Path, *options: str) -> Iterator[int]:
     """Run `gan-bench ui` as pip installs it, in a folder; yield its port once it answers."""
     port = free_port()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
-    with (cwd / "ui.log").open("w+") as log:
+    with (cwd / "ui.log").open("a+") as log:
         process = subprocess.Popen(
-            [*console_script(cwd.parent), "ui", "--root", str(root), "--port", str(port)],
+            [*console_script(cwd.parent), "ui", "--root", str(root), "--port", str(port),
+             *options],
             cwd=cwd, stdout=log, stderr=log, env=clean, start_new_session=True)
         try:
             deadline = time.monotonic() + 120
@@ -95,6 +112,63 @@ def test_the_page_answers_to_its_names_alone(page: int) -> None:
         assert answer(page, path, host) == 200, host
     for host in ("10.evil.com", f"10.evil.com:{page}", "192.168.evil.com", "evil.com"):
         assert answer(page, path, host) == 403, host
+
+
+@pytest.mark.process
+def test_the_addresses_are_printed_once_the_server_answers(page: int, working: Path) -> None:
+    deadline = time.monotonic() + 30
+    while "Ctrl-C" not in (shown := (working / "ui.log").read_text()):
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.1)
+    home = f"http://127.0.0.1:{page}/#/experiments"
+    assert [line for line in shown.splitlines() if not line.startswith("Rejected")] == [
+        f"study: {home}/1/runs?workflowType=machine_learning&viewStateShareKey=gan-bench",
+        f"  as charts: {home}/1/runs?workflowType=machine_learning&viewStateShareKey=gan-bench"
+        f"&compareRunsMode=CHART",
+        "Ctrl-C ends it"]
+
+
+def test_every_experiment_has_its_address_the_latest_first(root: Path) -> None:
+    pages = [Page("new", "7", is_prepared=True), Page("old", "3", is_prepared=False)]
+    assert [line for page in pages for line in _lines_of(page, "http://h:1")] == [
+        "new: http://h:1/#/experiments/7/runs?workflowType=machine_learning&"
+        "viewStateShareKey=gan-bench",
+        "  as charts: http://h:1/#/experiments/7/runs?workflowType=machine_learning&"
+        "viewStateShareKey=gan-bench&compareRunsMode=CHART",
+        "old: http://h:1/#/experiments/3/runs?workflowType=machine_learning",
+        "  as charts: http://h:1/#/experiments/3/runs?workflowType=machine_learning&"
+        "compareRunsMode=CHART"]
+    lines = _address_lines(Workspace(root, tracking_uri="sqlite:////no/such.db"), "http://h:1")
+    assert lines == ["all experiments: http://h:1/#/experiments?workflowType=machine_learning",
+                     "Ctrl-C ends it"]
+
+
+@pytest.mark.parametrize(("host", "loopback", "address"), [
+    ("127.0.0.1", True, "http://127.0.0.1:9"), ("localhost", True, "http://localhost:9"),
+    ("::1", True, "http://[::1]:9"), ("0.0.0.0", False, "http://127.0.0.1:9"),
+    ("::", False, "http://[::1]:9"), ("10.1.2.3", False, "http://10.1.2.3:9"),
+    ("lab.example", False, "http://lab.example:9")])
+def test_hosts(root: Path, host: str, loopback: bool, address: str) -> None:
+    assert (is_loopback(host), address_of(host, 9)) == (loopback, address)
+    command, _ = ui_command(Workspace(root), 9, host)
+    hosts = command[command.index("--allowed-hosts") + 1].split(",")
+    assert (socket.gethostname() in hosts) == (not loopback)
+    assert address.removeprefix("http://") in hosts
+    assert address in command[command.index("--cors-allowed-origins") + 1].split(",")
+    assert "*" not in "".join(hosts)
+
+
+@pytest.mark.process
+def test_another_host_is_warned_of_and_a_wrong_one_refused(root: Path, tmp_path: Path) -> None:
+    with served(root, tmp_path, "--host", "0.0.0.0") as port:
+        assert answer(port, "/ajax-api/2.0/mlflow/experiments/search?max_results=5",
+                      f"{socket.gethostname()}:{port}") == 200
+        (warning, *_) = (tmp_path / "ui.log").read_text().splitlines()
+        assert warning.startswith("warning: MLflow has no authentication: whoever reaches port ")
+        assert f"`ssh -L {port}:127.0.0.1:{port}`" in warning
+    done = gan_bench("ui", "--root", root, "--port", free_port(), "--host", "no.such.host.invalid")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--host no.such.host.invalid: is no address of this machine" in done.stderr
 
 
 @pytest.mark.process

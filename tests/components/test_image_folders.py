@@ -438,13 +438,13 @@ def test_a_missing_path_says_where_it_was_looked_up(
         return str(why.value)
 
     where = (f"a relative path is looked up in the data folder, {tmp_path / 'here' / '../data'} "
-             "(--data), not beside the YAML file")
+             "(--data-root), not beside the YAML file")
     assert refused("faces", "../data") == (
         f"../data/faces: No such file or directory; {where}; the working folder has one: give "
-        "--data . or its absolute path")
+        "--data-root . or its absolute path")
     assert refused("others.zip", "../data") == (
         f"../data/others.zip: No such file or directory; {where}; put the images there, or give "
-        "another --data or an absolute path")
+        "another --data-root or an absolute path")
     absolute = str(tmp_path / "no")
     assert refused(absolute, "../data") == f"{absolute}: No such file or directory"
     assert facts_of(tmp_path / "here" / "faces").train == 11

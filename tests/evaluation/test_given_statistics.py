@@ -156,11 +156,11 @@ def test_evaluate_with_statistics(studies: Path, digits: Dataset, extractor: Ext
     statistics = save(file, extractor(digits.train.images).values)
     run = load_experiment(studies.parent / "losses.yaml", tmp_path).runs[0]
     done = here("evaluate", run.folder(studies), "--root", studies, "--statistics", file,
-                "--metrics", "fd_random,kd_random", "--json")
+                "--metric", "fd_random,kd_random", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     plain = json.loads(here("evaluate", run.folder(studies), "--root", studies,
-                            "--metrics", "fd_random", "--json").stdout)
+                            "--metric", "fd_random", "--json").stdout)
     assert report["scores"]["fd_random"] == pytest.approx(plain["scores"]["fd_random"], rel=1e-9)
     assert report["protocols"]["fd_random"]["data"] == statistics.name
     assert report["protocols"]["kd_random"]["data"].startswith("digits ")
@@ -169,7 +169,7 @@ def test_evaluate_with_statistics(studies: Path, digits: Dataset, extractor: Ext
     assert f"data {statistics.name} against digits" in report["not_alike"]["fd_random"]
     torch.save({}, tmp_path / "bad.npz")
     for arguments, words in (
-            (["--statistics", file, "--metrics", "kd_random"], "only Fréchet distances"),
+            (["--statistics", file, "--metric", "kd_random"], "only Fréchet distances"),
             (["--statistics", tmp_path / "bad.npz"], "bad.npz: is not a file of statistics"),
             (["--statistics", tmp_path / "none.npz"], "none.npz: cannot be read: No such file")):
         refused = here("evaluate", run.folder(studies), "--root", studies, *arguments)
@@ -214,7 +214,7 @@ def test_a_reference_that_is_named_later_is_measured_and_compared_alone(
     missing = here("evaluate", run.folder(root), "--root", root)
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1), missing.stderr
     assert "stats.npz: cannot be read: No such file" in missing.stderr
-    other = here("evaluate", run.folder(root), "--root", root, "--metrics", "kd_random")
+    other = here("evaluate", run.folder(root), "--root", root, "--metric", "kd_random")
     assert other.returncode == 0, other.stderr  # which needs no statistics
     (tmp_path / "away.npz").rename(tmp_path / "stats.npz")
     progress = Progress(load_experiment(file, tmp_path).runs[0], run.folder(root))

@@ -263,7 +263,7 @@ def test_the_mean_is_compared_and_each_class_is_logged(study: tuple[Path, str]) 
     names = {f"{part}{name}" for part in ("eval/", "final/") for name in METRICS} | {
         f"class/{part}{name}/{k}" for part in ("", "final/") for name in METRICS for k in range(10)}
     with sqlite3.connect(folder / "root" / "mlflow.db") as db:
-        for (run,) in db.execute("select run_uuid from runs").fetchall():
+        for (run,) in db.execute("select run_uuid from runs where name != 'study'").fetchall():
             rows = dict(db.execute("select key, count(*) from metrics where run_uuid = ? and key "
                                    "not like 'train/%' and key not like 'system/%' group by key",
                                    (run,)).fetchall())
@@ -317,10 +317,10 @@ def test_images_and_unconditional_runs_are_refused(
     run = next(root.glob("runs/tiny/*/final.safetensors")).parent.name
     images, asks_none = "images have no labels", f"{run} is unconditional"
     for source, more, why in (
-            *((tmp_path / "images", ["--data-set", "digits", "--image-size", 16, "--metrics", name],
+            *((tmp_path / "images", ["--dataset", "digits", "--image-size", 16, "--metric", name],
                images) for name in METRICS),
             (tmp_path / "images", ["--experiment", folder / "tiny.yaml"], images),
-            *((run, ["--metrics", name], asks_none) for name in METRICS)):
+            *((run, ["--metric", name], asks_none) for name in METRICS)):
         done = here("evaluate", source, *more, "--root", root)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"compares each sample with its requested class, but {why}" in done.stderr

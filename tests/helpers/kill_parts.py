@@ -91,7 +91,7 @@ def evaluate(trained: Path) -> Part:
     def job(place: Path) -> Job:
         run = min((place / "root").glob("runs/losses/*/journal.jsonl")).parent
         return Job(command, ("evaluate", run, "--log", "--root", place / "root", "--samples", 300,
-                             "--metrics", "fd_random,classes_covered"), place)
+                             "--metric", "fd_random,classes_covered"), place)
 
     return Part("evaluate", fill, job, _root, "root/cache/features/*")
 
@@ -235,14 +235,14 @@ def _in_mlflow(database: Path, experiments: list[str]) -> dict[str, Any]:
             found[f"MLflow runs of {name}"] = [run[1:4] for run in runs]
             for uuid, run, _, _, artifacts in runs:
                 found[f"MLflow {name}/{run}"] = {
-                    **_rows_of(db, uuid), "files": sorted(
+                    **_rows_of(db, uuid, database.parent), "files": sorted(
                         re.sub(r"timestamp\+\d+", "", str(path.relative_to(home)))
                         for home in [Path(artifacts.removeprefix("file://"))]
                         for path in home.rglob("*") if not path.match(LAST_WORDS))}
     return found
 
 
-def _rows_of(db: sqlite3.Connection, uuid: str) -> dict[str, Any]:
+def _rows_of(db: sqlite3.Connection, uuid: str, home: Path) -> dict[str, Any]:
     def rows(what: str, table: str) -> list[tuple[Any, ...]]:
         return sorted(db.execute(f"select {what} from {table} where run_uuid = ?",
                                  (uuid,)).fetchall(), key=repr)
@@ -253,7 +253,7 @@ def _rows_of(db: sqlite3.Connection, uuid: str) -> dict[str, Any]:
         "metrics": rows(f"key, step, is_nan, {measured}", "metrics"),
         "latest metrics": rows(f"key, step, is_nan, {measured}", "latest_metrics"),
         "params": rows("key, value", "params"),
-        "tags": [(key, value) for key, value in rows("key, value", "tags")
-                 if key not in PASSING and value],
+        "tags": [(key, value.replace(str(home), "HOME"))
+                 for key, value in rows("key, value", "tags") if key not in PASSING and value],
         "data sets": inputs,
     }

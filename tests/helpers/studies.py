@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import sqlite3
@@ -19,6 +20,7 @@ from helpers.launching import STRICT
 
 from gan_bench.cli.app import main
 from gan_bench.tracking import cursor
+from gan_bench.tracking.packed_tags import PROTOCOL, PROTOCOLS, SETTINGS, unpack
 
 STUDY = """\
 name: {name}
@@ -91,9 +93,23 @@ def edited(root: Path, folder: Path, statements: Sequence[str] = ()) -> str:
     copy = folder / "copy.db"
     shutil.copy(root / "mlflow.db", copy)
     with closing(sqlite3.connect(copy)) as db, db:
+        _unpack_tags(db)
         for statement in statements:
             assert db.execute(statement).rowcount, statement
     return f"sqlite:///{copy}"
+
+
+def _unpack_tags(db: sqlite3.Connection) -> None:
+    """Put what hidden tags hold into params and tags of their own, as earlier versions did."""
+    for run, key, text in db.execute("select run_uuid, key, value from tags where key in (?, ?)",
+                                     (SETTINGS, PROTOCOLS)).fetchall():
+        db.execute("delete from tags where run_uuid = ? and key = ?", (run, key))
+        table = "params" if key == SETTINGS else "tags"
+        values = unpack(text)
+        plain = values if key == SETTINGS else {
+            PROTOCOL + name: json.dumps(value, sort_keys=True) for name, value in values.items()}
+        db.executemany(f"insert or replace into {table} (key, value, run_uuid) values (?, ?, ?)",
+                       [(name, value, run) for name, value in plain.items()])
 
 
 def of_run(variant: str, seed: int, experiment: str = "losses") -> str:

@@ -58,6 +58,22 @@ def test_every_run_leaves_its_record_and_its_weights(finished: Path) -> None:
         assert (records[0]["kind"], records[-1]["status"]) == ("start", "FINISHED")
 
 
+def test_the_log_of_a_run_has_a_line_for_every_record_of_its_losses(finished: Path) -> None:
+    logs = list((finished / "root").glob("runs/tiny/*/log.txt"))
+    assert len(logs) == 4
+    for log in logs:
+        records, _ = reading.read_records(log.parent)
+        losses = [(record["step"], record["values"]) for record in records
+                  if record["kind"] == "metrics" and "train/d_loss" in record["values"]]
+        lines = log.read_text().splitlines()
+        assert [step for step, _ in losses] == [2, 4, 6]
+        for line, (step, values) in zip(lines, losses, strict=True):
+            expected = (f" step {step}/6 d_loss {values['train/d_loss']:.4g} "
+                        f"g_loss {values['train/g_loss']:.4g} ")
+            assert re.fullmatch(r"[-0-9]{10} [0-9:]{8}" + re.escape(expected) + r"\S+ steps/s",
+                                line)
+
+
 def test_another_root_and_another_number_of_slots_give_the_same_bits(finished: Path,
                                                                      tmp_path: Path) -> None:
     done = here("run", write_experiment(tmp_path), "--root", tmp_path / "other", "--slots", 1)
@@ -115,7 +131,8 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
         assert f"{older}: line 1 is damaged" in done.stderr
         assert damaged.read_bytes() == before
         with sqlite3.connect(root / "mlflow.db") as db:
-            assert db.execute("select count(*) from runs where status = 'FINISHED'"
+            assert db.execute("select count(*) from runs where status = 'FINISHED' and "
+                              "name != 'study'"
                               ).fetchone() == (3,)
     expected = leavings(finished / "root")[torn.parent.name]
     assert (repeatable(reading.read_records(torn.parent)[0]),
@@ -124,8 +141,8 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
 
 def test_mlflow_has_every_run_whole(finished: Path) -> None:
     with sqlite3.connect(finished / "root" / "mlflow.db") as db:
-        runs = db.execute("select run_uuid, status from runs where lifecycle_stage = 'active'"
-                          ).fetchall()
+        runs = db.execute("select run_uuid, status from runs where lifecycle_stage = 'active' "
+                          "and name != 'study'").fetchall()
         assert [status for _, status in runs] == ["FINISHED"] * 4
         for uuid, _ in runs:
             tags = dict(db.execute("select key, value from tags where run_uuid = ?", (uuid,)))
@@ -300,7 +317,8 @@ def test_a_root_with_dots_in_its_path_can_be_used_again(
     again = here("sync", "--root", "../root")
     assert (again.returncode, again.stdout) == (0, "6 runs, 0 brought up to date\n")
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        places = {place for (place,) in database.execute("select artifact_uri from runs")}
+        places = {place for (place,) in database.execute("select artifact_uri from runs "
+                                                       "where name != 'study'")}
     assert len(places) == 6
     assert all(place.startswith(f"{(root / 'artifacts').as_uri()}/") for place in places)
 
@@ -374,7 +392,7 @@ def test_a_start_that_is_refused_changes_nothing(finished: Path, tmp_path: Path)
               for path in (tmp_path / "root" / "runs").rglob("*")}
     refused = ["--set", "question=Another?", "--set", "dataset={name: kmnist, image_size: 16}"]
     for name in ("tiny", "new"):
-        done = here("run", finished / "tiny.yaml", "--root", tmp_path / "root", "--data",
+        done = here("run", finished / "tiny.yaml", "--root", tmp_path / "root", "--data-root",
                     tmp_path / "data", "--set", f"name={name}", *refused, env=dead)
         assert done.returncode == 2, done.stdout + done.stderr
         assert "kmnist" in done.stderr.lower()

@@ -60,7 +60,7 @@ class Server:
         """Return the number of runs by status, and of rows of one metric."""
         with sqlite3.connect(self.folder / "server.db") as db:
             counts = db.execute("select status, count(*) from runs where lifecycle_stage = "
-                                "'active' group by status").fetchall()
+                                "'active' and name != 'study' group by status").fetchall()
             (rows,) = db.execute("select count(*) from metrics where key = 'train/d_loss'"
                                  ).fetchone()
         return counts, rows

@@ -80,7 +80,8 @@ class Study:
     def shown(self) -> list[str]:
         experiment = self.store.client.get_experiment_by_name(self.name)
         assert experiment is not None
-        runs = self.store.client.search_runs([experiment.experiment_id])
+        runs = self.store.client.search_runs([experiment.experiment_id],
+                                             "attributes.run_name != 'study'")
         return sorted(run.data.tags["run_id"] for run in runs)
 
     def all_shown(self) -> bool:
@@ -395,7 +396,7 @@ def copy_database(source: Path, target: Path) -> None:
 def losses(study: Study) -> dict[str, list[tuple[int, float]]]:
     """Return what MLflow shows of each run, and its status."""
     client, shown = study.store.client, {}
-    for run in client.search_runs([study.experiment]):
+    for run in client.search_runs([study.experiment], "attributes.run_name != 'study'"):
         history = client.get_metric_history(run.info.run_id, "train/d_loss")
         shown[f"{run.data.tags['run_id']} {run.info.status}"] = [(m.step, m.value) for m in history]
     return shown

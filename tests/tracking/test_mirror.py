@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import re
 import sqlite3
 import subprocess
@@ -39,6 +40,7 @@ from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.client import DeletedRun, MirrorError, Store, open_store
 from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.packed_tags import PROTOCOLS, SETTINGS, unpack
 from gan_bench.tracking.relocation import local_path
 from gan_bench.tracking.shared_artifacts import TORN
 from gan_bench.tracking.sync import sync_runs
@@ -107,7 +109,17 @@ def test_what_evaluate_adds_is_not_the_runs_own_extractor() -> None:
     own = tags.protocol(PROTOCOL)
     assert (own["extractor"], own["extractor_hash"]) == ("classifier", "0a1b")
     added = tags.protocol({"evaluate-1/fd_random": {"extractor": "random", "weights": "77"}})
-    assert added == {"protocol.evaluate-1/fd_random": '{"extractor": "random", "weights": "77"}'}
+    assert not {"extractor", "extractor_hash"} & added.keys()
+    assert unpack(added[PROTOCOLS]) == {
+        "evaluate-1/fd_random": {"extractor": "random", "weights": "77"}}
+    assert re.fullmatch("[0-9a-f]{8}", added["protocol"])
+    assert added["protocol"] != own["protocol"]
+
+
+def test_protocols_that_do_not_fit_have_a_tag_each() -> None:
+    long = {f"eval/{i}": {"code": os.urandom(4000).hex()} for i in range(3)}
+    assert {key: json.loads(value) for key, value in tags.protocol(long).items()
+            if key != "protocol"} == {f"protocol.{name}": value for name, value in long.items()}
 
 
 def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
@@ -125,12 +137,15 @@ def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
         "train/d_loss": [(10, records[2]["t"], "1.25"), (20, records[5]["t"], "1.0")],
         "train/g_loss": [(10, records[2]["t"], "0.1"), (20, records[5]["t"], "0.3")],
     }
-    assert held["info"] == ("narrow seed 3", "FINISHED", records[0]["t"], records[-1]["t"])
+    assert held["info"] == ("s3 · narrow", "FINISHED", records[0]["t"], records[-1]["t"])
     assert held["params"]["seed"] == "3"
     assert held["params"]["model"] == "mlp"
     assert not any(name.startswith(("evaluate", "log_every")) for name in held["params"])
     assert held["params"]["g_optimizer"] == "adam"
-    assert held["params"]["ema"] == "null"
+    assert "null" not in held["params"].values()
+    settings = unpack(held["tags"][SETTINGS])
+    assert settings == {**held["params"], **dict.fromkeys(settings.keys() - held["params"], "null")}
+    assert "ema" in settings
     tags = held["tags"]
     assert {k: tags[k] for k in ("variant", "seed", "run_id", "status", "extractor",
                                  "extractor_hash", "torch_version", "gan_bench_version", "device",
@@ -139,14 +154,54 @@ def test_all_of_a_run_is_in_mlflow(store: Store, tmp_path: Path) -> None:
         "extractor": "classifier", "extractor_hash": "0a1b", "torch_version": "2.15.0",
         "gan_bench_version": "0.1.0", "device": "cpu", "precision": "float32", "threads": "1",
         "git_commit": "ab" * 20}
-    assert json.loads(tags["protocol.eval/fd_classifier"]) == PROTOCOL["eval/fd_classifier"]
+    assert unpack(tags[PROTOCOLS]) == PROTOCOL
     for part in ("narrow", "seed 3", "Why?", "gan-bench run x.yaml", folder.name,
                  "width 16 for 64"):
         assert part in tags["mlflow.note.content"]
     assert held["datasets"] == [("digits", "f" * 36, '{"train": 1438, "test": 359}',
                                  [("mlflow.data.context", "training")])]
     assert [a for a in held["artifacts"] if not a.startswith("images/")] == [
-        "final.safetensors", "journal.jsonl", "spec.json"]
+        "final.safetensors", "journal.jsonl", "protocols.json", "spec.json"]
+
+
+def test_only_what_differs_is_a_param(store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_about(folder.parent, Declared(varied=("seed", "loss")))
+    write_journal(folder)
+    assert synced(Mirror(store), folder)
+    assert content(store, folder)["params"] == {"seed": "3", "loss": "non_saturating"}
+    # The grid grows: what differs now becomes a param of the run that is there.
+    write_about(folder.parent, Declared(varied=("batch_size", "ema", "seed")))
+    assert not mirrored(folder, store.uri)
+    before = content(store, folder)
+    assert synced(Mirror(store), folder)
+    after = content(store, folder)
+    assert after["params"] == {"seed": "3", "loss": "non_saturating", "batch_size": "64"}
+    assert {**after, "params": {}} == {**before, "params": {}}
+    write_about(folder.parent, Declared(varied=("seed",)))  # it shrinks
+    assert mirrored(folder, store.uri)
+
+
+def test_a_run_of_an_earlier_version_keeps_its_params_and_gets_the_present_name(
+        store: Store, tmp_path: Path) -> None:
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    assert synced(Mirror(store), folder)
+    (run,) = runs_of(store, folder)
+    store.client.update_run(run.info.run_id, name="narrow seed 3")
+    store.client.log_param(run.info.run_id, "ema", "null")
+    entries = json.loads((folder / cursor.FILE).read_text())
+    old = {name: {k: v for k, v in entry.items() if k not in ("naming", "varied")}
+           for name, entry in entries.items()}
+    (folder / cursor.FILE).write_text(json.dumps(old))
+    write_about(folder.parent, Declared(varied=("seed",)))
+    before = content(store, folder)
+    assert not mirrored(folder, store.uri)
+    assert synced(Mirror(store), folder)
+    after = content(store, folder)
+    assert after["info"] == ("s3 · narrow", *before["info"][1:])
+    assert after["params"] == before["params"]
+    assert mirrored(folder, store.uri)
 
 
 def test_artifacts_are_the_files_themselves(store: Store, tmp_path: Path) -> None:
@@ -681,8 +736,8 @@ def test_a_renamed_run_is_renamed_in_mlflow_and_nothing_else_changes(store: Stor
     note = after["tags"].pop("mlflow.note.content")
     assert note == before["tags"].pop("mlflow.note.content").replace("**narrow**", "**slim**")
     assert note.startswith("**slim**, seed 3: ")
-    assert after["info"] == ("slim seed 3", *before["info"][1:])
-    assert after["tags"] == {**before["tags"], "variant": "slim", "mlflow.runName": "slim seed 3"}
+    assert after["info"] == ("s3 · slim", *before["info"][1:])
+    assert after["tags"] == {**before["tags"], "variant": "slim", "mlflow.runName": "s3 · slim"}
     assert {**after, "tags": {}, "info": ()} == {**before, "tags": {}, "info": ()}
     (run,) = runs_of(store, folder)
     spec = store.client.download_artifacts(run.info.run_id, "spec.json", str(tmp_path))

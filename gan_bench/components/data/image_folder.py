@@ -44,8 +44,8 @@ def describe_image_folder(data_root: Path, *, path: str, image_size: int,
 @DATASETS.register("image_folder", DatasetFacts(describe=describe_image_folder))
 def image_folder(
     data_root: Path, say: Say, *,
-    path: Annotated[str, Field(min_length=1, description="relative to the data folder (--data), or "
-                               "absolute")],
+    path: Annotated[str, Field(min_length=1, description="relative to the data folder "
+                               "(--data-root), or absolute")],
     image_size: ImageSize, channels: Literal[1, 3] = 3,
 ) -> Arrays:
     """The images of a folder, .tar, .tar.gz or .zip, centre-cropped and resized.
@@ -77,12 +77,12 @@ def _where(data_root: Path, given: Path) -> str:
     """What follows the message that nothing lies at a path: where it was looked up, and why."""
     if given.is_absolute():
         return ""
-    hint = (f"; a relative path is looked up in the data folder, {data_root.absolute()} (--data), "
-            "not beside the YAML file")
+    hint = (f"; a relative path is looked up in the data folder, {data_root.absolute()} "
+            "(--data-root), not beside the YAML file")
     with suppress(OSError, ValueError):  # a name that is too long, or has a NUL in it
         if given.exists():
-            return f"{hint}; the working folder has one: give --data . or its absolute path"
-    return f"{hint}; put the images there, or give another --data or an absolute path"
+            return f"{hint}; the working folder has one: give --data-root . or its absolute path"
+    return f"{hint}; put the images there, or give another --data-root or an absolute path"
 
 
 def _labels(arrangement: Arrangement, names: list[str]) -> NDArray[np.int64] | None:

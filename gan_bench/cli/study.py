@@ -1,0 +1,83 @@
+"""What MLflow's study run shows of an experiment, from the rows of its final table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan_bench.cli.options import root_option, store_option
+from gan_bench.compare.rows import Row
+from gan_bench.compare.stats.summary import Estimate
+from gan_bench.config.declared import Declared
+from gan_bench.evaluation.score_directions import directions
+from gan_bench.journal.layout import Workspace
+from gan_bench.tracking.experiment_page import description
+from gan_bench.tracking.study_run import Cell, StudySummary
+
+COLUMNS = ("score", "better", "variant", "runs", "diverged", "no result", "mean", "low", "high",
+           "difference", "difference low", "difference high", "p (Holm)", "verdict", "why")
+
+
+def study_summary(rows: Sequence[Row], declared: Declared, experiment: str, workspace: Workspace,
+                  ) -> StudySummary | None:
+    """Return what the study run shows; None without a score.
+
+    Args:
+        rows: Of the final table.
+        declared: What the experiment declares.
+        experiment: Its name.
+        workspace: Names the root and the store in the command that writes the report.
+    """
+    better = directions(declared)
+    listed = [*(declared.final.scores if declared.final else ()), *(row.metric for row in rows)]
+    scores = [score for score in dict.fromkeys(listed)
+              if any(row.metric == score for row in rows)]
+    scores.sort(key=lambda score: better.get(score) is None)  # stable: as in reports
+    if not scores:
+        return None
+    ordered = [row for score in scores for row in rows if row.metric == score]
+    way = better.get(scores[0])
+    title = f"{scores[0]} ({way} is better)" if way else scores[0]
+    verdicts = [title, *(row.comparison.sentence for row in ordered
+                         if row.metric == scores[0] and row.comparison)]
+    command = (f"gan-bench report {experiment}{root_option(workspace)}"
+               f"{store_option(workspace, '--tracking-uri')}")
+    report = (f"The report: `{command}` writes it to `{workspace.root / 'reports' / experiment}`, "
+              f"and its page and figures to the run *study* here.")
+    return StudySummary(
+        description(declared, verdicts, report), COLUMNS,
+        tuple(_cells(row, better.get(row.metric) or "", declared.baseline) for row in ordered),
+        {f"{row.metric}.{row.variant}": _verdict(row, declared.baseline) for row in ordered})
+
+
+def report_files(files: Sequence[Path]) -> dict[str, Path] | None:
+    """Return the files of a report that the study run holds, by their place; None without a page.
+
+    These are the page, and the figures as PNG.
+    """
+    page = files[0]
+    if page.suffix != ".html":
+        return None
+    return {file.relative_to(page.parent).as_posix(): file for file in files
+            if file == page or file.suffix == ".png"}
+
+
+def _cells(row: Row, better: str, baseline: str) -> tuple[Cell, ...]:
+    pair, summary = row.comparison, row.summary
+    difference = _ends(pair.difference) if pair else (None, None, None)
+    return (row.metric, better, row.variant, summary.n, summary.diverged, row.absent,
+            *_ends(summary.mean), *difference, pair.p_adjusted if pair else None,
+            _verdict(row, baseline), pair.why if pair else row.refused)
+
+
+def _ends(estimate: Estimate) -> tuple[Cell, Cell, Cell]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def _verdict(row: Row, baseline: str) -> str:
+    """Return the verdict in a word or two."""
+    if row.variant == baseline:
+        return "baseline"
+    if row.refused:
+        return "not compared"
+    return row.verdict or "no verdict"

@@ -1,0 +1,134 @@
+"""`gan-bench status`: what runs, is done, waits and failed, from journals that tests write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from helpers.journals import FACTS
+from helpers.runs import DIGITS, write_experiment
+from helpers.studies import here
+
+from gan_bench.config.experiment import load_experiment
+from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import WEIGHTS
+from gan_bench.journal.lock import locked
+from gan_bench.journal.writing import Journal
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Path]:
+    """A finished run, a failed one, one that is being trained, and one that waits."""
+    file, root = write_experiment(tmp_path, DIGITS), tmp_path / "root"
+    spec = load_experiment(file, tmp_path)
+    done, failed, running, _ = spec.runs
+    folders = [run.write(root) for run in (done, failed, running)]
+    write_about(folders[0].parent, spec.declared)
+    for folder, status, why in ((folders[0], "FINISHED", ""), (folders[1], "FAILED", "a\nboom")):
+        book = Journal(folder)
+        book.start(FACTS)
+        book.metrics(4 if why else 6, {"train/d_loss": 1.0})
+        book.end(status, why)
+    (folders[0] / WEIGHTS).write_bytes(b"weights")
+    with locked(folders[0].parent), closing(Journal(folders[2])) as book:
+        book.start(FACTS)
+        book.metrics(2, {"train/d_loss": 1.0})
+        yield file
+
+
+def records(*arguments: object) -> list[dict[str, object]]:
+    done = here("status", *arguments, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_file_and_a_name_show_the_same_runs(study: Path) -> None:
+    root = study.parent / "root"
+    spec = load_experiment(study, study.parent)
+    by_file, by_name = records(study, "--root", root), records("tiny", "--root", root)
+    assert [(r["variant"], r["seed"], r["state"], r["step"], r["steps"]) for r in by_file] == [
+        ("plain", 0, "FINISHED", 6, 6), ("plain", 1, "FAILED", 4, 6),
+        ("saturating", 0, "RUNNING", 2, 6), ("saturating", 1, "WAITING", 0, 6)]
+    assert [r["id"] for r in by_file] == [run.id for run in spec.runs]
+    assert by_name[:3] == by_file[:3]
+    assert by_name[3] == {**by_file[3], "id": None, "steps": None}
+    assert [r["why"] for r in by_file] == ["", "a\nboom", "", ""]
+    now = time.time() * 1000
+    assert all(now - 60_000 < float(str(r["since"])) <= now for r in by_file[:3])
+    assert by_file[3]["since"] is None
+
+
+def test_a_dead_run_is_killed_since_its_last_record(study: Path) -> None:
+    root = study.parent / "root"
+    spec = load_experiment(study, study.parent)
+    book = Journal(spec.runs[3].write(root))
+    book.start(FACTS)
+    book.metrics(3, {"train/d_loss": 1.0})
+    book.close()
+    (killed,) = [r for r in records("tiny", "--root", root) if r["state"] == "KILLED"]
+    assert (killed["id"], killed["step"]) == (spec.runs[3].id, 3)
+    assert killed["why"] == "its process died without a word"
+
+
+def test_runs_of_other_settings_and_seeds_are_left_to_plan(study: Path) -> None:
+    root = study.parent / "root"
+    spec = load_experiment(study, study.parent, ["base.steps=9", "seeds=[0, 5]"])
+    for run in spec.runs:
+        book = Journal(run.write(root))
+        book.start(FACTS)
+        book.close()
+    assert {r["state"] for r in records("tiny", "--root", root)} == {
+        "FINISHED", "FAILED", "RUNNING", "WAITING"}
+    assert {r["state"] for r in records(study, "--root", root, "--set", "base.steps=9")} == {
+        "KILLED", "WAITING"}
+
+
+@pytest.mark.parametrize("width", [40, 62, 80, 150])
+def test_seed_and_state_are_visible_at_every_width(study: Path, width: int) -> None:
+    done = here("status", "tiny", "--root", study.parent / "root", env={"COLUMNS": str(width)})
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= width or width < 62
+    text = " ".join(done.stdout.split())
+    assert text.startswith("tiny: 2 of 4 runs ended (1 FAILED), 1 running, 1 waiting; process ")
+    rows = [line.split() for line in lines if line.split()[-0:] and " seed" not in line]
+    for variant, seed, state in (("plain", "0", "FINISHED"), ("plain", "1", "FAILED"),
+                                 ("saturating", "0", "RUNNING"), ("saturating", "1", "WAITING")):
+        assert any(" ".join((variant, seed, state)) in " ".join(row) for row in rows)
+    assert ("6/6" in text) == (width >= 80)
+    assert (time.strftime("%Y-%m-%d") in text) == (width >= 62)
+    assert "FAILED plain seed 1" in text
+    assert "a\\nboom" in text
+
+
+def test_without_an_experiment_each_of_the_root_has_a_line(study: Path) -> None:
+    root = study.parent / "root"
+    done = here("status", "--root", root)
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("tiny: 2 of 4 runs ended (1 FAILED), 1 running, 1 waiting; ")
+    assert records("--root", root) == [
+        {"experiment": "tiny", "runs": 4, "FINISHED": 1, "FAILED": 1, "RUNNING": 1, "WAITING": 1}]
+    empty = here("status", "--root", root / "none")
+    assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
+    assert "holds no runs yet" in empty.stderr
+
+
+def test_nothing_is_written_and_nothing_heavy_imported(study: Path) -> None:
+    root = study.parent / "root"
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for words in (["status", "tiny"], ["status", str(study)], ["status"]):
+        code = ("import sys; from gan_bench.cli import app\n"
+                f"sys.argv = ['gan-bench', *{words}, '--root', {str(root)!r}]\n"
+                "try: app.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+                "heavy = {'torch', 'mlflow', 'numpy', 'scipy', 'sklearn'} & set(sys.modules)\n"
+                "assert not heavy, heavy")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                              check=False)
+        assert done.returncode == 0, done.stderr
+        assert "waiting" in done.stdout
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
