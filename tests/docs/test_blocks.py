@@ -155,13 +155,16 @@ def test_commands_and_options_in_running_text_exist() -> None:
     assert isinstance(group, TyperGroup)
     everywhere = {option for command in group.commands.values() for parameter in command.params
                   for option in (*parameter.opts, *parameter.secondary_opts)}
-    everywhere |= {"--help", "--version"}
+    of_program = {option for parameter in group.params for option in parameter.opts}
+    everywhere |= {"--help", *of_program}
     checked = 0
     for page in PAGES:
         text = re.sub(r"(?ms)^( *)```.*?^\1```$", "", page.read_text("utf-8"))
         for code in re.findall(r"`([^`]+)`", text):
             words = " ".join(code.split()).split(" ")
-            if words[0] == "gan-bench" and len(words) > 1 and words[1].islower():
+            if words[0] == "gan-bench" and len(words) > 1 and OPTION.match(words[1]):
+                assert words[1] in of_program, f"{page}: {code}"
+            elif words[0] == "gan-bench" and len(words) > 1 and words[1].islower():
                 entry = parameters_of(group, words[1:])
                 assert entry is not None, f"{page}: {code}"
                 options = {word.partition("=")[0] for word in words if OPTION.match(word)}
