@@ -59,21 +59,27 @@ def write_report(root: Path) -> Path:
 
 def shoot(root: Path, page: Path) -> list[str]:
     """Take the pictures, each in a new browser; return their names."""
-    from helpers.browser import Browser, experiment_page, gan_bench_ui
+    from helpers.browser import Browser, gan_bench_ui
+
+    from gan_bench.journal.layout import Workspace
+    from gan_bench.tracking.address import resolve_uri
+    from gan_bench.tracking.experiment_page import page_path, pages_of
 
     with Browser(SIZE) as browser:
         browser.open(page.resolve().as_uri())
         time.sleep(2)
         browser.screenshot(HERE / "report.png")
+    (shown,) = [page for page in pages_of(resolve_uri(Workspace(root)))
+                if page.experiment == EXPERIMENT]
     with gan_bench_ui(root) as address:
-        runs = experiment_page(address, EXPERIMENT)
-        for name, view, ready in (
-                ("mlflow-runs.png", "", "document.querySelectorAll('a[href*=\"/runs/\"]').length"),
-                ("mlflow-charts.png", "&compareRunsMode=CHART",
-                 "document.querySelectorAll('.js-plotly-plot').length")):
+        for name, as_charts in ("mlflow-runs.png", False), ("mlflow-charts.png", True):
+            path = page_path(shown.experiment_id, is_prepared=shown.is_prepared,
+                             as_charts=as_charts)
             with Browser(SIZE) as browser:
-                browser.open(runs + view)
-                browser.wait(ready, 60)
+                browser.open(address + path)
+                ready = ("document.querySelectorAll('.js-plotly-plot').length" if as_charts else
+                         "document.body.innerText.includes('mlp-non_saturating')")
+                browser.wait(ready, 120)
                 time.sleep(5)
                 browser.screenshot(HERE / name)
     return ["report.png", "mlflow-runs.png", "mlflow-charts.png"]

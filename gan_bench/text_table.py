@@ -95,20 +95,22 @@ def table_lines(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]],
     kept = fit_columns(columns, rows, width)
     headings = [columns[i].heading for i, _ in kept]
     sides = [columns[i].right for i, _ in kept]
-    return aligned([headings, *fit_cells(columns, rows, kept)], sides)
+    return align_columns([headings, *fit_cells(columns, rows, kept)], sides)
 
 
 def grouped_lines(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], by: int,
                   width: int | None = None) -> list[str]:
     """Return a table as `table_lines` does, but for names that take too much room in a column.
 
-    Each of them is then on a line above its rows, which follow each other.
+    If they would cost more than one other column, each of them is on a line above its rows, which
+    follow each other.
 
     Args:
         by: The column of these names, which is never shortened.
     """
     kept = fit_columns(columns, rows, width)
-    if width is None or sum(size for _, size in kept) + GAP * (len(kept) - 1) <= width:
+    needs = sum(size for _, size in kept) + GAP * (len(kept) - 1)
+    if width is None or (needs <= width and len(kept) >= len(columns) - 1):
         return table_lines(columns, rows, width)
     others = [i for i in range(len(columns)) if i != by]
     head, *below = table_lines([columns[i] for i in others],
@@ -121,7 +123,7 @@ def grouped_lines(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]],
     return lines
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> list[str]:
     """Return rows of text with their columns aligned.
 
     Args:

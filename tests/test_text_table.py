@@ -7,7 +7,7 @@ import pytest
 from gan_bench.text_table import (
     GAP,
     TableColumn,
-    aligned,
+    align_columns,
     fit_columns,
     grouped_lines,
     shortened,
@@ -87,5 +87,5 @@ def test_names_stand_above_their_rows_where_they_take_too_much_room() -> None:
 
 
 def test_columns_end_at_the_side_that_is_asked() -> None:
-    assert aligned([["a", "b"], ["long", "c"]]) == ["a     b", "long  c"]
-    assert aligned([["n", "b"], ["100", "c"]], [True, False]) == ["  n  b", "100  c"]
+    assert align_columns([["a", "b"], ["long", "c"]]) == ["a     b", "long  c"]
+    assert align_columns([["n", "b"], ["100", "c"]], [True, False]) == ["  n  b", "100  c"]

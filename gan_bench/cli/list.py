@@ -11,7 +11,7 @@ from gan_bench.config.shipped import shipped_experiments
 from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import UserError
 from gan_bench.registry import Entry, MetricFacts, Registry, nearest
-from gan_bench.text_table import aligned, wrap_line
+from gan_bench.text_table import align_columns, wrap_line
 
 MAX_NAME = 24  # characters of a name in a column
 
@@ -71,7 +71,7 @@ def _registry_lines(kind: str, names: Registry[Any, Any], width: int | None) -> 
 def _name_lines(rows: list[list[str]], width: int | None) -> list[str]:
     """Return names with what is said of them: in columns, or below each other if they are too wide.
     """
-    lines = [f"  {line}" for line in aligned(rows)]
+    lines = [f"  {line}" for line in align_columns(rows)]
     if width is None or max(map(len, lines), default=0) <= width:
         return lines
     lines = []

@@ -28,7 +28,7 @@ from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import ReadValues, read_values, runs_of_other_code
 from gan_bench.journal.status import progress_of, state_of
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
-from gan_bench.text_table import TableColumn, aligned, grouped_lines, wrap_line
+from gan_bench.text_table import TableColumn, align_columns, grouped_lines, wrap_line
 from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
 
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
@@ -159,7 +159,7 @@ def _difference_lines(spec: ExperimentSpec, table: dict[str, dict[str, str]], wi
     turned = [list(row) for row in zip(*rows, strict=True)]
     if len(table) > len(spec.variants):  # usual with recipes
         rows, turned = turned, rows
-    for lines in aligned(rows), aligned(turned):
+    for lines in align_columns(rows), align_columns(turned):
         if width is None or max(map(len, lines)) <= width:
             return lines
     lines = []

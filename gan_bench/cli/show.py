@@ -14,7 +14,7 @@ from gan_bench.cli.list import KINDS
 from gan_bench.config.recipes import RECIPES, Recipe
 from gan_bench.errors import UserError
 from gan_bench.registry import Entry, MetricFacts, Plugin, nearest, scores_of
-from gan_bench.text_table import aligned, wrap_line
+from gan_bench.text_table import align_columns, wrap_line
 
 WIDTH = 100  # of text, in a file and in a wide terminal
 # Where a part stands in an experiment's file, by its kind.
@@ -75,7 +75,7 @@ def _argument_lines(fields: Mapping[str, FieldInfo], width: int) -> list[str]:
     for name, field in fields.items():
         default = "required" if field.is_required() else _value_text(field.default)
         rows.append([name, default, type_text(field)])
-    head, *below = aligned(rows)
+    head, *below = align_columns(rows)
     place = head.index("type")
     lines = [head]
     for line, field in zip(below, fields.values(), strict=True):
@@ -109,7 +109,7 @@ def _metric_lines(entry: Entry[Any, MetricFacts], width: int) -> list[str]:
         rows.append(["range", "{:g} to {:g}".format(*facts.range)])
     if scores_of(entry) != (entry.name,):
         rows.append(["scores", ", ".join(scores_of(entry))])
-    return [part for line in aligned(rows) for part in wrap_line(line, width, 15)]
+    return [part for line in align_columns(rows) for part in wrap_line(line, width, 15)]
 
 
 def _yaml(entry: Entry[Any, Any]) -> str:

@@ -16,7 +16,7 @@ from gan_bench.compare.stats.summary import Estimate
 from gan_bench.compare.stats.words import left_out_words, tests_of, verdict_words
 from gan_bench.errors import joined
 from gan_bench.evaluation.score_directions import directions
-from gan_bench.text_table import aligned, wrap_line
+from gan_bench.text_table import align_columns, wrap_line
 
 OUT_OF_BOUNDS, UNTRUSTED = "*", "†"
 
@@ -157,7 +157,7 @@ def _lines(cells: Sequence[Sequence[str]], styles: Sequence[str], columns: Seque
     """Return rows of cells as lines with aligned columns, each in its style."""
     sides = [column in RIGHT for column in columns]
     return [Text(" " * indent + line, style)
-            for line, style in zip(aligned(cells, sides), styles, strict=True)]
+            for line, style in zip(align_columns(cells, sides), styles, strict=True)]
 
 
 def _width(lines: Sequence[Text]) -> int:

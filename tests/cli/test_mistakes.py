@@ -45,7 +45,8 @@ TYPED = [
      "gan-bench run FILE --slots …"),
     ("run", "give the experiment: gan-bench run FILE.yaml (`gan-bench init` writes a first one, "
      "`gan-bench list experiments` shows those that can be used by name)"),
-    ("sample ab12", "sample needs --out: a .png (a grid), or a .npz (all)"),
+    ("sample ab12",
+     "sample needs --out: a .png (a grid), a .npz (arrays), or a new folder (a .png each)"),
     ("logs", "logs needs RUN: a run's id, or its first characters, or its folder"),
     ("plan study.yaml --set", "--set needs a value; `gan-bench plan -h` shows what it takes"),
     ("plan study.yaml --set seeds", "--set seeds: write it as a.b=value"),

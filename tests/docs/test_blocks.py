@@ -112,7 +112,8 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(reader: Reader) -> No
             for words in commands_of("\n".join(commands)):
                 reader.run(words, place)
         else:
-            reader.run_cell(code, place)
+            lines = [line for line in code.split("\n") if not line.startswith("%")]
+            reader.run_cell("\n".join(lines), place)
 
 
 def test_every_block_names_its_language_and_indented_code_is_fenced() -> None:
@@ -146,20 +147,24 @@ def parameters_of(group: TyperGroup, words: list[str]) -> tuple[str, set[str]] |
     if command is None:
         return None
     return words[0], {option for parameter in command.params if not getattr(parameter, "hidden", 0)
-                      for option in parameter.opts}
+                      for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def test_commands_and_options_in_running_text_exist() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     everywhere = {option for command in group.commands.values() for parameter in command.params
-                  for option in parameter.opts} | {"--help", "--version"}
+                  for option in (*parameter.opts, *parameter.secondary_opts)}
+    of_program = {option for parameter in group.params for option in parameter.opts}
+    everywhere |= {"--help", *of_program}
     checked = 0
     for page in PAGES:
         text = re.sub(r"(?ms)^( *)```.*?^\1```$", "", page.read_text("utf-8"))
         for code in re.findall(r"`([^`]+)`", text):
             words = " ".join(code.split()).split(" ")
-            if words[0] == "gan-bench" and len(words) > 1 and words[1].islower():
+            if words[0] == "gan-bench" and len(words) > 1 and OPTION.match(words[1]):
+                assert words[1] in of_program, f"{page}: {code}"
+            elif words[0] == "gan-bench" and len(words) > 1 and words[1].islower():
                 entry = parameters_of(group, words[1:])
                 assert entry is not None, f"{page}: {code}"
                 options = {word.partition("=")[0] for word in words if OPTION.match(word)}

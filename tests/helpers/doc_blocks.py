@@ -196,10 +196,10 @@ class Reader:
     def run_cell(self, text: str, place: str) -> None:
         """Run the cell of a notebook, and make what is shown below it."""
         tree = ast.parse(text)
-        if isinstance(tree.body[-1], ast.Expr):
+        if tree.body and isinstance(tree.body[-1], ast.Expr):
             last = ast.unparse(tree.body.pop())
             tree.body += ast.parse(f"_ = {last}\nif _ is not None: assert getattr(_, "
-                                   f"'_repr_html_', _.__repr__)()").body
+                                   f"'_repr_html_', str)() or repr(_)").body
         self.run_python(ast.unparse(tree), place)
 
     def run_python(self, text: str, place: str) -> None:

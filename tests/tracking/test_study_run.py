@@ -18,7 +18,7 @@ import pytest
 from helpers.journals import new_run, write_journal
 from helpers.servers import team_server
 
-from gan_bench.compare.results import load_results
+from gan_bench import load_results
 from gan_bench.config.declared import Declared, FinalMeasurement
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import Workspace
