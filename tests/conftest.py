@@ -22,6 +22,8 @@ from gan_bench.tracking import client
 # Before anything imports numpy or torch: each of the processes that pytest-xdist starts would take
 # as many threads as there are cores. What a run is computed with, it says itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# pytest-xdist says 80 to its processes; commands in a pipe would break their lines there.
+os.environ.pop("COLUMNS", None)
 
 # How many mutated files the suite tries, and `make faults`.
 settings.register_profile("suite", max_examples=300)

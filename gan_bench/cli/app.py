@@ -275,9 +275,12 @@ def main() -> NoReturn:
     """Run the program: a user's error is one line and status 2, never a traceback."""
     from gan_bench.cli.exit import run_program
 
-    command = get_command(app)
-    fit_help(command)
-    sys.exit(run_program(lambda: command(prog_name="gan-bench", standalone_mode=False)))
+    def answer() -> object:
+        command = get_command(app)
+        fit_help(command)  # it asks stdout for its width, which may be closed until now
+        return command(prog_name="gan-bench", standalone_mode=False)
+
+    sys.exit(run_program(answer))
 
 
 add_generator_commands(app)

@@ -132,7 +132,7 @@ def _show_study(asked: Asked, several: Sequence[Results], workspace: Workspace, 
 
     A report of several experiments, or of a choice, is no experiment's result.
     """
-    from gan_bench.cli.study import report_files, study_summary
+    from gan_bench.cli.study_summary import report_files, study_summary
     from gan_bench.compare.rows import summarise
     from gan_bench.tracking.study_run import show_study
 

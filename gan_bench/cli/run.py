@@ -119,7 +119,7 @@ def _final_rows(spec: ExperimentSpec, runs: Sequence[Progress]) -> list[Row]:
 
 def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSettings) -> str:
     """Show the study's result in MLflow; return why that failed, or an empty string."""
-    from gan_bench.cli.study import study_summary
+    from gan_bench.cli.study_summary import study_summary
     from gan_bench.tracking.study_run import show_study
 
     workspace = settings.execution.workspace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -157,7 +158,8 @@ def find_run(root: Path, run: str) -> Path:
     ids = sorted({folder.name for folder in folders})
     if not run or not folders:
         hint = "`gan-bench status` of an experiment shows the ids of its runs"
-        if run and (run.endswith((".yaml", ".yml")) or (root / "runs" / Path(run).name).is_dir()):
+        home = root / "runs" / Path(run).name
+        if run and (run.endswith((".yaml", ".yml")) or os.path.isdir(home)):
             hint = f"it is an experiment: `gan-bench status {run}` shows the ids of its runs"
         raise UserError(f"no run's id begins with {run!r} under {root}; {hint}")
     if len(ids) > 1:

@@ -35,6 +35,7 @@ question: What is there to set?
 baseline: wide-non_saturating-lr=0.0001
 dataset: {name: image_folder, path: pictures, image_size: 16, channels: 1}
 plugins: []
+labels: {wide-non_saturating-lr=0.0001: "Wide, plain", fd_random: FD}
 seeds: [0, 1, 9223372036854775807]
 base:
   model: {name: dcgan, width: 8, latent_dim: 16}
@@ -400,7 +401,7 @@ def test_the_command_says_it_in_a_line_and_ends_with_2(tmp_path: Path, content: 
 
 @pytest.mark.parametrize(("file", "more", "words"), [
     ("/dev/zero", [], "/dev/zero: has more than 200,000 bytes"),
-    (".", [], ".: cannot be read: [Errno 21] Is a directory"),
+    (".", [], ".: is a folder; give one of its files: x.yaml"),
     ("x.yaml", ["--set", "base.model=" + "[" * 5_000], "the value is not valid YAML: nested too "
      "deeply"),
     ("x.yaml", ["--set", "a." * 5_000 + "a=1"], "write it as a.b=value"),

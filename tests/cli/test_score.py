@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -521,8 +522,10 @@ def test_a_table_never_mixes_protocols(tmp_path: Path) -> None:
         folder = tmp_path / f"{variant}{seed}"
         folder.mkdir()
         record = writing.Journal(folder)
-        record.protocol({"eval/fd_classifier": {"extractor": "classifier", "weights": weights,
-                                                "generator": generator, "generated": 50}})
+        facts = METRICS["fd_classifier"].facts
+        record.protocol({"eval/fd_classifier": {
+            "extractor": facts.extractor, "split": facts.reference, **facts.protocol,
+            "weights": weights, "generator": generator, "generated": 50}})
         record.metrics(1, {"eval/fd_classifier": 10 + seed + ord(variant)})
         record.end("FINISHED")
         copy = spec.model_copy(update={"variant": variant, "seed": seed})
@@ -598,10 +601,11 @@ def test_samples_that_are_not_finite_are_neither_measured_nor_written(root: Path
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory: no")])
 def test_out_of_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch,
                                    capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(**options: object) -> None:
+    def fails() -> None:
         raise error
 
-    monkeypatch.setattr(app, "app", fails)
+    monkeypatch.setattr("gan_bench.cli.schema.json_schema", fails)
+    monkeypatch.setattr(sys, "argv", ["gan-bench", "schema"])
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert ended.value.code == 2
