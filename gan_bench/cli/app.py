@@ -152,6 +152,8 @@ def report_experiments(
 ) -> None:
     """Write the report of an experiment: a page, tables and figures.
 
+    MLflow's run `study` then shows the report of one whole experiment.
+
     It may combine experiments that were measured in the same way. Exit status: 0 written; 2
     nothing could be written; 3 runs that MLflow hides, or lost pictures, are left out.
     """

@@ -53,7 +53,7 @@ def add_generator_commands(app: typer.Typer) -> None:
         """Write a trained generator as a file that other programs run without gan-bench.
 
         Its input is (N, D) float32: latents, and for a conditional run then the labels one-hot. Its
-        output is (N, C, H, W) in [-1, 1].
+        output is (N, C, H, W) in [-1, 1], or (N, D) if the data are vectors.
         """
         from gan_bench.cli.export import export_generator
 

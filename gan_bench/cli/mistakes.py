@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from gan_bench.cli.options import present_spelling
 from gan_bench.config.shipped import experiment_file, is_experiment
 from gan_bench.errors import UserError, shown
 
@@ -103,10 +104,9 @@ def _unknown_option(given: str, context: Any, name: str, arguments: Sequence[str
         return f"{problem}; {_see('')}"
     if f"--{word}" in options:  # in capitals, say
         return f"{problem}; did you mean --{word}?"
-    value = _value_of(given, arguments)
-    if word in ADVICE:
+    value, takes_set = _value_of(given, arguments), "--set" in options
+    if word in ADVICE and (word not in ("config", "file") or takes_set):
         return f"{problem}: {ADVICE[word].format(command=name)}"
-    takes_set = "--set" in options
     if takes_set and (setting := _setting(word, value)):
         return f"{problem}: it is a key of the experiment's file; write {setting}"
     if word in OPTIONS and OPTIONS[word].split()[0] in options:
@@ -124,7 +124,7 @@ def _value_of(option: str, arguments: Sequence[str]) -> str:
     """Return the value that was typed after an option; empty if there was none."""
     for i, argument in enumerate(arguments):
         name, is_joined, value = argument.partition("=")
-        if name.replace("_", "-") != option:
+        if present_spelling(name.lstrip("-")) != option.lstrip("-"):
             continue
         if is_joined:
             return value
@@ -153,7 +153,7 @@ def _setting(word: str, value: str) -> str:
 
 def _seeds(key: str, value: str) -> str:
     """Return the list that a number of seeds, or a single seed, stands for."""
-    if key == "seed" or not value.isdecimal():
+    if key == "seed" or not value.isdecimal() or value == "0":
         return f"[{value or '0, 1, 2'}]"
     return seed_list(int(value))
 
@@ -161,7 +161,7 @@ def _seeds(key: str, value: str) -> str:
 def seed_list(number: int) -> str:
     """Return so many seeds, as a YAML writes them."""
     seeds = list(map(str, range(number)))
-    if number > 12:
+    if number > 100:
         seeds = [*seeds[:3], "…", seeds[-1]]
     return f"[{', '.join(seeds)}]"
 
@@ -205,6 +205,8 @@ def _extra_argument(message: str, context: Any, name: str) -> str:
     if takes_set and re.match(r"[\w.]+=", extra):
         settings = " ".join(f"--set {setting}" for setting in extra.split())
         return f"a setting needs its option: {settings}"
+    if not extra.strip():
+        return f"{name}: an argument is empty; is a variable of the shell unset? {_see(name)}"
     if extra.split()[0].endswith(YAML):
         return f"{name} takes one experiment; {shown(extra)} is too many: use a command for each"
     return f"{name} takes no further argument {shown(extra)}; {_see(name)}"

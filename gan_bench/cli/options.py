@@ -199,7 +199,9 @@ def print_fitting(text: str) -> None:
 
 
 def terminal_width() -> int | None:
-    """Return how many columns there is room for; None in a file or a pipe, where lines stay whole.
+    """Return how many columns there is room for: COLUMNS if it is set, or the terminal's.
+
+    None: a file or a pipe, where lines stay whole.
     """
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_bench.compare.ended import RunResult
-from gan_bench.compare.seeds import Need, needs
+from gan_bench.compare.seeds import Need, needs, strictest
+from gan_bench.compare.stats.doubt import ALPHA
 from gan_bench.compare.stats.power import MAX_SEEDS, POWER
 from gan_bench.config.declared import Amount, Declared, parse_amount
 from gan_bench.config.spec import ExperimentSpec
@@ -52,8 +53,9 @@ def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | 
 def needs_table(rows: list[Need], declared: Declared, difference: Amount,
                 width: int | None = None) -> Table:
     """Return the rows as a table for the terminal, with the columns that there is room for."""
-    many = len(declared.variants) - 1
-    share = f"5% over the {many} comparisons (Holm)" if many > 1 else "5%"
+    many = round(ALPHA / strictest(declared))
+    family = " of the largest family" if declared.sweeps else ""
+    share = f"5% over the {many} comparisons{family} (Holm)" if many > 1 else "5%"
     means = ", ".join(declared.curve_means)
     table = Table(
         box=None, pad_edge=False, title_justify="left", caption_justify="left",

@@ -136,7 +136,7 @@ def _show_study(asked: Asked, several: Sequence[Results], workspace: Workspace, 
     from gan_bench.compare.rows import summarise
     from gan_bench.tracking.study_run import show_study
 
-    if len(several) > 1 or any((asked.metric, asked.baseline, asked.variants)):
+    if len(several) > 1 or any((asked.metric, asked.baseline, asked.variants, asked.settings)):
         return ""
     results = several[0]
     rows = summarise(results.ended(), results.declared)

@@ -6,7 +6,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,13 +52,7 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     failed = [run for run in asked if not run.state.is_result or run.unmeasured]
     workspace = settings.execution.workspace
     rows = _final_rows(spec, ended.runs)
-    hidden = "; ".join(ended.hidden)
-    if as_json:
-        lacking = "; ".join(filter(None, (ended.missing, hidden)))
-        print(json.dumps({"event": "end", "failed": len(failed), "untrained": len(untrained),
-                          "not_in_mlflow": lacking,
-                          "runs": [progress_json(run) for run in ended.runs]}))
-    else:
+    if not as_json:
         _print_results(console, spec, ended.runs, rows, workspace.root)
         if untrained:
             _print_line(console, f"left out: {_names(untrained)}, not trained yet or without "
@@ -69,22 +62,36 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
                              f"Look at them: {page_hint(workspace)}")
         _print_line(console, f"Compare them: gan-bench report {spec.name} --open"
                              f"{root_option(workspace)}{store_option(workspace, '--tracking-uri')}")
-    if ended.missing:
-        print(f"MLflow lacks some results: {ended.missing}\nOnce that is repaired, gan-bench sync"
-              f"{root_option(workspace)}{store_option(workspace)} copies the missing results.",
-              file=sys.stderr)
-    elif not ended.stopped and (why := _show_study(spec, rows, settings)):
-        ended = replace(ended, missing=why)
-        print(f"MLflow does not show the study's result: {why}\nOnce that is repaired, gan-bench "
-              f"report {spec.name}{root_option(workspace)}"
-              f"{store_option(workspace, '--tracking-uri')} shows it there.", file=sys.stderr)
-    if hidden:  # its lines say which command helps
-        print(f"MLflow hides some results: {hidden}", file=sys.stderr)
+    is_whole = not ended.missing and not ended.stopped
+    unshown = _show_study(spec, rows, settings) if is_whole else ""
+    hidden = "; ".join(ended.hidden)
+    if as_json:
+        lacking = "; ".join(filter(None, (ended.missing, unshown, hidden)))
+        print(json.dumps({"event": "end", "failed": len(failed), "untrained": len(untrained),
+                          "not_in_mlflow": lacking,
+                          "runs": [progress_json(run) for run in ended.runs]}))
+    _print_lacking(spec.name, workspace, ended.missing, unshown, hidden)
     if ended.stopped:
         raise Stopped(ended.stopped)
     if failed:
         return 1
-    return 3 if ended.missing or hidden or untrained else 0
+    return 3 if ended.missing or unshown or hidden or untrained else 0
+
+
+def _print_lacking(experiment: str, workspace: Workspace, missing: str, unshown: str, hidden: str,
+                   ) -> None:
+    """Print on stderr what MLflow lacks, and which commands help; nothing if it lacks nothing."""
+    report = (f"gan-bench report {experiment}{root_option(workspace)}"
+              f"{store_option(workspace, '--tracking-uri')}")
+    if missing:
+        print(f"MLflow lacks some results: {missing}\nOnce that is repaired, gan-bench sync"
+              f"{root_option(workspace)}{store_option(workspace)} copies the missing results, and "
+              f"{report} shows the study's.", file=sys.stderr)
+    if unshown:
+        print(f"MLflow does not show the study's result: {unshown}\nOnce that is repaired, "
+              f"{report} shows it there.", file=sys.stderr)
+    if hidden:  # its lines say which command helps
+        print(f"MLflow hides some results: {hidden}", file=sys.stderr)
 
 
 def _names(runs: Sequence[Progress]) -> str:

@@ -157,7 +157,8 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
         if declared.baseline:
             notes.append(f"the baseline {declared.baseline} has no runs yet: compared with "
                          f"{names[0]}")
-        declared = declared.with_changes(baseline=names[0])
+        # The sweeps are around the other baseline.
+        declared = declared.with_changes(baseline=names[0], sweeps={})
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
     history, frame = _history(chosen, variants), _runs(chosen, variants, declared)

@@ -51,7 +51,8 @@ def needs(declared: Declared, runs: Sequence[RunResult], difference: Amount,
           score: str | None = None) -> list[Need]:
     """Return how many seeds each variant's comparison with the baseline needs.
 
-    Every comparison must hold at Holm's strictest step, 5% over the number of comparisons.
+    Every comparison must hold at Holm's strictest step, 5% over the comparisons of the largest
+    family.
 
     Args:
         declared: The experiment; its baseline, its variants and its `paired` are used.

@@ -24,6 +24,8 @@ def label_problems(labels: Mapping[str, str], variants: Sequence[str], scores: S
     names = dict.fromkeys([*variants, *scores])
     texts = {name: labels.get(name, name) for name in names}
     for name in labels:
-        others = [other for other in names if other != name and texts[other] == labels[name]]
+        # Names stay what options such as --baseline take, so a label is no other one's name.
+        others = [other for other in names
+                  if other != name and labels[name] in (texts[other], other)]
         if name in texts and others:
             yield name, f"{shown(labels[name])} would stand for {others[0]} too; choose another"

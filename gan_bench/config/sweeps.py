@@ -14,6 +14,8 @@ VALUES = 3  # of an axis, from which on it is a sweep
 def sweeps_of(cells: Mapping[str, Mapping[str, str]], baseline: str) -> dict[str, tuple[str, ...]]:
     """Return for each swept axis the variants that differ from the baseline on it alone.
 
+    A swept axis has `VALUES` values or more beside the baseline's other settings.
+
     It is empty for a grid of one axis, whose comparisons are one question anyway.
 
     Args:
@@ -29,4 +31,5 @@ def sweeps_of(cells: Mapping[str, Mapping[str, str]], baseline: str) -> dict[str
         differing = [axis for axis in home if cell and cell[axis] != home[axis]]
         if len(differing) == 1 and len(values[differing[0]]) >= VALUES:
             sweeps[differing[0]] = (*sweeps.get(differing[0], ()), name)
-    return sweeps
+    # `exclude` may have taken values away beside the baseline.
+    return {axis: names for axis, names in sweeps.items() if len(names) >= VALUES - 1}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 
+from gan_bench.compare.stats.doubt import ALPHA
 from gan_bench.compare.stats.summary import Estimate, Summary
 from gan_bench.report.terminal import marks
 
 DASH, MINUS = "–", "−"
-MOST_DECIMALS, LARGEST = 6, 1e6  # beyond them four digits are shown
+MOST_DECIMALS, LARGEST = 6, 1e6  # beyond them powers of ten may be shown
+MOST_DIGITS = 12  # four, where it would take more
 
 
 def true_minus(text: str) -> str:
@@ -37,14 +39,21 @@ def format_value(value: float, signed: bool = False, decimals: int | None = None
     if math.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
     sign = "+" if signed else ""
-    if decimals is None or decimals > MOST_DECIMALS or abs(value) >= LARGEST:
+    if decimals is None:
         return true_minus(f"{value:{sign}.4g}")
+    if decimals > MOST_DECIMALS or abs(value) >= LARGEST:
+        before = math.floor(math.log10(abs(value))) + 1 if value else 1  # the point
+        digits = before + decimals if 4 < before + decimals <= MOST_DIGITS else 4
+        return true_minus(f"{value:{sign}.{digits}g}")
     return true_minus(f"{value:{sign}.{decimals}f}")
 
 
 def format_p(p: float) -> str:
-    """Return a p-value to two digits; it is no more precise than that."""
-    return DASH if math.isnan(p) else f"{p:.2g}"
+    """Return a p-value to two digits, or to more if two would hide on which side of 0.05 it is."""
+    if math.isnan(p):
+        return DASH
+    text = f"{p:.2g}"
+    return f"{p:.4g}" if float(text) == ALPHA != p else text
 
 
 def format_interval(estimate: Estimate, signed: bool = False, decimals: int | None = None) -> str:
@@ -61,9 +70,16 @@ def format_interval(estimate: Estimate, signed: bool = False, decimals: int | No
         return f"{format_value(estimate.value, signed, decimals)} ({estimate.why_missing})"
     if decimals is None:
         decimals = decimals_of((estimate.high - estimate.low) / 4)
-    value, low, high = (format_value(number, signed, decimals)
-                        for number in (estimate.value, estimate.low, estimate.high))
+    value = format_value(estimate.value, signed, decimals)
+    low, high = (_format_end(end, signed, decimals) for end in (estimate.low, estimate.high))
     return f"{value} [{low}, {high}]{marks(estimate)}"
+
+
+def _format_end(end: float, signed: bool, decimals: int | None) -> str:
+    """Return an end of an interval; one near 0 keeps a digit, so that its side of 0 is seen."""
+    if end and math.isfinite(end) and decimals is not None and not round(end, decimals):
+        return true_minus(f"{end:{'+' if signed else ''}.1g}")
+    return format_value(end, signed, decimals)
 
 
 def format_mean(summary: Summary) -> str:

@@ -137,7 +137,7 @@ def _caption(group: Sequence[Finding], spread: Spread) -> str:
 def _cell(row: Row, spread: Spread) -> str:
     """Return a variant's mean with its spread, and how many runs diverged."""
     summary = row.summary
-    if row.refused or math.isnan(summary.mean.value):
+    if row.refused or (math.isnan(summary.mean.value) and not summary.diverged):
         return DASH
     text = format_mean(summary) if not math.isnan(summary.mean.low) else format_value(
         summary.mean.value)

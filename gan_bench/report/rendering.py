@@ -205,5 +205,7 @@ def _family_note(finding: Finding) -> str:
     in_table = max((pair.family for pair in finding.comparisons), default=0)
     if family <= in_table:
         return ""
-    return (f"Here Holm's correction is over all {family} pairs. That is stricter than over the "
-            f"{in_table} comparisons with the baseline in the verdicts and the table.")
+    others = (f"over the {in_table} comparisons with the baseline"
+              if not finding.results.declared.sweeps else "within each sweep of the grid")
+    return (f"Here Holm's correction is over all {family} pairs. That is stricter than {others} in "
+            f"the verdicts and the table.")

@@ -53,9 +53,12 @@ class Study(Results):
 
     def table(self) -> pd.DataFrame:
         """Return variants × scores as text: the sign of the verdict, the mean, its 95% interval."""
-        return pd.DataFrame({finding.label: pd.Series(
+        findings = self.findings()
+        frame = pd.DataFrame({finding.label: pd.Series(
             {row.variant: _text_cell(row) for row in finding.rows}, dtype=str)
-            for finding in self.findings()}).rename_axis("variant")
+            for finding in findings})
+        # In the order of the leading score, as in the report.
+        return frame.reindex([row.variant for row in findings[0].rows]).rename_axis("variant")
 
     def summary(self) -> pd.DataFrame:
         """Return every number of the report, a row for each score and variant: `summary.csv`."""

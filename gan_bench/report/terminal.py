@@ -213,7 +213,9 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
 
 def _family_words(tested: list[Comparison]) -> str:
     """Return over how many comparisons Holm's correction is, within each sweep of a grid."""
-    families = {pair.sweep: pair.family for pair in tested}
+    families: dict[str, int] = {}  # the largest of all scores: some may lack variants
+    for pair in tested:
+        families[pair.sweep] = max(pair.family, families.get(pair.sweep, 0))
     if max(families.values()) < 2:
         return ""
     others = families.pop("", 0)

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from gan_bench.config.declared import TAG_LIMIT, Declared
 from gan_bench.journal.score_names import DURING, FINAL
 from gan_bench.registry import METRICS, Better, scores_of
+from gan_bench.tracking.client import write_shared
 from gan_bench.tracking.hidden import rows_of
 from gan_bench.tracking.tags import ABOUT, NOTE
 
@@ -115,32 +116,36 @@ def view_of(declared: Declared, evaluate: Mapping[str, Any]) -> str:
     is_single = is_final or not evaluate.get("every")
     charts = [_chart(prefix + score, is_single) for score in scores]
     charts += [_chart(loss) for loss in LOSSES]
-    for count in range(len(charts), 0, -1):
-        text = json.dumps({**view, **_arrangement(charts[:count])}, separators=(",", ":"))
+    short = {**view, "groupsExpanded": {}}  # collapsed groups are the first to do without
+    fewer = ({**short, **_arrangement(charts[:count])} for count in range(len(charts), 0, -1))
+    narrow = ({**short, **_table([prefix + score for score in scores[:count]], declared.variants)}
+              for count in range(COLUMNS, -1, -1))
+    for each in ({**view, **_arrangement(charts)}, *fewer, *narrow):
+        text = json.dumps(each, separators=(",", ":"))
         if len(text) <= TAG_LIMIT:
-            return text
-    text = json.dumps(view, separators=(",", ":"))
-    return text if len(text) <= TAG_LIMIT else json.dumps({**view, "groupsExpanded": {}})
+            break
+    return text
 
 
-def write_description(client: MlflowClient, experiment_id: str, text: str, *,
+def write_description(client: MlflowClient, experiment_id: str, text: str, root: str, *,
                       only_first: bool = False) -> None:
-    """Write the description of an experiment, unless the user has written one in MLflow's page.
+    """Write the description of an experiment, unless it is the user's or that of another root.
 
     Args:
         client: Of the store.
         experiment_id: MLflow's.
         text: Markdown.
+        root: The id of the root, which stands for its owner.
         only_first: Whether a description that is there stays.
     """
     tags = client.get_experiment(experiment_id).tags
     shown, hashes = tags.get(NOTE, ""), tags.get(WRITTEN, "").split()
-    if shown == text or (shown and (only_first or _hash(shown) not in hashes)):
+    if shown == text or (shown and (only_first or _hash(root + shown) not in hashes)):
         return
     # Both hashes: a process that is killed between the two calls leaves the earlier text.
-    written = " ".join([_hash(text), *([_hash(shown)] if shown else [])])
-    client.set_experiment_tag(experiment_id, WRITTEN, written)
-    client.set_experiment_tag(experiment_id, NOTE, text)
+    written = " ".join(_hash(root + each) for each in (text, shown) if each)
+    write_shared(lambda: client.set_experiment_tag(experiment_id, WRITTEN, written))
+    write_shared(lambda: client.set_experiment_tag(experiment_id, NOTE, text))
 
 
 def description(declared: Declared, verdicts: Sequence[str] = (), report: str = "") -> str:

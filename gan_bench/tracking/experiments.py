@@ -19,6 +19,7 @@ from gan_bench.tracking.client import (
 )
 from gan_bench.tracking.experiment_page import VIEW, description, view_of, write_description
 from gan_bench.tracking.hidden import deleted_experiment
+from gan_bench.tracking.origin import instance_of
 from gan_bench.tracking.relocation import local_path
 from gan_bench.tracking.shared_artifacts import is_within
 
@@ -91,7 +92,8 @@ class Experiments:
         if self._client.get_experiment(number).tags.get(VIEW) != view:
             write_shared(lambda: self._client.set_experiment_tag(number, VIEW, view))
         if text := description(declared):
-            write_description(self._client, number, text, only_first=True)
+            write_description(self._client, number, text, instance_of(home.parents[1]),
+                              only_first=True)
         self._prepared.add(home)
 
     def _create(self, name: str, artifacts: str | None) -> None:

@@ -1,7 +1,7 @@
 """Reads an experiment's runs back from MLflow, from a database or from a server.
 
 A database is read by SQL: that takes seconds, where MLflow's client takes minutes, as it creates an
-object for each measurement. The database is opened read-only, so a report never changes it.
+object for each measurement. The database is opened read-only here.
 """
 
 from __future__ import annotations

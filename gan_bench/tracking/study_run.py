@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -42,6 +43,8 @@ NAME = "study"
 TABLE = "summary.json"
 REPORT = "report"  # the folder of the artifacts
 VERDICT = "verdict."  # prefix of the tags
+MOST_KEY = 250  # characters of a tag's key
+REPORT_TAG = "report"  # of a study run that holds one: whether it shows the present table
 # By which MLflow's page finds tables; `MlflowClient.log_table` would append to the one that is
 # there.
 TABLES_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}])}
@@ -149,14 +152,14 @@ class _Study:
             number = str(experiment.experiment_id)
             known = _read_cursor(self._folder, self._store.uri)
             run = self._find(number, known) or self._create(number)
+            write_description(self._client, number, summary.description, self._instance)
             if run.info.lifecycle_stage != "active":
                 return
             cursor = StudyCursor(run.info.run_id, report=known.report if known else "")
             if known is None or known.mlflow_run_id != cursor.mlflow_run_id:
                 cursor = replace(cursor, report="")
             _write_cursor(self._folder, self._store.uri, cursor)
-            write_description(self._client, number, summary.description)
-            self._write(run, summary, report)
+            self._write(run, summary, report, holds_report=bool(cursor.report))
             shown = digest if report is not None else cursor.report
             _write_cursor(self._folder, self._store.uri,
                           replace(cursor, summary=summary.digest, report=shown))
@@ -192,16 +195,22 @@ class _Study:
         return (str(run.info.experiment_id) == experiment and tags.get(STUDY) == self._home.name
                 and (is_in_root or tags.get(ROOT_TAG) == self._instance))
 
-    def _write(self, run: Run, summary: StudySummary, report: Mapping[str, Path] | None) -> None:
+    def _write(self, run: Run, summary: StudySummary, report: Mapping[str, Path] | None, *,
+               holds_report: bool) -> None:
         from mlflow.entities import RunTag
 
         number, location = run.info.run_id, str(run.info.artifact_uri)
-        verdicts = {VERDICT + name: verdict for name, verdict in summary.verdicts.items()}
+        verdicts = _verdict_tags(summary.verdicts)
         for key in run.data.tags:
             if key.startswith(VERDICT) and key not in verdicts:
                 self._client.delete_tag(number, key)
         tags = {**verdicts, **TABLES_TAG, NOTE: summary.description, STUDY: self._home.name,
                 ROOT_TAG: self._instance}
+        if report is not None:
+            tags[REPORT_TAG] = "of the same runs as the table"
+        elif holds_report:
+            tags[REPORT_TAG] = (f"older than the table: `gan-bench report {self._home.name}` makes "
+                                f"it anew")
         self._client.log_batch(number, tags=[RunTag(k, v) for k, v in tags.items()])
         with uploads(location):
             table = {"columns": summary.columns,
@@ -224,6 +233,17 @@ class _Study:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
+
+
+def _verdict_tags(verdicts: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of verdicts: MLflow refuses keys such as `lr=0.0001` or `r1+r2`."""
+    tags: dict[str, str] = {}
+    for name, verdict in verdicts.items():
+        key = VERDICT + re.sub(r"[^\w.\- ]", "_", name)
+        if key in tags or len(key) > MOST_KEY:
+            key = f"{key[:MOST_KEY - 9]}-{_digest(name.encode())[:8]}"
+        tags[key] = verdict
+    return tags
 
 
 def _json_cell(cell: Cell) -> Cell:

@@ -31,8 +31,8 @@ def params(spec: Mapping[str, Any], varied: Collection[str],
 
     Args:
         spec: The plain values of its specification.
-        varied: The settings in which the runs of its experiment differ; empty if unknown: all are
-            shown.
+        varied: The settings in which the runs of its experiment differ; empty if unknown: all that
+            have a value are shown.
     """
     settings = flat_settings(spec)
     packed = packed_tags.pack(settings)

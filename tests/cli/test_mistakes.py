@@ -28,6 +28,12 @@ TYPED = [
     ("plan study.yaml --metric fid",
      f"no such option --metric: {KEY} --set 'evaluate.metrics=[fid]'"),
     ("plan study.yaml --name x", f"no such option --name: {KEY} --set name=x"),
+    ("evaluate a.png --metrics", "--metric needs a value; `gan-bench evaluate -h` shows what it "
+     "takes"),
+    ("plan study.yaml --metrics fid,kid",
+     f"no such option --metric: {KEY} --set 'evaluate.metrics=[fid,kid]'"),
+    ("run study.yaml --seeds 0", f"no such option --seeds: {KEY} --set 'seeds=[0]'"),
+    ("show --file x", "no such option --file; `gan-bench show -h` shows what it takes"),
     ("run study.yaml --gpu", "no such option --gpu; write --set compute.device=cuda"),
     ("run study.yaml --lr 1e-4", "no such option --lr; write --set base.optimizer.lr=1e-4"),
     ("run study.yaml --workers 4", "no such option --workers; write --slots 4"),
@@ -167,7 +173,12 @@ def test_what_is_advised_is_accepted(folder: Path, monkeypatch: pytest.MonkeyPat
         done = here("plan", "study.yaml", "--set", setting, *steps)
         assert done.returncode == 0, done.stderr
     assert seed_list(3) == "[0, 1, 2]"
-    assert seed_list(100) == "[0, 1, 2, …, 99]"
+    assert seed_list(40).split(", ")[-1] == "39]"
+    assert seed_list(1000) == "[0, 1, 2, …, 999]"
+    empty = here("plan", "study.yaml", "")  # as an unset variable of the shell
+    assert (empty.returncode, empty.stderr) == (
+        2, "error: plan: an argument is empty; is a variable of the shell unset? `gan-bench plan "
+           "-h` shows what it takes\n")
 
 
 def test_a_command_without_anything_shows_its_help() -> None:

@@ -44,6 +44,8 @@ def test_labels_are_declared_and_in_no_id(tmp_path: Path) -> None:
     ("labels:\n  sta: Ours", "9:3: labels.sta:", "no variant and no score is called 'sta'; did you "
                                                  "mean 'sat'?"),
     ("labels:\n  sat: Ours\n  plain: Ours", "9:3: labels.sat:", "'Ours' would stand for plain too"),
+    ("labels:\n  sat: plain\n  plain: sat", "9:3: labels.sat:",
+     "'plain' would stand for plain too"),
     ("labels:\n  sat: plain", "9:3: labels.sat:", "'plain' would stand for plain too"),
     ("labels:\n  sat: ''", "9:3: labels.sat:", ""),
     ("labels:\n  sat: \"two\\nlines\"", "9:3: labels.sat:", ""),

@@ -50,6 +50,13 @@ def test_variants_of_include_are_in_no_sweep() -> None:
     assert sweeps_of(cells, "beside") == {}
 
 
+def test_what_exclude_leaves_alone_is_no_sweep() -> None:
+    cells = {f"{a}{b}": {"a": a, "b": b} for a in "123" for b in "xyz" if f"{a}{b}" != "2x"}
+    assert sweeps_of(cells, "1x") == {"b": ("1y", "1z")}
+    assert sweeps_of({**cells, "2x": {"a": "2", "b": "x"}}, "1x") == {
+        "a": ("3x", "2x"), "b": ("1y", "1z")}
+
+
 def test_holm_is_over_the_sweep() -> None:
     scores = {name: {seed: start + seed / 10 for seed in range(4)} for name, start in (
         ("base", 1.0), ("b", 1.2), ("c", 1.3), ("other", 1.25), ("both", 1.6))}

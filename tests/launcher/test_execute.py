@@ -126,7 +126,7 @@ def test_a_damaged_run_stops_no_other(finished: Path, tmp_path: Path) -> None:
         assert words in done.stdout
         assert "MLflow does not take" not in done.stdout
         assert "MLflow lacks some results: " in done.stderr
-        assert "copies the missing results." in done.stderr
+        assert "copies the missing results, and gan-bench report " in done.stderr
         assert f"{damaged}: line {number} is damaged" in done.stderr
         assert f"{older}: line 1 is damaged" in done.stderr
         assert damaged.read_bytes() == before

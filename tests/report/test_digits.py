@@ -12,6 +12,7 @@ from gan_bench.report.digits import (
     decimals_of,
     format_interval,
     format_mean,
+    format_p,
     format_value,
     true_minus,
 )
@@ -32,8 +33,10 @@ def test_a_mean_has_the_digits_that_its_standard_error_allows() -> None:
 
 @pytest.mark.parametrize(("value", "signed", "decimals", "text"), [
     (-4.256, False, 2, "−4.26"), (4.256, True, 1, "+4.3"), (-0.5, True, None, "−0.5"),
-    (-math.inf, False, 2, "−∞"), (math.nan, False, 2, "–"), (1.5e9, False, 0, "1.5e+09"),
-    (0.001234567, False, 9, "0.001235")])
+    (-math.inf, False, 2, "−∞"), (math.nan, False, 2, "–"), (1.5e9, False, 0, "1500000000"),
+    (1.23456e30, False, 0, "1.235e+30"),
+    (0.001234567, False, 9, "0.001234567"), (12.3456785, False, 8, "12.3456785"),
+    (1234570.0, False, 0, "1234570"), (0.001234567, False, 7, "0.0012346")])
 def test_a_value(value: float, signed: bool, decimals: int | None, text: str) -> None:
     assert format_value(value, signed, decimals) == text
 
@@ -41,6 +44,13 @@ def test_a_value(value: float, signed: bool, decimals: int | None, text: str) ->
 def test_an_interval_has_the_digits_of_its_number() -> None:
     assert format_interval(Estimate(-3.14159, -4.0, -2.3), signed=True) == "−3.14 [−4.00, −2.30]"
     assert format_interval(Estimate(math.nan)) == "–"
+    assert format_interval(Estimate(0.5, 0.0004, 0.9996), signed=True) == "+0.50 [+0.0004, +1.00]"
+    assert format_interval(Estimate(0.5, -0.0004, 0.9996), signed=True) == "+0.50 [−0.0004, +1.00]"
+
+
+def test_a_p_shows_its_side_of_the_level() -> None:
+    assert [*map(format_p, (0.0499, 0.05, 0.0501, 0.123456, math.nan))] == [
+        "0.0499", "0.05", "0.0501", "0.12", "–"]
 
 
 def test_names_keep_their_hyphens() -> None:

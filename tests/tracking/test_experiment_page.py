@@ -104,25 +104,28 @@ def test_a_description_of_the_user_stays(store: Store) -> None:
     def shown() -> str:
         return str(client.get_experiment(number).tags[NOTE])
 
-    write_description(client, number, "first", only_first=True)
-    write_description(client, number, "not this", only_first=True)
+    write_description(client, number, "first", "root", only_first=True)
+    write_description(client, number, "not this", "root", only_first=True)
     assert shown() == "first"
-    write_description(client, number, "second")
+    write_description(client, number, "second", "root")
     assert shown() == "second"
     client.set_experiment_tag(number, NOTE, "mine")
-    write_description(client, number, "third")
+    write_description(client, number, "third", "root")
     assert shown() == "mine"
+    client.set_experiment_tag(number, NOTE, "second")
+    write_description(client, number, "of another root", "other")
+    assert shown() == "second"
     client.set_experiment_tag(number, NOTE, "")
-    write_description(client, number, "third")
+    write_description(client, number, "third", "root")
     assert shown() == "third"
 
 
 def test_a_kill_between_the_two_tags_is_no_edit_of_the_user(store: Store) -> None:
     client = store.client
     number = client.create_experiment("killed")
-    write_description(client, number, "first")
-    write_description(client, number, "second")
+    write_description(client, number, "first", "root")
+    write_description(client, number, "second", "root")
     client.set_experiment_tag(number, NOTE, "first")  # as if it was killed before the text
     assert len(client.get_experiment(number).tags[WRITTEN].split()) == 2
-    write_description(client, number, "second")
+    write_description(client, number, "second", "root")
     assert client.get_experiment(number).tags[NOTE] == "second"

@@ -102,6 +102,19 @@ def test_the_run_shows_table_verdicts_note_and_report(workspace: Workspace, tmp_
     assert experiment.tags[NOTE] == "**Which?**"
 
 
+def test_variants_of_a_grid_have_verdicts(workspace: Workspace) -> None:
+    """MLflow refuses their names as keys of tags."""
+    verdicts = {"fd.lr=0.1": "better", "fd.r1+r2": "worse", "fd.r1*r2": "baseline",
+                "fd./a//..": "no verdict", f"fd.{'x' * 300}": "worse"}
+    assert show_study(workspace, name_of(workspace), replace(SUMMARY, verdicts=verdicts)) == ""
+    (run,) = studies(workspace)
+    shown = {key: value for key, value in run.data.tags.items() if key.startswith("verdict.")}
+    assert sorted(shown.values()) == sorted(verdicts.values())
+    assert shown["verdict.fd.lr_0.1"] == "better"
+    assert shown["verdict.fd.r1_r2"] == "worse"
+    assert max(map(len, shown)) == 250
+
+
 def test_a_repetition_writes_nothing_and_a_change_replaces(workspace: Workspace, tmp_path: Path,
                                                            monkeypatch: pytest.MonkeyPatch,
                                                            ) -> None:
@@ -119,10 +132,12 @@ def test_a_repetition_writes_nothing_and_a_change_replaces(workspace: Workspace,
     verdicts = {key: value for key, value in run.data.tags.items() if key.startswith("verdict.")}
     assert verdicts == {"verdict.fd.a": "worse"}
     assert artifact(workspace, run, "report/report.html", tmp_path / "to") == "first"
+    assert run.data.tags["report"].startswith("older than the table: `gan-bench report ")
     page.write_text("second")
     assert show_study(workspace, name, changed, {"report.html": page}) == ""
     (run,) = studies(workspace)
     assert artifact(workspace, run, "report/report.html", tmp_path / "new") == "second"
+    assert run.data.tags["report"] == "of the same runs as the table"
     assert json.loads(artifact(workspace, run, TABLE, tmp_path / "to"))["data"][0] == ["a", 1.5]
 
 

@@ -27,7 +27,8 @@ variants, log-normal scores included; but in up to 13% if the *means* are equal,
 log-normal with σ = 1, and one variant scatters 3 times as much as the other.
 
 **The family** is all pairs compared under one score; in a grid of several axes, each sweep of one
-axis around the baseline is a family of its own, and all other pairs are another. Holm's correction
+axis of three values or more around the baseline is a family of its own, and all other pairs are
+another. Holm's correction
 keeps the chance of any wrong *better* or *worse* among them at 5%, and likewise that of any wrong
 *equivalent*. Each score is a family of its own: choose the score that decides before you look.
 
