@@ -33,6 +33,7 @@ from gan_bench.tracking.relocation import check_addresses
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 
 CREATION = 60.0  # seconds that another process may take to make MLflow's tables
@@ -198,3 +199,15 @@ def write_shared(write: Callable[[], object]) -> None:
         except MlflowException as error:
             if is_last or error.error_code != "BAD_REQUEST":  # MLflow's code for a clash
                 raise
+
+
+def find_run_of(client: MlflowClient, mlflow_run_id: str) -> Run | None:
+    """Return a run of MLflow, deleted or not; None if the store has none of this id."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(mlflow_run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise

@@ -13,7 +13,7 @@ from gan_bench.journal import reading
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags as run_tags
 from gan_bench.tracking.address import sqlite_path
-from gan_bench.tracking.client import Store
+from gan_bench.tracking.client import Store, find_run_of
 from gan_bench.tracking.origin import (
     ROOT_TAG,
     attempt_of,
@@ -43,7 +43,7 @@ class OwnRuns:
 
         None if it was deleted in MLflow, is a run of another root, or shows another run.
         """
-        run = self._get(mlflow_run_id)
+        run = find_run_of(self._client, mlflow_run_id)
         if run is None or not self._is_own(folder, run):
             return None
         self._claim(folder, run)
@@ -75,7 +75,7 @@ class OwnRuns:
 
         A run that shows an attempt which the journal voids was deleted by `find_or_create`.
         """
-        run = self._get(mlflow_run_id)
+        run = find_run_of(self._client, mlflow_run_id)
         if run is None or run.info.lifecycle_stage == "active" or not self._shows(folder, run):
             return False
         records, _ = reading.read_records(folder)
@@ -121,7 +121,7 @@ class OwnRuns:
     def _of_attempts(self, folder: Path, experiment: str, named: str | None) -> list[Run]:
         """Return the root's MLflow runs of this run, and the run that its cursor file names."""
         runs = {run.info.run_id: run for run in self._of_origin(folder, experiment)}
-        run = self._get(named) if named and named not in runs else None
+        run = find_run_of(self._client, named) if named and named not in runs else None
         if run is not None and self._is_own(folder, run):
             runs[run.info.run_id] = run
         return list(runs.values())
@@ -159,16 +159,6 @@ class OwnRuns:
         for run in runs:
             if run.info.run_id != kept and not run.data.metrics:
                 self._client.delete_run(run.info.run_id)
-
-    def _get(self, mlflow_run_id: str) -> Run | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._client.get_run(mlflow_run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
 
     def _instance(self, folder: Path) -> str:
         root = run_root(folder)

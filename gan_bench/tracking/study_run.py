@@ -25,7 +25,13 @@ from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.schema import Status
 from gan_bench.tracking.address import quiet_mlflow, reason, resolve_uri, sqlite_path
-from gan_bench.tracking.client import Store, close_connections, mlflow_errors, open_store
+from gan_bench.tracking.client import (
+    Store,
+    close_connections,
+    find_run_of,
+    mlflow_errors,
+    open_store,
+)
 from gan_bench.tracking.cursor import RUN_ID, named_run, store_name
 from gan_bench.tracking.database import has_run
 from gan_bench.tracking.experiment_page import write_description
@@ -170,7 +176,7 @@ class _Study:
         The database in a root was copied with the root, so there the run of the root that was
         copied is meant.
         """
-        run = self._get(known.mlflow_run_id) if known else None
+        run = find_run_of(self._client, known.mlflow_run_id) if known else None
         if run is not None and self._is_own(run, experiment):
             return run
         origin = (f"tags.`{STUDY}` = '{self._home.name}' and "
@@ -223,16 +229,6 @@ class _Study:
                 self._client.log_artifact(number, str(file), folder)
         # It takes no time, however often it is written.
         self._client.set_terminated(number, Status.FINISHED.value, run.info.start_time)
-
-    def _get(self, mlflow_run_id: str) -> Run | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._client.get_run(mlflow_run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
 
 
 def _verdict_tags(verdicts: Mapping[str, str]) -> dict[str, str]:
