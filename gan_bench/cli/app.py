@@ -89,7 +89,7 @@ def run(
     from gan_bench.cli.mistakes import check_experiment
     from gan_bench.cli.run import run_experiment
     from gan_bench.config.experiment import load_experiment
-    from gan_bench.launcher.launch import LaunchSettings
+    from gan_bench.launcher.preparation import LaunchSettings
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
                           profile, keep_checkpoints)

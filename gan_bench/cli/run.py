@@ -19,7 +19,8 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress
-from gan_bench.launcher.launch import LaunchSettings, execute
+from gan_bench.launcher.launch import execute
+from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
