@@ -71,6 +71,8 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         print(json.dumps({"event": "end", "failed": len(failed), "untrained": len(untrained),
                           "not_in_mlflow": lacking,
                           "runs": [progress_json(run) for run in ended.runs]}))
+    if ended.left and not as_json:
+        _print_line(console, f"left: {ended.left}")
     _print_lacking(spec.name, workspace, ended.missing, unshown, hidden)
     if ended.stopped:
         raise Stopped(ended.stopped)
@@ -108,6 +110,11 @@ def page_hint(workspace: Workspace) -> str:
     if is_server(address):
         return without_password(address)
     return f"gan-bench ui{root_option(workspace)}{store_option(workspace, '--tracking-uri')}"
+
+
+def choose_reporter(as_json: bool) -> Reporter:
+    """Return what shows the progress: a table on a terminal, else lines."""
+    return _reporter(wide_console(), as_json)
 
 
 def _reporter(console: Console, as_json: bool) -> Reporter:
