@@ -164,6 +164,10 @@ class Grid:
                 claim.release()
                 self._drop(run)
                 return None
+        if kind := self._other_kind(run):  # a sibling was claimed elsewhere at the same moment
+            claim.release()
+            self.unfit[run.spec.id] = kind
+            return None
         return claim
 
     def _other_kind(self, run: Progress) -> str:
