@@ -67,6 +67,8 @@ def test_a_run_that_another_process_has_finished_is_over(runs: list[Progress]) -
     assert two.open[run.spec.id].values == {"train/d_loss": 1.0}
     (run.folder / "final.safetensors").write_bytes(b"weights")
     book.end("FINISHED")
+    two.follow()  # its end is recorded, and its claim is held
+    assert two.open[run.spec.id].state == "RUNNING"
     claim.release()
     two.follow()
     assert run.spec.id not in two.open
