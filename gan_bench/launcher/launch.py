@@ -115,6 +115,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     settings = replace(settings, execution=replace(settings.execution,
                                                    plugins=experiment.plugins))
     _refuse_impossible(experiment, settings)
+    resolve_uri(workspace)  # refuses a store that cannot be, before anything is written
     make_root(workspace.root)
     _remove_leftovers(workspace)
     home = workspace.root / "runs" / experiment.name
