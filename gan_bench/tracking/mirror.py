@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ from gan_bench.tracking.cursor import Cursor
 from gan_bench.tracking.experiments import Experiments, declared_in
 from gan_bench.tracking.own_runs import OwnRuns
 from gan_bench.tracking.shared_artifacts import uploads
+from gan_bench.tracking.thinning import Thinning, last_losses, thinning_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -143,13 +144,13 @@ class Mirror:
     def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [
-            Metric(key, value, record["t"], record["step"])
-            for record in records if record["kind"] in (Kind.METRICS, Kind.SYSTEM)
-            for key, value in record["values"].items()
-        ]
+        thinning = thinning_of(read_values(folder))
+        kept = [*thinning.values(records), *_last_losses(folder, thinning, records)]
+        metrics = [Metric(key, value, record["t"], record["step"]) for record, key, value in kept]
         images = [record for record in records if record["kind"] == Kind.IMAGE]
         run_tags = {"mlflow.loggedImages": "True"} if images else {}
+        if len(kept) < sum(len(record.get("values", ())) for record in records):
+            run_tags[tags.LOSSES_EVERY] = str(thinning.every)
         params: dict[str, str] = {}
         for record in records:
             if record["kind"] == Kind.START:
@@ -246,6 +247,13 @@ def _protocols(folder: Path) -> dict[str, Any]:
         if record["kind"] == Kind.PROTOCOL:
             protocols |= record["protocol"]
     return protocols
+
+
+def _last_losses(folder: Path, thinning: Thinning, records: Sequence[Record],
+                 ) -> Iterator[tuple[Record, str, float]]:
+    """Yield the last losses of a run that diverges in these records, where thinning omits them."""
+    if thinning.every > 1 and records[-1]["kind"] == Kind.END:
+        yield from Thinning(1, 0).values(last_losses(valid(reading.read_records(folder)[0])))
 
 
 def _within(folder: Path, name: str) -> Path:
