@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_in
 from gan_bench.registry import nearest
 from gan_bench.text_table import TableColumn, grouped_lines, wrap_line
+from gan_bench.tracking.address import refuse_network_file
 
 COLUMNS = (TableColumn("id", 1), TableColumn("variant"), TableColumn("seed", right=True),
            TableColumn("state"), TableColumn("step", 3, right=True), TableColumn("since", 2))
@@ -52,6 +54,15 @@ def status_lines(experiment: str | None, workspace: Workspace, settings: Sequenc
     if as_json:
         return [json.dumps(record) for record in records]
     return status_text(name, records, workspace.root, width)
+
+
+def warn_of_store(workspace: Workspace) -> None:
+    """Print on stderr why the root's database cannot be used, if it lies on a network."""
+    if workspace.database.exists():
+        try:
+            refuse_network_file(workspace.database)
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
 
 
 def read_status(experiment: str, workspace: Workspace, settings: Sequence[str] = (),

@@ -30,6 +30,7 @@ from gan_bench.launcher.preparation import (
 )
 from gan_bench.launcher.processes import LAST_ROUND, fork_context, look_at_machine
 from gan_bench.launcher.reporters import Reporter
+from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
 
 # SLURM announces a time limit by SIGUSR1, if it is asked to.
@@ -77,6 +78,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     """
     workspace = settings.execution.workspace
     refuse_impossible(experiment, settings)
+    resolve_uri(workspace)  # refuses a store that cannot be, before anything is written
     make_root(workspace.root)
     home = workspace.root / "runs" / experiment.name
     with raise_stopped():

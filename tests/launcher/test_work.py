@@ -172,8 +172,8 @@ def test_what_is_not_prepared_is_one_clear_line(tmp_path: Path) -> None:
         done = gan_bench(command, "tiny", "--root", tmp_path / "root")
         assert done.returncode == 2
         assert done.stderr.splitlines() == [
-            f"error: {tmp_path / 'root'} holds no prepared experiment 'tiny'; give its YAML file, or "
-            f"another --root"]
+            f"error: {tmp_path / 'root'} holds no prepared experiment 'tiny'; give its YAML file, "
+            f"or another --root"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [
