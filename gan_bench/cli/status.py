@@ -79,18 +79,28 @@ def read_status(experiment: str, workspace: Workspace, settings: Sequence[str] =
         UserError: There is no such experiment, or its file is invalid.
     """
     root, home = workspace.root, _home(workspace.root, experiment)
-    if home is None and is_experiment(experiment):
+    if is_experiment(experiment) and (home is None or settings):
         from gan_bench.config.experiment import load_experiment
 
         spec = load_experiment(experiment, workspace.data_root, list(settings), plugins, root=root)
         return spec.name, list(_records_of_file(spec, root))
-    if settings:
-        raise UserError("--set overrides values of a file; give the experiment's YAML")
+    if home is not None and settings:
+        raise UserError(f"--set overrides values of a file: give the YAML of {experiment}, or "
+                        f"leave --set out to see the runs of the last `gan-bench run`"
+                        f"{_last_run(home)}")
     if home is None:
         names = [path.name for path in (root / "runs").glob("*") if path.is_dir()]
         hint = nearest(experiment, names) if names else "run one, or give its --root"
         raise UserError(f"{root} holds no runs of {experiment!r}; {hint}")
     return home.name, list(_records_of_folder(home))
+
+
+def _last_run(home: Path) -> str:
+    """Return the command of the last run, in brackets; empty where it is unknown."""
+    with suppress(ValueError):  # a damaged file
+        command = read_about(home).command
+        return f" ({command})" if command and "\n" not in command else ""
+    return ""
 
 
 def _home(root: Path, name: str) -> Path | None:
