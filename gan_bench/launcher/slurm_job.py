@@ -29,7 +29,7 @@ def leave_job(signals: Collection[int], has_work: bool, say: Say) -> None:
     The caller's runs have checkpoints and are released.
 
     Args:
-        signals: Which have asked the worker to leave.
+        signals: Which have asked the worker to leave; signals that come later are added to it.
         has_work: Whether runs of the experiment are unfinished, and the user has not stopped it.
         say: Receives what is done.
     """
@@ -40,7 +40,7 @@ def leave_job(signals: Collection[int], has_work: bool, say: Say) -> None:
         say(f"job {job}: waits for SLURM to end it; what was preempted is requeued")
         _wait_for_the_end()
     elif signal.SIGUSR1 in signals:
-        if reason := _requeue(job):
+        if reason := _requeue(job, signals):
             say(f"job {job}: its time is over, and it cannot be requeued ({reason}); "
                 f"`gan-bench run … --on slurm` sends another worker")
             return
@@ -48,10 +48,13 @@ def leave_job(signals: Collection[int], has_work: bool, say: Say) -> None:
         _wait_for_the_end()
 
 
-def _requeue(job: str) -> str:
-    """Ask SLURM to requeue this job; return why it refuses, or an empty string."""
+def _requeue(job: str, signals: Collection[int]) -> str:
+    """Ask SLURM to requeue this job; return why it refuses, or an empty string.
+
+    After SIGTERM it is not asked: a job that `scancel` ends would be requeued, too.
+    """
     deadline = time.monotonic() + REQUEUE_PATIENCE
-    while True:
+    while signal.SIGTERM not in signals:
         reason = "scontrol has not answered"
         with suppress(subprocess.TimeoutExpired):
             try:
@@ -65,6 +68,7 @@ def _requeue(job: str) -> str:
         if time.monotonic() > deadline:
             return reason
         time.sleep(PAUSE)
+    return "SLURM ends it"
 
 
 def _wait_for_the_end() -> None:
