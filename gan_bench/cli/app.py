@@ -51,6 +51,7 @@ from gan_bench.cli.options import (
     to_stderr,
 )
 from gan_bench.cli.watching import add_watching_commands
+from gan_bench.cli.work import add_work_commands
 from gan_bench.config.shipped import is_experiment
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Execution, Workspace
@@ -89,7 +90,7 @@ def run(
     from gan_bench.cli.mistakes import check_experiment
     from gan_bench.cli.run import run_experiment
     from gan_bench.config.experiment import load_experiment
-    from gan_bench.launcher.launch import LaunchSettings
+    from gan_bench.launcher.preparation import LaunchSettings
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
                           profile, keep_checkpoints)
@@ -289,4 +290,5 @@ add_generator_commands(app)
 add_watching_commands(app)
 add_name_commands(app)
 add_clean_command(app)
+add_work_commands(app)
 fill_help(app)

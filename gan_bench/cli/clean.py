@@ -14,7 +14,7 @@ from gan_bench.cli.options import ROOT, Root, to_stderr
 from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import DamagedError, Say, UserError, count, printable, unwritable
 from gan_bench.journal import reading
-from gan_bench.journal.layout import CHECKPOINTS, Workspace, is_trained, run_folders
+from gan_bench.journal.layout import Workspace, checkpoint_files, is_trained, run_folders
 from gan_bench.journal.lock import is_locked, locked
 from gan_bench.registry import nearest
 
@@ -115,7 +115,7 @@ def _is_done(folder: Path) -> bool:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return [folder / name for name in CHECKPOINTS if (folder / name).exists()]
+    return [file for _, file in checkpoint_files(folder)]
 
 
 def _delete(files: list[Path]) -> None:

@@ -37,7 +37,7 @@ def _experiments(context: typer.Context, incomplete: str) -> Iterator[str]:
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of the root's runs that begin so."""
     with suppress(Exception):
-        folders = (_root(context) / "runs").glob(f"*/{incomplete}*/journal.jsonl")
+        folders = (_root(context) / "runs").glob(f"*/{incomplete}*/journal*.jsonl")
         return sorted({file.parent.name for file in folders})[:MANY]
     return []
 

@@ -27,7 +27,7 @@ from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, is_trained
 from gan_bench.journal.reading import FILE as JOURNAL
-from gan_bench.launcher.launch import LaunchSettings
+from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.paths import normal_path
 from gan_bench.registry import Part
 from gan_bench.tracking.older_ids import older_runs

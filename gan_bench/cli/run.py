@@ -19,7 +19,8 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress
-from gan_bench.launcher.launch import LaunchSettings, execute
+from gan_bench.launcher.launch import execute
+from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
@@ -70,6 +71,8 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         print(json.dumps({"event": "end", "failed": len(failed), "untrained": len(untrained),
                           "not_in_mlflow": lacking,
                           "runs": [progress_json(run) for run in ended.runs]}))
+    if ended.left and not as_json:
+        _print_line(console, f"left: {ended.left}")
     _print_lacking(spec.name, workspace, ended.missing, unshown, hidden)
     if ended.stopped:
         raise Stopped(ended.stopped)
@@ -107,6 +110,11 @@ def page_hint(workspace: Workspace) -> str:
     if is_server(address):
         return without_password(address)
     return f"gan-bench ui{root_option(workspace)}{store_option(workspace, '--tracking-uri')}"
+
+
+def choose_reporter(as_json: bool) -> Reporter:
+    """Return what shows the progress: a table on a terminal, else lines."""
+    return _reporter(wide_console(), as_json)
 
 
 def _reporter(console: Console, as_json: bool) -> Reporter:

@@ -18,7 +18,7 @@ from gan_bench.errors import DamagedError, UserError, count, printable
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.journal.lock import LOCK, is_locked
+from gan_bench.journal.lock import holder_line
 from gan_bench.journal.schema import Kind, Record, Status
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_in
@@ -178,10 +178,8 @@ def _summary(home: Path, records: list[dict[str, Any]]) -> str:
     ended = sum(states[state] for state in ENDED)
     bad = [f"{states[state]} {state}" for state in ENDED[1:] if states[state]]
     named = f" ({', '.join(bad)})" if bad else ""
-    holder = ""
-    if is_locked(home):
-        with suppress(OSError, ValueError):
-            holder = f"; process {int((home / LOCK).read_text())} runs them"
+    line = holder_line(home)
+    holder = f"; {line} runs them" if line else ""
     return (f"{ended} of {count(len(records), 'run')} ended{named}, "
             f"{states[Status.RUNNING]} running, {states[Status.WAITING]} waiting{holder}")
 

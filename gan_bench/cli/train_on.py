@@ -9,7 +9,7 @@ from typing import Any
 from gan_bench.cli.clean import megabytes
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import count
-from gan_bench.journal.layout import CHECKPOINTS
+from gan_bench.journal.layout import newest_checkpoint
 from gan_bench.journal.schema import Status
 from gan_bench.journal.shorter_runs import Beginning, beginnings
 from gan_bench.journal.spec_file import ReadValues, read_values
@@ -43,7 +43,7 @@ def checkpoint_lines(spec: ExperimentSpec, root: Path, records: Sequence[Mapping
         holder = record["id"] if record["state"] == Status.FINISHED else record["continues"]
         if holder is None or record["variant"] in sizes:
             continue
-        file = home / holder / CHECKPOINTS[0]
+        file = newest_checkpoint(home / holder)
         if file.exists():
             sizes[record["variant"]] = file.stat().st_size
     if not sizes:

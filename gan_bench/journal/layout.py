@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +18,7 @@ from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
+    from gan_bench.journal.claims import Claim
     from gan_bench.registry import Plugin
 
 KeepCheckpoints = Literal["last", "none"]
@@ -23,6 +26,7 @@ KeepCheckpoints = Literal["last", "none"]
 # Files of a run's folder.
 DATABASE = "mlflow.db"  # MLflow's, in the root
 WEIGHTS, LOG = FINAL_WEIGHTS, "log.txt"
+JOURNALS = "*/journal*.jsonl"  # of the runs in an experiment's folder
 TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a profiled run
 
 
@@ -83,6 +87,7 @@ class Execution:
             run with more steps continues; `none`: it keeps no state.
         shorter_runs: By run id, the folders of runs that it can continue from, the furthest first.
         plugins: The plug-in files whose parts the runs may use.
+        claims: By run id, the claims that the process which started this one holds.
     """
 
     workspace: Workspace
@@ -92,9 +97,37 @@ class Execution:
     keep_checkpoints: KeepCheckpoints = "last"
     shorter_runs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     plugins: tuple[Plugin, ...] = ()
+    claims: Mapping[str, Claim] = field(default_factory=dict)
 
 
 CHECKPOINTS = "checkpoint.pt", "checkpoint.before.pt"  # of a run: the newest, and the previous
+_CHECKPOINT = re.compile(r"checkpoint(?:\.([1-9][0-9]{0,8}))?(\.before)?\.pt")
+
+
+def checkpoint_names(segment: int) -> tuple[str, str]:
+    """Return the names of the newest and the previous checkpoint of a segment's writer.
+
+    Each segment of a journal has a writer of its own, and so have the checkpoints beside it.
+    """
+    if segment == 1:
+        return CHECKPOINTS
+    return f"checkpoint.{segment}.pt", f"checkpoint.{segment}.before.pt"
+
+
+def checkpoint_files(folder: Path) -> list[tuple[int, Path]]:
+    """Return the checkpoints of a run, the newest first, each with the number of its segment."""
+    found = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(folder):
+            if match := _CHECKPOINT.fullmatch(name):
+                found.append((int(match[1] or 1), not match[2], folder / name))
+    return [(segment, file) for segment, _, file in sorted(found, reverse=True)]
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """Return the newest checkpoint of a run; without any, where its first one would be."""
+    files = checkpoint_files(folder)
+    return files[0][1] if files else folder / CHECKPOINTS[0]
 
 
 def is_trained(folder: Path) -> bool:
@@ -185,8 +218,8 @@ def _refuse_link(folder: Path) -> None:
 
 def remove_checkpoints(folder: Path, keep: KeepCheckpoints = "none") -> None:
     """Delete a run's checkpoints when it has ended or begins again; `last` keeps the newest."""
-    for name in CHECKPOINTS[1:] if keep == "last" else CHECKPOINTS:
-        (folder / name).unlink(missing_ok=True)
+    for _, file in checkpoint_files(folder)[1 if keep == "last" else 0:]:
+        file.unlink(missing_ok=True)
 
 
 def run_folders(experiment: Path) -> list[Path]:
@@ -195,7 +228,7 @@ def run_folders(experiment: Path) -> list[Path]:
     Raises:
         UserError: One of them is a link.
     """
-    folders = sorted(file.parent for file in experiment.glob(f"*/{reading.FILE}"))
+    folders = sorted({file.parent for file in experiment.glob(JOURNALS)})
     for folder in (experiment, *folders):
         _refuse_link(folder)
     return folders

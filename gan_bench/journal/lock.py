@@ -1,105 +1,112 @@
-"""The lock of an experiment's folder, which keeps a second launcher out."""
+"""Leases: what one process at a time may do, on any machine that shares the root.
+
+The lease of an experiment is that of its copy in MLflow: one process mirrors, another takes over
+when it has ended. That of a root is for preparations: ids are taken over, data are decoded, and
+extractors are trained once. Both are claims, as `journal/claims.py` describes them.
+"""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-from gan_bench.errors import DamagedError, UserError, unwritable
-from gan_bench.journal import writing
-from gan_bench.journal.file_locks import try_lock
-from gan_bench.journal.layout import make_folder, run_folders
+from gan_bench.errors import DamagedError, Say
+from gan_bench.journal import reading, writing
+from gan_bench.journal.claims import Claim, ClaimedError, Watch, holder_of, newest_claim, take
+from gan_bench.journal.layout import run_folders
 from gan_bench.journal.schema import Status
 
-LOCK = "lock"  # the file in an experiment's folder
-PATIENCE = 1.0  # seconds: `is_locked` of other processes holds the lock for a moment
-TRIES = 20  # to lock a file that other processes remove at the same time
+MIRROR, PREPARATION = "mirror", "preparation"  # names of claims
+PATIENCE = 1.0  # seconds: a process that reads holds the lease for a moment
+POLL = 0.05  # seconds between two looks at another process's lease
 
 
 @contextmanager
 def locked(experiment: Path) -> Iterator[None]:
-    """Hold the lock of an experiment's folder, and record the end of a dead launcher's runs.
+    """Hold an experiment's lease, and record the end of the runs whose process is dead.
 
     Raises:
-        UserError: Another process holds the lock (two launchers would train the same runs), or the
-            folder cannot be used, or its file system has no locks.
+        UserError: Another process holds it, or the folder cannot be used.
     """
-    with _locked_file(experiment) as file:
-        try:
-            _write_holder(file, experiment)
-            for folder in run_folders(experiment):
-                with suppress(DamagedError):  # a command that reads this run reports it
-                    writing.settle_run(folder, Status.KILLED, "its process died without a word")
-            yield
-        finally:
-            if os.listdir(experiment) == [LOCK]:  # a start that was refused leaves nothing
-                (experiment / LOCK).unlink()
-                with suppress(OSError):  # another process has begun in it meanwhile
-                    experiment.rmdir()
-
-
-def _write_holder(file: IO[str], experiment: Path) -> None:
-    """Write which process holds the lock; without a buffer, which would be written once more."""
+    claim = take_lease(experiment)
     try:
-        os.ftruncate(file.fileno(), 0)
-        os.write(file.fileno(), str(os.getpid()).encode())
-    except OSError as error:
-        raise unwritable(experiment / LOCK, error) from None
+        settle_dead_runs(experiment)
+        yield
+    finally:
+        claim.release()
 
 
-def _locked_file(experiment: Path) -> IO[str]:
-    """Return the open file that this process has locked."""
-    deadline = time.monotonic() + PATIENCE
-    for last_try in (*[False] * TRIES, True):
-        try:  # the last holder may remove file and folder meanwhile
-            make_folder(experiment)
-            file = _lock_file(experiment)
-        except (FileNotFoundError, UserError):
-            if last_try:
-                raise
-            continue
+def take_lease(experiment: Path) -> Claim:
+    """Take an experiment's lease.
+
+    A holder on another machine is watched until it shows a sign of life or is lost.
+
+    Raises:
+        ClaimedError: Another process holds it.
+        UserError: The folder cannot be used.
+    """
+    watch, deadline, first = Watch(), time.monotonic() + PATIENCE, newest_claim(experiment, MIRROR)
+    while True:
         try:
-            while not try_lock(file.fileno(), experiment / LOCK):
-                if time.monotonic() < deadline:
-                    time.sleep(0.01)
-                    continue
-                file.seek(0)
-                process = file.read(20).strip()
-                holder = f"process {process}" if process else "another process"
-                raise UserError(f"{experiment.name} is already being run by {holder}; wait for it "
-                                f"or stop it")
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(experiment / LOCK)):
-                    return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-    raise UserError(f"{experiment.name} is already being run by another process; wait for it or "
-                    f"stop it")
+            claim = take(experiment, MIRROR, watch)
+        except ClaimedError as error:
+            state = newest_claim(experiment, MIRROR)
+            is_alive = state != first or error.holder.is_here
+            if is_alive and time.monotonic() > deadline:
+                raise ClaimedError(f"{experiment.name} is already being run by {error.holder}; "
+                                   f"wait for it or stop it", error.holder) from None
+            time.sleep(POLL)
+            continue
+        claim.forget_earlier()
+        return claim
 
 
 def is_locked(experiment: Path) -> bool:
-    """Whether another process holds the lock of an experiment's folder. Nothing is written."""
-    with suppress(OSError, UserError):  # no lock file, another user keeps it closed, or no locks
-        descriptor = os.open(experiment / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    """Whether a process holds the lease of an experiment. Nothing is written."""
+    return holder_of(experiment, MIRROR) is not None
+
+
+@contextmanager
+def preparing(root: Path, say: Say) -> Iterator[None]:
+    """Hold the lease of a root's preparations; wait for those of another process.
+
+    Args:
+        say: Receives a line if there is one.
+
+    Raises:
+        UserError: The root cannot be written.
+    """
+    watch, told = Watch(), time.monotonic() + PATIENCE
+    while True:
         try:
-            return not try_lock(descriptor, experiment / "lock", shared=True)
-        finally:
-            os.close(descriptor)
-    return False
-
-
-def _lock_file(experiment: Path) -> IO[str]:
+            claim = take(root, PREPARATION, watch)
+            break
+        except ClaimedError as error:
+            if told and time.monotonic() > told:
+                say(f"waiting for {error.holder}, which prepares an experiment in {root}")
+                told = 0.0
+            time.sleep(POLL)
     try:
-        descriptor = os.open(experiment / LOCK, os.O_RDWR | os.O_CREAT | os.O_APPEND
-                             | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise unwritable(experiment / LOCK, error, verb="used") from None
-    return os.fdopen(descriptor, "a+", errors="replace")
+        claim.forget_earlier()
+        yield
+    finally:
+        claim.release()
+
+
+def settle_dead_runs(experiment: Path) -> None:
+    """Record the end of the runs of an experiment whose process died without recording it."""
+    for folder in run_folders(experiment):
+        # A command that reads a damaged run reports it; one that is claimed now is alive.
+        with suppress(DamagedError, ClaimedError):
+            if not reading.is_open(folder):
+                writing.settle_run(folder, Status.KILLED, "its process died without a word")
+
+
+def holder_line(experiment: Path) -> str:
+    """Return which process holds an experiment's lease; empty if none does."""
+    holder = holder_of(experiment, MIRROR)
+    return "" if holder is None else str(holder)
+
+

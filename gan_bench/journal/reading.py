@@ -1,4 +1,4 @@
-"""Reads the journal: the append-only file of every event of a run, with step and time.
+"""Reads the journal: the append-only record of every event of a run, with step and time.
 
 Each line is one JSON object, `{"t": ms since 1970, "kind": ..., "step": ..., ...}`:
 
@@ -21,32 +21,39 @@ command that shows a run's state. A line that is not a record is damage, and the
 
 from __future__ import annotations
 
-import errno
-import io
 import math
-import os
-import stat
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from gan_bench.errors import DamagedError
-from gan_bench.journal.file_locks import try_lock
+from gan_bench.journal import segments
+from gan_bench.journal.claims import holder_of
 from gan_bench.journal.schema import Kind, Record, Status, parse_record
+from gan_bench.journal.segments import Pieces
 
-FILE = "journal.jsonl"
+FILE = segments.FILE  # the journal, unless an attempt was lost from sight
 START = f'"kind": "{Kind.START}"'.encode()  # every start record contains it
+END_OF_FILE = 65536  # bytes that are read for the last record
 
 # JSON has no NaN or infinity; the journal records a diverged loss as one of these strings.
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def is_open(folder: Path) -> bool:
-    """Whether a process is writing the journal."""
-    with _opened(folder) as file, suppress(io.UnsupportedOperation):  # it is missing
-        return not try_lock(file.fileno(), folder / FILE, shared=True)
-    return False
+    """Whether a process is writing the journal, as far as its claim says."""
+    return holder_of(folder) is not None
+
+
+def length(folder: Path) -> int:
+    """Return the bytes of the journal, an incomplete last line included."""
+    with segments.opened(folder) as pieces:
+        return pieces.size
+
+
+def content(folder: Path) -> bytes:
+    """Return the whole journal, as it would be if it had been written to one file."""
+    with segments.opened(folder) as pieces:
+        return pieces.read()
 
 
 def read_records(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
@@ -65,25 +72,25 @@ def read_records(folder: Path, offset: int = 0) -> tuple[list[Record], int]:
 
 def last(folder: Path) -> Record | None:
     """Return the last complete record without reading the whole file; None if there is none."""
-    with _opened(folder) as file:
-        size = file.seek(0, os.SEEK_END)
-        begin = max(0, size - 65536)
-        file.seek(begin)
-        data = file.read()
+    with segments.opened(folder) as pieces:
+        begin = max(0, pieces.size - END_OF_FILE)
+        data = pieces.read(begin)
         if begin and data[: data.rfind(b"\n") + 1].count(b"\n") < 2:  # one very long line
-            begin = file.seek(0)
-            data = file.read()
-    lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-    if not lines:
-        return None
-    return _decode(_parse(lines[-1], folder, begin + sum(map(len, lines[:-1]))))
+            begin = 0
+            data = pieces.read()
+        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+        if not lines:
+            return None
+        return _decode(_parse(lines[-1], pieces, begin + sum(map(len, lines[:-1]))))
 
 
 def first(folder: Path) -> Record | None:
     """Return the first record; None if it is missing or incomplete."""
-    with _opened(folder) as file:
-        line = file.readline()
-    return _parse(line, folder, 0) if line.endswith(b"\n") else None
+    with segments.opened(folder) as pieces:
+        line, end, _ = pieces.read(0, END_OF_FILE).partition(b"\n")
+        if not end:
+            line, end, _ = pieces.read().partition(b"\n")
+        return _parse(line, pieces, 0) if end else None
 
 
 def began(folder: Path) -> Record | None:
@@ -91,21 +98,21 @@ def began(folder: Path) -> Record | None:
 
     A journal has a second `start` record if the run began again without a checkpoint.
     """
-    with _opened(folder) as file:
-        data = file.read()
-    data = data[: data.rfind(b"\n") + 1]
-    begin = data.rfind(b"\n", 0, max(0, data.rfind(START))) + 1  # within strings, quotes are \"
-    line = data[begin:].partition(b"\n")[0]
-    return _parse(line, folder, begin) if line else None
+    with segments.opened(folder) as pieces:
+        data = pieces.read()
+        data = data[: data.rfind(b"\n") + 1]
+        # Within strings, quotes are \".
+        begin = data.rfind(b"\n", 0, max(0, data.rfind(START))) + 1
+        line = data[begin:].partition(b"\n")[0]
+        return _parse(line, pieces, begin) if line else None
 
 
 def begins_line(folder: Path, offset: int) -> bool:
     """Whether a line of the journal begins, or the last one ends, at byte `offset`."""
-    with _opened(folder) as file:
-        if not 0 < offset <= file.seek(0, os.SEEK_END):
+    with segments.opened(folder) as pieces:
+        if not 0 < offset <= pieces.size:
             return offset == 0
-        file.seek(offset - 1)
-        return file.read(1) == b"\n"
+        return pieces.read(offset - 1, offset) == b"\n"
 
 
 def valid(records: Iterable[Record]) -> list[Record]:
@@ -145,56 +152,23 @@ def _is_attempts_end(record: Record) -> bool:
 
 def tail(folder: Path, offset: int) -> list[tuple[Record, int]]:
     """Return the undecoded records from byte `offset` on, each with the position of its end."""
-    with _opened(folder) as file:
-        file.seek(offset)
-        data = file.read()
     records = []
-    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
-        record = _parse(line, folder, offset)
-        offset += len(line)
-        records.append((record, offset))
+    with segments.opened(folder) as pieces:
+        data = pieces.read(offset)
+        for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+            record = _parse(line, pieces, offset)
+            offset += len(line)
+            records.append((record, offset))
     return records
 
 
-def open_plain(folder: Path, flags: int) -> int:
-    """Open the journal if it is a plain file: a link leads elsewhere, a pipe blocks for ever.
-
-    Raises:
-        DamagedError: It is not a plain file.
-        OSError: It is missing or cannot be opened.
-    """
-    try:
-        descriptor = os.open(folder / FILE, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
-            raise
-        raise DamagedError(f"{folder / FILE}: cannot be used: {error.strerror}; move {folder} "
-                           f"away, and repeat the run") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise DamagedError(f"{folder / FILE}: is not a plain file; move {folder} away, and "
-                           f"repeat the run")
-    return descriptor
-
-
-def _opened(folder: Path) -> IO[bytes]:
-    """Open the journal for reading; a missing one reads as empty."""
-    try:
-        return os.fdopen(open_plain(folder, os.O_RDONLY), "rb")
-    except (FileNotFoundError, NotADirectoryError):
-        return io.BytesIO()
-
-
-def _parse(line: bytes, folder: Path, offset: int) -> Record:
+def _parse(line: bytes, pieces: Pieces, position: int) -> Record:
     try:
         return parse_record(line)
     except ValueError:
-        file = folder / FILE
-        number = file.read_bytes()[:offset].count(b"\n") + 1
+        file, number = pieces.place(position)
         raise DamagedError(f"{file}: line {number} is damaged: it is not a record; delete the "
-                           f"folder {folder}, and repeat the run") from None
+                           f"folder {file.parent}, and repeat the run") from None
 
 
 def _decode(record: Record) -> Record:

@@ -15,10 +15,8 @@ from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.checkpoint_head import read_head
 from gan_bench.journal.drift import describe_drift, since, versions
-from gan_bench.journal.layout import CHECKPOINTS, is_trained, run_folders, snapshot_file
+from gan_bench.journal.layout import is_trained, newest_checkpoint, run_folders, snapshot_file
 from gan_bench.journal.spec_file import ReadValues, read_values
-
-FILE = CHECKPOINTS[0]
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def _lineage(folder: Path, specs: Mapping[str, RunSpec], read: ReadValues) -> st
 def _own_step(folder: Path) -> int:
     """Return the step of a run's own checkpoint; 0 if it has none."""
     with suppress(UserError, OSError):
-        return read_head(folder / FILE).step
+        return read_head(newest_checkpoint(folder)).step
     return 0
 
 
@@ -166,7 +164,7 @@ def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Predecessor 
             began = reading.began(folder) or {}
             if not annealed_keys(run) and not since(began.get("facts", {}), _versions()):
                 return Predecessor(folder, run.steps, is_snapshot=True)
-        head = read_head(folder / FILE)
+        head = read_head(newest_checkpoint(folder))
     except FileNotFoundError:
         return f"{folder.name} keeps no checkpoint" if is_trained(folder) else ""
     except (UserError, OSError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_bench.config.declared import FinalMeasurement
 from gan_bench.config.spec import EvaluateSpec, RunSpec, measurement_of
-from gan_bench.journal import reading, schema
+from gan_bench.journal import reading, schema, segments
 from gan_bench.journal.about import asked_weights
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.layout import WEIGHTS, is_trained
@@ -56,6 +56,7 @@ class Progress:
         is_measuring: Whether it is trained, and a process measures what it lacks.
         unmeasured: Why it could not be measured; empty if it could.
         offset: The bytes of the journal that have been read.
+        segment: The number of the segment that it was written to then.
     """
 
     spec: RunSpec
@@ -74,9 +75,11 @@ class Progress:
     is_measuring: bool = False
     unmeasured: str = ""
     offset: int = 0
+    segment: int = field(default=0, repr=False)
 
     def follow(self) -> bool:
         """Read the new records of the journal; return whether there are any."""
+        self._begin_again_if_cut()
         records, self.offset = reading.read_records(self.folder, self.offset)
         for record in records:
             self.step = record["step"]
@@ -101,6 +104,15 @@ class Progress:
         self.protocols = {name: self.announced.get(full, {})
                           for name, (full, _) in scores.items()}
         return bool(records)
+
+    def _begin_again_if_cut(self) -> None:
+        """Forget what was read if a new attempt has left some of it out of the journal."""
+        present = segments.segments(self.folder)
+        newest = present[-1] if present else 0
+        if newest != self.segment and not segments.counts(self.folder, self.segment, self.offset):
+            self.values, self.scores, self.protocols = {}, {}, {}
+            self.announced, self.measured, self.offset = {}, {}, 0
+        self.segment = newest
 
     def _add_values(self, record: schema.Record) -> None:
         for name, value in record["values"].items():

@@ -21,12 +21,11 @@ from typing import Any
 
 from gan_bench.atomic import fsync_path, replacing
 from gan_bench.errors import UserError
-from gan_bench.journal import reading
-from gan_bench.journal.file_locks import try_lock
+from gan_bench.journal import reading, segments
+from gan_bench.journal.claims import Claim, Release, Watch, take
 from gan_bench.journal.reading import of_attempt, voids
 from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
-PATIENCE = 10.0  # seconds to wait until the process of a dead launcher ends too
 END, RESUME = (f'"kind": "{kind}"'.encode() for kind in (Kind.END, Kind.RESUME))
 
 
@@ -54,30 +53,55 @@ class Amendment:
 class Journal:
     """Appends records to `<folder>/journal.jsonl`.
 
-    When a call returns, the kernel has the record: it survives a SIGKILL of the process. The file
-    is locked while it is open, so `reading.is_open` tells whether its process lives. Opening it
+    When a call returns, the kernel has the record: it survives a SIGKILL of the process. The run is
+    claimed while it is open, so `reading.is_open` tells whether its process lives. Opening it
     removes an incomplete last line, and scores from an `add` that was killed before it finished.
+    If the claim before was not released, its holder may still write: the records of this attempt
+    then go to a segment of its own.
+
+    Args:
+        claim: Of the run, if the caller or its parent process holds it; it stays held.
+
+    Attributes:
+        segment: The number of the segment that is written to.
 
     Raises:
-        UserError: Another process has it open.
+        UserError: Another process has claimed the run; here and in every method that writes.
         OSError: It cannot be written, here and in every method: the disk is full, for example. The
             file is as before the call then.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, claim: Claim | None = None) -> None:
         self.folder = folder
-        self._fd = reading.open_plain(folder, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self._owns_claim = claim is None
+        self._claim = claim or claim_run(folder)
         try:
-            _lock(self._fd, folder)
-            content = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-            os.ftruncate(self._fd, _whole_length(content))
+            self.segment = self._open_segment()
         except BaseException:
-            os.close(self._fd)
+            self._release(Release.KILLED)
             raise
         self._to_repeat: deque[tuple[Record, int]] = deque()  # each with the position of its end
         self._repeated = 0  # the position after the last repeated record
         self._pictures: list[Path] = []  # written, and perhaps not synced to the disk yet
         self._step = 0
+
+    def _open_segment(self) -> int:
+        """Open the segment that this attempt writes to, cut to what is whole; return its number."""
+        claim, present = self._claim, segments.segments(self.folder)
+        number = present[-1] if present else 1
+        if claim.is_after_loss and number != claim.attempt:
+            size = _whole_length(reading.content(self.folder))
+            segments.create_segment(self.folder, claim.attempt, number if present else None, size)
+            number = claim.attempt
+        file = segments.segment_file(self.folder, number)
+        self._fd = segments.open_plain(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            self._base = segments.base(self.folder, number)
+            os.ftruncate(self._fd, _whole_length(reading.content(self.folder)) - self._base)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        return number
 
     def start(self, facts: Mapping[str, Any]) -> None:
         """Write the first record: what this attempt runs on. It voids all records before it."""
@@ -169,7 +193,7 @@ class Journal:
         else:
             self._append(Kind.END, self._step, status=status, why=why)
         self.flush()
-        self.close()
+        self.close(Release.FAILED if status == Status.FAILED else Release.DONE)
 
     def flush(self) -> int:
         """Sync everything to the disk; return the position after the last record."""
@@ -183,11 +207,24 @@ class Journal:
     @property
     def position(self) -> int:
         """The number of bytes up to the end of the last record, written or repeated."""
-        return self._repeated if self._to_repeat else os.fstat(self._fd).st_size
+        return self._repeated if self._to_repeat else self._base + os.fstat(self._fd).st_size
 
-    def close(self) -> None:
-        """Close the file and release its lock."""
+    def refuse_superseded(self) -> None:
+        """Raise if another process has taken the run over.
+
+        Raises:
+            SupersededError: It has; nothing of this attempt counts from now on.
+        """
+        self._claim.refuse_superseded()
+
+    def close(self, how: Release = Release.DONE) -> None:
+        """Close the file, and release the claim if it was made here."""
         os.close(self._fd)
+        self._release(how)
+
+    def _release(self, how: Release) -> None:
+        if self._owns_claim:
+            self._claim.release(how)
 
     def _write(self, kind: str, step: int, **fields: Any) -> None:
         """Append a record, or compare it with the line of an earlier attempt."""
@@ -236,6 +273,7 @@ class Journal:
 
     def _extend(self, records: Sequence[Record]) -> None:
         """Append records, whole or not at all: the only way in which a journal grows."""
+        self._claim.refuse_superseded()
         data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
         size = os.fstat(self._fd).st_size
         try:
@@ -246,13 +284,30 @@ class Journal:
         except BaseException as error:
             os.ftruncate(self._fd, size)  # the next record would continue the torn line
             if isinstance(error, OSError):
-                file = self.folder / reading.FILE
+                file = segments.segment_file(self.folder, self.segment)
                 raise OSError(error.errno, error.strerror, str(file)) from None
             raise
 
 
-def settle_run(folder: Path, status: str, why: str) -> None:
+def claim_run(folder: Path, watch: Watch | None = None, hardware: str = "") -> Claim:
+    """Claim a run, to write its files.
+
+    Args:
+        watch, hardware: As for `claims.take`.
+
+    Raises:
+        ClaimedError: Another process holds it.
+        UserError: It cannot be claimed: the disk is full, for example.
+    """
+    present = segments.segments(folder)  # of an earlier version, without claims
+    return take(folder, watch=watch, least=present[-1] + 1 if present else 1, hardware=hardware)
+
+
+def settle_run(folder: Path, status: str, why: str, claim: Claim | None = None) -> None:
     """Record how a run ended, if its process has not recorded it.
+
+    Args:
+        claim: Of the run, if the caller holds it.
 
     Raises:
         UserError: A process has the journal open: the run is alive.
@@ -260,14 +315,14 @@ def settle_run(folder: Path, status: str, why: str) -> None:
     """
     if not _lacks_end(reading.last(folder)):
         return
-    with closing(Journal(folder)) as journal:
+    with closing(Journal(folder, claim)) as journal:
         record = reading.last(folder)  # without what is not whole
         if record is not None and _lacks_end(record):
             journal._append(Kind.END, record["step"], status=status, why=why)
             journal.flush()
 
 
-def amend(folder: Path, amendment: Amendment) -> bool:
+def amend(folder: Path, amendment: Amendment, claim: Claim | None = None) -> bool:
     """Add scores that were measured after a run's end; return whether any of them is new.
 
     A value in the journal stays as it is, so adding a score twice changes nothing.
@@ -277,13 +332,14 @@ def amend(folder: Path, amendment: Amendment) -> bool:
 
     Args:
         folder: A run whose journal has its end.
+        claim: Of the run, if the caller or its parent process holds it.
 
     Raises:
         UserError: A process has the journal open, or the run is not finished (any more): another
             process may have begun it again.
         OSError: The journal cannot be written, and is as before.
     """
-    with closing(Journal(folder)) as journal:
+    with closing(Journal(folder, claim)) as journal:
         return journal.add(amendment)
 
 
@@ -317,18 +373,6 @@ def _whole_length(content: bytes) -> int:
     except ValueError:  # a reader reports the damage
         return whole
     return after if end["kind"] == Kind.END and Status(end["status"]).is_result else whole
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Lock the file for this process; wait up to `PATIENCE` seconds."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        if try_lock(descriptor, folder / reading.FILE):
-            return
-        if time.monotonic() > deadline:
-            raise UserError(f"{folder} is being written by another process; wait for it or "
-                            f"stop it")
-        time.sleep(0.05)
 
 
 def _describe_difference(earlier: Record, repeated: Record) -> str:

@@ -1,79 +1,39 @@
-"""The launcher: a process per run on slots, their journals followed and mirrored into MLflow.
+"""The launcher: an experiment is prepared, its runs are worked on, and MLflow receives them.
 
-A run whose process has ended, but that is still RUNNING, is dead: `dead_runs` decides whether it is
-KILLED or FAILED. The launcher resumes a KILLED run, up to `retries` times.
+Any number of launchers and workers share a root: a run is claimed before it is trained. A run whose
+process has ended, but that is still RUNNING, is dead: `dead_runs` decides whether it is KILLED or
+FAILED. A KILLED run is resumed, up to `retries` times.
 """
 
 from __future__ import annotations
 
-import math
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gan_bench.atomic import remove_abandoned
-from gan_bench.config.declared import Declared
-from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.errors import DamagedError, Say, Stopped, UserError, count
-from gan_bench.hardware import refuse_lacking, usable_cores
-from gan_bench.journal.about import asked_weights, write_about
-from gan_bench.journal.extractor_weights import differ, to_ask_for
-from gan_bench.journal.layout import (
-    Execution,
-    Workspace,
-    make_folder,
-    make_root,
-    remove_checkpoints,
-)
-from gan_bench.journal.lock import locked
-from gan_bench.journal.missing_scores import missing_scores
-from gan_bench.journal.schema import Status
-from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_folders
-from gan_bench.journal.spec_file import rename_runs
+from gan_bench.config.spec import ExperimentSpec
+from gan_bench.errors import Stopped, UserError
+from gan_bench.journal.layout import Execution, make_root
+from gan_bench.journal.lock import preparing
+from gan_bench.journal.queue_file import STOP, Queue, read_queue, specs_of
 from gan_bench.journal.status import Progress, progress_of
-from gan_bench.journal.writing import Amendment, amend
-from gan_bench.launcher.processes import (
-    GRACE,
-    LAST_ROUND,
-    WorkerProcess,
-    delayed_signals,
-    fork_context,
-    run_label,
-    run_preparations,
+from gan_bench.launcher.crew import Crew, Slots, usual_slots, waiting_line
+from gan_bench.launcher.grid import Grid
+from gan_bench.launcher.preparation import (
+    LaunchSettings,
+    Study,
+    prepare_study,
+    refuse_impossible,
 )
+from gan_bench.launcher.processes import LAST_ROUND, fork_context, look_at_machine
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.tracking.address import is_server, resolve_uri, sqlite_path
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.older_ids import take_over_older_runs
 
-POLL = 0.5  # seconds between two looks at the journals
-
-
-@dataclass(frozen=True)
-class LaunchSettings:
-    """The options of `gan-bench run` besides the experiment.
-
-    Attributes:
-        execution: Where and how each run is executed.
-        slots: How many processes run at once. A process trains one run, or several on a GPU. None:
-            the number of GPUs, or of cores divided by a run's threads.
-        command: The command that repeats the experiment, for the notes in MLflow.
-        retries: How often a run is resumed from its checkpoint after its process was killed.
-        train: Whether runs are trained; else those that are trained are measured alone.
-    """
-
-    execution: Execution
-    slots: int | None
-    command: str
-    retries: int = 2
-    train: bool = True
+# SLURM announces a time limit by SIGUSR1, if it is asked to.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
@@ -86,17 +46,21 @@ class LaunchResult:
             complete.
         hidden: Which runs MLflow has and does not show, and what to do, a line each.
         stopped: The exit status, 130 or 143, if the user stopped it.
+        left: Why runs are left that nobody works on; empty if none is.
     """
 
     runs: list[Progress]
     missing: str
     hidden: list[str] = field(default_factory=list)
     stopped: int | None = None
+    left: str = ""
 
 
 def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
             ) -> LaunchResult:
     """Train every unfinished run, measure what finished runs lack, and mirror what MLflow lacks.
+
+    Runs that other processes work on are followed.
 
     Args:
         experiment: The runs, and what the experiment declares of their comparison.
@@ -112,95 +76,112 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         Stopped: Ctrl-C or SIGTERM before the training began.
     """
     workspace = settings.execution.workspace
-    settings = replace(settings, execution=replace(settings.execution,
-                                                   plugins=experiment.plugins))
-    _refuse_impossible(experiment, settings)
+    refuse_impossible(experiment, settings)
     make_root(workspace.root)
-    _remove_leftovers(workspace)
     home = workspace.root / "runs" / experiment.name
-    with locked(home), _raise_stopped():
-        if taken := take_over_older_runs(experiment.runs, workspace.root):
-            reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
-                         f"folders have the present ids now")
-        runs, waiting = _read_runs(experiment, settings)
-        declared = experiment.declared.with_changes(command=settings.command)
-        if not waiting and not differ(runs):
-            write_about(home, declared.under(asked_weights(home)))
-            _rename(experiment, workspace, reporter)
-            mirror = BackgroundMirror(workspace, home, False, reporter.say)
-            return LaunchResult(runs, mirror.finish(), mirror.hidden())
-        found = beginnings(home, [run.spec for run in waiting if not run.is_measuring],
-                           experiment.runs, experiment.annealed)
-        _note_beginnings(waiting, found, reporter.say)
-        settings = replace(settings, execution=replace(settings.execution,
-                                                       shorter_runs=predecessor_folders(found)))
-        # The fork server imports torch while this process imports MLflow.
-        context = fork_context(experiment.runs[0].compute.threads)
-        if not is_server(resolve_uri(workspace)):  # report an unusable database before training
-            open_store(workspace)
-        gpus, together, prepared = run_preparations(experiment, settings.execution, context,
-                                                    reporter)
-        # Folders are made only here, so a start that an error above stops leaves none.
-        _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared)))
-        waiting += _of_other_weights(runs)
-        _rename(experiment, workspace, reporter)
-        mirror = BackgroundMirror(workspace, home, True, reporter.say)
-        reporter.begin(runs)
-        stopped = None
+    with raise_stopped():
+        with preparing(workspace.root, reporter.say):
+            study = prepare_study(experiment, settings, reporter)
+        mirror = BackgroundMirror(workspace, home, bool(study.waiting), reporter.say)
+        if not study.waiting:
+            return LaunchResult(study.runs, mirror.finish(), mirror.hidden())
+        reporter.begin(study.runs)
+        stopped, left = None, ""
         try:
-            _train_all(waiting, settings, context, gpus, together, reporter, mirror)
+            left = work_on(study, home, settings.slots, settings.retries, reporter, mirror.request)
         except Stopped as stop:
             stopped = stop.status
         finally:
             reporter.close()
-        return _finish(runs, mirror, stopped)
+        return _finish(study.runs, mirror, stopped, left)
 
 
-def _refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> None:
-    """Refuse what this machine lacks, and runs that are too short to be profiled."""
-    if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
-        raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
-    compute = experiment.runs[0].compute
-    refuse_lacking(compute.device, compute.precision, compute.pack)
+def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter: Reporter,
+            request: Callable[[Path], None] | None, until: float | None = None) -> str:
+    """Work on a prepared experiment until no run is left; return why some are left, or nothing.
 
+    Args:
+        slots: As in `LaunchSettings`.
+        request: Is told the folder of each run that has new records; None: nobody follows them.
+        until: Of `time.monotonic()`, when all runs write a checkpoint and are left.
 
-def _note_recording(run: Progress) -> None:
-    """Let a finished run that lacks nothing say so at its journal's end, where `plan` looks."""
-    if run.is_measuring:
-        return
-    with suppress(UserError, OSError):  # then plan reads the whole journal
-        amend(run.folder, Amendment({}, {}, end={"recording": run.spec.recording}))
-        run.follow()
-
-
-def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
-               ) -> tuple[list[Progress], list[Progress]]:
-    """Return all runs, and those that are to be trained or measured."""
-    runs = [_read_progress(run, settings.execution.workspace) for run in experiment.runs]
-    waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
-    for run in runs:
-        run.is_measuring = bool(missing_scores(run))
-        if run.state == Status.FINISHED and run.recording != run.spec.recording:
-            _note_recording(run)
-        if run.state.is_result:  # its process may have died before that
-            remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
-    return runs, waiting + [run for run in runs if run.is_measuring]
-
-
-def _of_other_weights(runs: list[Progress]) -> list[Progress]:
-    """Return the runs that are to be measured anew, under the weights that `about.json` says now.
+    Raises:
+        Stopped: The user stopped it.
     """
-    others = []
-    for run in runs:
-        if run.state == Status.FINISHED:
-            run.follow()  # which of its scores count may have changed
-            if not run.is_measuring and missing_scores(run):
-                run.is_measuring = True
-                others.append(run)
-    return others
+    assert study.context is not None, "runs wait"
+    threads = study.waiting[0].spec.compute.threads
+    number = min(usual_slots(slots, study.gpus, threads), len(study.waiting))
+
+    def changed(run: Progress) -> None:
+        reporter.changed(run)
+        if request is not None:
+            request(run.folder)
+
+    def leave() -> str:
+        if until is not None and time.monotonic() > until:
+            return "the time is over"
+        return f"`gan-bench stop {home.name}` asked for it" if (home / STOP).exists() else ""
+
+    grid = Grid(study.waiting, study.begun, retries, study.here, changed)
+    crew = Crew(grid, study.execution, Slots(number, study.gpus, study.together), study.context,
+                reporter, request or _ignore, leave, follows=request is not None)
+    return crew.work() or waiting_line(grid)
 
 
-def _finish(runs: list[Progress], mirror: BackgroundMirror, stopped: int | None) -> LaunchResult:
+def _ignore(folder: Path) -> None:
+    """Nobody follows the runs."""
+
+
+def study_of_queue(home: Path, queue: Queue) -> Study:
+    """Return what a prepared experiment has left to do, for a worker that has not prepared it.
+
+    Raises:
+        UserError: A specification cannot be read.
+    """
+    root = home.parents[1]
+    execution: Execution = queue.execution(root)
+    runs = []
+    for spec in specs_of(queue, home):
+        run = progress_of(spec, root)
+        run.is_measuring = run.state.is_result
+        runs.append(run)
+    if not runs:
+        return Study([], [], execution, {})
+    context = fork_context(queue.threads)
+    gpus, here = look_at_machine(runs[0].spec, context)
+    return Study(runs, runs, execution, queue.begun, context, gpus, queue.together,
+                 None if queue.allow_drift else here)
+
+
+def work_on_queue(home: Path, slots: int | None, reporter: Reporter, until: float | None = None,
+                  ) -> LaunchResult:
+    """Work on an experiment that another process has prepared.
+
+    Raises:
+        UserError: It is not prepared, or was stopped.
+        Stopped: The user stopped it, and no run had begun.
+    """
+    queue = read_queue(home)
+    if (home / STOP).exists():
+        raise UserError(f"{home.name} was stopped by `gan-bench stop`; `gan-bench run` goes on "
+                        f"with it")
+    with raise_stopped():
+        study = study_of_queue(home, queue)
+        if not study.waiting:
+            return LaunchResult([], "")
+        reporter.begin(study.runs)
+        stopped, left = None, ""
+        try:
+            left = work_on(study, home, slots, queue.retries, reporter, None, until)
+        except Stopped as stop:
+            stopped = stop.status
+        finally:
+            reporter.close()
+        return LaunchResult(study.runs, "", [], stopped, left)
+
+
+def _finish(runs: list[Progress], mirror: BackgroundMirror, stopped: int | None, left: str,
+            ) -> LaunchResult:
     """Mirror what is left; a user who stops the command, or has stopped it, waits for less."""
     hidden: list[str] = []
     try:
@@ -209,161 +190,18 @@ def _finish(runs: list[Progress], mirror: BackgroundMirror, stopped: int | None)
             hidden = mirror.hidden()
     except Stopped as stop:
         stopped, missing = stop.status, OUT_OF_TIME
-    return LaunchResult(runs, missing, hidden, stopped)
-
-
-def _rename(experiment: ExperimentSpec, workspace: Workspace, reporter: Reporter) -> None:
-    """Give the runs their variants' present names, which MLflow shows when they are mirrored."""
-    for (old, new), n in rename_runs(experiment.runs, workspace.root).items():
-        reporter.say(f"{count(n, 'run')} of {old} {'is' if n == 1 else 'are'} called {new} now")
-
-
-def _note_beginnings(waiting: list[Progress], found: dict[str, Beginning], say: Say) -> None:
-    """Set the first steps of the runs that continue from others, and say what the others do."""
-    continuing = [run for run in waiting
-                  if run.spec.id in found and found[run.spec.id].predecessors]
-    for run in continuing:
-        run.step = found[run.spec.id].predecessors[0].step  # so that the pace counts no step twice
-    if continuing:
-        say(f"{count(len(continuing), 'run')} continue from shorter ones, as `plan` shows")
-    fewer = [predecessor.intervals for run in continuing
-             if (predecessor := found[run.spec.id].predecessors[0]).intervals]
-    if fewer:
-        say(f"the curves of {count(len(fewer), 'run')} have fewer points in the first steps: "
-            f"{'; '.join(dict.fromkeys(fewer))}")
-    lines = [f"{run_id} {line}" for run_id, beginning in found.items()
-             if not beginning.predecessors and (line := str(beginning))]
-    if lines:
-        others = f" (and {len(lines) - 1} more, as `plan` shows)" if len(lines) > 1 else ""
-        say(lines[0] + others)
-
-
-def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> None:
-    """Make the folders of the runs, and write what the experiment declares.
-
-    Raises:
-        UserError: They cannot be written; no empty folder stays.
-    """
-    new = [run.folder for run in waiting if not run.folder.exists()]
-    try:
-        for run in waiting:
-            make_folder(run.folder)
-        write_about(home, declared)
-    except UserError:
-        for folder in new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
-
-
-def _remove_leftovers(workspace: Workspace) -> None:
-    """Remove databases that killed processes have left while they were being created."""
-    database = sqlite_path(resolve_uri(workspace))
-    if database:
-        remove_abandoned(database.parent, ".mlflow-")
-
-
-def _read_progress(run: RunSpec, workspace: Workspace) -> Progress:
-    """Return a run's progress; a run whose files are damaged is FAILED, and they stay as they are.
-    """
-    try:
-        return progress_of(run, workspace.root)
-    except DamagedError as error:
-        return Progress(run, workspace.run_folder(run), Status.FAILED, str(error))
+    return LaunchResult(runs, missing, hidden, stopped, left)
 
 
 @contextmanager
-def _raise_stopped() -> Iterator[None]:
-    """Raise `Stopped` at every Ctrl-C and every SIGTERM."""
+def raise_stopped() -> Iterator[None]:
+    """Raise `Stopped` at every Ctrl-C, SIGTERM and SIGUSR1."""
     def stop(number: int, frame: object) -> None:
         raise Stopped(128 + number)
 
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def _train_all(waiting: list[Progress], settings: LaunchSettings, context: ForkServerContext,
-               gpus: int, together: int, reporter: Reporter, mirror: BackgroundMirror) -> None:
-    """Keep the slots busy until every run has ended.
-
-    Raises:
-        Stopped: The user stopped it. Every run has written a checkpoint, unless that took too long
-            or the user stopped it a second time.
-    """
-    threads = waiting[0].spec.compute.threads
-    slots = settings.slots or gpus or max(1, usable_cores() // threads)
-    slots = min(slots, len(waiting))
-    together = runs_per_process(together, slots, gpus)
-    queue = list(reversed(waiting))
-    running: dict[int, WorkerProcess] = {}
-    killed: Counter[str] = Counter()
-    try:
-        while queue or running:
-            free = [slot for slot in range(slots) if slot not in running]
-            for slot, share in zip(free, shares(len(queue), len(free), together), strict=False):
-                gpu = slot % gpus if gpus else None
-                with delayed_signals():  # every process that has started is in `running`
-                    running[slot] = WorkerProcess(context, [queue.pop() for _ in range(share)],
-                                                  settings.execution, gpu)
-                for run in running[slot].runs:
-                    reporter.changed(run)
-            wait([worker.process.sentinel for worker in running.values()], timeout=POLL)
-            for slot, worker in list(running.items()):
-                if not worker.follow(reporter, mirror):
-                    continue
-                del running[slot]
-                for run in worker.runs:
-                    if run.spec.id in worker.killed and killed[run.spec.id] < settings.retries:
-                        killed[run.spec.id] += 1
-                        reporter.say(f"{run_label(run)}: {run.why or run.unmeasured}; resumed "
-                                     f"({killed[run.spec.id]} of {settings.retries})")
-                        queue.append(run)
-                    else:
-                        reporter.changed(run)
-    except Stopped:
-        reporter.say("stopping: each run writes a checkpoint; repeat the signal to stop at once")
-        for worker in running.values():
-            worker.process.terminate()
-        deadline = time.monotonic() + GRACE
-        for worker in running.values():
-            worker.process.join(max(0, deadline - time.monotonic()))
-        raise
-    finally:
-        for worker in running.values():
-            worker.is_abandoned = True
-            worker.process.kill()
-        for worker in running.values():
-            worker.process.join()
-            worker.follow(reporter, mirror)
-            for run in worker.runs:
-                reporter.changed(run)
-
-
-def runs_per_process(together: int, slots: int, gpus: int) -> int:
-    """Return how many runs one process trains.
-
-    `together` runs fit on one GPU at once; the processes on a GPU share them. With 3 slots on 2
-    GPUs, one GPU has two processes.
-    """
-    if not gpus:
-        return together
-    return max(1, together // math.ceil(slots / gpus))
-
-
-def shares(waiting: int, free: int, together: int) -> list[int]:
-    """Return how many of the waiting runs each free slot starts, in shares as equal as possible.
-
-    Several runs in one process take hardly longer than one run. Unequal shares would cause a second
-    round for the runs that found no room. The list leaves out slots that start no run.
-
-    Args:
-        together: The largest number of runs that one process trains.
-    """
-    if not free:
-        return []
-    share, over = divmod(min(waiting, free * together), free)
-    return [count for count in [share + 1] * over + [share] * (free - over) if count]

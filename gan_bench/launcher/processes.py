@@ -7,29 +7,48 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import UserError
+from gan_bench.config.spec import ExperimentSpec, RunSpec
+from gan_bench.errors import Say, UserError
+from gan_bench.journal.claims import Claim, Release, SupersededError
 from gan_bench.journal.layout import Execution
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 from gan_bench.launcher import worker
 from gan_bench.launcher.dead_runs import SERVER_DIED, settle_dead_run
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.tracking.background import BackgroundMirror
 
 # README promises the table within ten seconds after the user stops the command: batch systems kill
 # a process that takes longer.
 GRACE = 6.0  # seconds for the runs' checkpoints
 LAST_ROUND = 2.5  # seconds for the last round of mirroring
 MAX_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of the path of a socket
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the process that prepares an experiment has learnt.
+
+    Attributes:
+        gpus: How many GPUs this machine uses.
+        together: How many runs share a process.
+        weights: By score, the hash of its extractor's weights.
+        here: What the numbers of runs depend on here, as `circumstances` returns it.
+    """
+
+    gpus: int
+    together: int
+    weights: dict[str, str]
+    here: dict[str, Any]
 
 
 def fork_context(threads: int) -> ForkServerContext:
@@ -65,28 +84,44 @@ def delayed_signals() -> Iterator[None]:
 
 
 def run_preparations(experiment: ExperimentSpec, execution: Execution, context: ForkServerContext,
-                     reporter: Reporter) -> tuple[int, int, dict[str, str]]:
+                     reporter: Reporter) -> Prepared:
     """Prepare the experiment in a separate process.
-
-    Returns:
-        (GPUs to use, runs in one process, the hash of its extractor's weights by score).
 
     Raises:
         UserError: The preparations failed.
     """
+    return Prepared(*_answer(context, worker.prepare_in_process, (experiment, execution),
+                             reporter.say))
+
+
+def look_at_machine(spec: RunSpec, context: ForkServerContext) -> tuple[int, dict[str, Any]]:
+    """Return (GPUs to use, what the numbers of runs depend on here), from a process with torch.
+
+    Raises:
+        UserError: The machine lacks the device.
+    """
+    gpus, here = _answer(context, worker.look_in_process, (spec,), lambda line: None)
+    return int(gpus), dict(here)
+
+
+def _answer(context: ForkServerContext, target: Callable[..., None], arguments: tuple[Any, ...],
+            say: Say) -> tuple[Any, ...]:
+    """Return what a process of its own answers.
+
+    Raises:
+        UserError: It fails, or is killed.
+    """
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=worker.prepare_in_process,
-                              args=(experiment, execution, sender))
+    process = context.Process(target=target, args=(*arguments, sender))
     try:
         _start(process)
         sender.close()
         while True:
             kind, value = receiver.recv()
             if kind == "say":
-                reporter.say(value)
+                say(value)
             elif kind == "ready":
-                gpus, together, weights = value
-                return int(gpus), int(together), dict(weights)
+                return tuple(value)
             elif kind == "error":
                 raise UserError(value)
             else:
@@ -120,39 +155,52 @@ class WorkerProcess:
     Attributes:
         runs: The runs that it trains.
         killed: The ids of the runs that were unfinished when a signal ended the process.
+        taken_over: The ids of the runs that another process has taken over meanwhile.
         is_abandoned: Whether the launcher kills it.
     """
 
-    def __init__(self, context: ForkServerContext, runs: list[Progress], execution: Execution,
-                 gpu: int | None) -> None:
-        self.runs, self.is_abandoned = runs, False
+    def __init__(self, context: ForkServerContext, claimed: list[tuple[Progress, Claim]],
+                 execution: Execution, gpu: int | None) -> None:
+        self.runs, self.is_abandoned = [run for run, _ in claimed], False
         self.killed: set[str] = set()
+        self.taken_over: set[str] = set()
+        self._claims = {run.spec.id: claim for run, claim in claimed}
         self._last_words, sender = context.Pipe(duplex=False)
-        ids = {run.spec.id for run in runs}
         execution = replace(execution, shorter_runs={
-            run_id: folders for run_id, folders in execution.shorter_runs.items() if run_id in ids})
+            run_id: folders for run_id, folders in execution.shorter_runs.items()
+            if run_id in self._claims},
+            claims={run_id: claim.handed_on() for run_id, claim in self._claims.items()})
         self.process: ForkServerProcess = context.Process(
             target=worker.train_in_process,
-            args=([run.spec for run in runs], execution, gpu, sender))
-        for run in runs:
+            args=([run.spec for run in self.runs], execution, gpu, sender))
+        for run in self.runs:
             run.follow()  # read the records of earlier attempts
             run.state, run.why, run.unmeasured = Status.RUNNING, "", ""
             run.notes.clear()
-        _start(self.process)
+        try:
+            _start(self.process)
+        except BaseException:
+            for claim in self._claims.values():
+                claim.release()
+            raise
         sender.close()
         self._identity: psutil.Process | None = None
         with suppress(psutil.Error):  # it may have ended
             self._identity = psutil.Process(self.process.pid)
 
-    def follow(self, reporter: Reporter, mirror: BackgroundMirror) -> bool:
-        """Read the new records of the runs; return whether the process has ended."""
+    def follow(self, reporter: Reporter, request: Callable[[Path], None]) -> bool:
+        """Read the new records of the runs; return whether the process has ended.
+
+        Args:
+            request: Is told the folder of each run that has new records.
+        """
         exit_code = self.process.exitcode  # before the records: a later one may still be written
         if exit_code == SERVER_DIED:
             self._kill_orphan()
         for run in self.runs:
             if run.follow():
                 reporter.changed(run)
-                mirror.request(run.folder)
+                request(run.folder)
             for note in run.notes:
                 reporter.say(f"{run_label(run)} {note}")
             run.notes.clear()
@@ -160,14 +208,36 @@ class WorkerProcess:
         if exit_code is not None and unfinished:
             errors = dict(self._receive_errors())
             for run in unfinished:
-                settle_dead_run(run, exit_code, errors.get(run.spec.id, ""),
-                                self.is_abandoned)
-                if run.state == Status.KILLED:
-                    self.killed.add(run.spec.id)
-                if run.is_measuring:  # it stays trained, and its journal as it is
-                    run.state, run.why, run.unmeasured = Status.FINISHED, "", run.why
-                mirror.request(run.folder)
+                self._settle(run, exit_code, errors.get(run.spec.id, ""))
+                request(run.folder)
+        if exit_code is not None:
+            self._release_claims()
         return exit_code is not None
+
+    def _settle(self, run: Progress, exit_code: int, error: str) -> None:
+        """Decide how a run ended that has recorded no end."""
+        claim = self._claims[run.spec.id]
+        try:
+            claim.refuse_superseded()
+        except SupersededError:
+            self.taken_over.add(run.spec.id)
+            run.state = Status.WAITING
+            return
+        settle_dead_run(run, exit_code, error, self.is_abandoned, claim)
+        if run.state == Status.KILLED:
+            self.killed.add(run.spec.id)
+        if run.is_measuring:  # it stays trained, and its journal as it is
+            run.state, run.why, run.unmeasured = Status.FINISHED, "", run.why
+
+    def _release_claims(self) -> None:
+        """Release the claims, which say how the attempts ended: other machines count them."""
+        for run in self.runs:
+            how = Release.DONE
+            if run.spec.id in self.killed and not self.is_abandoned:
+                how = Release.KILLED
+            elif run.state == Status.FAILED or run.unmeasured:
+                how = Release.FAILED
+            self._claims[run.spec.id].release(how)
 
     def _kill_orphan(self) -> None:
         """End the process, which may outlive its fork server: nothing would report its end."""

@@ -60,15 +60,31 @@ def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer:
     """Prepare the experiment; send progress lines to the launcher, then the result or the error.
 
     The messages are ("say", line)…, then ("ready", (GPUs, runs in one process, weights of
-    extractors by score)), ("error", line) or ("bug", traceback).
+    extractors by score, circumstances)), ("error", line) or ("bug", traceback).
     """
     end_with_parent()
-    from gan_bench.training import device, run
+    from gan_bench.training import circumstances, device, run
 
     try:
         together, weights = run.prepare_runs(experiment, execution,
                                              lambda line: answer.send(("say", line)))
-        answer.send(("ready", (device.devices(experiment.runs[0]), together, weights)))
+        first = experiment.runs[0]
+        here = circumstances.circumstances(first, device.resolve_device(first))
+        answer.send(("ready", (device.devices(first), together, weights, here)))
+    except (UserError, OSError) as error:
+        answer.send(("error", str(error)))
+    except Exception:
+        answer.send(("bug", traceback.format_exc()))
+
+
+def look_in_process(spec: RunSpec, answer: Connection) -> None:
+    """Send what `prepare_in_process` sends, of this machine alone."""
+    end_with_parent()
+    from gan_bench.training import circumstances, device
+
+    try:
+        here = circumstances.circumstances(spec, device.resolve_device(spec))
+        answer.send(("ready", (device.devices(spec), here)))
     except (UserError, OSError) as error:
         answer.send(("error", str(error)))
     except Exception:

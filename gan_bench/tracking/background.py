@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, Say, UserError
+from gan_bench.journal.claims import Claim, ClaimedError, SupersededError, Watch, take
 from gan_bench.journal.layout import Workspace, run_folders
+from gan_bench.journal.lock import MIRROR
 from gan_bench.tracking import client
 from gan_bench.tracking.address import (
     is_server,
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
 
 POLL = 0.5  # seconds between two looks at the last round
+WAITING = 0.5  # seconds between two looks at another process that mirrors
+SWEEP = 30.0  # seconds between two looks at all journals, or longer:
+SWEEP_SHARE = 30  # times as long as a look takes
 EVERY, SLOWEST = 5.0, 60.0  # seconds between two rounds: usual, and at most while MLflow fails
 PATIENCE = 30.0  # seconds that the last round may lose to a store that fails
 STALLED = 600.0  # seconds without a run that is mirrored, after which nobody waits any longer
@@ -35,7 +40,9 @@ OUT_OF_TIME = "there was no time for the rest"
 class BackgroundMirror:
     """Copies the journals of an experiment into MLflow, while they grow and at the end.
 
-    It retries what the store refuses, less and less often. Training never waits for it.
+    It retries what the store refuses, less and less often. Training never waits for it. Of several
+    processes that run the experiment, the one with its lease mirrors; another takes over when that
+    has ended.
 
     Args:
         workspace: Names the store.
@@ -60,6 +67,11 @@ class BackgroundMirror:
         self._damaged: dict[Path, str] = {}  # these cannot be mirrored until the user mends them
         self._mirror: Mirror | None = None
         self._thread: threading.Thread | None = None
+        self._lease: Claim | None = None
+        self._watch = Watch()
+        self._holder = ""  # the other process that mirrors
+        self._next_sweep = time.monotonic() + SWEEP
+        self._lost = 0.0  # seconds of the last round, to a store that fails
         self._is_idle = not (self._dirty or trains)
         # Of what an SQLite file holds, `mirrored` knows; another store may have lost it.
         if not self._is_idle or sqlite_path(store) is None:
@@ -90,10 +102,12 @@ class BackgroundMirror:
             while timeout is None and self._thread.is_alive():
                 self._thread.join(POLL)
                 if time.monotonic() - self._progress > STALLED:
-                    return (f"MLflow at {without_password(self._address)} has taken no run for "
-                            f"{STALLED:.0f} s")
+                    who = f" from {self._holder}" if self._holder else ""
+                    return (f"MLflow at {without_password(self._address)} has taken no run{who} "
+                            f"for {STALLED:.0f} s")
             if self._thread.is_alive():
-                return self._failure or OUT_OF_TIME
+                busy = f"{self._holder} is copying the runs" if self._holder else OUT_OF_TIME
+                return self._failure or busy
         failure = [self._failure] if self._dirty else []
         return "; ".join([*self._damaged.values(), *failure])
 
@@ -117,6 +131,22 @@ class BackgroundMirror:
     def _repeat_rounds(self) -> None:
         pause = EVERY
         try:
+            self._begin()
+            while not self._mirror_round():
+                pause = min(2 * pause, SLOWEST) if self._lost else EVERY
+                if self._holder and self._stop.is_set():  # the last round waits for its turn
+                    time.sleep(WAITING)
+                else:
+                    self._stop.wait(pause)
+        finally:
+            if self._lease is not None:
+                self._lease.release()
+
+    def _begin(self) -> None:
+        """Open the store, and request what it has lost; another process may be doing so."""
+        if not self._is_idle and not self._holds_lease():
+            return
+        try:
             mirror = self._open()
             if place := mirror.elsewhere.get(self._home.name):
                 self._say(elsewhere_line(self._home.name, place))
@@ -126,15 +156,63 @@ class BackgroundMirror:
                 self._note_failure(error)
         except Exception as error:
             self._note_failure(error)
-        while True:
-            is_last = self._stop.is_set()
-            lost = self._mirror_dirty(PATIENCE if is_last else 0.0)
+
+    def _mirror_round(self) -> bool:
+        """Mirror what is dirty, if no other process does; return whether this was the last round.
+        """
+        is_last, self._lost = self._stop.is_set(), 0.0
+        if not self._holds_lease():
             if is_last:
-                if 0 < lost <= PATIENCE:  # a fault may have passed, and no later round follows
-                    self._mirror_dirty(PATIENCE - lost)
-                return
-            pause = min(2 * pause, SLOWEST) if lost else EVERY
-            self._stop.wait(pause)
+                self._drop_mirrored()
+            return is_last and not self._dirty
+        self._request_unmirrored()
+        self._lost = self._mirror_dirty(PATIENCE if is_last else 0.0)
+        if is_last and 0 < self._lost <= PATIENCE:
+            self._mirror_dirty(PATIENCE - self._lost)  # a fault may have passed
+        return is_last
+
+    def _holds_lease(self) -> bool:
+        """Whether this process mirrors the experiment; take the lease if it is free."""
+        if self._lease is not None:
+            try:
+                self._lease.refuse_superseded()
+                return True
+            except SupersededError:
+                self._lease.release()
+                self._lease = None
+        if not self._dirty and self._is_idle:
+            return True  # there is nothing to write
+        try:
+            self._lease = take(self._home, MIRROR, self._watch)
+            self._lease.forget_earlier()
+            self._holder = ""
+        except ClaimedError as error:
+            self._holder = str(error.holder)
+        except UserError as error:  # a full disk
+            self._note_failure(error)
+            return False
+        return self._lease is not None
+
+    def _drop_mirrored(self) -> None:
+        """Forget what another process has mirrored meanwhile."""
+        with self._lock:
+            dirty = list(self._dirty)
+        done = [folder for folder in dirty if mirrored(folder, self._address)]
+        with self._lock:
+            for folder in done:
+                self._dirty.pop(folder, None)
+        if done:
+            self._progress = time.monotonic()
+
+    def _request_unmirrored(self) -> None:
+        """Request, now and then, what other processes have trained and do not mirror."""
+        begin = time.monotonic()
+        if self._is_idle or begin < self._next_sweep:
+            return
+        for folder in run_folders(self._home):
+            if not mirrored(folder, self._address):
+                self.request(folder)
+        self._next_sweep = time.monotonic() + max(SWEEP, SWEEP_SHARE * (time.monotonic() - begin))
 
     def _request_lacking(self) -> None:
         """Request what the store has lost since an earlier launcher mirrored it."""

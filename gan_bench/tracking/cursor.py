@@ -147,7 +147,7 @@ def mirrored(folder: Path, uri: str) -> bool:
         cursor = read_cursor(folder, uri)
     except DamagedError:  # the replay of this journal reports it
         return False
-    if cursor is None or cursor.offset != (folder / reading.FILE).stat().st_size:
+    if cursor is None or cursor.offset != reading.length(folder):
         return False
     if not cursor.shows_names(folder):
         return False

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_bench.errors import DamagedError
-from gan_bench.journal import reading
+from gan_bench.journal import reading, segments
 from gan_bench.journal.about import read_varied
 from gan_bench.journal.layout import LOG, TABLE, TRACE, WEIGHTS
 from gan_bench.journal.plugin_files import PLUGINS
@@ -206,9 +206,10 @@ class Mirror:
         is_result = Status(status).is_result
         log = () if is_result else (LOG,)  # with the traceback, if there is one
         with uploads(str(self._client.get_run(mlflow_run_id).info.artifact_uri)):
-            for name in ("spec.json", reading.FILE, *files, *log):
+            for name in ("spec.json", *files, *log):
                 if _within(folder, name).exists():
                     self._client.log_artifact(mlflow_run_id, str(folder / name))
+            self._log_journal(folder, mlflow_run_id)
             if protocols := _protocols(folder):
                 self._client.log_dict(mlflow_run_id, protocols, "protocols.json")
             for file in sorted((folder / PLUGINS).rglob("*.py")):
@@ -220,6 +221,16 @@ class Mirror:
         # Divergence is a result of the experiment, not a failure of the program.
         mlflow_status = Status.FINISHED if is_result else Status(status)
         self._client.set_terminated(mlflow_run_id, mlflow_status.value, end["t"])
+
+    def _log_journal(self, folder: Path, mlflow_run_id: str) -> None:
+        """Upload the journal as one file, in however many segments it lies."""
+        if segments.segments(folder) == [1]:
+            self._client.log_artifact(mlflow_run_id, str(_within(folder, reading.FILE)))
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            whole = Path(temporary, reading.FILE)
+            whole.write_bytes(reading.content(folder))
+            self._client.log_artifact(mlflow_run_id, str(whole))
 
 
 def _names(folder: Path) -> tuple[str, dict[str, str]]:

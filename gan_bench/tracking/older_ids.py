@@ -16,6 +16,7 @@ from gan_bench.config.run_id import id_of
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import DamagedError, unwritable
 from gan_bench.journal import reading
+from gan_bench.journal.claims import ATTEMPT
 from gan_bench.journal.layout import LOG, WEIGHTS, run_folders
 from gan_bench.journal.schema import Kind, Status
 from gan_bench.journal.spec_file import ReadValues, read_values
@@ -118,7 +119,8 @@ def _has_begun(folder: Path) -> bool:
 
 def _remove_unbegun(folder: Path) -> None:
     """Remove what a start that was refused has left of a run without a record."""
-    for name in ("spec.json", LOG, reading.FILE):
-        (folder / name).unlink(missing_ok=True)
+    for name in ("spec.json", LOG, "journal*.jsonl", f"{ATTEMPT}.*"):
+        for file in folder.glob(name):
+            file.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         folder.rmdir()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, Say, UserError, count
 from gan_bench.journal import reading
-from gan_bench.journal.layout import Workspace, run_folders
+from gan_bench.journal.layout import JOURNALS, Workspace, run_folders
 from gan_bench.journal.lock import is_locked, locked
 from gan_bench.journal.schema import RESULTS, Kind
 from gan_bench.tracking.address import (
@@ -79,7 +79,7 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
     """
     homes = sorted(path for path in (workspace.root / "runs").glob("*") if path.is_dir()
                    and only in (None, path.name))
-    if not any(any(home.glob(f"*/{reading.FILE}")) for home in homes):
+    if not any(any(home.glob(JOURNALS)) for home in homes):
         raise UserError(f"there are no runs under {workspace.root}; give --root")
     sync = _Sync(workspace, resolve_uri(workspace), say, anew)
     for home in homes:

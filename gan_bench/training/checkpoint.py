@@ -19,7 +19,8 @@ import torch
 from gan_bench.atomic import fsync_path, replacing
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
-from gan_bench.journal.layout import CHECKPOINTS
+from gan_bench.journal.layout import CHECKPOINTS, checkpoint_files, checkpoint_names
+from gan_bench.journal.segments import counts
 
 FILE, BEFORE = CHECKPOINTS
 EVERY = 30.0  # seconds between two checkpoints, or longer if they cost more than
@@ -65,22 +66,30 @@ class Cadence:
         self._next = time.monotonic() + every
 
 
-def write(folder: Path, checkpoint: Checkpoint) -> None:
+def write(folder: Path, checkpoint: Checkpoint, segment: int = 1) -> None:
     """Write a run's checkpoint durably; keep the previous checkpoint, remove older ones.
+
+    Args:
+        segment: `Journal.segment` of the writer.
 
     Raises:
         OSError: It cannot be written; the existing checkpoints stay.
     """
+    newest, previous = checkpoint_names(segment)
     buffer = io.BytesIO()
     torch.save(asdict(checkpoint), buffer)
     content = buffer.getbuffer()
-    with replacing(folder / FILE, durable=True) as temporary:
+    with replacing(folder / newest, durable=True) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
         fsync_path(temporary)  # before the previous checkpoint is renamed
-        if (folder / FILE).exists():
-            (folder / FILE).replace(folder / BEFORE)
+        if (folder / newest).exists():
+            (folder / newest).replace(folder / previous)
+    if segment > 1 and (folder / previous).exists():
+        for other, older in checkpoint_files(folder):
+            if other < segment:
+                older.unlink(missing_ok=True)
 
 
 def read(file: Path) -> Checkpoint:
@@ -114,9 +123,9 @@ def newest(folder: Path, steps: int) -> tuple[Checkpoint | None, list[str]]:
         steps: The number of the run's steps.
     """
     problems = []
-    for name in (FILE, BEFORE):
+    for segment, file in checkpoint_files(folder):
         try:
-            saved = read(folder / name)
+            saved = read(file)
         except FileNotFoundError:
             continue
         except (UserError, OSError) as error:
@@ -125,10 +134,11 @@ def newest(folder: Path, steps: int) -> tuple[Checkpoint | None, list[str]]:
         if saved.step == steps:  # of a run whose end was not recorded; no step is left
             continue
         if saved.step > steps:
-            problems.append(f"{folder / name} is of step {saved.step}, but the run has only "
+            problems.append(f"{file} is of step {saved.step}, but the run has only "
                             f"{steps} steps")
-        elif not reading.begins_line(folder, saved.position):
-            problems.append(f"{folder / name} does not belong to the journal in its folder")
+        elif not (reading.begins_line(folder, saved.position)
+                  and counts(folder, segment, saved.position)):
+            problems.append(f"{file} does not belong to the journal in its folder")
         else:
             return saved, problems
     return None, problems

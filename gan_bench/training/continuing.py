@@ -25,6 +25,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since
 from gan_bench.journal.layout import (
     make_snapshot_folder,
+    newest_checkpoint,
     remove_checkpoints,
     remove_snapshots,
     snapshot_file,
@@ -109,7 +110,7 @@ def _read(predecessor: Path, spec: RunSpec, here: Mapping[str, Any]) -> Checkpoi
         UserError: It is damaged, too far, or of other circumstances.
         OSError: It cannot be read.
     """
-    saved = checkpoint.read(predecessor / checkpoint.FILE)
+    saved = checkpoint.read(newest_checkpoint(predecessor))
     if saved.step >= spec.steps:
         raise UserError(f"it is at step {saved.step:,}")
     if not reading.begins_line(predecessor, saved.position):
@@ -179,7 +180,7 @@ def _adopt(predecessor: Path, saved: Checkpoint, record: Journal, spec: RunSpec,
     position = _adopt_records(predecessor, saved.step, records, record, spec)
     facts = {**saved.facts, "recording": spec.recording}
     # Last: without it the next attempt begins here again.
-    checkpoint.write(record.folder, replace(saved, position=position, facts=facts))
+    checkpoint.write(record.folder, replace(saved, position=position, facts=facts), record.segment)
     return records[0]
 
 

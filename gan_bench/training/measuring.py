@@ -52,6 +52,7 @@ def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], data
     """
     folder = spec.write(execution.workspace.root)
     provide_parts({"sources": spec.sources}, folder)
+    claim = execution.claims.get(spec.id)
     run = Progress(spec, folder)
     run.follow()
     if missing := missing_scores(run):
@@ -59,10 +60,10 @@ def measure_trained(spec: RunSpec, execution: Execution, load: Callable[[], data
         measuring = _Measuring(run, load(), execution.workspace.cache, resolve_device(spec))
         measuring.measure(missing)
         write_plugins(spec, folder)
-        writing.amend(folder, measuring.amendment())
+        writing.amend(folder, measuring.amendment(), claim)
         run.follow()
     elif run.state == Status.FINISHED and run.recording != spec.recording:
-        writing.amend(folder, writing.Amendment({}, {}, end={"recording": spec.recording}))
+        writing.amend(folder, writing.Amendment({}, {}, end={"recording": spec.recording}), claim)
     return Outcome(spec.id, run.state, run.why)
 
 

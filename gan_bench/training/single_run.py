@@ -21,6 +21,7 @@ from gan_bench.errors import (
 )
 from gan_bench.evaluation.evaluator import Evaluator
 from gan_bench.journal import reading
+from gan_bench.journal.claims import Release, SupersededError
 from gan_bench.journal.drift import since
 from gan_bench.journal.free_names import FreeNames, last_phase
 from gan_bench.journal.layout import (
@@ -76,7 +77,7 @@ class Run:
         self._folder = spec.write(execution.workspace.root)
         write_plugins(spec, self._folder)
         try:
-            self._journal = Journal(self._folder)
+            self._journal = Journal(self._folder, execution.claims.get(spec.id))
         except OSError as error:
             raise unwritable(self._folder / reading.FILE, error) from error
         with self._failures_recorded():
@@ -100,6 +101,7 @@ class Run:
                 return True
             assert self._training.ended is not None
             status, why = self._training.ended
+            self._journal.refuse_superseded()
             weights = save_weights(self._engine, self._folder)
             is_whole = status == Status.FINISHED and self._begun_at < self.spec.steps
             keep = self._keep if is_whole else "none"
@@ -113,8 +115,11 @@ class Run:
         """Write a checkpoint of the last step; its time does not count as training."""
         with self._failures_recorded(), self._training.clock.paused():
             begin = time.perf_counter()
-            checkpoint.write(self._folder, Checkpoint(self.done, self._journal.flush(),
-                                                      self._facts, self._engine.state()))
+            position = self._journal.flush()
+            self._journal.refuse_superseded()
+            checkpoint.write(self._folder, Checkpoint(self.done, position, self._facts,
+                                                      self._engine.state()),
+                             self._journal.segment)
             self.cadence.taken(time.perf_counter() - begin)
 
     def _keep_last_state(self) -> None:
@@ -122,7 +127,8 @@ class Run:
         position = self._journal.flush()
         with suppress(OSError):  # without it the run is finished too
             checkpoint.write(self._folder, Checkpoint(self.done, position, self._facts,
-                                                      self._engine.state()))
+                                                      self._engine.state()),
+                             self._journal.segment)
 
     def stop(self) -> None:
         """Write a checkpoint and end the run KILLED."""
@@ -147,6 +153,10 @@ class Run:
             yield
         except KeyboardInterrupt:
             self._end(Status.KILLED, BY_USER)
+            raise
+        except SupersededError as error:  # the journal is another process's now
+            self.outcome = Outcome(self.spec.id, Status.KILLED, str(error))
+            self._journal.close(Release.KILLED)
             raise
         except BaseException as error:
             explained = _explained(error, self.spec)

@@ -18,7 +18,7 @@ from gan_bench.components.models import build_networks, with_labels
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
-from gan_bench.journal.layout import WEIGHTS
+from gan_bench.journal.layout import WEIGHTS, newest_checkpoint
 from gan_bench.journal.spec_file import read_spec
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.training import checkpoint
@@ -54,7 +54,8 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
                         f"repeat its `gan-bench run` in another root to recreate it"
                         ) from None
     if not (folder / weights).exists():
-        hint = ", or name its checkpoint.pt" if (folder / checkpoint.FILE).exists() else ""
+        saved = newest_checkpoint(folder)
+        hint = f", or name its {saved.name}" if saved.exists() else ""
         raise UserError(f"{folder}: has no {weights}; repeat its `gan-bench run` to finish it"
                         f"{hint}")
     if weights == WEIGHTS:

@@ -1,0 +1,442 @@
+"""Claims: which process writes a run's files, without locks that a network file system may ignore.
+
+Attempt n of a run begins with the file `attempt.<n>` in its folder. It is made complete under a
+private name and then linked, which only one process can do. So n is a fencing token: every file of
+an attempt names it, and what an earlier attempt writes later counts for nothing.
+
+The file's first line says who holds the claim. The second one, of fixed width, is rewritten by the
+holder: a heartbeat that counts up, or how the attempt ended. Clocks of two machines are never
+compared: another machine's holder is lost if its heartbeat stands still for `lease()` seconds of
+the watcher's own clock. `Watch` remembers what it has seen. A holder on this machine is lost as
+soon as its process is gone.
+
+Claims under other names are the leases of an experiment or of a root: see `journal/lock.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gan_bench.errors import UserError, unwritable
+
+ATTEMPT = "attempt"  # the name of a run's claims
+LEASE = 120.0  # seconds; caches of network file systems are older by at most 60
+LEASE_VARIABLE = "GAN_BENCH_LEASE"  # another number of seconds
+BEATS = 12  # heartbeats in a lease
+WIDTH = 24  # bytes of the second line, with its end
+
+
+class Release(StrEnum):
+    """How an attempt ended, as its claim says."""
+
+    DONE = "done"  # a result, a run that was stopped, or a lease that was given back
+    FAILED = "failed"  # the program raised
+    KILLED = "killed"  # a signal ended the process that trained
+
+
+class SupersededError(UserError):
+    """Another process has taken over what this one holds: it must write no more."""
+
+
+class ClaimedError(UserError):
+    """Another process holds the claim."""
+
+    def __init__(self, line: str, holder: Holder) -> None:
+        super().__init__(line)
+        self.holder = holder
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a claim.
+
+    Attributes:
+        host: The machine's name.
+        boot: Tells one start of one machine, and one namespace of processes, from any other.
+        pid: Of the process there.
+        started: When the process started, in clock ticks since the boot; another process of the
+            same number started later.
+        since: When the claim was made, by the machine's clock, in ms since 1970.
+        job: The batch job of the process; empty if there is none.
+        hardware: What the numbers of its runs depend on; empty if it does not say.
+        inode: Of the file of the claim; a copy of a root holds copies, which claim nothing.
+    """
+
+    host: str
+    boot: str
+    pid: int
+    started: int
+    since: int
+    job: str = ""
+    hardware: str = ""
+    inode: int = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process was started on this machine since it was booted."""
+        return self.boot == boot_id()
+
+    def __str__(self) -> str:
+        """Return `process 71`, with its machine if that is another one."""
+        job = f" (job {self.job})" if self.job else ""
+        return f"process {self.pid}{job}" + ("" if self.is_here else f" on {self.host}")
+
+
+@dataclass(frozen=True)
+class ClaimState:
+    """The newest claim of a folder, as its file says.
+
+    Attributes:
+        attempt: Its number.
+        holder: Who made it; None if the file says nothing sound.
+        beat: The second line: a heartbeat, or how the attempt ended.
+        inode: Of the file.
+    """
+
+    attempt: int
+    holder: Holder | None
+    beat: str
+    inode: int
+
+    @property
+    def release(self) -> Release | None:
+        """How the attempt ended; None if its holder has not said so."""
+        return Release(self.beat) if self.beat in set(Release) else None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the attempt has ended for sure: released, or its process on this machine is gone.
+        """
+        if self.release or self.holder is None:
+            return True
+        if not self.holder.is_here:
+            return False
+        return (self.holder.inode != self.inode
+                or process_start(self.holder.pid) != self.holder.started)
+
+
+class Watch:
+    """Judges whether holders on other machines live, by this machine's monotonic clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[Path, str], tuple[tuple[int, str], float]] = {}
+
+    def is_lost(self, folder: Path, state: ClaimState, name: str = ATTEMPT) -> bool:
+        """Whether nothing more comes from the holder, as far as this watch has seen."""
+        if state.is_gone:
+            return True
+        now, sign = time.monotonic(), (state.attempt, state.beat)
+        seen, since = self._seen.get((folder, name), (None, now))
+        if seen != sign:
+            self._seen[folder, name] = sign, now
+            return False
+        return now - since > lease()
+
+
+class Claim:
+    """A claim that this process, or the process that started it, holds.
+
+    Args:
+        descriptor: Of the open file of the claim; None in another process than the holder.
+
+    Attributes:
+        folder, name, attempt: The file of the claim is `<folder>/<name>.<attempt>`.
+        is_after_loss: Whether the attempt before was not released: its process may still write.
+    """
+
+    def __init__(self, folder: Path, attempt: int, is_after_loss: bool, name: str = ATTEMPT,
+                 descriptor: int | None = None) -> None:
+        self.folder, self.attempt, self.name = folder, attempt, name
+        self.is_after_loss = is_after_loss
+        self._file = folder / f"{name}.{attempt}"
+        self._next = str(folder / f"{name}.{attempt + 1}")
+        self._fd, self._beats = descriptor, 0
+        self._offset = 0
+        if descriptor is not None:
+            self._offset = os.fstat(descriptor).st_size - WIDTH
+            _beater.add(self)
+
+    def refuse_superseded(self) -> None:
+        """Raise if another process has taken over.
+
+        Raises:
+            SupersededError: It has.
+        """
+        if os.path.lexists(self._next) or not os.path.lexists(self._file):
+            raise SupersededError(f"{self.folder}: another process has taken over; this one "
+                                  f"writes no more")
+
+    def handed_on(self) -> Claim:
+        """Return the claim as a process has it that this one starts and outlives."""
+        return Claim(self.folder, self.attempt, self.is_after_loss, self.name)
+
+    def beat(self) -> None:
+        """Show that the holder lives."""
+        self._beats += 1
+        self._write(f"{self._beats:012d}")
+
+    def release(self, how: Release = Release.DONE) -> None:
+        """Say how the attempt ended; another process may take the next one."""
+        if self._fd is None:
+            return
+        _beater.remove(self)
+        self._write(how)
+        with suppress(OSError):
+            os.fsync(self._fd)
+        os.close(self._fd)
+        self._fd = None
+
+    def forget_earlier(self) -> None:
+        """Delete the files of earlier claims, of a lease that is taken many times."""
+        for attempt in _attempts(self.folder, self.name):
+            if attempt < self.attempt:
+                (self.folder / f"{self.name}.{attempt}").unlink(missing_ok=True)
+
+    def _write(self, word: str) -> None:
+        with suppress(OSError):  # a full disk, or a server that is away: the lease runs out
+            if self._fd is not None:
+                os.pwrite(self._fd, _second_line(word), self._offset)
+
+
+class _Beater:
+    """A thread that beats for all claims of this process."""
+
+    def __init__(self) -> None:
+        self._claims: list[Claim] = []
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, claim: Claim) -> None:
+        with self._lock:
+            self._claims.append(claim)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._repeat, daemon=True)
+                self._thread.start()
+
+    def remove(self, claim: Claim) -> None:
+        with self._lock, suppress(ValueError):
+            self._claims.remove(claim)
+
+    def _repeat(self) -> None:
+        while True:
+            time.sleep(lease() / BEATS)
+            with self._lock:
+                claims = list(self._claims)
+            for claim in claims:
+                claim.beat()
+
+
+_beater = _Beater()
+
+
+def _forget_claims() -> None:
+    """A forked child holds none of its parent's claims."""
+    global _beater
+    _beater = _Beater()
+
+
+os.register_at_fork(after_in_child=_forget_claims)
+
+
+def lease() -> float:
+    """Return after how many seconds without a heartbeat a holder on another machine is lost."""
+    try:
+        return float(os.environ[LEASE_VARIABLE])
+    except (KeyError, ValueError):
+        return LEASE
+
+
+def newest_claim(folder: Path, name: str = ATTEMPT) -> ClaimState | None:
+    """Return the newest claim of a folder; None if there was none."""
+    attempts = _attempts(folder, name)
+    return _read(folder, name, max(attempts)) if attempts else None
+
+
+def releases_after(folder: Path, attempt: int, name: str = ATTEMPT) -> list[Release]:
+    """Return how the attempts after a number ended, as far as their holders have said so."""
+    states = [_read(folder, name, each) for each in _attempts(folder, name) if each > attempt]
+    return [state.release for state in states if state.release]
+
+
+def holder_of(folder: Path, name: str = ATTEMPT) -> Holder | None:
+    """Return who holds the claim of a folder; None if nobody does.
+
+    A holder on another machine may be lost: only a `Watch` can tell.
+    """
+    state = newest_claim(folder, name)
+    return None if state is None or state.is_gone else state.holder
+
+
+def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: int = 1,
+         hardware: str = "") -> Claim:
+    """Claim a folder.
+
+    Args:
+        folder: It exists.
+        name: Of the claims.
+        watch: Tells which holders on other machines are lost; None: none is.
+        least: The smallest number that the attempt may have.
+        hardware: As for `Holder`.
+
+    Raises:
+        ClaimedError: Another process holds it.
+        UserError: The file cannot be written: the disk is full, for example.
+    """
+    state = newest_claim(folder, name)
+    if state is not None and state.holder is not None:
+        is_lost = state.is_gone if watch is None else watch.is_lost(folder, state, name)
+        if not is_lost:
+            raise ClaimedError(f"{folder} is being written by {state.holder}; wait for it or stop "
+                               f"it", state.holder)
+    attempt = max(least, state.attempt + 1 if state else 1)
+    file = folder / f"{name}.{attempt}"
+    private = folder / f".{name}.{uuid.uuid4().hex}"
+    try:
+        descriptor = os.open(private, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise unwritable(file, error) from None
+    try:
+        inode = os.fstat(descriptor).st_ino
+        holder = Holder(socket.gethostname(), boot_id(), os.getpid(), process_start(os.getpid()),
+                        time.time_ns() // 1_000_000, _job(), hardware, inode)
+        line = json.dumps(asdict(holder)).encode() + b"\n" + _second_line(f"{0:012d}")
+        if os.write(descriptor, line) < len(line):
+            raise OSError(28, os.strerror(28))
+        os.fsync(descriptor)  # a quota is noticed only now on some file systems
+        _link(private, file, descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        private.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            raise _claimed_meanwhile(folder, name) from None
+        raise unwritable(file, error) from None
+    private.unlink(missing_ok=True)
+    if max(_attempts(folder, name), default=0) > attempt:  # `forget_earlier` made room for it
+        os.close(descriptor)
+        file.unlink(missing_ok=True)
+        raise _claimed_meanwhile(folder, name)
+    is_after_loss = state is not None and state.release is None
+    return Claim(folder, attempt, is_after_loss, name, descriptor)
+
+
+def _link(private: Path, file: Path, descriptor: int) -> None:
+    """Give the file its public name, which only one process can do.
+
+    Raises:
+        FileExistsError: Another process has done so.
+        OSError: The file system has no links, or fails.
+    """
+    try:
+        os.link(private, file, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A network file system may have lost the answer to a request that it has served.
+        if os.fstat(descriptor).st_nlink != 2:
+            raise
+
+
+def _claimed_meanwhile(folder: Path, name: str) -> UserError:
+    state = newest_claim(folder, name)
+    if state is None or state.holder is None:
+        return UserError(f"{folder}: another process has claimed it meanwhile; repeat the command")
+    return ClaimedError(f"{folder} is being written by {state.holder}; wait for it or stop it",
+                        state.holder)
+
+
+def _attempts(folder: Path, name: str) -> list[int]:
+    """Return the numbers of the claims of a folder."""
+    pattern = _file_name(name)
+    try:
+        with os.scandir(folder) as entries:
+            return [int(match[1]) for entry in entries if (match := pattern.fullmatch(entry.name))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+@lru_cache
+def _file_name(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name) + r"\.([1-9][0-9]{0,8})")
+
+
+def _read(folder: Path, name: str, attempt: int) -> ClaimState:
+    """Return a claim; without a holder if its file is not sound."""
+    try:
+        descriptor = os.open(folder / f"{name}.{attempt}",
+                             os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ClaimState(attempt, None, "", 0)
+    try:
+        data, inode = os.read(descriptor, 65536), os.fstat(descriptor).st_ino
+    except OSError:
+        return ClaimState(attempt, None, "", 0)
+    finally:
+        os.close(descriptor)
+    first, _, second = data.partition(b"\n")
+    return ClaimState(attempt, _holder(first), second.decode(errors="replace").strip(), inode)
+
+
+def _holder(line: bytes) -> Holder | None:
+    """Return the holder that a line names; None if it is not sound."""
+    try:
+        values: dict[str, Any] = json.loads(line)
+        holder = Holder(**values)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    texts = holder.host, holder.boot, holder.job, holder.hardware
+    numbers = holder.pid, holder.started, holder.since, holder.inode
+    is_sound = (all(isinstance(text, str) for text in texts)
+                and all(type(number) is int for number in numbers))
+    return holder if is_sound else None
+
+
+def _second_line(word: str) -> bytes:
+    return f"{word:<{WIDTH - 1}}\n".encode()
+
+
+def _job() -> str:
+    """Return the batch job of this process: SLURM's, with its place in an array and its restarts.
+    """
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if job is not None:
+        job += "_" + os.environ.get("SLURM_ARRAY_TASK_ID", "0")
+    return job or os.environ.get("SLURM_JOB_ID", "")
+
+
+@lru_cache
+def boot_id() -> str:
+    """Return what tells this start of this machine, and this namespace of processes, from others.
+    """
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    import psutil  # macOS
+
+    return f"{socket.gethostname()}/{psutil.boot_time():.0f}"
+
+
+def process_start(pid: int) -> int:
+    """Return when a process of this machine started, in ticks since the boot; 0 if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return 0
+    import psutil  # macOS
+
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).create_time())
+    return 0

@@ -1,0 +1,124 @@
+"""The queue of an experiment: which runs are to be trained or measured, for workers to claim.
+
+`queue.json` is written by the process that has prepared the experiment, when data, extractors and
+folders are in place. Any number of workers on any number of machines read it: they need neither the
+YAML nor the plug-in files, and do what was prepared even if those have changed since.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_bench.atomic import replacing
+from gan_bench.config.spec import RunSpec
+from gan_bench.errors import UserError, one_line, unwritable
+from gan_bench.journal.claims import newest_claim
+from gan_bench.journal.layout import Execution, KeepCheckpoints, Workspace
+from gan_bench.journal.plugin_files import provide_parts, write_plugins
+from gan_bench.journal.spec_file import read_spec, read_values
+from gan_bench.journal.status import Progress
+
+FILE = "queue.json"
+STOP = "stop"  # in an experiment's folder: all workers are to leave
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The runs of an experiment that were unfinished when it was prepared.
+
+    Attributes:
+        begun: By run id, the number of its newest claim then; those after it are of this study.
+        shorter_runs: By run id, the folders' names of runs that it can continue from.
+        retries: How often a run is resumed after its process was killed.
+        together: How many runs share a process on a GPU.
+        threads: Of each run.
+        data_root: The folder of the data sets.
+        checkpoint_every, allow_drift, keep_checkpoints: As in `Execution`.
+    """
+
+    begun: Mapping[str, int]
+    shorter_runs: Mapping[str, Sequence[str]]
+    retries: int
+    together: int
+    threads: int
+    data_root: str
+    checkpoint_every: float | None
+    allow_drift: bool
+    keep_checkpoints: KeepCheckpoints
+
+    def execution(self, root: Path) -> Execution:
+        """Return where and how the runs are executed."""
+        home = root / "runs"
+        return Execution(Workspace(root, Path(self.data_root)), self.checkpoint_every,
+                         self.allow_drift, keep_checkpoints=self.keep_checkpoints,
+                         shorter_runs={run: tuple(home / name for name in names)
+                                       for run, names in self.shorter_runs.items()})
+
+
+def write_queue(home: Path, runs: Sequence[Progress], execution: Execution, retries: int,
+                together: int) -> Queue:
+    """Write the queue, and the specification and the code of every run in it.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    for run in runs:
+        write_plugins(run.spec, run.spec.write(execution.workspace.root))
+    states = {run.spec.id: newest_claim(run.folder) for run in runs}
+    shorter = {run: [f"{folder.parent.name}/{folder.name}" for folder in folders]
+               for run, folders in execution.shorter_runs.items()}
+    queue = Queue({run: state.attempt if state else 0 for run, state in states.items()}, shorter,
+                  retries, together, runs[0].spec.compute.threads if runs else 1,
+                  str(execution.workspace.data_root), execution.checkpoint_every,
+                  execution.allow_drift, execution.keep_checkpoints)
+    try:
+        with replacing(home / FILE) as temporary:
+            temporary.write_text(json.dumps(queue.__dict__) + "\n")
+        (home / STOP).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(home / FILE, error) from None
+    return queue
+
+
+def read_queue(home: Path) -> Queue:
+    """Read the queue of an experiment.
+
+    Raises:
+        UserError: It was not prepared, or its queue is damaged.
+    """
+    file = home / FILE
+    try:
+        values: dict[str, Any] = json.loads(file.read_text())
+        queue = Queue(**values)
+        sound = (all(type(n) is int for n in queue.begun.values())
+                 and all(type(n) is int for n in (queue.retries, queue.together, queue.threads))
+                 and queue.keep_checkpoints in ("last", "none"))
+    except FileNotFoundError:
+        raise UserError(f"{home.name} is not prepared in {home.parents[1]}: give its YAML file, or "
+                        f"run it there first") from None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{file}: is damaged; delete it, and repeat `gan-bench run`")
+    return queue
+
+
+def specs_of(queue: Queue, home: Path) -> list[RunSpec]:
+    """Return the specifications of the runs in a queue.
+
+    Raises:
+        UserError: One cannot be read, or the code of a part is nowhere.
+    """
+    specs = []
+    for run in queue.begun:
+        try:
+            provide_parts(read_values(home / run), home / run)
+            specs.append(read_spec(home / run))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise UserError(f"{home / run / 'spec.json'}: cannot be read as a run's specification "
+                            f"({one_line(error)}); repeat `gan-bench run`") from None
+    return specs

@@ -1,0 +1,206 @@
+"""The runs of an experiment that several processes work on: which are free, claimed, or over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gan_bench.errors import DamagedError
+from gan_bench.journal import reading
+from gan_bench.journal.claims import (
+    Claim,
+    ClaimedError,
+    ClaimState,
+    Holder,
+    Release,
+    Watch,
+    newest_claim,
+    releases_after,
+)
+from gan_bench.journal.drift import since
+from gan_bench.journal.layout import checkpoint_files, is_trained
+from gan_bench.journal.missing_scores import missing_scores
+from gan_bench.journal.schema import Status
+from gan_bench.journal.status import Progress
+from gan_bench.journal.writing import claim_run
+
+
+class Grid:
+    """The runs that are to be trained or measured, as far as this process knows.
+
+    Args:
+        waiting: The runs, in the order in which they are begun.
+        begun: By run id, the newest claim when they were prepared; later ones are of this study.
+        retries: How often a run is resumed after its process was killed, on whatever machine.
+        here: What the numbers of runs depend on in this process, as `circumstances` returns it;
+            None: any run fits.
+        changed: Receives a run of another process that has recorded something, or ended.
+
+    Attributes:
+        open: The runs that are neither over nor worked on by this process, by id.
+        elsewhere: Who works on others of them, by id.
+        unfit: For which machines others wait, by id.
+    """
+
+    def __init__(self, waiting: Sequence[Progress], begun: Mapping[str, int], retries: int,
+                 here: Mapping[str, Any] | None,
+                 changed: Callable[[Progress], None]) -> None:
+        self.open = {run.spec.id: run for run in waiting}
+        self.elsewhere: dict[str, Holder] = {}
+        self.unfit: dict[str, str] = {}
+        self._begun, self.retries, self._here, self._changed = begun, retries, here, changed
+        self._watch = Watch()
+        self._siblings: dict[int, list[Path]] = {}
+        for run in waiting:
+            self._siblings.setdefault(run.spec.seed, []).append(run.folder)
+        self._kinds: dict[int, str] = {}  # of the machine that a seed's runs began on
+        self._touched: set[str] = set()  # runs that another process has worked on
+
+    def claim(self, number: int) -> list[tuple[Progress, Claim]]:
+        """Claim up to so many runs.
+
+        Raises:
+            UserError: A claim cannot be written: the disk is full, for example. None is held then.
+        """
+        taken: list[tuple[Progress, Claim]] = []
+        try:
+            for run in list(self.open.values()):
+                if len(taken) == number:
+                    break
+                if (claim := self._claim(run)) is not None:
+                    taken.append((run, claim))
+                    del self.open[run.spec.id]
+        except BaseException:
+            for run, claim in taken:
+                self.give_back(run)
+                claim.release()
+            raise
+        return taken
+
+    def give_back(self, run: Progress) -> None:
+        """Let a run be claimed again, by this process or another."""
+        self.open[run.spec.id] = run
+
+    def is_exhausted(self, run: Progress) -> bool:
+        """Whether the run failed, or was killed too often, in this study."""
+        return Release.FAILED in self._ends(run) or self.kills(run) > self.retries
+
+    def kills(self, run: Progress) -> int:
+        """Return how often the process of a run was killed in this study."""
+        return self._ends(run).count(Release.KILLED)
+
+    def _ends(self, run: Progress) -> list[Release]:
+        return releases_after(run.folder, self._begun.get(run.spec.id, 0))
+
+    def follow(self) -> None:
+        """Read what other processes have recorded; drop the runs that are over."""
+        for run in list(self.open.values()):
+            state = newest_claim(run.folder)
+            if state is not None:
+                self._look(run, state)
+
+    def _look(self, run: Progress, state: ClaimState) -> bool:
+        """Follow a run that may be another process's; return whether it is free."""
+        key, is_held = run.spec.id, not self._watch.is_lost(run.folder, state)
+        if is_held and state.holder is not None:
+            self.elsewhere[key] = state.holder
+            self._touched.add(key)
+        else:
+            self.elsewhere.pop(key, None)
+        if key not in self._touched and state.attempt <= self._begun.get(key, 0):
+            return True
+        self._touched.add(key)
+        try:
+            is_new = run.follow()
+        except DamagedError as error:
+            run.state, run.why = Status.FAILED, str(error)
+            self._drop(run)
+            return False
+        if not is_held and (self._has_result(run) or self.is_exhausted(run)):
+            self._drop(run)
+            return False
+        if is_held:
+            run.state, run.why = Status.RUNNING, ""
+        elif run.state == Status.RUNNING:  # its process is dead, and the next attempt says so
+            run.state = Status.WAITING
+        if is_new:
+            self._changed(run)
+        return not is_held
+
+    def _drop(self, run: Progress) -> None:
+        if run.is_measuring and run.state == Status.FINISHED and missing_scores(run):
+            run.unmeasured = "another process could not measure it; see its log.txt"
+        self.open.pop(run.spec.id, None)
+        self.elsewhere.pop(run.spec.id, None)
+        self.unfit.pop(run.spec.id, None)
+        self._changed(run)
+
+    def _has_result(self, run: Progress) -> bool:
+        if not is_trained(run.folder):
+            return False
+        return not (run.is_measuring and missing_scores(run))
+
+    def _claim(self, run: Progress) -> Claim | None:
+        """Claim a run; None if it is over, or another process's, or of another kind of machine."""
+        state = newest_claim(run.folder)
+        if state is not None and not self._look(run, state):
+            return None
+        if kind := self._other_kind(run):
+            self.unfit[run.spec.id] = kind
+            return None
+        self.unfit.pop(run.spec.id, None)
+        try:
+            claim = claim_run(run.folder, self._watch, kind_of(self._here))
+        except ClaimedError as error:
+            self.elsewhere[run.spec.id] = error.holder
+            self._touched.add(run.spec.id)
+            return None
+        number = state.attempt if state else 0
+        is_next = claim.attempt == number + 1 or not number
+        if not is_next or is_trained(run.folder):  # another process was faster, and has finished
+            run.follow()
+            if self._has_result(run) or self.is_exhausted(run):
+                claim.release()
+                self._drop(run)
+                return None
+        return claim
+
+    def _other_kind(self, run: Progress) -> str:
+        """Return on which other kind of machine a run belongs; empty if it fits here."""
+        if self._here is None:
+            return ""
+        began = _facts(run.folder)
+        if began is not None and checkpoint_files(run.folder):
+            return kind_of(began) if since(began, self._here) else ""
+        kind = self._kinds.get(run.spec.seed) or self._kind_of_seed(run)
+        return kind if kind != kind_of(self._here) else ""
+
+    def _kind_of_seed(self, run: Progress) -> str:
+        """Return the kind of machine that the seed's other runs are on in this study.
+
+        Pairs of one seed are compared: a difference of machines would count as one of variants.
+        """
+        for folder in self._siblings[run.spec.seed]:
+            state = newest_claim(folder) if folder != run.folder else None
+            if (state is not None and state.holder is not None and state.holder.hardware
+                    and state.attempt > self._begun.get(folder.name, 0)):
+                self._kinds[run.spec.seed] = state.holder.hardware
+                return state.holder.hardware
+        return kind_of(self._here)
+
+
+def _facts(folder: Path) -> Mapping[str, Any] | None:
+    """Return the circumstances under which a run began; None if it has not."""
+    try:
+        start = reading.first(folder)
+    except DamagedError:
+        return None
+    return None if start is None else start.get("facts")
+
+
+def kind_of(facts: Mapping[str, Any] | None) -> str:
+    """Return the kind of machine: device, precision and threads; empty if that is unknown."""
+    if not facts or not facts.get("device_name"):
+        return ""
+    return f"{facts['device_name']} ({facts.get('precision')}, {facts.get('threads')} threads)"
