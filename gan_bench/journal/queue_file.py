@@ -34,7 +34,7 @@ class Queue:
         begun: By run id, the number of its newest claim then; those after it are of this study.
         shorter_runs: By run id, the folders' names of runs that it can continue from.
         retries: How often a run is resumed after its process was killed.
-        together: How many runs share a process on a GPU.
+        together: How many runs share a process on a GPU; 0: each machine's memory says it.
         threads: Of each run.
         data_root: The folder of the data sets.
         checkpoint_every, allow_drift, keep_checkpoints: As in `Execution`.

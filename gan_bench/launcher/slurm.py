@@ -183,8 +183,17 @@ def submit(array: WorkerArray) -> str:
         UserError: SLURM is missing, does not answer, or refuses the job.
     """
     file = array.write()
-    answer = _call("sbatch", "--parsable", str(file), file=file, cluster=array.cluster)
+    answer = _call("sbatch", "--parsable", str(file), cluster=array.cluster)
     return answer.strip().partition(";")[0]
+
+
+def check(array: WorkerArray) -> None:
+    """Ask SLURM whether it would take an array; nothing is sent.
+
+    Raises:
+        UserError: SLURM is missing, does not answer, or would refuse the job.
+    """
+    _call("sbatch", "--test-only", text=array.text(), cluster=array.cluster)
 
 
 def jobs_of(experiment: str, root: Path) -> list[Job]:
@@ -229,9 +238,12 @@ def log_end(array: WorkerArray) -> str:
     return ""
 
 
-def _call(name: str, *words: str, file: Path | None = None, cluster: ClusterSpec | None = None,
-          ) -> str:
+def _call(name: str, *words: str, text: str = "", cluster: ClusterSpec | None = None) -> str:
     """Run a client of SLURM, and return what it prints.
+
+    Args:
+        text: What it reads.
+        cluster: What it asks for, if it asks for a job.
 
     Raises:
         SchedulerDown: The scheduler does not answer.
@@ -242,7 +254,7 @@ def _call(name: str, *words: str, file: Path | None = None, cluster: ClusterSpec
                         f"on a login node, or print the file with --dry-run and send it there")
     try:
         done = subprocess.run([name, *words], capture_output=True, text=True, check=False,
-                              timeout=PATIENCE, stdin=subprocess.DEVNULL)
+                              timeout=PATIENCE, input=text)
     except subprocess.TimeoutExpired:
         raise SchedulerDown(f"{name}: SLURM has not answered for {PATIENCE:g} s; repeat the "
                             f"command later") from None
@@ -257,13 +269,12 @@ def _call(name: str, *words: str, file: Path | None = None, cluster: ClusterSpec
     if UNREACHABLE.search(reason):
         raise SchedulerDown(f"{name}: the scheduler does not answer: {reason}; repeat the command "
                             f"when it is back: `scontrol ping` says whether it is")
-    raise UserError(f"{name}: {reason}{_cure(reason, file, cluster)}")
+    cure = "" if cluster is None else _cure(reason, cluster)
+    raise UserError(f"{name}: {reason}{cure}")
 
 
-def _cure(reason: str, file: Path | None, cluster: ClusterSpec | None) -> str:
+def _cure(reason: str, cluster: ClusterSpec) -> str:
     """Return what a user can do about a job that SLURM refuses."""
-    if cluster is None or file is None:
-        return ""
     lower = reason.lower()
     for word, key, help_with in (("partition", "partition", "`sinfo -s` lists partitions"),
                                  ("account", "account", "`sacctmgr show assoc` lists accounts"),
@@ -273,4 +284,4 @@ def _cure(reason: str, file: Path | None, cluster: ClusterSpec | None) -> str:
             value = getattr(cluster, key)
             said = "is not set" if value is None else f"is {value}"
             return f"; cluster.{key} (--slurm-{key}) {said}: {help_with}"
-    return f"; correct the `cluster` section, or the --slurm-… options; {file} is what was sent"
+    return "; correct the `cluster` section, or the --slurm-… options: --dry-run prints the file"

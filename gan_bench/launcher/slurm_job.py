@@ -12,8 +12,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 
 from gan_bench.errors import Say
 
@@ -21,6 +21,28 @@ JOB = "SLURM_JOB_ID"  # of an array's element too, which is requeued alone
 REQUEUE_PATIENCE = 30.0  # seconds for a controller that is down for a moment
 KILL_PATIENCE = 600.0  # seconds: longer than the grace of a preemption, as sites set it
 PAUSE = 1.0
+
+
+@contextmanager
+def noted_signals() -> Iterator[set[int]]:
+    """Collect SIGTERM and SIGUSR1 in a job of SLURM, where neither may end a worker that leaves.
+
+    A handler that wrote something could interrupt itself: SIGTERM and SIGCONT come back to back.
+    """
+    signals: set[int] = set()
+    if JOB not in os.environ:
+        yield signals
+        return
+
+    def note(number: int, frame: object) -> None:
+        signals.add(number)
+
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield signals
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def leave_job(signals: Collection[int], has_work: bool, say: Say) -> None:

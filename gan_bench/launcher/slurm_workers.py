@@ -13,6 +13,7 @@ from gan_bench.launcher.slurm import (
     SchedulerDown,
     WorkerArray,
     cancel,
+    check,
     jobs_of,
     log_end,
     max_array_size,
@@ -37,31 +38,49 @@ class SlurmWorkers:
         self._next_look = 0.0
         self._sent = 0  # arrays since the last progress
         self._progress: Hashable = None
-        self._was_lacking = True  # so that the first look sends
+        self._was_lacking, self._has_looked = True, False  # the first look sends workers
         self._last_words = ""
         self._limit: int | None = None
 
-    def look(self, unfinished: int, progress: Hashable) -> None:
-        """Send workers in the place of those that are missing; do nothing between two looks.
+    def refuse_impossible(self) -> None:
+        """Ask SLURM whether it would take a worker, before anything is prepared.
+
+        Raises:
+            UserError: SLURM is missing, does not answer, or would refuse it.
+        """
+        check(replace(self._array, workers=1))
+
+    def look(self, unfinished: int, progress: Hashable) -> str:
+        """Send workers in the place of missing ones; do nothing between two looks.
+
+        A scheduler that is down, or refuses workers while others are there, may change its mind.
 
         Args:
             unfinished: The runs that nobody has finished.
             progress: What changes whenever a run gets on.
 
+        Returns:
+            Why workers are sent no more: they end again and again without a step. Else nothing.
+
         Raises:
-            UserError: SLURM refuses workers, or they end again and again without a step.
+            UserError: SLURM is missing or does not answer at the first look, or refuses workers
+                when there are none.
         """
         if progress != self._progress:
             self._progress, self._sent = progress, 0
         if time.monotonic() < self._next_look or not unfinished:
-            return
+            return ""
         self._next_look = time.monotonic() + LOOK
         try:
-            self._top_up(unfinished)
+            jobs = jobs_of(self._array.experiment, self._array.root)
+            reason = self._top_up([job for job in jobs if not job.is_ending], unfinished)
+            self._has_looked = True
+            return reason
         except SchedulerDown as error:
-            if self._sent == 0 and self._progress is None:
-                raise  # before anything was sent
-            self._note(f"{error.args[0]}; what runs goes on, and the queue is looked at again")
+            if not self._has_looked:
+                raise
+            self._note(f"{error}; training goes on, and the queue is looked at again")
+            return ""
 
     def stop(self) -> None:
         """End all workers; each writes its checkpoints first, and none is requeued."""
@@ -75,25 +94,32 @@ class SlurmWorkers:
         if jobs:
             self._say(f"{count(len(jobs), 'worker')} cancelled")
 
-    def _top_up(self, unfinished: int) -> None:
-        jobs = jobs_of(self._array.experiment, self._array.root)
+    def _top_up(self, jobs: list[Job], unfinished: int) -> str:
+        """Send what is missing beside these workers; return why nothing is sent any more."""
         if self._limit is None:
             self._limit = max_array_size()
+        self._note(_queue_line(jobs))
         wanted = workers_needed(self._array.cluster, unfinished, self._array.slots, self._limit)
-        alive = [job for job in jobs if not job.is_ending]
-        self._note(_queue_line(alive))
+        is_lacking = len(jobs) < wanted
         # A worker that ends just now may have finished the last run: the next look knows.
-        is_lacking, self._was_lacking = len(alive) < wanted, self._was_lacking
-        if is_lacking and self._was_lacking:
-            if self._sent >= FRUITLESS:
-                raise UserError(f"{FRUITLESS} arrays of workers have ended without a step. "
-                                f"{log_end(self._array) or 'Their output is empty'}")
-            missing = replace(self._array, workers=wanted - len(alive))
+        was_lacking, self._was_lacking = self._was_lacking, is_lacking
+        if not is_lacking or not was_lacking:
+            return ""
+        if self._sent >= FRUITLESS:
+            return "" if jobs else (f"{FRUITLESS} arrays of workers have ended without a step; "
+                                    f"{log_end(self._array) or 'their output is empty'}")
+        missing = replace(self._array, workers=wanted - len(jobs))
+        try:
             job = submit(missing)
-            self._sent += 1
-            self._say(f"{count(missing.workers, 'worker')} sent to SLURM as job {job}; their "
-                      f"output is in {self._array.folder}")
-        self._was_lacking = is_lacking
+        except UserError as error:
+            if not jobs:
+                raise
+            self._note(f"{error}; the other workers go on")
+            return ""
+        self._sent += 1
+        self._say(f"{count(missing.workers, 'worker')} sent to SLURM as job {job}; their output is "
+                  f"in {self._array.folder}")
+        return ""
 
     def _note(self, line: str) -> None:
         """Say a line, unless it was the last."""
