@@ -56,6 +56,8 @@ class Grid:
             self._siblings.setdefault(run.spec.seed, []).append(run.folder)
         self._kinds: dict[int, str] = {}  # of the machine that a seed's runs began on
         self._touched: set[str] = set()  # runs that another process has worked on
+        # What the journals say of runs that another process holds, and that count as RUNNING.
+        self._recorded: dict[str, tuple[Status, str]] = {}
 
     def claim(self, number: int) -> list[tuple[Progress, Claim]]:
         """Claim up to so many runs.
@@ -112,6 +114,7 @@ class Grid:
             return True
         self._touched.add(key)
         try:
+            run.state, run.why = self._recorded.pop(key, (run.state, run.why))
             is_new = run.follow()
         except DamagedError as error:
             run.state, run.why = Status.FAILED, str(error)
@@ -120,7 +123,8 @@ class Grid:
         if not is_held and (self._has_result(run) or self.is_exhausted(run)):
             self._drop(run)
             return False
-        if is_held:
+        if is_held:  # its end may be recorded before its claim is released
+            self._recorded[key] = run.state, run.why
             run.state, run.why = Status.RUNNING, ""
         elif run.state == Status.RUNNING:  # its process is dead, and the next attempt says so
             run.state = Status.WAITING

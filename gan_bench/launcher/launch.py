@@ -72,6 +72,9 @@ class RemoteWorkers(Protocol):
             progress: What changes whenever a run gets on.
         """
 
+    def dismiss(self) -> None:
+        """Cancel the workers that have not started, as nothing is left for them."""
+
     def stop(self) -> None:
         """Let all workers write checkpoints and end."""
 
@@ -159,7 +162,10 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
                 reporter, request or _ignore, leave, is_over=lambda: remote is None,
                 follows=request is not None)
     try:
-        return crew.work() or waiting_line(grid)
+        left = crew.work() or waiting_line(grid)
+        if remote is not None and not left:
+            remote.dismiss()
+        return left
     except Stopped:
         if remote is not None:
             with suppress(OSError):

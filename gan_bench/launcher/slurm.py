@@ -223,9 +223,8 @@ def cancel(jobs: Sequence[Job]) -> None:
     Raises:
         UserError: SLURM is missing or does not answer.
     """
-    arrays = dict.fromkeys(job.id.partition("_")[0] for job in jobs)
-    if arrays:
-        _call("scancel", *arrays)
+    if jobs:
+        _call("scancel", *(job.id for job in jobs))
 
 
 def log_end(array: WorkerArray) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import replace
 
 from gan_bench.errors import Say, UserError, count
@@ -81,6 +82,12 @@ class SlurmWorkers:
                 raise
             self._note(f"{error}; training goes on, and the queue is looked at again")
             return ""
+
+    def dismiss(self) -> None:
+        """Cancel the workers that have not started; those that have find nothing to do, and end."""
+        with suppress(UserError):
+            jobs = jobs_of(self._array.experiment, self._array.root)
+            cancel([job for job in jobs if job.state == "PENDING"])
 
     def stop(self) -> None:
         """End all workers; each writes its checkpoints first, and none is requeued."""
