@@ -72,12 +72,16 @@ PartitionName=urgent Nodes=n[1-2] PriorityTier=10 PreemptMode=OFF State=UP
 class SlurmCluster:
     """A controller and two nodes of one core each.
 
+    Args:
+        grace: Seconds of a preempted job before it is ended.
+        kill_wait: Seconds between SIGTERM and SIGKILL.
+
     Attributes:
         folder: Of its configuration, state and logs.
         environment: For the programs that talk to it, and for what they start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace: int = GRACE, kill_wait: int = KILL_WAIT) -> None:
         lacking = [name for name in PROGRAMS if shutil.which(name, path=FOLDERS) is None]
         if lacking:
             pytest.skip(f"SLURM's {', '.join(lacking)} not installed: apt-get install slurmctld "
@@ -87,7 +91,7 @@ class SlurmCluster:
                             "SLURM_CONF": str(self.folder / "slurm.conf")}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         try:
-            self._configure()
+            self._configure(grace, kill_wait)
             self._start_munge()
             self.start_controller()
             for node in NODES:
@@ -197,7 +201,7 @@ class SlurmCluster:
         return process.name().startswith("slurmstepd") and any(
             os.readlink(file).startswith(f"{self.folder}/") for file in files.iterdir())
 
-    def _configure(self) -> None:
+    def _configure(self, grace: int, kill_wait: int) -> None:
         with _free_ports(3) as ports:
             controller, *of_nodes = ports
         nodes = "\n".join(f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} "
@@ -207,8 +211,8 @@ class SlurmCluster:
             (self.folder / f"spool-{node}").mkdir()
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(
             folder=self.folder, host=socket.gethostname().partition(".")[0], user=getpass.getuser(),
-            controller=controller, nodes=nodes, credential=CREDENTIAL, kill_wait=KILL_WAIT,
-            grace=GRACE))
+            controller=controller, nodes=nodes, credential=CREDENTIAL, kill_wait=kill_wait,
+            grace=grace))
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"

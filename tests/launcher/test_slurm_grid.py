@@ -1,0 +1,34 @@
+"""A grid on a real SLURM: preempted, requeued, and the same to the bit. `make slurm-faults`: more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.slurm_cluster import SlurmCluster
+from helpers.slurm_faults import Storm, launch, write_storm
+
+from gan_bench.tracking import client
+
+pytestmark = pytest.mark.process
+
+
+def test_a_grid_that_slurm_preempts_and_requeues_ends_with_the_same_bits(tmp_path: Path) -> None:
+    cluster = SlurmCluster(grace=3, kill_wait=3)
+    for name in ("undisturbed", "slurm"):
+        (tmp_path / name).mkdir()
+        client._create_sqlite(tmp_path / name / "mlflow.db", tmp_path / name / "artifacts")
+    write_storm(tmp_path, 6, 300)
+    storm = Storm(cluster, tmp_path, "slurm")
+    try:
+        assert storm.wait_for_training(2), storm.text()
+        storm.disturb("preemption")
+        storm.disturb("requeue")
+        undisturbed = launch(tmp_path, "undisturbed")
+        assert undisturbed.wait(120) == 0
+        assert storm.finish() == []
+        assert storm.counts["preemption"] == storm.counts["requeue"] == 1
+    finally:
+        storm.end()
+        cluster.remove()
