@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Hashable
@@ -95,8 +96,9 @@ class SlurmWorkers:
             jobs = jobs_of(self._array.experiment, self._array.root)
             cancel(jobs)
         except UserError as error:
-            self._say(f"workers may go on: {error}; cancel them with scancel "
-                      f"--name={self._array.name}, or `gan-bench stop {self._array.experiment}`")
+            self._say(f"workers may go on: {error}; cancel them with `scancel "
+                      f"--name={self._array.name}`, or `gan-bench stop {self._array.experiment} "
+                      f"--root {shlex.quote(str(self._array.root))}`")
             return
         if jobs:
             self._say(f"{count(len(jobs), 'worker')} cancelled")

@@ -42,7 +42,7 @@ variants:
   saturating: {{loss: saturating, d_optimizer: rmsprop}}
 evaluate: {{every: 100, samples: 50, metrics: [d_accuracy]}}
 compute: {{device: cpu}}
-cluster: {{workers: 2{time}}}
+cluster: {{workers: 2, partition: batch, time: '{time}'}}
 """
 KINDS = ("preemption", "requeue", "lost node", "controller", "launcher")
 TIME_LIMIT = "time limit"
@@ -50,11 +50,10 @@ PATIENCE = 1800.0
 OUTAGE = 8.0  # seconds without a controller
 
 
-def write_storm(folder: Path, runs: int, steps: int, time_limit: str = "") -> None:
+def write_storm(folder: Path, runs: int, steps: int, time_limit: str = "4:00:00") -> None:
     """Write the experiment of so many runs."""
     seeds = ", ".join(map(str, range(runs // 2)))
-    limit = f", time: '{time_limit}'" if time_limit else ""
-    (folder / "storm.yaml").write_text(EXPERIMENT.format(seeds=seeds, steps=steps, time=limit))
+    (folder / "storm.yaml").write_text(EXPERIMENT.format(seeds=seeds, steps=steps, time=time_limit))
 
 
 def launch(folder: Path, name: str, *options: str, env: dict[str, str] | None = None,

@@ -6,12 +6,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.doc_blocks import blocks_of
 from helpers.slurm_cluster import SlurmCluster
 from helpers.slurm_faults import Storm, launch, write_storm
 
+from gan_bench.launcher.slurm import job_name, worker_program
 from gan_bench.tracking import client
 
+DOCS = Path(__file__).parents[2] / "docs"
 pytestmark = pytest.mark.process
+
+
+def documented(folder: Path) -> str:
+    """Return the file for sbatch that the documentation shows, for the grid of this test."""
+    root, (block,) = folder / "slurm", (
+        block for block in blocks_of(DOCS / "machines.md") if block.text.startswith("#!/bin/bash"))
+    text = block.text.replace("study", "storm").replace("/shared/data", f"{folder}/data")
+    text = text.replace("gan-bench work", f"{' '.join(worker_program())} work")
+    text = text.replace("gan-bench.storm.9ad5a7", job_name("storm", root))
+    return text.replace("/shared/mlruns", str(root))
 
 
 def test_a_grid_that_slurm_preempts_and_requeues_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -28,6 +41,8 @@ def test_a_grid_that_slurm_preempts_and_requeues_ends_with_the_same_bits(tmp_pat
         undisturbed = launch(tmp_path, "undisturbed")
         assert undisturbed.wait(120) == 0
         assert storm.finish() == []
+        assert (tmp_path / "slurm/runs/storm/slurm/workers.sbatch").read_text() == documented(
+            tmp_path)
         assert storm.counts["preemption"] == storm.counts["requeue"] == 1
     finally:
         storm.end()
