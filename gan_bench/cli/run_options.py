@@ -33,17 +33,22 @@ from gan_bench.journal.layout import Execution, Workspace
 On = Annotated[Literal["here", "slurm"], typer.Option(
     "--on", help="Where runs are trained: on this machine, or by workers that SLURM starts.")]
 Partition = Annotated[str | None, typer.Option(
-    metavar="NAME", help="Overrides cluster.partition.")]
-Account = Annotated[str | None, typer.Option(metavar="NAME", help="Overrides cluster.account.")]
+    metavar="NAME", help="Partition of the workers. \\[default: the file's cluster.partition]")]
+Account = Annotated[str | None, typer.Option(
+    metavar="NAME", help="Account that is charged. \\[default: the file's cluster.account]")]
 TimeLimit = Annotated[str | None, typer.Option(
-    metavar="TIME", help="Overrides cluster.time, the time limit of a worker: 4:00:00.")]
+    metavar="TIME", help="Time limit of a worker, such as 4:00:00. \\[default: the file's "
+    "cluster.time]")]
 Gpus = Annotated[str | None, typer.Option(
-    metavar="N", help="Overrides cluster.gpus: 1, or with a type a100:1.")]
-Cpus = Annotated[int | None, typer.Option(metavar="N", help="Overrides cluster.cpus.")]
+    metavar="N", help="GPUs of a worker: 1, or with a type a100:1. \\[default: the file's "
+    "cluster.gpus]")]
+Cpus = Annotated[int | None, typer.Option(
+    metavar="N", help="Cores of a worker. \\[default: the file's cluster.cpus]")]
 Constraint = Annotated[str | None, typer.Option(
-    metavar="FEATURES", help="Overrides cluster.constraint.")]
+    metavar="FEATURES", help="Features of the nodes. \\[default: the file's cluster.constraint]")]
 Workers = Annotated[int | None, typer.Option(
-    metavar="N", help="Overrides cluster.workers, the size of the array.")]
+    metavar="N", help="Workers at once, the size of the array. \\[default: the file's "
+    "cluster.workers]")]
 DryRun = Annotated[bool, typer.Option(
     "--dry-run", help="Print the file for sbatch, and do nothing.")]
 Detach = Annotated[bool, typer.Option(

@@ -187,7 +187,7 @@ def submit(array: WorkerArray) -> str:
     return answer.strip().partition(";")[0]
 
 
-def check(array: WorkerArray) -> None:
+def check_array(array: WorkerArray) -> None:
     """Ask SLURM whether it would take an array; nothing is sent.
 
     Raises:

@@ -15,7 +15,7 @@ from gan_bench.launcher.slurm import (
     SchedulerDown,
     WorkerArray,
     cancel,
-    check,
+    check_array,
     jobs_of,
     log_end,
     max_array_size,
@@ -24,6 +24,7 @@ from gan_bench.launcher.slurm import (
 )
 
 LOOK = 10.0  # seconds between two looks at the queue
+OUTAGE = 30.0  # seconds until a scheduler that is down is asked again
 FRUITLESS = 3  # arrays that end without a step until the launcher gives up
 
 
@@ -50,7 +51,7 @@ class SlurmWorkers:
         Raises:
             UserError: SLURM is missing, does not answer, or would refuse it.
         """
-        check(replace(self._array, workers=1))
+        check_array(replace(self._array, workers=1))
 
     def look(self, unfinished: int, progress: Hashable) -> str:
         """Send workers in the place of missing ones; do nothing between two looks.
@@ -81,6 +82,7 @@ class SlurmWorkers:
         except SchedulerDown as error:
             if not self._has_looked:
                 raise
+            self._next_look = time.monotonic() + OUTAGE
             self._note(f"{error}; training goes on, and the queue is looked at again")
             return ""
 
@@ -141,7 +143,7 @@ def _queue_line(jobs: list[Job]) -> str:
     """Return `on SLURM: 2 running, 3 pending (Resources)`; empty without jobs."""
     states = Counter(job.state.lower() for job in jobs)
     reasons = dict.fromkeys(job.where.strip("()") for job in jobs if job.state == "PENDING")
-    waits = ", ".join(filter(None, reasons))
+    waits = ", ".join(reason for reason in reasons if reason not in ("", "None"))
     parts = [f"{n} {state}" + f" ({waits})" * bool(waits and state == "pending")
              for state, n in states.items()]
     return f"on SLURM: {', '.join(parts)}" if parts else ""
