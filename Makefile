@@ -37,9 +37,10 @@ test-portable: $(READY)  ## tests of numbers with the kernels of three other pro
 	    $(BIN)/python -m pytest -n 4 --dist loadfile $(PORTABLE:%=tests/*/test_%.py) || failed=1; \
 	done; exit $$failed
 
-faults: $(READY)  ## 400 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback
+faults: $(READY)  ## 400 SIGKILLs, 200 disturbances of workers, 2,000 mutated files: nothing lost or doubled
 	PYTHONPATH=tests $(BIN)/python -m helpers.faults --kills 200
 	PYTHONPATH=tests $(BIN)/python -m helpers.kills --kills 200
+	PYTHONPATH=tests $(BIN)/python -m helpers.worker_faults --disturbances 200
 	$(BIN)/python -m pytest tests/cli/test_fuzz.py --hypothesis-profile faults
 
 slurm-faults: $(READY)  ## a grid on a real SLURM, each disturbance three times: the same bits; 20 minutes

@@ -142,11 +142,13 @@ def sync(
 ) -> None:
     """Copy missing runs of the root into MLflow, or all runs into another store.
 
+    The run `study` of each experiment then shows what its runs there say.
+
     Exit status: 0 nothing is missing; 2 nothing could be done; 3 something is missing or hidden.
     """
-    from gan_bench.tracking.sync import sync_runs
+    from gan_bench.cli.sync import sync_root
 
-    done = sync_runs(Workspace(root, tracking_uri=tracking_uri), to_stderr, anew=anew)
+    done = sync_root(Workspace(root, tracking_uri=tracking_uri), to_stderr, anew)
     print(f"{done.runs} runs, {done.brought} brought up to date")
     for line in [*done.missing, *done.hidden]:
         to_stderr(line)

@@ -88,7 +88,7 @@ def add_work_commands(app: typer.Typer) -> None:
         execution = Execution(Workspace(root, data), checkpoint_every, allow_drift,
                               keep_checkpoints=keep_checkpoints)
         launch = LaunchSettings(execution, slots, run_command(Path(experiment), settings, plugins),
-                                retries)
+                                retries, mirrors=False)
         home = prepare_work(experiment, launch, settings, plugins, reporter)
         if status := _report_work(_work(home, slots, reporter, until), reporter.say):
             raise typer.Exit(status)

@@ -153,6 +153,7 @@ class Crew:
                                        f"({self._grid.kills(run)} of {self._grid.retries})")
                     self._grid.give_back(run)
                 else:
+                    self._grid.note_end(run)
                     self._reporter.changed(run)
 
     def _end_all(self, patience: float) -> None:

@@ -19,7 +19,7 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Say, Stopped, UserError
 from gan_bench.journal.layout import Execution, make_root
 from gan_bench.journal.lock import preparing
-from gan_bench.journal.queue_file import STOP, Queue, read_queue, specs_of
+from gan_bench.journal.queue_file import STOP, OverIndex, Queue, open_runs, read_queue, specs_of
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.launcher.crew import Crew, Slots, usual_slots, waiting_line
 from gan_bench.launcher.grid import Grid
@@ -31,6 +31,7 @@ from gan_bench.launcher.preparation import (
 )
 from gan_bench.launcher.processes import LAST_ROUND, fork_context, look_at_machine
 from gan_bench.launcher.reporters import Reporter
+from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
 
 # SLURM announces a time limit by SIGUSR1, if it is asked to.
@@ -104,6 +105,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     refuse_impossible(experiment, settings)
     if remote is not None:
         remote.refuse_impossible()
+    resolve_uri(workspace)  # refuses a store that cannot be, before anything is written
     make_root(workspace.root)
     home = workspace.root / "runs" / experiment.name
     with raise_stopped():
@@ -157,7 +159,7 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
         progress = len(grid.open), sum(run.step for run in study.waiting)
         return remote.look(len(grid.open), progress) or (DETACHED if detach else "")
 
-    grid = Grid(study.waiting, study.begun, retries, study.here, changed)
+    grid = Grid(study.waiting, study.begun, retries, study.here, changed, OverIndex(home).add)
     crew = Crew(grid, study.execution, Slots(number, study.gpus, study.together), study.context,
                 reporter, request or _ignore, leave, is_over=lambda: remote is None,
                 follows=request is not None)
@@ -190,9 +192,9 @@ def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> Study:
     root = home.parents[1]
     execution: Execution = queue.execution(root)
     runs = []
-    for spec in specs_of(queue, home):
+    for spec in specs_of(open_runs(queue, home), home):
         run = progress_of(spec, root)
-        run.is_measuring = run.state.is_result
+        run.is_measuring = spec.id in queue.measured
         runs.append(run)
     if not runs:
         return Study([], [], execution, {})

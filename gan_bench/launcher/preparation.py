@@ -43,6 +43,7 @@ class LaunchSettings:
         command: The command that repeats the experiment, for the notes in MLflow.
         retries: How often a run is resumed from its checkpoint after its process was killed.
         train: Whether runs are trained; else those that are trained are measured alone.
+        mirrors: Whether this process copies into MLflow; a worker never does.
     """
 
     execution: Execution
@@ -50,6 +51,7 @@ class LaunchSettings:
     command: str
     retries: int = 2
     train: bool = True
+    mirrors: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     execution = replace(execution, shorter_runs=predecessor_folders(found))
     # The fork server imports torch while this process imports MLflow.
     context = fork_context(experiment.runs[0].compute.threads)
-    if not is_server(resolve_uri(workspace)):  # report an unusable database before training
+    if settings.mirrors and not is_server(resolve_uri(workspace)):
+        # An unusable database is reported before training.
         open_store(workspace)
     trains = settings.slots != 0
     prepared = run_preparations(experiment, execution, context, reporter, trains)
