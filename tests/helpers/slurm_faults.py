@@ -134,9 +134,10 @@ class Storm:
 
     def finish(self) -> list[str]:
         """Wait for the end of the grid, and return in what it differs from the undisturbed one."""
-        status = self._launcher.wait(PATIENCE)
+        self._wait(lambda: False, PATIENCE)
+        status = self._launcher.wait()
         text = self.text()
-        assert status == 0, text
+        assert status == 0, f"status {status}\n{text}\n{self._cluster.logs()}"
         assert "Traceback" not in text, text
         self.counts[TIME_LIMIT] = len(re.findall(r"its time is over; requeued", text))
         return differences(self._folder / "undisturbed", self._root)
@@ -147,8 +148,8 @@ class Storm:
             self._launcher.kill()
         self._launcher.wait()
 
-    def _wait(self, condition: Callable[[], object]) -> None:
-        self._cluster.wait_for(lambda: bool(self.is_over or condition()), 300)
+    def _wait(self, condition: Callable[[], object], patience: float = 300) -> None:
+        self._cluster.wait_for(lambda: bool(self.is_over or condition()), patience)
 
 
 def main() -> None:
@@ -156,15 +157,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="how often each thing happens")
     parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--folder", type=Path, help="keeps what is made; an undisturbed grid in it "
+                        "is used again")
     options = parser.parse_args()
     counts: Counter[str] = Counter()
     found: list[str] = []
     grids = 0
     with tempfile.TemporaryDirectory(prefix="slurm-faults-") as temporary:
-        folder, begin = Path(temporary), time.monotonic()
+        folder, begin = options.folder or Path(temporary), time.monotonic()
         write_storm(folder, options.runs, options.steps, "2")
-        assert launch(folder, "undisturbed").wait(PATIENCE) == 0
+        assert launch(folder, "undisturbed").wait(PATIENCE) == 0  # at once if it is there
         print(f"undisturbed: {options.runs} runs, {time.monotonic() - begin:.0f} s", flush=True)
         while grids == 0 or min(counts[kind] for kind in (*KINDS, TIME_LIMIT)) < options.rounds:
             begin, grids = time.monotonic(), grids + 1
