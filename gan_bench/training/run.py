@@ -104,7 +104,8 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say, tra
     if experiment.plugins:
         use_plugins(experiment.plugins)
     first = experiment.runs[0]
-    device = resolve_device(first) if trains else "cpu"
+    has_device = first.compute.device != "cuda" or torch.cuda.is_available()
+    device = resolve_device(first) if trains or has_device else "cpu"
     set_up_torch(first)
     workspace = execution.workspace
     here = circumstances(first, device) if trains else {}
@@ -124,7 +125,8 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say, tra
             except UserError as error:
                 raise UserError(f"variant {run.variant}: {error}") from None
     datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
-    data = _load(first, workspace)
+    data = datasets.load(first.dataset, workspace.data_root, workspace.cache, device,
+                         facts=first.data)
     weights = prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say,
                               statistics_of(first.evaluate))
     together = runs_together(experiment, device, here["precision"], say) if trains else 0

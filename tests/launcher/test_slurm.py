@@ -185,6 +185,7 @@ class Worker:
         self.cluster.wait_for(lambda: self.job not in self.cluster.jobs())
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_a_worker_whose_time_is_over_requeues_itself(slurm_cluster: SlurmCluster, tmp_path: Path,
                                                      ) -> None:
@@ -196,6 +197,7 @@ def test_a_worker_whose_time_is_over_requeues_itself(slurm_cluster: SlurmCluster
     assert worker.lines("left") == []
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_a_preempted_worker_waits_and_is_requeued_and_a_cancelled_one_is_not(
         slurm_cluster: SlurmCluster, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from helpers.slurm_cluster import slurm_cluster as slurm_cluster
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.long
 def test_a_job_runs_on_each_node_and_an_urgent_one_drives_it_away(slurm_cluster: SlurmCluster,
                                                                   ) -> None:
     # A process that ends at the first signal has ended by itself for SLURM, and is not requeued.
@@ -29,6 +30,7 @@ def test_a_job_runs_on_each_node_and_an_urgent_one_drives_it_away(slurm_cluster:
     slurm_cluster.wait_for(lambda: slurm_cluster.jobs() == {})
 
 
+@pytest.mark.long
 def test_the_job_of_a_lost_node_goes_on_there_and_begins_again_elsewhere(
         slurm_cluster: SlurmCluster) -> None:
     file = slurm_cluster.folder / "beats"

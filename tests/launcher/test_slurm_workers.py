@@ -98,6 +98,7 @@ def test_workers_that_end_without_a_step_are_not_sent_for_ever(cluster: SlurmClu
     assert workers.look(40, "a step") == ""  # then they were of use
 
 
+@pytest.mark.long
 def test_a_scheduler_that_is_down_is_asked_again(cluster: SlurmCluster, tmp_path: Path) -> None:
     said: list[str] = []
     workers = workers_of(tmp_path, said)
