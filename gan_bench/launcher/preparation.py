@@ -114,8 +114,8 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     _rename(experiment, workspace, reporter)
     queue = write_queue(home, waiting, execution, settings.retries, prepared.together)
     here = prepared.here if trains and not execution.allow_drift else None
-    return PreparedStudy(runs, waiting, execution, queue.begun, context, prepared.gpus, prepared.together,
-                 here)
+    return PreparedStudy(runs, waiting, execution, queue.begun, context, prepared.gpus,
+                         prepared.together, here)
 
 
 def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> None:
