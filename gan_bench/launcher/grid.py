@@ -36,6 +36,7 @@ class Grid:
         here: What the numbers of runs depend on in this process, as `circumstances` returns it;
             None: any run fits.
         changed: Receives a run of another process that has recorded something, or ended.
+        over: Receives the id of each run that has its result.
 
     Attributes:
         open: The runs that are neither over nor worked on by this process, by id.
@@ -45,12 +46,12 @@ class Grid:
 
     def __init__(self, waiting: Sequence[Progress], begun: Mapping[str, int], retries: int,
                  here: Mapping[str, Any] | None,
-                 changed: Callable[[Progress], None]) -> None:
+                 changed: Callable[[Progress], None], over: Callable[[str], object] = str) -> None:
         self.open = {run.spec.id: run for run in waiting}
         self.elsewhere: dict[str, Holder] = {}
         self.unfit: dict[str, str] = {}
         self._begun, self.retries, self._here, self._changed = begun, retries, here, changed
-        self._watch = Watch()
+        self._watch, self._over = Watch(), over
         self._siblings: dict[int, list[Path]] = {}
         for run in waiting:
             self._siblings.setdefault(run.spec.seed, []).append(run.folder)
@@ -83,6 +84,11 @@ class Grid:
     def give_back(self, run: Progress) -> None:
         """Let a run be claimed again, by this process or another."""
         self.open[run.spec.id] = run
+
+    def note_end(self, run: Progress) -> None:
+        """Note a run that this process, or another one, has brought to its result."""
+        if run.state.is_result and not run.unmeasured:
+            self._over(run.spec.id)
 
     def is_exhausted(self, run: Progress) -> bool:
         """Whether the run failed, or was killed too often, in this study."""
@@ -126,8 +132,8 @@ class Grid:
         if is_held:  # its end may be recorded before its claim is released
             self._recorded[key] = run.state, run.why
             run.state, run.why = Status.RUNNING, ""
-        elif run.state == Status.RUNNING:  # its process is dead, and the next attempt says so
-            run.state = Status.WAITING
+        elif run.state in (Status.RUNNING, Status.KILLED):  # its process is dead, and it goes on
+            run.state, run.why = Status.WAITING, ""
         if is_new:
             self._changed(run)
         return not is_held
@@ -135,6 +141,7 @@ class Grid:
     def _drop(self, run: Progress) -> None:
         if run.is_measuring and run.state == Status.FINISHED and missing_scores(run):
             run.unmeasured = "another process could not measure it; see its log.txt"
+        self.note_end(run)
         self.open.pop(run.spec.id, None)
         self.elsewhere.pop(run.spec.id, None)
         self.unfit.pop(run.spec.id, None)

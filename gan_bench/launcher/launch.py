@@ -18,7 +18,7 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped, UserError
 from gan_bench.journal.layout import Execution, make_root
 from gan_bench.journal.lock import preparing
-from gan_bench.journal.queue_file import STOP, Queue, read_queue, specs_of
+from gan_bench.journal.queue_file import STOP, OverIndex, Queue, open_runs, read_queue, specs_of
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.launcher.crew import Crew, Slots, usual_slots, waiting_line
 from gan_bench.launcher.grid import Grid
@@ -124,7 +124,7 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
             return "the time is over"
         return f"`gan-bench stop {home.name}` asked for it" if (home / STOP).exists() else ""
 
-    grid = Grid(study.waiting, study.begun, retries, study.here, changed)
+    grid = Grid(study.waiting, study.begun, retries, study.here, changed, OverIndex(home).add)
     crew = Crew(grid, study.execution, Slots(number, study.gpus, study.together), study.context,
                 reporter, request or _ignore, leave, follows=request is not None)
     return crew.work() or waiting_line(grid)
@@ -143,9 +143,9 @@ def study_of_queue(home: Path, queue: Queue) -> Study:
     root = home.parents[1]
     execution: Execution = queue.execution(root)
     runs = []
-    for spec in specs_of(queue, home):
+    for spec in specs_of(open_runs(queue, home), home):
         run = progress_of(spec, root)
-        run.is_measuring = run.state.is_result
+        run.is_measuring = spec.id in queue.measured
         runs.append(run)
     if not runs:
         return Study([], [], execution, {})

@@ -71,7 +71,7 @@ def test_three_workers_do_each_run_once_and_a_sync_brings_them(tmp_path: Path) -
     assert not (tmp_path / "root" / "mlflow.db").exists()
     done = gan_bench("sync", "--root", tmp_path / "root")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("mirrored") == 4
+    assert done.stderr.count("mirrored") == 4
     again = gan_bench("work", "tiny", "--root", tmp_path / "root")
     assert (again.returncode, again.stdout.count("started")) == (0, 0)
 
