@@ -43,7 +43,7 @@ class Queue:
         measured: The ids of the runs that are trained and are to be measured.
         shorter_runs: By run id, the folders' names of runs that it can continue from.
         retries: How often a run is resumed after its process was killed.
-        together: How many runs share a process on a GPU.
+        together: How many runs share a process on a GPU; 0: each machine's memory says it.
         threads: Of each run.
         data_root: The folder of the data sets.
         checkpoint_every, allow_drift, keep_checkpoints: As in `Execution`.

@@ -39,7 +39,7 @@ class LaunchSettings:
     Attributes:
         execution: Where and how each run is executed.
         slots: How many processes run at once. A process trains one run, or several on a GPU. None:
-            the number of GPUs, or of cores divided by a run's threads.
+            the number of GPUs, or of cores divided by a run's threads. 0: other machines train.
         command: The command that repeats the experiment, for the notes in MLflow.
         retries: How often a run is resumed from its checkpoint after its process was killed.
         train: Whether runs are trained; else those that are trained are measured alone.
@@ -55,7 +55,7 @@ class LaunchSettings:
 
 
 @dataclass(frozen=True)
-class Study:
+class PreparedStudy:
     """An experiment that is prepared: its runs can be claimed.
 
     Attributes:
@@ -78,7 +78,7 @@ class Study:
 
 
 def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
-                  ) -> Study:
+                  ) -> PreparedStudy:
     """Prepare an experiment; the caller holds the lease of the root's preparations.
 
     Raises:
@@ -97,7 +97,7 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     if not waiting and not differ(runs):
         write_about(home, declared.under(asked_weights(home)))
         _rename(experiment, workspace, reporter)
-        return Study(runs, [], execution, {})
+        return PreparedStudy(runs, [], execution, {})
     found = beginnings(home, [run.spec for run in waiting if not run.is_measuring],
                        experiment.runs, experiment.annealed)
     _note_beginnings(waiting, found, reporter.say)
@@ -107,14 +107,16 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     if settings.mirrors and not is_server(resolve_uri(workspace)):
         # An unusable database is reported before training.
         open_store(workspace)
-    prepared = run_preparations(experiment, execution, context, reporter)
+    trains = settings.slots != 0
+    prepared = run_preparations(experiment, execution, context, reporter, trains)
     # Folders are made only here, so a start that an error above stops leaves none.
     _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared.weights)))
     waiting += _of_other_weights(runs)
     _rename(experiment, workspace, reporter)
     queue = write_queue(home, waiting, execution, settings.retries, prepared.together)
-    return Study(runs, waiting, execution, queue.begun, context, prepared.gpus, prepared.together,
-                 None if execution.allow_drift else prepared.here)
+    here = prepared.here if trains and not execution.allow_drift else None
+    return PreparedStudy(runs, waiting, execution, queue.begun, context, prepared.gpus,
+                         prepared.together, here)
 
 
 def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> None:
@@ -126,7 +128,8 @@ def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> N
     if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
         raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
     compute = experiment.runs[0].compute
-    refuse_lacking(compute.device, compute.precision, compute.pack)
+    if settings.slots != 0:
+        refuse_lacking(compute.device, compute.precision, compute.pack)
 
 
 def _note_recording(run: Progress) -> None:
