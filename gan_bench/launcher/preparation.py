@@ -86,7 +86,8 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     """
     execution = replace(settings.execution, plugins=experiment.plugins)
     workspace, home = execution.workspace, execution.workspace.root / "runs" / experiment.name
-    _remove_leftovers(workspace)
+    if settings.mirrors:
+        _remove_leftovers(workspace)
     settle_dead_runs(home)
     if taken := take_over_older_runs(experiment.runs, workspace.root):
         reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
