@@ -46,6 +46,9 @@ cluster: {{workers: 2, partition: batch, time: '{time}'}}
 """
 KINDS = ("preemption", "requeue", "lost node", "controller", "launcher")
 TIME_LIMIT = "time limit"
+# What SLURM and the workers say of them.
+SEEN = {"preemption": "DUE TO PREEMPTION", "lost node": "srun: error: Node failure on",
+        TIME_LIMIT: "its time is over; requeued"}
 PATIENCE = 1800.0
 OUTAGE = 8.0  # seconds without a controller
 
@@ -139,7 +142,8 @@ class Storm:
         text = self.text()
         assert status == 0, f"status {status}\n{text}\n{self._cluster.logs()}"
         assert "Traceback" not in text, text
-        self.counts[TIME_LIMIT] = len(re.findall(r"its time is over; requeued", text))
+        for kind, words in SEEN.items():  # what has happened, and not what was meant to
+            self.counts[kind] = len(re.findall(words, text))
         return differences(self._folder / "undisturbed", self._root)
 
     def interrupt(self) -> None:
