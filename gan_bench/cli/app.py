@@ -31,6 +31,7 @@ from gan_bench.cli.options import (
     Keep,
     MetricNames,
     NumberOfSamples,
+    On,
     Plugins,
     Profile,
     Retries,
@@ -72,6 +73,7 @@ def run(
     root: Root = ROOT,
     data: DataRoot = DATA,
     slots: Slots = None,
+    on: On = None,
     tracking_uri: Uri = None,
     retries: Retries = 2,
     checkpoint_every: CheckpointEvery = None,
@@ -90,12 +92,13 @@ def run(
     from gan_bench.cli.mistakes import check_experiment
     from gan_bench.cli.run import run_experiment
     from gan_bench.config.experiment import load_experiment
+    from gan_bench.launcher.fleet import fleet_on
     from gan_bench.launcher.preparation import LaunchSettings
 
     execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
                           profile, keep_checkpoints)
     command = run_command(experiment, settings, plugins)
-    launch = LaunchSettings(execution, slots, command, retries)
+    launch = LaunchSettings(execution, slots, command, retries, start_fleet=fleet_on(on))
     file = check_experiment(experiment, execution.workspace.root)
     spec = load_experiment(file, data, settings, plugins, root=root)
     if status := run_experiment(spec, launch, as_json):

@@ -20,7 +20,8 @@ from gan_bench.journal.layout import Execution, make_root
 from gan_bench.journal.lock import preparing
 from gan_bench.journal.queue_file import STOP, Queue, read_queue, specs_of
 from gan_bench.journal.status import Progress, progress_of
-from gan_bench.launcher.crew import Crew, Slots, usual_slots, waiting_line
+from gan_bench.launcher.crew import NO_SLOTS, Crew, Slots, usual_slots, waiting_line
+from gan_bench.launcher.fleet import Fleet
 from gan_bench.launcher.grid import Grid
 from gan_bench.launcher.preparation import (
     LaunchSettings,
@@ -88,7 +89,11 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         reporter.begin(study.runs)
         stopped, left = None, ""
         try:
-            left = work_on(study, home, settings.slots, settings.retries, reporter, mirror.request)
+            fleet = None
+            if settings.start_fleet is not None:
+                fleet = settings.start_fleet(study, home, settings.slots, reporter.say)
+            left = work_on(study, home, settings.slots, settings.retries, reporter, mirror.request,
+                           fleet=fleet)
         except Stopped as stop:
             stopped = stop.status
         finally:
@@ -97,13 +102,15 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
 
 
 def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter: Reporter,
-            request: Callable[[Path], None] | None, until: float | None = None) -> str:
+            request: Callable[[Path], None] | None, until: float | None = None,
+            fleet: Fleet | None = None) -> str:
     """Work on a prepared experiment until no run is left; return why some are left, or nothing.
 
     Args:
         slots: As in `LaunchSettings`.
         request: Is told the folder of each run that has new records; None: nobody follows them.
         until: Of `time.monotonic()`, when all runs write a checkpoint and are left.
+        fleet: Does the work; None: this machine.
 
     Raises:
         Stopped: The user stopped it.
@@ -111,6 +118,7 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
     assert study.context is not None, "runs wait"
     threads = study.waiting[0].spec.compute.threads
     number = min(usual_slots(slots, study.gpus, threads), len(study.waiting))
+    places = Slots(number, study.gpus, study.together) if fleet is None else NO_SLOTS
 
     def changed(run: Progress) -> None:
         reporter.changed(run)
@@ -123,8 +131,8 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
         return f"`gan-bench stop {home.name}` asked for it" if (home / STOP).exists() else ""
 
     grid = Grid(study.waiting, study.begun, retries, study.here, changed)
-    crew = Crew(grid, study.execution, Slots(number, study.gpus, study.together), study.context,
-                reporter, request or _ignore, leave, follows=request is not None)
+    crew = Crew(grid, study.execution, places, study.context, reporter,
+                 request or _ignore, leave, fleet, follows=request is not None)
     return crew.work() or waiting_line(grid)
 
 

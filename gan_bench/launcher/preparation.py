@@ -25,6 +25,7 @@ from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_fo
 from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.journal.writing import Amendment, amend
+from gan_bench.launcher.fleet import StartFleet
 from gan_bench.launcher.processes import fork_context, run_preparations
 from gan_bench.launcher.reporters import Reporter
 from gan_bench.tracking.address import is_server, resolve_uri, sqlite_path
@@ -43,6 +44,7 @@ class LaunchSettings:
         command: The command that repeats the experiment, for the notes in MLflow.
         retries: How often a run is resumed from its checkpoint after its process was killed.
         train: Whether runs are trained; else those that are trained are measured alone.
+        start_fleet: Starts workers on other machines; None: this one works.
     """
 
     execution: Execution
@@ -50,6 +52,7 @@ class LaunchSettings:
     command: str
     retries: int = 2
     train: bool = True
+    start_fleet: StartFleet | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> N
     """
     if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
         raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
+    if settings.execution.profile and settings.start_fleet is not None:
+        raise UserError("--profile works on this machine alone; leave out --on")
     compute = experiment.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
 

@@ -1,0 +1,207 @@
+"""Ray starts workers: an actor for each, on the nodes of a cluster that runs already.
+
+A process of its own is the cluster's client (`ray_driver.py`): Ray's library takes over the
+handling of signals, and ends its process when the cluster is gone. The launcher counts workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+import gan_bench
+from gan_bench.errors import Say, UserError, count, unwritable
+from gan_bench.journal.layout import make_folder
+from gan_bench.journal.queue_file import FILE
+from gan_bench.launcher.fleet import FRUITLESS, StartFleet
+from gan_bench.launcher.preparation import Study
+
+FOLDER = "ray"  # in the experiment's folder: what the workers and the client print
+LOG = "client.log"
+# Exit statuses of `gan-bench work` that another worker would end with too: all is done, a run
+# failed, nothing could be done, runs wait for other machines.
+ENDS = frozenset((0, 1, 2, 75))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the cluster's client is told when it starts.
+
+    Attributes:
+        address: Of the cluster, as `ray.init` takes it.
+        home: The folder of the experiment, which every node sees under this path.
+        digest: Of the experiment's queue: a folder of another machine may have the same path.
+        version: Of this program.
+        cpus, gpus: What Ray keeps for a worker.
+    """
+
+    address: str
+    home: str
+    digest: str
+    version: str
+    cpus: int
+    gpus: int
+
+
+def ray_fleet(place: str) -> StartFleet:
+    """Return what starts workers on the cluster that `--on ray[://HOST:PORT]` names.
+
+    Raises:
+        UserError: Ray is not installed.
+    """
+    if find_spec("ray") is None:
+        raise UserError(f"--on {place}: Ray is not installed for {sys.executable}; install "
+                        f"gan_bench[ray], in the version that the cluster has")
+
+    def start(study: Study, home: Path, slots: int | None, say: Say) -> RayFleet:
+        return RayFleet(place, study, home, slots, say)
+
+    return start
+
+
+class RayFleet:
+    """The workers of an experiment on a cluster of Ray; a `Fleet`.
+
+    Args:
+        slots: How many workers there are at most; None: as many as the cluster has room for.
+    """
+
+    def __init__(self, place: str, study: Study, home: Path, slots: int | None, say: Say) -> None:
+        self._say, self._limit, self._together = say, slots, study.together
+        self._folder = home / FOLDER
+        self._uses_gpu = bool(study.gpus)
+        cpus = 0 if study.gpus else study.waiting[0].spec.compute.threads
+        self._order = Order("auto" if place == "ray" else place, str(home), digest_of(home),
+                            gan_bench.__version__, cpus, int(self._uses_gpu))
+        self._room: int | None = None  # for workers in the cluster, once it has answered
+        self._alive = self._ended = self._lost = 0  # workers; lost ones since the last step
+        self._has_begun = False
+        self._why, self._failure = "", ""  # of the last worker that ended early; of the cluster
+        self._progress: Hashable = None
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._client = self._start_client()
+
+    def look(self, unfinished: int, progress: Hashable) -> str:
+        """Start workers in the place of those that are missing; see `Fleet`."""
+        if progress != self._progress:
+            self._progress, self._lost = progress, 0
+        with suppress(queue.Empty):
+            while not self._failure:
+                self._hear(self._events.get_nowait())
+        if not self._failure:
+            if self._room is None:
+                return ""
+            self._top_up(unfinished, self._room)
+            if self._alive:
+                return ""
+        why = self._failure or self._why or "all workers on Ray have ended"
+        if not self._has_begun:
+            raise UserError(why)
+        return why
+
+    def stop(self, patience: float) -> None:
+        """Let all workers write checkpoints and end; see `Fleet`."""
+        assert self._client.stdin is not None
+        with suppress(OSError):  # the client has ended
+            self._client.stdin.close()
+        try:
+            self._client.wait(None if math.isinf(patience) else patience)
+        except subprocess.TimeoutExpired:
+            self._client.kill()  # Ray ends its actors, and each worker ends with its actor
+            self._client.wait()
+
+    def _start_client(self) -> subprocess.Popen[str]:
+        """Start the cluster's client, away from the signals of a terminal."""
+        make_folder(self._folder)
+        log = self._folder / LOG
+        try:
+            with log.open("w") as file:
+                client = subprocess.Popen(
+                    [sys.executable, "-m", "gan_bench.launcher.ray_driver"], text=True,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
+                    start_new_session=True, env={**os.environ, "PYTHONSAFEPATH": "1"})
+        except OSError as error:
+            raise unwritable(log, error) from None
+        threading.Thread(target=self._listen, args=(client.stdout,), daemon=True).start()
+        self._tell(client, asdict(self._order))
+        return client
+
+    def _listen(self, lines: TextIO) -> None:
+        for line in lines:
+            self._events.put(json.loads(line))
+        self._events.put({"event": "gone"})
+
+    @staticmethod
+    def _tell(client: subprocess.Popen[str], message: dict[str, Any]) -> None:
+        assert client.stdin is not None
+        with suppress(OSError):  # the client has ended, which its last event says
+            client.stdin.write(json.dumps(message) + "\n")
+            client.stdin.flush()
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        """Note what the client reports."""
+        kind = event["event"]
+        if kind == "cluster":
+            self._room = int(event["room"])
+            self._say(f"Ray has {count(int(event['nodes']), 'node')}, with room for "
+                      f"{count(self._room, 'worker')}; their output is in {self._folder}")
+            if not self._room and self._limit is None:
+                need = "1 GPU" if self._uses_gpu else count(self._order.cpus, "CPU")
+                self._failure = (f"no node of the Ray cluster has {need} for a worker; with "
+                                 f"--slots N, N workers wait for nodes that will be added")
+        elif kind == "started":
+            self._has_begun = True
+            self._say(f"worker {event['worker']} on {event['node']} claims runs")
+        elif kind == "ended":
+            self._alive -= 1
+            self._note_end(event)
+        elif kind == "error":
+            self._failure = event["line"]
+        elif kind == "gone":
+            self._failure = (f"Ray's client has ended: the cluster's head is gone, or does not "
+                             f"answer; once it is back, the same command goes on. See "
+                             f"{self._folder / LOG}")
+
+    def _note_end(self, event: dict[str, Any]) -> None:
+        """Note that a worker has ended, and whether another one may do better."""
+        status, line = event["status"], event["line"]
+        who = f"worker {event['worker']} on {event['node'] or 'Ray'}"
+        if status in ENDS:
+            self._ended += 1
+            if status:
+                self._why = f"{who}: {line}"
+                self._say(self._why)
+            return
+        self._lost += 1
+        self._say(f"{who} is lost ({line}); its runs are taken up elsewhere")
+        if self._lost > FRUITLESS * self._wanted(self._room or 1):
+            self._failure = (f"workers on Ray are lost again and again without a step of any run; "
+                             f"the last: {line}. See {self._folder}")
+
+    def _wanted(self, room: int) -> int:
+        return self._limit if self._limit is not None else room
+
+    def _top_up(self, unfinished: int, room: int) -> None:
+        """Start missing workers, but no more than have something to do."""
+        busy = -(-unfinished // self._together)
+        missing = min(self._wanted(room) - self._ended, busy) - self._alive
+        if missing > 0:
+            self._alive += missing
+            self._tell(self._client, {"start": missing})
+
+
+def digest_of(home: Path) -> str:
+    """Return what tells the queue of an experiment from any other."""
+    return hashlib.sha256((home / FILE).read_bytes()).hexdigest()
