@@ -17,6 +17,7 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import DamagedError, UserError, count, printable
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
+from gan_bench.journal.claims import holder_of
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import holder_line
 from gan_bench.journal.schema import Kind, Record, Status
@@ -27,6 +28,8 @@ from gan_bench.text_table import TableColumn, grouped_lines, wrap_line
 
 COLUMNS = (TableColumn("id", 1), TableColumn("variant"), TableColumn("seed", right=True),
            TableColumn("state"), TableColumn("step", 3, right=True), TableColumn("since", 2))
+WORKERS = (*COLUMNS, TableColumn("by", 4))
+WIDE = 96  # columns that the table with the workers needs
 ENDED = (Status.FINISHED, Status.DIVERGED, Status.FAILED, Status.KILLED)
 
 
@@ -57,7 +60,9 @@ def read_status(experiment: str, workspace: Workspace, settings: Sequence[str] =
 
     A record holds `id` (null of a run that has not begun, where only the name is given),
     `variant`, `seed`, `state`, `step`, `steps` (null if unknown), `since` (ms since 1970: when the
-    attempt began, or the run ended; null of a run that waits) and `why` it ended without a result.
+    attempt began, or the run ended; null of a run that waits), `by` whom it is worked on (null
+    if by nobody: `process`, `host`, `job`, and `since` by that machine's clock) and `why` it ended
+    without a result.
 
     Raises:
         UserError: There is no such experiment, or its file is invalid.
@@ -100,7 +105,8 @@ def _records_of_folder(home: Path) -> Iterator[dict[str, Any]]:
             values = read_values(folder)
         except DamagedError as error:
             yield {"id": folder.name, "variant": "?", "seed": None, "state": Status.FAILED,
-                   "step": 0, "steps": None, "since": None, "why": printable(str(error))}
+                   "step": 0, "steps": None, "since": None, "by": None,
+                   "why": printable(str(error))}
             continue
         variant, seed = values["variant"], values["seed"]
         if declared.seeds and seed not in declared.seeds:
@@ -114,7 +120,7 @@ def _records_of_folder(home: Path) -> Iterator[dict[str, Any]]:
     for variant, seed in planned or sorted(found):
         yield found.get((variant, seed)) or {
             "id": None, "variant": variant, "seed": seed, "state": Status.WAITING, "step": 0,
-            "steps": None, "since": None, "why": ""}
+            "steps": None, "since": None, "by": None, "why": ""}
 
 
 def _progress(folder: Path, steps: int | None) -> dict[str, Any]:
@@ -123,7 +129,7 @@ def _progress(folder: Path, steps: int | None) -> dict[str, Any]:
         state, last = state_in(folder)
         since = _since(folder, state, last)
     except DamagedError as error:
-        return {"state": Status.FAILED, "step": 0, "steps": steps, "since": None,
+        return {"state": Status.FAILED, "step": 0, "steps": steps, "since": None, "by": None,
                 "why": printable(str(error))}
     why = ""
     if last is not None and last["kind"] == Kind.END and state in ENDED:
@@ -131,7 +137,16 @@ def _progress(folder: Path, steps: int | None) -> dict[str, Any]:
     elif state == Status.KILLED:
         why = "its process died without a word"
     step = last["step"] if last is not None and state != Status.WAITING else 0
-    return {"state": state, "step": step, "steps": steps, "since": since, "why": why}
+    return {"state": state, "step": step, "steps": steps, "since": since, "by": _by(folder),
+            "why": why}
+
+
+def _by(folder: Path) -> dict[str, Any] | None:
+    """Return who works on a run; None if nobody does."""
+    holder = holder_of(folder)
+    if holder is None:
+        return None
+    return {"process": holder.pid, "host": holder.host, "job": holder.job, "since": holder.since}
 
 
 def _since(folder: Path, state: Status, last: Record | None) -> int | None:
@@ -154,8 +169,10 @@ def status_text(name: str, records: list[dict[str, Any]], root: Path, width: int
         steps = "?" if record["steps"] is None else record["steps"]
         seed = "?" if record["seed"] is None else str(record["seed"])
         rows.append([record["id"] or "", printable(record["variant"]), seed, record["state"],
-                     f"{record['step']}/{steps}", _clock(record["since"])])
-    lines += ["", *grouped_lines(COLUMNS, rows, 1, width)]
+                     f"{record['step']}/{steps}", _clock(record["since"]),
+                     _worker(record["by"])])
+    is_wide = (width is None or width >= WIDE) and any(record["by"] for record in records)
+    lines += ["", *grouped_lines(WORKERS if is_wide else COLUMNS, rows, 1, width)]
     bad = [record for record in records if record["why"]]
     if bad:
         lines.append("")
@@ -163,6 +180,13 @@ def status_text(name: str, records: list[dict[str, Any]], root: Path, width: int
         run = f"{printable(record['variant'])} seed {record['seed']} ({record['id']})"
         lines += wrap_line(f"{record['state']} {run}: {printable(record['why'])}", width)
     return lines
+
+
+def _worker(by: dict[str, Any] | None) -> str:
+    """Return a worker's job, or its process, and its machine: `4711_3 on node12`."""
+    if by is None:
+        return ""
+    return printable(f"{by['job'] or 'process ' + str(by['process'])} on {by['host']}")
 
 
 def _clock(since: int | None) -> str:

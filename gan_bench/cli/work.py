@@ -18,9 +18,13 @@ from gan_bench.cli.completion import complete_experiment
 from gan_bench.cli.options import (
     DATA,
     ROOT,
+    AllowDrift,
     AsJson,
+    CheckpointEvery,
     DataRoot,
+    Keep,
     Plugins,
+    Retries,
     Root,
     Set,
     Slots,
@@ -63,20 +67,27 @@ def add_work_commands(app: typer.Typer) -> None:
         root: Root = ROOT,
         data: DataRoot = DATA,
         slots: Slots = None,
+        retries: Retries = 2,
+        checkpoint_every: CheckpointEvery = None,
+        keep_checkpoints: Keep = "last",
+        allow_drift: AllowDrift = False,
         as_json: AsJson = False,
     ) -> None:
         """Claim runs of an experiment, train them, and take the next; beside other workers.
 
         Any number of workers on any number of machines share a root. MLflow receives nothing from
-        them: `gan-bench run` and `gan-bench sync` copy what they record.
+        them: `gan-bench run` and `gan-bench sync` copy what they record. An experiment that
+        another process has prepared keeps the options that it was prepared with.
 
         Exit status: 0 no run is left; 1 a run failed; 2 nothing could be done; 75 runs are left;
         130 and 143 stopped.
         """
         until = None if period is None else time.monotonic() + parse_period(period)
         reporter = choose_reporter(as_json)
-        launch = LaunchSettings(Execution(Workspace(root, data)), slots,
-                                run_command(Path(experiment), settings, plugins))
+        execution = Execution(Workspace(root, data), checkpoint_every, allow_drift,
+                              keep_checkpoints=keep_checkpoints)
+        launch = LaunchSettings(execution, slots, run_command(Path(experiment), settings, plugins),
+                                retries)
         home = prepare_work(experiment, launch, settings, plugins, reporter)
         if status := _report_work(work_on_queue(home, slots, reporter, until), reporter.say):
             raise typer.Exit(status)

@@ -349,11 +349,13 @@ def _link(private: Path, file: Path, descriptor: int) -> None:
 
 
 def _claimed_meanwhile(folder: Path, name: str) -> UserError:
-    state = newest_claim(folder, name)
-    if state is None or state.holder is None:
-        return UserError(f"{folder}: another process has claimed it meanwhile; repeat the command")
-    return ClaimedError(f"{folder} is being written by {state.holder}; wait for it or stop it",
-                        state.holder)
+    for _ in range(20):  # the newest claim may be forgotten for a newer one before it is read
+        state = newest_claim(folder, name)
+        if state is not None and state.holder is not None:
+            return ClaimedError(f"{folder} is being written by {state.holder}; wait for it or stop "
+                                f"it", state.holder)
+        time.sleep(0.01)
+    return UserError(f"{folder}: another process has claimed it meanwhile; repeat the command")
 
 
 def _attempts(folder: Path, name: str) -> list[int]:

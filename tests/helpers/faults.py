@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from helpers.checkpoints import files
 from helpers.journals import repeatable
 
 from gan_bench.journal import reading
 from gan_bench.tracking import cursor
-from gan_bench.training import checkpoint
 
 EXPERIMENT = """\
 name: storm
@@ -49,6 +49,7 @@ variants:
 evaluate: {every: 100, samples: 50, metrics: [d_accuracy, nearest_train_mse]}
 compute: {device: cpu}
 """
+JOURNAL = re.compile(r"/journal(\.[0-9]+)?\.jsonl$")  # any segment
 MODES = ("worker", "launcher", "both")
 PATIENCE = 300.0
 
@@ -117,14 +118,14 @@ def _left(root: Path) -> dict[str, dict[str, Any]]:
     """What a root's runs have left behind: on the disk, and in MLflow."""
     database = sqlite3.connect(f"{(root / 'mlflow.db').as_uri()}?mode=ro", uri=True)
     left: dict[str, dict[str, Any]] = {}
-    for folder in (f.parent for f in root.glob("runs/storm/*/journal.jsonl")):
+    for folder in (f.parent for f in root.glob("runs/storm/*/spec.json")):
         records = reading.read_records(folder)[0]
         left[folder.name] = {
             "journals": repeatable(records),
             "measurements": [r["step"] for r in records if r["kind"] == "system"],
             "weights": (folder / "final.safetensors").read_bytes(),
             "pictures": {p.name: p.read_bytes() for p in (folder / "samples").iterdir()},
-            "files": sorted(p.name for p in folder.iterdir()),
+            "files": files(folder),
             **_in_mlflow(database, root, folder.name),
         }
     database.close()
@@ -223,7 +224,7 @@ def _training(launcher: subprocess.Popen[bytes], root: Path) -> list[int]:
         for process in psutil.Process(launcher.pid).children(recursive=True):
             try:
                 if process.status() != psutil.STATUS_ZOMBIE and any(
-                        file.path.endswith(reading.FILE) for file in process.open_files()):
+                        JOURNAL.search(file.path) for file in process.open_files()):
                     found.append(process.pid)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
@@ -233,15 +234,15 @@ def _training(launcher: subprocess.Popen[bytes], root: Path) -> list[int]:
 
 
 def _writes_checkpoint(root: Path) -> bool:
-    return any(root.glob(f"runs/storm/*/.{checkpoint.FILE}.tmp"))
+    return any(root.glob("runs/storm/*/.checkpoint*.pt.tmp"))
 
 
 def _is_ahead(root: Path) -> bool:
     """Whether a journal holds more than MLflow has been told."""
-    for file in root.glob("runs/storm/*/journal.jsonl"):
+    for folder in (file.parent for file in root.glob("runs/storm/*/spec.json")):
         try:
-            cursors = json.loads((file.parent / cursor.FILE).read_text())
-            if any(c["offset"] < file.stat().st_size for c in cursors.values()):
+            cursors = json.loads((folder / cursor.FILE).read_text())
+            if any(c["offset"] < reading.length(folder) for c in cursors.values()):
                 return True
         except OSError:
             return True

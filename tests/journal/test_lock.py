@@ -1,8 +1,9 @@
-"""The lock of an experiment's folder."""
+"""Leases: one process at a time mirrors an experiment."""
 
 from __future__ import annotations
 
-import fcntl
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,83 +16,159 @@ from gan_bench.errors import UserError
 from gan_bench.journal.lock import is_locked, locked
 
 
-def test_a_lock_is_seen_without_being_taken(tmp_path: Path) -> None:
+def test_a_lease_is_seen_without_being_taken(tmp_path: Path) -> None:
     home = tmp_path / "study"
     assert not is_locked(home)
     assert not home.exists()
+    home.mkdir()
+    assert not is_locked(home)
+    assert list(home.iterdir()) == []
     with locked(home):
         assert is_locked(home)
-        with pytest.raises(UserError, match="study is already being run by process"), locked(home):
+        with (pytest.raises(UserError, match=f"^study is already being run by process "
+                                             f"{os.getpid()}; wait for it or stop it$"),
+              locked(home)):
             pass
     assert not is_locked(home)
-    with locked(home):  # looking at it has left no lock behind
+    with locked(home):  # looking at it has left no lease behind
         pass
 
 
-def test_a_look_at_the_lock_does_not_refuse_a_launcher(tmp_path: Path) -> None:
-    """Whoever looks holds a shared lock for a moment; a lock that is kept refuses."""
-    home = tmp_path / "study"
-    home.mkdir()
-    with (home / "lock").open("a") as look:
-        fcntl.flock(look, fcntl.LOCK_SH)
-        timer = threading.Timer(0.3, fcntl.flock, (look, fcntl.LOCK_UN))
-        timer.start()
-        with locked(home):
-            assert is_locked(home)
-        timer.join()
-    home.mkdir()
-    with (home / "lock").open("a") as look:
-        fcntl.flock(look, fcntl.LOCK_SH)
-        began = time.monotonic()
-        with pytest.raises(UserError, match="study is already being run"), locked(home):
-            pass
-        assert 0.9 < time.monotonic() - began < 10
+def test_a_lease_that_is_held_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """As a command that reads holds it; one that is kept refuses."""
+    held, ends = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path):
+            held.set()
+            ends.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(30)
+    began = time.monotonic()
+    with pytest.raises(UserError, match="is already being run by process"), locked(tmp_path):
+        pass
+    assert 0.9 < time.monotonic() - began < 10
+    threading.Timer(0.3, ends.set).start()
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    other.join()
+    assert not is_locked(tmp_path)
 
 
-def test_a_folder_with_nothing_but_the_lock_is_removed(tmp_path: Path) -> None:
-    """By the process that holds the lock; what lies there stays."""
-    home = tmp_path / "study"
-    with locked(home):
-        assert [path.name for path in home.iterdir()] == ["lock"]
-    assert list(tmp_path.iterdir()) == []
-    with locked(home):
-        (home / "about.json").write_text("{}")
-    assert {path.name for path in home.iterdir()} == {"lock", "about.json"}
+def test_looks_are_never_in_the_way(tmp_path: Path) -> None:
+    """However often others look, each of many leases is taken at the first try."""
+    ends = threading.Event()
+    looks = []
+
+    def look() -> None:
+        while not ends.is_set():
+            looks.append(is_locked(tmp_path))
+
+    others = [threading.Thread(target=look) for _ in range(2)]
+    for other in others:
+        other.start()
+    began = time.monotonic()
+    try:
+        for _ in range(50):
+            with locked(tmp_path):
+                pass
+        assert time.monotonic() - began < 30
+    finally:
+        ends.set()
+        for other in others:
+            other.join()
+    assert {*looks} == {True, False}
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    with (pytest.raises(UserError, match="none/study: cannot be used: No such file"),
+def test_many_leases_leave_one_file(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        with locked(tmp_path):
+            assert [path.name for path in tmp_path.iterdir()] == [f"mirror.{number}"]
+    (tmp_path / "about.json").write_text("{}")
+    with locked(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"mirror.4", "about.json"}
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with (pytest.raises(UserError, match=r"none/study/mirror\.1: cannot be written: No such"),
           locked(tmp_path / "none" / "study")):
         pass
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_that_its_holder_has_removed_is_made_again(tmp_path: Path) -> None:
-    """Two processes begin and are refused again and again: never do both hold the lock."""
+@pytest.mark.process
+def test_the_lease_of_a_dead_process_is_free_at_once(tmp_path: Path) -> None:
+    """Also that of one which its parent has not waited for yet."""
     code = f"""
-import os, sys
+import time
+from pathlib import Path
+from gan_bench.journal.lock import locked
+with locked(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    assert is_locked(tmp_path)
+    with pytest.raises(UserError, match=f"run by process {process.pid};"), locked(tmp_path):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.stdout.read()  # it is gone, and a zombie
+    began = time.monotonic()
+    with locked(tmp_path):
+        pass
+    assert time.monotonic() - began < 1
+    process.communicate()
+    assert not is_locked(tmp_path)
+
+
+@pytest.mark.process
+def test_two_processes_never_hold_a_lease_both(tmp_path: Path) -> None:
+    """They begin and are refused again and again, while the files of past leases are removed."""
+    (tmp_path / "study").mkdir()
+    code = f"""
+import os, sys, time
 from pathlib import Path
 from gan_bench.errors import UserError
-from gan_bench.journal.lock import locked
-held = 0
-for _ in range(2000):
+from gan_bench.journal import lock
+lock.POLL = 0.0001
+held, end = 0, time.monotonic() + 10
+while time.monotonic() < end:
     try:
-        with locked(Path({str(tmp_path)!r}) / "study"):
+        with lock.locked(Path({str(tmp_path)!r}) / "study"):
             os.close(os.open({str(tmp_path / "alone")!r}, os.O_CREAT | os.O_EXCL))
             os.unlink({str(tmp_path / "alone")!r})
             held += 1
     except UserError as error:
         assert "already being run" in str(error), error
-sys.exit(0 if held else 1)
+print(held)
 """
-    both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-            for _ in range(2)]
-    errors = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
-    assert list(tmp_path.iterdir()) == []
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    held = [int(output) for output, _ in said]
+    assert min(held) > 10
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+    assert [path.name for path in (tmp_path / "study").iterdir()] == [f"mirror.{sum(held)}"]
 
 
-def test_a_link_is_no_lock(tmp_path: Path) -> None:
+def test_a_link_is_no_lease(tmp_path: Path) -> None:
+    """And a copy is none: the process that holds the first one does not know of it."""
+    for name in ("study", "other", "copy"):
+        (tmp_path / name).mkdir()
     with locked(tmp_path / "study"):
-        (tmp_path / "other").mkdir()
-        (tmp_path / "other" / "lock").symlink_to(tmp_path / "study" / "lock")
-        assert not is_locked(tmp_path / "other")
+        file = tmp_path / "study" / "mirror.1"
+        (tmp_path / "other" / "mirror.1").symlink_to(file)
+        (tmp_path / "copy" / "mirror.1").write_bytes(file.read_bytes())
+        before = file.read_bytes()
+        for name in ("other", "copy"):
+            assert not is_locked(tmp_path / name)
+            with locked(tmp_path / name):
+                assert is_locked(tmp_path / name)
+        assert is_locked(tmp_path / "study")
+        assert file.read_bytes() == before

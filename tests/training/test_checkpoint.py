@@ -408,14 +408,12 @@ def test_finished_twice_is_finished_once(tmp_path: Path, undisturbed: dict[str, 
         assert state_of(spec, tmp_path) == ("FINISHED", spec.steps)
 
 
-def test_two_processes_do_not_write_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                            ) -> None:
-    monkeypatch.setattr(writing, "PATIENCE", 0.2)
+def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
     spec = ready(tmp_path)
     book = writing.Journal(spec.write(tmp_path))
     assert reading.is_open(spec.folder(tmp_path))
     assert state_of(spec, tmp_path) == ("RUNNING", 0)
-    with pytest.raises(UserError, match="is being written by another process"):
+    with pytest.raises(UserError, match=f"is being written by process {os.getpid()}; wait"):
         train(spec, tmp_path)
     book.close()
     assert not reading.is_open(spec.folder(tmp_path))

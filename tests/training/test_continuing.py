@@ -32,7 +32,7 @@ from gan_bench.journal.layout import (
     snapshot_steps,
 )
 from gan_bench.journal.schema import Record
-from gan_bench.journal.shorter_runs import FILE, Beginning, beginnings
+from gan_bench.journal.shorter_runs import Beginning, beginnings
 from gan_bench.journal.status import state_of
 from gan_bench.journal.writing import Journal, settle_run
 from gan_bench.registry import PENALTIES, SCHEDULES, Part
@@ -221,16 +221,16 @@ def test_another_torch_and_damage_are_reasons_to_begin_at_zero(tmp_path: Path) -
     for run in (short, shorter):
         train(run, parts, keep_checkpoints="last")
     folder = shorter.folder(parts)
-    saved = checkpoint.read(folder / FILE)
+    saved = checkpoint.read(folder / checkpoint.FILE)
     versions = {**saved.facts["versions"], "torch": "0.0.1"}
     checkpoint.write(folder, replace(saved, facts={**saved.facts, "versions": versions}))
     found = beginnings(folder.parent, [spec])[spec.id]
     assert [predecessor.step for predecessor in found.predecessors] == [4]
     assert [line.partition(" and now")[0] for line in found.obstacles] == [
         f"{shorter.id} was trained with torch 0.0.1"]
-    content = bytearray((short.folder(parts) / FILE).read_bytes())
+    content = bytearray((short.folder(parts) / checkpoint.FILE).read_bytes())
     content[-1] ^= 1  # of the checksum, which `plan` does not compute
-    (short.folder(parts) / FILE).write_bytes(content)
+    (short.folder(parts) / checkpoint.FILE).write_bytes(content)
     train(ready(parts, LONG), parts)
     assert continued(spec, parts) == []
     notes = [record["note"] for record in reading.read_records(spec.folder(parts))[0]
@@ -246,7 +246,7 @@ def test_a_run_of_two_versions_is_not_continued(tmp_path: Path) -> None:
     shorter, spec = ready(tmp_path, SHORT), ready(tmp_path, LONG)
     train(shorter, tmp_path, 3)
     folder = shorter.folder(tmp_path)
-    saved = checkpoint.read(folder / FILE)
+    saved = checkpoint.read(folder / checkpoint.FILE)
     versions = {**saved.facts["versions"], "torch": "0.0.1"}
     checkpoint.write(folder, replace(saved, facts={**saved.facts, "versions": versions}))
     train(shorter, tmp_path, allow_drift=True)
@@ -264,7 +264,7 @@ def test_networks_of_changed_code_are_trained_from_zero(tmp_path: Path) -> None:
     train(spec, whole)
     train(shorter, parts)
     folder = shorter.folder(parts)
-    saved = checkpoint.read(folder / FILE)
+    saved = checkpoint.read(folder / checkpoint.FILE)
     checkpoint.write(folder, replace(saved, engine={**saved.engine, "discriminator": {}}))
     train(ready(parts, LONG), parts)
     assert continued(spec, parts) == []
@@ -277,9 +277,9 @@ def test_a_finished_run_keeps_its_last_state_or_none(tmp_path: Path) -> None:
     train(spec, tmp_path, 5, checkpoint_every=0)
     assert all((folder / name).exists() for name in CHECKPOINTS)
     train(spec, tmp_path)
-    assert [name for name in CHECKPOINTS if (folder / name).exists()] == [FILE]
-    saved = checkpoint.read(folder / FILE)
-    assert (saved.step, read_head(folder / FILE)) == (
+    assert [name for name in CHECKPOINTS if (folder / name).exists()] == [checkpoint.FILE]
+    saved = checkpoint.read(folder / checkpoint.FILE)
+    assert (saved.step, read_head(folder / checkpoint.FILE)) == (
         SHORT, CheckpointHead(SHORT, saved.facts))
     other = ready(tmp_path, SHORT + 1)
     train(other, tmp_path, keep_checkpoints="none")
@@ -327,7 +327,9 @@ def killed_at(moment: str, spec: RunSpec, root: Path) -> None:
                 Journal.adopt = die  # type: ignore[method-assign,assignment]
             elif moment == "within its records":
                 write = os.write
-                os.write = lambda file, data: (write(file, data[:len(data) // 2]), die())  # type: ignore
+                os.write = lambda file, data: (  # type: ignore
+                    write(file, data) if b'"kind"' not in data
+                    else (write(file, data[:len(data) // 2]), die()))
             elif moment == "before its checkpoint":
                 checkpoint.write = die  # type: ignore[assignment]
             else:
@@ -518,7 +520,7 @@ def test_fewer_steps_take_the_networks_of_a_snapshot(
         train(spec, parts)
     assert continued(spec, parts) == [(longer.id, SHORT)]
     assert left(spec.folder(parts)) == left(spec.folder(whole))
-    assert read_head(longer.folder(parts) / FILE).step == LONG
+    assert read_head(longer.folder(parts) / checkpoint.FILE).step == LONG
 
 
 @pytest.mark.parametrize("is_resumed", [True, False])
@@ -620,4 +622,4 @@ def test_a_snapshot_that_is_not_the_whole_state_is_left(
     said = notes if case == "damaged" else found.obstacles
     assert len(said) == 1
     assert said[0].startswith(longer.id + words), said
-    assert read_head(spec.folder(tmp_path) / FILE).step == spec.steps
+    assert read_head(spec.folder(tmp_path) / checkpoint.FILE).step == spec.steps

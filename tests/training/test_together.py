@@ -18,8 +18,8 @@ from gan_bench.errors import UserError
 from gan_bench.evaluation import sample_grid
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Execution, Workspace
-from gan_bench.launcher import launch, processes
-from gan_bench.launcher.launch import LaunchSettings
+from gan_bench.launcher import crew, launch, preparation, processes
+from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.launcher.reporters import PlainLines
 from gan_bench.training.run import prepare, run_one, run_together
 
@@ -127,7 +127,7 @@ def test_an_interrupt_of_one_ends_its_siblings_too(tmp_path: Path) -> None:
     (2, 4, 0, 8, [1, 1]), (4, 4, 0, 1, [1, 1, 1, 1]), (5, 2, 2, 8, []), (0, 3, 0, 8, [])])
 def test_runs_are_shared_out_equally_over_the_free_slots(
         waiting: int, slots: int, busy: int, pack: int, shares: list[int]) -> None:
-    assert launch.shares(waiting, slots - busy, pack) == shares
+    assert crew.shares(waiting, slots - busy, pack) == shares
 
 
 @pytest.mark.parametrize(("pack", "slots", "gpus", "each"), [
@@ -136,7 +136,7 @@ def test_runs_are_shared_out_equally_over_the_free_slots(
 def test_the_processes_of_a_gpu_together_have_no_more_runs_than_fit(
         pack: int, slots: int, gpus: int, each: int) -> None:
     """With 3 slots on 2 GPUs one has two processes: 8 runs fit on it, and not 2 × 5."""
-    assert launch.runs_per_process(pack, slots, gpus) == each
+    assert crew.runs_per_process(pack, slots, gpus) == each
     if 0 < gpus <= slots and pack >= slots:
         most = max(sum(slot % gpus == gpu for slot in range(slots)) for gpu in range(gpus))
         assert most * each <= pack < most * (each + 1)
@@ -147,7 +147,8 @@ def test_the_launcher_shares_runs_out_and_follows_them_all(
         capsys: pytest.CaptureFixture[str]) -> None:
     """Two processes for three runs; on the CPU nothing but this test asks for that."""
     experiment = ready(tmp_path)
-    monkeypatch.setattr(launch, "run_preparations", lambda *given: (0, 2, {}))
+    prepared = processes.Prepared(0, 2, {}, {})
+    monkeypatch.setattr(preparation, "run_preparations", lambda *given: prepared)
     pids = []
     make = processes.WorkerProcess.__init__
 
