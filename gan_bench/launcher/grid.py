@@ -56,6 +56,8 @@ class Grid:
             self._siblings.setdefault(run.spec.seed, []).append(run.folder)
         self._kinds: dict[int, str] = {}  # of the machine that a seed's runs began on
         self._touched: set[str] = set()  # runs that another process has worked on
+        # What the journals of claimed runs say; they are shown as running.
+        self._journaled: dict[str, tuple[Status, str]] = {}
 
     def claim(self, number: int) -> list[tuple[Progress, Claim]]:
         """Claim up to so many runs.
@@ -111,6 +113,7 @@ class Grid:
         if key not in self._touched and state.attempt <= self._begun.get(key, 0):
             return True
         self._touched.add(key)
+        run.state, run.why = self._journaled.pop(key, (run.state, run.why))
         try:
             is_new = run.follow()
         except DamagedError as error:
@@ -121,6 +124,7 @@ class Grid:
             self._drop(run)
             return False
         if is_held:
+            self._journaled[key] = run.state, run.why
             run.state, run.why = Status.RUNNING, ""
         elif run.state == Status.RUNNING:  # its process is dead, and the next attempt says so
             run.state = Status.WAITING

@@ -14,6 +14,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from gan_bench.launcher.preparation import Study
 
 FOLDER = "ray"  # in the experiment's folder: what the workers and the client print
 LOG = "client.log"
+CONNECT_PATIENCE = 90.0  # seconds
 # Exit statuses of `gan-bench work` that another worker would end with too: all is done, a run
 # failed, nothing could be done, runs wait for other machines.
 ENDS = frozenset((0, 1, 2, 75))
@@ -92,6 +94,7 @@ class RayFleet:
         self._progress: Hashable = None
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self._client = self._start_client()
+        self._deadline = time.monotonic() + CONNECT_PATIENCE
 
     def look(self, unfinished: int, progress: Hashable) -> str:
         """Start workers in the place of those that are missing; see `Fleet`."""
@@ -101,10 +104,12 @@ class RayFleet:
             while not self._failure:
                 self._hear(self._events.get_nowait())
         if not self._failure:
-            if self._room is None:
-                return ""
-            self._top_up(unfinished, self._room)
-            if self._alive:
+            if self._room is not None:
+                self._top_up(unfinished, self._room)
+            elif time.monotonic() > self._deadline:
+                self._failure = (f"no Ray cluster has answered for {CONNECT_PATIENCE:g} s; "
+                                 f"see {self._folder / LOG}")
+            if self._alive or (self._room is None and not self._failure):
                 return ""
         why = self._failure or self._why or "all workers on Ray have ended"
         if not self._has_begun:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 Tell = Callable[[dict[str, Any]], None]
 POLL = 0.3  # seconds
+CONNECT_PATIENCE = 10.0  # seconds
 LOST = -1  # the status of a worker that Ray has lost
 PATIENCE = 60.0  # seconds for checkpoints when the launcher has been killed; else it decides
 
@@ -162,9 +164,17 @@ def main() -> None:
 
 
 def connect(order: dict[str, Any]) -> tuple[int, int]:
-    """Connect to the cluster; return for how many workers it has room, and its nodes."""
+    """Connect to the cluster; return for how many workers it has room, and its nodes.
+
+    Raises:
+        Exception: It does not answer, or is of another version.
+    """
     import ray
 
+    place = os.environ.get("RAY_ADDRESS", "") if order["address"] == "auto" else order["address"]
+    if found := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", place):
+        # Ray itself tries again for minutes.
+        socket.create_connection((found[1], int(found[2])), CONNECT_PATIENCE).close()
     ray.init(address=order["address"], log_to_driver=False, configure_logging=False,
              logging_level=logging.ERROR)
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -37,6 +37,7 @@ class RayCluster:
         environment: What its nodes have in addition.
 
     Attributes:
+        head: The first node.
         environment: Of a driver on the head's machine.
         client: The cluster's address for drivers on other machines.
     """
@@ -53,8 +54,9 @@ class RayCluster:
         self._nodes: list[subprocess.Popen[bytes]] = []
         port = _free_port()
         self.client = f"ray://127.0.0.1:{port}"
-        self._start("--head", "--port=0", "--include-dashboard=false",
-                    f"--ray-client-server-port={port}", f"--temp-dir={self._folder / 'r'}")
+        self.head = self._start("--head", "--port=0", "--include-dashboard=false",
+                                f"--ray-client-server-port={port}",
+                                f"--temp-dir={self._folder / 'r'}")
         file = self._folder / "r" / "ray_current_cluster"
         self._wait(file.exists)
         self.address = file.read_text().strip()
@@ -71,6 +73,11 @@ class RayCluster:
         node = self._start(f"--address={self.address}", setup=setup)
         self._wait(lambda: self._log().count("runtime started") > before)
         return node
+
+    def namespace(self, node: subprocess.Popen[bytes]) -> str:
+        """Return what tells the processes of a node: the number of their namespace."""
+        children = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
+        return str(os.stat(f"/proc/{children[0]}/ns/pid").st_ino)
 
     def lose(self, node: subprocess.Popen[bytes]) -> None:
         """End all processes of a node at once, as a power cut would."""
