@@ -11,6 +11,8 @@ import json
 import math
 import os
 import queue
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -28,10 +30,11 @@ from gan_bench.journal.layout import make_folder
 from gan_bench.journal.queue_file import FILE
 from gan_bench.launcher.fleet import FRUITLESS, StartFleet
 from gan_bench.launcher.preparation import Study
+from gan_bench.launcher.ray_driver import unanswered
 
 FOLDER = "ray"  # in the experiment's folder: what the workers and the client print
 LOG = "client.log"
-CONNECT_PATIENCE = 90.0  # seconds
+PROBE_PATIENCE, CONNECT_PATIENCE = 10.0, 90.0  # seconds
 # Exit statuses of `gan-bench work` that another worker would end with too: all is done, a run
 # failed, nothing could be done, runs wait for other machines.
 ENDS = frozenset((0, 1, 2, 75))
@@ -61,16 +64,28 @@ def ray_fleet(place: str) -> StartFleet:
     """Return what starts workers on the cluster that `--on ray[://HOST:PORT]` names.
 
     Raises:
-        UserError: Ray is not installed.
+        UserError: Ray is not installed, or nothing answers at the address.
     """
     if find_spec("ray") is None:
         raise UserError(f"--on {place}: Ray is not installed for {sys.executable}; install "
                         f"gan_bench[ray], in the version that the cluster has")
+    _refuse_silent(place)
 
     def start(study: Study, home: Path, slots: int | None, say: Say) -> RayFleet:
         return RayFleet(place, study, home, slots, say)
 
     return start
+
+
+def _refuse_silent(place: str) -> None:
+    """Refuse an address where nothing listens; Ray itself would try again for minutes."""
+    address = os.environ.get("RAY_ADDRESS", "") if place == "ray" else place
+    if found := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address):
+        try:
+            socket.create_connection((found[1], int(found[2])), PROBE_PATIENCE).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(unanswered(address, getattr(error, "strerror", "") or str(error),
+                                       )) from None
 
 
 class RayFleet:
@@ -89,7 +104,7 @@ class RayFleet:
                             gan_bench.__version__, cpus, int(self._uses_gpu))
         self._room: int | None = None  # for workers in the cluster, once it has answered
         self._alive = self._ended = self._lost = 0  # workers; lost ones since the last step
-        self._has_begun = False
+        self._has_begun = False  # whether a run got on
         self._why, self._failure = "", ""  # of the last worker that ended early; of the cluster
         self._progress: Hashable = None
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -99,6 +114,7 @@ class RayFleet:
     def look(self, unfinished: int, progress: Hashable) -> str:
         """Start workers in the place of those that are missing; see `Fleet`."""
         if progress != self._progress:
+            self._has_begun = self._progress is not None
             self._progress, self._lost = progress, 0
         with suppress(queue.Empty):
             while not self._failure:
@@ -167,7 +183,6 @@ class RayFleet:
                 self._failure = (f"no node of the Ray cluster has {need} for a worker; with "
                                  f"--slots N, N workers wait for nodes that will be added")
         elif kind == "started":
-            self._has_begun = True
             self._say(f"worker {event['worker']} on {event['node']} claims runs")
         elif kind == "ended":
             self._alive -= 1

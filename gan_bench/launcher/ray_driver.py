@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import socket
 import sys
 import threading
 import time
@@ -22,7 +21,6 @@ from typing import Any
 
 Tell = Callable[[dict[str, Any]], None]
 POLL = 0.3  # seconds
-CONNECT_PATIENCE = 10.0  # seconds
 LOST = -1  # the status of a worker that Ray has lost
 PATIENCE = 60.0  # seconds for checkpoints when the launcher has been killed; else it decides
 
@@ -171,10 +169,6 @@ def connect(order: dict[str, Any]) -> tuple[int, int]:
     """
     import ray
 
-    place = os.environ.get("RAY_ADDRESS", "") if order["address"] == "auto" else order["address"]
-    if found := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", place):
-        # Ray itself tries again for minutes.
-        socket.create_connection((found[1], int(found[2])), CONNECT_PATIENCE).close()
     ray.init(address=order["address"], log_to_driver=False, configure_logging=False,
              logging_level=logging.ERROR)
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -184,7 +178,7 @@ def connect(order: dict[str, Any]) -> tuple[int, int]:
 
 def why_not_connected(address: str, error: Exception) -> str:
     """Return a line about a cluster that cannot be used, and what to do."""
-    place = os.environ.get("RAY_ADDRESS", "this machine") if address == "auto" else address
+    place = os.environ.get("RAY_ADDRESS") or "this machine" if address == "auto" else address
     text = " ".join(str(error).split())
     versions = re.findall(r"Ray: (\S+) Python: (\S+)", text)
     if len(versions) == 2:
@@ -193,8 +187,13 @@ def why_not_connected(address: str, error: Exception) -> str:
                 f"is Ray {ours} and Python {our_python}: use the same versions on all machines")
     if "ersion" in text:
         return f"the Ray cluster at {place} is of another version: {text[:300]}"
-    return (f"no Ray cluster answers at {place} ({text[:200]}); start one with `ray start --head`, "
-            f"or give its address: --on ray://HOST:10001")
+    return unanswered(place, text[:200])
+
+
+def unanswered(place: str, why: str) -> str:
+    """Return a line about a cluster that does not answer."""
+    return (f"no Ray cluster answers at {place} ({why}); start one with `ray start --head`, or "
+            f"give its address: --on ray://HOST:10001")
 
 
 def serve(order: dict[str, Any], commands: Commands, tell: Tell) -> None:

@@ -63,14 +63,15 @@ class RayCluster:
         self.environment = {**SETTINGS, "RAY_ADDRESS": self.address}
         self._wait(lambda: "runtime started" in self._log())
 
-    def add_node(self, setup: str = "") -> subprocess.Popen[bytes]:
+    def add_node(self, *options: str, setup: str = "") -> subprocess.Popen[bytes]:
         """Start a node; kill what this returns, and the machine is lost.
 
         Args:
+            options: Of `ray start`.
             setup: A command of the shell, which a mount may be: it is seen there alone.
         """
         before = self._log().count("runtime started")
-        node = self._start(f"--address={self.address}", setup=setup)
+        node = self._start(f"--address={self.address}", *options, setup=setup)
         self._wait(lambda: self._log().count("runtime started") > before)
         return node
 
@@ -91,10 +92,11 @@ class RayCluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, *options: str, setup: str = "") -> subprocess.Popen[bytes]:
-        script = f"{setup or ':'} && exec \"$@\""
+        # The shell outlives Ray, so that what Ray leaves behind goes on, as on a real machine.
+        script = f'{setup or ":"} && "$@"; exec sleep 1000000'
         with (self._folder / "log").open("ab") as log:
-            node = subprocess.Popen([*CAPSULE, "sh", "-c", script, "sh", *RAY, "start", *options,
-                                     *NODE], env=self._environment, stdout=log, stderr=log,
+            node = subprocess.Popen([*CAPSULE, "sh", "-c", script, "sh", *RAY, "start", *NODE,
+                                     *options], env=self._environment, stdout=log, stderr=log,
                                     stdin=subprocess.DEVNULL, start_new_session=True,
                                     preexec_fn=lambda: signal.signal(signal.SIGINT,
                                                                      signal.SIG_DFL))

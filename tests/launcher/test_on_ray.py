@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers.faults import differences
 from helpers.launching import GAN_BENCH, gan_bench, new_root
 from helpers.ray_cluster import RayCluster
 from helpers.runs import write_experiment
+from helpers.studies import here
+from rich.console import Console
 
+from gan_bench.config.experiment import load_experiment
 from gan_bench.journal.claims import Holder, holder_of, newest_claim
-from gan_bench.journal.layout import checkpoint_files
+from gan_bench.journal.layout import Execution, Workspace, checkpoint_files, make_root
 from gan_bench.journal.segments import segments
+from gan_bench.launcher.on_ray import ray_fleet
+from gan_bench.launcher.preparation import LaunchSettings, prepare_study
+from gan_bench.launcher.reporters import PlainLines
 
 pytestmark = pytest.mark.process
 
@@ -109,7 +121,8 @@ def count_rows(root: Path) -> list[int]:
                 for table in ("runs", "params", "metrics")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [
+    signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_stopping_lets_all_workers_write_checkpoints(
         tmp_path: Path, cluster: RayCluster, number: int) -> None:
     process = start(tmp_path, cluster, GRID, "--on", cluster.client, "--set", "base.steps=1000000")
@@ -129,6 +142,7 @@ def test_stopping_lets_all_workers_write_checkpoints(
     assert checkpoint_files(run)
 
 
+@pytest.mark.long
 def test_workers_end_gently_after_their_launcher_was_killed(
         tmp_path: Path, cluster: RayCluster) -> None:
     process = start(tmp_path, cluster, GRID, "--on", "ray", "--set", "base.steps=1000000")
@@ -145,6 +159,7 @@ def test_workers_end_gently_after_their_launcher_was_killed(
     assert state.release == "done"
 
 
+@pytest.mark.long
 def test_a_node_that_does_not_see_the_root_says_so(tmp_path: Path, cluster: RayCluster) -> None:
     process = start(tmp_path, cluster, GRID, "--on", "ray", "--set", "base.steps=2", "--slots",
                     "2")
@@ -155,6 +170,61 @@ def test_a_node_that_does_not_see_the_root_says_so(tmp_path: Path, cluster: RayC
     assert f"does not see {tmp_path / 'ray' / 'runs' / 'storm'} (No such file" in out
     assert "share it, or choose another --root" in out
     assert "6 of 6 runs are done" in out
+
+
+@pytest.mark.long
+def test_a_root_that_no_node_sees_is_a_line(tmp_path: Path, cluster: RayCluster) -> None:
+    """What is mounted here now, nodes with mounts of their own do not see."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=True)
+    try:
+        process = start(tmp_path, cluster, GRID, "--on", "ray")
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 2, out
+        assert re.search(rf"worker 1 on \S+: \S+ does not see {tmp_path}/ray/runs/storm "
+                         rf"\(No such file or directory\); every node needs the root", out)
+        assert held(tmp_path / "ray") == {}
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def devices_of_workers(node: subprocess.Popen[bytes]) -> set[str]:
+    """Return what the workers on a node have as CUDA_VISIBLE_DEVICES."""
+    devices = set()
+    for process in psutil.Process(node.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if {"gan_bench", "work"} <= set(process.cmdline()):
+                devices.add(process.environ()["CUDA_VISIBLE_DEVICES"])
+    return devices
+
+
+@pytest.mark.long
+def test_a_worker_has_the_gpu_that_ray_gives_it(
+        tmp_path: Path, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray counts two GPUs, which the machine need not have: the runs use the CPU."""
+    for name, value in {**cluster.environment, **LEASE}.items():
+        monkeypatch.setenv(name, value)
+    file = write_experiment(tmp_path, GRID)
+    spec = load_experiment(file, tmp_path, ["base.steps=1000000"])
+    settings = LaunchSettings(Execution(Workspace(tmp_path / "root", tmp_path)), None, "")
+    make_root(tmp_path / "root")
+    study = prepare_study(spec, settings, PlainLines(Console(quiet=True)))
+    said: list[str] = []
+    node = cluster.add_node("--num-gpus=2", "--num-cpus=0")
+    said: list[str] = []
+    fleet = ray_fleet("ray")(replace(study, gpus=1), tmp_path / "root/runs/storm", None,
+                             said.append)
+    try:
+        deadline, seen = time.monotonic() + 120, set[str]()
+        while len(seen) < 2:
+            assert fleet.look(6, 0) == "", said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+            seen = devices_of_workers(node)
+        assert seen == {"0", "1"}
+        assert "Ray has 2 nodes, with room for 2 workers" in said[0]
+    finally:
+        fleet.stop(60)
+        cluster.lose(node)
 
 
 def test_ray_that_is_not_installed_is_a_line(tmp_path: Path) -> None:
@@ -170,15 +240,66 @@ def test_ray_that_is_not_installed_is_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("place", "environment", "line"), [
-    ("ray", {"RAY_ADDRESS": "127.0.0.1:1"}, "no Ray cluster answers at 127.0.0.1:1 ("),
-    ("ray://127.0.0.1:1", {}, "no Ray cluster answers at ray://127.0.0.1:1 ("),
+    ("ray", {"RAY_ADDRESS": "127.0.0.1:1"},
+     "no Ray cluster answers at 127.0.0.1:1 (Connection refused); start one with `ray start"),
+    ("ray://127.0.0.1:1", {}, "no Ray cluster answers at ray://127.0.0.1:1 (Connection refused)"),
     ("sun", {}, "--on sun: is no engine; write ray, or ray://HOST:PORT")])
 def test_an_address_without_a_cluster_is_a_line(
         tmp_path: Path, place: str, environment: dict[str, str], line: str) -> None:
     pytest.importorskip("ray")
-    done = gan_bench("run", write_experiment(tmp_path), "--root", new_root(tmp_path), "--on",
-                     place, env=environment)
-    assert done.returncode == 2, done.stdout + done.stderr
+    done = here("run", write_experiment(tmp_path), "--root", tmp_path / "root", "--on", place,
+                env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
     assert line in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
+    assert not (tmp_path / "root").exists()
+
+
+# The versions of a cluster, as its head keeps them: read, and replaced by those of a file.
+VERSIONS = """
+import json, sys
+from pathlib import Path
+from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER as SPACE
+from ray._raylet import GcsClient
+head = GcsClient(address=sys.argv[1])
+before = json.loads(head.internal_kv_get(CLUSTER_METADATA_KEY, SPACE))
+after = json.dumps({**before, **json.loads(sys.argv[2])}).encode()
+head.internal_kv_put(CLUSTER_METADATA_KEY, after, True, SPACE)
+print(json.dumps(before))
+"""
+
+
+def set_versions(cluster: RayCluster, values: str) -> str:
+    """Let the cluster be of other versions; return those that it was of."""
+    done = subprocess.run([sys.executable, "-c", VERSIONS, cluster.address, values], check=True,
+                          capture_output=True, text=True)
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.long
+def test_a_cluster_of_other_versions_is_a_line(tmp_path: Path, cluster: RayCluster) -> None:
+    before = set_versions(cluster, '{"ray_version": "2.9.0", "python_version": "3.9.1"}')
+    process = start(tmp_path, cluster, GRID, "--on", "ray")
+    out, _ = process.communicate(timeout=120)
+    set_versions(cluster, before)
+    assert process.returncode == 2, out
+    assert f"cluster at {cluster.address} has Ray 2.9.0 and Python 3.9.1, and this is Ray " in out
+    assert f"and Python {platform.python_version()}: use the same versions on all machines" in out
+    assert held(tmp_path / "ray") == {}
+
+
+@pytest.mark.long
+def test_a_head_that_is_lost_harms_no_run(tmp_path: Path, cluster: RayCluster) -> None:
+    """The last test: it ends the cluster."""
+    node = cluster.add_node()
+    process = start(tmp_path, cluster, GRID, "--on", "ray", "--set", "base.steps=1000000")
+    root = tmp_path / "ray"
+    run = wait_for_checkpoint(process, root, cluster.namespace(node))
+    cluster.lose(cluster.head)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, out
+    assert "left: Ray's client has ended: the cluster's head is gone, or does not answer" in out
+    state = newest_claim(run)
+    assert state is not None
+    assert state.release == "done"  # its node has left a cluster without a head
