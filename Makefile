@@ -12,7 +12,7 @@ PORTABLE := metrics metrics_classes metrics_conditional metrics_features feature
 FAST_NAMES := stats losses penalties layers models engine metrics metrics_classes pictures
 FAST := tests/config tests/journal tests/registry tests/test_house.py $(FAST_NAMES:%=tests/*/test_%.py)
 
-.PHONY: run test test-long test-fast test-portable faults lint docs dist bench calibration clean
+.PHONY: run test test-long test-fast test-portable faults slurm-faults lint docs dist bench calibration clean
 
 run: $(READY)  ## train, measure and compare the four variants of the demonstration
 	$(BIN)/gan-bench run experiments/dcgan_vs_mlp.yaml
@@ -37,10 +37,14 @@ test-portable: $(READY)  ## tests of numbers with the kernels of three other pro
 	    $(BIN)/python -m pytest -n 4 --dist loadfile $(PORTABLE:%=tests/*/test_%.py) || failed=1; \
 	done; exit $$failed
 
-faults: $(READY)  ## 400 SIGKILLs at random moments, 2,000 mutated files: nothing lost, no traceback
+faults: $(READY)  ## 400 SIGKILLs, 200 disturbances of workers, 2,000 mutated files: nothing lost or doubled
 	PYTHONPATH=tests $(BIN)/python -m helpers.faults --kills 200
 	PYTHONPATH=tests $(BIN)/python -m helpers.kills --kills 200
+	PYTHONPATH=tests $(BIN)/python -m helpers.worker_faults --disturbances 200
 	$(BIN)/python -m pytest tests/cli/test_fuzz.py --hypothesis-profile faults
+
+slurm-faults: $(READY)  ## a grid on a real SLURM, each disturbance three times: the same bits; 20 minutes
+	PYTHONPATH=tests $(BIN)/python -m helpers.slurm_faults --rounds 3
 
 lint: $(READY)  ## ruff, mypy --strict, who may import whom, and the Dockerfile
 	$(BIN)/ruff check gan_bench tests benchmarks analysis docs

@@ -15,7 +15,8 @@ import pandas as pd
 from gan_bench import Results, UserError, load_results
 from gan_bench.compare.rows import Row, summarise
 from gan_bench.compare.stats.summary import Estimate
-from gan_bench.report.terminal import OUT_OF_BOUNDS, table_notes
+from gan_bench.report.digits import OUT_OF_BOUNDS
+from gan_bench.report.terminal import table_notes
 
 
 def statuses(results: Results) -> pd.DataFrame:

@@ -16,7 +16,8 @@ from pathlib import Path
 from targets import MISSED, say_missed
 
 # What takes longest and changes least is for its own day: evaluation.py --memory, report.py --full.
-SCRIPTS = (("overhead.py", "--full"), ("resume.py",), ("evaluation.py",),
+SCRIPTS = (("overhead.py", "--full"), ("resume.py",), ("workers.py",),
+           ("evaluation.py",),
            ("evaluation.py", "--during"), ("report.py",), ("step.py",), ("step.py", "--long"),
            ("calibration.py",))
 

@@ -30,6 +30,8 @@ SECTIONS = {"Run": ("base", "`base`, each variant, and each axis of `matrix` tak
                     "`log_every` and `sample_every` say what is recorded, and are in no run's id."),
             "EvaluateSpec": ("evaluate", "What is measured; in no run's id."),
             "ComputeSpec": ("compute", "How and where the numbers are computed."),
+            "ClusterSpec": ("cluster", "What `gan-bench run FILE --on slurm` asks the scheduler "
+                            "for; in no run's id."),
             "InitSpec": ("init", "Weights that networks start from."),
             "ReferenceSpec": ("evaluate.reference", "What Fréchet distances compare with."),
             "CurveMean": ("curve_means", "Each name in `curve_means` has these keys.")}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 GAP = 2  # spaces between two columns
@@ -58,18 +59,60 @@ def fit_columns(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], w
 def shortened(texts: Sequence[str], width: int) -> list[str]:
     """Return texts of at most this width, with `…` in the place of what is left out.
 
-    What is left out lies in the middle, or elsewhere if only then different texts stay different.
+    Different texts stay different. What is left out lies in the middle; if that leaves two alike,
+    elsewhere, or in two places, or what the names share; and if they are still alike, a number
+    stands at their end.
     """
     if all(len(text) <= width for text in texts):
         return list(texts)
     best: list[str] = []
-    for tail in sorted(range(width), key=lambda tail: abs(tail - width // 2)):
-        cut = [_without_middle(text, width, tail) for text in texts]
+    for cut in _cuts(texts, width):
         if len(set(cut)) > len(set(best)):
             best = cut
         if len(set(best)) == len(set(texts)):
-            break
-    return best
+            return best
+    return _numbered(texts, best, width)
+
+
+def _cuts(texts: Sequence[str], width: int) -> Iterator[list[str]]:
+    """Yield the texts as they are shortened, the way that says the most first."""
+    for names in (texts, _varying_parts(texts)):
+        for tail in sorted(range(width), key=lambda tail: abs(tail - width // 2)):
+            yield [_without_middle(name, width, tail) for name in names]
+        for begin in range(1, max(map(len, names))):
+            yield [_with_piece(name, width, begin) for name in names]
+
+
+def _varying_parts(texts: Sequence[str]) -> list[str]:
+    """Return names such as `mlp-lr=0.1-adam` without the parts and keys that all of them share."""
+    rows = [text.split("-") for text in texts]
+    if len({len(row) for row in rows}) > 1:
+        return list(texts)
+    columns = [column for column in zip(*rows, strict=True) if len(set(column)) > 1]
+    for i, column in enumerate(columns):
+        keys = {cell.partition("=")[0] for cell in column if "=" in cell}
+        if len(keys) == 1 and all("=" in cell for cell in column):
+            columns[i] = tuple(cell.partition("=")[2] for cell in column)
+    return ["-".join(row) for row in zip(*columns, strict=True)] or list(texts)
+
+
+def _numbered(texts: Sequence[str], cuts: Sequence[str], width: int) -> list[str]:
+    """Return shortened texts, with a number at the end of those that are alike.
+
+    The numbers do not depend on the order of the texts, which changes in a live table.
+    """
+    cut_of = dict(zip(texts, cuts, strict=True))
+    counts = Counter(cut_of.values())
+    taken = {cut for cut, count in counts.items() if count == 1}
+    results: dict[str, str] = {}
+    for text in sorted(cut_of):
+        result, number = cut_of[text], 0
+        while counts[cut_of[text]] > 1 and (not number or result in taken):
+            number += 1
+            result = f"{cut_of[text][:width - 1 - len(str(number))]}~{number}"
+        taken.add(result)
+        results[text] = result
+    return [results[text] for text in texts]
 
 
 def _without_middle(text: str, width: int, tail: int) -> str:
@@ -77,6 +120,17 @@ def _without_middle(text: str, width: int, tail: int) -> str:
     if len(text) <= width:
         return text
     return f"{text[:width - 1 - tail]}…{text[len(text) - tail:]}"
+
+
+def _with_piece(text: str, width: int, begin: int) -> str:
+    """Return a text of at most this width: its ends, and between them a piece of its middle."""
+    if len(text) <= width:
+        return text
+    piece = (width - 2) // 2
+    head = (width - 1 - piece) // 2
+    tail = width - 2 - piece - head
+    begin = min(max(begin, head), len(text) - tail - piece)
+    return f"{text[:head]}…{text[begin:begin + piece]}…{text[len(text) - tail:]}"
 
 
 def fit_cells(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]],

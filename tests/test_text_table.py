@@ -59,6 +59,23 @@ def test_what_is_shortened_stays_different() -> None:
     assert shortened(["left-middle-right"], 9) == ["left…ight"]
 
 
+def test_names_that_differ_in_several_places_stay_different() -> None:
+    """As those of a grid, of which no single cut keeps all axes."""
+    grid = [f"{model}-{loss}-lr=0.000{rate}-batch_size={size}-spectral"
+            for model in ("dcgan", "mlp_conv") for loss in ("saturating", "non_saturating")
+            for rate in (1, 2, 4) for size in (64, 128)]
+    for width in (8, 12, 16, 20, 24, 40):
+        cut = shortened(grid, width)
+        assert len(set(cut)) == len(grid)
+        assert max(map(len, cut)) <= width
+        assert ("~" in "".join(cut)) == (width < 16)
+        assert shortened(grid[::-1], width) == cut[::-1]
+    assert shortened(grid, 16)[0] == "dcgan-satu…01-64"  # without what all of them share
+    two = shortened(["a" * 9 + "b" + "a" * 9, "a" * 19], 8)
+    assert [text.count("b") for text in two] == [1, 0]
+    assert shortened(["same" * 9, "same" * 9, "short"], 8) == ["sam…same", "sam…same", "short"]
+
+
 @pytest.mark.parametrize("width", [20, 40, 62, 80])
 def test_a_line_breaks_at_spaces_alone(width: int) -> None:
     line = "  what-differs: a sentence with /a/path/that/is/longer/than/any/line and 1e-4, 2e-4"

@@ -18,9 +18,7 @@ from gan_bench.cli.options import (
     CONTEXT,
     DATA,
     ROOT,
-    AllowDrift,
     AsJson,
-    CheckpointEvery,
     DataRoot,
     DataSetName,
     FigureFont,
@@ -28,13 +26,9 @@ from gan_bench.cli.options import (
     FigureWidth,
     File,
     ImageSize,
-    Keep,
     MetricNames,
     NumberOfSamples,
-    On,
     Plugins,
-    Profile,
-    Retries,
     Root,
     Set,
     Slots,
@@ -47,15 +41,15 @@ from gan_bench.cli.options import (
     fit_help,
     print_fitting,
     print_text,
-    run_command,
     terminal_width,
     to_stderr,
 )
+from gan_bench.cli.run_options import add_run_command
 from gan_bench.cli.watching import add_watching_commands
 from gan_bench.cli.work import add_work_commands
 from gan_bench.config.shipped import is_experiment
 from gan_bench.errors import UserError
-from gan_bench.journal.layout import Execution, Workspace
+from gan_bench.journal.layout import Workspace
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=CONTEXT)
 
@@ -65,44 +59,7 @@ def program(version: Version = False) -> None:
     """Compare GAN variants over fixed seeds, tracked in MLflow."""
 
 
-@app.command()
-def run(
-    experiment: File,
-    settings: Set = [],
-    plugins: Plugins = [],
-    root: Root = ROOT,
-    data: DataRoot = DATA,
-    slots: Slots = None,
-    on: On = None,
-    tracking_uri: Uri = None,
-    retries: Retries = 2,
-    checkpoint_every: CheckpointEvery = None,
-    keep_checkpoints: Keep = "last",
-    allow_drift: AllowDrift = False,
-    profile: Profile = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train, measure and track every unfinished run, from its last checkpoint or a shorter run's.
-
-    Ctrl-C lets each run write a checkpoint; the same command resumes from there, to the same bits.
-
-    Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
-    trained, but MLflow lacks some of it; 130 and 143 stopped, 141 as nothing reads the output.
-    """
-    from gan_bench.cli.mistakes import check_experiment
-    from gan_bench.cli.run import run_experiment
-    from gan_bench.config.experiment import load_experiment
-    from gan_bench.launcher.fleet import fleet_on
-    from gan_bench.launcher.preparation import LaunchSettings
-
-    execution = Execution(Workspace(root, data, tracking_uri), checkpoint_every, allow_drift,
-                          profile, keep_checkpoints)
-    command = run_command(experiment, settings, plugins)
-    launch = LaunchSettings(execution, slots, command, retries, start_fleet=fleet_on(on))
-    file = check_experiment(experiment, execution.workspace.root)
-    spec = load_experiment(file, data, settings, plugins, root=root)
-    if status := run_experiment(spec, launch, as_json):
-        raise typer.Exit(status)
+add_run_command(app)
 
 
 @app.command()
@@ -185,11 +142,13 @@ def sync(
 ) -> None:
     """Copy missing runs of the root into MLflow, or all runs into another store.
 
+    The run `study` of each experiment then shows what its runs there say.
+
     Exit status: 0 nothing is missing; 2 nothing could be done; 3 something is missing or hidden.
     """
-    from gan_bench.tracking.sync import sync_runs
+    from gan_bench.cli.sync import sync_root
 
-    done = sync_runs(Workspace(root, tracking_uri=tracking_uri), to_stderr, anew=anew)
+    done = sync_root(Workspace(root, tracking_uri=tracking_uri), to_stderr, anew)
     print(f"{done.runs} runs, {done.brought} brought up to date")
     for line in [*done.missing, *done.hidden]:
         to_stderr(line)

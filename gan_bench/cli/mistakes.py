@@ -20,6 +20,7 @@ COMMANDS = {
     "measure": "evaluate", "compare": "report", "results": "report", "ls": "list",
     "generate": "sample", "draw": "sample", "new": "init", "create": "init", "dashboard": "ui",
     "mlflow": "ui", "server": "ui", "serve": "ui", "log": "logs", "tail": "logs",
+    "worker": "work", "agent": "work", "join": "work", "cancel": "stop", "kill": "stop",
     "ps": "status", "info": "show", "describe": "show", "validate": "plan", "dry-run": "plan"}
 # Options of other programs: what stands in their place. `{}` is the value that was given.
 OPTIONS = {

@@ -115,9 +115,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines, for mach
 Slots = Annotated[int | None, typer.Option(
     min=1, metavar="N", help="Processes at once: a run each, or on a GPU compute.pack. "
     "\\[default: one per core, or per GPU]")]
-On = Annotated[str | None, typer.Option(
-    "--on", metavar="ENGINE", help="Where the runs are trained: ray, or ray://HOST:PORT. --slots "
-    "is the number of workers then. \\[default: this machine]")]
 Retries = Annotated[int, typer.Option(
     min=0, metavar="N", help="How often a run whose process was killed is resumed.")]
 CheckpointEvery = Annotated[float | None, typer.Option(

@@ -104,7 +104,7 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     use_plugins(used)
     for given in asked.experiments:
         several.append(_read(given, asked, workspace, notes, hidden, used))
-    notes += _use_metrics(several, used, workspace)
+    notes += use_metrics(several, used, workspace)
     notes += hidden
     for note in notes:
         say(note)
@@ -146,8 +146,8 @@ def _show_study(asked: Asked, several: Sequence[Results], workspace: Workspace, 
     return show_study(workspace, results.experiment, summary, report_files(written.files))
 
 
-def _use_metrics(several: Sequence[Results], used: list[Plugin], workspace: Workspace,
-                 ) -> list[str]:
+def use_metrics(several: Sequence[Results], used: Sequence[Plugin], workspace: Workspace,
+                ) -> list[str]:
     """Let METRICS hold the metrics of all experiments; return a note on those that are nowhere.
 
     The scores of an experiment that is given by name may be of a plug-in, which lies in the folders

@@ -6,22 +6,26 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from gan_bench.cli.options import advised, root_option, store_option, wide_console
+from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped, count, printable
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.spec_file import runs_of_other_code
-from gan_bench.journal.status import Progress
-from gan_bench.launcher.launch import execute
+from gan_bench.journal.status import Progress, state_of
+from gan_bench.launcher.launch import DETACHED, execute
 from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
+from gan_bench.launcher.slurm import WorkerArray, workers_needed
+from gan_bench.launcher.slurm_workers import SlurmWorkers
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
 if TYPE_CHECKING:
@@ -30,13 +34,16 @@ if TYPE_CHECKING:
 SHOWN = 8  # runs that a line names
 
 
-def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool) -> int:
+def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool,
+                   cluster: ClusterSpec | None = None, detach: bool = False) -> int:
     """Train what is not finished, print the results and the hints; return the exit status.
 
     Args:
         spec: The experiment.
         settings: Where and how it is executed.
         as_json: Whether to print JSON lines, for machines.
+        cluster: What is asked of SLURM, whose workers train; None: this machine trains.
+        detach: Whether to leave when the workers are sent.
 
     Returns:
         0 if all runs are finished or diverged, 1 if a run failed, 3 if MLflow lacks something, or
@@ -47,7 +54,14 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         Stopped: Ctrl-C or SIGTERM, after the results so far are printed.
     """
     console = wide_console()
-    ended = execute(spec, settings, _reporter(console, as_json))
+    reporter, workers = _reporter(console, as_json), None
+    if cluster is not None:
+        workers = SlurmWorkers(worker_array(spec, settings.execution.workspace, cluster),
+                               reporter.say)
+    ended = execute(spec, settings, reporter, workers, detach)
+    if ended.left == DETACHED:
+        reporter.say(DETACHED)
+        return 0
     asked = [run for run in ended.runs if settings.train or run.state != Status.WAITING]
     untrained = [run for run in ended.runs if run.state == Status.WAITING and not settings.train]
     failed = [run for run in asked if not run.state.is_result or run.unmeasured]
@@ -79,6 +93,21 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     if failed:
         return 1
     return 3 if ended.missing or unshown or hidden or untrained else 0
+
+
+def print_batch_file(spec: ExperimentSpec, workspace: Workspace, cluster: ClusterSpec) -> None:
+    """Print the file that `run` sends to SLURM for the runs that have no result."""
+    waiting = [run for run in spec.runs if not state_of(run, workspace.root)[0].is_result]
+    array = worker_array(spec, workspace, cluster)
+    number = workers_needed(cluster, len(waiting), array.slots, None)
+    print(replace(array, workers=max(1, number)).text(), end="")
+
+
+def worker_array(spec: ExperimentSpec, workspace: Workspace, cluster: ClusterSpec) -> WorkerArray:
+    """Return the largest array of workers that an experiment asks for."""
+    compute = spec.runs[0].compute
+    return WorkerArray(spec.name, workspace.root, workspace.data_root, cluster, cluster.workers,
+                       compute.threads, compute.device == "cuda")
 
 
 def _print_lacking(experiment: str, workspace: Workspace, missing: str, unshown: str, hidden: str,

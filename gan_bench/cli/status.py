@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_in
 from gan_bench.registry import nearest
 from gan_bench.text_table import TableColumn, grouped_lines, wrap_line
+from gan_bench.tracking.address import refuse_network_file
 
 COLUMNS = (TableColumn("id", 1), TableColumn("variant"), TableColumn("seed", right=True),
            TableColumn("state"), TableColumn("step", 3, right=True), TableColumn("since", 2))
@@ -54,6 +56,15 @@ def status_lines(experiment: str | None, workspace: Workspace, settings: Sequenc
     return status_text(name, records, workspace.root, width)
 
 
+def warn_of_store(workspace: Workspace) -> None:
+    """Print on stderr why the root's database cannot be used, if it lies on a network."""
+    if workspace.database.exists():
+        try:
+            refuse_network_file(workspace.database)
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
+
+
 def read_status(experiment: str, workspace: Workspace, settings: Sequence[str] = (),
                 plugins: Sequence[Path] = ()) -> tuple[str, list[dict[str, Any]]]:
     """Return the name of an experiment, and a record of each of its runs.
@@ -68,18 +79,28 @@ def read_status(experiment: str, workspace: Workspace, settings: Sequence[str] =
         UserError: There is no such experiment, or its file is invalid.
     """
     root, home = workspace.root, _home(workspace.root, experiment)
-    if home is None and is_experiment(experiment):
+    if is_experiment(experiment) and (home is None or settings):
         from gan_bench.config.experiment import load_experiment
 
         spec = load_experiment(experiment, workspace.data_root, list(settings), plugins, root=root)
         return spec.name, list(_records_of_file(spec, root))
-    if settings:
-        raise UserError("--set overrides values of a file; give the experiment's YAML")
+    if home is not None and settings:
+        raise UserError(f"--set overrides values of a file: give the YAML of {experiment}, or "
+                        f"leave --set out to see the runs of the last `gan-bench run`"
+                        f"{_last_run(home)}")
     if home is None:
         names = [path.name for path in (root / "runs").glob("*") if path.is_dir()]
         hint = nearest(experiment, names) if names else "run one, or give its --root"
         raise UserError(f"{root} holds no runs of {experiment!r}; {hint}")
     return home.name, list(_records_of_folder(home))
+
+
+def _last_run(home: Path) -> str:
+    """Return the command of the last run, in brackets; empty where it is unknown."""
+    with suppress(ValueError):  # a damaged file
+        command = read_about(home).command
+        return f" ({command})" if command and "\n" not in command else ""
+    return ""
 
 
 def _home(root: Path, name: str) -> Path | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gan_bench.cli.options import root_option, store_option
+from gan_bench.compare.labels import variant_labels
 from gan_bench.compare.rows import Row
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.declared import Declared
@@ -22,6 +24,9 @@ def study_summary(rows: Sequence[Row], declared: Declared, experiment: str, work
                   ) -> StudySummary | None:
     """Return what the study run shows; None without a score.
 
+    Its table has the names of variants and scores, which MLflow's runs have too, and beside them
+    the labels that any of them has. Its sentences have the labels alone.
+
     Args:
         rows: Of the final table.
         declared: What the experiment declares.
@@ -36,18 +41,47 @@ def study_summary(rows: Sequence[Row], declared: Declared, experiment: str, work
     if not scores:
         return None
     ordered = [row for score in scores for row in rows if row.metric == score]
-    way = better.get(scores[0])
-    title = f"{scores[0]} ({way} is better)" if way else scores[0]
-    verdicts = [title, *(row.comparison.sentence for row in ordered
-                         if row.metric == scores[0] and row.comparison)]
+    labels = variant_labels(declared, list(dict.fromkeys(row.variant for row in rows)))
+    way, lead = better.get(scores[0]), declared.label(scores[0])
+    verdicts = [f"{lead} ({way} is better)" if way else lead,
+                *(_sentence(row, labels) for row in ordered if row.metric == scores[0])]
     command = (f"gan-bench report {experiment}{root_option(workspace)}"
                f"{store_option(workspace, '--tracking-uri')}")
     report = (f"The report: `{command}` writes it to `{workspace.root / 'reports' / experiment}`, "
               f"and its page and figures to the run *study* here.")
+    columns: dict[str, list[Cell]] = {name: [] for name in COLUMNS}
+    for row in ordered:
+        cells = _cells(row, better.get(row.metric) or "", declared.baseline)
+        for name, cell in zip(COLUMNS, cells, strict=True):
+            columns[name].append(cell)
+    columns = _with_labels(columns, "score", {score: declared.label(score) for score in scores})
+    columns = _with_labels(columns, "variant", labels)
     return StudySummary(
-        description(declared, verdicts, report), COLUMNS,
-        tuple(_cells(row, better.get(row.metric) or "", declared.baseline) for row in ordered),
+        description(declared, list(filter(None, verdicts)), report), tuple(columns),
+        tuple(zip(*columns.values(), strict=True)),
         {f"{row.metric}.{row.variant}": _verdict(row, declared.baseline) for row in ordered})
+
+
+def _sentence(row: Row, labels: Mapping[str, str]) -> str:
+    """Return the verdict on a row in words; empty without one."""
+    pair = row.comparison
+    if pair is None:
+        return ""
+    against = labels.get(pair.against, pair.against)
+    return replace(pair, variant=labels[row.variant], against=against).sentence
+
+
+def _with_labels(columns: dict[str, list[Cell]], of: str, labels: Mapping[str, str],
+                 ) -> dict[str, list[Cell]]:
+    """Return the columns with a further one of labels behind one of names, if any has a label."""
+    if all(name == label for name, label in labels.items()):
+        return columns
+    result: dict[str, list[Cell]] = {}
+    for name, cells in columns.items():
+        result[name] = cells
+        if name == of:
+            result[f"{of} label"] = [labels[str(cell)] for cell in cells]
+    return result
 
 
 def report_files(files: Sequence[Path]) -> dict[str, Path] | None:

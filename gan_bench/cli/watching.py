@@ -51,10 +51,12 @@ def show_status(
     It reads the journals alone, also while the experiment runs. Given a file, it shows the runs
     of that file; given a name, those of the last `gan-bench run`.
     """
-    from gan_bench.cli.status import status_lines
+    from gan_bench.cli.status import status_lines, warn_of_store
 
-    print_text("\n".join(status_lines(experiment, Workspace(root, data), settings, plugins,
-                                      as_json, terminal_width())))
+    workspace = Workspace(root, data)
+    print_text("\n".join(status_lines(experiment, workspace, settings, plugins, as_json,
+                                      terminal_width())))
+    warn_of_store(workspace)
 
 
 def show_log(

@@ -44,6 +44,7 @@ from gan_bench.journal.status import Progress, state_of
 from gan_bench.launcher.launch import LaunchResult, work_on_queue
 from gan_bench.launcher.preparation import LaunchSettings, prepare_study, refuse_impossible
 from gan_bench.launcher.reporters import Reporter
+from gan_bench.launcher.slurm_job import leave_job, noted_signals
 from gan_bench.registry import nearest
 
 LEFT = 75  # the exit status "try again later" of sysexits.h
@@ -87,9 +88,9 @@ def add_work_commands(app: typer.Typer) -> None:
         execution = Execution(Workspace(root, data), checkpoint_every, allow_drift,
                               keep_checkpoints=keep_checkpoints)
         launch = LaunchSettings(execution, slots, run_command(Path(experiment), settings, plugins),
-                                retries)
+                                retries, mirrors=False)
         home = prepare_work(experiment, launch, settings, plugins, reporter)
-        if status := _report_work(work_on_queue(home, slots, reporter, until), reporter.say):
+        if status := _report_work(_work(home, slots, reporter, until), reporter.say):
             raise typer.Exit(status)
 
     @app.command()
@@ -123,7 +124,8 @@ def prepare_work(experiment: str, launch: LaunchSettings, settings: list[str],
     """
     workspace = launch.execution.workspace
     home = workspace.root / "runs" / experiment
-    if not is_experiment(experiment):
+    is_name = "/" not in experiment and (home / FILE).exists() and not settings and not plugins
+    if is_name or not is_experiment(experiment):
         if settings or plugins:
             raise UserError("--set and --plugin change what a file says; give the experiment's "
                             "YAML")
@@ -142,6 +144,27 @@ def prepare_work(experiment: str, launch: LaunchSettings, settings: list[str],
             if not _is_prepared(spec, home):
                 prepare_study(spec, launch, reporter)
     return home
+
+
+def _work(home: Path, slots: int | None, reporter: Reporter, until: float | None) -> LaunchResult:
+    """Work on a queue; in a job of SLURM, leave it so that it is started again.
+
+    Raises:
+        UserError: The experiment is not prepared, or was stopped.
+        Stopped: The user, or a scheduler, stopped it before a run was begun.
+    """
+    with noted_signals() as signals:
+        try:
+            ended = work_on_queue(home, slots, reporter, until)
+        except Stopped as stop:
+            signals.add(stop.status - 128)
+            leave_job(signals, not (home / STOP).exists(), reporter.say)
+            raise
+        if ended.stopped is not None:
+            signals.add(ended.stopped - 128)
+            is_over = all(map(_is_over, ended.runs)) or (home / STOP).exists()
+            leave_job(signals, not is_over, reporter.say)
+        return ended
 
 
 def _is_prepared(spec: ExperimentSpec, home: Path) -> bool:

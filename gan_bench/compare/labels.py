@@ -17,7 +17,7 @@ def labelled(results: Results) -> Results:
     experiments in one report may, are not used.
     """
     names = results.variants
-    texts = _texts(results.declared, names)
+    texts = variant_labels(results.declared, names)
     declared = _relabelled(results.declared, texts)
     if all(name == text for name, text in texts.items()):
         return replace(results, declared=declared)
@@ -29,12 +29,12 @@ def labelled(results: Results) -> Results:
 def labelled_runs(runs: Sequence[RunResult], declared: Declared,
                   ) -> tuple[list[RunResult], Declared]:
     """Return runs under the labels of their variants, and what is declared of these."""
-    texts = _texts(declared, list(dict.fromkeys(run.variant for run in runs)))
+    texts = variant_labels(declared, list(dict.fromkeys(run.variant for run in runs)))
     return ([replace(run, variant=texts[run.variant]) for run in runs],
             _relabelled(declared, texts))
 
 
-def _texts(declared: Declared, names: Sequence[str]) -> dict[str, str]:
+def variant_labels(declared: Declared, names: Sequence[str]) -> dict[str, str]:
     """Return the label of each variant; the names where labels leave two alike."""
     texts = {name: declared.label(name) for name in names}
     return texts if len(set(texts.values())) == len(texts) else {name: name for name in names}

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from gan_bench.compare.counted import absent_runs, counted_runs
+from gan_bench.compare.curve_means import curve_means, thinned_means
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.config.flat import NAMES
@@ -66,7 +67,8 @@ class Results:
         history: A row for each run, metric and step: `run`, `variant`, `seed`, `metric` (as logged:
             `train/g_loss`, `eval/<score>`, `final/<score>`, `class/<score>/<label>`, …), `step`,
             `seconds` since the run's start, and `value`. `run`, `variant` and `metric` are
-            categorical.
+            categorical. Of `train/…` and `system/…` there are at most 2,000 steps a run; the
+            journals hold all.
         uri: The address of the store.
         notes: What was left out, and why, a line each.
     """
@@ -161,9 +163,11 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
         declared = declared.with_changes(baseline=names[0], sweeps={})
     variants = pd.CategoricalDtype(names, ordered=True)
     chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
-    history, frame = _history(chosen, variants), _runs(chosen, variants, declared)
+    folders = {run.id: workspace.root / "runs" / experiment / run.tags["run_id"]
+               for run in chosen if run.id in in_root}
+    history, frame = _history(chosen, variants), _runs(chosen, variants, declared, folders)
     notes += [*_unmeasured(frame, declared, workspace.root), *_not_asked_for(history, declared),
-              *_without_curve(history)]
+              *_without_curve(history), *thinned_means(chosen, declared, folders)]
     return Results(experiment, declared, frame, history, uri, tuple(notes))
 
 
@@ -259,8 +263,9 @@ def _history(runs: list[StoredRun], variants: pd.CategoricalDtype) -> pd.DataFra
 
 
 def _runs(runs: list[StoredRun], variants: pd.CategoricalDtype, declared: Declared,
-          ) -> pd.DataFrame:
-    frame = pd.DataFrame([_run_row(run, declared) for run in runs]).set_index("run")
+          folders: Mapping[str, Path]) -> pd.DataFrame:
+    frame = pd.DataFrame([_run_row(run, declared, folders.get(run.id)) for run in runs]
+                         ).set_index("run")
     frame["variant"] = frame["variant"].astype(variants)
     text = [column for column in frame if column.startswith((PARAM, *OF_SCORE))]
     frame[text] = frame[text].fillna("")
@@ -270,8 +275,8 @@ def _runs(runs: list[StoredRun], variants: pd.CategoricalDtype, declared: Declar
     return frame[[*(column for column in frame if column not in last), *last]]
 
 
-def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
-    """Return a run as a row of `Results.runs`."""
+def _run_row(run: StoredRun, declared: Declared, folder: Path | None) -> dict[str, Any]:
+    """Return a run as a row of `Results.runs`; its folder is None if it is not in the root."""
     tags = run.tags
     status = tags.get("status", Status.RUNNING)
     # While a run is running, MLflow keeps the end of an earlier attempt.
@@ -296,29 +301,9 @@ def _run_row(run: StoredRun, declared: Declared) -> dict[str, Any]:
             later = tags.get(MEASURED_BY + metric, "")
             is_other = later != f"torch {tags.get('torch_version')}"
             row[MEASURED_BY + name] = later if is_other else ""
-        for name, (protocol, value) in _curve_means(run, declared).items():
+        for name, (protocol, value) in curve_means(run, declared, folder).items():
             row[SCORE + name], row[PROTOCOL + name], row[MEASURED_BY + name] = value, protocol, ""
     return row
-
-
-def _curve_means(run: StoredRun, declared: Declared) -> dict[str, tuple[str, float]]:
-    """Return the declared means of a run's curves: the protocol of each, and its value.
-
-    If a resumed run has logged a step twice, it counts once, by its last value.
-    """
-    means = {}
-    for name, mean in declared.curve_means.items():
-        first, last = mean.steps
-        if mean.of not in run.metrics:
-            continue
-        of_metric = run.keys == run.metrics.index(mean.of)
-        logged = zip(run.steps[of_metric], run.values[of_metric], strict=True)
-        values = {step: value for step, value in logged if first <= step <= last}
-        if values:
-            protocol = {"mean of": mean.of, "from step": first, "to step": last,
-                        "logged steps": len(values)}
-            means[name] = json.dumps(protocol), float(np.mean(list(values.values())))
-    return means
 
 
 def _parse_protocol(run: str, score: str, text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from gan_bench import registry
 from gan_bench.config.annealing import annealed_keys
 from gan_bench.config.checks import find_conflicts, steps_of
+from gan_bench.config.cluster import DEFAULT_CLUSTER, ClusterSpec
 from gan_bench.config.declared import Amount, CurveMean, Declared, Margin, comparison_tag
 from gan_bench.config.differences import from_baseline
 from gan_bench.config.flat import varied_settings
@@ -97,6 +98,9 @@ class ExperimentFile(Closed):
         EvaluateSpec(), description="what is measured, and when")  # type: ignore[call-arg]
     compute: ComputeSpec = Field(
         ComputeSpec(), description="how the numbers are computed")  # type: ignore[call-arg]
+    cluster: ClusterSpec = Field(
+        DEFAULT_CLUSTER, description="what workers ask SLURM for, under `run --on slurm`; part of "
+        "no run's id")
     paired: bool = Field(
         False, description="compare variants seed by seed; useful only where runs of the same "
         "seed truly share something")
@@ -171,7 +175,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     return ExperimentSpec(
         name=file.name, runs=runs,
         declared=_declared(file, firsts, sweeps_of(cells, baseline), baseline, errors),
-        recipes=recipes, annealed=annealed, plugins=of_file)
+        recipes=recipes, annealed=annealed, plugins=of_file, cluster=file.cluster)
 
 
 def _check_margins(file: ExperimentFile, errors: Problems) -> None:

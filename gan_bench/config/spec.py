@@ -22,6 +22,7 @@ from pydantic import (
 
 from gan_bench import registry
 from gan_bench.atomic import replacing
+from gan_bench.config.cluster import DEFAULT_CLUSTER, ClusterSpec
 from gan_bench.config.declared import Declared, FinalMeasurement
 from gan_bench.config.initial_weights import InitSpec, InitWeights
 from gan_bench.config.run_id import (
@@ -308,6 +309,7 @@ class ExperimentSpec(Closed):
         runs: One for each variant and seed.
         recipes: By variant, the recipe that it is based on; other variants are absent.
         annealed: By variant, where the file sets its `annealed_keys`: `file:line:column` by key.
+        cluster: What its workers ask a scheduler for.
     """
 
     name: str
@@ -316,6 +318,7 @@ class ExperimentSpec(Closed):
     plugins: tuple[Plugin, ...] = ()
     recipes: dict[str, str] = {}
     annealed: dict[str, dict[str, str]] = {}
+    cluster: ClusterSpec = DEFAULT_CLUSTER
 
     @property
     def variants(self) -> list[str]:

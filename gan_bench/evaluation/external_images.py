@@ -263,8 +263,9 @@ def _channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
 
 
 def _wrong_size(height: int, width: int, shape: Shape) -> str:
+    of_its_size = f"compare with a data set of that size (--image-size {height}), or "
     return (f"is {height}×{width} pixels, and the data set's images are {shape[1]}×{shape[2]}; "
-            f"choose its image_size, or give --resize")
+            f"{(height == width) * of_its_size}give --resize")
 
 
 def _spread(total: int, count: int | None, path: Path) -> list[int]:

@@ -3,12 +3,19 @@
 `queue.json` is written by the process that has prepared the experiment, when data, extractors and
 folders are in place. Any number of workers on any number of machines read it: they need neither the
 YAML nor the plug-in files, and do what was prepared even if those have changed since.
+
+Each worker notes in a file of its own, `over.<host>.<pid>`, which runs it has seen to be over. So a
+worker that starts late opens the folders of no finished runs. These files are an index: without
+them the journals say the same.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +24,13 @@ from gan_bench.atomic import replacing
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line, unwritable
 from gan_bench.journal.claims import newest_claim
-from gan_bench.journal.layout import Execution, KeepCheckpoints, Workspace
+from gan_bench.journal.layout import Execution, KeepCheckpoints, Workspace, is_trained
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.spec_file import read_spec, read_values
 from gan_bench.journal.status import Progress
 
 FILE = "queue.json"
+OVER = "over"
 STOP = "stop"  # in an experiment's folder: all workers are to leave
 
 
@@ -32,15 +40,17 @@ class Queue:
 
     Attributes:
         begun: By run id, the number of its newest claim then; those after it are of this study.
+        measured: The ids of the runs that are trained and are to be measured.
         shorter_runs: By run id, the folders' names of runs that it can continue from.
         retries: How often a run is resumed after its process was killed.
-        together: How many runs share a process on a GPU.
+        together: How many runs share a process on a GPU; 0: each machine's memory says it.
         threads: Of each run.
         data_root: The folder of the data sets.
         checkpoint_every, allow_drift, keep_checkpoints: As in `Execution`.
     """
 
     begun: Mapping[str, int]
+    measured: Sequence[str]
     shorter_runs: Mapping[str, Sequence[str]]
     retries: int
     together: int
@@ -71,13 +81,18 @@ def write_queue(home: Path, runs: Sequence[Progress], execution: Execution, retr
     states = {run.spec.id: newest_claim(run.folder) for run in runs}
     shorter = {run: [f"{folder.parent.name}/{folder.name}" for folder in folders]
                for run, folders in execution.shorter_runs.items()}
-    queue = Queue({run: state.attempt if state else 0 for run, state in states.items()}, shorter,
-                  retries, together, runs[0].spec.compute.threads if runs else 1,
-                  str(execution.workspace.data_root), execution.checkpoint_every,
-                  execution.allow_drift, execution.keep_checkpoints)
+    queue = Queue(
+        begun={run: state.attempt if state else 0 for run, state in states.items()},
+        measured=[run.spec.id for run in runs if run.is_measuring], shorter_runs=shorter,
+        retries=retries, together=together, threads=runs[0].spec.compute.threads if runs else 1,
+        data_root=str(execution.workspace.data_root),
+        checkpoint_every=execution.checkpoint_every, allow_drift=execution.allow_drift,
+        keep_checkpoints=execution.keep_checkpoints)
     try:
         with replacing(home / FILE) as temporary:
             temporary.write_text(json.dumps(queue.__dict__) + "\n")
+        for index in home.glob(f"{OVER}.*"):
+            index.unlink(missing_ok=True)
         (home / STOP).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(home / FILE, error) from None
@@ -95,6 +110,7 @@ def read_queue(home: Path) -> Queue:
         values: dict[str, Any] = json.loads(file.read_text())
         queue = Queue(**values)
         sound = (all(type(n) is int for n in queue.begun.values())
+                 and all(isinstance(run, str) for run in queue.measured)
                  and all(type(n) is int for n in (queue.retries, queue.together, queue.threads))
                  and queue.keep_checkpoints in ("last", "none"))
     except FileNotFoundError:
@@ -107,14 +123,50 @@ def read_queue(home: Path) -> Queue:
     return queue
 
 
-def specs_of(queue: Queue, home: Path) -> list[RunSpec]:
-    """Return the specifications of the runs in a queue.
+class OverIndex:
+    """The runs of an experiment that workers have seen to be over.
+
+    Args:
+        home: The experiment's folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._file = home / f"{OVER}.{socket.gethostname()}.{os.getpid()}"
+
+    def read(self) -> set[str]:
+        """Return their ids."""
+        texts = []
+        for file in self._home.glob(f"{OVER}.*"):
+            with suppress(OSError):
+                texts.append(file.read_text(errors="replace"))
+        return {line for text in texts for line in text.splitlines(keepends=False)}
+
+    def add(self, *ids: str) -> None:
+        """Note runs; an index that cannot be written costs time alone."""
+        with suppress(OSError), self._file.open("a") as file:
+            file.write("".join(f"{run}\n" for run in ids))
+
+
+def open_runs(queue: Queue, home: Path) -> list[str]:
+    """Return the ids of the runs in a queue that are not over, as far as the disk says."""
+    index = OverIndex(home)
+    over, measured = index.read(), {*queue.measured}
+    waiting = [run for run in queue.begun if run not in over]
+    done = {run for run in waiting if run not in measured and is_trained(home / run)}
+    if done:
+        index.add(*done)
+    return [run for run in waiting if run not in done]
+
+
+def specs_of(ids: Sequence[str], home: Path) -> list[RunSpec]:
+    """Return the specifications of prepared runs.
 
     Raises:
         UserError: One cannot be read, or the code of a part is nowhere.
     """
     specs = []
-    for run in queue.begun:
+    for run in ids:
         try:
             provide_parts(read_values(home / run), home / run)
             specs.append(read_spec(home / run))

@@ -12,6 +12,7 @@ from gan_bench.config.declared import FinalMeasurement
 from gan_bench.config.score_definition import definition_digest
 from gan_bench.config.statistics_file import IN_PROTOCOL
 
+LOSSES = "train/"  # prefix of what training logs
 # Prefixes of scores: during training, and after it where that measurement differs.
 DURING, FINAL = PREFIXES = ("eval/", "final/")
 AGAIN = "again/"  # prefix of the last measurement on other sets of latents, numbered from 1

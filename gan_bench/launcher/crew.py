@@ -13,7 +13,6 @@ from pathlib import Path
 from gan_bench.errors import Stopped, UserError, count
 from gan_bench.hardware import usable_cores
 from gan_bench.journal.layout import Execution
-from gan_bench.launcher.fleet import Fleet
 from gan_bench.launcher.grid import Grid
 from gan_bench.launcher.processes import GRACE, WorkerProcess, delayed_signals, run_label
 from gan_bench.launcher.reporters import Reporter
@@ -38,9 +37,6 @@ class Slots:
     together: int
 
 
-NO_SLOTS = Slots(0, 0, 1)
-
-
 def usual_slots(asked: int | None, gpus: int, threads: int) -> int:
     """Return how many processes run at once: the number asked for, or one per GPU or core."""
     return asked if asked is not None else gpus or max(1, usable_cores() // threads)
@@ -52,17 +48,17 @@ class Crew:
     Args:
         request: Is told the folder of a run that has recorded something.
         leave: Returns why all work is to be left, e.g. as the time is over; empty: it goes on.
-        fleet: Workers on other machines, which this process starts; it has no slots then.
+        is_over: Whether nobody will work on the open runs; it is asked if this process cannot.
         follows: Whether what other processes record is of interest while all slots are busy.
     """
 
     def __init__(self, grid: Grid, execution: Execution, slots: Slots, context: ForkServerContext,
                  reporter: Reporter, request: Callable[[Path], None],
-                 leave: Callable[[], str] = str, fleet: Fleet | None = None,
+                 leave: Callable[[], str] = str, is_over: Callable[[], bool] = lambda: True,
                  follows: bool = True) -> None:
         self._grid, self._execution, self._slots = grid, execution, slots
         self._context, self._reporter, self._request = context, reporter, request
-        self._leave, self._fleet, self._no_fleet = leave, fleet, ""
+        self._leave, self._nobody_works = leave, is_over
         self._together = runs_per_process(slots.together, slots.number, slots.gpus)
         self._running: dict[int, WorkerProcess] = {}
         self._next_sweep, self._trouble, self._follows = 0.0, "", follows
@@ -76,11 +72,9 @@ class Crew:
         """
         try:
             while True:
-                self._look_at_fleet()
                 self._fill()
                 if not self._running and self._is_over():
-                    self._end_all(GRACE)
-                    return self._no_fleet if self._grid.open else ""
+                    return ""
                 sentinels = [worker.process.sentinel for worker in self._running.values()]
                 if sentinels:
                     wait(sentinels, timeout=POLL)
@@ -141,17 +135,7 @@ class Crew:
         if self._trouble:
             raise UserError(self._trouble)
         is_stuck = self._slots.number == 0 or len(self._grid.unfit) == len(self._grid.open)
-        return is_stuck and (self._fleet is None or bool(self._no_fleet))
-
-    def _look_at_fleet(self) -> None:
-        """Let the fleet start workers; if it has none left, look at the runs once more."""
-        if self._fleet is None:
-            return
-        waiting, had = self._grid.open.values(), self._no_fleet
-        progress = len(waiting), sum(run.step for run in waiting)
-        self._no_fleet = self._fleet.look(len(waiting), progress)
-        if self._no_fleet and not had:
-            self._next_sweep = 0.0
+        return is_stuck and self._nobody_works()
 
     def _collect(self) -> None:
         """Read what the runs have recorded; give back those whose processes were killed."""
@@ -169,6 +153,7 @@ class Crew:
                                        f"({self._grid.kills(run)} of {self._grid.retries})")
                     self._grid.give_back(run)
                 else:
+                    self._grid.note_end(run)
                     self._reporter.changed(run)
 
     def _end_all(self, patience: float) -> None:
@@ -179,13 +164,8 @@ class Crew:
         for worker in self._running.values():
             left = max(0.0, deadline - time.monotonic())
             worker.process.join(None if math.isinf(left) else left)
-        if self._fleet is not None:
-            self._fleet.stop(patience)
-            self._grid.follow()
 
     def _abandon(self) -> None:
-        if self._fleet is not None:
-            self._fleet.stop(0.0)
         for worker in self._running.values():
             worker.is_abandoned = True
             worker.process.kill()

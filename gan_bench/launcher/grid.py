@@ -36,6 +36,7 @@ class Grid:
         here: What the numbers of runs depend on in this process, as `circumstances` returns it;
             None: any run fits.
         changed: Receives a run of another process that has recorded something, or ended.
+        over: Receives the id of each run that has its result.
 
     Attributes:
         open: The runs that are neither over nor worked on by this process, by id.
@@ -45,19 +46,19 @@ class Grid:
 
     def __init__(self, waiting: Sequence[Progress], begun: Mapping[str, int], retries: int,
                  here: Mapping[str, Any] | None,
-                 changed: Callable[[Progress], None]) -> None:
+                 changed: Callable[[Progress], None], over: Callable[[str], object] = str) -> None:
         self.open = {run.spec.id: run for run in waiting}
         self.elsewhere: dict[str, Holder] = {}
         self.unfit: dict[str, str] = {}
         self._begun, self.retries, self._here, self._changed = begun, retries, here, changed
-        self._watch = Watch()
+        self._watch, self._over = Watch(), over
         self._siblings: dict[int, list[Path]] = {}
         for run in waiting:
             self._siblings.setdefault(run.spec.seed, []).append(run.folder)
         self._kinds: dict[int, str] = {}  # of the machine that a seed's runs began on
         self._touched: set[str] = set()  # runs that another process has worked on
-        # What the journals of claimed runs say; they are shown as running.
-        self._journaled: dict[str, tuple[Status, str]] = {}
+        # What the journals say of runs that another process holds, and that count as RUNNING.
+        self._recorded: dict[str, tuple[Status, str]] = {}
 
     def claim(self, number: int) -> list[tuple[Progress, Claim]]:
         """Claim up to so many runs.
@@ -83,6 +84,11 @@ class Grid:
     def give_back(self, run: Progress) -> None:
         """Let a run be claimed again, by this process or another."""
         self.open[run.spec.id] = run
+
+    def note_end(self, run: Progress) -> None:
+        """Note a run that this process, or another one, has brought to its result."""
+        if run.state.is_result and not run.unmeasured:
+            self._over(run.spec.id)
 
     def is_exhausted(self, run: Progress) -> bool:
         """Whether the run failed, or was killed too often, in this study."""
@@ -113,8 +119,8 @@ class Grid:
         if key not in self._touched and state.attempt <= self._begun.get(key, 0):
             return True
         self._touched.add(key)
-        run.state, run.why = self._journaled.pop(key, (run.state, run.why))
         try:
+            run.state, run.why = self._recorded.pop(key, (run.state, run.why))
             is_new = run.follow()
         except DamagedError as error:
             run.state, run.why = Status.FAILED, str(error)
@@ -123,8 +129,8 @@ class Grid:
         if not is_held and (self._has_result(run) or self.is_exhausted(run)):
             self._drop(run)
             return False
-        if is_held:
-            self._journaled[key] = run.state, run.why
+        if is_held:  # its end may be recorded before its claim is released
+            self._recorded[key] = run.state, run.why
             run.state, run.why = Status.RUNNING, ""
         elif run.state == Status.RUNNING:  # its process is dead, and the next attempt says so
             run.state = Status.WAITING
@@ -135,6 +141,7 @@ class Grid:
     def _drop(self, run: Progress) -> None:
         if run.is_measuring and run.state == Status.FINISHED and missing_scores(run):
             run.unmeasured = "another process could not measure it; see its log.txt"
+        self.note_end(run)
         self.open.pop(run.spec.id, None)
         self.elsewhere.pop(run.spec.id, None)
         self.unfit.pop(run.spec.id, None)
@@ -168,6 +175,10 @@ class Grid:
                 claim.release()
                 self._drop(run)
                 return None
+        if kind := self._other_kind(run):  # a sibling was claimed elsewhere at the same moment
+            claim.release()
+            self.unfit[run.spec.id] = kind
+            return None
         return claim
 
     def _other_kind(self, run: Progress) -> str:

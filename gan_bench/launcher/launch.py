@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import Stopped, UserError
+from gan_bench.errors import Say, Stopped, UserError
 from gan_bench.journal.layout import Execution, make_root
 from gan_bench.journal.lock import preparing
-from gan_bench.journal.queue_file import STOP, Queue, read_queue, specs_of
+from gan_bench.journal.queue_file import STOP, OverIndex, Queue, open_runs, read_queue, specs_of
 from gan_bench.journal.status import Progress, progress_of
-from gan_bench.launcher.crew import NO_SLOTS, Crew, Slots, usual_slots, waiting_line
-from gan_bench.launcher.fleet import Fleet
+from gan_bench.launcher.crew import Crew, Slots, usual_slots, waiting_line
 from gan_bench.launcher.grid import Grid
 from gan_bench.launcher.preparation import (
     LaunchSettings,
@@ -31,10 +31,12 @@ from gan_bench.launcher.preparation import (
 )
 from gan_bench.launcher.processes import LAST_ROUND, fork_context, look_at_machine
 from gan_bench.launcher.reporters import Reporter
+from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
 
 # SLURM announces a time limit by SIGUSR1, if it is asked to.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+DETACHED = "workers on other machines go on; the same command, without --detach, follows them"
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,29 @@ class LaunchResult:
     left: str = ""
 
 
+class RemoteWorkers(Protocol):
+    """Workers of an experiment that a scheduler starts on other machines."""
+
+    def refuse_impossible(self) -> None:
+        """Raise a UserError if workers cannot be had as they are asked for."""
+
+    def look(self, unfinished: int, progress: Hashable) -> str:
+        """Start workers where some are missing; return why it makes no sense to wait, or nothing.
+
+        Args:
+            unfinished: The runs that nobody has finished.
+            progress: What changes whenever a run gets on.
+        """
+
+    def dismiss(self) -> None:
+        """Cancel the workers that have not started, as nothing is left for them."""
+
+    def stop(self) -> None:
+        """Let all workers write checkpoints and end."""
+
+
 def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
-            ) -> LaunchResult:
+            remote: RemoteWorkers | None = None, detach: bool = False) -> LaunchResult:
     """Train every unfinished run, measure what finished runs lack, and mirror what MLflow lacks.
 
     Runs that other processes work on are followed.
@@ -67,6 +90,8 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         experiment: The runs, and what the experiment declares of their comparison.
         settings: Where and how.
         reporter: Receives progress events; `begin` and `close` only if a run is trained.
+        remote: What trains them if this machine has no slots.
+        detach: Whether to leave as soon as `remote` has workers.
 
     Returns:
         The progress of every run, whether it ended earlier, ended now or did not start. A failed
@@ -78,6 +103,9 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     """
     workspace = settings.execution.workspace
     refuse_impossible(experiment, settings)
+    if remote is not None:
+        remote.refuse_impossible()
+    resolve_uri(workspace)  # refuses a store that cannot be, before anything is written
     make_root(workspace.root)
     home = workspace.root / "runs" / experiment.name
     with raise_stopped():
@@ -89,11 +117,8 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         reporter.begin(study.runs)
         stopped, left = None, ""
         try:
-            fleet = None
-            if settings.start_fleet is not None:
-                fleet = settings.start_fleet(study, home, settings.slots, reporter.say)
             left = work_on(study, home, settings.slots, settings.retries, reporter, mirror.request,
-                           fleet=fleet)
+                           remote=remote, detach=detach)
         except Stopped as stop:
             stopped = stop.status
         finally:
@@ -103,14 +128,14 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
 
 def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter: Reporter,
             request: Callable[[Path], None] | None, until: float | None = None,
-            fleet: Fleet | None = None) -> str:
+            remote: RemoteWorkers | None = None, detach: bool = False) -> str:
     """Work on a prepared experiment until no run is left; return why some are left, or nothing.
 
     Args:
         slots: As in `LaunchSettings`.
         request: Is told the folder of each run that has new records; None: nobody follows them.
         until: Of `time.monotonic()`, when all runs write a checkpoint and are left.
-        fleet: Does the work; None: this machine.
+        remote, detach: As in `execute`.
 
     Raises:
         Stopped: The user stopped it.
@@ -118,7 +143,6 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
     assert study.context is not None, "runs wait"
     threads = study.waiting[0].spec.compute.threads
     number = min(usual_slots(slots, study.gpus, threads), len(study.waiting))
-    places = Slots(number, study.gpus, study.together) if fleet is None else NO_SLOTS
 
     def changed(run: Progress) -> None:
         reporter.changed(run)
@@ -128,20 +152,39 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
     def leave() -> str:
         if until is not None and time.monotonic() > until:
             return "the time is over"
-        return f"`gan-bench stop {home.name}` asked for it" if (home / STOP).exists() else ""
+        if (home / STOP).exists():
+            return f"`gan-bench stop {home.name}` asked for it"
+        if remote is None:
+            return ""
+        progress = len(grid.open), sum(run.step for run in study.waiting)
+        return remote.look(len(grid.open), progress) or (DETACHED if detach else "")
 
-    grid = Grid(study.waiting, study.begun, retries, study.here, changed)
-    crew = Crew(grid, study.execution, places, study.context, reporter,
-                 request or _ignore, leave, fleet, follows=request is not None)
-    return crew.work() or waiting_line(grid)
+    grid = Grid(study.waiting, study.begun, retries, study.here, changed, OverIndex(home).add)
+    crew = Crew(grid, study.execution, Slots(number, study.gpus, study.together), study.context,
+                reporter, request or _ignore, leave, is_over=lambda: remote is None,
+                follows=request is not None)
+    try:
+        left = crew.work() or waiting_line(grid)
+        if remote is not None and not left:
+            remote.dismiss()
+        return left
+    except Stopped:
+        if remote is not None:
+            with suppress(OSError):
+                (home / STOP).touch()  # a worker that is just now requeued leaves at once
+            remote.stop()
+        raise
 
 
-def _ignore(folder: Path) -> None:
-    """Nobody follows the runs."""
+def _ignore(news: object) -> None:
+    """Nobody wants to know."""
 
 
-def study_of_queue(home: Path, queue: Queue) -> Study:
+def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> Study:
     """Return what a prepared experiment has left to do, for a worker that has not prepared it.
+
+    Args:
+        say: Receives what is unusual about this machine.
 
     Raises:
         UserError: A specification cannot be read.
@@ -149,15 +192,17 @@ def study_of_queue(home: Path, queue: Queue) -> Study:
     root = home.parents[1]
     execution: Execution = queue.execution(root)
     runs = []
-    for spec in specs_of(queue, home):
+    for spec in specs_of(open_runs(queue, home), home):
         run = progress_of(spec, root)
-        run.is_measuring = run.state.is_result
+        run.is_measuring = spec.id in queue.measured
         runs.append(run)
     if not runs:
         return Study([], [], execution, {})
     context = fork_context(queue.threads)
-    gpus, here = look_at_machine(runs[0].spec, context)
-    return Study(runs, runs, execution, queue.begun, context, gpus, queue.together,
+    specs = {run.spec.variant: run.spec for run in runs}
+    gpus, here, together = look_at_machine([*specs.values()], execution, queue.together,
+                                           context, say)
+    return Study(runs, runs, execution, queue.begun, context, gpus, together,
                  None if queue.allow_drift else here)
 
 
@@ -174,7 +219,7 @@ def work_on_queue(home: Path, slots: int | None, reporter: Reporter, until: floa
         raise UserError(f"{home.name} was stopped by `gan-bench stop`; `gan-bench run` goes on "
                         f"with it")
     with raise_stopped():
-        study = study_of_queue(home, queue)
+        study = study_of_queue(home, queue, reporter.say)
         if not study.waiting:
             return LaunchResult([], "")
         reporter.begin(study.runs)

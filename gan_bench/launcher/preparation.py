@@ -25,7 +25,6 @@ from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_fo
 from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.journal.writing import Amendment, amend
-from gan_bench.launcher.fleet import StartFleet
 from gan_bench.launcher.processes import fork_context, run_preparations
 from gan_bench.launcher.reporters import Reporter
 from gan_bench.tracking.address import is_server, resolve_uri, sqlite_path
@@ -40,11 +39,11 @@ class LaunchSettings:
     Attributes:
         execution: Where and how each run is executed.
         slots: How many processes run at once. A process trains one run, or several on a GPU. None:
-            the number of GPUs, or of cores divided by a run's threads.
+            the number of GPUs, or of cores divided by a run's threads. 0: other machines train.
         command: The command that repeats the experiment, for the notes in MLflow.
         retries: How often a run is resumed from its checkpoint after its process was killed.
         train: Whether runs are trained; else those that are trained are measured alone.
-        start_fleet: Starts workers on other machines; None: this one works.
+        mirrors: Whether this process copies into MLflow; a worker never does.
     """
 
     execution: Execution
@@ -52,7 +51,7 @@ class LaunchSettings:
     command: str
     retries: int = 2
     train: bool = True
-    start_fleet: StartFleet | None = None
+    mirrors: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,16 +103,19 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     execution = replace(execution, shorter_runs=predecessor_folders(found))
     # The fork server imports torch while this process imports MLflow.
     context = fork_context(experiment.runs[0].compute.threads)
-    if not is_server(resolve_uri(workspace)):  # report an unusable database before training
+    if settings.mirrors and not is_server(resolve_uri(workspace)):
+        # An unusable database is reported before training.
         open_store(workspace)
-    prepared = run_preparations(experiment, execution, context, reporter)
+    trains = settings.slots != 0
+    prepared = run_preparations(experiment, execution, context, reporter, trains)
     # Folders are made only here, so a start that an error above stops leaves none.
     _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared.weights)))
     waiting += _of_other_weights(runs)
     _rename(experiment, workspace, reporter)
     queue = write_queue(home, waiting, execution, settings.retries, prepared.together)
+    here = prepared.here if trains and not execution.allow_drift else None
     return Study(runs, waiting, execution, queue.begun, context, prepared.gpus, prepared.together,
-                 None if execution.allow_drift else prepared.here)
+                 here)
 
 
 def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> None:
@@ -124,10 +126,9 @@ def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> N
     """
     if settings.execution.profile and (short := min(run.steps for run in experiment.runs)) < 3:
         raise UserError(f"--profile needs runs of at least 3 steps, and one has {short}")
-    if settings.execution.profile and settings.start_fleet is not None:
-        raise UserError("--profile works on this machine alone; leave out --on")
     compute = experiment.runs[0].compute
-    refuse_lacking(compute.device, compute.precision, compute.pack)
+    if settings.slots != 0:
+        refuse_lacking(compute.device, compute.precision, compute.pack)
 
 
 def _note_recording(run: Progress) -> None:

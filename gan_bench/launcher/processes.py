@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import forkserver, resource_tracker
@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import Say, UserError
 from gan_bench.journal.claims import Claim, Release, SupersededError
@@ -59,7 +60,8 @@ def fork_context(threads: int) -> ForkServerContext:
     context.set_forkserver_preload(worker.PRELOAD)
     # A terminal sends Ctrl-C to every process; `timeout` and batch systems send SIGTERM. The server
     # and its children block both from the start. The launcher receives them after this block.
-    resource_tracker.ensure_running()  # it unblocks the signals itself
+    with delayed_signals():  # for SIGUSR1, which ends whatever does not handle it
+        resource_tracker.ensure_running()  # it unblocks the other two itself
     with delayed_signals():
         forkserver.ensure_running()
     return context
@@ -75,7 +77,7 @@ def _refuse_long_folder(folder: str) -> None:
 
 @contextmanager
 def delayed_signals() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block ends."""
+    """Delay Ctrl-C, SIGTERM and SIGUSR1 until the block ends."""
     signal.pthread_sigmask(signal.SIG_BLOCK, worker.STOP_SIGNALS)
     try:
         yield
@@ -84,24 +86,34 @@ def delayed_signals() -> Iterator[None]:
 
 
 def run_preparations(experiment: ExperimentSpec, execution: Execution, context: ForkServerContext,
-                     reporter: Reporter) -> Prepared:
+                     reporter: Reporter, trains: bool = True) -> Prepared:
     """Prepare the experiment in a separate process.
+
+    Args:
+        trains: Whether this machine is one of those that train the runs.
 
     Raises:
         UserError: The preparations failed.
     """
-    return Prepared(*_answer(context, worker.prepare_in_process, (experiment, execution),
+    return Prepared(*_answer(context, worker.prepare_in_process, (experiment, execution, trains),
                              reporter.say))
 
 
-def look_at_machine(spec: RunSpec, context: ForkServerContext) -> tuple[int, dict[str, Any]]:
-    """Return (GPUs to use, what the numbers of runs depend on here), from a process with torch.
+def look_at_machine(runs: Sequence[RunSpec], execution: Execution, together: int,
+                    context: ForkServerContext, say: Say) -> tuple[int, dict[str, Any], int]:
+    """Return (GPUs to use, what the numbers of runs depend on here, how many share a process).
+
+    Args:
+        runs: One of each variant.
+        together: How many runs share a GPU; 0: this machine's memory says it.
 
     Raises:
         UserError: The machine lacks the device.
     """
-    gpus, here = _answer(context, worker.look_in_process, (spec,), lambda line: None)
-    return int(gpus), dict(here)
+    experiment = ExperimentSpec(name=runs[0].experiment, declared=Declared(), runs=tuple(runs))
+    gpus, here, together = _answer(context, worker.look_in_process,
+                                   (experiment, execution, together), say)
+    return int(gpus), dict(here), int(together)
 
 
 def _answer(context: ForkServerContext, target: Callable[..., None], arguments: tuple[Any, ...],

@@ -20,11 +20,13 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError, one_line, unwritable
 from gan_bench.hardware import end_with_parent
 from gan_bench.journal.layout import LOG, Execution, is_trained
+from gan_bench.journal.plugin_files import provide_parts
 from gan_bench.registry import use_plugins
 
 PRELOAD = ["gan_bench.launcher.preload"]  # the fork server imports it before it forks
-# The fork server and its children block these, until a child unblocks them.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The fork server and its children block these, until a child unblocks them. SLURM sends SIGUSR1 to
+# all processes of a job before its time limit.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def process_environment(threads: int) -> dict[str, str]:
@@ -55,10 +57,11 @@ def _where_package_lies() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([*filter(None, paths), str(home)])}
 
 
-def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer: Connection,
-                       ) -> None:
+def prepare_in_process(experiment: ExperimentSpec, execution: Execution, trains: bool,
+                       answer: Connection) -> None:
     """Prepare the experiment; send progress lines to the launcher, then the result or the error.
 
+    If this machine does not train, others measure how many runs share a process: it is 0 here.
     The messages are ("say", line)…, then ("ready", (GPUs, runs in one process, weights of
     extractors by score, circumstances)), ("error", line) or ("bug", traceback).
     """
@@ -67,7 +70,10 @@ def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer:
 
     try:
         together, weights = run.prepare_runs(experiment, execution,
-                                             lambda line: answer.send(("say", line)))
+                                             lambda line: answer.send(("say", line)), trains)
+        if not trains:
+            answer.send(("ready", (0, 0, weights, {})))
+            return
         first = experiment.runs[0]
         here = circumstances.circumstances(first, device.resolve_device(first))
         answer.send(("ready", (device.devices(first), together, weights, here)))
@@ -77,14 +83,26 @@ def prepare_in_process(experiment: ExperimentSpec, execution: Execution, answer:
         answer.send(("bug", traceback.format_exc()))
 
 
-def look_in_process(spec: RunSpec, answer: Connection) -> None:
-    """Send what `prepare_in_process` sends, of this machine alone."""
-    end_with_parent()
-    from gan_bench.training import circumstances, device
+def look_in_process(experiment: ExperimentSpec, execution: Execution, together: int,
+                    answer: Connection) -> None:
+    """Send what `prepare_in_process` sends, of this machine alone.
 
+    Args:
+        together: How many runs share a GPU; 0: this machine's memory says it.
+    """
+    end_with_parent()
+    from gan_bench.training import circumstances, device, packing
+
+    first = experiment.runs[0]
     try:
-        here = circumstances.circumstances(spec, device.resolve_device(spec))
-        answer.send(("ready", (device.devices(spec), here)))
+        for run in experiment.runs:
+            provide_parts({"sources": run.sources}, execution.workspace.run_folder(run))
+        kind = device.resolve_device(first)
+        here = circumstances.circumstances(first, kind)
+        if kind == "cpu" or not together:
+            together = packing.runs_together(experiment, kind, here["precision"],
+                                             lambda line: answer.send(("say", line)))
+        answer.send(("ready", (device.devices(first), here, together)))
     except (UserError, OSError) as error:
         answer.send(("error", str(error)))
     except Exception:

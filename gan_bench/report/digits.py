@@ -7,9 +7,9 @@ import re
 
 from gan_bench.compare.stats.doubt import ALPHA
 from gan_bench.compare.stats.summary import Estimate, Summary
-from gan_bench.report.terminal import marks
 
 DASH, MINUS = "–", "−"
+OUT_OF_BOUNDS, UNTRUSTED = "*", "†"  # behind an interval; a table's notes explain them
 MOST_DECIMALS, LARGEST = 6, 1e6  # beyond them powers of ten may be shown
 MOST_DIGITS = 12  # four, where it would take more
 
@@ -17,6 +17,11 @@ MOST_DIGITS = 12  # four, where it would take more
 def true_minus(text: str) -> str:
     """Return text with a minus sign before its negative numbers, in place of a hyphen."""
     return re.sub(r"(?:(?<=[\s\[(,])|^)-(?=[\d∞.])", MINUS, text)
+
+
+def marks(estimate: Estimate) -> str:
+    """Return the marks behind an interval."""
+    return (OUT_OF_BOUNDS * estimate.out_of_bounds) + (UNTRUSTED * estimate.is_marked)
 
 
 def decimals_of(error: float) -> int | None:

@@ -94,8 +94,8 @@ def pairs_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame([
         {"experiment": finding.results.experiment, "score": finding.score,
          "better": finding.better or "",
-         "variant": finding.results.declared.name_of(pair.variant),
-         "against": finding.results.declared.name_of(pair.against),
+         "variant": finding.results.declared.name_of(pair.variant), "label": pair.variant,
+         "against": finding.results.declared.name_of(pair.against), "against_label": pair.against,
          "n": pair.n, "n_against": pair.n_against,
          "diverged": pair.diverged, "diverged_against": pair.diverged_against, **_comparison(pair)}
         for finding in findings for pair in finding.pairs])

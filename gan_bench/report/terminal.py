@@ -12,14 +12,18 @@ from rich.text import Text
 from gan_bench.compare.rows import Row, ranked
 from gan_bench.compare.stats.comparison import Comparison
 from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
-from gan_bench.compare.stats.summary import Estimate
 from gan_bench.compare.stats.words import left_out_words, tests_of, verdict_words
 from gan_bench.errors import joined
 from gan_bench.evaluation.score_directions import directions
+from gan_bench.report.digits import (
+    MINUS,
+    OUT_OF_BOUNDS,
+    UNTRUSTED,
+    format_interval,
+    format_mean,
+    format_p,
+)
 from gan_bench.text_table import align_columns, wrap_line
-
-OUT_OF_BOUNDS, UNTRUSTED = "*", "†"
-
 
 # What is shown of a row, the most first: a terminal shows as much as it has room for.
 Layout = tuple[str, ...]
@@ -48,7 +52,9 @@ class SummaryTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """Yield the lines that fit."""
         width = options.max_width
-        yield from self._fitting(width)
+        for text in self._fitting(width):
+            # Streams show `?` for what they lack, which would take the sign from a number.
+            yield Text(text.plain.replace(MINUS, "-"), text.style) if options.ascii_only else text
         for note in [*table_notes(list(self.rows), self.baseline), *refused_notes(self.rows)]:
             for line in wrap_line(note, width):
                 yield Text(line, "table.caption", overflow="fold")
@@ -109,7 +115,7 @@ class SummaryTable:
 
     def _headings(self, columns: Sequence[str]) -> list[str]:
         texts = {"mean": "mean [95% interval]", "against": f"against {self.baseline}",
-                 "verdict": ""}
+                 "difference": "diff.", "verdict": ""}
         return [texts.get(column, column) for column in columns]
 
     def _blocks(self) -> list[tuple[str, list[Row]]]:
@@ -126,7 +132,7 @@ class SummaryTable:
     def _cells(self, row: Row, columns: Sequence[str]) -> list[str]:
         n, total = row.summary.n - row.summary.diverged, row.summary.n + row.absent
         pair = row.comparison
-        texts = {"variant": row.variant, "mean": _interval(row.summary.mean),
+        texts = {"variant": row.variant, "mean": format_mean(row.summary),
                  "n": f"{n} of {total}" if n < total else str(n),
                  "verdict": verdict_words(row.verdict)}
         if pair is None:
@@ -134,9 +140,9 @@ class SummaryTable:
             why = "baseline" if row.variant == self.baseline and not why else why
             texts |= {"against": why, "difference": why, "p": ""}
         else:
-            texts |= {"against": _interval(pair.difference, signed=True),
-                      "difference": _interval(pair.difference, signed=True).partition(" ")[0],
-                      "p": "" if math.isnan(pair.p_adjusted) else f"{pair.p_adjusted:.2g}"}
+            against = format_interval(pair.difference, signed=True)
+            texts |= {"against": against, "difference": against.partition(" ")[0],
+                      "p": "" if math.isnan(pair.p_adjusted) else format_p(pair.p_adjusted)}
         return [texts[column] for column in columns]
 
 
@@ -205,7 +211,7 @@ def table_notes(rows: list[Row], baseline: str) -> list[str]:
     if any(estimate.is_marked for estimate in shown):
         lines.append(f"{UNTRUSTED} The scores are skewed, or some runs collapsed: such an interval "
                      f"may miss in more than 5% of studies")
-    if any(OUT_OF_BOUNDS in _interval(row.summary.mean) for row in rows):
+    if any(OUT_OF_BOUNDS in format_mean(row.summary) for row in rows):
         lines.append(f"{OUT_OF_BOUNDS} The interval reaches beyond the bounds of the score: near a "
                      f"bound a t-interval is rough")
     return lines
@@ -223,20 +229,3 @@ def _family_words(tested: list[Comparison]) -> str:
     if others:
         sizes.append(f"{others} others" if families else f"{others} comparisons")
     return f", by Holm over {joined(sizes)} a score"
-
-
-def marks(estimate: Estimate) -> str:
-    """Return the marks behind an interval, which `table_notes` explains."""
-    return (OUT_OF_BOUNDS * estimate.out_of_bounds) + (UNTRUSTED * estimate.is_marked)
-
-
-def _interval(estimate: Estimate, signed: bool = False) -> str:
-    def text(value: float) -> str:
-        return f"{value:+.4g}" if signed else f"{value:.4g}"
-
-    if math.isnan(estimate.value):
-        return "–"
-    if math.isnan(estimate.low):
-        return f"{text(estimate.value)} [{estimate.why_missing}]"
-    mark = marks(estimate)
-    return f"{text(estimate.value)} [{text(estimate.low)}, {text(estimate.high)}]{mark}"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal.layout import Workspace
 from gan_bench.paths import normal_path
+from gan_bench.tracking.mounts import network_mount
 
 # A parameter of an address whose value stays hidden.
 SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|secret|token|credential|api_?key|access_?key)"
@@ -69,17 +70,38 @@ def resolve_uri(workspace: Workspace) -> str:
     """Return the store's address: `tracking_uri`, else `MLFLOW_TRACKING_URI`, else the database.
 
     Raises:
-        UserError: It is a folder; since version 3 MLflow's plain file store refuses new data.
+        UserError: It is a folder; since version 3 MLflow's plain file store refuses new data. Or it
+            is an SQLite file on a network file system.
     """
     uri = str(workspace.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
               or f"sqlite:///{workspace.database}")
     if uri.startswith("sqlite:///"):
-        return f"sqlite:///{normal_path(uri.removeprefix('sqlite:///'))}"
+        database = normal_path(uri.removeprefix("sqlite:///"))
+        refuse_network_file(database)
+        return f"sqlite:///{database}"
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
         raise UserError(f"cannot track runs in {without_password(uri)!r}: give --tracking-uri (or "
                         f"MLFLOW_TRACKING_URI) an http(s) address or a database such as "
                         f"sqlite:///mlflow.db")
     return uri.rstrip("/")
+
+
+def refuse_network_file(database: Path) -> None:
+    """Refuse an SQLite file on a network file system; it need not exist.
+
+    Raises:
+        UserError: It lies on one.
+    """
+    mount = network_mount(database)
+    if mount is None:
+        return
+    copied = ("; `gan-bench sync --to ADDRESS` copies the runs there from their journals"
+              if database.exists() else "")
+    raise UserError(
+        f"{without_password(str(database))} is on {mount.place} ({mount.kind}), a network file "
+        f"system, where SQLite loses rows: give --tracking-uri (or MLFLOW_TRACKING_URI) the "
+        f"address of an MLflow server, or of a file on a local disk such as "
+        f"sqlite:////var/tmp/mlflow.db{copied}")
 
 
 def without_password(uri: str) -> str:

@@ -11,14 +11,16 @@ mlflow (3.17) is imported inside functions: the import takes over a second.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_bench.atomic import fsync_path
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading, segments
 from gan_bench.journal.about import read_varied
@@ -31,6 +33,7 @@ from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.client import (
     DeletedRun,
+    MirrorError,
     Store,
     mlflow_errors,
     write_shared,
@@ -39,9 +42,13 @@ from gan_bench.tracking.cursor import Cursor
 from gan_bench.tracking.experiments import Experiments, declared_in
 from gan_bench.tracking.own_runs import OwnRuns
 from gan_bench.tracking.shared_artifacts import uploads
+from gan_bench.tracking.thinning import Thinning, last_losses, thinning_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+# What some file systems answer that have nothing to sync, or only folders that cannot be.
+UNSYNCED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS, errno.EACCES, errno.EISDIR}
 
 
 class Mirror:
@@ -94,6 +101,7 @@ class Mirror:
                 records = valid(records)
             self._checked.add(cursor.mlflow_run_id)
             if records:
+                _make_durable(folder, is_new=cursor.offset == 0)
                 self._replay(folder, cursor.mlflow_run_id, records)
                 self._client.set_tag(cursor.mlflow_run_id, tags.COPIED, str(offset))
             if records or not cursor.shows_names(folder):
@@ -143,13 +151,13 @@ class Mirror:
     def _replay(self, folder: Path, mlflow_run_id: str, records: list[Record]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [
-            Metric(key, value, record["t"], record["step"])
-            for record in records if record["kind"] in (Kind.METRICS, Kind.SYSTEM)
-            for key, value in record["values"].items()
-        ]
+        thinning = thinning_of(read_values(folder))
+        kept = [*thinning.values(records), *_last_losses(folder, thinning, records)]
+        metrics = [Metric(key, value, record["t"], record["step"]) for record, key, value in kept]
         images = [record for record in records if record["kind"] == Kind.IMAGE]
         run_tags = {"mlflow.loggedImages": "True"} if images else {}
+        if len(kept) < sum(len(record.get("values", ())) for record in records):
+            run_tags[tags.LOSSES_EVERY] = str(thinning.every)
         params: dict[str, str] = {}
         for record in records:
             if record["kind"] == Kind.START:
@@ -257,6 +265,34 @@ def _protocols(folder: Path) -> dict[str, Any]:
         if record["kind"] == Kind.PROTOCOL:
             protocols |= record["protocol"]
     return protocols
+
+
+def _last_losses(folder: Path, thinning: Thinning, records: Sequence[Record],
+                 ) -> Iterator[tuple[Record, str, float]]:
+    """Yield the last losses of a run that diverges in these records, where thinning omits them."""
+    if thinning.every > 1 and records[-1]["kind"] == Kind.END:
+        yield from Thinning(1, 0).values(last_losses(valid(reading.read_records(folder)[0])))
+
+
+def _make_durable(folder: Path, is_new: bool) -> None:
+    """Wait until the records that were read are on the disk, of every journal file of the run.
+
+    A machine that dies before loses them. The run then repeats them at other times, and MLflow,
+    which has the first ones, would have them twice. (On a network file system, what another machine
+    has written can be read here once its server has it.)
+
+    Args:
+        is_new: Whether MLflow has nothing of the run yet: then the names of its folders count too.
+    """
+    names = (folder, folder.parent, folder.parent.parent) if is_new else ()
+    for path in (*sorted(folder.glob("journal*.jsonl")), *names):
+        try:
+            fsync_path(path)
+        except OSError as error:
+            if error.errno in UNSYNCED:
+                continue
+            raise MirrorError(f"{path}: cannot be written to the disk: {error.strerror}; MLflow "
+                              f"receives its records once they are there") from error
 
 
 def _within(folder: Path, name: str) -> Path:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from pathlib import Path
 
 from gan_bench.errors import unwritable
 from gan_bench.paths import normal_path
+from gan_bench.tracking.mounts import MOUNTS, mount_of
 
 FILE = "instance.json"  # in the root
 ROOT_TAG, ATTEMPT_TAG = "gan_bench.root", "gan_bench.attempt"
@@ -189,31 +189,16 @@ def _is_same(root: Path, stored: Instance, machine: str, path: str) -> bool:
     return there is None or there.id != stored.id
 
 
-def file_system(mounts: str, path: Path) -> str:
-    """Return the kind of file system that a path lies in, such as `ext4`.
-
-    Args:
-        mounts: The content of `/proc/self/mountinfo`.
-        path: Absolute, without links.
-    """
-    kinds: dict[Path, str] = {}
-    for line in mounts.splitlines():
-        mount, _, source = line.partition(" - ")
-        point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), mount.split(" ")[4])
-        kinds[Path(point)] = source.split(" ")[0]  # the later one covers the earlier
-    return next((kinds[place] for place in (path, *path.parents) if place in kinds), "")
-
-
 def _machine(root: Path) -> str:
     """Return the id of this machine; empty where it tells no roots apart."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text()
+        mounts = MOUNTS.read_text()
         machine = Path("/etc/machine-id").read_text().strip()
     except (OSError, ValueError):
         return ""
     # The system of a container lies in an overlay, as a rule, and its id is that of its image.
-    is_local = {file_system(mounts, path) for path in (Path("/"), root.resolve())} <= LOCAL
-    return machine if is_local else ""
+    found = [mount_of(mounts, path) for path in (Path("/"), root.resolve())]
+    return machine if all(mount and mount.kind in LOCAL for mount in found) else ""
 
 
 def _content(root: Path, instance: str, descriptor: int) -> dict[str, str]:

@@ -137,6 +137,12 @@ def show_study(workspace: Workspace, experiment: str, summary: StudySummary,
         return reason(error, resolve_uri(workspace))
 
 
+def has_study_run(workspace: Workspace, experiment: str) -> bool:
+    """Whether the store has been given a study run of the experiment, which may be deleted now."""
+    folders = run_folders(workspace.root / "runs" / experiment)
+    return bool(folders) and _read_cursor(folders[0], resolve_uri(workspace)) is not None
+
+
 class _Study:
     """The study run of an experiment in a store.
 

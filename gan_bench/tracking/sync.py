@@ -52,12 +52,16 @@ class Synced:
         brought: How many of them had new records for the store.
         missing: Why the store's copy of other runs is incomplete, a line each.
         hidden: Which runs the store has, but does not show, and what to do, a line each.
+        experiments: The names of those that no launcher is running.
+        changed: Those whose runs had new records for the store.
     """
 
     runs: int = 0
     brought: int = 0
     missing: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
+    experiments: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
 
 
 def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: bool = False,
@@ -86,6 +90,7 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
         try:
             with locked(home):
                 sync.experiment(home)
+            sync.result.experiments.append(home.name)
         except _Unusable:
             raise
         except _GaveUp as error:
@@ -163,6 +168,7 @@ class _Sync:
             return
         self._open().sync(folder)
         self.result.brought += 1
+        self.result.changed.add(folder.parent.name)
         self._say(f"{folder.parent.name}/{folder.name}: mirrored")
 
     def _open(self) -> Mirror:

@@ -20,6 +20,7 @@ from gan_bench.tracking import packed_tags
 GRID = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")
 ABOUT = "gan_bench.about"  # the tag of an experiment that says how it is to be compared
 STUDY = "gan_bench.study"  # the tag of the run that shows a study's result: the experiment's name
+LOSSES_EVERY = "gan_bench.losses_every"  # the tag of a run whose losses are thinned: in steps
 COPIED = "gan_bench.copied"  # the tag of a run: bytes of its journal that the store has received
 
 

@@ -32,15 +32,13 @@ from gan_bench.journal.layout import (
     snapshot_steps,
 )
 from gan_bench.journal.schema import Kind, Record
-from gan_bench.journal.score_names import CLASS, DURING
+from gan_bench.journal.score_names import CLASS, DURING, LOSSES
 from gan_bench.journal.shorter_runs import has_last_networks
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint
 from gan_bench.training.checkpoint import Checkpoint
 from gan_bench.training.loop import due
 from gan_bench.training.step.engine import Engine
-
-LOSSES = "train/"  # prefix of what training logs
 
 
 @dataclass(frozen=True)

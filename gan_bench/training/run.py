@@ -81,16 +81,20 @@ def prepare(experiment: ExperimentSpec, root: AnyPath, data_root: AnyPath, say: 
 
 
 @torch_as_before()
-def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say,
+def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say, trains: bool = True,
                  ) -> tuple[int, dict[str, str]]:
     """Do once, before any training, what all the runs need, and refuse what cannot work.
 
     Downloads and decodes the data, trains or fetches the feature extractors, computes the
     reference features, and builds every variant's networks without weights.
 
+    Args:
+        trains: Whether this machine is one of those that train the runs; if not, nothing depends on
+            its device.
+
     Returns:
-        How many runs are to share a process, 1 on the CPU; and by score the hash of its extractor's
-        weights.
+        How many runs are to share a process, 1 on the CPU and 0 if other machines train; and by
+        score the hash of its extractor's weights.
 
     Raises:
         UserError: The data or an extractor is unavailable, the device does not exist, samples do
@@ -100,17 +104,19 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say,
     if experiment.plugins:
         use_plugins(experiment.plugins)
     first = experiment.runs[0]
-    device = resolve_device(first)
+    has_device = first.compute.device != "cuda" or torch.cuda.is_available()
+    device = resolve_device(first) if trains or has_device else "cpu"
     set_up_torch(first)
-    here = circumstances(first, device)
     workspace = execution.workspace
-    if not execution.allow_drift:
+    here = circumstances(first, device) if trains else {}
+    if trains and not execution.allow_drift:
         refuse_drift(experiment, workspace.root, here)
     with torch.device("meta"):
         for run in {run.variant: run for run in experiment.runs}.values():
             provide_parts({"sources": run.sources}, workspace.run_folder(run))
             _refuse_other_shapes(run)
-            refuse_too_many_samples(run, device)
+            if trains:
+                refuse_too_many_samples(run, device)
             networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
             penalties = [PENALTIES.build(part) for part in run.penalties]
             try:
@@ -119,10 +125,12 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say,
             except UserError as error:
                 raise UserError(f"variant {run.variant}: {error}") from None
     datasets.prepare_data(first.dataset, workspace.data_root, workspace.cache, say)
-    data = _load(first, workspace)
+    data = datasets.load(first.dataset, workspace.data_root, workspace.cache, device,
+                         facts=first.data)
     weights = prepare_metrics(first.evaluate.all_metrics, data, workspace.cache, say,
                               statistics_of(first.evaluate))
-    return runs_together(experiment, device, here["precision"], say), weights
+    together = runs_together(experiment, device, here["precision"], say) if trains else 0
+    return together, weights
 
 
 def _refuse_other_shapes(run: RunSpec) -> None:

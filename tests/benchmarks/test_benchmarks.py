@@ -60,7 +60,8 @@ def test_what_scripts_miss_is_collected(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.long
 @pytest.mark.parametrize("command", [
-    ("overhead.py", "--quick"), ("resume.py", "--quick"), ("report.py", "--quick"),
+    ("overhead.py", "--quick"), ("resume.py", "--quick"), ("workers.py", "--quick"),
+    ("report.py", "--quick"),
     ("evaluation.py", "--quick"), ("evaluation.py", "--quick", "--during"),
     ("evaluation.py", "--quick", "--memory"), ("step.py", "--quick"), ("calibration.py", "--quick"),
     ("naive.py", "--steps", "2", "--warmup", "1")], ids=" ".join)

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from gan_bench.cli import plan
+from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.experiment import ExperimentFile, load_experiment
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, ExperimentSpec, RunSettings
 from gan_bench.errors import SpecError
@@ -79,6 +80,9 @@ evaluate:
   reference: null
   latent_sets: 2
 compute: {device: cpu, threads: 1, deterministic: false, precision: auto, graphs: false, pack: 2}
+cluster:
+  {partition: gpu, account: lab, time: 4:00:00, gpus: 1, cpus: 4, constraint: a100, workers: 8,
+   options: [--exclude=n17], setup: [module load cuda]}
 paired: true
 margin: {nearest_train_mse: 5%, d_accuracy_real: 0.01}
 curve_means:
@@ -306,6 +310,7 @@ def test_one_of_them_has_every_key() -> None:
     assert set(file["base"]) == {*RunSettings.model_fields, "optimizer"}
     assert set(file["evaluate"]) == set(EvaluateSpec.model_fields)
     assert set(file["compute"]) == set(ComputeSpec.model_fields)
+    assert set(file["cluster"]) == set(ClusterSpec.model_fields)
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)

@@ -105,6 +105,27 @@ def test_runs_of_other_settings_and_seeds_are_left_to_plan(study: Path) -> None:
         "KILLED", "WAITING"}
 
 
+def test_settings_belong_to_a_file_and_a_name_says_so(
+        study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = study.parent / "root"
+    settings = "--set", "base.steps=9"
+    done = here("status", "tiny", "--root", root, *settings)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "give the YAML of tiny, or leave --set out" in done.stderr
+    assert done.stderr.endswith("runs of the last `gan-bench run`\n")
+    declared = load_experiment(study, study.parent).declared
+    write_about(root / "runs" / "tiny", declared.with_changes(command="gan-bench run x.yaml"))
+    done = here("status", "tiny", "--root", root, *settings)
+    assert done.stderr.endswith("runs of the last `gan-bench run` (gan-bench run x.yaml)\n")
+    # The name of a shipped experiment stands for its file, also where the root has runs of it.
+    monkeypatch.chdir(tmp_path)
+    spec = load_experiment("dcgan_vs_mlp", tmp_path, ["seeds=[3]"])
+    write_about(spec.runs[0].write(root).parent, spec.declared)
+    assert [run["seed"] for run in records("dcgan_vs_mlp", "--root", root)] == [3] * 4
+    other = records("dcgan_vs_mlp", "--root", root, "--set", "seeds=[7]")
+    assert [(run["seed"], run["state"]) for run in other] == [(7, "WAITING")] * 4
+
+
 @pytest.mark.parametrize("width", [62, 80, 150])
 def test_seed_and_state_are_visible_at_every_width(study: Path, width: int) -> None:
     done = here("status", "tiny", "--root", study.parent / "root", env={"COLUMNS": str(width)})

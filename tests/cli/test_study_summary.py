@@ -54,6 +54,29 @@ def test_the_summary_leads_with_the_score_that_decides(tmp_path: Path) -> None:
     assert "d_accuracy" not in summary.description
 
 
+def test_labels_stand_in_the_sentences_and_beside_the_names_of_the_table(tmp_path: Path) -> None:
+    rows = rows_of(*(result(variant, seed, value + seed / 100) for variant, value in
+                     (("a", 5.0), ("b", 2.0)) for seed in range(5)))
+    plain = study_summary(rows, DECLARED, "mine", Workspace(tmp_path))
+    labelled = DECLARED.with_changes(labels={"b": "B (ours)", "fd_classifier": "FD"})
+    summary = study_summary(rows, labelled, "mine", Workspace(tmp_path))
+    assert plain is not None
+    assert summary is not None
+    table = pd.DataFrame(summary.rows, columns=summary.columns)
+    assert table["variant label"].tolist() == ["a", "B (ours)"] * 2
+    assert table["score label"].tolist() == ["FD", "FD", "d_accuracy", "d_accuracy"]
+    both = table.drop(columns=["variant label", "score label"])
+    pd.testing.assert_frame_equal(both, pd.DataFrame(plain.rows, columns=plain.columns))
+    assert summary.verdicts == plain.verdicts
+    assert "By FD (lower is better):" in summary.description
+    assert "- B (ours) is better than a: " in summary.description
+    only = DECLARED.with_changes(labels={"a": "A"})
+    summary = study_summary(rows, only, "mine", Workspace(tmp_path))
+    assert summary is not None
+    assert set(summary.columns) - set(plain.columns) == {"variant label"}
+    assert "- b is better than A: " in summary.description
+
+
 def test_without_a_score_there_is_nothing_to_show(tmp_path: Path) -> None:
     rows = rows_of(RunResult("a", 0, Status.FINISHED, {}))
     assert study_summary(rows, DECLARED, "mine", Workspace(tmp_path)) is None

@@ -24,6 +24,16 @@ def test_a_variant_that_two_scores_judge_differently_is_named() -> None:
         "KID, and worse by classifier_score."]
 
 
+def test_of_several_experiments_the_sentence_names_its_own() -> None:
+    split = {"plain": {"fd_classifier": MIDDLE, "classifier_score": MIDDLE},
+             "other": {"fd_classifier": LOW, "classifier_score": LOW}}
+    both = {"plain": split["plain"], "other": {"fd_classifier": LOW, "classifier_score": HIGH}}
+    found = [*findings(results_of(split, "first")), *findings(results_of(both, "second"))]
+    assert disagreements(found) == [
+        "The scores of first disagree about other: against plain it is better by fd_classifier, "
+        "and worse by classifier_score."]
+
+
 def test_scores_that_agree_give_no_sentence() -> None:
     results = results_of({"plain": {"fd_classifier": MIDDLE, "classifier_score": MIDDLE},
                           "good": {"fd_classifier": LOW, "classifier_score": HIGH}})

@@ -16,7 +16,7 @@ from gan_bench.compare.stats.summary import Estimate, summarise_scores
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.journal.schema import Status
 from gan_bench.report.exports import RUNS, _comparison, format_interval, latex
-from gan_bench.report.terminal import _interval, summary_table, table_notes
+from gan_bench.report.terminal import summary_table, table_notes
 
 BASE = Declared(baseline="base")
 
@@ -63,7 +63,7 @@ def test_the_table_ranks_counts_what_is_lost_and_says_no_more_than_it_knows() ->
     order = [line.split()[0] if "fd_c" not in line else line.split()[2] for line in lines[1:5]]
     assert order == ["part", "good", "lone[x]", "base"]
     assert "3 of 6" in lines[1]
-    assert "5 [one seed: no interval]" in lines[3]
+    assert "5 (one seed: no interval)" in lines[3]
     assert "1 of 2" in lines[3]
     below = " ".join(lines[5:])
     assert "by Holm over 2 comparisons" in below
@@ -86,7 +86,8 @@ def test_rows_are_ranked_by_their_mean() -> None:
 def test_numbers_are_whole_where_a_terminal_is_narrow() -> None:
     text = "\n".join(printed(a_study(), width=80))
     assert "…" not in text
-    for whole in ("not decisive", "better", "3 of 6", "1.278", "-9  ", "[one seed:"):
+    for whole in ("not decisive", "better", "3 of 6", "1.111 [0.835, 1.387]", "−9.00  ",
+                  "(one seed:"):
         assert whole in text
 
 
@@ -116,17 +117,16 @@ def test_an_interval_of_a_variant_that_collapsed_in_part_is_marked() -> None:
                 for seed, (score, modes) in enumerate(zip(
                     scores, (1.0 if lost else 8.0 for lost in collapsed), strict=True))]
 
-    def shown(rows: list[Row]) -> list[str]:
-        mean = next(row.summary.mean for row in rows if row.metric == "fd_random")
-        return [_interval(mean), format_interval(mean)]
+    def shown(rows: list[Row]) -> str:
+        return next(format_interval(row.summary.mean) for row in rows if row.metric == "fd_random")
 
     some, none = summarise(runs(False, True, False), BASE), summarise(runs(*[False] * 3), BASE)
-    assert all(text.endswith("]†") for text in shown(some))
-    assert all(text.endswith("]") for text in shown(none))
+    assert shown(some).endswith("]†")
+    assert shown(none).endswith("]")
     assert sum("† The scores are skewed, or some runs collapsed" in line
                for line in table_notes(some, "base")) == 1
     assert not any("†" in line for line in table_notes(none, "base"))
-    assert latex(shown(some)[1]).endswith(r"]\dag{}")
+    assert latex(shown(some)).endswith(r"]\dag{}")
 
 
 def test_the_asterisk_does_not_hang_on_the_wording_of_a_note(
@@ -134,11 +134,9 @@ def test_the_asterisk_does_not_hang_on_the_wording_of_a_note(
     wide = Estimate(0.99, 0.9, 1.1, exceeded=(0, 1))
     fits = Estimate(0.5, 0.4, 0.6)
     monkeypatch.setattr(Estimate, "note", "reworded")
-    for shown in (_interval, format_interval):
-        assert shown(wide).endswith("]*")
-        assert shown(fits).endswith("]")
+    assert format_interval(wide).endswith("]*")
+    assert format_interval(fits).endswith("]")
     monkeypatch.setattr(Estimate, "note", "beyond; reworded")
-    assert _interval(fits) == "0.5 [0.4, 0.6]"
     assert format_interval(fits) == "0.500 [0.400, 0.600]"
 
 

@@ -11,12 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.journals import FACTS, new_run
 from helpers.runs import DIGITS, a_run, write_experiment
 from helpers.studies import here
 
-from gan_bench.config.declared import CurveMean, Logged
+from gan_bench.compare.results import read_results
+from gan_bench.config.declared import CurveMean, Declared, Logged
 from gan_bench.config.experiment import load_experiment, logged_steps
 from gan_bench.errors import SpecError
+from gan_bench.journal.about import write_about
+from gan_bench.journal.layout import Workspace
+from gan_bench.journal.writing import Journal
 from gan_bench.registry import LOSSES
 from gan_bench.report.study import load_results
 from gan_bench.training.step.engine import Engine
@@ -183,3 +188,35 @@ def test_a_penalty_that_is_never_logged_is_refused(tmp_path: Path, penalties: st
         load_experiment(write_experiment(tmp_path, text), tmp_path)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_mean_takes_the_points_that_mlflow_did_not_receive(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    folder = new_run(root, steps=5_000, log_every=1)  # MLflow receives every third
+    book = Journal(folder)
+    book.start(FACTS)
+    values = np.random.default_rng(0).normal(size=5_001)
+    for step in range(1, 5_001):
+        book.metrics(step, {"train/d_loss": values[step]})
+    book.end("FINISHED")
+    write_about(folder.parent, Declared(baseline="narrow", curve_means={
+        "early": CurveMean(of="train/d_loss", steps=[2, 2_000])}))
+    results = load_results(folder.parent.name, root=root)
+    assert len(results.history) == 1_667
+    (row,) = results.runs.to_dict("records")
+    assert row["score.early"] == np.mean(values[2:2_001])
+    assert json.loads(row["protocol.early"])["logged steps"] == 1_999
+    assert not any("early" in note for note in results.notes)
+    # Elsewhere there is no journal: it says so, and the protocol does.
+    elsewhere = load_results(folder.parent.name, f"sqlite:///{root}/mlflow.db", tmp_path / "no")
+    (row,) = elsewhere.runs.to_dict("records")
+    assert row["score.early"] == np.mean(values[3:2_001:3])
+    assert json.loads(row["protocol.early"])["logged steps"] == 666
+    assert [note for note in elsewhere.notes if "early" in note] == [
+        "early: of 1 run over the logged steps that MLflow holds, at most 2,000 a curve; a report "
+        "in the root that holds their journals takes all"]
+    # A damaged journal is as none.
+    (folder / "journal.jsonl").write_bytes(b"{}\n" + (folder / "journal.jsonl").read_bytes())
+    there = read_results(Workspace(root), folder.parent.name, None)
+    (row,) = there.runs.to_dict("records")
+    assert json.loads(row["protocol.early"])["logged steps"] == 666

@@ -104,7 +104,7 @@ def test_another_size_is_refused_unless_asked_for(tmp_path: Path, as_array: bool
         path = tmp_path / "a.npz"
         np.savez(path, LEVELS)
     with pytest.raises(UserError, match=r"is 16×16 pixels, and the data set's images are 8×8; .*"
-                                        r"--resize"):
+                                        r"\(--image-size 16\), or give --resize"):
         read_images(path, (1, 8, 8), None, False)
     given = read_images(path, (1, 8, 8), None, True)
     assert given.samples.shape == (4, 1, 8, 8)

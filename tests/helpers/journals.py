@@ -29,12 +29,13 @@ PROTOCOL = {
 }
 
 
-def new_run(root: Path, seed: int = 3) -> Path:
+def new_run(root: Path, seed: int = 3, steps: int = 20, log_every: int = 50) -> Path:
     """Return the folder of a new run, its specification written."""
     spec = RunSpec(
         experiment=f"study-{root.name}", variant="narrow", seed=seed, model=MODELS.parse("mlp"),
         dataset=DATASETS.parse("digits"), data=DataFacts((1, 8, 8), 10, 1438, 359, "digest"),
-        steps=20, evaluate=EvaluateSpec(metrics=["d_accuracy"]), compute=ComputeSpec())
+        steps=steps, log_every=log_every, evaluate=EvaluateSpec(metrics=["d_accuracy"]),
+        compute=ComputeSpec())
     return spec.write(root)
 
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 
 class Postgres:
@@ -52,6 +53,22 @@ class Postgres:
     def stop(self) -> None:
         """Stop it, as a crash would."""
         self._call("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+
+    def metrics(self) -> list[tuple[str, str, int, int, float]]:
+        """Return the rows of MLflow's metrics, of runs that are not deleted, in order.
+
+        Each is the run's id, the metric, step, time in ms since 1970, and value.
+        """
+        engine = sqlalchemy.create_engine(self.uri)
+        query = sqlalchemy.text(
+            "select t.value, m.key, m.step, m.timestamp, m.value from metrics m "
+            "join runs r on r.run_uuid = m.run_uuid and r.lifecycle_stage = 'active' "
+            "join tags t on t.run_uuid = m.run_uuid and t.key = 'run_id'")
+        try:
+            with engine.connect() as connection:
+                return sorted(tuple(row) for row in connection.execute(query))
+        finally:
+            engine.dispose()
 
     def remove(self) -> None:
         """Stop it if it runs, and remove its files."""

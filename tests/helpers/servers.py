@@ -15,12 +15,21 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.client import open_store
 
 
-@contextmanager
-def mlflow_server(root: Path, uri: str) -> Iterator[str]:
-    """Run the server that `gan-bench ui` starts for a database, and yield its address."""
+def free_port() -> int:
+    """Return a port of the loopback device that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(root: Path, uri: str, port: int = 0) -> Iterator[str]:
+    """Run the server that `gan-bench ui` starts for a database, and yield its address.
+
+    Args:
+        port: That of a server which ended, to start it again; 0: any that is free.
+    """
+    port = port or free_port()
     command, environment = ui_command(Workspace(root, tracking_uri=uri), port)
     process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=root,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

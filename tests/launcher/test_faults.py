@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers import worker_faults
 from helpers.faults import storm
 
 
@@ -27,3 +28,18 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(folder: Path, mode:
     assert figures.finished >= 1
     if mode == "worker":
         assert figures.in_checkpoint >= 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("workers", "mirrors"), [(2, True), (4, False)])
+def test_workers_in_a_storm_leave_what_one_machine_leaves(tmp_path: Path, workers: int,
+                                                          mirrors: bool) -> None:
+    """Killed, frozen beyond the lease, on a disk that is full, without locks."""
+    if not (shutil.which("cc") or shutil.which("gcc")):
+        pytest.skip("there is no C compiler for the faults of the file system")
+    worker_faults.prepare(tmp_path)
+    seen, found = worker_faults.storm(tmp_path, "storm", workers, 12, random.Random(workers),
+                                      mirrors)
+    assert found == []
+    assert seen.total() == 12
+    assert len(seen) >= 3

@@ -1,40 +1,133 @@
-"""The runs of an experiment that several processes work on."""
+"""The grid that several processes share: no run is claimed twice, none is tried for ever."""
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers.journals import new_run
+from helpers.journals import FACTS
+from helpers.runs import write_experiment
 
-from gan_bench.journal.claims import Release, Watch
-from gan_bench.journal.layout import WEIGHTS
-from gan_bench.journal.schema import Status
-from gan_bench.journal.spec_file import read_spec
+from gan_bench.config.experiment import load_experiment
+from gan_bench.journal import claims
+from gan_bench.journal.claims import Release
+from gan_bench.journal.layout import CHECKPOINTS
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import Journal, claim_run
-from gan_bench.launcher.grid import Grid
+from gan_bench.launcher.grid import Grid, kind_of
+
+HERE: dict[str, Any] = {**FACTS, "versions": {}}
+OTHER = {**HERE, "device_name": "NVIDIA A100"}
 
 
-@pytest.mark.parametrize(("status", "release", "why"), [
-    (Status.FINISHED, Release.DONE, ""), (Status.FAILED, Release.FAILED, "boom")])
-def test_a_run_whose_end_is_read_before_its_claim_is_released_has_ended(
-        tmp_path: Path, status: Status, release: Release, why: str) -> None:
-    folder = new_run(tmp_path)
-    run = Progress(read_spec(folder), folder)
-    seen: list[Status] = []
-    grid = Grid([run], {}, 2, None, lambda run: seen.append(run.state))
-    claim = claim_run(folder, Watch(), "")
-    book = Journal(folder, claim)
-    book.start({"versions": {}})
-    grid.follow()
-    assert (run.state, list(grid.elsewhere)) == (Status.RUNNING, [run.spec.id])
-    (folder / WEIGHTS).write_bytes(b"weights")
-    book.end(status, why)
-    grid.follow()  # the worker has yet to release it
-    assert (run.state, list(grid.elsewhere)) == (Status.RUNNING, [run.spec.id])
-    claim.release(release)
-    grid.follow()
-    assert (run.state, run.why) == (status, why)
-    assert (grid.open, grid.elsewhere) == ({}, {})
-    assert seen[-1] == status
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Progress]:
+    """The four runs of the tiny experiment, whose folders there are."""
+    spec = load_experiment(write_experiment(tmp_path), tmp_path)
+    return [Progress(run, run.write(tmp_path / "root")) for run in spec.runs]
+
+
+def grid(runs: list[Progress], here: dict[str, Any] | None = None, changed: Any = str,
+         begun: dict[str, int] | None = None) -> Grid:
+    copies = [Progress(run.spec, run.folder) for run in runs]
+    return Grid(copies, begun or {}, 2, here, changed)
+
+
+def ids(taken: list[tuple[Progress, claims.Claim]]) -> list[str]:
+    return [run.spec.id for run, _ in taken]
+
+
+def test_two_processes_claim_different_runs_in_order(runs: list[Progress]) -> None:
+    one, two = grid(runs), grid(runs)
+    names = [run.spec.id for run in runs]
+    first, second = one.claim(1), two.claim(2)
+    assert (ids(first), ids(second)) == (names[:1], names[1:3])
+    assert set(two.elsewhere) == {names[0]}
+    rest = one.claim(9)
+    assert ids(rest) == names[3:]
+    assert (set(one.open), set(two.open)) == ({*names[1:3]}, {names[0], names[3]})
+    assert two.claim(9) == []
+    for _, claim in [*first, *second, *rest]:
+        claim.release()
+
+
+def test_a_run_that_another_process_has_finished_is_over(runs: list[Progress]) -> None:
+    changed: list[str] = []
+    one, two = grid(runs), grid(runs, changed=lambda run: changed.append(run.state.value))
+    (run, claim), = one.claim(1)
+    two.follow()
+    book = Journal(run.folder, claim)
+    book.start(FACTS)
+    book.metrics(6, {"train/d_loss": 1.0})
+    two.follow()
+    assert two.open[run.spec.id].state == "RUNNING"
+    assert two.open[run.spec.id].values == {"train/d_loss": 1.0}
+    (run.folder / "final.safetensors").write_bytes(b"weights")
+    book.end("FINISHED")
+    two.follow()  # its end is recorded, and its claim is held
+    assert two.open[run.spec.id].state == "RUNNING"
+    claim.release()
+    two.follow()
+    assert run.spec.id not in two.open
+    assert changed[-1] == "FINISHED"
+    three = grid(runs)
+    assert ids(three.claim(1)) == [runs[1].spec.id]
+    assert run.spec.id not in three.open
+
+
+def end(run: Progress, how: Release) -> None:
+    claim = claim_run(run.folder)
+    with closing(Journal(run.folder, claim)) as book:
+        book.start(FACTS)
+    claim.release(how)
+
+
+def test_a_run_that_failed_in_this_study_is_left_by_all(runs: list[Progress]) -> None:
+    end(runs[0], Release.FAILED)
+    assert runs[0].spec.id in ids(grid(runs, begun={runs[0].spec.id: 1}).claim(1))
+    free = grid(runs)
+    end(runs[1], Release.FAILED)
+    assert ids(free.claim(1)) == [runs[2].spec.id]
+    assert runs[1].spec.id not in free.open
+
+
+def test_a_run_that_was_killed_too_often_is_left_by_all(runs: list[Progress]) -> None:
+    for number in range(4):
+        (run, claim), *_ = taken = grid(runs, begun={}).claim(1)
+        claim.release(Release.DONE)
+        assert (run.spec.id == runs[0].spec.id) == (number < 3), number
+        if number < 3:
+            end(runs[0], Release.KILLED)
+        assert len(taken) == 1
+
+
+def test_a_run_stays_on_the_kind_of_machine_that_it_began_on(runs: list[Progress]) -> None:
+    end(runs[0], Release.DONE)  # without a checkpoint it may begin again anywhere
+    here, other = grid(runs, HERE), grid(runs, OTHER)
+    assert other._other_kind(other.open[runs[0].spec.id]) == ""
+    (runs[0].folder / CHECKPOINTS[0]).touch()
+    assert other._other_kind(other.open[runs[0].spec.id]) == kind_of(FACTS)
+    assert here._other_kind(here.open[runs[0].spec.id]) == ""
+    taken = other.claim(1)
+    assert ids(taken) == [runs[1].spec.id]
+    assert other.unfit == {runs[0].spec.id: "some CPU (float32, 1 threads)"}
+    assert ids(grid(runs, None).claim(1)) == [runs[0].spec.id]
+
+
+def test_the_runs_of_a_seed_stay_on_one_kind_of_machine(runs: list[Progress]) -> None:
+    """Of (plain 0, plain 1, saturating 0, saturating 1)."""
+    here, other = grid(runs, HERE), grid(runs, OTHER)
+    first, second = here.claim(1), other.claim(1)
+    assert (ids(first), ids(second)) == ([runs[0].spec.id], [runs[1].spec.id])
+    state = claims.newest_claim(runs[0].folder)
+    assert state is not None
+    assert json.loads((runs[0].folder / "attempt.1").read_text().splitlines()[0])[
+        "hardware"] == kind_of(HERE)
+    assert ids(here.claim(9)) == [runs[2].spec.id]
+    assert here.unfit == {runs[3].spec.id: "NVIDIA A100 (float32, 1 threads)"}
+    assert ids(other.claim(9)) == [runs[3].spec.id]
+    for _, claim in [*first, *second]:
+        claim.release()

@@ -596,6 +596,21 @@ def test_dynamics_are_means_over_seeds() -> None:
     assert {axes.get_ylim() for axes in figure.axes[1::2]} == {(-0.05, 1.05)}
 
 
+def test_panels_of_a_row_are_level_whatever_their_titles() -> None:
+    results = study(["short", "a_long-name_that-takes_two-lines"], 2)
+    with drawn_for(Look(3.25, "serif", has_titles=False)):
+        figure = dynamics(results)
+    figure.draw_without_rendering()
+    left, right = figure.axes[0], figure.axes[2]
+    titles = [axes.get_title("left") for axes in (left, right)]
+    assert titles[0].count("\n") == titles[1].count("\n") > 1
+    assert titles[0].startswith("\n")
+    for one, other in ((left, right), (figure.axes[1], figure.axes[3])):
+        places = one.get_position(), other.get_position()
+        assert places[0].y0 == pytest.approx(places[1].y0, abs=1e-3)
+        assert places[0].y1 == pytest.approx(places[1].y1, abs=1e-3)
+
+
 def test_a_wild_loss_does_not_flatten_the_others_and_is_told() -> None:
     results = study(1, 4, points=200)
     spike = (results.history["metric"] == "train/g_loss") & (results.history["step"] == 5000) & (

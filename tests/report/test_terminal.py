@@ -59,10 +59,24 @@ def test_every_number_and_name_is_whole_at_every_width(width: int) -> None:
 def test_what_there_is_no_room_for_is_left_out_in_order(
         width: int, interval: bool, difference: bool, p: bool) -> None:
     text = "\n".join(printed(a_study(), width))
-    assert bool(re.search(r"\+11\.3 \[", text)) == interval
-    assert ("+11.3" in text) == difference
+    assert bool(re.search(r"\+11\.30 \[", text)) == interval
+    assert ("+11.30" in text) == difference
     assert bool(re.search(r"(?m) p$", text)) == p
     assert ("5 of 6" in text) == p
+
+
+def test_numbers_have_the_digits_of_their_standard_error_and_a_true_minus() -> None:
+    declared = BASE.with_changes(baseline="mlp-saturating")
+    table = summary_table(summarise(a_study(), declared), declared.baseline)
+    for encoding, minus in (("utf-8", "−"), ("ascii", "-")):
+        out = io.TextIOWrapper(io.BytesIO(), encoding, "replace")
+        Console(file=out, width=150).print(table)
+        out.seek(0)
+        text = out.read()
+        assert "42.62 [41.23, 44.01]" in text  # the standard error is 0.50
+        assert f"{minus}22.60 [{minus}24.24, {minus}20.96]" in text
+        assert "0.9180 [0.9101, 0.9259]" in text  # and here 0.0028
+        assert ("-22" in text, "−22" in text) == (minus == "-", minus == "−")
 
 
 def test_labels_stand_in_place_of_names() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from gan_bench.errors import UserError
 from gan_bench.tracking import origin
-from gan_bench.tracking.origin import FILE, attempt_of, file_system, instance_of, run_root
+from gan_bench.tracking.origin import FILE, attempt_of, instance_of, run_root
 
 
 def test_the_root_of_a_run_however_its_folder_is_named(
@@ -104,17 +104,6 @@ def test_a_file_of_an_earlier_version_keeps_its_identity(tmp_path: Path) -> None
     (tmp_path / FILE).write_text(json.dumps({"id": first, "place": content["place"]}))
     assert instance_of(tmp_path) == first
     assert json.loads((tmp_path / FILE).read_text())["path"] == str(tmp_path)
-
-
-@pytest.mark.parametrize(("path", "kind"), [
-    ("/", "overlay"), ("/home/me/root", "nfs4"), ("/home", "nfs4"), ("/homes", "overlay"),
-    ("/data disk/root", "xfs"), ("/home/me/scratch/root", "ext4")])
-def test_the_kind_of_a_file_system(path: str, kind: str) -> None:
-    mounts = ("1 0 0:1 / / rw - ext4 /dev/sda rw\n2 1 0:2 / / rw shared:1 - overlay none rw\n"
-              "3 2 0:3 /x /home rw,nodev shared:2 master:3 - nfs4 server:/x rw\n"
-              "4 2 8:1 / /data\\040disk rw - xfs /dev/sdb rw\n"
-              "5 3 8:2 / /home/me/scratch rw - ext4 /dev/sdc rw\n")
-    assert file_system(mounts, Path(path)) == kind
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "[" * 5_000, '{"id": 3, "place": ""}', "{}",

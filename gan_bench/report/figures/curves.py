@@ -199,8 +199,8 @@ def dynamics(results: Results) -> Figure:
             (Line2D([], [], color=COLOURS[0], linewidth=1.8, linestyle=DASHED),
              "above: G's loss\nbelow: D(G(z)), fakes\n(in the variant's colour)"),
             *([cross()] if any(curve.ends for curve in every) else [])])
-        add_notes(figure, ["Thick: the mean over seeds that did not diverge; thin: each seed. The "
-                           "losses of each variant have their variant scale. D(x) and D(G(z)): the "
+        add_notes(figure, ["Thick: the mean over seeds that did not diverge; thin: each seed. Each "
+                           "variant's losses have a scale of their own. D(x) and D(G(z)): the "
                            "sigmoid of D's output, 0 fake to 1 real.", *notes])
         return figure
 

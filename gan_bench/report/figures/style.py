@@ -197,8 +197,10 @@ def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below
             if i >= len(labels):
                 axes.axis("off")
                 continue
-            if j == 0:
-                axes.set_title(names[i], fontsize=SMALL, loc="left")
+            if j == 0:  # titles as tall as their neighbours', so that a row of panels is level
+                row = names[i - i % across:][:across]
+                lines = max(name.count("\n") for name in row) - names[i].count("\n")
+                axes.set_title("\n" * lines + names[i], fontsize=SMALL, loc="left")
             # The scales are shared, and drawing numbers at every panel is slow.
             if i + across < len(labels):
                 axes.tick_params(labelbottom=False)

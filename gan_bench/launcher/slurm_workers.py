@@ -1,0 +1,149 @@
+"""Keeps as many workers queued or running on SLURM as an experiment has work for."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import replace
+
+from gan_bench.errors import Say, UserError, count
+from gan_bench.launcher.slurm import (
+    Job,
+    SchedulerDown,
+    WorkerArray,
+    cancel,
+    check_array,
+    jobs_of,
+    log_end,
+    max_array_size,
+    submit,
+    workers_needed,
+)
+
+LOOK = 10.0  # seconds between two looks at the queue
+OUTAGE = 30.0  # seconds until a scheduler that is down is asked again
+FRUITLESS = 3  # arrays that end without a step until the launcher gives up
+
+
+class SlurmWorkers:
+    """The workers of an experiment; the queue and the root alone say which there are.
+
+    Args:
+        array: What is sent; its number of workers is the largest.
+        say: Receives what happens, a line each.
+    """
+
+    def __init__(self, array: WorkerArray, say: Say) -> None:
+        self._array, self._say = array, say
+        self._next_look = 0.0
+        self._sent = 0  # arrays since the last progress
+        self._progress: Hashable = None
+        self._was_lacking, self._has_looked = True, False  # the first look sends workers
+        self._last_words = ""
+        self._limit: int | None = None
+
+    def refuse_impossible(self) -> None:
+        """Ask SLURM whether it would take a worker, before anything is prepared.
+
+        Raises:
+            UserError: SLURM is missing, does not answer, or would refuse it.
+        """
+        check_array(replace(self._array, workers=1))
+
+    def look(self, unfinished: int, progress: Hashable) -> str:
+        """Send workers in the place of missing ones; do nothing between two looks.
+
+        A scheduler that is down, or refuses workers while others are there, may change its mind.
+
+        Args:
+            unfinished: The runs that nobody has finished.
+            progress: What changes whenever a run gets on.
+
+        Returns:
+            Why workers are sent no more: they end again and again without a step. Else nothing.
+
+        Raises:
+            UserError: SLURM is missing or does not answer at the first look, or refuses workers
+                when there are none.
+        """
+        if progress != self._progress:
+            self._progress, self._sent = progress, 0
+        if time.monotonic() < self._next_look or not unfinished:
+            return ""
+        self._next_look = time.monotonic() + LOOK
+        try:
+            jobs = jobs_of(self._array.experiment, self._array.root)
+            reason = self._top_up([job for job in jobs if not job.is_ending], unfinished)
+            self._has_looked = True
+            return reason
+        except SchedulerDown as error:
+            if not self._has_looked:
+                raise
+            self._next_look = time.monotonic() + OUTAGE
+            self._note(f"{error}; training goes on, and the queue is looked at again")
+            return ""
+
+    def dismiss(self) -> None:
+        """Cancel the workers that have not started; those that have find nothing to do, and end."""
+        with suppress(UserError):
+            jobs = jobs_of(self._array.experiment, self._array.root)
+            cancel([job for job in jobs if job.state == "PENDING"])
+
+    def stop(self) -> None:
+        """End all workers; each writes its checkpoints first, and none is requeued."""
+        try:
+            jobs = jobs_of(self._array.experiment, self._array.root)
+            cancel(jobs)
+        except UserError as error:
+            self._say(f"workers may go on: {error}; cancel them with `scancel "
+                      f"--name={self._array.name}`, or `gan-bench stop {self._array.experiment} "
+                      f"--root {shlex.quote(str(self._array.root))}`")
+            return
+        if jobs:
+            self._say(f"{count(len(jobs), 'worker')} cancelled")
+
+    def _top_up(self, jobs: list[Job], unfinished: int) -> str:
+        """Send what is missing beside these workers; return why nothing is sent any more."""
+        if self._limit is None:
+            self._limit = max_array_size()
+        self._note(_queue_line(jobs))
+        wanted = workers_needed(self._array.cluster, unfinished, self._array.slots, self._limit)
+        is_lacking = len(jobs) < wanted
+        # A worker that ends just now may have finished the last run: the next look knows.
+        was_lacking, self._was_lacking = self._was_lacking, is_lacking
+        if not is_lacking or not was_lacking:
+            return ""
+        if self._sent >= FRUITLESS:
+            return "" if jobs else (f"{FRUITLESS} arrays of workers have ended without a step; "
+                                    f"{log_end(self._array) or 'their output is empty'}")
+        missing = replace(self._array, workers=wanted - len(jobs))
+        try:
+            job = submit(missing)
+        except UserError as error:
+            if not jobs:
+                raise
+            self._note(f"{error}; the other workers go on")
+            return ""
+        self._sent += 1
+        self._say(f"{count(missing.workers, 'worker')} sent to SLURM as job {job}; their output is "
+                  f"in {self._array.folder}")
+        return ""
+
+    def _note(self, line: str) -> None:
+        """Say a line, unless it was the last."""
+        if line and line != self._last_words:
+            self._last_words = line
+            self._say(line)
+
+
+def _queue_line(jobs: list[Job]) -> str:
+    """Return `on SLURM: 2 running, 3 pending (Resources)`; empty without jobs."""
+    states = Counter(job.state.lower() for job in jobs)
+    reasons = dict.fromkeys(job.where.strip("()") for job in jobs if job.state == "PENDING")
+    waits = ", ".join(reason for reason in reasons if reason not in ("", "None"))
+    parts = [f"{n} {state}" + f" ({waits})" * bool(waits and state == "pending")
+             for state, n in states.items()]
+    return f"on SLURM: {', '.join(parts)}" if parts else ""

@@ -1,0 +1,50 @@
+"""A grid on a real SLURM: preempted, requeued, and the same to the bit. `make slurm-faults`: more.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers.doc_blocks import blocks_of
+from helpers.slurm_cluster import SlurmCluster
+from helpers.slurm_faults import Storm, launch, write_storm
+
+from gan_bench.launcher.slurm import job_name, worker_program
+from gan_bench.tracking import client
+
+DOCS = Path(__file__).parents[2] / "docs"
+pytestmark = pytest.mark.process
+
+
+def documented(folder: Path) -> str:
+    """Return the file for sbatch that the documentation shows, for the grid of this test."""
+    root, (block,) = folder / "slurm", (
+        block for block in blocks_of(DOCS / "machines.md") if block.text.startswith("#!/bin/bash"))
+    text = block.text.replace("study", "storm").replace("/shared/data", f"{folder}/data")
+    text = text.replace("gan-bench work", f"{' '.join(worker_program())} work")
+    text = text.replace("gan-bench.storm.9ad5a7", job_name("storm", root))
+    return text.replace("/shared/mlruns", str(root))
+
+
+def test_a_grid_that_slurm_preempts_and_requeues_ends_with_the_same_bits(tmp_path: Path) -> None:
+    cluster = SlurmCluster(grace=3, kill_wait=3)
+    for name in ("undisturbed", "slurm"):
+        (tmp_path / name).mkdir()
+        client._create_sqlite(tmp_path / name / "mlflow.db", tmp_path / name / "artifacts")
+    write_storm(tmp_path, 6, 300)
+    storm = Storm(cluster, tmp_path, "slurm")
+    try:
+        assert storm.wait_for_training(2), storm.text()
+        (requeued, _), (_, node) = sorted(storm.training().items(), key=lambda item: item[1])
+        cluster.preempt(node)
+        cluster.call("scontrol", "requeue", requeued)
+        assert launch(tmp_path, "undisturbed").wait(240) == 0
+        assert storm.finish() == []
+        assert (tmp_path / "slurm/runs/storm/slurm/workers.sbatch").read_text() == documented(
+            tmp_path)
+        assert len(re.findall(r"job \d+: waits for SLURM to end it", storm.text())) == 2
+    finally:
+        storm.end()
+        cluster.remove()

@@ -1,0 +1,135 @@
+"""How many workers are sent, and when no more: on a real SLURM."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from helpers.slurm_cluster import SlurmCluster
+from helpers.slurm_cluster import slurm_cluster as slurm_cluster
+
+from gan_bench.config.cluster import ClusterSpec
+from gan_bench.errors import UserError
+from gan_bench.launcher import slurm_workers
+from gan_bench.launcher.slurm import SchedulerDown, WorkerArray
+from gan_bench.launcher.slurm_workers import FRUITLESS, SlurmWorkers
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def cluster(slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+    """A cluster that the launcher of this process talks to and looks at without pauses."""
+    monkeypatch.setattr(slurm_workers, "LOOK", 0.0)
+    monkeypatch.setattr(slurm_workers, "OUTAGE", 0.0)
+    with patch.dict(os.environ, slurm_cluster.environment):
+        yield slurm_cluster
+
+
+def workers_of(root: Path, said: list[str], setup: str = "exec sleep 600", workers: int = 2,
+               **keys: object) -> SlurmWorkers:
+    """Return workers that do nothing but what `setup` says."""
+    spec = ClusterSpec.model_validate({"setup": [setup], "workers": workers, **keys})
+    return SlurmWorkers(WorkerArray("grid", root, root / "data", spec, workers), said.append)
+
+
+def test_workers_are_sent_once_and_only_missing_ones_again(cluster: SlurmCluster, tmp_path: Path,
+                                                           ) -> None:
+    said: list[str] = []
+    workers = workers_of(tmp_path, said)
+    for _ in range(3):
+        assert workers.look(40, 0) == ""
+    cluster.wait_for(lambda: len(cluster.running()) == 2)
+    assert workers.look(40, 0) == ""
+    assert [line for line in said if "sent" in line] == [
+        f"2 workers sent to SLURM as job 1; their output is in {tmp_path}/runs/grid/slurm"]
+    assert said[-1] == "on SLURM: 2 running"
+
+    again = workers_of(tmp_path, said)  # as after a launcher that was killed
+    assert again.look(40, 0) == ""
+    assert len(cluster.jobs()) == 2
+    cluster.call("scancel", "1_1")
+    cluster.wait_for(lambda: len(cluster.jobs()) == 1)
+    assert again.look(40, 0) == ""  # it may have finished the last run
+    assert len(cluster.jobs()) == 1
+    assert again.look(40, 0) == ""
+    assert sorted(cluster.jobs()) == ["1_0", "3_0"]
+    assert again.look(1, 1) == again.look(0, 2) == ""
+    assert len(cluster.jobs()) == 2
+
+    again.stop()
+    cluster.wait_for(lambda: cluster.jobs() == {})
+    assert said[-1] == "2 workers cancelled"
+
+
+def test_workers_that_have_not_started_are_cancelled_when_nothing_is_left(
+        cluster: SlurmCluster, tmp_path: Path) -> None:
+    said: list[str] = []
+    workers = workers_of(tmp_path, said, workers=4)
+    workers.look(40, 0)
+    cluster.wait_for(lambda: len(cluster.running()) == 2)
+
+    def is_said() -> bool:
+        workers.look(40, 0)
+        return said[-1] == "on SLURM: 2 pending (Resources), 2 running"
+
+    cluster.wait_for(is_said)
+    assert not any("None" in line for line in said)
+    workers.dismiss()
+    cluster.wait_for(lambda: len(cluster.jobs()) == 2)
+    assert {state for state, _ in cluster.jobs().values()} == {"RUNNING"}
+
+
+def test_workers_that_end_without_a_step_are_not_sent_for_ever(cluster: SlurmCluster,
+                                                               tmp_path: Path) -> None:
+    said: list[str] = []
+    workers = workers_of(tmp_path, said, "echo no module named gan_bench; exit 1", 1)
+    deadline = time.monotonic() + 60
+    while not (why := workers.look(40, "the same")):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
+    assert why.startswith(f"{FRUITLESS} arrays of workers have ended without a step; ")
+    assert why.endswith("_0.log: no module named gan_bench")
+    assert len([line for line in said if "sent" in line]) == FRUITLESS
+    assert workers.look(40, "a step") == ""  # then they were of use
+
+
+@pytest.mark.long
+def test_a_scheduler_that_is_down_is_asked_again(cluster: SlurmCluster, tmp_path: Path) -> None:
+    said: list[str] = []
+    workers = workers_of(tmp_path, said)
+    workers.look(40, 0)
+    cluster.wait_for(lambda: len(cluster.running()) == 2)
+    cluster.stop_controller()
+    assert workers.look(40, 0) == workers.look(40, 0) == ""
+    with pytest.raises(SchedulerDown):
+        workers_of(tmp_path, said).look(40, 0)
+    with pytest.raises(SchedulerDown):
+        workers_of(tmp_path, said).refuse_impossible()
+    workers.stop()
+    cluster.start_controller()
+    cluster.wait_for(lambda: len(cluster.running()) == 2)
+    assert workers.look(40, 0) == ""
+    down, stop, up = said[-3:]
+    assert "the scheduler does not answer" in down
+    assert down.endswith("; training goes on, and the queue is looked at again")
+    assert stop.startswith("workers may go on: squeue: the scheduler does not answer: ")
+    assert f"`gan-bench stop grid --root {tmp_path}`" in stop
+    assert up == "on SLURM: 2 running"
+    assert len(cluster.jobs()) == 2
+
+
+def test_what_slurm_would_refuse_is_refused_before_anything_is_prepared(
+        cluster: SlurmCluster, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    workers_of(root, []).refuse_impossible()
+    with pytest.raises(UserError, match="is nowhere: `sinfo -s`"):
+        workers_of(root, [], partition="nowhere").refuse_impossible()
+    with pytest.raises(UserError, match="is ib: `sinfo"):
+        workers_of(root, [], constraint="ib").refuse_impossible()
+    assert not root.exists()
+    assert cluster.jobs() == {}

@@ -1,0 +1,188 @@
+"""Workers that share a root: each run is done once, to the bits of one machine alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from helpers.journals import repeatable
+from helpers.launching import GAN_BENCH, gan_bench, plugin
+from helpers.runs import DIGITS, write_experiment
+
+from gan_bench.cli.work import parse_period
+from gan_bench.errors import UserError
+from gan_bench.journal import reading
+from gan_bench.journal.claims import holder_of, newest_claim
+from gan_bench.journal.schema import Record
+
+pytestmark = pytest.mark.process
+__all__ = ["plugin"]
+
+LONG = DIGITS.replace("steps: 6", "steps: 3000").replace("log_every: 2", "log_every: 20").replace(
+    "sample_every: 3", "sample_every: 3000").replace("every: 3,", "every: 3000,")
+
+
+def start(*arguments: object, log: Path, env: dict[str, str] | None = None,
+          ) -> subprocess.Popen[bytes]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
+    with log.open("wb") as output:
+        return subprocess.Popen([*GAN_BENCH, *map(str, arguments)], stdout=output, stderr=output,
+                                env={**clean, **(env or {})})
+
+
+def results(root: Path) -> dict[str, tuple[list[Record], bytes]]:
+    return {folder.name: (repeatable(reading.read_records(folder)[0]),
+                          (folder / "final.safetensors").read_bytes())
+            for folder in (root / "runs" / "tiny").iterdir() if folder.is_dir()}
+
+
+def folders(root: Path) -> list[Path]:
+    return sorted(file.parent for file in root.glob("runs/tiny/*/spec.json"))
+
+
+def wait_for(condition: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_three_workers_do_each_run_once_and_a_sync_brings_them(tmp_path: Path) -> None:
+    file = write_experiment(tmp_path)
+    alone = gan_bench("run", file, "--root", tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    logs = [tmp_path / f"{i}.txt" for i in range(3)]
+    workers = [start("work", file, "--root", tmp_path / "root", "--slots", 1, log=log)
+               for log in logs]
+    texts = [(worker.wait(240), log.read_text()) for worker, log in zip(workers, logs, strict=True)]
+    for status, text in texts:
+        assert status == 0, text
+        assert "4 of 4 runs that waited are over" in text
+    assert sum(text.count("random features") + text.count("once") for _, text in texts) <= 1
+    assert results(tmp_path / "root") == results(tmp_path / "alone")
+    for folder in folders(tmp_path / "root"):
+        assert [path.name for path in folder.glob("attempt.*")] == ["attempt.1"]
+        assert (folder / "attempt.1").read_text().splitlines()[1].strip() == "done"
+    assert not (tmp_path / "root" / "mlflow.db").exists()
+    done = gan_bench("sync", "--root", tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mirrored") == 4
+    again = gan_bench("work", "tiny", "--root", tmp_path / "root")
+    assert (again.returncode, again.stdout.count("started")) == (0, 0)
+
+
+def test_a_second_run_joins_the_first_and_stop_ends_both(tmp_path: Path) -> None:
+    file, root = write_experiment(tmp_path, LONG), tmp_path / "root"
+    first = start("run", file, "--root", root, "--slots", 1, log=tmp_path / "first.txt")
+    try:
+        wait_for(lambda: any(map(holder_of, folders(root))))
+        second = start("run", file, "--root", root, "--slots", 1, log=tmp_path / "second.txt")
+        wait_for(lambda: sum(1 for folder in folders(root) if holder_of(folder)) == 2)
+        shown = gan_bench("status", "tiny", "--root", root, "--json")
+        assert shown.stdout.count('"state": "RUNNING"') == 2
+        assert f'"process": {first.pid}' in shown.stdout
+        assert f'"process": {second.pid}' in shown.stdout
+        done = gan_bench("stop", "tiny", "--root", root)
+        assert done.returncode == 0, done.stderr
+        assert f"process {first.pid} is asked to write 1 checkpoint and to leave" in done.stdout
+        assert (first.wait(60), second.wait(60)) == (1, 1)
+        for name in ("first", "second"):
+            text = (tmp_path / f"{name}.txt").read_text()
+            assert "left: `gan-bench stop tiny` asked for it" in text
+            assert "Traceback" not in text
+        assert not any(map(holder_of, folders(root)))
+        refused = gan_bench("work", "tiny", "--root", root)
+        assert (refused.returncode, refused.stderr.strip()) == (
+            2, "error: tiny was stopped by `gan-bench stop`; `gan-bench run` goes on with it")
+    finally:
+        for process in (first, second):
+            with suppress(ProcessLookupError):
+                process.kill()
+    # To the end, each from its checkpoint.
+    for folder in folders(root):
+        if (folder / "attempt.1").exists():
+            assert (folder / "checkpoint.pt").exists()
+
+
+def test_a_worker_leaves_when_its_time_is_over(tmp_path: Path) -> None:
+    file, root = write_experiment(tmp_path, LONG), tmp_path / "root"
+    done = gan_bench("work", file, "--root", root, "--slots", 1, "--for", "1s")
+    assert done.returncode == 75, done.stderr
+    assert "left: the time is over" in done.stdout
+    begun = [folder for folder in folders(root) if (folder / "attempt.1").exists()]
+    assert len(begun) == 1
+    assert (reading.last(begun[0]) or {})["status"] == "KILLED"
+    assert (begun[0] / "checkpoint.pt").exists()
+
+
+def test_a_frozen_worker_is_replaced_and_writes_no_more(tmp_path: Path) -> None:
+    text = LONG.replace("steps: 3000", "steps: 1200").replace("seeds: [0, 1]", "seeds: [0]")
+    file, root = write_experiment(tmp_path, text), tmp_path / "root"
+    alone = gan_bench("run", file, "--root", tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    lease = {"GAN_BENCH_LEASE": "2"}
+    frozen = start("work", file, "--root", root, "--slots", 1, log=tmp_path / "a.txt", env=lease)
+    wait_for(lambda: any(reading.last(folder) for folder in folders(root)))
+    held = [folder for folder in folders(root) if holder_of(folder)]
+    import psutil
+    family = [frozen.pid, *(p.pid for p in psutil.Process(frozen.pid).children(recursive=True))]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    other = start("work", file, "--root", root, "--slots", 1, log=tmp_path / "b.txt", env=lease)
+    try:
+        wait_for(lambda: (newest_claim(held[0]) or 0).attempt == 2)  # type: ignore[union-attr]
+        for pid in family:
+            os.kill(pid, signal.SIGCONT)
+        assert other.wait(120) == 0, (tmp_path / "b.txt").read_text()
+        assert frozen.wait(120) == 0, (tmp_path / "a.txt").read_text()
+    finally:
+        for process in (frozen, other):
+            process.kill()
+    assert "another process has taken it over" in (tmp_path / "a.txt").read_text()
+    assert "Traceback" not in (tmp_path / "a.txt").read_text()
+    assert (held[0] / "journal.2.jsonl").exists()
+    assert results(root) == results(tmp_path / "alone")
+
+
+def test_a_run_that_fails_is_tried_by_one_worker_alone(tmp_path: Path,
+                                                       plugin: dict[str, str]) -> None:
+    text = DIGITS.replace("saturating: {loss: saturating}", "bad: {loss: explosive}")
+    file, root = write_experiment(tmp_path, text), tmp_path / "root"
+    logs = [tmp_path / f"{i}.txt" for i in range(2)]
+    workers = [start("work", file, "--root", root, "--slots", 1, log=log,
+                     env={"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"),
+                                                         os.environ.get("PYTHONPATH", "")])})
+               for log in logs]
+    assert [worker.wait(240) for worker in workers] == [1, 1]
+    for log in logs:
+        assert "2 of 4 runs that waited are over, 2 failed" in log.read_text()
+        assert "Traceback" not in log.read_text()
+    for folder in folders(root):
+        assert [path.name for path in folder.glob("attempt.*")] == ["attempt.1"]
+
+
+def test_what_is_not_prepared_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "root" / "runs").mkdir(parents=True)
+    for command in ("work", "stop"):
+        done = gan_bench(command, "tiny", "--root", tmp_path / "root")
+        assert done.returncode == 2
+        assert done.stderr.splitlines() == [
+            f"error: {tmp_path / 'root'} holds no prepared experiment 'tiny'; give its YAML file, "
+            f"or another --root"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("4h", 14400), ("90s", 90), ("1h30m", 5400), ("0.5m", 30), ("2d", 172800)])
+def test_a_period_is_read(text: str, seconds: float) -> None:
+    assert parse_period(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "4", "h", "4 h", "4hours", "-1h", "1:30"])
+def test_what_is_no_period_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="is no time; write 4h, 30m, 90s or 1h30m"):
+        parse_period(text)
