@@ -37,8 +37,10 @@ from gan_bench.components.data.image_folder import image_folder
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError, UserError
 from gan_bench.evaluation.external_images import read_images
+from gan_bench.journal import reading
+from gan_bench.journal.claims import boot_id
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.journal.lock import locked
+from gan_bench.journal.lock import is_locked, locked
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import NoFacts, Registry
 from gan_bench.tracking.client import open_store
@@ -243,20 +245,61 @@ def test_no_link_in_a_runs_folder_is_followed(tmp_path: Path, elsewhere: Path) -
     with replacing(folder / "final.safetensors") as temporary:
         temporary.write_text("weights")
     assert (folder / "final.safetensors").read_text() == "weights"
-    (folder.parent / "lock").symlink_to(elsewhere / "file")
-    with pytest.raises(UserError, match="lock: cannot be used") as why, locked(folder.parent):
-        pass
-    one_line(why)
+    (folder.parent / "mirror.1").symlink_to(elsewhere / "file")
+    with locked(folder.parent):  # by a file of the next number
+        assert (folder.parent / "mirror.2").is_file()
+        assert is_locked(folder.parent)
+    book.close()
+    (folder / "attempt.2").symlink_to(elsewhere / "file")
+    with closing(Journal(folder)) as book:
+        book.metrics(1, {"a": 1.0})
+        assert (folder / "attempt.3").is_file()
+    assert reading.read_records(folder)[0][-1]["values"] == {"a": 1.0}
 
 
-def test_a_lock_may_hold_anything(tmp_path: Path) -> None:
-    (tmp_path / "lock").write_bytes(b"\xff\x1b[2J" * 10_000)
-    with locked(tmp_path):
-        assert (tmp_path / "lock").read_text() == str(os.getpid())
-        (tmp_path / "lock").write_bytes(b"\xff\x1b[2J" * 10_000)
-        with pytest.raises(UserError, match="is already being run") as why, locked(tmp_path):
-            pass
-        assert len(one_line(why)) < 400
+HOLDER = {"host": "a", "boot": boot_id(), "pid": 1, "started": 1, "since": 1, "job": "",
+          "hardware": "", "inode": 1}
+SAYINGS = [
+    b"", b"\n", b"\0" * 100, b"\xff\x1b[2J" * 10_000, b"3\n", b"null\n", b"[]\n", b"{}\n",
+    b"[" * 100_000, b"9" * 5_000,
+    *(json.dumps({**HOLDER, **change}).encode() + b"\n" for change in (
+        {}, {"pid": -1}, {"pid": 0}, {"pid": 10**30}, {"pid": 10**4000}, {"pid": "1"}, {"pid": 1.5},
+        {"pid": None}, {"pid": True}, {"started": []}, {"host": 3}, {"other": 3},
+        {"boot": "x" * 70_000})),
+    json.dumps(HOLDER).encode() + b"\n" + b"\xff" * 24, json.dumps(HOLDER).encode(),
+]
+
+
+@pytest.mark.parametrize("saying", SAYINGS, ids=range(len(SAYINGS)))
+def test_a_claim_may_hold_anything(tmp_path: Path, saying: bytes) -> None:
+    """What names no process that lives claims nothing, and is in nobody's way."""
+    (tmp_path / "mirror.7").write_bytes(saying)
+    (tmp_path / "attempt.7").write_bytes(saying)
+    assert not is_locked(tmp_path)
+    assert not reading.is_open(tmp_path)
+    with locked(tmp_path), closing(Journal(tmp_path)) as book:
+        assert {file.name for file in tmp_path.glob("*.[0-9]")} == {
+            "mirror.8", "attempt.7", "attempt.8"}
+        assert is_locked(tmp_path)
+        book.metrics(1, {"a": 1.0})
+    assert reading.read_records(tmp_path)[0][-1]["values"] == {"a": 1.0}
+    assert (tmp_path / "attempt.7").read_bytes() == saying
+
+
+@pytest.mark.process
+def test_who_holds_a_claim_is_said_in_one_line(tmp_path: Path) -> None:
+    """A root may come from another person: its claims name machines that never were."""
+    folder = a_run(tmp_path).write(tmp_path / "root")
+    write_journal(folder)
+    holder = {**HOLDER, "boot": "elsewhere", "host": "\x1b[2J\nhost" * 20, "job": "\x1b]0;job\a"}
+    for file in (folder.parent / "mirror.1", folder / "attempt.9"):
+        file.write_text(json.dumps(holder) + "\n" + f"{3:012d}".ljust(23) + "\n")
+    for command in ("status", "clean"):
+        done = here(command, "tiny", "--root", tmp_path / "root", env={"GAN_BENCH_LEASE": "0.5"})
+        assert done.returncode == 0, done
+        assert "\x1b" not in done.stdout + done.stderr
+        assert "\a" not in done.stdout + done.stderr
+        assert len((done.stdout + done.stderr).splitlines()) < 20
 
 
 # Archives and arrays

@@ -17,7 +17,9 @@ from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Stopped, count, printable
+from gan_bench.journal.claims import ClaimedError
 from gan_bench.journal.layout import Workspace
+from gan_bench.journal.lock import take_lease
 from gan_bench.journal.schema import Status
 from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress, state_of
@@ -169,7 +171,16 @@ def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSetti
     workspace = settings.execution.workspace
     declared = spec.declared.with_changes(command=settings.command)
     summary = study_summary(rows, declared, spec.name, workspace)
-    return show_study(workspace, spec.name, summary) if summary else ""
+    if not summary:
+        return ""
+    try:
+        lease = take_lease(workspace.root / "runs" / spec.name)
+    except ClaimedError:  # another `run` of the experiment, which shows it when it ends
+        return ""
+    try:
+        return show_study(workspace, spec.name, summary)
+    finally:
+        lease.release()
 
 
 def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress],

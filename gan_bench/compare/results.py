@@ -57,7 +57,7 @@ class Results:
             FINISHED, DIVERGED, FAILED, KILLED), `why`, `step` (the last), `seconds` (from start to
             end or to the last record, interruptions included; of a run that continues another,
             without the time between both), `started` (UTC; of such a run, `seconds` before its
-            end), `mlflow_run` (MLflow's id), `version`, `precision`, `params.<key>` (the
+            end), `mlflow_run` (MLflow's id), `version`, `precision`, `device`, `params.<key>` (the
             specification as text),
             `score.<name>` (the final score of a FINISHED run, or its declared mean of a curve;
             otherwise NaN), `protocol.<name>` (how it was measured, as JSON; empty if it was not
@@ -291,7 +291,8 @@ def _run_row(run: StoredRun, declared: Declared, folder: Path | None) -> dict[st
         "step": int(run.steps.max()) if len(run.steps) else 0,
         "seconds": (end - run.started) / 1000,
         "started": pd.Timestamp(run.started, unit="ms", tz="UTC"), "mlflow_run": run.id,
-        "version": ", ".join(versions), "precision": tags.get("precision", "")}
+        "version": ", ".join(versions), "precision": tags.get("precision", ""),
+        "device": tags.get("device_name", "")}
     # Earlier versions gave names to params, which keep the first one for ever.
     row |= {PARAM + key: value for key, value in run.params.items() if key not in NAMES}
     if status == Status.FINISHED:

@@ -15,6 +15,7 @@ Claims under other names are the leases of an experiment or of a root: see `jour
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -35,6 +36,8 @@ ATTEMPT = "attempt"  # the name of a run's claims
 LEASE = 120.0  # seconds; caches of network file systems are older by at most 60
 LEASE_VARIABLE = "GAN_BENCH_LEASE"  # another number of seconds
 BEATS = 12  # heartbeats in a lease
+WITHOUT_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
+UNKNOWN = -1
 WIDTH = 24  # bytes of the second line, with its end
 
 
@@ -124,7 +127,7 @@ class ClaimState:
         if not self.holder.is_here:
             return False
         return (self.holder.inode != self.inode
-                or process_start(self.holder.pid) != self.holder.started)
+                or process_start(self.holder.pid) not in (self.holder.started, UNKNOWN))
 
 
 class Watch:
@@ -316,9 +319,11 @@ def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: i
             raise OSError(28, os.strerror(28))
         os.fsync(descriptor)  # a quota is noticed only now on some file systems
         _link(private, file, descriptor)
-    except OSError as error:
+    except (OSError, UserError) as error:
         os.close(descriptor)
         private.unlink(missing_ok=True)
+        if isinstance(error, UserError):
+            raise
         if isinstance(error, FileExistsError):
             raise _claimed_meanwhile(folder, name) from None
         raise unwritable(file, error) from None
@@ -336,16 +341,21 @@ def _link(private: Path, file: Path, descriptor: int) -> None:
 
     Raises:
         FileExistsError: Another process has done so.
-        OSError: The file system has no links, or fails.
+        UserError: The file system has no hard links.
+        OSError: It fails.
     """
     try:
         os.link(private, file, follow_symlinks=False)
     except FileExistsError:
         raise
-    except OSError:
+    except OSError as error:
         # A network file system may have lost the answer to a request that it has served.
-        if os.fstat(descriptor).st_nlink != 2:
-            raise
+        if os.fstat(descriptor).st_nlink == 2:
+            return
+        if error.errno in WITHOUT_LINKS:
+            raise UserError(f"{file}: the file system has no hard links ({error.strerror}), by "
+                            f"which processes claim runs; choose another --root") from None
+        raise
 
 
 def _claimed_meanwhile(folder: Path, name: str) -> UserError:
@@ -417,6 +427,17 @@ def _job() -> str:
     return job or os.environ.get("SLURM_JOB_ID", "")
 
 
+def _is_hidden(pid: int) -> bool:
+    """Whether another user's process has this number, of which /proc says nothing."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
 @lru_cache
 def boot_id() -> str:
     """Return what tells this start of this machine, and this namespace of processes, from others.
@@ -430,13 +451,16 @@ def boot_id() -> str:
 
 
 def process_start(pid: int) -> int:
-    """Return when a process of this machine started, in ticks since the boot; 0 if it has ended."""
+    """Return when a process of this machine started, in ticks since the boot; 0 if it has ended.
+
+    UNKNOWN if the machine hides the processes of other users.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/stat").exists():
-            return 0
+            return UNKNOWN if _is_hidden(pid) else 0
     import psutil  # macOS
 
     with suppress(psutil.Error):

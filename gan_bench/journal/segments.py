@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_bench.atomic import fsync_path
+from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError
 
 FILE = "journal.jsonl"  # the first segment
@@ -141,18 +141,10 @@ def create_segment(folder: Path, number: int, before: int | None, begin: int) ->
     Raises:
         OSError: It cannot be created.
     """
-    file = segment_file(folder, number)
-    private = folder / f".{file.name}.tmp"  # only the holder of the claim creates this segment
-    line = json.dumps({"kind": "segment", "after": before, "counts": begin}).encode() + b"\n"
-    try:
-        private.write_bytes(line)
-        fsync_path(private)
-        os.link(private, file)
-    except FileExistsError:  # this attempt has created it before
-        pass
-    finally:
-        private.unlink(missing_ok=True)
-    fsync_path(folder)
+    line = json.dumps({"kind": "segment", "after": before, "counts": begin}) + "\n"
+    # Only the holder of the claim of this number creates it.
+    with replacing(segment_file(folder, number), durable=True) as temporary:
+        temporary.write_text(line)
 
 
 def counts(folder: Path, number: int, position: int) -> bool:

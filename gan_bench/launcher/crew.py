@@ -74,7 +74,7 @@ class Crew:
             while True:
                 self._fill()
                 if not self._running and self._is_over():
-                    return ""
+                    return self._trouble
                 sentinels = [worker.process.sentinel for worker in self._running.values()]
                 if sentinels:
                     wait(sentinels, timeout=POLL)
@@ -132,9 +132,8 @@ class Crew:
             return True
         if self._grid.elsewhere:
             return False
-        if self._trouble:
-            raise UserError(self._trouble)
-        is_stuck = self._slots.number == 0 or len(self._grid.unfit) == len(self._grid.open)
+        is_unfit = len(self._grid.unfit) == len(self._grid.open)
+        is_stuck = self._slots.number == 0 or is_unfit or bool(self._trouble)
         return is_stuck and self._nobody_works()
 
     def _collect(self) -> None:

@@ -132,8 +132,8 @@ class Grid:
         if is_held:  # its end may be recorded before its claim is released
             self._recorded[key] = run.state, run.why
             run.state, run.why = Status.RUNNING, ""
-        elif run.state == Status.RUNNING:  # its process is dead, and the next attempt says so
-            run.state = Status.WAITING
+        elif run.state in (Status.RUNNING, Status.KILLED):  # its process is dead, and it goes on
+            run.state, run.why = Status.WAITING, ""
         if is_new:
             self._changed(run)
         return not is_held

@@ -93,6 +93,8 @@ class PlainLines:
             name = f"{run.spec.variant} seed {run.spec.seed}"
             if run.state == Status.RUNNING:
                 self.say(f"{run.spec.id} {name}: {'measuring' if run.is_measuring else 'started'}")
+            elif run.state == Status.WAITING:  # it was killed, and goes on soon
+                pass
             elif run.unmeasured:
                 self.say(f"{run.spec.id} {name}: not measured: {run.unmeasured}")
             else:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from gan_bench.atomic import scratch_folder
 from gan_bench.compare.agreement import disagreements
 from gan_bench.compare.findings import Finding, findings, why_no_score
@@ -107,6 +109,23 @@ def not_compared(finding: Finding) -> list[str]:
     return [f"{row.variant} is not compared: {row.refused}" for row in finding.rows if row.refused]
 
 
+def _machines(runs: pd.DataFrame) -> list[str]:
+    """Return which kinds of machines the runs are spread over, if that is more than one.
+
+    A difference between machines looks like one between variants where a seed's runs are on two.
+    """
+    known = runs[runs["device"] != ""]
+    kinds = known["device"].value_counts()
+    if len(kinds) < 2:
+        return []
+    each = "; ".join(f"{kind}: {count(int(n), 'run')}" for kind, n in kinds.items())
+    split = [str(seed) for seed, devices in known.groupby("seed")["device"]
+             if devices.nunique() > 1]
+    seeds = (f"; seeds whose runs are on several: {', '.join(split)}" if split else
+             "; the runs of each seed are on one")
+    return [f"runs on {len(kinds)} kinds of machines are compared ({each}){seeds}"]
+
+
 def warnings_of(results: Results) -> list[str]:
     """Return what a reader must know before any number: versions, and runs without a result."""
     runs, lines = results.runs, []
@@ -115,6 +134,7 @@ def warnings_of(results: Results) -> list[str]:
         each = "; ".join(f"{version or 'unknown'}: {count(n, 'run')}"
                          for version, n in versions.items())
         lines.append(f"runs of {len(versions)} program versions are compared ({each})")
+    lines += _machines(runs)
     for variant, precisions in runs.groupby("variant", observed=True)["precision"]:
         recorded = precisions[precisions != ""]
         if recorded.nunique() > 1:

@@ -193,4 +193,4 @@ def test_a_path_that_cannot_be_used_is_named(
     assert capsys.readouterr().err == (
         f"error: {about}: cannot be written: Is a directory; move it away, then repeat the "
         f"command\n")
-    assert sorted(path.name for path in about.parent.iterdir()) == ["about.json", "lock"]
+    assert sorted(path.name for path in about.parent.iterdir()) == ["about.json"]

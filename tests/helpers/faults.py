@@ -175,6 +175,7 @@ def _disturb(launcher: subprocess.Popen[bytes], root: Path, mode: str, kills: in
             text = root.with_suffix(".txt").read_text()
             assert status == 0, text
             assert "Traceback" not in text, text
+            assert "KILLED at step" not in text, text  # it goes on, and is at no end
             return True
         figures.in_checkpoint += aim == "checkpoint"
         figures.before_mlflow += _is_ahead(root)

@@ -817,6 +817,28 @@ def test_two_numerics_are_two_program_versions(studies: Path, tmp_path: Path) ->
     assert not any("program versions" in line for line in alike.lines)
 
 
+def test_a_study_on_two_kinds_of_machines_is_named(studies: Path, tmp_path: Path) -> None:
+    from gan_bench.report.write import warnings_of
+
+    assert not any("kinds of machines" in line
+                   for line in warnings_of(load_results("losses", root=studies)))
+    for folder in ("one", "both"):
+        (tmp_path / folder).mkdir()
+    move = "update tags set value = 'A100' where key = 'device_name' and run_uuid = "
+    one = edited(studies, tmp_path / "one", [move + of_run("sat", 1)])
+    [line] = [line for line in warnings_of(load_results("losses", tracking_uri=one))
+              if "kinds of machines" in line]
+    assert line.startswith("runs on 2 kinds of machines are compared (")
+    assert "; A100: 1 run)" in line
+    assert line.endswith("; seeds whose runs are on several: 1")
+    both = edited(studies, tmp_path / "both", [move + of_run(variant, 1)
+                                               for variant in ("sat", "plain")])
+    [line] = [line for line in warnings_of(load_results("losses", tracking_uri=both))
+              if "kinds of machines" in line]
+    assert "; A100: 2 runs)" in line
+    assert line.endswith("; the runs of each seed are on one")
+
+
 def test_runs_of_one_variant_in_two_precisions_are_named(studies: Path, tmp_path: Path) -> None:
     from gan_bench.report.write import warnings_of
 

@@ -236,4 +236,5 @@ def test_a_study_of_an_earlier_version_goes_on(studies: Path, tmp_path: Path) ->
     again = here("run", file, "--root", root).stdout
     assert "taken over" not in again
     assert "left out" not in again
-    assert os.listdir(home).count("lock") == 1
+    assert len([name for name in os.listdir(home) if name.startswith("mirror.")]) == 1
+    assert len([name for name in os.listdir(root) if name.startswith("preparation.")]) == 1
