@@ -173,6 +173,7 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
             with suppress(OSError):
                 (home / STOP).touch()  # a worker that is just now requeued leaves at once
             remote.stop()
+            grid.follow()
         raise
 
 

@@ -2,7 +2,7 @@
 
 Standard input: a line of JSON that is an `Order`, then `{"start": n}` for n more workers. Its end
 asks all workers to write checkpoints and to end, also when the launcher has been killed. Standard
-output: an event a line, as `RayFleet` reads them.
+output: an event a line, as `RayWorkers` reads them.
 """
 
 from __future__ import annotations
@@ -150,19 +150,19 @@ def main() -> None:
 
     order = json.loads(sys.stdin.readline())
     try:
-        room, nodes = connect(order)
+        resources, found = connect(order)
     except Exception as error:
         logging.exception("no connection")
         tell({"event": "error", "line": why_not_connected(order["address"], error)})
         return
-    tell({"event": "cluster", "room": room, "nodes": nodes})
+    tell({"event": "cluster", **found})
     commands = Commands()
     threading.Thread(target=commands.read, daemon=True).start()
-    serve(order, commands, tell)
+    serve(order, resources, commands, tell)
 
 
-def connect(order: dict[str, Any]) -> tuple[int, int]:
-    """Connect to the cluster; return for how many workers it has room, and its nodes.
+def connect(order: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
+    """Connect to the cluster; return what a worker needs of it, and what the launcher hears of it.
 
     Raises:
         Exception: It does not answer, or is of another version.
@@ -172,8 +172,13 @@ def connect(order: dict[str, Any]) -> tuple[int, int]:
     ray.init(address=order["address"], log_to_driver=False, configure_logging=False,
              logging_level=logging.ERROR)
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    kind, need = ("GPU", order["gpus"]) if order["gpus"] else ("CPU", order["cpus"])
-    return sum(int(node.get(kind, 0)) // need for node in alive), len(alive)
+    has_gpus = any(node.get("GPU", 0) >= 1 for node in alive)
+    uses_gpu = order["device"] == "cuda" or (order["device"] == "auto" and has_gpus)
+    kind, need = ("GPU", 1) if uses_gpu else ("CPU", order["cpus"])
+    room = sum(int(node.get(kind, 0)) // need for node in alive)
+    resources = {"num_gpus": 1, "num_cpus": 0} if uses_gpu else {"num_cpus": need}
+    return resources, {"room": room, "nodes": len(alive),
+                       "need": f"{need} {kind}{'' if need == 1 else 's'}"}
 
 
 def why_not_connected(address: str, error: Exception) -> str:
@@ -196,12 +201,13 @@ def unanswered(place: str, why: str) -> str:
             f"give its address: --on ray://HOST:10001")
 
 
-def serve(order: dict[str, Any], commands: Commands, tell: Tell) -> None:
+def serve(order: dict[str, Any], resources: dict[str, int], commands: Commands,
+          tell: Tell) -> None:
     """Start workers and report their ends, until the launcher wants no more and all have ended."""
     import ray
 
-    actor = ray.remote(num_cpus=order["cpus"], num_gpus=order["gpus"], max_restarts=0,
-                       max_task_retries=0, max_concurrency=3)(RayWorker)
+    actor = ray.remote(**resources, max_restarts=0, max_task_retries=0, max_concurrency=3)(
+        RayWorker)
     working: dict[Any, Worker] = {}  # by what its end resolves
     number = 0
     while not commands.is_over:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -28,7 +27,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.journal.claims import Holder, holder_of, newest_claim
 from gan_bench.journal.layout import Execution, Workspace, checkpoint_files, make_root
 from gan_bench.journal.segments import segments
-from gan_bench.launcher.on_ray import ray_fleet
+from gan_bench.launcher.on_ray import RayWorkers
 from gan_bench.launcher.preparation import LaunchSettings, prepare_study
 from gan_bench.launcher.reporters import PlainLines
 
@@ -207,23 +206,24 @@ def test_a_worker_has_the_gpu_that_ray_gives_it(
     spec = load_experiment(file, tmp_path, ["base.steps=1000000"])
     settings = LaunchSettings(Execution(Workspace(tmp_path / "root", tmp_path)), None, "")
     make_root(tmp_path / "root")
-    study = prepare_study(spec, settings, PlainLines(Console(quiet=True)))
+    prepare_study(spec, settings, PlainLines(Console(quiet=True)))
     said: list[str] = []
     node = cluster.add_node("--num-gpus=2", "--num-cpus=0")
     said: list[str] = []
-    fleet = ray_fleet("ray")(replace(study, gpus=1), tmp_path / "root/runs/storm", None,
-                             said.append)
+    compute = spec.runs[0].compute.model_copy(update={"device": "auto"})
+    workers = RayWorkers("ray", tmp_path / "root/runs/storm", compute, None, said.append)
+    workers.refuse_impossible()
     try:
         deadline, seen = time.monotonic() + 120, set[str]()
         while len(seen) < 2:
-            assert fleet.look(6, 0) == "", said
+            assert workers.look(6, 0) == "", said
             assert time.monotonic() < deadline, said
             time.sleep(0.1)
             seen = devices_of_workers(node)
         assert seen == {"0", "1"}
         assert "Ray has 2 nodes, with room for 2 workers" in said[0]
     finally:
-        fleet.stop(60)
+        workers.stop()
         cluster.lose(node)
 
 
@@ -243,7 +243,7 @@ def test_ray_that_is_not_installed_is_a_line(tmp_path: Path) -> None:
     ("ray", {"RAY_ADDRESS": "127.0.0.1:1"},
      "no Ray cluster answers at 127.0.0.1:1 (Connection refused); start one with `ray start"),
     ("ray://127.0.0.1:1", {}, "no Ray cluster answers at ray://127.0.0.1:1 (Connection refused)"),
-    ("sun", {}, "--on sun: is no engine; write ray, or ray://HOST:PORT")])
+    ("sun", {}, "--on sun: is no place; write here, slurm, ray, or ray://HOST:PORT")])
 def test_an_address_without_a_cluster_is_a_line(
         tmp_path: Path, place: str, environment: dict[str, str], line: str) -> None:
     pytest.importorskip("ray")
@@ -300,6 +300,10 @@ def test_a_head_that_is_lost_harms_no_run(tmp_path: Path, cluster: RayCluster) -
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 1, out
     assert "left: Ray's client has ended: the cluster's head is gone, or does not answer" in out
+    deadline = time.monotonic() + 60
+    while held(root):
+        assert time.monotonic() < deadline, held(root)
+        time.sleep(0.1)
     state = newest_claim(run)
     assert state is not None
     assert state.release == "done"  # its node has left a cluster without a head
