@@ -133,7 +133,7 @@ def test_stopping_lets_all_workers_write_checkpoints(
     assert process.returncode == 128 + number, out
     assert time.monotonic() - begin < 12
     assert "the same command resumes" in out
-    assert out.count("stopped by the user") == 2  # a line when it happens, and under the table
+    assert "0 of 6 runs are done" in out
     assert held(root) == {}
     state = newest_claim(run)
     assert state is not None
