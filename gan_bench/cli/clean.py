@@ -15,7 +15,7 @@ from gan_bench.config.yaml_source import read_yaml
 from gan_bench.errors import DamagedError, Say, UserError, count, printable, unwritable
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace, checkpoint_files, is_trained, run_folders
-from gan_bench.journal.lock import is_locked, locked
+from gan_bench.journal.lock import holder_line, locked
 from gan_bench.registry import nearest
 
 
@@ -100,9 +100,8 @@ def _kept_still(home: Path, dry_run: bool) -> Iterator[None]:
         with locked(home):
             yield
         return
-    if is_locked(home):
-        raise UserError(f"{home.name} is already being run by another process; wait for it or "
-                        f"stop it")
+    if holder := holder_line(home):
+        raise UserError(f"{home.name} is already being run by {holder}; wait for it or stop it")
     yield
 
 

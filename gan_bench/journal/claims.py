@@ -30,7 +30,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gan_bench.errors import UserError, unwritable
+from gan_bench.errors import UserError, printable, unwritable
 
 ATTEMPT = "attempt"  # the name of a run's claims
 LEASE = 120.0  # seconds; caches of network file systems are older by at most 60
@@ -94,7 +94,7 @@ class Holder:
     def __str__(self) -> str:
         """Return `process 71`, with its machine if that is another one."""
         job = f" (job {self.job})" if self.job else ""
-        return f"process {self.pid}{job}" + ("" if self.is_here else f" on {self.host}")
+        return printable(f"process {self.pid}{job}" + ("" if self.is_here else f" on {self.host}"))
 
 
 @dataclass(frozen=True)

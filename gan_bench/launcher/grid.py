@@ -57,6 +57,7 @@ class Grid:
             self._siblings.setdefault(run.spec.seed, []).append(run.folder)
         self._kinds: dict[int, str] = {}  # of the machine that a seed's runs began on
         self._touched: set[str] = set()  # runs that another process has worked on
+        self._read: set[str] = set()  # runs whose journals have been read to the end
         # What the journals say of runs that another process holds, and that count as RUNNING.
         self._recorded: dict[str, tuple[Status, str]] = {}
 
@@ -116,9 +117,12 @@ class Grid:
             self._touched.add(key)
         else:
             self.elsewhere.pop(key, None)
-        if key not in self._touched and state.attempt <= self._begun.get(key, 0):
+        is_untouched = key not in self._touched and state.attempt <= self._begun.get(key, 0)
+        if is_untouched and key in self._read:
             return True
-        self._touched.add(key)
+        self._read.add(key)  # once in any case: it may have ended since it was found unfinished
+        if not is_untouched:
+            self._touched.add(key)
         try:
             run.state, run.why = self._recorded.pop(key, (run.state, run.why))
             is_new = run.follow()

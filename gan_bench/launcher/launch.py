@@ -21,7 +21,7 @@ from gan_bench.journal.layout import Execution, make_root
 from gan_bench.journal.lock import preparing
 from gan_bench.journal.queue_file import STOP, OverIndex, Queue, open_runs, read_queue, specs_of
 from gan_bench.journal.status import Progress, progress_of
-from gan_bench.launcher.crew import Crew, Slots, usual_slots, waiting_line
+from gan_bench.launcher.crew import POLL, Crew, Slots, usual_slots, waiting_line
 from gan_bench.launcher.grid import Grid
 from gan_bench.launcher.preparation import (
     LaunchSettings,
@@ -29,7 +29,7 @@ from gan_bench.launcher.preparation import (
     prepare_study,
     refuse_impossible,
 )
-from gan_bench.launcher.processes import LAST_ROUND, fork_context, look_at_machine
+from gan_bench.launcher.processes import GRACE, LAST_ROUND, fork_context, look_at_machine
 from gan_bench.launcher.reporters import Reporter
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
@@ -173,8 +173,17 @@ def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter:
             with suppress(OSError):
                 (home / STOP).touch()  # a worker that is just now requeued leaves at once
             remote.stop()
-            grid.follow()
+            _see_off(grid)
         raise
+
+
+def _see_off(grid: Grid) -> None:
+    """Read what the runs of other machines record, until they are left or that takes too long."""
+    deadline = time.monotonic() + GRACE
+    grid.follow()
+    while grid.elsewhere and time.monotonic() < deadline:
+        time.sleep(POLL)
+        grid.follow()
 
 
 def _ignore(news: object) -> None:

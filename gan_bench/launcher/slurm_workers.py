@@ -25,7 +25,7 @@ from gan_bench.launcher.slurm import (
 
 LOOK = 10.0  # seconds between two looks at the queue
 OUTAGE = 30.0  # seconds until a scheduler that is down is asked again
-FRUITLESS = 3  # arrays that end without a step until the launcher gives up
+FRUITLESS = 3  # arrays that end without a step, or are refused, until the launcher gives up
 
 
 class SlurmWorkers:
@@ -40,6 +40,7 @@ class SlurmWorkers:
         self._array, self._say = array, say
         self._next_look = 0.0
         self._sent = 0  # arrays since the last progress
+        self._refused = 0  # arrays since the last that was taken
         self._progress: Hashable = None
         self._was_lacking, self._has_looked = True, False  # the first look sends workers
         self._last_words = ""
@@ -48,10 +49,14 @@ class SlurmWorkers:
     def refuse_impossible(self) -> None:
         """Ask SLURM whether it would take a worker, before anything is prepared.
 
+        Where there are workers already, it has taken some: after its restart it does not know its
+        nodes for a while, and takes nothing.
+
         Raises:
             UserError: SLURM is missing, does not answer, or would refuse it.
         """
-        check_array(replace(self._array, workers=1))
+        if not jobs_of(self._array.experiment, self._array.root):
+            check_array(replace(self._array, workers=1))
 
     def look(self, unfinished: int, progress: Hashable) -> str:
         """Send workers in the place of missing ones; do nothing between two looks.
@@ -67,7 +72,7 @@ class SlurmWorkers:
 
         Raises:
             UserError: SLURM is missing or does not answer at the first look, or refuses workers
-                when there are none.
+                again and again when there are none.
         """
         if progress != self._progress:
             self._progress, self._sent = progress, 0
@@ -122,12 +127,15 @@ class SlurmWorkers:
         missing = replace(self._array, workers=wanted - len(jobs))
         try:
             job = submit(missing)
+        except SchedulerDown:
+            raise
         except UserError as error:
-            if not jobs:
+            self._refused += 1
+            if not jobs and self._refused >= FRUITLESS:
                 raise
-            self._note(f"{error}; the other workers go on")
+            self._note(f"{error}; it is asked again")
             return ""
-        self._sent += 1
+        self._refused, self._sent = 0, self._sent + 1
         self._say(f"{count(missing.workers, 'worker')} sent to SLURM as job {job}; their output is "
                   f"in {self._array.folder}")
         return ""

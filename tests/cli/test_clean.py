@@ -41,10 +41,10 @@ def test_it_frees_the_checkpoints_of_finished_runs_and_nothing_else(tmp_path: Pa
     (lacking / WEIGHTS).unlink()  # it will be trained again
     opened = ended(tmp_path, 3, "FINISHED")
     kept = [ended(tmp_path, 4, "KILLED"), ended(tmp_path, 5, "FAILED"), lacking, opened]
-    before = {folder: names(folder) for folder in (*freed, *kept)}
     said: list[str] = []
     name = freed[0].parent.name
     with closing(Journal(opened)):
+        before = {folder: names(folder) for folder in (*freed, *kept)}
         for dry, verb in ((True, "would free"), (False, "freed")):
             assert list(free_checkpoints(tmp_path, None, dry, said.append)) == [
                 f"{name}: 1.2 MB of 4 checkpoints", f"{verb} 1.2 MB"]

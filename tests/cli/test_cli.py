@@ -175,8 +175,9 @@ def test_a_full_disk_under_the_launcher_is_one_line(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {root / 'runs' / 'tiny' / 'lock'}: cannot be written: File too large; raise the "
-        f"limit of the size of files (ulimit -f), then repeat the command\n")
+        f"error: {root / 'preparation.1'}: cannot be written: File too large; raise the limit of "
+        f"the size of files (ulimit -f), then repeat the command\n")
+    assert sorted(path.name for path in root.rglob("*")) == ["runs"]
 
 
 def test_a_path_that_cannot_be_used_is_named(

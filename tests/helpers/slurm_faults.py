@@ -142,6 +142,14 @@ class Storm:
         self.counts[TIME_LIMIT] = len(re.findall(r"its time is over; requeued", text))
         return differences(self._folder / "undisturbed", self._root)
 
+    def interrupt(self) -> None:
+        """Stop the launcher as Ctrl-C does."""
+        self._launcher.send_signal(signal.SIGINT)
+
+    def status(self) -> int:
+        """Return the launcher's exit status when it has ended."""
+        return self._launcher.wait(PATIENCE)
+
     def end(self) -> None:
         """End the launcher, whatever happened."""
         with suppress(ProcessLookupError):

@@ -78,6 +78,23 @@ def test_a_run_that_another_process_has_finished_is_over(runs: list[Progress]) -
     assert run.spec.id not in three.open
 
 
+def test_a_run_that_ends_while_it_is_queued_is_over(runs: list[Progress]) -> None:
+    """Its launcher was killed and started again: it found the run unfinished, and then claimed."""
+    claim = claim_run(runs[0].folder)
+    book = Journal(runs[0].folder, claim)
+    book.start(FACTS)
+    changed: list[str] = []
+    follower = grid(runs, changed=lambda run: changed.append(run.state.value),
+                    begun={runs[0].spec.id: claim.attempt})
+    (runs[0].folder / "final.safetensors").write_bytes(b"weights")
+    book.end("FINISHED")
+    claim.release()
+    follower.follow()
+    assert runs[0].spec.id not in follower.open
+    assert len(follower.open) == len(runs) - 1
+    assert changed == ["FINISHED"]
+
+
 def end(run: Progress, how: Release) -> None:
     claim = claim_run(run.folder)
     with closing(Journal(run.folder, claim)) as book:

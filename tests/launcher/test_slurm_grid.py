@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 from helpers.doc_blocks import blocks_of
-from helpers.slurm_cluster import SlurmCluster
+from helpers.slurm_cluster import CREDENTIAL, SlurmCluster
 from helpers.slurm_faults import Storm, launch, write_storm
 
+from gan_bench.journal import reading
+from gan_bench.journal.claims import newest_claim
+from gan_bench.journal.layout import checkpoint_files
 from gan_bench.launcher.slurm import job_name, worker_program
 from gan_bench.tracking import client
 
@@ -48,3 +52,41 @@ def test_a_grid_that_slurm_preempts_and_requeues_ends_with_the_same_bits(tmp_pat
     finally:
         storm.end()
         cluster.remove()
+
+
+@pytest.mark.long
+def test_workers_outlive_a_launcher_that_detaches_and_end_with_ctrl_c(tmp_path: Path) -> None:
+    cluster = SlurmCluster()
+    write_storm(tmp_path, 4, 100_000)
+    try:
+        detached = launch(tmp_path, "slurm", "--on", "slurm", "--detach", env=cluster.environment)
+        assert detached.wait(120) == 0, (tmp_path / "slurm.txt").read_text()
+        assert len(cluster.jobs()) == 2
+        storm = Storm(cluster, tmp_path, "slurm")
+        try:
+            assert storm.wait_for_training(2), storm.text()
+            cluster.wait_for(lambda: "on SLURM: 2 running" in storm.text())
+            assert sorted(cluster.jobs()) == ["2_0", "2_1"]  # none was sent again
+            storm.interrupt()
+            assert storm.status() == 130, storm.text()
+        finally:
+            storm.end()
+        cluster.wait_for(lambda: cluster.jobs() == {})
+        time.sleep(CREDENTIAL + 4)  # so long a requeued job would wait
+        assert cluster.jobs() == {}
+    finally:
+        cluster.remove()
+    text = storm.text()
+    assert "2 workers cancelled" in text
+    for seed in (0, 1):  # the launcher has waited for their ends
+        assert re.search(rf"\nKILLED plain seed {seed} \(\w+\): stopped by the user", text)
+    assert "Traceback" not in text
+    folders = [file.parent for file in (tmp_path / "slurm").glob("runs/storm/*/journal.jsonl")]
+    assert len(folders) == 2
+    for folder in folders:
+        last, claim = reading.last(folder), newest_claim(folder)
+        assert last is not None
+        assert claim is not None
+        assert (last["status"], last["why"]) == ("KILLED", "stopped by the user")
+        assert claim.release is not None
+        assert checkpoint_files(folder)

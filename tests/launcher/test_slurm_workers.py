@@ -133,3 +133,20 @@ def test_what_slurm_would_refuse_is_refused_before_anything_is_prepared(
         workers_of(root, [], constraint="ib").refuse_impossible()
     assert not root.exists()
     assert cluster.jobs() == {}
+
+
+def test_workers_that_slurm_refuses_are_asked_for_again_a_few_times(cluster: SlurmCluster,
+                                                                    tmp_path: Path) -> None:
+    said: list[str] = []
+    workers = workers_of(tmp_path, said, constraint="ib")
+    for _ in range(FRUITLESS - 1):
+        assert workers.look(40, 0) == ""
+    assert len(said) == 1
+    assert said[0].startswith("sbatch: ")
+    assert said[0].endswith("; it is asked again")
+    with pytest.raises(UserError, match="is ib: `sinfo"):
+        workers.look(40, 0)
+    assert workers_of(tmp_path, said).look(40, 0) == ""  # another launcher finds no obstacle
+    assert len(cluster.jobs()) == 2
+    assert workers.look(40, 0) == ""  # and then there are workers
+    workers.refuse_impossible()
