@@ -57,7 +57,8 @@ def _write(generator: nn.Module, example: Tensor, file: Path, suffix: str) -> No
     batch = ({0: torch.export.Dim("batch")},)
     if suffix == ".onnx":
         torch.onnx.export(generator, (example,), str(file), dynamo=True, dynamic_shapes=batch,
-                          external_data=False, verbose=False)
+                          input_names=["latents"], output_names=["images"], external_data=False,
+                          verbose=False)
         return
     with file.open("wb") as opened:
         torch.export.save(torch.export.export(generator, (example,), dynamic_shapes=batch), opened)

@@ -11,7 +11,7 @@ from gan_bench.cli.options import to_stderr
 from gan_bench.config.initial_weights import find_run
 from gan_bench.errors import UserError, printable
 from gan_bench.journal.layout import LOG
-from gan_bench.journal.lock import is_locked
+from gan_bench.journal.lock import is_worked_on
 from gan_bench.journal.reading import FILE
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import state_in
@@ -43,7 +43,7 @@ def find_log(root: Path, run: str, follow: bool) -> Path:
     """
     given = Path(run)
     folder = given if (given / FILE).is_file() else find_run(root, run)
-    if not (folder / LOG).is_file() and not (follow and is_locked(folder.parent)):
+    if not (folder / LOG).is_file() and not (follow and is_worked_on(folder.parent)):
         raise UserError(f"{folder}: has no {LOG}, which only `gan-bench run` writes, once the run "
                         f"begins; the journal beside it holds every loss")
     return folder
@@ -68,7 +68,7 @@ def _is_over(folder: Path) -> bool:
     if state == Status.RUNNING:
         return False
     waits = state in (Status.WAITING, Status.KILLED)
-    return not (waits and is_locked(folder.parent))
+    return not (waits and is_worked_on(folder.parent))
 
 
 def _read_from(log: Path, position: int, is_over: bool) -> tuple[str, int]:

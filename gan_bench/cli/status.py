@@ -18,7 +18,7 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import DamagedError, UserError, count, printable
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
-from gan_bench.journal.claims import holder_of
+from gan_bench.journal.claims import holder_of, seen_alive
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import holder_line
 from gan_bench.journal.schema import Kind, Record, Status
@@ -72,8 +72,8 @@ def read_status(experiment: str, workspace: Workspace, settings: Sequence[str] =
     A record holds `id` (null of a run that has not begun, where only the name is given),
     `variant`, `seed`, `state`, `step`, `steps` (null if unknown), `since` (ms since 1970: when the
     attempt began, or the run ended; null of a run that waits), `by` whom it is worked on (null
-    if by nobody: `process`, `host`, `job`, and `since` by that machine's clock) and `why` it ended
-    without a result.
+    if by nobody: `process`, `host`, `job`, `since` by that machine's clock, and when it was last
+    `seen` alive, by the clock of the file system) and `why` it ended without a result.
 
     Raises:
         UserError: There is no such experiment, or its file is invalid.
@@ -167,7 +167,8 @@ def _by(folder: Path) -> dict[str, Any] | None:
     holder = holder_of(folder)
     if holder is None:
         return None
-    return {"process": holder.pid, "host": holder.host, "job": holder.job, "since": holder.since}
+    return {"process": holder.pid, "host": holder.host, "job": holder.job, "since": holder.since,
+            "seen": seen_alive(folder)}
 
 
 def _since(folder: Path, state: Status, last: Record | None) -> int | None:

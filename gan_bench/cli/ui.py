@@ -170,9 +170,11 @@ def ui_command(workspace: Workspace, port: int, host: str = HOST,
                "--workers", "1", "--uvicorn-opts", options, "--allowed-hosts", ",".join(hosts),
                "--cors-allowed-origins", ",".join(origins), "--no-serve-artifacts",
                "--default-artifact-root", workspace.artifacts.as_uri()]
-    # The address is passed in the environment, because it may contain a password.
+    # The address is passed in the environment, because it may contain a password. Warnings of
+    # MLflow's own code are no news to its user.
     return command, {**mlflow_environment(), "MLFLOW_BACKEND_STORE_URI": uri,
-                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONSAFEPATH": "1"}
+                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONSAFEPATH": "1",
+                     "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore")}
 
 
 def _names_of(host: str) -> list[str]:

@@ -267,6 +267,18 @@ def newest_claim(folder: Path, name: str = ATTEMPT) -> ClaimState | None:
     return _read(folder, name, max(attempts)) if attempts else None
 
 
+def seen_alive(folder: Path, name: str = ATTEMPT) -> int | None:
+    """Return when the newest claim's file was last written, in ms since 1970; None without one.
+
+    By the clock of the machine that keeps the file, which may be another's.
+    """
+    attempts = _attempts(folder, name)
+    with suppress(OSError):
+        if attempts:
+            return (folder / f"{name}.{max(attempts)}").stat().st_mtime_ns // 1_000_000
+    return None
+
+
 def releases_after(folder: Path, attempt: int, name: str = ATTEMPT) -> list[Release]:
     """Return how the attempts after a number ended, as far as their holders have said so."""
     states = [_read(folder, name, each) for each in _attempts(folder, name) if each > attempt]
@@ -332,8 +344,20 @@ def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: i
         os.close(descriptor)
         file.unlink(missing_ok=True)
         raise _claimed_meanwhile(folder, name)
+    _remove_abandoned(folder, name)
     is_after_loss = state is not None and state.release is None
     return Claim(folder, attempt, is_after_loss, name, descriptor)
+
+
+def _remove_abandoned(folder: Path, name: str) -> None:
+    """Remove what processes of this machine have left that were killed while they claimed."""
+    unfinished = re.compile(re.escape(f".{name}.") + "[0-9a-f]{32}")
+    with suppress(OSError):
+        for name in filter(unfinished.fullmatch, os.listdir(folder)):
+            with suppress(OSError):
+                holder = _holder((folder / name).read_bytes().partition(b"\n")[0])
+                if holder is not None and holder.is_here and not process_start(holder.pid):
+                    (folder / name).unlink()
 
 
 def _link(private: Path, file: Path, descriptor: int) -> None:

@@ -68,6 +68,12 @@ def is_locked(experiment: Path) -> bool:
     return holder_of(experiment, MIRROR) is not None
 
 
+def is_worked_on(experiment: Path) -> bool:
+    """Whether a process holds the lease of an experiment, or any of its runs. Nothing is written.
+    """
+    return is_locked(experiment) or any(map(reading.is_open, run_folders(experiment)))
+
+
 @contextmanager
 def preparing(root: Path, say: Say) -> Iterator[None]:
     """Hold the lease of a root's preparations; wait for those of another process.

@@ -25,7 +25,7 @@ from gan_bench.launcher.crew import POLL, Crew, Slots, usual_slots, waiting_line
 from gan_bench.launcher.grid import Grid
 from gan_bench.launcher.preparation import (
     LaunchSettings,
-    Study,
+    PreparedStudy,
     prepare_study,
     refuse_impossible,
 )
@@ -126,7 +126,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         return _finish(study.runs, mirror, stopped, left)
 
 
-def work_on(study: Study, home: Path, slots: int | None, retries: int, reporter: Reporter,
+def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, reporter: Reporter,
             request: Callable[[Path], None] | None, until: float | None = None,
             remote: RemoteWorkers | None = None, detach: bool = False) -> str:
     """Work on a prepared experiment until no run is left; return why some are left, or nothing.
@@ -190,7 +190,7 @@ def _ignore(news: object) -> None:
     """Nobody wants to know."""
 
 
-def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> Study:
+def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> PreparedStudy:
     """Return what a prepared experiment has left to do, for a worker that has not prepared it.
 
     Args:
@@ -207,12 +207,12 @@ def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> Study:
         run.is_measuring = spec.id in queue.measured
         runs.append(run)
     if not runs:
-        return Study([], [], execution, {})
+        return PreparedStudy([], [], execution, {})
     context = fork_context(queue.threads)
     specs = {run.spec.variant: run.spec for run in runs}
     gpus, here, together = look_at_machine([*specs.values()], execution, queue.together,
                                            context, say)
-    return Study(runs, runs, execution, queue.begun, context, gpus, together,
+    return PreparedStudy(runs, runs, execution, queue.begun, context, gpus, together,
                  None if queue.allow_drift else here)
 
 

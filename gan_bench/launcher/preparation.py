@@ -55,7 +55,7 @@ class LaunchSettings:
 
 
 @dataclass(frozen=True)
-class Study:
+class PreparedStudy:
     """An experiment that is prepared: its runs can be claimed.
 
     Attributes:
@@ -78,7 +78,7 @@ class Study:
 
 
 def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
-                  ) -> Study:
+                  ) -> PreparedStudy:
     """Prepare an experiment; the caller holds the lease of the root's preparations.
 
     Raises:
@@ -96,7 +96,7 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     if not waiting and not differ(runs):
         write_about(home, declared.under(asked_weights(home)))
         _rename(experiment, workspace, reporter)
-        return Study(runs, [], execution, {})
+        return PreparedStudy(runs, [], execution, {})
     found = beginnings(home, [run.spec for run in waiting if not run.is_measuring],
                        experiment.runs, experiment.annealed)
     _note_beginnings(waiting, found, reporter.say)
@@ -114,8 +114,8 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     _rename(experiment, workspace, reporter)
     queue = write_queue(home, waiting, execution, settings.retries, prepared.together)
     here = prepared.here if trains and not execution.allow_drift else None
-    return Study(runs, waiting, execution, queue.begun, context, prepared.gpus, prepared.together,
-                 here)
+    return PreparedStudy(runs, waiting, execution, queue.begun, context, prepared.gpus,
+                         prepared.together, here)
 
 
 def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import re
 
-from gan_bench.compare.stats.doubt import ALPHA
+from gan_bench.compare.stats.rounding import (
+    decimals_of,
+    interval_decimals,
+    rounded,
+    rounded_end,
+    rounded_p,
+)
 from gan_bench.compare.stats.summary import Estimate, Summary
 
 DASH, MINUS = "–", "−"
 OUT_OF_BOUNDS, UNTRUSTED = "*", "†"  # behind an interval; a table's notes explain them
-MOST_DECIMALS, LARGEST = 6, 1e6  # beyond them powers of ten may be shown
-MOST_DIGITS = 12  # four, where it would take more
 
 
 def true_minus(text: str) -> str:
@@ -22,13 +26,6 @@ def true_minus(text: str) -> str:
 def marks(estimate: Estimate) -> str:
     """Return the marks behind an interval."""
     return (OUT_OF_BOUNDS * estimate.out_of_bounds) + (UNTRUSTED * estimate.is_marked)
-
-
-def decimals_of(error: float) -> int | None:
-    """Return the decimals that show two digits of a standard error; None if it is unknown or 0."""
-    if not 0 < error < math.inf:
-        return None
-    return max(0, 1 - math.floor(math.log10(error)))
 
 
 def mean_decimals(summary: Summary) -> int | None:
@@ -43,22 +40,12 @@ def format_value(value: float, signed: bool = False, decimals: int | None = None
         return DASH
     if math.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
-    sign = "+" if signed else ""
-    if decimals is None:
-        return true_minus(f"{value:{sign}.4g}")
-    if decimals > MOST_DECIMALS or abs(value) >= LARGEST:
-        before = math.floor(math.log10(abs(value))) + 1 if value else 1  # the point
-        digits = before + decimals if 4 < before + decimals <= MOST_DIGITS else 4
-        return true_minus(f"{value:{sign}.{digits}g}")
-    return true_minus(f"{value:{sign}.{decimals}f}")
+    return true_minus(rounded(value, signed, decimals))
 
 
 def format_p(p: float) -> str:
     """Return a p-value to two digits, or to more if two would hide on which side of 0.05 it is."""
-    if math.isnan(p):
-        return DASH
-    text = f"{p:.2g}"
-    return f"{p:.4g}" if float(text) == ALPHA != p else text
+    return DASH if math.isnan(p) else rounded_p(p)
 
 
 def format_interval(estimate: Estimate, signed: bool = False, decimals: int | None = None) -> str:
@@ -74,17 +61,17 @@ def format_interval(estimate: Estimate, signed: bool = False, decimals: int | No
     if math.isnan(estimate.low):
         return f"{format_value(estimate.value, signed, decimals)} ({estimate.why_missing})"
     if decimals is None:
-        decimals = decimals_of((estimate.high - estimate.low) / 4)
+        decimals = interval_decimals(estimate)
     value = format_value(estimate.value, signed, decimals)
     low, high = (_format_end(end, signed, decimals) for end in (estimate.low, estimate.high))
     return f"{value} [{low}, {high}]{marks(estimate)}"
 
 
 def _format_end(end: float, signed: bool, decimals: int | None) -> str:
-    """Return an end of an interval; one near 0 keeps a digit, so that its side of 0 is seen."""
-    if end and math.isfinite(end) and decimals is not None and not round(end, decimals):
-        return true_minus(f"{end:{'+' if signed else ''}.1g}")
-    return format_value(end, signed, decimals)
+    """Return an end of an interval, which may be infinite."""
+    if not math.isfinite(end):
+        return format_value(end, signed, decimals)
+    return true_minus(rounded_end(end, signed, decimals))
 
 
 def format_mean(summary: Summary) -> str:

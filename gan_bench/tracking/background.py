@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, Say, UserError
+from gan_bench.journal import reading
 from gan_bench.journal.claims import Claim, ClaimedError, SupersededError, Watch, take
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import MIRROR
@@ -197,7 +198,9 @@ class BackgroundMirror:
         """Forget what another process has mirrored meanwhile."""
         with self._lock:
             dirty = list(self._dirty)
-        done = [folder for folder in dirty if mirrored(folder, self._address)]
+        is_last = self._stop.is_set()  # what others train goes on, and the one that mirrors has it
+        done = [folder for folder in dirty if mirrored(folder, self._address)
+                or (is_last and reading.is_open(folder))]
         with self._lock:
             for folder in done:
                 self._dirty.pop(folder, None)

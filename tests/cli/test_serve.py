@@ -121,6 +121,7 @@ def test_the_addresses_are_printed_once_the_server_answers(page: int, working: P
         assert time.monotonic() < deadline, shown
         time.sleep(0.1)
     home = f"http://127.0.0.1:{page}/#/experiments"
+    assert "Warning" not in shown
     assert "\n".join([
         f"study: {home}/1/runs?workflowType=machine_learning&viewStateShareKey=gan-bench",
         f"  as charts: {home}/1/runs?workflowType=machine_learning&viewStateShareKey=gan-bench"

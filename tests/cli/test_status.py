@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -155,9 +156,17 @@ def test_without_an_experiment_each_of_the_root_has_a_line(study: Path) -> None:
     assert "holds no runs yet" in empty.stderr
 
 
+def contents(root: Path) -> dict[Path, bytes]:
+    """Return what every file holds, but for heartbeats."""
+    files = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    claims = re.compile(r"(attempt|mirror)\.[0-9]+")
+    return {path: data.partition(b"\n")[0] if claims.fullmatch(path.name) else data
+            for path, data in files.items()}
+
+
 def test_nothing_is_written_and_nothing_heavy_imported(study: Path) -> None:
     root = study.parent / "root"
-    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    before = contents(root)
     for words in (["status", "tiny"], ["status", str(study)], ["status"]):
         code = ("import sys; from gan_bench.cli import app\n"
                 f"sys.argv = ['gan-bench', *{words}, '--root', {str(root)!r}]\n"
@@ -168,4 +177,4 @@ def test_nothing_is_written_and_nothing_heavy_imported(study: Path) -> None:
                               check=False)
         assert done.returncode == 0, done.stderr
         assert "waiting" in done.stdout
-    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    assert contents(root) == before

@@ -508,8 +508,10 @@ def test_where_no_direction_is_better_diverged_runs_have_no_place() -> None:
 
 def test_verdicts_are_sentences() -> None:
     got = pair([1.0, 1.1, 0.9], [3.0, 3.1, 2.9])
-    assert got.sentence == ("a is better than b: difference -2 [-2.227, -1.773], "
+    assert got.sentence == ("a is better than b: difference -2.00 [-2.23, -1.77], "
                             f"p = {got.p:.2g}")
+    near = pair([1.0, 2.0, 3.0], [1.0, 2.0, 3.001])
+    assert "difference -0.0 [-2.3, +2.3], p = 1" in near.sentence
 
 
 # noise and time

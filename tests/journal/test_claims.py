@@ -221,3 +221,20 @@ def test_a_claim_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
     assert claim.attempt == 2
     claim.release()
     assert sorted(os.listdir(tmp_path)) == ["attempt.1", "attempt.2"]
+
+
+@pytest.mark.process
+def test_what_a_process_leaves_that_is_killed_while_it_claims_is_removed(tmp_path: Path) -> None:
+    process = hold(tmp_path)
+    end(process)
+    dead = (tmp_path / "attempt.1").read_bytes()
+    claim = take(tmp_path)
+    alive = (tmp_path / "attempt.2").read_bytes()
+    claim.release()
+    names = {f".attempt.{digit * 32}": content
+             for digit, content in (("a", dead), ("b", alive), ("c", b"torn"))}
+    for name, content in names.items():
+        (tmp_path / name).write_bytes(content)
+    take(tmp_path).release()
+    assert sorted(name for name in os.listdir(tmp_path) if name.startswith(".")) == [
+        f".attempt.{'b' * 32}", f".attempt.{'c' * 32}"]

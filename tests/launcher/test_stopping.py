@@ -1,4 +1,4 @@
-"""Ending a launcher from outside: a signal, two, SIGKILL; and one that finds another at work."""
+"""Ending a launcher from outside: a signal, two, SIGKILL; and one that works beside another."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from helpers.runs import write_experiment
 from helpers.studies import here
 
 from gan_bench.journal import reading
+from gan_bench.journal.claims import holder_of
 
 
 def launched(tmp_path: Path) -> subprocess.Popen[str]:
@@ -104,32 +105,47 @@ def test_stopping_twice_stops_at_once(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Dead:
-    """A launcher that was killed: its folder, id and processes, and what another said before it."""
+    """A launcher that was killed: its folder and processes, and what another said before that.
+
+    Attributes:
+        went_on: The ids of the runs that it trained before and after the other launcher.
+    """
 
     folder: Path
-    pid: int
     workers: Sequence[psutil.Process]
     second: subprocess.CompletedProcess[str]
+    went_on: list[set[str]]
 
 
 @pytest.fixture(scope="module")
 def dead(tmp_path_factory: pytest.TempPathFactory) -> Dead:
-    """A launcher that found another at work, and was killed."""
+    """A launcher that another has worked beside, on other runs, and that was killed after that."""
     folder = tmp_path_factory.mktemp("dead")
     process, workers = started(folder)
+    before = held(folder)
     second = run(folder, "root")
+    went_on = [before, held(folder)]
     process.kill()
     process.communicate()
-    return Dead(folder, process.pid, workers, second)
+    return Dead(folder, workers, second, went_on)
 
 
-def test_a_second_launcher_leaves(dead: Dead) -> None:
-    assert dead.second.returncode == 2
-    assert f"by process {dead.pid}" in dead.second.stderr
+def held(folder: Path) -> set[str]:
+    """The ids of the runs that some process trains."""
+    return {home.name for home in folder.glob("root/runs/tiny/*/") if holder_of(home) is not None}
+
+
+def test_a_second_launcher_of_other_runs_works_beside_the_first(dead: Dead) -> None:
+    """The first one mirrors what the second one trains."""
+    assert (dead.second.returncode, dead.second.stderr) == (0, "")
+    assert "4 of 4 runs are done" in dead.second.stdout
+    assert len(dead.went_on[0]) == 2
+    assert dead.went_on[1] == dead.went_on[0]
 
 
 def test_workers_die_with_the_launcher(dead: Dead) -> None:
     gone(dead.workers)
+    assert held(dead.folder) == set()
 
 
 def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
@@ -137,7 +153,7 @@ def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
     assert here("sync", "--root", dead.folder / "root").returncode == 0
     with sqlite3.connect(dead.folder / "root" / "mlflow.db") as db:
         assert db.execute("select status, count(*) from runs group by status").fetchall() == [
-            ("KILLED", 2)]
+            ("FINISHED", 4), ("KILLED", 2)]
     plan = here("plan", dead.folder / "tiny.yaml", "--root", dead.folder / "root", "--set",
                 "base.steps=1000000", "--json")
     assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2

@@ -5,6 +5,7 @@ Against a real MLflow server, through a proxy that does to requests what failing
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from helpers.servers import team_server
 
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace, run_folders
+from gan_bench.journal.lock import locked
+from gan_bench.journal.writing import Journal
 from gan_bench.tracking import background, sync
 from gan_bench.tracking.address import mlflow_environment
 from gan_bench.tracking.background import BackgroundMirror
@@ -136,6 +139,21 @@ def test_what_fails_once_at_the_end_is_tried_again(server: str, tmp_path: Path) 
         assert mirror.finish() == ""
         assert len(refused) == 1
         assert mirrored(folder, between)
+
+
+def test_beside_another_that_mirrors_only_what_has_ended_is_waited_for(tmp_path: Path) -> None:
+    """The runs that others train go on, perhaps for days, and are copied by whoever mirrors."""
+    ended, trained = new_run(tmp_path, 1), new_run(tmp_path, 2)
+    write_journal(ended)
+    workspace = Workspace(tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    with locked(ended.parent), closing(Journal(trained)) as book, within(60):
+        book.metrics(1, {"a": 1.0})
+        waits = BackgroundMirror(workspace, ended.parent, True, pytest.fail)
+        assert waits.finish(2.0) == f"process {os.getpid()} is copying the runs"
+        Mirror(open_store(workspace)).sync(ended)
+        assert waits.finish(30.0) == ""
+        assert mirrored(ended, str(workspace.tracking_uri))
+        assert not mirrored(trained, str(workspace.tracking_uri))
 
 
 def test_roots_that_start_the_same_study_at_once_leave_no_run_behind(tmp_path: Path) -> None:

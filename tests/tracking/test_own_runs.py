@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from helpers.proxy import first_create, proxy
 from helpers.runs import write_experiment
 from helpers.servers import mlflow_server
 from helpers.studies import here
+from packaging.version import Version
 
 from gan_bench.config.run_id import older_id
 from gan_bench.journal import reading
@@ -231,7 +233,9 @@ def test_a_lost_answer_leaves_no_twin(server: tuple[str, Path], tmp_path: Path, 
         assert [one for one, (stage, _) in held.items() if stage == "active"] == [run]
         assert held[run] == ("active", "FINISHED")
         assert rows_of(database, run) == rows_in_journal(folder)
-        assert len(held) == 1 + (fault == "double" or (retries == "1" and fault != "double"))
+        # MLflow's client before 3.18 repeats the request by itself, which makes a second run.
+        repeats = retries == "1" and Version(version("mlflow")) < Version("3.18")
+        assert len(held) == 1 + (fault == "double" or repeats)
 
 
 def test_a_run_of_an_earlier_version_is_adopted_by_the_cursor_alone(

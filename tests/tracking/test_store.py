@@ -441,17 +441,17 @@ each ui -m gan_bench ui --root small --port 1
     cause, cure = {"full": ("No space left on device", "make room"),
                    "read-only": ("Read-only file system", "make it writable")}[disk]
     used = f"cannot be used: {cause}; {cure}, then repeat the command\n"
+    written = f"cannot be written: {cause}; {cure}, then repeat the command\n"
     assert said["instance"] == f"error: small/instance.json: {used}0\n"
     folder = tmp_path / "small"
     if disk == "full":
-        assert said["run"] == (f"error: {folder}/runs/tiny/lock: cannot be written: {cause}; "
-                               f"{cure}, then repeat the command\n2\n")
-        assert said["sync"].endswith(f": {folder}/instance.json: {used}3\n")
+        assert said["run"] == f"error: {folder}/preparation.1: {written}2\n"
+        assert said["sync"].endswith(f"{folder}/runs/study-small/mirror.2: {written}3\n")
         assert "has room, or name another with --tracking-uri\n2\n" in said["ui"]
     else:
         assert said["run"] == (f"error: --root {folder}: is not writable; give another with "
                                f"--root\n2\n")
-        assert said["sync"].endswith(f"{folder}/runs/study-small/lock: {used}3\n")
+        assert said["sync"].endswith(f"{folder}/runs/study-small/mirror.2: {written}3\n")
         assert said["report"].endswith(f"{cause}; {cure}, or choose another --out\n2\n")
         assert "); make it and its folder writable, or name another with --tr" in said["ui"]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gan_bench.compare.stats.doubt import SEEN_FROM, unseen_share
+from gan_bench.compare.stats.rounding import interval_decimals, rounded, rounded_end, rounded_p
 from gan_bench.compare.stats.summary import ALPHA, Estimate
 from gan_bench.errors import count
 
@@ -68,7 +69,7 @@ def rests_on(pair: Comparison, equivalent: bool = False) -> str:
         words += [f"{pair.diverged} of {pair.n} and {pair.diverged_against} of {pair.n_against} "
                  f"runs diverged and rank last"]
     among = f" among {family} comparisons" if family > 1 else ""
-    return ", ".join([*words, f"p = {p:.2g}{among}"])
+    return ", ".join([*words, f"p = {rounded_p(p)}{among}"])
 
 
 def lacks(pair: Comparison) -> str:
@@ -105,7 +106,9 @@ def margin_words(pair: Comparison) -> str:
 
 
 def _estimate_words(name: str, estimate: Estimate, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    words = f"{name} {estimate.value:{sign}.4g}"
-    return words if math.isnan(estimate.low) else (
-        f"{words} [{estimate.low:{sign}.4g}, {estimate.high:{sign}.4g}]")
+    decimals = interval_decimals(estimate)
+    words = f"{name} {rounded(estimate.value, signed, decimals)}"
+    if math.isnan(estimate.low):
+        return words
+    low, high = (rounded_end(end, signed, decimals) for end in (estimate.low, estimate.high))
+    return f"{words} [{low}, {high}]"
