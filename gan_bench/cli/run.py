@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,18 +16,17 @@ from gan_bench.cli.options import advised, root_option, store_option, wide_conso
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import Stopped, count, printable
+from gan_bench.errors import Say, Stopped, count, printable
 from gan_bench.journal.claims import ClaimedError
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.lock import take_lease
 from gan_bench.journal.schema import Status
 from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress, state_of
-from gan_bench.launcher.launch import DETACHED, execute
+from gan_bench.launcher.launch import DETACHED, RemoteWorkers, execute
 from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.launcher.slurm import WorkerArray, workers_needed
-from gan_bench.launcher.slurm_workers import SlurmWorkers
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
 if TYPE_CHECKING:
@@ -37,14 +36,15 @@ SHOWN = 8  # runs that a line names
 
 
 def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool,
-                   cluster: ClusterSpec | None = None, detach: bool = False) -> int:
+                   remote: Callable[[Say], RemoteWorkers] | None = None, detach: bool = False,
+                   ) -> int:
     """Train what is not finished, print the results and the hints; return the exit status.
 
     Args:
         spec: The experiment.
         settings: Where and how it is executed.
         as_json: Whether to print JSON lines, for machines.
-        cluster: What is asked of SLURM, whose workers train; None: this machine trains.
+        remote: Returns the workers that train elsewhere; None: this machine trains.
         detach: Whether to leave when the workers are sent.
 
     Returns:
@@ -56,10 +56,8 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         Stopped: Ctrl-C or SIGTERM, after the results so far are printed.
     """
     console = wide_console()
-    reporter, workers = _reporter(console, as_json), None
-    if cluster is not None:
-        workers = SlurmWorkers(worker_array(spec, settings.execution.workspace, cluster),
-                               reporter.say)
+    reporter = _reporter(console, as_json)
+    workers = None if remote is None else remote(reporter.say)
     ended = execute(spec, settings, reporter, workers, detach)
     if ended.left == DETACHED:
         reporter.say(DETACHED)

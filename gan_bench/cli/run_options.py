@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -30,8 +30,9 @@ from gan_bench.config.cluster import ClusterSpec
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Execution, Workspace
 
-On = Annotated[Literal["here", "slurm"], typer.Option(
-    "--on", help="Where runs are trained: on this machine, or by workers that SLURM starts.")]
+On = Annotated[str, typer.Option(
+    "--on", metavar="PLACE", help="Where runs are trained: here, or by workers that an engine "
+    "starts: slurm, ray, or ray://HOST:PORT. --slots is the number of workers on Ray.")]
 Partition = Annotated[str | None, typer.Option(
     metavar="NAME", help="Partition of the workers. \\[default: the file's cluster.partition]")]
 Account = Annotated[str | None, typer.Option(
@@ -110,7 +111,7 @@ class _Place:
     """Where runs are trained, as the options say.
 
     Attributes:
-        on: `here`, or `slurm`.
+        on: `here`, `slurm`, `ray` or `ray://HOST:PORT`.
         asked: Keys of `cluster` and their values.
         dry_run, detach: The options.
     """
@@ -120,18 +121,29 @@ class _Place:
     dry_run: bool
     detach: bool
 
+    @property
+    def is_ray(self) -> bool:
+        """Whether an address of Ray is given."""
+        return self.on == "ray" or self.on.startswith("ray://")
+
     def refuse_options(self, slots: int | None, profile: bool) -> None:
         """Refuse options that mean nothing there.
 
         Raises:
             UserError: One was given.
         """
+        if self.on not in ("here", "slurm") and not self.is_ray:
+            raise UserError(f"--on {self.on}: is no place; write here, slurm, ray, or "
+                            f"ray://HOST:PORT")
         elsewhere = [f"--slurm-{key}" for key in self.asked]
         elsewhere += ["--dry-run"] * self.dry_run + ["--detach"] * self.detach
         if self.on == "here" and elsewhere:
             plan = "; `gan-bench plan` shows what would be run" * self.dry_run
             raise UserError(f"{elsewhere[0]}: is for workers on a cluster; give --on slurm{plan}")
-        if self.on != "here" and slots is not None:
+        if self.is_ray and elsewhere:
+            raise UserError(f"{elsewhere[0]}: is for --on slurm; --slots is the number of workers "
+                            f"on Ray, which end with this command")
+        if self.on == "slurm" and slots is not None:
             raise UserError(f"--slots: is of this machine, which trains nothing under --on "
                             f"{self.on}; give --slurm-workers, and --slurm-cpus for the runs of a "
                             f"worker")
@@ -144,20 +156,30 @@ def _run(experiment: Path, settings: list[str], plugins: list[Path], execution: 
          slots: int | None, retries: int, place: _Place, as_json: bool) -> int:
     """Do what the command says; return the exit status."""
     from gan_bench.cli.mistakes import check_experiment
-    from gan_bench.cli.run import print_batch_file, run_experiment
+    from gan_bench.cli.run import print_batch_file, run_experiment, worker_array
     from gan_bench.config.experiment import load_experiment
+    from gan_bench.launcher.on_ray import RayWorkers
     from gan_bench.launcher.preparation import LaunchSettings
+    from gan_bench.launcher.slurm_workers import SlurmWorkers
 
     workspace, is_here = execution.workspace, place.on == "here"
     launch = LaunchSettings(execution, slots if is_here else 0,
                             run_command(experiment, settings, plugins), retries)
     file = check_experiment(experiment, workspace.root)
     spec = load_experiment(file, workspace.data_root, settings, plugins, root=workspace.root)
-    cluster = None if is_here else cluster_with(spec.cluster, place.asked)
-    if place.dry_run and cluster is not None:
+    if place.is_ray:
+        home, compute = workspace.root / "runs" / spec.name, spec.runs[0].compute
+        return run_experiment(spec, launch, as_json,
+                              lambda say: RayWorkers(place.on, home, compute, slots, say))
+    if is_here:
+        return run_experiment(spec, launch, as_json)
+    cluster = cluster_with(spec.cluster, place.asked)
+    if place.dry_run:
         print_batch_file(spec, workspace, cluster)
         return 0
-    return run_experiment(spec, launch, as_json, cluster, place.detach)
+    array = worker_array(spec, workspace, cluster)
+    return run_experiment(spec, launch, as_json, lambda say: SlurmWorkers(array, say),
+                          place.detach)
 
 
 def cluster_with(cluster: ClusterSpec, asked: dict[str, Any]) -> ClusterSpec:

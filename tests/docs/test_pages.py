@@ -181,4 +181,4 @@ def test_the_environment_of_make_can_build_the_site() -> None:
     pinned = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
     for name in [*names, "mkdocs", "mkdocstrings-python", "griffelib"]:
         assert re.search(rf"(?m)^{name}==", pinned), name
-    assert "[test,dev,docs]" in (ROOT / "Makefile").read_text()
+    assert "[test,dev,docs,ray]" in (ROOT / "Makefile").read_text()
