@@ -224,7 +224,8 @@ def remove_checkpoints(folder: Path, keep: KeepCheckpoints = "none") -> None:
     """
     left = [file for file in folder.glob(".checkpoint*.pt.tmp")
             if _CHECKPOINT.fullmatch(file.name[1:].removesuffix(".tmp"))]
-    for file in [file for _, file in checkpoint_files(folder)[1 if keep == "last" else 0:]] + left:
+    files = [file for _, file in checkpoint_files(folder)]
+    for file in left + (files[1:] if keep == "last" else files):
         file.unlink(missing_ok=True)
 
 
