@@ -300,10 +300,10 @@ def test_a_head_that_is_lost_harms_no_run(tmp_path: Path, cluster: RayCluster) -
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 1, out
     assert "left: Ray's client has ended: the cluster's head is gone, or does not answer" in out
-    deadline = time.monotonic() + 60
-    while held(root):
+    deadline = time.monotonic() + 90
+    while holder_of(run) is not None:  # its node leaves a cluster without a head
         assert time.monotonic() < deadline, held(root)
         time.sleep(0.1)
     state = newest_claim(run)
     assert state is not None
-    assert state.release == "done"  # its node has left a cluster without a head
+    assert state.release == "done"

@@ -69,6 +69,7 @@ cp -r small copy
     assert "Traceback" not in first
     assert second.endswith("\n0\n"), second
     assert "resumes after step" in second
+    assert "FAILED" not in second  # what the first one said of its own end
     assert differences(undisturbed / "undisturbed", tmp_path / "copy") == []
 
 

@@ -73,7 +73,7 @@ def wait_for_rows(postgres: Postgres, before: int) -> int:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("behind_server", [True, False])
+@pytest.mark.parametrize("behind_server", [pytest.param(True, marks=pytest.mark.long), False])
 def test_nothing_is_lost_or_doubled_where_it_restarts(
         postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         behind_server: bool) -> None:
