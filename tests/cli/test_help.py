@@ -124,7 +124,7 @@ def test_a_shell_completes_commands_options_files_runs_and_names(tmp_path: Path)
     journal = tmp_path / "mlruns" / "runs" / "mint" / "ab12cd34ef56" / "journal.jsonl"
     journal.parent.mkdir(parents=True)
     journal.write_text("")
-    for words, offered in ((("st",), ["status"]), (("plan", "--da"), ["--data-root"]),
+    for words, offered in ((("st",), ["status", "stop"]), (("plan", "--da"), ["--data-root"]),
                            (("plan", "mi"), ["mine.yaml", "minor/", "mint"]),
                            (("plan", "loss_"), ["loss_zoo"]), (("logs", "ab"), ["ab12cd34ef56"]),
                            (("list", "los"), ["losses"]), (("show", "hin"), ["hinge"]),
