@@ -17,7 +17,7 @@ POLL = 0.2  # seconds
 PR_SET_PDEATHSIG = 1  # of Linux
 
 
-def main(command: list[str]) -> int:
+def run_kept(command: list[str]) -> int:
     """Run the command; return its exit status."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent)
     while child.poll() is None:
@@ -35,4 +35,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_kept(sys.argv[1:]))

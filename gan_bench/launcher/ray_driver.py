@@ -140,7 +140,7 @@ class Commands:
         return number
 
 
-def main() -> None:
+def drive() -> None:
     """Connect, and do what the launcher asks for until it wants no more."""
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what Ray prints
@@ -158,7 +158,7 @@ def main() -> None:
     tell({"event": "cluster", **found})
     commands = Commands()
     threading.Thread(target=commands.read, daemon=True).start()
-    serve(order, resources, commands, tell)
+    serve_launcher(order, resources, commands, tell)
 
 
 def connect(order: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
@@ -201,8 +201,8 @@ def unanswered(place: str, why: str) -> str:
             f"give its address: --on ray://HOST:10001")
 
 
-def serve(order: dict[str, Any], resources: dict[str, int], commands: Commands,
-          tell: Tell) -> None:
+def serve_launcher(order: dict[str, Any], resources: dict[str, int], commands: Commands,
+                   tell: Tell) -> None:
     """Start workers and report their ends, until the launcher wants no more and all have ended."""
     import ray
 
@@ -263,4 +263,4 @@ def why_lost(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    drive()
