@@ -256,10 +256,12 @@ def follow(working: dict[Any, Worker], tell: Tell) -> None:
 
 
 def why_lost(error: Exception) -> str:
-    """Return why Ray has lost an actor, as a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "because" in line or "Node Id" in line]
-    return (telling or lines or [type(error).__name__])[0][:200]
+    """Return why Ray has lost an actor, in a few words."""
+    text = " ".join(str(error).split())
+    if "unavailable" in text:
+        return "Ray does not reach it any more"
+    found = re.search(r"because ([^.]*)\.", text)
+    return (found[1] if found else text or type(error).__name__)[:200]
 
 
 if __name__ == "__main__":

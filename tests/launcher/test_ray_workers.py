@@ -15,7 +15,7 @@ from gan_bench.config.spec import ComputeSpec
 from gan_bench.errors import UserError
 from gan_bench.launcher import on_ray
 from gan_bench.launcher.on_ray import FRUITLESS, RayWorkers
-from gan_bench.launcher.ray_driver import why_not_connected
+from gan_bench.launcher.ray_driver import why_lost, why_not_connected
 
 LATER = time.monotonic() + 1e6
 
@@ -127,3 +127,13 @@ def test_a_client_that_dies_is_a_line(tmp_path: Path) -> None:
      "timeout); start one with `ray start --head`, or give its address: --on ray://HOST:10001")])
 def test_why_there_is_no_connection(text: str, line: str) -> None:
     assert why_not_connected("ray://h:1", RuntimeError(text)) == line
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ("The actor died unexpectedly before finishing this task.\n\tclass_name: RayWorker\nThe actor "
+     "died because its node has died. Node Id: 2e\n", "its node has died"),
+    ("The actor 67 is unavailable: The actor is temporarily unavailable: RpcError: RPC error: "
+     "Socket closed rpc_code: 14", "Ray does not reach it any more"),
+    ("Something else", "Something else")])
+def test_why_a_worker_is_lost(text: str, line: str) -> None:
+    assert why_lost(RuntimeError(text)) == line
