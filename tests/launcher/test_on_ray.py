@@ -113,7 +113,7 @@ def test_the_runs_of_a_lost_node_are_taken_up_elsewhere_to_the_same_bits(
     assert after.holder.boot != before.holder.boot
     assert segments(lost) == [1, 2]  # the lost process could have gone on writing
     assert held(root) == {}
-    alone = gan_bench("run", tmp_path / "tiny.yaml", "--root", tmp_path / "alone", timeout=900)
+    alone = here("run", tmp_path / "tiny.yaml", "--root", tmp_path / "alone")
     assert alone.returncode == 0, alone.stdout + alone.stderr
     different = [line for line in differences(tmp_path / "alone", root)
                  if not line.endswith("files differ")]  # of claims and segments
