@@ -32,7 +32,7 @@ from gan_bench.journal.layout import Execution, Workspace
 
 On = Annotated[str, typer.Option(
     "--on", metavar="PLACE", help="Where runs are trained: here, or by workers that an engine "
-    "starts: slurm, ray, or ray://HOST:PORT. --slots is the number of workers on Ray.")]
+    "starts: slurm, ray (as many as slots), or ray://HOST:PORT.")]
 Partition = Annotated[str | None, typer.Option(
     metavar="NAME", help="Partition of the workers. \\[default: the file's cluster.partition]")]
 Account = Annotated[str | None, typer.Option(

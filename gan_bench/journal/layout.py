@@ -217,8 +217,15 @@ def _refuse_link(folder: Path) -> None:
 
 
 def remove_checkpoints(folder: Path, keep: KeepCheckpoints = "none") -> None:
-    """Delete a run's checkpoints when it has ended or begins again; `last` keeps the newest."""
-    for _, file in checkpoint_files(folder)[1 if keep == "last" else 0:]:
+    """Delete a run's checkpoints when it has ended or begins again; `last` keeps the newest.
+
+    And what a process that was killed in the midst of one has left: an attempt that took over from
+    it writes checkpoints of other names, and never over that.
+    """
+    left = [file for file in folder.glob(".checkpoint*.pt.tmp")
+            if _CHECKPOINT.fullmatch(file.name[1:].removesuffix(".tmp"))]
+    files = [file for _, file in checkpoint_files(folder)]
+    for file in left + (files[1:] if keep == "last" else files):
         file.unlink(missing_ok=True)
 
 

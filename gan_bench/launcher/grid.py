@@ -136,7 +136,7 @@ class Grid:
         if is_held:  # its end may be recorded before its claim is released
             self._recorded[key] = run.state, run.why
             run.state, run.why = Status.RUNNING, ""
-        elif run.state in (Status.RUNNING, Status.KILLED):  # its process is dead, and it goes on
+        elif not run.state.is_result:  # its process is dead, or it failed before: it goes on
             run.state, run.why = Status.WAITING, ""
         if is_new:
             self._changed(run)

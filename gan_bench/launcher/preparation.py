@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -86,7 +86,8 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     """
     execution = replace(settings.execution, plugins=experiment.plugins)
     workspace, home = execution.workspace, execution.workspace.root / "runs" / experiment.name
-    _remove_leftovers(workspace)
+    if settings.mirrors:
+        _remove_leftovers(workspace)
     settle_dead_runs(home)
     if taken := take_over_older_runs(experiment.runs, workspace.root):
         reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
@@ -109,10 +110,11 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     trains = settings.slots != 0
     prepared = run_preparations(experiment, execution, context, reporter, trains)
     # Folders are made only here, so a start that an error above stops leaves none.
-    _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared.weights)))
-    waiting += _of_other_weights(runs)
-    _rename(experiment, workspace, reporter)
-    queue = write_queue(home, waiting, execution, settings.retries, prepared.together)
+    with _no_empty_folder_stays(home, waiting):
+        _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared.weights)))
+        waiting += _of_other_weights(runs)
+        _rename(experiment, workspace, reporter)
+        queue = write_queue(home, waiting, execution, settings.retries, prepared.together)
     here = prepared.here if trains and not execution.allow_drift else None
     return PreparedStudy(runs, waiting, execution, queue.begun, context, prepared.gpus,
                          prepared.together, here)
@@ -197,15 +199,21 @@ def _make_folders(home: Path, waiting: list[Progress], declared: Declared) -> No
     """Make the folders of the runs, and write what the experiment declares.
 
     Raises:
-        UserError: They cannot be written; no empty folder stays.
+        UserError: They cannot be written.
     """
+    make_folder(home)
+    for run in waiting:
+        make_folder(run.folder)
+    write_about(home, declared)
+
+
+@contextmanager
+def _no_empty_folder_stays(home: Path, waiting: list[Progress]) -> Iterator[None]:
+    """Remove the new folders that are empty when a disk without room stops the start."""
     new = [run.folder for run in waiting if not run.folder.exists()]
     new += [] if home.exists() else [home]
     try:
-        make_folder(home)
-        for run in waiting:
-            make_folder(run.folder)
-        write_about(home, declared)
+        yield
     except UserError:
         for folder in new:
             with suppress(OSError):

@@ -228,10 +228,14 @@ def cancel(jobs: Sequence[Job]) -> None:
 
 
 def log_end(array: WorkerArray) -> str:
-    """Return the newest worker's output file and its last line; empty if there is none."""
+    """Return the newest worker's output file and its last line; empty if there is none.
+
+    What SLURM adds says only that the worker has ended.
+    """
     files = sorted(array.folder.glob("*.log"), key=lambda file: file.stat().st_mtime)
     for file in reversed(files):
-        lines = file.read_text(errors="replace").strip().splitlines()
+        lines = [line for line in file.read_text(errors="replace").splitlines()
+                 if line.strip() and not line.startswith(("srun: ", "slurmstepd"))]
         if lines:
             return f"{file}: {lines[-1].strip():.300}"
     return ""
@@ -251,9 +255,12 @@ def _call(name: str, *words: str, text: str = "", cluster: ClusterSpec | None = 
     if shutil.which(name) is None:
         raise UserError(f"{name}: there is no such command: run this where SLURM's commands are, "
                         f"on a login node, or print the file with --dry-run and send it there")
+    # A job that is sent from within another one would take over what that one asked for.
+    environment = {key: value for key, value in os.environ.items()
+                   if not key.startswith("SLURM_") or key == "SLURM_CONF"}
     try:
         done = subprocess.run([name, *words], capture_output=True, text=True, check=False,
-                              timeout=PATIENCE, input=text)
+                              timeout=PATIENCE, input=text, env=environment)
     except subprocess.TimeoutExpired:
         raise SchedulerDown(f"{name}: SLURM has not answered for {PATIENCE:g} s; repeat the "
                             f"command later") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError
-from gan_bench.journal import reading
+from gan_bench.journal import reading, segments
 from gan_bench.journal.about import read_varied
 from gan_bench.journal.layout import DATABASE
 from gan_bench.journal.spec_file import read_variant
@@ -38,6 +38,8 @@ class Cursor:
         naming: `tags.NAMING` of the name that MLflow shows.
         varied: The settings that are params of the run if they are not null, with commas; empty:
             all are.
+        segment: The newest segment of the journal at that time. A later one may drop what was
+            replayed of it.
     """
 
     uri: str
@@ -48,6 +50,7 @@ class Cursor:
     variant: str = ""
     naming: int = 0
     varied: str = ""
+    segment: int = 1
 
     def shows_names(self, folder: Path) -> bool:
         """Whether MLflow shows the present names and params of the run in this folder."""
@@ -59,6 +62,8 @@ class Cursor:
 
 def read_cursor(folder: Path, uri: str) -> Cursor | None:
     """Return the run's cursor in a store; None if it is missing or belongs to another journal.
+
+    None also if the store has more of the run than the journal holds by now.
 
     Raises:
         DamagedError: The journal is damaged.
@@ -72,8 +77,21 @@ def read_cursor(folder: Path, uri: str) -> Cursor | None:
              and type(cursor.offset) is int and reading.begins_line(folder, cursor.offset)
              and isinstance(cursor.run_id, str) and isinstance(cursor.variant, str)
              and type(cursor.naming) is int and isinstance(cursor.varied, str)
+             and run_with_more(folder, uri) is None
              and type(cursor.began) is int and start is not None and cursor.began == start["t"])
     return cursor if sound else None
+
+
+def run_with_more(folder: Path, uri: str) -> str | None:
+    """Return MLflow's id of a run that holds records which its journal has dropped; else None.
+
+    They are those of a writer that was lost from sight, and had been replaced when it wrote them.
+    """
+    entry = _entry(folder, uri)
+    segment, offset = entry.get("segment", 1), entry.get("offset")
+    if type(segment) is not int or type(offset) is not int:
+        return None
+    return None if segments.counts(folder, segment, offset) else named_run(folder, uri)
 
 
 def named_run(folder: Path, uri: str) -> str | None:

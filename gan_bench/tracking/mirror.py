@@ -11,7 +11,6 @@ mlflow (3.17) is imported inside functions: the import takes over a second.
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import tempfile
@@ -20,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.atomic import fsync_path
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading, segments
 from gan_bench.journal.about import read_varied
@@ -33,12 +31,12 @@ from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.client import (
     DeletedRun,
-    MirrorError,
     Store,
     mlflow_errors,
     write_shared,
 )
 from gan_bench.tracking.cursor import Cursor
+from gan_bench.tracking.durable import make_durable
 from gan_bench.tracking.experiments import Experiments, declared_in
 from gan_bench.tracking.own_runs import OwnRuns
 from gan_bench.tracking.shared_artifacts import uploads
@@ -46,9 +44,6 @@ from gan_bench.tracking.thinning import Thinning, last_losses, thinning_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-# What some file systems answer that have nothing to sync, or only folders that cannot be.
-UNSYNCED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS, errno.EACCES, errno.EISDIR}
 
 
 class Mirror:
@@ -91,6 +86,7 @@ class Mirror:
             return
         with mlflow_errors(self.store.uri):
             cursor = self._find_cursor(folder)
+            segment = max(segments.segments(folder), default=1)  # or an earlier one than is read
             records, offset = reading.read_records(folder, cursor.offset if cursor else 0)
             if cursor is None or any(map(voids, records)):
                 records, offset = reading.read_records(folder)
@@ -101,12 +97,12 @@ class Mirror:
                 records = valid(records)
             self._checked.add(cursor.mlflow_run_id)
             if records:
-                _make_durable(folder, is_new=cursor.offset == 0)
+                make_durable(folder, is_new=cursor.offset == 0)
                 self._replay(folder, cursor.mlflow_run_id, records)
                 self._client.set_tag(cursor.mlflow_run_id, tags.COPIED, str(offset))
             if records or not cursor.shows_names(folder):
                 cursors.write_cursor(folder, replace(
-                    cursor, offset=offset, run_id=folder.name, naming=tags.NAMING,
+                    cursor, offset=offset, segment=segment, run_id=folder.name, naming=tags.NAMING,
                     variant=read_variant(folder) or cursor.variant,
                     varied=_varied(folder, cursor)))
             self._experiments.prepare_page(folder)
@@ -114,8 +110,12 @@ class Mirror:
     def _find_cursor(self, folder: Path) -> Cursor | None:
         """Return the cursor if the store still has its run, and no other root has claimed it.
 
-        It is at the journal's begin if the store has less of the run than the cursor says.
+        It is at the journal's begin if the store has less of the run than the cursor says. If the
+        store has more than the journal, its run is deleted.
         """
+        late = cursors.run_with_more(folder, self.store.uri)
+        if late is not None and self._own_runs.adopt(folder, late) is not None:
+            self._client.delete_run(late)
         cursor = cursors.read_cursor(folder, self.store.uri)
         if cursor is None or (cursor.mlflow_run_id in self._checked
                               and cursor.shows_names(folder)):
@@ -272,27 +272,6 @@ def _last_losses(folder: Path, thinning: Thinning, records: Sequence[Record],
     """Yield the last losses of a run that diverges in these records, where thinning omits them."""
     if thinning.every > 1 and records[-1]["kind"] == Kind.END:
         yield from Thinning(1, 0).values(last_losses(valid(reading.read_records(folder)[0])))
-
-
-def _make_durable(folder: Path, is_new: bool) -> None:
-    """Wait until the records that were read are on the disk, of every journal file of the run.
-
-    A machine that dies before loses them. The run then repeats them at other times, and MLflow,
-    which has the first ones, would have them twice. (On a network file system, what another machine
-    has written can be read here once its server has it.)
-
-    Args:
-        is_new: Whether MLflow has nothing of the run yet: then the names of its folders count too.
-    """
-    names = (folder, folder.parent, folder.parent.parent) if is_new else ()
-    for path in (*sorted(folder.glob("journal*.jsonl")), *names):
-        try:
-            fsync_path(path)
-        except OSError as error:
-            if error.errno in UNSYNCED:
-                continue
-            raise MirrorError(f"{path}: cannot be written to the disk: {error.strerror}; MLflow "
-                              f"receives its records once they are there") from error
 
 
 def _within(folder: Path, name: str) -> Path:

@@ -44,7 +44,7 @@ def test_a_dry_run_prints_the_file_and_makes_nothing(tmp_path: Path) -> None:
     (["--on", "ray", "--slurm-time", "3"], "--slurm-time: is for --on slurm; --slots is the"),
     (["--on", "ray", "--profile"], "--profile: is for runs of this machine"),
     (["--on", "sun"], "--on sun: is no place; write here, slurm, ray, or ray://HOST:PORT"),
-    (["--on", "slurm"], "sbatch: there is no such command: run this where SLURM's commands are"),
+    (["--on", "slurm"], "squeue: there is no such command: run this where SLURM's commands are"),
 ])
 def test_what_makes_no_sense_is_refused_in_a_line(tmp_path: Path, options: list[str], says: str,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:

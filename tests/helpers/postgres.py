@@ -16,9 +16,14 @@ import sqlalchemy
 
 
 class Postgres:
-    """A server on a port of the loopback device, with an empty database, `runs`."""
+    """A server on a port of the loopback device, with an empty database, `runs`.
 
-    def __init__(self) -> None:
+    Args:
+        space: The network namespace whose loopback device is meant; empty: this one.
+    """
+
+    def __init__(self, space: str = "") -> None:
+        self._space = space
         folders = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
         folders += [Path(found).parent for found in [shutil.which("initdb")] if found]
         binaries = [folder for folder in folders if (folder / "initdb").exists()]
@@ -47,7 +52,8 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, again after a `stop`."""
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -F"
+        options = (f"-p {self._port} -c listen_addresses=127.0.0.1 "
+                   f"-c unix_socket_directories={self._folder} -F")
         self._call("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
 
     def stop(self) -> None:
@@ -59,7 +65,9 @@ class Postgres:
 
         Each is the run's id, the metric, step, time in ms since 1970, and value.
         """
-        engine = sqlalchemy.create_engine(self.uri)
+        engine = sqlalchemy.create_engine(  # by a file, which has no network
+            self.uri.replace(f"127.0.0.1:{self._port}", "") + f"?host={self._folder}"
+            f"&port={self._port}")
         query = sqlalchemy.text(
             "select t.value, m.key, m.step, m.timestamp, m.value from metrics m "
             "join runs r on r.run_uuid = m.run_uuid and r.lifecycle_stage = 'active' "
@@ -76,5 +84,10 @@ class Postgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _call(self, program: str, *arguments: str, check: bool = True) -> None:
-        subprocess.run([self._binaries / program, *arguments], cwd=self._folder, check=check,
-                       user=self._user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command, user = [self._binaries / program, *arguments], self._user
+        if self._space:  # which only root may enter
+            command = ["nsenter", f"--net=/run/netns/{self._space}", "--setuid", str(user),
+                       *command]
+            user = None
+        subprocess.run(command, cwd=self._folder, check=check, user=user,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

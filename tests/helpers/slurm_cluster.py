@@ -75,13 +75,15 @@ class SlurmCluster:
     Args:
         grace: Seconds of a preempted job before it is ended.
         kill_wait: Seconds between SIGTERM and SIGKILL.
+        apart: Whether the processes of a node see those of no other node, as on another machine.
 
     Attributes:
         folder: Of its configuration, state and logs.
         environment: For the programs that talk to it, and for what they start.
     """
 
-    def __init__(self, grace: int = GRACE, kill_wait: int = KILL_WAIT) -> None:
+    def __init__(self, grace: int = GRACE, kill_wait: int = KILL_WAIT, *, apart: bool = False,
+                 ) -> None:
         lacking = [name for name in PROGRAMS if shutil.which(name, path=FOLDERS) is None]
         if lacking:
             pytest.skip(f"SLURM's {', '.join(lacking)} not installed: apt-get install slurmctld "
@@ -90,6 +92,7 @@ class SlurmCluster:
         self.environment = {**os.environ, "PATH": FOLDERS,
                             "SLURM_CONF": str(self.folder / "slurm.conf")}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._apart, self._lost = apart, dict[str, subprocess.Popen[bytes]]()
         try:
             self._configure(grace, kill_wait)
             self._start_munge()
@@ -152,11 +155,25 @@ class SlurmCluster:
 
     def start_node(self, node: str) -> None:
         """Start the daemon of a node; again after `lose_node`."""
-        self._start(node, "slurmd", "-D", "-N", node)
+        words = ["slurmd", "-D", "-N", node]
+        if self._apart:  # the first process of a namespace outlives the daemon
+            shell = f"{' '.join(words)} & wait; exec sleep infinity"
+            words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", shell]
+        self._start(node, *words)
 
     def lose_node(self, node: str) -> None:
         """Kill the daemon of a node; what it has started goes on running."""
-        self._kill(node)
+        if not self._apart:
+            self._kill(node)
+            return
+        self._lost[node] = self._daemons.pop(node)
+        for process in self.left_behind(node):
+            if process.name().startswith("slurmd"):
+                process.kill()
+
+    def left_behind(self, node: str) -> list[psutil.Process]:
+        """Return the processes of a node that was lost, of a cluster whose nodes are apart."""
+        return psutil.Process(self._lost[node].pid).children(recursive=True)
 
     def wait_for(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Wait until something is so."""
@@ -190,7 +207,7 @@ class SlurmCluster:
             for process in left:
                 with suppress(psutil.Error):
                     process.kill()
-            for daemon in self._daemons.values():
+            for daemon in (*self._daemons.values(), *self._lost.values()):
                 daemon.wait()
             psutil.wait_procs(left, timeout=1)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -3,8 +3,9 @@
     PYTHONPATH=tests python -m helpers.slurm_faults --rounds 3    what `make slurm-faults` runs
 
 The disturbances: preemption by a job of a higher partition, `scontrol requeue`, a time limit, a
-node's daemon that is killed while its job goes on, a controller that is down for a while, and a
-launcher that is killed and started again. Each happens so many times at least.
+node's daemon that is killed while its job goes on, or stands still for longer than the lease and
+then goes on, a controller that is down for a while, and a launcher that is killed and started
+again. Each happens so many times at least. The processes of each node are a namespace.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from helpers.faults import differences
 from helpers.slurm_cluster import NODES, SlurmCluster
 
-from gan_bench.journal.claims import newest_claim
+from gan_bench.journal.claims import LEASE_VARIABLE, ClaimState, newest_claim
 
 EXPERIMENT = """\
 name: storm
@@ -44,9 +46,13 @@ evaluate: {{every: 100, samples: 50, metrics: [d_accuracy]}}
 compute: {{device: cpu}}
 cluster: {{workers: 2, partition: batch, time: '{time}'}}
 """
-KINDS = ("preemption", "requeue", "lost node", "controller", "launcher")
+KINDS = ("preemption", "requeue", "lost node", "frozen node", "controller", "launcher")
 TIME_LIMIT = "time limit"
+# What SLURM and the workers say of them.
+SEEN = {"preemption": "DUE TO PREEMPTION", "lost node": "srun: error: Node failure on",
+        TIME_LIMIT: "its time is over; requeued"}
 PATIENCE = 1800.0
+LEASE = 30.0  # seconds without a sign of life, after which a worker is lost
 OUTAGE = 8.0  # seconds without a controller
 
 
@@ -61,6 +67,7 @@ def launch(folder: Path, name: str, *options: str, env: dict[str, str] | None = 
     """Start `gan-bench run` of the experiment in a root."""
     clean = {key: value for key, value in (os.environ if env is None else env).items()
              if not key.startswith(("MLFLOW_", "GAN_B"))}
+    clean[LEASE_VARIABLE] = str(LEASE)
     with (folder / f"{name}.txt").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "gan_bench", "run", "storm.yaml", "--root", name,
@@ -95,10 +102,14 @@ class Storm:
 
     def training(self) -> dict[str, str]:
         """Return the node of each job that holds a claim now."""
-        states = [newest_claim(file.parent) for file in self._root.glob("runs/storm/*/spec.json")]
-        busy = {state.holder.job for state in states
-                if state is not None and state.holder is not None and not state.is_gone}
+        busy = {state.holder.job for _, state in self._claims() if state.holder is not None}
         return {job: node for job, node in self._cluster.running().items() if job in busy}
+
+    def _claims(self) -> list[tuple[Path, ClaimState]]:
+        """Return the claims that are not released, each with the file of its run."""
+        files = list(self._root.glob("runs/storm/*/spec.json"))
+        states = [(file, newest_claim(file.parent)) for file in files]
+        return [(file, state) for file, state in states if state is not None and not state.is_gone]
 
     def wait_for_training(self, workers: int = 1) -> bool:
         """Wait until so many workers train; return whether they do, and the grid is not over."""
@@ -122,6 +133,9 @@ class Storm:
             self._cluster.lose_node(node)
             self._wait(lambda: self._cluster.jobs().get(job) != ("RUNNING", node))
             self._cluster.start_node(node)
+        elif kind == "frozen node":
+            if not self._freeze(job, node):
+                return
         elif kind == "controller":
             self._cluster.stop_controller()
             time.sleep(OUTAGE)
@@ -132,6 +146,29 @@ class Storm:
             self._launcher = self._launch()
         self.counts[kind] += 1
 
+    def _freeze(self, job: str, node: str) -> bool:
+        """Lose a node whose worker stands still until another has taken its run, and then goes on.
+
+        Returns:
+            Whether it was so; the worker may be between two runs.
+        """
+        held = [(file.parent, state.attempt) for file, state in self._claims()
+                if state.holder is not None and state.holder.job == job]
+        if not held:
+            return False
+        folder, attempt = held[0]
+        self._cluster.lose_node(node)
+        stopped = self._cluster.left_behind(node)
+        for process in stopped:
+            process.suspend()
+        self._cluster.wait_for(lambda: self._cluster.jobs().get(job) != ("RUNNING", node))
+        self._cluster.start_node(node)
+        self._wait(lambda: getattr(newest_claim(folder), "attempt", 0) > attempt)
+        for process in stopped:
+            with suppress(psutil.Error):
+                process.resume()
+        return not self.is_over
+
     def finish(self) -> list[str]:
         """Wait for the end of the grid, and return in what it differs from the undisturbed one."""
         self._wait(lambda: False, PATIENCE)
@@ -139,7 +176,8 @@ class Storm:
         text = self.text()
         assert status == 0, f"status {status}\n{text}\n{self._cluster.logs()}"
         assert "Traceback" not in text, text
-        self.counts[TIME_LIMIT] = len(re.findall(r"its time is over; requeued", text))
+        for kind, words in SEEN.items():  # what has happened, and not what was meant to
+            self.counts[kind] = len(re.findall(words, text))
         return differences(self._folder / "undisturbed", self._root)
 
     def interrupt(self) -> None:
@@ -179,7 +217,7 @@ def main() -> None:
         print(f"undisturbed: {options.runs} runs, {time.monotonic() - begin:.0f} s", flush=True)
         while grids == 0 or min(counts[kind] for kind in (*KINDS, TIME_LIMIT)) < options.rounds:
             begin, grids = time.monotonic(), grids + 1
-            cluster = SlurmCluster()
+            cluster = SlurmCluster(apart=True)
             storm = Storm(cluster, folder, f"storm-{grids}")
             try:
                 while not storm.is_over and min(

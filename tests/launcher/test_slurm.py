@@ -118,6 +118,20 @@ def test_an_array_is_sent_looked_for_and_cancelled(slurm_cluster: SlurmCluster, 
 
 
 @pytest.mark.process
+def test_a_job_that_is_sent_from_another_takes_nothing_over(slurm_cluster: SlurmCluster,
+                                                            tmp_path: Path) -> None:
+    inner = {"SLURM_MEM_PER_CPU": "7", "SLURM_RESTART_COUNT": "3", "GAN_BENCH_X": "kept"}
+    with talking_to(slurm_cluster), patch.dict(os.environ, inner):
+        slurm.submit(array(tmp_path, setup=[f"env > {tmp_path}/all; mv {tmp_path}/all "
+                                            f"{tmp_path}/env; exec sleep 0"]))
+        slurm_cluster.wait_for((tmp_path / "env").exists)
+    lines = (tmp_path / "env").read_text().splitlines()
+    assert "GAN_BENCH_X=kept" in lines
+    assert f"SLURM_CONF={slurm_cluster.environment['SLURM_CONF']}" in lines
+    assert not [line for line in lines if line.startswith(("SLURM_MEM_", "SLURM_RESTART_"))]
+
+
+@pytest.mark.process
 def test_what_slurm_refuses_is_said_in_a_line_with_a_cure(slurm_cluster: SlurmCluster,
                                                           tmp_path: Path) -> None:
     with talking_to(slurm_cluster):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from helpers.slurm_cluster import slurm_cluster as slurm_cluster
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.errors import UserError
 from gan_bench.launcher import slurm_workers
-from gan_bench.launcher.slurm import SchedulerDown, WorkerArray
+from gan_bench.launcher.slurm import SchedulerDown, WorkerArray, worker_program
 from gan_bench.launcher.slurm_workers import FRUITLESS, SlurmWorkers
 
 pytestmark = pytest.mark.process
@@ -96,6 +97,20 @@ def test_workers_that_end_without_a_step_are_not_sent_for_ever(cluster: SlurmClu
     assert why.endswith("_0.log: no module named gan_bench")
     assert len([line for line in said if "sent" in line]) == FRUITLESS
     assert workers.look(40, "a step") == ""  # then they were of use
+
+
+def test_a_root_that_the_nodes_do_not_see_is_said(cluster: SlurmCluster, tmp_path: Path) -> None:
+    said: list[str] = []
+    root = tmp_path / "root"
+    (root / "runs" / "grid").mkdir(parents=True)
+    work = f"{shlex.join([*worker_program(), 'work', 'grid', '--root', str(root)])}"
+    hidden = f"mount -t tmpfs none {root}; {work}"
+    workers = workers_of(root, said, f"exec srun unshare --mount sh -c '{hidden}'", 1)
+    deadline = time.monotonic() + 120
+    while not (why := workers.look(40, "the same")):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
+    assert f"error: {root} holds no prepared experiment 'grid'; " in why
 
 
 @pytest.mark.long

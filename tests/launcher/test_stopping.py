@@ -153,7 +153,7 @@ def test_sync_says_killed_of_what_a_dead_launcher_left(dead: Dead) -> None:
     assert here("sync", "--root", dead.folder / "root").returncode == 0
     with sqlite3.connect(dead.folder / "root" / "mlflow.db") as db:
         assert db.execute("select status, count(*) from runs group by status").fetchall() == [
-            ("FINISHED", 4), ("KILLED", 2)]
+            ("FINISHED", 5), ("KILLED", 2)]  # four of the other launcher, and its study's
     plan = here("plan", dead.folder / "tiny.yaml", "--root", dead.folder / "root", "--set",
                 "base.steps=1000000", "--json")
     assert [json.loads(line)["state"] for line in plan.stdout.splitlines()].count("KILLED") == 2

@@ -16,7 +16,7 @@ from gan_bench.errors import UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking import mirror as mirrors
+from gan_bench.tracking import durable
 from gan_bench.tracking.client import open_store
 from gan_bench.tracking.cursor import FILE
 from gan_bench.tracking.mirror import Mirror
@@ -59,7 +59,7 @@ def test_records_that_cannot_reach_the_disk_reach_no_store(
     def refuse(path: Path) -> None:
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr(mirrors, "fsync_path", refuse)
+    monkeypatch.setattr(durable, "fsync_path", refuse)
     with pytest.raises(UserError) as refused:
         Mirror(store).sync(folder)
     assert str(refused.value) == (

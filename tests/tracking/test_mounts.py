@@ -136,3 +136,17 @@ def test_commands_refuse_it_before_they_write(network: Path, tmp_path: Path) -> 
     assert len(read_experiment(store, folder.parent.name).runs) == 1
     done = here("status", "--root", tmp_path / "elsewhere")
     assert "network" not in done.stderr
+
+
+@pytest.mark.process
+def test_a_worker_needs_no_store(network: Path, tmp_path: Path) -> None:
+    file, root = write_experiment(tmp_path, DIGITS), network / "root"
+    done = here("work", file, "--root", root, "--slots", 2)
+    assert (done.returncode, "4 of 4 runs" in done.stderr + done.stdout) == (0, True), done.stderr
+    assert not (root / "mlflow.db").exists()
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    done = here("sync", "--root", root, "--to", store)
+    assert done.returncode == 0
+    runs = read_experiment(store, "tiny").runs
+    assert [run.tags["status"] for run in runs] == ["FINISHED"] * 4
+    assert all(len(run.steps) for run in runs)

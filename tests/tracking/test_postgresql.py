@@ -5,6 +5,10 @@ Against a real PostgreSQL; skipped where its programs or a driver are missing.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +18,7 @@ from pathlib import Path
 import pytest
 from helpers.journals import FACTS, PROTOCOL, new_run
 from helpers.postgres import Postgres
+from helpers.runs import write_experiment
 from helpers.servers import free_port, mlflow_server
 
 from gan_bench.journal import reading
@@ -68,7 +73,7 @@ def wait_for_rows(postgres: Postgres, before: int) -> int:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("behind_server", [True, False])
+@pytest.mark.parametrize("behind_server", [pytest.param(True, marks=pytest.mark.long), False])
 def test_nothing_is_lost_or_doubled_where_it_restarts(
         postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         behind_server: bool) -> None:
@@ -107,3 +112,67 @@ def test_nothing_is_lost_or_doubled_where_it_restarts(
     assert len({row[:3] for row in rows}) == len(rows) > second
     assert len(said) == 1
     assert "training continues" in said[0]
+
+
+GRID = """\
+name: tiny
+dataset: {name: digits, image_size: 16}
+seeds: [0, 1, 2]
+base: {model: {name: mlp, width: 16}, batch_size: 32, steps: 400, log_every: 2, sample_every: 200}
+variants:
+  plain:
+  saturating: {loss: saturating}
+evaluate: {every: 200, samples: 50, metrics: [d_accuracy, nearest_train_mse]}
+compute: {device: cpu}
+"""
+
+
+def command(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a command of the program; its output goes to a file of the folder, for a failure."""
+    words = (*words, "--root", str(folder / "root"))
+    with (folder / "output").open("a") as output:
+        return subprocess.Popen([sys.executable, "-m", "gan_bench", *words], stdout=output,
+                                stderr=output, text=True, env=without_store())
+
+
+def without_store() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+
+
+def claimants(folder: Path) -> int:
+    """Return the number of the process that has claimed a run last."""
+    last = max(folder.glob("attempt.*"), key=lambda file: int(file.suffix[1:]))
+    return int(json.loads(last.read_text().splitlines()[0])["pid"])
+
+
+@pytest.mark.long
+@pytest.mark.process
+def test_workers_and_one_mirror_leave_a_whole_history(postgres: Postgres, tmp_path: Path) -> None:
+    file, port = write_experiment(tmp_path, GRID), free_port()
+    home, uri = tmp_path / "root" / "runs" / "tiny", f"http://127.0.0.1:{port}"
+    processes = []
+    try:
+        with mlflow_server(tmp_path, postgres.uri, port):
+            processes = [command(tmp_path, "work", str(file), "--slots", "1") for _ in range(3)]
+            processes.append(command(tmp_path, "run", str(file), "--slots", "1",
+                                     "--tracking-uri", uri))
+            first = wait_for_rows(postgres, 0)
+        postgres.stop()
+        time.sleep(2)
+        postgres.start()
+        with mlflow_server(tmp_path, postgres.uri, port):
+            *statuses, mirrored = [process.wait(300) for process in processes]
+            copied = command(tmp_path, "sync", "--to", uri).wait(60)
+    finally:
+        for process in processes:
+            process.kill()
+    # The mirror waits half a minute for a server that starts again; `sync` copies what is left.
+    assert (statuses, copied, mirrored in (0, 3)) == ([0] * 3, 0, True), (
+        (tmp_path / "output").read_text())
+    folders = sorted(file.parent for file in home.glob("*/attempt.1"))
+    rows = postgres.metrics()
+    assert len(folders) == 6
+    assert rows == journal_rows(folders)
+    assert len({row[:3] for row in rows}) == len(rows) > first
+    assert len({claimants(folder) for folder in folders}) > 1
+    assert not (tmp_path / "root" / "mlflow.db").exists()  # workers open no store

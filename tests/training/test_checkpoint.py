@@ -28,6 +28,7 @@ from gan_bench.journal.layout import (
     SNAPSHOTS,
     WEIGHTS,
     Workspace,
+    checkpoint_names,
     remove_checkpoints,
     snapshot_steps,
 )
@@ -91,6 +92,16 @@ def test_the_one_before_is_kept_and_no_more(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == [BEFORE, FILE]
     remove_checkpoints(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_attempt_has_begun_to_write_goes_with_the_checkpoints(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, SMALL, 2)  # of an attempt that took over
+    left = [f".{name}.tmp" for segment in (1, 2, 3) for name in checkpoint_names(segment)]
+    others = [".checkpoint.x.pt.tmp", ".spec.json.tmp"]
+    for name in [*left, *others]:
+        (tmp_path / name).touch()
+    remove_checkpoints(tmp_path, "last")
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, checkpoint_names(2)[0]])
 
 
 def damage(file: Path, how: str) -> None:
