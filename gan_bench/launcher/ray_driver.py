@@ -158,7 +158,7 @@ def drive() -> None:
     tell({"event": "cluster", **found})
     commands = Commands()
     threading.Thread(target=commands.read, daemon=True).start()
-    keep_workers(order, resources, commands, tell)
+    serve_launcher(order, resources, commands, tell)
 
 
 def connect(order: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
@@ -201,8 +201,8 @@ def unanswered(place: str, why: str) -> str:
             f"give its address: --on ray://HOST:10001")
 
 
-def keep_workers(order: dict[str, Any], resources: dict[str, int], commands: Commands,
-          tell: Tell) -> None:
+def serve_launcher(order: dict[str, Any], resources: dict[str, int], commands: Commands,
+                   tell: Tell) -> None:
     """Start workers and report their ends, until the launcher wants no more and all have ended."""
     import ray
 
@@ -256,10 +256,12 @@ def follow(working: dict[Any, Worker], tell: Tell) -> None:
 
 
 def why_lost(error: Exception) -> str:
-    """Return why Ray has lost an actor, as a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "because" in line or "Node Id" in line]
-    return (telling or lines or [type(error).__name__])[0][:200]
+    """Return why Ray has lost an actor, in a few words."""
+    text = " ".join(str(error).split())
+    if "unavailable" in text:
+        return "Ray does not reach it any more"
+    found = re.search(r"because ([^.]*)\.", text)
+    return (found[1] if found else text or type(error).__name__)[:200]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.doc_blocks import ROOT, blocks_of, commands_of
 from helpers.faults import differences
 from helpers.launching import GAN_BENCH, gan_bench, new_root
 from helpers.ray_cluster import RayCluster
@@ -37,11 +38,13 @@ GRID = """\
 name: storm
 dataset: {name: digits, image_size: 16}
 seeds: [0, 1, 2]
-base: {model: {name: mlp, width: 64}, batch_size: 32, steps: 600, log_every: 10, sample_every: 100}
+base: {model: {name: mlp, width: 64}, batch_size: 32, steps: 300, log_every: 10, sample_every: 100}
 variants: {plain: {}, saturating: {loss: saturating}}
 evaluate: {every: 200, samples: 50, metrics: [d_accuracy]}
 compute: {device: cpu}
 """
+PAGE_COMMAND, = [words for block in blocks_of(ROOT / "docs" / "ray.md") if block.language == "bash"
+                 for words in commands_of(block.text) if "--on" in words]
 LEASE = {"GAN_BENCH_LEASE": "3"}  # seconds until the runs of a lost node are taken up
 
 
@@ -54,13 +57,16 @@ def cluster() -> Iterator[RayCluster]:
 
 def start(tmp_path: Path, cluster: RayCluster, text: str, *options: str,
           ) -> subprocess.Popen[str]:
-    """Start the launcher of an experiment in the root `ray`."""
+    """Start the launcher of an experiment in the root `ray`, with the page's command."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
     root = new_root(tmp_path).rename(tmp_path / "ray")
+    replaced = {"study.yaml": write_experiment(tmp_path, text), "/shared/mlruns": root,
+                "ray": options[0]}
+    words = [str(replaced.get(word, word)) for word in PAGE_COMMAND[1:]]
     return subprocess.Popen(
-        [*GAN_BENCH, "run", write_experiment(tmp_path, text), "--root", root,
-         "--checkpoint-every", "0.2", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, start_new_session=True, env={**clean, **cluster.environment, **LEASE},
+        [*GAN_BENCH, *words, "--checkpoint-every", "0.2", *options[1:]],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**clean, **cluster.environment, **LEASE},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
 
@@ -82,17 +88,19 @@ def wait_for_checkpoint(process: subprocess.Popen[str], root: Path, node: str) -
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("number", [6, pytest.param(40, marks=pytest.mark.long)])
 def test_the_runs_of_a_lost_node_are_taken_up_elsewhere_to_the_same_bits(
-        tmp_path: Path, cluster: RayCluster) -> None:
+        tmp_path: Path, cluster: RayCluster, number: int) -> None:
     node = cluster.add_node()
-    process = start(tmp_path, cluster, GRID, "--on", "ray")
+    text = GRID.replace("[0, 1, 2]", str([*range(number // 2)]))
+    process = start(tmp_path, cluster, text, "ray")
     root = tmp_path / "ray"
     lost = wait_for_checkpoint(process, root, cluster.namespace(node))
     before = newest_claim(lost)
     cluster.lose(node)
-    out, _ = process.communicate(timeout=240)
+    out, _ = process.communicate(timeout=40 * number)
     assert process.returncode == 0, out
-    assert "6 of 6 runs are done" in out
+    assert f"{number} of {number} runs are done" in out
     assert "Ray has 2 nodes, with room for 2 workers" in out
     assert out.count(" claims runs") == 2  # and none waits for a node in vain
     assert "is lost (" in out
@@ -105,7 +113,7 @@ def test_the_runs_of_a_lost_node_are_taken_up_elsewhere_to_the_same_bits(
     assert after.holder.boot != before.holder.boot
     assert segments(lost) == [1, 2]  # the lost process could have gone on writing
     assert held(root) == {}
-    alone = gan_bench("run", tmp_path / "tiny.yaml", "--root", tmp_path / "alone")
+    alone = here("run", tmp_path / "tiny.yaml", "--root", tmp_path / "alone")
     assert alone.returncode == 0, alone.stdout + alone.stderr
     different = [line for line in differences(tmp_path / "alone", root)
                  if not line.endswith("files differ")]  # of claims and segments
@@ -124,7 +132,7 @@ def count_rows(root: Path) -> list[int]:
     signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_stopping_lets_all_workers_write_checkpoints(
         tmp_path: Path, cluster: RayCluster, number: int) -> None:
-    process = start(tmp_path, cluster, GRID, "--on", cluster.client, "--set", "base.steps=1000000")
+    process = start(tmp_path, cluster, GRID, cluster.client, "--set", "base.steps=1000000")
     root = tmp_path / "ray"
     run = wait_for_checkpoint(process, root, cluster.namespace(cluster.head))
     os.killpg(process.pid, number)  # as a terminal does, and `timeout`
@@ -144,7 +152,7 @@ def test_stopping_lets_all_workers_write_checkpoints(
 @pytest.mark.long
 def test_workers_end_gently_after_their_launcher_was_killed(
         tmp_path: Path, cluster: RayCluster) -> None:
-    process = start(tmp_path, cluster, GRID, "--on", "ray", "--set", "base.steps=1000000")
+    process = start(tmp_path, cluster, GRID, "ray", "--set", "base.steps=1000000")
     root = tmp_path / "ray"
     run = wait_for_checkpoint(process, root, cluster.namespace(cluster.head))
     process.kill()
@@ -160,7 +168,7 @@ def test_workers_end_gently_after_their_launcher_was_killed(
 
 @pytest.mark.long
 def test_a_node_that_does_not_see_the_root_says_so(tmp_path: Path, cluster: RayCluster) -> None:
-    process = start(tmp_path, cluster, GRID, "--on", "ray", "--set", "base.steps=2", "--slots",
+    process = start(tmp_path, cluster, GRID, "ray", "--set", "base.steps=2", "--slots",
                     "2")
     node = cluster.add_node(setup=f"mount -t tmpfs none {tmp_path}")
     out, _ = process.communicate(timeout=120)
@@ -176,7 +184,7 @@ def test_a_root_that_no_node_sees_is_a_line(tmp_path: Path, cluster: RayCluster)
     """What is mounted here now, nodes with mounts of their own do not see."""
     subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=True)
     try:
-        process = start(tmp_path, cluster, GRID, "--on", "ray")
+        process = start(tmp_path, cluster, GRID, "ray")
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 2, out
         assert re.search(rf"worker 1 on \S+: \S+ does not see {tmp_path}/ray/runs/storm "
@@ -280,7 +288,7 @@ def set_versions(cluster: RayCluster, values: str) -> str:
 @pytest.mark.long
 def test_a_cluster_of_other_versions_is_a_line(tmp_path: Path, cluster: RayCluster) -> None:
     before = set_versions(cluster, '{"ray_version": "2.9.0", "python_version": "3.9.1"}')
-    process = start(tmp_path, cluster, GRID, "--on", "ray")
+    process = start(tmp_path, cluster, GRID, "ray")
     out, _ = process.communicate(timeout=120)
     set_versions(cluster, before)
     assert process.returncode == 2, out
@@ -293,7 +301,7 @@ def test_a_cluster_of_other_versions_is_a_line(tmp_path: Path, cluster: RayClust
 def test_a_head_that_is_lost_harms_no_run(tmp_path: Path, cluster: RayCluster) -> None:
     """The last test: it ends the cluster."""
     node = cluster.add_node()
-    process = start(tmp_path, cluster, GRID, "--on", "ray", "--set", "base.steps=1000000")
+    process = start(tmp_path, cluster, GRID, "ray", "--set", "base.steps=1000000")
     root = tmp_path / "ray"
     run = wait_for_checkpoint(process, root, cluster.namespace(node))
     cluster.lose(cluster.head)

@@ -1,0 +1,139 @@
+"""How many workers on Ray the launcher wants, whatever its client reports. No Ray is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gan_bench.config.spec import ComputeSpec
+from gan_bench.errors import UserError
+from gan_bench.launcher import on_ray
+from gan_bench.launcher.on_ray import FRUITLESS, RayWorkers
+from gan_bench.launcher.ray_driver import why_lost, why_not_connected
+
+LATER = time.monotonic() + 1e6
+
+
+class Told(RayWorkers):
+    """Workers whose client is a file: what it is told, and reports that the test makes up."""
+
+    def __init__(self, folder: Path, workers: int | None = None) -> None:
+        self.said: list[str] = []
+        self.file = folder / "told"
+        super().__init__("ray", folder, ComputeSpec(), workers, self.said.append)
+
+    def _start_client(self) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", "import shutil, sys; "
+                                 "shutil.copyfileobj(sys.stdin, open(sys.argv[1], 'w'))",
+                                 self.file], stdin=subprocess.PIPE, text=True)
+
+    def report(self, kind: str, **values: Any) -> None:
+        self._events.put({"event": kind, "worker": 1, "node": "n1", **values})
+
+    def started(self) -> list[int]:
+        """Return how many workers were to be started, each time."""
+        self.stop()
+        return [json.loads(line)["start"] for line in self.file.read_text().splitlines()]
+
+
+def test_no_more_workers_than_have_something_to_do(tmp_path: Path) -> None:
+    workers = Told(tmp_path)
+    assert workers.look(6, 0) == ""  # the cluster has not answered yet
+    workers.report("cluster", room=4, nodes=2, need="1 CPU")
+    assert workers.look(6, 1) == ""
+    workers.report("ended", status=0, line="")
+    assert workers.look(3, 2) == ""
+    workers.report("ended", status=-1, line="its node has died")
+    assert workers.look(3, 3) == ""  # two are there, and a third has something to do
+    workers.report("ended", status=137, line="")
+    assert workers.look(1, 4) == ""
+    assert workers.started() == [4, 1]
+    assert workers.said[0] == (f"Ray has 2 nodes, with room for 4 workers; their output is in "
+                               f"{tmp_path / 'ray'}")
+    assert workers.said[1:] == [
+        "worker 1 on n1 is lost (its node has died); its runs are taken up elsewhere",
+        "worker 1 on n1 is lost (); its runs are taken up elsewhere"]
+
+
+def test_workers_that_are_asked_for_wait_for_room(tmp_path: Path) -> None:
+    workers = Told(tmp_path, workers=3)
+    workers.report("cluster", room=0, nodes=1, need="1 GPU")
+    assert workers.look(6, 0) == ""
+    assert workers.started() == [3]
+    alone = Told(tmp_path)
+    alone.report("cluster", room=0, nodes=1, need="1 GPU")
+    with pytest.raises(UserError, match="no node of the Ray cluster has 1 GPU for a worker; with"):
+        alone.look(6, 0)
+    assert alone.started() == []
+
+
+def test_workers_that_are_lost_again_and_again_are_given_up(tmp_path: Path) -> None:
+    workers = Told(tmp_path, workers=2)
+    workers.report("cluster", room=2, nodes=1, need="1 CPU")
+    assert workers.look(6, 0) == ""
+    assert workers.look(6, 1) == ""  # a run got on
+    for _ in range(2 * FRUITLESS):
+        workers.report("ended", status=-1, line="out of memory")
+        assert workers.look(6, 1) == ""
+    workers.report("ended", status=-1, line="out of memory")
+    assert workers.look(6, 1).startswith("workers on Ray are lost again and again without a step "
+                                         "of any run; the last: out of memory. See ")
+    assert workers.started() == [2, *[1] * 2 * FRUITLESS]
+
+
+def test_progress_forgives_lost_workers(tmp_path: Path) -> None:
+    workers = Told(tmp_path, workers=1)
+    workers.report("cluster", room=2, nodes=1, need="1 CPU")
+    for step in range(3 * FRUITLESS):
+        assert workers.look(6, step) == ""
+        workers.report("ended", status=-1, line="")
+    assert len(workers.started()) == 3 * FRUITLESS
+
+
+def test_when_all_have_ended_the_last_looks_are_taken(tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Told(tmp_path, workers=1)
+    workers.report("cluster", room=1, nodes=1, need="1 CPU")
+    assert workers.look(6, 0) == ""
+    workers.report("ended", status=75, line="left: 3 runs wait for a machine with A100")
+    assert workers.look(3, 1) == ""
+    monkeypatch.setattr(on_ray.time, "monotonic", lambda: LATER)
+    assert workers.look(3, 1) == "worker 1 on n1: left: 3 runs wait for a machine with A100"
+    assert workers.started() == [1]
+
+
+def test_a_client_that_dies_is_a_line(tmp_path: Path) -> None:
+    workers = Told(tmp_path)
+    workers.report("cluster", room=1, nodes=1, need="1 CPU")
+    assert workers.look(6, 0) == ""
+    assert workers.look(6, 1) == ""
+    workers.report("gone")
+    assert workers.look(6, 1).startswith("Ray's client has ended: the cluster's head is gone")
+    workers.stop()
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.1\nThis "
+     "process on x was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n",
+     "the Ray cluster at ray://h:1 has Ray 2.9.0 and Python 3.9.1, and this is Ray 2.60.0 and "
+     "Python 3.11.7: use the same versions on all machines"),
+    ("ray client connection timeout", "no Ray cluster answers at ray://h:1 (ray client connection "
+     "timeout); start one with `ray start --head`, or give its address: --on ray://HOST:10001")])
+def test_why_there_is_no_connection(text: str, line: str) -> None:
+    assert why_not_connected("ray://h:1", RuntimeError(text)) == line
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ("The actor died unexpectedly before finishing this task.\n\tclass_name: RayWorker\nThe actor "
+     "died because its node has died. Node Id: 2e\n", "its node has died"),
+    ("The actor 67 is unavailable: The actor is temporarily unavailable: RpcError: RPC error: "
+     "Socket closed rpc_code: 14", "Ray does not reach it any more"),
+    ("Something else", "Something else")])
+def test_why_a_worker_is_lost(text: str, line: str) -> None:
+    assert why_lost(RuntimeError(text)) == line
