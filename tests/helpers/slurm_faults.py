@@ -162,7 +162,8 @@ class Storm:
         stopped = self._cluster.left_behind(node)
         for process in stopped:
             process.suspend()
-        self._wait(lambda: getattr(newest_claim(folder), "attempt", 0) > attempt)
+        # A worker has to see the claim for the length of the lease, between two time limits.
+        self._wait(lambda: getattr(newest_claim(folder), "attempt", 0) > attempt, PATIENCE)
         for process in stopped:
             with suppress(psutil.Error):
                 process.resume()
@@ -218,7 +219,7 @@ def main() -> None:
     grids = 0
     with tempfile.TemporaryDirectory(prefix="slurm-faults-") as temporary:
         folder, begin = options.folder or Path(temporary), time.monotonic()
-        write_storm(folder, options.runs, options.steps, "2")
+        write_storm(folder, options.runs, options.steps, "3")
         assert launch(folder, "undisturbed").wait(PATIENCE) == 0  # at once if it is there
         print(f"undisturbed: {options.runs} runs, {time.monotonic() - begin:.0f} s", flush=True)
         while grids == 0 or min(counts[kind] for kind in (*KINDS, TIME_LIMIT)) < options.rounds:
