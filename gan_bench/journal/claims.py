@@ -267,6 +267,11 @@ def newest_claim(folder: Path, name: str = ATTEMPT) -> ClaimState | None:
     return _read(folder, name, max(attempts)) if attempts else None
 
 
+def newest_attempt(folder: Path, name: str = ATTEMPT) -> int:
+    """Return the number of the newest claim of a folder; 0 if there was none."""
+    return max(_attempts(folder, name), default=0)
+
+
 def seen_alive(folder: Path, name: str = ATTEMPT) -> int | None:
     """Return when the newest claim's file was last written, in ms since 1970; None without one.
 

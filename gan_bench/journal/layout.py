@@ -224,8 +224,8 @@ def remove_checkpoints(folder: Path, keep: KeepCheckpoints = "none") -> None:
     """
     left = [file for file in folder.glob(".checkpoint*.pt.tmp")
             if _CHECKPOINT.fullmatch(file.name[1:].removesuffix(".tmp"))]
-    files = [file for _, file in checkpoint_files(folder)]
-    for file in left + (files[1:] if keep == "last" else files):
+    kept = 1 if keep == "last" else 0
+    for file in [*left, *(file for _, file in checkpoint_files(folder)[kept:])]:
         file.unlink(missing_ok=True)
 
 

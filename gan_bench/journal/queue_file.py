@@ -23,7 +23,7 @@ from typing import Any
 from gan_bench.atomic import replacing
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line, unwritable
-from gan_bench.journal.claims import newest_claim
+from gan_bench.journal.claims import newest_attempt
 from gan_bench.journal.layout import Execution, KeepCheckpoints, Workspace, is_trained
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.spec_file import read_spec, read_values
@@ -78,11 +78,11 @@ def write_queue(home: Path, runs: Sequence[Progress], execution: Execution, retr
     """
     for run in runs:
         write_plugins(run.spec, run.spec.write(execution.workspace.root))
-    states = {run.spec.id: newest_claim(run.folder) for run in runs}
+    newest = {run.spec.id: newest_attempt(run.folder) for run in runs}
     shorter = {run: [f"{folder.parent.name}/{folder.name}" for folder in folders]
                for run, folders in execution.shorter_runs.items()}
     queue = Queue(
-        begun={run: state.attempt if state else 0 for run, state in states.items()},
+        begun=newest,
         measured=[run.spec.id for run in runs if run.is_measuring], shorter_runs=shorter,
         retries=retries, together=together, threads=runs[0].spec.compute.threads if runs else 1,
         data_root=str(execution.workspace.data_root),

@@ -176,12 +176,12 @@ class Crew:
 
 
 def waiting_line(grid: Grid) -> str:
-    """Return which runs wait for machines of another kind; empty if none does."""
+    """Return what runs wait for, and how many; empty if none waits for a machine."""
     kinds: dict[str, int] = {}
     for kind in grid.unfit.values():
         kinds[kind] = kinds.get(kind, 0) + 1
-    return "; ".join(f"{count(number, 'run')} {'waits' if number == 1 else 'wait'} for a machine "
-                     f"with {kind}" for kind, number in sorted(kinds.items()))
+    return "; ".join(f"for a machine with {kind}: {count(number, 'run')}"
+                     for kind, number in sorted(kinds.items()))
 
 
 def runs_per_process(together: int, slots: int, gpus: int) -> int:

@@ -148,9 +148,9 @@ class Job:
     where: str
 
     @property
-    def is_ending(self) -> bool:
-        """Whether it works no more."""
-        return self.state in ENDING
+    def is_alive(self) -> bool:
+        """Whether it works or will do so; one that is held waits for somebody who releases it."""
+        return self.state not in ENDING and "held" not in self.where.lower()
 
 
 def worker_program() -> list[str]:

@@ -81,7 +81,7 @@ class SlurmWorkers:
         self._next_look = time.monotonic() + LOOK
         try:
             jobs = jobs_of(self._array.experiment, self._array.root)
-            reason = self._top_up([job for job in jobs if not job.is_ending], unfinished)
+            reason = self._top_up([job for job in jobs if job.is_alive], unfinished)
             self._has_looked = True
             return reason
         except SchedulerDown as error:

@@ -144,6 +144,16 @@ class SlurmCluster:
             if state == "PENDING":
                 self.call("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
+    def heal(self) -> None:
+        """Do what an administrator does: nodes that SLURM has drained, and jobs that it holds."""
+        for node, state in self.states().items():
+            if state.startswith(("drain", "drng")):
+                self.call("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
+        held = self.call("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i|%r", check=False)
+        for job, _, reason in (line.partition("|") for line in held.splitlines()):
+            if "held" in reason.lower():
+                self.call("scontrol", "release", job, check=False)
+
     def start_controller(self) -> None:
         """Start the controller; again after `stop_controller`, where it remembers its jobs."""
         self._start("slurmctld", "slurmctld", "-D")
@@ -156,8 +166,8 @@ class SlurmCluster:
     def start_node(self, node: str) -> None:
         """Start the daemon of a node; again after `lose_node`."""
         words = ["slurmd", "-D", "-N", node]
-        if self._apart:  # the first process of a namespace outlives the daemon
-            shell = f"{' '.join(words)} & wait; exec sleep infinity"
+        if self._apart:  # the first process of a namespace outlives the daemon, and buries orphans
+            shell = f"{' '.join(words)} & while :; do sleep 1; done"
             words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", shell]
         self._start(node, *words)
 

@@ -54,6 +54,7 @@ SEEN = {"preemption": "DUE TO PREEMPTION", "lost node": "srun: error: Node failu
 PATIENCE = 1800.0
 LEASE = 30.0  # seconds without a sign of life, after which a worker is lost
 OUTAGE = 8.0  # seconds without a controller
+VISIT = 5.0  # seconds between two visits of an administrator
 
 
 def write_storm(folder: Path, runs: int, steps: int, time_limit: str = "4:00:00") -> None:
@@ -85,7 +86,7 @@ class Storm:
     def __init__(self, cluster: SlurmCluster, folder: Path, name: str) -> None:
         self.counts: Counter[str] = Counter()
         self._cluster, self._folder, self._root = cluster, folder, folder / name
-        self._launcher = self._launch()
+        self._launcher, self._next_visit = self._launch(), 0.0
 
     def _launch(self) -> subprocess.Popen[bytes]:
         return launch(self._folder, self._root.name, "--on", "slurm", env=self._cluster.environment)
@@ -161,12 +162,11 @@ class Storm:
         stopped = self._cluster.left_behind(node)
         for process in stopped:
             process.suspend()
-        self._cluster.wait_for(lambda: self._cluster.jobs().get(job) != ("RUNNING", node))
-        self._cluster.start_node(node)
         self._wait(lambda: getattr(newest_claim(folder), "attempt", 0) > attempt)
         for process in stopped:
             with suppress(psutil.Error):
                 process.resume()
+        self._cluster.start_node(node)
         return not self.is_over
 
     def finish(self) -> list[str]:
@@ -195,7 +195,13 @@ class Storm:
         self._launcher.wait()
 
     def _wait(self, condition: Callable[[], object], patience: float = 300) -> None:
-        self._cluster.wait_for(lambda: bool(self.is_over or condition()), patience)
+        def is_so() -> bool:
+            if time.monotonic() > self._next_visit:
+                self._cluster.heal()
+                self._next_visit = time.monotonic() + VISIT
+            return bool(self.is_over or condition())
+
+        self._cluster.wait_for(is_so, patience)
 
 
 def main() -> None:
