@@ -160,7 +160,7 @@ class RayWorkers:
         """Start the cluster's client, away from the signals of a terminal."""
         make_folder(self._folder)
         order = Order("auto" if self._place == "ray" else self._place, str(self._home),
-                      queue_digest(self._home), gan_bench.__version__, self._device, self._cpus)
+                      _digest_of_queue(self._home), gan_bench.__version__, self._device, self._cpus)
         log = self._folder / LOG
         try:
             with log.open("w") as file:
@@ -250,6 +250,6 @@ def _refuse_silent(place: str) -> None:
                                        )) from None
 
 
-def queue_digest(home: Path) -> str:
+def _digest_of_queue(home: Path) -> str:
     """Return what tells the queue of an experiment from any other."""
     return hashlib.sha256((home / FILE).read_bytes()).hexdigest()

@@ -158,7 +158,7 @@ def drive() -> None:
     tell({"event": "cluster", **found})
     commands = Commands()
     threading.Thread(target=commands.read, daemon=True).start()
-    keep_workers(order, resources, commands, tell)
+    serve_launcher(order, resources, commands, tell)
 
 
 def connect(order: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
@@ -201,8 +201,8 @@ def unanswered(place: str, why: str) -> str:
             f"give its address: --on ray://HOST:10001")
 
 
-def keep_workers(order: dict[str, Any], resources: dict[str, int], commands: Commands,
-                 tell: Tell) -> None:
+def serve_launcher(order: dict[str, Any], resources: dict[str, int], commands: Commands,
+                   tell: Tell) -> None:
     """Start workers and report their ends, until the launcher wants no more and all have ended."""
     import ray
 
