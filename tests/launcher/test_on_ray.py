@@ -78,7 +78,7 @@ def held(root: Path) -> dict[Path, Holder]:
 
 def wait_for_checkpoint(process: subprocess.Popen[str], root: Path, node: str) -> Path:
     """Return the folder of a run that a node works on, once it has a checkpoint."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while True:
         for folder, holder in held(root).items():
             if holder.boot.endswith(f"/{node}") and checkpoint_files(folder):
