@@ -178,8 +178,9 @@ class SlurmCluster:
             return
         self._lost[node] = self._daemons.pop(node)
         for process in self.left_behind(node):
-            if process.name().startswith("slurmd"):
-                process.kill()
+            with suppress(psutil.NoSuchProcess):
+                if process.name().startswith("slurmd"):
+                    process.kill()
 
     def left_behind(self, node: str) -> list[psutil.Process]:
         """Return the processes of a node that was lost, of a cluster whose nodes are apart."""

@@ -161,7 +161,8 @@ class Storm:
         self._cluster.lose_node(node)
         stopped = self._cluster.left_behind(node)
         for process in stopped:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         # A worker has to see the claim for the length of the lease, between two time limits.
         self._wait(lambda: getattr(newest_claim(folder), "attempt", 0) > attempt, PATIENCE)
         for process in stopped:
