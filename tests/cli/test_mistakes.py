@@ -41,7 +41,8 @@ TYPED = [
     ("run study.yaml --resume",
      "no such option --resume: the same command resumes what is unfinished: leave it out"),
     ("run study.yaml --dry-run",
-     "no such option --dry-run: `gan-bench plan` shows what would be run"),
+     "--dry-run: is for workers on a cluster; give --on slurm; `gan-bench plan` shows what would "
+     "be run"),
     ("run --config study.yaml",
      "no such option --config: the file needs no option: gan-bench run FILE.yaml"),
     ("run study.yaml --SLOTS 2", "no such option --SLOTS; did you mean --slots?"),

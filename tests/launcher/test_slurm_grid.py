@@ -41,13 +41,14 @@ def test_a_grid_that_slurm_preempts_and_requeues_ends_with_the_same_bits(tmp_pat
     storm = Storm(cluster, tmp_path, "slurm")
     try:
         assert storm.wait_for_training(2), storm.text()
+        file = tmp_path / "slurm/runs/storm/slurm/workers.sbatch"
+        sent = file.read_text()  # a worker in the place of a lost one is another array
         (requeued, _), (_, node) = sorted(storm.training().items(), key=lambda item: item[1])
         cluster.preempt(node)
         cluster.call("scontrol", "requeue", requeued)
         assert launch(tmp_path, "undisturbed").wait(240) == 0
         assert storm.finish() == []
-        assert (tmp_path / "slurm/runs/storm/slurm/workers.sbatch").read_text() == documented(
-            tmp_path)
+        assert sent == documented(tmp_path)
         assert len(re.findall(r"job \d+: waits for SLURM to end it", storm.text())) == 2
     finally:
         storm.end()
