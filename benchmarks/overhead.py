@@ -108,13 +108,13 @@ def launch() -> None:
     from gan_bench.cli import app
     from gan_bench.launcher import launch
 
-    counts, train_all = [], launch._train_all
+    counts, work_on = [], launch.work_on
 
-    def noted(*args: Any) -> None:
+    def noted(*args: Any, **kwargs: Any) -> str:
         counts.append(cpu())
-        train_all(*args)
+        return work_on(*args, **kwargs)
 
-    launch._train_all = noted
+    launch.work_on = noted
     atexit.register(lambda: Path(os.environ[COSTS], "launcher.json").write_text(
         json.dumps([*counts, cpu()])))
     app.main()

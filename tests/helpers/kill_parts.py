@@ -209,12 +209,16 @@ def _contents(place: Path) -> dict[str, Any]:
     return found
 
 
+# A killed command leaves its claim, and the next one makes another; an index is named by its process.
+CLAIM = re.compile(r"\.?(attempt|mirror|preparation)\.[0-9a-f]+|over\..+\.[0-9]+")
+
+
 def _root(place: Path, database: Path | None = None) -> dict[str, Any]:
     """What a root holds: names, caches, journals, and what MLflow has of its runs."""
     root = place / "root"
     names = [re.sub(r"[0-9a-f]{32}", "ID", re.sub(r"timestamp\+\d+", "", str(p.relative_to(root))))
              for p in root.rglob("*") if not p.name.endswith(("-wal", "-shm"))
-             and not p.match(LAST_WORDS)]
+             and not p.match(LAST_WORDS) and not CLAIM.fullmatch(p.name)]
     journals = {}
     for file in sorted(root.glob("runs/*/*/journal.jsonl")):
         journals[file.parent.name] = repeatable(reading.read_records(file.parent)[0])

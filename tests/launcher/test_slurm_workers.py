@@ -126,6 +126,7 @@ def test_a_scheduler_that_is_down_is_asked_again(cluster: SlurmCluster, tmp_path
     workers = workers_of(tmp_path, said)
     workers.look(40, 0)
     cluster.wait_for(lambda: len(cluster.running()) == 2)
+    time.sleep(8)  # the controller saves its state every five seconds, and ends what it forgot
     cluster.stop_controller()
     assert workers.look(40, 0) == workers.look(40, 0) == ""
     with pytest.raises(SchedulerDown):
