@@ -209,7 +209,7 @@ def _contents(place: Path) -> dict[str, Any]:
     return found
 
 
-# A killed command leaves its claim, and the next one makes another; an index is named by its process.
+# A killed command leaves its claim, and the next one makes another; an index has a process's name.
 CLAIM = re.compile(r"\.?(attempt|mirror|preparation)\.[0-9a-f]+|over\..+\.[0-9]+")
 
 
