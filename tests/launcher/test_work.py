@@ -9,9 +9,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers.journals import repeatable
-from helpers.launching import GAN_BENCH, gan_bench, plugin
+from helpers.launching import GAN_BENCH, gan_bench
 from helpers.runs import DIGITS, write_experiment
 
 from gan_bench.cli.work import parse_period
@@ -21,7 +22,6 @@ from gan_bench.journal.claims import holder_of, newest_claim
 from gan_bench.journal.schema import Record
 
 pytestmark = pytest.mark.process
-__all__ = ["plugin"]
 
 LONG = DIGITS.replace("steps: 6", "steps: 3000").replace("log_every: 2", "log_every: 20").replace(
     "sample_every: 3", "sample_every: 3000").replace("every: 3,", "every: 3000,")
@@ -103,10 +103,9 @@ def test_a_second_run_joins_the_first_and_stop_ends_both(tmp_path: Path) -> None
         for process in (first, second):
             with suppress(ProcessLookupError):
                 process.kill()
-    # To the end, each from its checkpoint.
-    for folder in folders(root):
-        if (folder / "attempt.1").exists():
-            assert (folder / "checkpoint.pt").exists()
+    begun = [folder for folder in folders(root) if (folder / "attempt.1").exists()]
+    assert len(begun) == 2
+    assert all((folder / "checkpoint.pt").exists() for folder in begun)
 
 
 def test_a_worker_leaves_when_its_time_is_over(tmp_path: Path) -> None:
@@ -129,7 +128,6 @@ def test_a_frozen_worker_is_replaced_and_writes_no_more(tmp_path: Path) -> None:
     frozen = start("work", file, "--root", root, "--slots", 1, log=tmp_path / "a.txt", env=lease)
     wait_for(lambda: any(reading.last(folder) for folder in folders(root)))
     held = [folder for folder in folders(root) if holder_of(folder)]
-    import psutil
     family = [frozen.pid, *(p.pid for p in psutil.Process(frozen.pid).children(recursive=True))]
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
