@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from gan_bench.journal import reading
+
 
 class Postgres:
     """A server on a port of the loopback device, with an empty database, `runs`.
@@ -91,3 +93,10 @@ class Postgres:
             user = None
         subprocess.run(command, cwd=self._folder, check=check, user=user,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def journal_rows(folders: list[Path]) -> list[tuple[str, str, int, int, float]]:
+    """Return what the journals of runs hold, as `Postgres.metrics` returns it."""
+    return sorted((folder.name, name, record["step"], record["t"], value) for folder in folders
+                  for record in reading.valid(reading.read_records(folder)[0])
+                  for name, value in record.get("values", {}).items())

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 from helpers.hosts import Network
-from helpers.postgres import Postgres
+from helpers.postgres import Postgres, journal_rows
 from helpers.runs import write_experiment
 from helpers.servers import free_port
 
 from gan_bench.cli.ui import ui_command
-from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 
 GRID = """\
@@ -42,13 +41,6 @@ def serve(network: Network, place: Path, postgres: Postgres, port: int, output: 
     address = network.address("store")
     words, variables = ui_command(Workspace(place, tracking_uri=postgres.uri), port, address)
     return network.start("store", words, output, {**os.environ, **variables})
-
-
-def held(folder: Path) -> list[tuple[str, str, int, int, float]]:
-    """Return what a run's journal holds, as `Postgres.metrics` returns it."""
-    return [(folder.name, name, record["step"], record["t"], value)
-            for record in reading.valid(reading.read_records(folder)[0])
-            for name, value in record.get("values", {}).items()]
 
 
 @pytest.mark.long
@@ -94,7 +86,7 @@ def test_a_link_that_is_cut_loses_nothing(tmp_path: Path, seconds: int) -> None:
             postgres.remove()
     folders = sorted(claim.parent for claim in root.glob("runs/tiny/*/attempt.1"))
     assert len(folders) == 6
-    assert rows == sorted(row for folder in folders for row in held(folder))
+    assert rows == journal_rows(folders)
     assert len({row[:3] for row in rows}) == len(rows) > cut
     hosts = {claim.read_text().split('"host": "')[1].split('"')[0]
              for claim in root.glob("runs/tiny/*/attempt.*")}

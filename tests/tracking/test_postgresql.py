@@ -17,11 +17,10 @@ from pathlib import Path
 
 import pytest
 from helpers.journals import FACTS, PROTOCOL, new_run
-from helpers.postgres import Postgres
+from helpers.postgres import Postgres, journal_rows
 from helpers.runs import write_experiment
 from helpers.servers import free_port, mlflow_server
 
-from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import background
@@ -37,13 +36,6 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres()
     yield server
     server.remove()
-
-
-def journal_rows(folders: list[Path]) -> list[tuple[str, str, int, int, float]]:
-    """Return what the journals hold, as `Postgres.metrics` returns it."""
-    return sorted((folder.name, name, record["step"], record["t"], value) for folder in folders
-                  for record in reading.valid(reading.read_records(folder)[0])
-                  for name, value in record.get("values", {}).items())
 
 
 def write(folder: Path, mirror: BackgroundMirror, stop: threading.Event) -> None:
