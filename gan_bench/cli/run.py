@@ -106,8 +106,9 @@ def print_batch_file(spec: ExperimentSpec, workspace: Workspace, cluster: Cluste
 def worker_array(spec: ExperimentSpec, workspace: Workspace, cluster: ClusterSpec) -> WorkerArray:
     """Return the largest array of workers that an experiment asks for."""
     compute = spec.runs[0].compute
+    pack = compute.pack if isinstance(compute.pack, int) else None
     return WorkerArray(spec.name, workspace.root, workspace.data_root, cluster, cluster.workers,
-                       compute.threads, compute.device == "cuda")
+                       compute.threads, compute.device == "cuda", pack)
 
 
 def _print_lacking(experiment: str, workspace: Workspace, missing: str, unshown: str, hidden: str,

@@ -62,6 +62,10 @@ class LaunchResult:
 class RemoteWorkers(Protocol):
     """Workers of an experiment that a scheduler starts on other machines."""
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether there are any, as far as the last look says."""
+
     def refuse_impossible(self) -> None:
         """Raise a UserError if workers cannot be had as they are asked for."""
 
@@ -157,7 +161,8 @@ def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, r
         if remote is None:
             return ""
         progress = len(grid.open), sum(run.step for run in study.waiting)
-        return remote.look(len(grid.open), progress) or (DETACHED if detach else "")
+        why = remote.look(len(grid.open), progress)
+        return why or (DETACHED if detach and remote.has_workers else "")
 
     grid = Grid(study.waiting, study.begun, retries, study.here, changed, OverIndex(home).add)
     crew = Crew(grid, study.execution, Slots(number, study.gpus, study.together), study.context,

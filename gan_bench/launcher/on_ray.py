@@ -125,6 +125,11 @@ class RayWorkers:
             raise UserError(why)
         return why
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether any works, or waits for a node."""
+        return self._alive > 0
+
     def dismiss(self) -> None:
         """End all workers, for which nothing is left."""
         self.stop()

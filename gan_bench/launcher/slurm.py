@@ -27,6 +27,8 @@ FOLDER, FILE = "slurm", "workers.sbatch"  # in the experiment's folder
 # States of squeue of a job that is ending and will not work again.
 ENDING = frozenset(("COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL",
                     "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "STOPPED"))
+# Why a job waits until somebody releases it. A node may have "held" in its name.
+HELD = re.compile(r"\((JobHeld\w*|JobHoldMaxRequeue|.*requeued held)\)", re.IGNORECASE)
 UNREACHABLE = re.compile(r"contact slurm controller|Socket timed out|Connection refused|"
                          r"Connection timed out|backup controller|fetch remote configs|"
                          r"fetch config", re.IGNORECASE)
@@ -48,6 +50,7 @@ class WorkerArray:
         workers: How many.
         threads: Those of a run.
         uses_gpu: Whether a worker needs a GPU if `cluster` does not say how many.
+        pack: How many runs share a GPU; None: each machine's memory says it.
     """
 
     experiment: str
@@ -57,6 +60,7 @@ class WorkerArray:
     workers: int
     threads: int = 1
     uses_gpu: bool = False
+    pack: int | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +86,9 @@ class WorkerArray:
 
     @property
     def slots(self) -> int:
-        """How many runs a worker trains at once, if it has no GPU."""
+        """How many runs a worker trains at once; with GPUs whose memory decides, at least."""
+        if self.gpus:
+            return int(self.gpus.rpartition(":")[2]) * (self.pack or 1)
         return max(1, self.cpus // self.threads)
 
     def options(self) -> list[str]:
@@ -150,7 +156,7 @@ class Job:
     @property
     def is_alive(self) -> bool:
         """Whether it works or will do so; one that is held waits for somebody who releases it."""
-        return self.state not in ENDING and "held" not in self.where.lower()
+        return self.state not in ENDING and not HELD.fullmatch(self.where)
 
 
 def worker_program() -> list[str]:

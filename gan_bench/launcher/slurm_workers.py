@@ -34,10 +34,13 @@ class SlurmWorkers:
     Args:
         array: What is sent; its number of workers is the largest.
         say: Receives what happens, a line each.
+
+    Attributes:
+        has_workers: Whether any was queued or running at the last look.
     """
 
     def __init__(self, array: WorkerArray, say: Say) -> None:
-        self._array, self._say = array, say
+        self._array, self._say, self.has_workers = array, say, False
         self._next_look = 0.0
         self._sent = 0  # arrays since the last progress
         self._refused = 0  # arrays since the last that was taken
@@ -114,6 +117,7 @@ class SlurmWorkers:
         """Send what is missing beside these workers; return why nothing is sent any more."""
         if self._limit is None:
             self._limit = max_array_size()
+        self.has_workers = bool(jobs)
         self._note(_queue_line(jobs))
         wanted = workers_needed(self._array.cluster, unfinished, self._array.slots, self._limit)
         is_lacking = len(jobs) < wanted
@@ -135,7 +139,7 @@ class SlurmWorkers:
                 raise
             self._note(f"{error}; it is asked again")
             return ""
-        self._refused, self._sent = 0, self._sent + 1
+        self._refused, self._sent, self.has_workers = 0, self._sent + 1, True
         self._say(f"{count(missing.workers, 'worker')} sent to SLURM as job {job}; their output is "
                   f"in {self._array.folder}")
         return ""

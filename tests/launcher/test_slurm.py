@@ -60,18 +60,23 @@ def test_what_nobody_asks_for_is_left_to_the_cluster(tmp_path: Path) -> None:
     assert asked.command().endswith("--slots 1")
 
 
-@pytest.mark.parametrize(("keys", "threads", "uses_gpu", "gpus", "cpus", "slots"), [
-    ({}, 1, False, "", 1, 1),
-    ({}, 2, False, "", 2, 1),
-    ({"cpus": 6}, 2, False, "", 6, 3),
-    ({}, 1, True, "1", 4, 4),
-    ({"gpus": 0}, 1, True, "", 1, 1),
-    ({"gpus": "a100:0"}, 1, True, "", 1, 1),
-    ({"gpus": 2, "cpus": 8}, 1, False, "2", 8, 8),
+@pytest.mark.parametrize(("keys", "threads", "uses_gpu", "pack", "gpus", "cpus", "slots"), [
+    ({}, 1, False, None, "", 1, 1),
+    ({}, 2, False, 4, "", 2, 1),
+    ({"cpus": 6}, 2, False, None, "", 6, 3),
+    ({}, 1, True, None, "1", 4, 1),
+    ({}, 1, True, 1, "1", 4, 1),
+    ({}, 1, True, 3, "1", 4, 3),
+    ({"cpus": 16}, 1, True, 1, "1", 16, 1),
+    ({"gpus": 0}, 1, True, 4, "", 1, 1),
+    ({"gpus": "a100:0"}, 1, True, None, "", 1, 1),
+    ({"gpus": 2, "cpus": 8}, 1, False, None, "2", 8, 2),
+    ({"gpus": "a100:2"}, 1, True, 4, "a100:2", 4, 8),
 ])
 def test_cores_and_gpus_of_a_worker(keys: dict[str, object], threads: int, uses_gpu: bool,
-                                    gpus: str, cpus: int, slots: int) -> None:
-    asked = WorkerArray("grid", Path("/r"), Path("/d"), cluster_spec(**keys), 1, threads, uses_gpu)
+                                    pack: int | None, gpus: str, cpus: int, slots: int) -> None:
+    asked = WorkerArray("grid", Path("/r"), Path("/d"), cluster_spec(**keys), 1, threads, uses_gpu,
+                        pack)
     assert (asked.gpus, asked.cpus, asked.slots) == (gpus, cpus, slots)
     assert ("--slots" in asked.command()) == (not gpus)
 
@@ -91,6 +96,16 @@ def test_the_warning_leaves_most_of_a_short_time_limit_to_training(
 def test_no_more_workers_than_have_something_to_do(runs: int, slots: int, limit: int | None,
                                                    workers: int) -> None:
     assert slurm.workers_needed(cluster_spec(), runs, slots, limit) == workers
+
+
+@pytest.mark.parametrize(("state", "where", "is_alive"), [
+    ("RUNNING", "sheldon01", True), ("RUNNING", "held", True), ("PENDING", "(Resources)", True),
+    ("PENDING", "(ReqNodeNotAvail, UnavailableNodes:sheldon[01-02])", True), ("PENDING", "", True),
+    ("PENDING", "(JobHeldUser)", False), ("PENDING", "(JobHeldAdmin)", False),
+    ("PENDING", "(JobHoldMaxRequeue)", False), ("PENDING", "(launch failed requeued held)", False),
+    ("PREEMPTED", "sheldon01", False), ("COMPLETING", "n1", False)])
+def test_a_worker_is_missing_if_it_ends_or_is_held(state: str, where: str, is_alive: bool) -> None:
+    assert slurm.Job("1_0", state, where).is_alive == is_alive
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -90,3 +92,28 @@ def test_workers_outlive_a_launcher_that_detaches_and_end_with_ctrl_c(tmp_path: 
         assert (last["status"], last["why"]) == ("KILLED", "stopped by the user")
         assert claim.release is not None
         assert checkpoint_files(folder)
+
+
+@pytest.mark.long
+def test_a_launcher_does_not_detach_from_workers_that_slurm_has_refused(tmp_path: Path) -> None:
+    """As with a limit of jobs, which `--test-only` does not see."""
+    cluster = SlurmCluster()
+    programs, sbatch = tmp_path / "bin", shutil.which("sbatch", path=cluster.environment["PATH"])
+    programs.mkdir()
+    (programs / "sbatch").write_text(
+        f'#!/bin/sh\n[ "$1" = --test-only ] && exec {sbatch} "$@"\n'
+        f"echo 'sbatch: error: Job violates accounting/QOS policy (job submit limit)' >&2\n"
+        f"exit 1\n")
+    (programs / "sbatch").chmod(0o755)
+    write_storm(tmp_path, 4, 20)
+    path = f"{programs}{os.pathsep}{cluster.environment['PATH']}"
+    try:
+        done = launch(tmp_path, "slurm", "--on", "slurm", "--detach",
+                      env={**cluster.environment, "PATH": path})
+        assert done.wait(120) == 2
+        text = (tmp_path / "slurm.txt").read_text()
+        assert "workers on other machines go on" not in text
+        assert "policy (job submit limit); correct the `cluster` section" in text.splitlines()[-1]
+        assert cluster.jobs() == {}
+    finally:
+        cluster.remove()

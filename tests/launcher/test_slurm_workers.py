@@ -74,6 +74,18 @@ def test_workers_are_sent_once_and_only_missing_ones_again(cluster: SlurmCluster
     assert said[-1] == "2 workers cancelled"
 
 
+def test_workers_that_slurm_refuses_are_no_workers(cluster: SlurmCluster, tmp_path: Path) -> None:
+    refused = workers_of(tmp_path, [], constraint="ib")
+    assert refused.look(40, 0) == ""
+    assert not refused.has_workers
+    workers = workers_of(tmp_path, [])
+    assert workers.look(40, 0) == ""
+    assert workers.has_workers
+    again = workers_of(tmp_path, [], constraint="ib", workers=4)
+    assert again.look(40, 0) == ""  # more are refused, and two are there
+    assert again.has_workers
+
+
 def test_workers_that_have_not_started_are_cancelled_when_nothing_is_left(
         cluster: SlurmCluster, tmp_path: Path) -> None:
     said: list[str] = []
