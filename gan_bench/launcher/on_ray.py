@@ -6,7 +6,6 @@ handling of signals, and ends its process when the cluster is gone. The launcher
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -28,8 +27,8 @@ import gan_bench
 from gan_bench.config.spec import ComputeSpec
 from gan_bench.errors import Say, UserError, count, unwritable
 from gan_bench.journal.layout import make_folder
-from gan_bench.journal.queue_file import FILE
 from gan_bench.launcher.ray_driver import unanswered
+from gan_bench.tracking.origin import instance_of
 
 FOLDER = "ray"  # in the experiment's folder: what the workers and the client print
 LOG = "client.log"
@@ -49,7 +48,7 @@ class Order:
     Attributes:
         address: Of the cluster, as `ray.init` takes it.
         home: The folder of the experiment, which every node sees under this path.
-        digest: Of the experiment's queue: a folder of another machine may have the same path.
+        instance: The id of the root: a folder of another machine may have the same path.
         version: Of this program.
         device: As `compute.device`. A worker has a GPU if that is cuda, or auto and there is one.
         cpus: What Ray keeps for a worker without a GPU.
@@ -57,7 +56,7 @@ class Order:
 
     address: str
     home: str
-    digest: str
+    instance: str
     version: str
     device: str
     cpus: int
@@ -164,8 +163,6 @@ class RayWorkers:
     def _start_client(self) -> subprocess.Popen[str]:
         """Start the cluster's client, away from the signals of a terminal."""
         make_folder(self._folder)
-        order = Order("auto" if self._place == "ray" else self._place, str(self._home),
-                      _digest_of_queue(self._home), gan_bench.__version__, self._device, self._cpus)
         log = self._folder / LOG
         try:
             with log.open("w") as file:
@@ -176,8 +173,13 @@ class RayWorkers:
         except OSError as error:
             raise unwritable(log, error) from None
         threading.Thread(target=self._listen, args=(client.stdout,), daemon=True).start()
-        _tell(client, asdict(order))
+        _tell(client, asdict(self._order()))
         return client
+
+    def _order(self) -> Order:
+        return Order("auto" if self._place == "ray" else self._place, str(self._home),
+                     instance_of(self._home.parents[1]), gan_bench.__version__, self._device,
+                     self._cpus)
 
     def _listen(self, lines: TextIO) -> None:
         for line in lines:
@@ -253,8 +255,3 @@ def _refuse_silent(place: str) -> None:
         except (OSError, OverflowError) as error:
             raise UserError(unanswered(address, getattr(error, "strerror", "") or str(error),
                                        )) from None
-
-
-def _digest_of_queue(home: Path) -> str:
-    """Return what tells the queue of an experiment from any other."""
-    return hashlib.sha256((home / FILE).read_bytes()).hexdigest()

@@ -76,17 +76,22 @@ class RayWorker:
 
     def _obstacle(self) -> str:
         """Return why this node cannot work; empty if it can."""
-        import hashlib
+        import json
+        import os
         import sys
+        from contextlib import suppress
         from pathlib import Path
 
         home, ours = Path(self._order["home"]), self._order["version"]
         try:
-            seen = hashlib.sha256((home / "queue.json").read_bytes()).hexdigest()
+            os.stat(home / "queue.json")
         except OSError as error:
             return (f"{self.node()} does not see {home} ({error.strerror}); every node needs the "
                     f"root under the same path: share it, or choose another --root")
-        if seen != self._order["digest"]:
+        seen = ""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            seen = json.loads((home.parents[1] / "instance.json").read_bytes())["id"]
+        if seen != self._order["instance"]:
             return (f"{self.node()} has another folder at {home} than the launcher; every node "
                     f"needs the same root: share it, or choose another --root")
         try:

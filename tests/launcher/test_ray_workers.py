@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gan_bench
 from gan_bench.config.spec import ComputeSpec
 from gan_bench.errors import UserError
 from gan_bench.launcher import on_ray
 from gan_bench.launcher.on_ray import FRUITLESS, RayWorkers
-from gan_bench.launcher.ray_driver import why_lost, why_not_connected
+from gan_bench.launcher.ray_driver import RayWorker, why_lost, why_not_connected
+from gan_bench.tracking import origin
 
 LATER = time.monotonic() + 1e6
 
@@ -116,6 +120,34 @@ def test_a_client_that_dies_is_a_line(tmp_path: Path) -> None:
     workers.report("gone")
     assert workers.look(6, 1).startswith("Ray's client has ended: the cluster's head is gone")
     workers.stop()
+
+
+def test_a_worker_works_in_the_launchers_root_alone(tmp_path: Path) -> None:
+    """Whatever queue another command has written there meanwhile."""
+    home = tmp_path / "shared" / "runs" / "study"
+    home.mkdir(parents=True)
+    (home / "queue.json").write_text("{}")
+    order = asdict(RayWorkers("ray", home, ComputeSpec(), None, print)._order())
+    worker = RayWorker(order, 1)
+    assert worker._obstacle() == ""
+    (home / "queue.json").write_text('{"begun": {"0a": 1}}')
+    assert worker._obstacle() == ""
+    assert asdict(RayWorkers("ray", home, ComputeSpec(), None, print)._order()) == order
+    instance = tmp_path / "shared" / origin.FILE
+    ours = instance.read_text()
+    for theirs in (ours.replace(order["instance"], "0" * 32), "[]", "{", ""):
+        instance.write_text(theirs)
+        assert f" has another folder at {home} than the launcher; " in worker._obstacle()
+    instance.unlink()
+    assert f" has another folder at {home} than the launcher; " in worker._obstacle()
+    shutil.rmtree(home)
+    assert f" does not see {home} (No such file or directory); every node" in worker._obstacle()
+    home.mkdir()
+    (home / "queue.json").touch()
+    instance.write_text(ours)
+    other = RayWorker({**order, "version": "0.0.9"}, 1)
+    assert other._obstacle().endswith(f" has gan_bench {gan_bench.__version__}, and the launcher "
+                                      f"has 0.0.9")
 
 
 @pytest.mark.parametrize(("text", "line"), [
