@@ -295,7 +295,7 @@ def test_who_holds_a_claim_is_said_in_one_line(tmp_path: Path) -> None:
     for file in (folder.parent / "mirror.1", folder / "attempt.9"):
         file.write_text(json.dumps(holder) + "\n" + f"{3:012d}".ljust(23) + "\n")
     for command in ("status", "clean"):
-        done = here(command, "tiny", "--root", tmp_path / "root", env={"GAN_BENCH_LEASE": "0.5"})
+        done = here(command, "tiny", "--root", tmp_path / "root", env={"GAN_BENCH_LEASE": "1"})
         assert done.returncode == 0, done
         assert "\x1b" not in done.stdout + done.stderr
         assert "\a" not in done.stdout + done.stderr

@@ -49,6 +49,7 @@ from gan_bench.cli.watching import add_watching_commands
 from gan_bench.cli.work import add_work_commands
 from gan_bench.config.shipped import is_experiment
 from gan_bench.errors import UserError
+from gan_bench.journal.claims import lease
 from gan_bench.journal.layout import Workspace
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=CONTEXT)
@@ -57,6 +58,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_
 @app.callback()
 def program(version: Version = False) -> None:
     """Compare GAN variants over fixed seeds, tracked in MLflow."""
+    lease()  # refuses a mistake before a thread counts by it
 
 
 add_run_command(app)

@@ -35,6 +35,7 @@ from gan_bench.errors import UserError, printable, unwritable
 ATTEMPT = "attempt"  # the name of a run's claims
 LEASE = 120.0  # seconds; caches of network file systems are older by at most 60
 LEASE_VARIABLE = "GAN_BENCH_LEASE"  # another number of seconds
+LEASES = 1.0, 86400.0  # the least and the most
 BEATS = 12  # heartbeats in a lease
 WITHOUT_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 UNKNOWN = -1
@@ -254,11 +255,27 @@ os.register_at_fork(after_in_child=_forget_claims)
 
 
 def lease() -> float:
-    """Return after how many seconds without a heartbeat a holder on another machine is lost."""
-    try:
-        return float(os.environ[LEASE_VARIABLE])
-    except (KeyError, ValueError):
+    """Return after how many seconds without a heartbeat a holder on another machine is lost.
+
+    Raises:
+        UserError: The variable holds no such number. (Every command asks before it does anything.)
+    """
+    return _seconds_of(os.environ.get(LEASE_VARIABLE, ""))
+
+
+@lru_cache
+def _seconds_of(text: str) -> float:
+    if not text:
         return LEASE
+    least, most = LEASES
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if least <= seconds <= most:  # which nan is not
+        return seconds
+    raise UserError(f"{LEASE_VARIABLE}={text:.80}: is no number of seconds from {least:g} to "
+                    f"{most:g}; set the same on all machines, or none for {LEASE:g}")
 
 
 def newest_claim(folder: Path, name: str = ATTEMPT) -> ClaimState | None:

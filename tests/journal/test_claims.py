@@ -11,15 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.launching import gan_bench
 
 from gan_bench.errors import UserError
 from gan_bench.journal import claims
 from gan_bench.journal.claims import (
+    LEASE_VARIABLE,
     ClaimedError,
     Release,
     SupersededError,
     Watch,
     holder_of,
+    lease,
     newest_claim,
     releases_after,
     take,
@@ -47,6 +50,34 @@ def hold(folder: Path, *wrapper: str, **environment: str) -> subprocess.Popen[st
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    (None, 120), ("", 120), ("1", 1), ("2.5", 2.5), ("86400", 86400), ("1e3", 1000)])
+def test_the_seconds_of_a_lease_are_read(text: str | None, seconds: float,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LEASE_VARIABLE, raising=False)
+    if text is not None:
+        monkeypatch.setenv(LEASE_VARIABLE, text)
+    assert lease() == seconds
+
+
+@pytest.mark.parametrize("text", ["2min", "nan", "inf", "-5", "0", "0.9", "86401", "1,5", "0x10"])
+def test_what_is_no_lease_is_one_clear_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LEASE_VARIABLE, text)
+    with pytest.raises(UserError, match=rf"^GAN_BENCH_LEASE={text}: is no number of seconds from 1 "
+                                        rf"to 86400; set the same on all machines, or none for"):
+        lease()
+
+
+@pytest.mark.process
+def test_a_command_refuses_what_is_no_lease(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    done = gan_bench("status", "--root", tmp_path, env={LEASE_VARIABLE: "2min"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("error: GAN_BENCH_LEASE=2min: is no number of seconds from 1 to 86400; "
+                           "set the same on all machines, or none for 120\n")
+    assert gan_bench("--help", env={LEASE_VARIABLE: "2min"}).returncode == 0
 
 
 def test_a_claim_is_held_until_it_is_released(tmp_path: Path) -> None:
