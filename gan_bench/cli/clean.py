@@ -11,7 +11,7 @@ import typer
 
 from gan_bench.cli.completion import complete_experiment
 from gan_bench.cli.options import ROOT, Root, to_stderr
-from gan_bench.config.yaml_source import read_yaml
+from gan_bench.config.yaml_source import read_name
 from gan_bench.errors import DamagedError, Say, UserError, count, printable, unwritable
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace, checkpoint_files, is_trained, run_folders
@@ -81,7 +81,7 @@ def _homes(root: Path, experiment: str | None) -> list[Path]:
         return homes
     name = experiment
     if name.endswith((".yaml", ".yml")):
-        name = str(read_yaml(Path(experiment)).data.get("name"))
+        name = read_name(Path(experiment))
     chosen = [home for home in homes if home.name == name]
     if not chosen:
         raise UserError(f"{root} holds no runs of {name!r}; "

@@ -126,6 +126,21 @@ def parse_value(text: str, place: str) -> Any:
     raise SpecError([f"{place}: the value is not valid YAML: {problem:.300}"])
 
 
+def read_name(path: Path) -> str:
+    """Return the name that an experiment file gives, whatever else is in it.
+
+    Raises:
+        SpecError: As `read_yaml`, or it gives none.
+    """
+    source = read_yaml(path)
+    if "name" not in source.data:
+        raise SpecError([f"{source.place(())}: the key 'name' is missing"])
+    name = source.data["name"]
+    if not isinstance(name, str):
+        raise SpecError([f"{source.place(('name',))}: name: is text, not {shown(name)}"])
+    return name
+
+
 def read_yaml(path: Path) -> YamlSource:
     """Read an experiment file.
 

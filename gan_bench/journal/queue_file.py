@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from gan_bench.atomic import replacing
 from gan_bench.config.spec import RunSpec
@@ -59,6 +61,7 @@ class Queue:
     checkpoint_every: float | None
     allow_drift: bool
     keep_checkpoints: KeepCheckpoints
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     def execution(self, root: Path) -> Execution:
         """Return where and how the runs are executed."""
@@ -107,20 +110,12 @@ def read_queue(home: Path) -> Queue:
     """
     file = home / FILE
     try:
-        values: dict[str, Any] = json.loads(file.read_text())
-        queue = Queue(**values)
-        sound = (all(type(n) is int for n in queue.begun.values())
-                 and all(isinstance(run, str) for run in queue.measured)
-                 and all(type(n) is int for n in (queue.retries, queue.together, queue.threads))
-                 and queue.keep_checkpoints in ("last", "none"))
+        return TypeAdapter(Queue).validate_json(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{home.name} is not prepared in {home.parents[1]}: give its YAML file, or "
                         f"run it there first") from None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise UserError(f"{file}: is damaged; delete it, and repeat `gan-bench run`")
-    return queue
+    except (OSError, ValueError):
+        raise UserError(f"{file}: is damaged; delete it, and repeat `gan-bench run`") from None
 
 
 class OverIndex:
