@@ -37,7 +37,9 @@ def _experiments(context: typer.Context, incomplete: str) -> Iterator[str]:
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of the root's runs that begin so."""
     with suppress(Exception):
-        folders = (_root(context) / "runs").glob(f"*/{incomplete}*/journal*.jsonl")
+        from gan_bench.journal.segments import JOURNAL_FILES
+
+        folders = (_root(context) / "runs").glob(f"*/{incomplete}*/{JOURNAL_FILES}")
         return sorted({file.parent.name for file in folders})[:MANY]
     return []
 

@@ -26,7 +26,7 @@ from gan_bench.evaluation.measurement import Report, Side, Wanted
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.layout import WEIGHTS, Execution, Workspace, is_trained
-from gan_bench.journal.reading import FILE as JOURNAL
+from gan_bench.journal.segments import segments
 from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.paths import normal_path
 from gan_bench.registry import Part
@@ -152,7 +152,7 @@ def _is_run(folder: Path) -> bool:
     file = folder / "spec.json"
     if not file.is_file():
         return False
-    if any((folder / name).exists() for name in (JOURNAL, WEIGHTS)):
+    if segments(folder) or (folder / WEIGHTS).exists():
         return True
     try:
         values = json.loads(file.read_bytes())

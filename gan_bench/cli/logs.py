@@ -12,8 +12,8 @@ from gan_bench.config.initial_weights import find_run
 from gan_bench.errors import UserError, printable
 from gan_bench.journal.layout import LOG
 from gan_bench.journal.lock import is_worked_on
-from gan_bench.journal.reading import FILE
 from gan_bench.journal.schema import Status
+from gan_bench.journal.segments import segments
 from gan_bench.journal.status import state_in
 
 POLL = 0.5  # seconds between two looks at the log
@@ -42,7 +42,7 @@ def find_log(root: Path, run: str, follow: bool) -> Path:
         UserError: There is no such run, or it has no log.
     """
     given = Path(run)
-    folder = given if (given / FILE).is_file() else find_run(root, run)
+    folder = given if segments(given) else find_run(root, run)
     if not (folder / LOG).is_file() and not (follow and is_worked_on(folder.parent)):
         raise UserError(f"{folder}: has no {LOG}, which only `gan-bench run` writes, once the run "
                         f"begins; the journal beside it holds every loss")

@@ -36,7 +36,7 @@ from gan_bench.config.shipped import is_experiment
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Say, Stopped, UserError, count, unwritable
 from gan_bench.journal.claims import holder_of
-from gan_bench.journal.layout import Execution, Workspace, make_root, run_folders
+from gan_bench.journal.layout import Execution, Workspace, claimed_folders, make_root
 from gan_bench.journal.lock import preparing
 from gan_bench.journal.queue_file import FILE, STOP, read_queue
 from gan_bench.journal.schema import Status
@@ -208,23 +208,23 @@ def stop_workers(root: Path, experiment: str) -> list[str]:
     """Ask all workers of an experiment to leave; return who works on it, a line each.
 
     Raises:
-        UserError: There is no such experiment, or its folder cannot be written.
+        UserError: There is no such experiment, its file has no name, or its folder cannot be
+            written.
     """
     name = experiment
     if is_experiment(experiment):
         from gan_bench.cli.mistakes import check_experiment
         from gan_bench.config.shipped import experiment_file
-        from gan_bench.config.yaml_source import read_yaml
+        from gan_bench.config.yaml_source import read_name
 
-        file = experiment_file(check_experiment(Path(experiment), root))
-        name = str(read_yaml(file).data["name"])
+        name = read_name(experiment_file(check_experiment(Path(experiment), root)))
     _refuse_unknown(root, name)
     home = root / "runs" / name
     try:
         (home / STOP).touch()
     except OSError as error:
         raise unwritable(home / STOP, error) from None
-    holders = Counter(str(holder) for folder in run_folders(home)
+    holders = Counter(str(holder) for folder in claimed_folders(home)
                       if (holder := holder_of(folder)) is not None)
     if not holders:
         return [f"nobody works on {name}; workers that start leave at once, until `gan-bench run`"]

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from gan_bench.config.initial_weights import FINAL_WEIGHTS
 from gan_bench.errors import UserError, unwritable
 from gan_bench.journal import reading
+from gan_bench.journal.claims import ATTEMPT
 from gan_bench.journal.schema import RESULTS, Kind
+from gan_bench.journal.segments import JOURNAL_FILES
 from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ KeepCheckpoints = Literal["last", "none"]
 # Files of a run's folder.
 DATABASE = "mlflow.db"  # MLflow's, in the root
 WEIGHTS, LOG = FINAL_WEIGHTS, "log.txt"
-JOURNALS = "*/journal*.jsonl"  # of the runs in an experiment's folder
+# Of the runs in an experiment's folder.
+JOURNALS, CLAIMS = f"*/{JOURNAL_FILES}", f"*/{ATTEMPT}.*"
 TABLE, TRACE = "profile.txt", "trace.json.gz"  # of a profiled run
 
 
@@ -235,7 +238,20 @@ def run_folders(experiment: Path) -> list[Path]:
     Raises:
         UserError: One of them is a link.
     """
-    folders = sorted({file.parent for file in experiment.glob(JOURNALS)})
+    return _folders_with(experiment, JOURNALS)
+
+
+def claimed_folders(experiment: Path) -> list[Path]:
+    """Return the folders of all runs that were ever claimed, also of those without a record yet.
+
+    Raises:
+        UserError: One of them is a link.
+    """
+    return _folders_with(experiment, CLAIMS)
+
+
+def _folders_with(experiment: Path, pattern: str) -> list[Path]:
+    folders = sorted({file.parent for file in experiment.glob(pattern)})
     for folder in (experiment, *folders):
         _refuse_link(folder)
     return folders

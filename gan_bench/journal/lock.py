@@ -15,7 +15,7 @@ from pathlib import Path
 from gan_bench.errors import DamagedError, Say
 from gan_bench.journal import reading, writing
 from gan_bench.journal.claims import Claim, ClaimedError, Watch, holder_of, newest_claim, take
-from gan_bench.journal.layout import run_folders
+from gan_bench.journal.layout import claimed_folders, run_folders
 from gan_bench.journal.schema import Status
 
 MIRROR, PREPARATION = "mirror", "preparation"  # names of claims
@@ -71,7 +71,7 @@ def is_locked(experiment: Path) -> bool:
 def is_worked_on(experiment: Path) -> bool:
     """Whether a process holds the lease of an experiment, or any of its runs. Nothing is written.
     """
-    return is_locked(experiment) or any(map(reading.is_open, run_folders(experiment)))
+    return is_locked(experiment) or any(map(reading.is_open, claimed_folders(experiment)))
 
 
 @contextmanager

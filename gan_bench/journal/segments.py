@@ -24,6 +24,7 @@ from gan_bench.atomic import replacing
 from gan_bench.errors import DamagedError
 
 FILE = "journal.jsonl"  # the first segment
+JOURNAL_FILES = "journal*.jsonl"  # all of a run
 _NAME = re.compile(r"journal\.([1-9][0-9]{0,8})\.jsonl")
 _LONGEST_HEAD = 256  # bytes
 

@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 from gan_bench.atomic import fsync_path
+from gan_bench.journal.segments import JOURNAL_FILES
 from gan_bench.tracking.client import MirrorError
 
 # What some file systems answer that have nothing to sync, or only folders that cannot be.
@@ -27,7 +28,7 @@ def make_durable(folder: Path, is_new: bool) -> None:
         MirrorError: They cannot be written.
     """
     names = (folder, folder.parent, folder.parent.parent) if is_new else ()
-    for path in (*sorted(folder.glob("journal*.jsonl")), *names):
+    for path in (*sorted(folder.glob(JOURNAL_FILES)), *names):
         try:
             fsync_path(path)
         except OSError as error:

@@ -19,6 +19,7 @@ from gan_bench.journal import reading
 from gan_bench.journal.claims import ATTEMPT
 from gan_bench.journal.layout import LOG, WEIGHTS, run_folders
 from gan_bench.journal.schema import Kind, Status
+from gan_bench.journal.segments import JOURNAL_FILES
 from gan_bench.journal.spec_file import ReadValues, read_values
 from gan_bench.tracking import cursor
 
@@ -119,7 +120,7 @@ def _has_begun(folder: Path) -> bool:
 
 def _remove_unbegun(folder: Path) -> None:
     """Remove what a start that was refused has left of a run without a record."""
-    for name in ("spec.json", LOG, "journal*.jsonl", f"{ATTEMPT}.*"):
+    for name in ("spec.json", LOG, JOURNAL_FILES, f"{ATTEMPT}.*"):
         for file in folder.glob(name):
             file.unlink(missing_ok=True)
     with suppress(FileNotFoundError):

@@ -124,12 +124,15 @@ def test_a_shell_completes_commands_options_files_runs_and_names(tmp_path: Path)
     journal = tmp_path / "mlruns" / "runs" / "mint" / "ab12cd34ef56" / "journal.jsonl"
     journal.parent.mkdir(parents=True)
     journal.write_text("")
+    later = journal.with_name("journal.2.jsonl")  # of a run that was lost from sight
     for words, offered in ((("st",), ["status", "stop"]), (("plan", "--da"), ["--data-root"]),
                            (("plan", "mi"), ["mine.yaml", "minor/", "mint"]),
                            (("plan", "loss_"), ["loss_zoo"]), (("logs", "ab"), ["ab12cd34ef56"]),
                            (("list", "los"), ["losses"]), (("show", "hin"), ["hinge"]),
                            (("show", "no-such"), []), (("--vers",), ["--version"])):
         assert completed(*words, cwd=tmp_path) == offered, words
+    journal.rename(later)
+    assert completed("logs", "ab", cwd=tmp_path) == ["ab12cd34ef56"]
 
 
 def test_completion_prints_no_error_whatever_was_typed(tmp_path: Path) -> None:

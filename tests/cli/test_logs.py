@@ -14,6 +14,9 @@ from helpers.journals import FACTS, new_run
 from helpers.launching import GAN_BENCH
 from helpers.studies import here
 
+from gan_bench.cli.evaluate import _is_run
+from gan_bench.cli.logs import find_log
+from gan_bench.errors import UserError
 from gan_bench.journal.layout import LOG, WEIGHTS
 from gan_bench.journal.writing import Journal
 
@@ -59,6 +62,21 @@ def test_the_log_is_shown_by_the_runs_id_its_beginning_and_its_folder(
     done = here("logs", folder.name, "--root", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "has no log.txt" in done.stderr
+
+
+def test_a_run_whose_first_attempt_was_lost_is_a_run(tmp_path: Path) -> None:
+    """The machine was lost before the first line; the next attempt has a file of its own."""
+    folder = new_run(tmp_path)
+    (folder / "journal.2.jsonl").write_text(
+        '{"kind": "segment", "after": null, "counts": 0}\n')
+    (folder / LOG).write_text("line\n")
+    assert find_log(tmp_path / "nowhere", str(folder), follow=False) == folder
+    with pytest.raises(UserError, match="no run's id begins with"):
+        find_log(tmp_path / "nowhere", str(folder.parent), follow=False)
+    (folder / "spec.json").write_text("[]")  # damaged, and a run's all the same
+    assert _is_run(folder)
+    (folder / "journal.2.jsonl").unlink()
+    assert not _is_run(folder)
 
 
 @pytest.mark.process
