@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Say = Callable[[str], None]  # shows one line of progress
+RUNS_LEFT = 75  # the exit status "try again later" of sysexits.h: runs are left for others
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60

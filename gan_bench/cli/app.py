@@ -193,7 +193,7 @@ def evaluate_source(
 
     Exit status: 0 measured; 1 a run of the file could not be measured; 2 nothing measured, or not
     logged; 3 logged, but runs of the file are left out, as they are not trained, or MLflow lacks
-    or hides it.
+    or hides it; 75 runs are left, for another machine say.
     """
     from gan_bench.cli import evaluate
     from gan_bench.cli.mistakes import check_experiment

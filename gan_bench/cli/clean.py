@@ -44,7 +44,7 @@ def free_checkpoints(root: Path, experiment: str | None, dry_run: bool, say: Say
         root: The folder of everything that runs produce.
         experiment: A name, or a YAML file that holds one; None: all experiments of the root.
         dry_run: Whether to delete nothing.
-        say: Receives a line for each experiment that is left alone.
+        say: Receives a line for each experiment that is left alone, or waited for.
 
     Raises:
         UserError: There is no such experiment, it is being run, or a file cannot be deleted.
@@ -52,7 +52,7 @@ def free_checkpoints(root: Path, experiment: str | None, dry_run: bool, say: Say
     total = 0
     for home in _homes(root, experiment):
         try:
-            with _kept_still(home, dry_run):
+            with _kept_still(home, dry_run, say):
                 files = [file for folder in run_folders(home) if _is_done(folder)
                          for file in _checkpoints(folder)]
                 size = sum(file.stat().st_size for file in files)
@@ -90,14 +90,16 @@ def _homes(root: Path, experiment: str | None) -> list[Path]:
 
 
 @contextmanager
-def _kept_still(home: Path, dry_run: bool) -> Iterator[None]:
-    """Keep launchers out while files are deleted.
+def _kept_still(home: Path, dry_run: bool, say: Say) -> Iterator[None]:
+    """Keep out whatever copies the experiment into MLflow while files are deleted.
+
+    Workers go on: they need no checkpoint of a finished run.
 
     Raises:
-        UserError: A launcher runs the experiment.
+        UserError: A launcher, or `sync`, does so now.
     """
     if not dry_run:
-        with locked(home):
+        with locked(home, say):
             yield
         return
     if holder := holder_line(home):

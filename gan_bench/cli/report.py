@@ -103,7 +103,7 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     used: list[Plugin] = list(read_plugins(asked.plugins))
     use_plugins(used)
     for given in asked.experiments:
-        several.append(_read(given, asked, workspace, notes, hidden, used))
+        several.append(_read(given, asked, workspace, say, notes, hidden, used))
     notes += use_metrics(several, used, workspace)
     notes += hidden
     for note in notes:
@@ -195,14 +195,15 @@ def open_page(written: Written) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def _read(given: str, asked: Asked, workspace: Workspace, notes: list[str], hidden: list[str],
-          used: list[Plugin]) -> Results:
+def _read(given: str, asked: Asked, workspace: Workspace, say: Say, notes: list[str],
+          hidden: list[str], used: list[Plugin]) -> Results:
     """Update MLflow; return its results.
 
     Args:
         given: The name of an experiment, or its file.
         asked: Overrides of the file, and plug-in files.
         workspace: Where to read.
+        say: Receives a line where another process is waited for.
         notes: Receives why the results may be incomplete.
         hidden: Receives which of the root's runs MLflow does not show.
         used: Receives the plug-ins of the file.
@@ -226,7 +227,7 @@ def _read(given: str, asked: Asked, workspace: Workspace, notes: list[str], hidd
             notes.append(earlier)
     elif asked.settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
-    notes += update_store(workspace, name)
+    notes += update_store(workspace, name, say)
     hidden += hidden_from_reports(workspace, name)
     try:
         results = read_results(workspace, name, declared)

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from gan_bench.cli.options import advised, root_option, store_option, wide_console
+from gan_bench.cli.options import advised, root_option, store_option, to_stderr, wide_console
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import Say, Stopped, count, printable
+from gan_bench.errors import RUNS_LEFT, Say, Stopped, count, printable
 from gan_bench.journal.claims import ClaimedError
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.lock import take_lease
 from gan_bench.journal.schema import Status
 from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress, state_of
-from gan_bench.launcher.launch import DETACHED, RemoteWorkers, execute
+from gan_bench.launcher.launch import execute
 from gan_bench.launcher.preparation import LaunchSettings
+from gan_bench.launcher.remote_workers import DETACHED, RemoteWorkers
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.launcher.slurm import WorkerArray, workers_needed
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
@@ -48,8 +49,9 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         detach: Whether to leave when the workers are sent.
 
     Returns:
-        0 if all runs are finished or diverged, 1 if a run failed, 3 if MLflow lacks something, or
-        if runs are to be measured alone and some are not trained.
+        0 if all runs are finished or diverged, 1 if a run failed, 75 if runs are left for another
+        command or machine, 3 if MLflow lacks something, or if runs are to be measured alone and
+        some are not trained.
 
     Raises:
         UserError: No run is possible.
@@ -59,39 +61,38 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     reporter = _reporter(console, as_json)
     workers = None if remote is None else remote(reporter.say)
     ended = execute(spec, settings, reporter, workers, detach)
-    if ended.left == DETACHED:
+    if ended.left.why == DETACHED:
         reporter.say(DETACHED)
         return 0
     asked = [run for run in ended.runs if settings.train or run.state != Status.WAITING]
     untrained = [run for run in ended.runs if run.state == Status.WAITING and not settings.train]
-    failed = [run for run in asked if not run.state.is_result or run.unmeasured]
+    left = [run for run in asked if run.spec.id in ended.left.runs]
+    failed = [run for run in asked if run.spec.id not in ended.left.runs
+              and (not run.state.is_result or run.unmeasured)]
     workspace = settings.execution.workspace
     rows = _final_rows(spec, ended.runs)
     if not as_json:
         _print_results(console, spec, ended.runs, rows, workspace.root)
-        if untrained:
-            _print_line(console, f"left out: {_names(untrained)}, not trained yet or without "
-                                 f"weights: `{advised(settings.command, workspace)}` trains and "
-                                 f"measures {'it' if len(untrained) == 1 else 'them'}")
-        _print_line(console, f"{len(asked) - len(failed)} of {len(ended.runs)} runs are done. "
-                             f"Look at them: {page_hint(workspace)}")
-        _print_line(console, f"Compare them: gan-bench report {spec.name} --open"
-                             f"{root_option(workspace)}{store_option(workspace, '--tracking-uri')}")
+        done = len(asked) - len(failed) - len(left)
+        _print_hints(console, spec.name, settings, untrained,
+                     f"{done} of {len(ended.runs)} runs are done")
     is_whole = not ended.missing and not ended.stopped
     unshown = _show_study(spec, rows, settings) if is_whole else ""
     hidden = "; ".join(ended.hidden)
     if as_json:
         lacking = "; ".join(filter(None, (ended.missing, unshown, hidden)))
         print(json.dumps({"event": "end", "failed": len(failed), "untrained": len(untrained),
-                          "not_in_mlflow": lacking,
+                          "left": ended.left.why, "not_in_mlflow": lacking,
                           "runs": [progress_json(run) for run in ended.runs]}))
-    if ended.left and not as_json:
-        _print_line(console, f"left: {ended.left}")
+    if ended.left.why and not as_json:
+        _print_line(console, f"left: {ended.left.why}")
     _print_lacking(spec.name, workspace, ended.missing, unshown, hidden)
     if ended.stopped:
         raise Stopped(ended.stopped)
     if failed:
         return 1
+    if left:
+        return RUNS_LEFT
     return 3 if ended.missing or unshown or hidden or untrained else 0
 
 
@@ -109,6 +110,19 @@ def worker_array(spec: ExperimentSpec, workspace: Workspace, cluster: ClusterSpe
     pack = compute.pack if isinstance(compute.pack, int) else None
     return WorkerArray(spec.name, workspace.root, workspace.data_root, cluster, cluster.workers,
                        compute.threads, compute.device == "cuda", pack)
+
+
+def _print_hints(console: Console, experiment: str, settings: LaunchSettings,
+                 untrained: Sequence[Progress], done: str) -> None:
+    """Print what is left out, how much is done, and how to look at it."""
+    workspace = settings.execution.workspace
+    if untrained:
+        _print_line(console, f"left out: {_names(untrained)}, not trained yet or without weights: "
+                             f"`{advised(settings.command, workspace)}` trains and measures "
+                             f"{'it' if len(untrained) == 1 else 'them'}")
+    _print_line(console, f"{done}. Look at them: {page_hint(workspace)}")
+    _print_line(console, f"Compare them: gan-bench report {experiment} --open"
+                         f"{root_option(workspace)}{store_option(workspace, '--tracking-uri')}")
 
 
 def _print_lacking(experiment: str, workspace: Workspace, missing: str, unshown: str, hidden: str,
@@ -173,7 +187,7 @@ def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSetti
     if not summary:
         return ""
     try:
-        lease = take_lease(workspace.root / "runs" / spec.name)
+        lease = take_lease(workspace.root / "runs" / spec.name, to_stderr)
     except ClaimedError:  # another `run` of the experiment, which shows it when it ends
         return ""
     try:

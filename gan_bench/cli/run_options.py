@@ -92,7 +92,8 @@ def add_run_command(app: typer.Typer) -> None:
         and cancels them at Ctrl-C.
 
         Exit status: 0 all finished or diverged; 1 a run failed; 2 nothing could be run; 3 all is
-        trained, but MLflow lacks some of it; 130 and 143 stopped, 141 as nothing reads the output.
+        trained, but MLflow lacks some of it; 75 runs are left, for another machine say; 130 and 143
+        stopped, 141 as nothing reads the output.
         """
         asked = {"partition": slurm_partition, "account": slurm_account, "time": slurm_time,
                  "gpus": slurm_gpus, "cpus": slurm_cpus, "constraint": slurm_constraint,

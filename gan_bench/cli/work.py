@@ -34,7 +34,7 @@ from gan_bench.cli.options import (
 from gan_bench.cli.run import choose_reporter
 from gan_bench.config.shipped import is_experiment
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import Say, Stopped, UserError, count, unwritable
+from gan_bench.errors import RUNS_LEFT, Say, Stopped, UserError, count, unwritable
 from gan_bench.journal.claims import holder_of
 from gan_bench.journal.layout import Execution, Workspace, claimed_folders, make_root
 from gan_bench.journal.lock import preparing
@@ -47,7 +47,6 @@ from gan_bench.launcher.reporters import Reporter
 from gan_bench.launcher.slurm_job import leave_job, noted_signals
 from gan_bench.registry import nearest
 
-LEFT = 75  # the exit status "try again later" of sysexits.h
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Experiment = Annotated[str, typer.Argument(
@@ -192,12 +191,12 @@ def _report_work(ended: LaunchResult, say: Say) -> int:
     failed = [run for run in ended.runs if run.state == Status.FAILED or run.unmeasured]
     say(f"{len(over)} of {count(len(ended.runs), 'run')} that waited are over"
         f"{f', {len(failed)} failed' if failed else ''}"
-        f"{f'; left: {ended.left}' if ended.left else ''}")
+        f"{f'; left: {ended.left.why}' if ended.left.why else ''}")
     if ended.stopped:
         raise Stopped(ended.stopped)
     if failed:
         return 1
-    return 0 if len(over) == len(ended.runs) else LEFT
+    return 0 if len(over) == len(ended.runs) else RUNS_LEFT
 
 
 def _is_over(run: Progress) -> bool:

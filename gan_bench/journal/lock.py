@@ -14,7 +14,15 @@ from pathlib import Path
 
 from gan_bench.errors import DamagedError, Say
 from gan_bench.journal import reading, writing
-from gan_bench.journal.claims import Claim, ClaimedError, Watch, holder_of, newest_claim, take
+from gan_bench.journal.claims import (
+    Claim,
+    ClaimedError,
+    Watch,
+    holder_of,
+    lease,
+    newest_claim,
+    take,
+)
 from gan_bench.journal.layout import claimed_folders, run_folders
 from gan_bench.journal.schema import Status
 
@@ -24,13 +32,16 @@ POLL = 0.05  # seconds between two looks at another process's lease
 
 
 @contextmanager
-def locked(experiment: Path) -> Iterator[None]:
+def locked(experiment: Path, say: Say = lambda line: None) -> Iterator[None]:
     """Hold an experiment's lease, and record the end of the runs whose process is dead.
+
+    Args:
+        say: As for `take_lease`.
 
     Raises:
         UserError: Another process holds it, or the folder cannot be used.
     """
-    claim = take_lease(experiment)
+    claim = take_lease(experiment, say)
     try:
         settle_dead_runs(experiment)
         yield
@@ -38,16 +49,20 @@ def locked(experiment: Path) -> Iterator[None]:
         claim.release()
 
 
-def take_lease(experiment: Path) -> Claim:
+def take_lease(experiment: Path, say: Say = lambda line: None) -> Claim:
     """Take an experiment's lease.
 
     A holder on another machine is watched until it shows a sign of life or is lost.
+
+    Args:
+        say: Receives a line if that takes long.
 
     Raises:
         ClaimedError: Another process holds it.
         UserError: The folder cannot be used.
     """
     watch, deadline, first = Watch(), time.monotonic() + PATIENCE, newest_claim(experiment, MIRROR)
+    is_said = False
     while True:
         try:
             claim = take(experiment, MIRROR, watch)
@@ -57,6 +72,10 @@ def take_lease(experiment: Path) -> Claim:
             if is_alive and time.monotonic() > deadline:
                 raise ClaimedError(f"{experiment.name} is already being run by {error.holder}; "
                                    f"wait for it or stop it", error.holder) from None
+            if not is_said and time.monotonic() > deadline:
+                say(f"waiting for a sign of life of {error.holder}, which copies {experiment.name} "
+                    f"into MLflow; it is lost after {lease():g} s without any")
+                is_said = True
             time.sleep(POLL)
             continue
         claim.forget_earlier()

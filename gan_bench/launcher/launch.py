@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Say, Stopped, UserError
 from gan_bench.journal.layout import Execution, make_root
 from gan_bench.journal.lock import preparing
 from gan_bench.journal.queue_file import STOP, OverIndex, Queue, open_runs, read_queue, specs_of
+from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.launcher.crew import POLL, Crew, Slots, usual_slots, waiting_line
 from gan_bench.launcher.grid import Grid
@@ -30,13 +30,24 @@ from gan_bench.launcher.preparation import (
     refuse_impossible,
 )
 from gan_bench.launcher.processes import GRACE, LAST_ROUND, fork_context, look_at_machine
+from gan_bench.launcher.remote_workers import DETACHED, RemoteWorkers
 from gan_bench.launcher.reporters import Reporter
+from gan_bench.launcher.worker import STOP_SIGNALS
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
 
-# SLURM announces a time limit by SIGUSR1, if it is asked to.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-DETACHED = "workers on other machines go on; the same command, without --detach, follows them"
+
+@dataclass(frozen=True)
+class Left:
+    """What is left undone, though no run of it has failed.
+
+    Attributes:
+        why: Why it is; empty if nothing is left.
+        runs: The ids of the runs.
+    """
+
+    why: str = ""
+    runs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -49,39 +60,14 @@ class LaunchResult:
             complete.
         hidden: Which runs MLflow has and does not show, and what to do, a line each.
         stopped: The exit status, 130 or 143, if the user stopped it.
-        left: Why runs are left that nobody works on; empty if none is.
+        left: What another command, or another machine, may go on with.
     """
 
     runs: list[Progress]
     missing: str
     hidden: list[str] = field(default_factory=list)
     stopped: int | None = None
-    left: str = ""
-
-
-class RemoteWorkers(Protocol):
-    """Workers of an experiment that a scheduler starts on other machines."""
-
-    @property
-    def has_workers(self) -> bool:
-        """Whether there are any, as far as the last look says."""
-
-    def refuse_impossible(self) -> None:
-        """Raise a UserError if workers cannot be had as they are asked for."""
-
-    def look(self, unfinished: int, progress: Hashable) -> str:
-        """Start workers where some are missing; return why it makes no sense to wait, or nothing.
-
-        Args:
-            unfinished: The runs that nobody has finished.
-            progress: What changes whenever a run gets on.
-        """
-
-    def dismiss(self) -> None:
-        """Cancel the workers that have not started, as nothing is left for them."""
-
-    def stop(self) -> None:
-        """Let all workers write checkpoints and end."""
+    left: Left = Left()
 
 
 def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
@@ -119,7 +105,7 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
         if not study.waiting:
             return LaunchResult(study.runs, mirror.finish(), mirror.hidden())
         reporter.begin(study.runs)
-        stopped, left = None, ""
+        stopped, left = None, Left()
         try:
             left = work_on(study, home, settings.slots, settings.retries, reporter, mirror.request,
                            remote=remote, detach=detach)
@@ -132,8 +118,8 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
 
 def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, reporter: Reporter,
             request: Callable[[Path], None] | None, until: float | None = None,
-            remote: RemoteWorkers | None = None, detach: bool = False) -> str:
-    """Work on a prepared experiment until no run is left; return why some are left, or nothing.
+            remote: RemoteWorkers | None = None, detach: bool = False) -> Left:
+    """Work on a prepared experiment until no run is left, or some have to be left.
 
     Args:
         slots: As in `LaunchSettings`.
@@ -169,10 +155,10 @@ def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, r
                 reporter, request or _ignore, leave, is_over=lambda: remote is None,
                 follows=request is not None)
     try:
-        left = crew.work() or waiting_line(grid)
-        if remote is not None and not left:
+        why = crew.work() or waiting_line(grid)
+        if remote is not None and not why:
             remote.dismiss()
-        return left
+        return Left(why, _left_runs(study.waiting, grid)) if why else Left()
     except Stopped:
         if remote is not None:
             with suppress(OSError):
@@ -180,6 +166,14 @@ def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, r
             remote.stop()
             _see_off(grid)
         raise
+
+
+def _left_runs(waiting: list[Progress], grid: Grid) -> frozenset[str]:
+    """Return the ids of the runs that have no result, and have not failed."""
+    stopped = {run.spec.id for run in waiting
+               if run.state in (Status.WAITING, Status.RUNNING, Status.KILLED)
+               and not grid.is_exhausted(run)}
+    return frozenset(stopped | set(grid.open))
 
 
 def _see_off(grid: Grid) -> None:
@@ -238,7 +232,7 @@ def work_on_queue(home: Path, slots: int | None, reporter: Reporter, until: floa
         if not study.waiting:
             return LaunchResult([], "")
         reporter.begin(study.runs)
-        stopped, left = None, ""
+        stopped, left = None, Left()
         try:
             left = work_on(study, home, slots, queue.retries, reporter, None, until)
         except Stopped as stop:
@@ -248,7 +242,7 @@ def work_on_queue(home: Path, slots: int | None, reporter: Reporter, until: floa
         return LaunchResult(study.runs, "", [], stopped, left)
 
 
-def _finish(runs: list[Progress], mirror: BackgroundMirror, stopped: int | None, left: str,
+def _finish(runs: list[Progress], mirror: BackgroundMirror, stopped: int | None, left: Left,
             ) -> LaunchResult:
     """Mirror what is left; a user who stops the command, or has stopped it, waits for less."""
     hidden: list[str] = []

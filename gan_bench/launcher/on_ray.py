@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 import gan_bench
 from gan_bench.config.spec import ComputeSpec
-from gan_bench.errors import Say, UserError, count, unwritable
+from gan_bench.errors import RUNS_LEFT, Say, UserError, count, unwritable
 from gan_bench.journal.layout import make_folder
 from gan_bench.launcher.ray_driver import unanswered
 from gan_bench.tracking.origin import instance_of
@@ -38,7 +38,7 @@ LAST_LOOKS = (60.0, 10.0)  # seconds after all workers have ended: in order; wit
 FRUITLESS = 3  # times that each worker may be lost without a step of any run
 # Exit statuses of `gan-bench work` that another worker would end with too: all is done, a run
 # failed, nothing could be done, runs wait for other machines.
-ENDS = frozenset((0, 1, 2, 75))
+ENDS = frozenset((0, 1, 2, RUNS_LEFT))
 
 
 @dataclass(frozen=True)

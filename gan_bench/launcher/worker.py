@@ -24,8 +24,8 @@ from gan_bench.journal.plugin_files import provide_parts
 from gan_bench.registry import use_plugins
 
 PRELOAD = ["gan_bench.launcher.preload"]  # the fork server imports it before it forks
-# The fork server and its children block these, until a child unblocks them. SLURM sends SIGUSR1 to
-# all processes of a job before its time limit.
+# They stop the launcher. The fork server and its children block them, until a child unblocks them.
+# SLURM sends SIGUSR1 to all processes of a job before its time limit, if it is asked to.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 

@@ -65,7 +65,7 @@ class Synced:
 
 
 def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: bool = False,
-              ) -> Synced:
+              waits: Say | None = None) -> Synced:
     """Mirror every run of the root whose copy in the store is incomplete.
 
     That includes runs of which a store that was set back to an older copy has lost records.
@@ -77,6 +77,7 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
     Args:
         only: The name of the experiment to mirror; None: all.
         anew: Whether to copy runs that were deleted or moved in MLflow once more.
+        waits: Receives a line where another process is waited for; None: `say`.
 
     Raises:
         UserError: There are no runs, or the store cannot be used.
@@ -88,7 +89,7 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
     sync = _Sync(workspace, resolve_uri(workspace), say, anew)
     for home in homes:
         try:
-            with locked(home):
+            with locked(home, waits or say):
                 sync.experiment(home)
             sync.result.experiments.append(home.name)
         except _Unusable:
@@ -195,11 +196,15 @@ def sync_run(workspace: Workspace, folder: Path) -> list[str]:
             f"`{sync_command(workspace, address)}` copies it"]
 
 
-def update_store(workspace: Workspace, experiment: str) -> list[str]:
+def update_store(workspace: Workspace, experiment: str, waits: Say = lambda line: None,
+                 ) -> list[str]:
     """Mirror an experiment's journals into its store; return why the store's copy is incomplete.
 
     A store other than the root's that holds none of the runs may be a third party's: nothing is
     written there.
+
+    Args:
+        waits: Receives a line where another process is waited for.
     """
     home = workspace.root / "runs" / experiment
     address = resolve_uri(workspace)
@@ -215,8 +220,10 @@ def update_store(workspace: Workspace, experiment: str) -> list[str]:
             return []
         is_own = address == f"sqlite:///{workspace.database}" or any(
             _has_cursor(folder, address) for folder in folders)
+        if not is_own:
+            return []
         with quiet_mlflow():
-            missing = sync_runs(workspace, lambda line: None, experiment).missing if is_own else []
+            missing = sync_runs(workspace, lambda line: None, experiment, waits=waits).missing
     except UserError as error:  # if the store cannot be read, reading it reports that
         missing = [str(error)]
     except OSError as error:  # a root of another user

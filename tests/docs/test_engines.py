@@ -15,8 +15,9 @@ from helpers.launching import GAN_BENCH, gan_bench, new_root
 from helpers.runs import DIGITS
 from ruamel.yaml import YAML
 
-from gan_bench.cli.work import LEFT
+from gan_bench.errors import RUNS_LEFT
 from gan_bench.journal.claims import newest_claim
+from gan_bench.launcher.on_ray import ENDS
 
 PAGE = ROOT / "docs" / "ray.md"
 
@@ -57,7 +58,7 @@ def test_the_kubernetes_job_is_what_it_says_and_its_command_does_the_work(shared
     assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     container, = pod["containers"]
     assert final["onExitCodes"]["containerName"] == container["name"]
-    assert set(final["onExitCodes"]["values"]) == {1, 2, LEFT}
+    assert set(final["onExitCodes"]["values"]) == {1, 2, RUNS_LEFT} == ENDS - {0}
     mount, = container["volumeMounts"]
     volume, = pod["volumes"]
     assert (mount["name"], mount["mountPath"]) == (volume["name"], "/shared")

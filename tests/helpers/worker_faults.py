@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 from helpers.faults import differences
 
-from gan_bench.cli.work import LEFT
+from gan_bench.errors import RUNS_LEFT
 from gan_bench.journal.claims import newest_claim
 
 EXPERIMENT = """\
@@ -61,6 +61,7 @@ int fsync(int fd) {
 }
 """
 LEASE = 2.0  # seconds
+STATUSES = (0, 1, 2, 3, RUNS_LEFT, -signal.SIGKILL)  # of a command
 KINDS = ("worker", "training", "between", "frozen", "full disk")
 PATIENCE = 600.0
 
@@ -117,15 +118,14 @@ class Storm:
         """Start workers in place of those that were killed; return whether all work is done."""
         for i, process in enumerate(self._running):
             if process is not None and (status := process.poll()) is not None:
-                assert status in (0, 1, 2, 3, LEFT, -signal.SIGKILL), f"{status}\n{self.output()}"
+                assert status in STATUSES, f"{status}\n{self.output()}"
                 self._running[i] = None
                 # On the full disk a run has failed: it is tried again by another `run`.
-                self._command[i] = "run" if status in (1, LEFT) else "work"
+                self._command[i] = "run" if status in (1, RUNS_LEFT) else "work"
                 if status == 0 and not i:
                     for other in self._running:
                         if other is not None:
-                            assert other.wait(PATIENCE) in (0, 1, 2, 3, LEFT, -signal.SIGKILL), (
-                                self.output())
+                            assert other.wait(PATIENCE) in STATUSES, self.output()
                     return True
             if self._running[i] is None:
                 is_mirror = self._mirrors and not i

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gan_bench.errors import UserError
+from gan_bench.journal.claims import LEASE_VARIABLE, ClaimedError
 from gan_bench.journal.lock import is_locked, locked
 
 
@@ -47,14 +49,46 @@ def test_a_lease_that_is_held_for_a_moment_is_waited_for(tmp_path: Path) -> None
     other.start()
     held.wait(30)
     began = time.monotonic()
-    with pytest.raises(UserError, match="is already being run by process"), locked(tmp_path):
+    said: list[str] = []
+    with (pytest.raises(UserError, match="is already being run by process"),
+          locked(tmp_path, said.append)):
         pass
+    assert said == []  # it is here, and alive
     assert 0.9 < time.monotonic() - began < 10
     threading.Timer(0.3, ends.set).start()
     with locked(tmp_path):
         assert is_locked(tmp_path)
     other.join()
     assert not is_locked(tmp_path)
+
+
+@pytest.mark.parametrize("is_alive", [False, True])
+def test_whose_sign_of_life_is_waited_for_is_said(tmp_path: Path, is_alive: bool,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder on another machine, which has died or goes on."""
+    monkeypatch.setenv(LEASE_VARIABLE, "2")
+    with locked(tmp_path):
+        first, _ = (tmp_path / "mirror.1").read_text().splitlines()
+    elsewhere = json.dumps({**json.loads(first), "boot": "another", "host": "n7", "pid": 7})
+    file = tmp_path / "mirror.2"
+
+    def beat(count: int) -> None:
+        file.write_text(f"{elsewhere}\n{count:012d}{'':11}\n")
+
+    beat(1)
+    said: list[str] = []
+    timer = threading.Timer(1.5, beat, [2])
+    if is_alive:
+        timer.start()
+        with (pytest.raises(ClaimedError, match="already being run by process 7 on n7; wait"),
+              locked(tmp_path, said.append)):
+            pass
+        timer.join()
+    else:
+        with locked(tmp_path, said.append):
+            assert (tmp_path / "mirror.3").exists()
+    assert said == [f"waiting for a sign of life of process 7 on n7, which copies {tmp_path.name} "
+                    f"into MLflow; it is lost after 2 s without any"]
 
 
 def test_looks_are_never_in_the_way(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from helpers.studies import here
 from rich.console import Console
 
 from gan_bench.config.experiment import load_experiment
+from gan_bench.errors import RUNS_LEFT
 from gan_bench.journal.claims import Holder, holder_of, newest_claim
 from gan_bench.journal.layout import Execution, Workspace, checkpoint_files, make_root
 from gan_bench.journal.segments import segments
@@ -306,7 +307,7 @@ def test_a_head_that_is_lost_harms_no_run(tmp_path: Path, cluster: RayCluster) -
     run = wait_for_checkpoint(process, root, cluster.namespace(node))
     cluster.lose(cluster.head)
     out, _ = process.communicate(timeout=120)
-    assert process.returncode == 1, out
+    assert process.returncode == RUNS_LEFT, out
     assert "left: Ray's client has ended: the cluster's head is gone, or does not answer" in out
     deadline = time.monotonic() + 90
     while holder_of(run) is not None:  # its node leaves a cluster without a head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from helpers.launching import GAN_BENCH, gan_bench
 from helpers.runs import DIGITS, write_experiment
 
 from gan_bench.cli.work import parse_period
-from gan_bench.errors import UserError
+from gan_bench.errors import RUNS_LEFT, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.claims import holder_of, newest_claim
 from gan_bench.journal.schema import Record
@@ -81,7 +82,8 @@ def test_a_second_run_joins_the_first_and_stop_ends_both(tmp_path: Path) -> None
     first = start("run", file, "--root", root, "--slots", 1, log=tmp_path / "first.txt")
     try:
         wait_for(lambda: any(map(holder_of, folders(root))))
-        second = start("run", file, "--root", root, "--slots", 1, log=tmp_path / "second.txt")
+        second = start("run", file, "--root", root, "--slots", 1, "--json",
+                       log=tmp_path / "second.txt")
         wait_for(lambda: sum(1 for folder in folders(root) if holder_of(folder)) == 2)
         shown = gan_bench("status", "tiny", "--root", root, "--json")
         assert shown.stdout.count('"state": "RUNNING"') == 2
@@ -90,11 +92,14 @@ def test_a_second_run_joins_the_first_and_stop_ends_both(tmp_path: Path) -> None
         done = gan_bench("stop", "tiny", "--root", root)
         assert done.returncode == 0, done.stderr
         assert f"process {first.pid} is asked to write 1 checkpoint and to leave" in done.stdout
-        assert (first.wait(60), second.wait(60)) == (1, 1)
-        for name in ("first", "second"):
-            text = (tmp_path / f"{name}.txt").read_text()
-            assert "left: `gan-bench stop tiny` asked for it" in text
-            assert "Traceback" not in text
+        assert (first.wait(60), second.wait(60)) == (RUNS_LEFT, RUNS_LEFT)
+        texts = [(tmp_path / f"{name}.txt").read_text() for name in ("first", "second")]
+        assert "Traceback" not in "".join(texts)
+        why = "`gan-bench stop tiny` asked for it"
+        assert f"left: {why}" in texts[0]
+        assert "0 of 4 runs are done. " in texts[0]
+        (end,) = (json.loads(line) for line in texts[1].splitlines() if '"event": "end"' in line)
+        assert (end["left"], end["failed"]) == (why, 0)
         assert not any(map(holder_of, folders(root)))
         refused = gan_bench("work", "tiny", "--root", root)
         assert (refused.returncode, refused.stderr.strip()) == (
