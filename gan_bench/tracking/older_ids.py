@@ -92,7 +92,8 @@ def to_take_over(runs: Iterable[OlderRun], planned: Iterable[RunSpec], root: Pat
 def take_over_older_runs(planned: tuple[RunSpec, ...], root: Path) -> int:
     """Give older runs that the experiment plans their present ids; return how many.
 
-    The caller holds the experiment's lock. Each rename is atomic: a killed command is resumed.
+    The caller holds the lease of the root's preparations. Each rename is atomic: a killed command
+    is resumed.
 
     Raises:
         UserError: A folder cannot be renamed.
