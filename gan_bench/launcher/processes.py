@@ -96,7 +96,7 @@ def run_preparations(experiment: ExperimentSpec, execution: Execution, context: 
         UserError: The preparations failed.
     """
     return Prepared(*_answer(context, worker.prepare_in_process, (experiment, execution, trains),
-                             reporter.say))
+                             reporter.say, "prepares the experiment"))
 
 
 def look_at_machine(runs: Sequence[RunSpec], execution: Execution, together: int,
@@ -112,13 +112,17 @@ def look_at_machine(runs: Sequence[RunSpec], execution: Execution, together: int
     """
     experiment = ExperimentSpec(name=runs[0].experiment, declared=Declared(), runs=tuple(runs))
     gpus, here, together = _answer(context, worker.look_in_process,
-                                   (experiment, execution, together), say)
+                                   (experiment, execution, together), say,
+                               "looks at this machine")
     return int(gpus), dict(here), int(together)
 
 
 def _answer(context: ForkServerContext, target: Callable[..., None], arguments: tuple[Any, ...],
-            say: Say) -> tuple[Any, ...]:
+            say: Say, task: str) -> tuple[Any, ...]:
     """Return what a process of its own answers.
+
+    Args:
+        task: What it does, for the message that it was killed.
 
     Raises:
         UserError: It fails, or is killed.
@@ -139,8 +143,7 @@ def _answer(context: ForkServerContext, target: Callable[..., None], arguments: 
             else:
                 raise RuntimeError(value)
     except EOFError:
-        raise UserError("the process that prepares the experiment was killed; perhaps memory ran "
-                        "out") from None
+        raise UserError(f"the process that {task} was killed; perhaps memory ran out") from None
     finally:
         if process.pid is not None:
             process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -148,6 +149,27 @@ def test_stopping_lets_all_workers_write_checkpoints(
     assert state is not None
     assert state.release == "done"
     assert checkpoint_files(run)
+
+
+@pytest.mark.long
+def test_a_queue_that_is_written_anew_keeps_no_worker_out(
+        tmp_path: Path, cluster: RayCluster) -> None:
+    """As a second `run` writes it, which joins the first."""
+    process = start(tmp_path, cluster, GRID, "ray", "--slots", "2", "--set", "base.steps=1000000")
+    root = tmp_path / "ray"
+    wait_for_checkpoint(process, root, cluster.namespace(cluster.head))
+    file = root / "runs" / "storm" / "queue.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "retries": 3}))
+    node = cluster.add_node()
+    try:
+        wait_for_checkpoint(process, root, cluster.namespace(node))
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        cluster.lose(node)
+    assert process.returncode == 130, out
+    assert out.count(" claims runs") == 2
+    assert "another folder" not in out
 
 
 @pytest.mark.long

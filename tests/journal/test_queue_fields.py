@@ -1,4 +1,4 @@
-"""The queue of an experiment, as a worker reads it."""
+"""What the file of a queue may hold: every field is checked."""
 
 from __future__ import annotations
 
