@@ -24,8 +24,11 @@ POLL = 0.05  # seconds between two looks at another process's lease
 
 
 @contextmanager
-def locked(experiment: Path) -> Iterator[None]:
+def locked(experiment: Path) -> Iterator[Claim]:
     """Hold an experiment's lease, and record the end of the runs whose process is dead.
+
+    Yields:
+        The lease, which another process may take over if this one is frozen for too long.
 
     Raises:
         UserError: Another process holds it, or the folder cannot be used.
@@ -33,7 +36,7 @@ def locked(experiment: Path) -> Iterator[None]:
     claim = take_lease(experiment)
     try:
         settle_dead_runs(experiment)
-        yield
+        yield claim
     finally:
         claim.release()
 
@@ -75,8 +78,11 @@ def is_worked_on(experiment: Path) -> bool:
 
 
 @contextmanager
-def preparing(root: Path, say: Say) -> Iterator[None]:
+def preparing(root: Path, say: Say) -> Iterator[Claim]:
     """Hold the lease of a root's preparations; wait for those of another process.
+
+    Yields:
+        The lease, as `locked` does.
 
     Args:
         say: Receives a line if there is one.
@@ -96,7 +102,7 @@ def preparing(root: Path, say: Say) -> Iterator[None]:
             time.sleep(POLL)
     try:
         claim.forget_earlier()
-        yield
+        yield claim
     finally:
         claim.release()
 
