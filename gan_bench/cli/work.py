@@ -139,9 +139,9 @@ def prepare_work(experiment: str, launch: LaunchSettings, settings: list[str],
     make_root(workspace.root)
     home = workspace.root / "runs" / spec.name
     if not _is_prepared(spec, home):
-        with preparing(workspace.root, reporter.say):
+        with preparing(workspace.root, reporter.say) as lease:
             if not _is_prepared(spec, home):
-                prepare_study(spec, launch, reporter)
+                prepare_study(spec, launch, reporter, lease)
     return home
 
 

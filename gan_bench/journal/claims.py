@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 import uuid
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -107,12 +107,14 @@ class ClaimState:
         holder: Who made it; None if the file says nothing sound.
         beat: The second line: a heartbeat, or how the attempt ended.
         inode: Of the file.
+        unreadable: Why the file cannot be read; empty if it can. Its holder may live.
     """
 
     attempt: int
     holder: Holder | None
     beat: str
     inode: int
+    unreadable: str = ""
 
     @property
     def release(self) -> Release | None:
@@ -123,6 +125,8 @@ class ClaimState:
     def is_gone(self) -> bool:
         """Whether the attempt has ended for sure: released, or its process on this machine is gone.
         """
+        if self.unreadable:
+            return False
         if self.release or self.holder is None:
             return True
         if not self.holder.is_here:
@@ -141,6 +145,8 @@ class Watch:
         """Whether nothing more comes from the holder, as far as this watch has seen."""
         if state.is_gone:
             return True
+        if state.unreadable:
+            return False
         now, sign = time.monotonic(), (state.attempt, state.beat)
         seen, since = self._seen.get((folder, name), (None, now))
         if seen != sign:
@@ -157,17 +163,17 @@ class Claim:
 
     Attributes:
         folder, name, attempt: The file of the claim is `<folder>/<name>.<attempt>`.
-        is_after_loss: Whether the attempt before was not released: its process may still write.
     """
 
-    def __init__(self, folder: Path, attempt: int, is_after_loss: bool, name: str = ATTEMPT,
+    def __init__(self, folder: Path, attempt: int, name: str = ATTEMPT,
                  descriptor: int | None = None) -> None:
         self.folder, self.attempt, self.name = folder, attempt, name
-        self.is_after_loss = is_after_loss
         self._file = folder / f"{name}.{attempt}"
         self._next = str(folder / f"{name}.{attempt + 1}")
         self._fd, self._beats = descriptor, 0
         self._offset = 0
+        # Of the second line: no heartbeat follows a release. Other processes write none.
+        self._lock = nullcontext() if descriptor is None else threading.Lock()
         if descriptor is not None:
             self._offset = os.fstat(descriptor).st_size - WIDTH
             _beater.add(self)
@@ -184,23 +190,27 @@ class Claim:
 
     def handed_on(self) -> Claim:
         """Return the claim as a process has it that this one starts and outlives."""
-        return Claim(self.folder, self.attempt, self.is_after_loss, self.name)
+        return Claim(self.folder, self.attempt, self.name)
 
     def beat(self) -> None:
-        """Show that the holder lives."""
-        self._beats += 1
-        self._write(f"{self._beats:012d}")
+        """Show that the holder lives, to other machines too: a client of a network file system may
+        keep for long what is not synced."""
+        with self._lock, suppress(OSError):
+            if self._fd is not None:
+                self._beats += 1
+                self._write(self._fd, f"{self._beats:012d}")
+                os.fdatasync(self._fd)
 
     def release(self, how: Release = Release.DONE) -> None:
         """Say how the attempt ended; another process may take the next one."""
-        if self._fd is None:
-            return
         _beater.remove(self)
-        self._write(how)
-        with suppress(OSError):
-            os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd = None
+        with self._lock:
+            descriptor, self._fd = self._fd, None
+            if descriptor is not None:
+                with suppress(OSError):
+                    self._write(descriptor, how)
+                    os.fsync(descriptor)
+                os.close(descriptor)
 
     def forget_earlier(self) -> None:
         """Delete the files of earlier claims, of a lease that is taken many times."""
@@ -208,10 +218,9 @@ class Claim:
             if attempt < self.attempt:
                 (self.folder / f"{self.name}.{attempt}").unlink(missing_ok=True)
 
-    def _write(self, word: str) -> None:
-        with suppress(OSError):  # a full disk, or a server that is away: the lease runs out
-            if self._fd is not None:
-                os.pwrite(self._fd, _second_line(word), self._offset)
+    def _write(self, descriptor: int, word: str) -> None:
+        # If the disk is full, or a server is away, the lease runs out.
+        os.pwrite(descriptor, _second_line(word), self._offset)
 
 
 class _Beater:
@@ -307,6 +316,19 @@ def releases_after(folder: Path, attempt: int, name: str = ATTEMPT) -> list[Rele
     return [state.release for state in states if state.release]
 
 
+def losses(folder: Path, first: int, name: str = ATTEMPT) -> int:
+    """Return how many attempts from `first` on were lost: another one follows, and no release."""
+    states = [_read(folder, name, each) for each in sorted(_attempts(folder, name))
+              if each >= first]
+    return sum(state.release is None for state in states[:-1])
+
+
+def has_loss(folder: Path, first: int, end: int, name: str = ATTEMPT) -> bool:
+    """Whether an attempt from `first` on and before `end` was not released: it may still write."""
+    states = [_read(folder, name, each) for each in _attempts(folder, name) if first <= each < end]
+    return any(state.release is None for state in states)
+
+
 def holder_of(folder: Path, name: str = ATTEMPT) -> Holder | None:
     """Return who holds the claim of a folder; None if nobody does.
 
@@ -332,6 +354,10 @@ def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: i
         UserError: The file cannot be written: the disk is full, for example.
     """
     state = newest_claim(folder, name)
+    if state is not None and state.unreadable:
+        raise UserError(f"{folder / f'{name}.{state.attempt}'}: cannot be read "
+                        f"({state.unreadable}), so nobody can tell whether its holder lives; make "
+                        f"it readable")
     if state is not None and state.holder is not None:
         is_lost = state.is_gone if watch is None else watch.is_lost(folder, state, name)
         if not is_lost:
@@ -367,8 +393,7 @@ def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: i
         file.unlink(missing_ok=True)
         raise _claimed_meanwhile(folder, name)
     _remove_abandoned(folder, name)
-    is_after_loss = state is not None and state.release is None
-    return Claim(folder, attempt, is_after_loss, name, descriptor)
+    return Claim(folder, attempt, name, descriptor)
 
 
 def _remove_abandoned(folder: Path, name: str) -> None:
@@ -392,10 +417,9 @@ def _link(private: Path, file: Path, descriptor: int) -> None:
     """
     try:
         os.link(private, file, follow_symlinks=False)
-    except FileExistsError:
-        raise
     except OSError as error:
-        # A network file system may have lost the answer to a request that it has served.
+        # A network file system may have lost the answer to a request that it has served; repeated,
+        # the request finds its own file there.
         if os.fstat(descriptor).st_nlink == 2:
             return
         if error.errno in WITHOUT_LINKS:
@@ -430,18 +454,17 @@ def _file_name(name: str) -> re.Pattern[str]:
 
 
 def _read(folder: Path, name: str, attempt: int) -> ClaimState:
-    """Return a claim; without a holder if its file is not sound."""
+    """Return a claim; without a holder if its file is not sound, or not a file, or gone."""
     try:
         descriptor = os.open(folder / f"{name}.{attempt}",
                              os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ClaimState(attempt, None, "", 0)
-    try:
-        data, inode = os.read(descriptor, 65536), os.fstat(descriptor).st_ino
-    except OSError:
-        return ClaimState(attempt, None, "", 0)
-    finally:
-        os.close(descriptor)
+        try:
+            data, inode = os.read(descriptor, 65536), os.fstat(descriptor).st_ino
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        is_no_claim = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
+        return ClaimState(attempt, None, "", 0, "" if is_no_claim else str(error.strerror))
     first, _, second = data.partition(b"\n")
     return ClaimState(attempt, _holder(first), second.decode(errors="replace").strip(), inode)
 

@@ -219,17 +219,22 @@ def _refuse_link(folder: Path) -> None:
                         f"which may be a link itself")
 
 
-def remove_checkpoints(folder: Path, keep: KeepCheckpoints = "none") -> None:
+def remove_checkpoints(folder: Path, segment: int, keep: KeepCheckpoints = "none") -> None:
     """Delete a run's checkpoints when it has ended or begins again; `last` keeps the newest.
 
     And what a process that was killed in the midst of one has left: an attempt that took over from
     it writes checkpoints of other names, and never over that.
+
+    Args:
+        segment: That of the journal that the caller writes to. Those of later ones stay: should
+            another process have taken the run over, they are its own.
     """
-    left = [file for file in folder.glob(".checkpoint*.pt.tmp")
-            if _CHECKPOINT.fullmatch(file.name[1:].removesuffix(".tmp"))]
+    left = [(int(match[1] or 1), file) for file in folder.glob(".checkpoint*.pt.tmp")
+            if (match := _CHECKPOINT.fullmatch(file.name[1:].removesuffix(".tmp")))]
     kept = 1 if keep == "last" else 0
-    for file in [*left, *(file for _, file in checkpoint_files(folder)[kept:])]:
-        file.unlink(missing_ok=True)
+    for number, file in [*left, *checkpoint_files(folder)[kept:]]:
+        if number <= segment:
+            file.unlink(missing_ok=True)
 
 
 def run_folders(experiment: Path) -> list[Path]:

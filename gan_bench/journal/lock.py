@@ -32,11 +32,14 @@ POLL = 0.05  # seconds between two looks at another process's lease
 
 
 @contextmanager
-def locked(experiment: Path, say: Say = lambda line: None) -> Iterator[None]:
+def locked(experiment: Path, say: Say = lambda line: None) -> Iterator[Claim]:
     """Hold an experiment's lease, and record the end of the runs whose process is dead.
 
     Args:
         say: As for `take_lease`.
+
+    Yields:
+        The lease, which another process may take over if this one is frozen for too long.
 
     Raises:
         UserError: Another process holds it, or the folder cannot be used.
@@ -44,7 +47,7 @@ def locked(experiment: Path, say: Say = lambda line: None) -> Iterator[None]:
     claim = take_lease(experiment, say)
     try:
         settle_dead_runs(experiment)
-        yield
+        yield claim
     finally:
         claim.release()
 
@@ -94,8 +97,11 @@ def is_worked_on(experiment: Path) -> bool:
 
 
 @contextmanager
-def preparing(root: Path, say: Say) -> Iterator[None]:
+def preparing(root: Path, say: Say) -> Iterator[Claim]:
     """Hold the lease of a root's preparations; wait for those of another process.
+
+    Yields:
+        The lease, as `locked` does.
 
     Args:
         say: Receives a line if there is one.
@@ -115,7 +121,7 @@ def preparing(root: Path, say: Say) -> Iterator[None]:
             time.sleep(POLL)
     try:
         claim.forget_earlier()
-        yield
+        yield claim
     finally:
         claim.release()
 

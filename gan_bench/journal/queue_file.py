@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,8 +24,8 @@ from pydantic import ConfigDict, TypeAdapter
 
 from gan_bench.atomic import replacing
 from gan_bench.config.spec import RunSpec
-from gan_bench.errors import UserError, one_line, unwritable
-from gan_bench.journal.claims import newest_attempt
+from gan_bench.errors import DamagedError, UserError, one_line, unwritable
+from gan_bench.journal.claims import holder_of, newest_attempt
 from gan_bench.journal.layout import Execution, KeepCheckpoints, Workspace, is_trained
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.spec_file import read_spec, read_values
@@ -72,25 +72,43 @@ class Queue:
                                        for run, names in self.shorter_runs.items()})
 
 
-def write_queue(home: Path, runs: Sequence[Progress], execution: Execution, retries: int,
-                together: int) -> Queue:
-    """Write the queue, and the specification and the code of every run in it.
+def write_specs(runs: Sequence[Progress], root: Path) -> dict[str, int]:
+    """Write the specification and the code of every run; return the newest claim of each, by id.
 
     Raises:
         UserError: A file cannot be written.
     """
     for run in runs:
-        write_plugins(run.spec, run.spec.write(execution.workspace.root))
-    newest = {run.spec.id: newest_attempt(run.folder) for run in runs}
+        write_plugins(run.spec, run.spec.write(root))
+    return {run.spec.id: newest_attempt(run.folder) for run in runs}
+
+
+def write_queue(home: Path, runs: Sequence[Progress], begun: Mapping[str, int],
+                execution: Execution, retries: int, together: int) -> int:
+    """Write the queue; return how many runs of an earlier one stay in it.
+
+    They stay as long as anyone works on the earlier queue: its workers may be preempted, and are
+    started again without a word about the rest.
+
+    Args:
+        begun: As `write_specs` returns it.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
     shorter = {run: [f"{folder.parent.name}/{folder.name}" for folder in folders]
                for run, folders in execution.shorter_runs.items()}
     queue = Queue(
-        begun=newest,
+        begun=begun,
         measured=[run.spec.id for run in runs if run.is_measuring], shorter_runs=shorter,
         retries=retries, together=together, threads=runs[0].spec.compute.threads if runs else 1,
         data_root=str(execution.workspace.data_root),
         checkpoint_every=execution.checkpoint_every, allow_drift=execution.allow_drift,
         keep_checkpoints=execution.keep_checkpoints)
+    kept = _worked_on(home, begun)
+    queue = replace(
+        queue, begun={**kept.begun, **begun}, measured=[*kept.measured, *queue.measured],
+        shorter_runs={**kept.shorter_runs, **shorter}) if kept is not None else queue
     try:
         with replacing(home / FILE) as temporary:
             temporary.write_text(json.dumps(queue.__dict__) + "\n")
@@ -99,7 +117,23 @@ def write_queue(home: Path, runs: Sequence[Progress], execution: Execution, retr
         (home / STOP).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(home / FILE, error) from None
-    return queue
+    return len(queue.begun) - len(begun)
+
+
+def _worked_on(home: Path, new: Container[str]) -> Queue | None:
+    """Return the present queue, less what is over or new; None if nobody works on it."""
+    try:
+        queue = read_queue(home)
+    except UserError:  # there is none, or it is damaged
+        return None
+    waiting = open_runs(queue, home)
+    if all(holder_of(home / run) is None for run in waiting):
+        return None
+    rest = [run for run in waiting if run not in new]
+    return replace(queue, begun={run: queue.begun[run] for run in rest},
+                   measured=[run for run in queue.measured if run in rest],
+                   shorter_runs={run: folders for run, folders in queue.shorter_runs.items()
+                                 if run in rest})
 
 
 def read_queue(home: Path) -> Queue:
@@ -148,10 +182,17 @@ def open_runs(queue: Queue, home: Path) -> list[str]:
     index = OverIndex(home)
     over, measured = index.read(), {*queue.measured}
     waiting = [run for run in queue.begun if run not in over]
-    done = {run for run in waiting if run not in measured and is_trained(home / run)}
+    done = {run for run in waiting if run not in measured and _is_trained(home / run)}
     if done:
         index.add(*done)
     return [run for run in waiting if run not in done]
+
+
+def _is_trained(folder: Path) -> bool:
+    try:
+        return is_trained(folder)
+    except DamagedError:  # whoever reads the run says so
+        return False
 
 
 def specs_of(ids: Sequence[str], home: Path) -> list[RunSpec]:

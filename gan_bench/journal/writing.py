@@ -22,7 +22,14 @@ from typing import Any
 from gan_bench.atomic import fsync_path, replacing
 from gan_bench.errors import UserError
 from gan_bench.journal import reading, segments
-from gan_bench.journal.claims import Claim, Release, Watch, take
+from gan_bench.journal.claims import (
+    Claim,
+    Release,
+    SupersededError,
+    Watch,
+    has_loss,
+    take,
+)
 from gan_bench.journal.reading import of_attempt, voids
 from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
@@ -51,13 +58,13 @@ class Amendment:
 
 
 class Journal:
-    """Appends records to `<folder>/journal.jsonl`.
+    """Appends records to the newest segment of a run's journal: see `segments`.
 
     When a call returns, the kernel has the record: it survives a SIGKILL of the process. The run is
     claimed while it is open, so `reading.is_open` tells whether its process lives. Opening it
     removes an incomplete last line, and scores from an `add` that was killed before it finished.
-    If the claim before was not released, its holder may still write: the records of this attempt
-    then go to a segment of its own.
+    If an attempt that writes to the newest segment was not released, its process may still write:
+    the records of this attempt then go to a segment of its own.
 
     Args:
         claim: Of the run, if the caller or its parent process holds it; it stays held.
@@ -87,21 +94,39 @@ class Journal:
 
     def _open_segment(self) -> int:
         """Open the segment that this attempt writes to, cut to what is whole; return its number."""
-        claim, present = self._claim, segments.segments(self.folder)
-        number = present[-1] if present else 1
-        if claim.is_after_loss and number != claim.attempt:
-            size = _whole_length(reading.content(self.folder))
-            segments.create_segment(self.folder, claim.attempt, number if present else None, size)
-            number = claim.attempt
+        number = self._own_segment()
         file = segments.segment_file(self.folder, number)
         self._fd = segments.open_plain(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             self._base = segments.base(self.folder, number)
-            os.ftruncate(self._fd, _whole_length(reading.content(self.folder)) - self._base)
+            size = _whole_length(reading.content(self.folder)) - self._base
+            # Whoever takes over from now on writes to another segment, as this attempt is not
+            # released: what is cut here is nobody else's.
+            self._claim.refuse_superseded()
+            os.ftruncate(self._fd, size)
         except BaseException:
             os.close(self._fd)
             raise
         return number
+
+    def _own_segment(self) -> int:
+        """Return the number of the segment that this attempt writes to; create one after a loss.
+
+        Raises:
+            SupersededError: Another process has taken the run over.
+        """
+        attempt, present = self._claim.attempt, segments.segments(self.folder)
+        newest = present[-1] if present else 1
+        if newest < attempt and has_loss(self.folder, newest, attempt):
+            size = _whole_length(reading.content(self.folder))
+            self._claim.refuse_superseded()
+            segments.create_segment(self.folder, attempt, newest if present else None, size)
+            newest = attempt
+        self._claim.refuse_superseded()
+        if newest > attempt:  # of a successor whose claim has been removed by hand
+            raise SupersededError(f"{self.folder}: a later attempt has written to it; this one "
+                                  f"writes no more")
+        return newest
 
     def start(self, facts: Mapping[str, Any]) -> None:
         """Write the first record: what this attempt runs on. It voids all records before it."""

@@ -98,11 +98,10 @@ class Crew:
         if time.monotonic() < self._next_sweep and (not free or not self._is_whole()):
             return
         begin = time.monotonic()
-        taken = []
         try:
             if free:
-                taken = self._grid.claim(len(free) * self._together)
-            if len(taken) < len(free) or (self._follows and not free):
+                self._start(free)
+            if len(self._running) < self._slots.number or (self._follows and not free):
                 self._grid.follow()
             self._trouble = ""
         except UserError as error:  # a full disk may have room again
@@ -111,13 +110,31 @@ class Crew:
             self._trouble = str(error)
         pause = max(SWEEP, SWEEP_SHARE * (time.monotonic() - begin))
         self._next_sweep = time.monotonic() + pause
-        rest = list(reversed(taken))
-        for slot, share in zip(free, shares(len(taken), len(free), self._together), strict=False):
-            gpu = slot % self._slots.gpus if self._slots.gpus else None
-            claimed = [rest.pop() for _ in range(share)]
-            with delayed_signals():  # every process that has started is in `_running`
-                self._running[slot] = WorkerProcess(self._context, claimed, self._execution, gpu)
-            for run, _ in claimed:
+
+    def _start(self, free: list[int]) -> None:
+        """Claim runs for the free slots, and start their processes.
+
+        Raises:
+            UserError: A claim cannot be written, or no process starts; no claim is left behind.
+        """
+        with delayed_signals():  # every claim is that of a process in `_running`, or released
+            rest = self._grid.claim(len(free) * self._together)
+            rest.reverse()
+            parts = shares(len(rest), len(free), self._together)
+            try:
+                for slot, share in zip(free, parts, strict=False):
+                    gpu = slot % self._slots.gpus if self._slots.gpus else None
+                    claimed = rest[-share:][::-1]
+                    self._running[slot] = WorkerProcess(self._context, claimed, self._execution,
+                                                        gpu)
+                    del rest[-share:]
+            except BaseException:
+                for run, claim in rest:
+                    claim.release()
+                    self._grid.give_back(run)
+                raise
+        for slot in free:
+            for run in self._running[slot].runs if slot in self._running else ():
                 self._reporter.changed(run)
                 self._request(run.folder)
 

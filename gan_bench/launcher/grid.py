@@ -15,6 +15,7 @@ from gan_bench.journal.claims import (
     Holder,
     Release,
     Watch,
+    losses,
     newest_claim,
     releases_after,
 )
@@ -24,6 +25,8 @@ from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import claim_run
+
+LOSSES = 3  # of a run without a checkpoint between them, for each time that it may be begun
 
 
 class Grid:
@@ -92,8 +95,16 @@ class Grid:
             self._over(run.spec.id)
 
     def is_exhausted(self, run: Progress) -> bool:
-        """Whether the run failed, or was killed too often, in this study."""
-        return Release.FAILED in self._ends(run) or self.kills(run) > self.retries
+        """Whether the run failed, or was killed or lost too often, in this study.
+
+        A run whose machine is lost is not to blame. One that is lost again and again before it has
+        a checkpoint ends its whole worker each time: it takes all memory, for example.
+        """
+        if Release.FAILED in self._ends(run) or self.kills(run) > self.retries:
+            return True
+        files = checkpoint_files(run.folder)
+        first = max(self._begun.get(run.spec.id, 0), files[0][0] if files else 0) + 1
+        return losses(run.folder, first) > LOSSES * (self.retries + 1)
 
     def kills(self, run: Progress) -> int:
         """Return how often the process of a run was killed in this study."""
@@ -145,6 +156,8 @@ class Grid:
     def _drop(self, run: Progress) -> None:
         if run.is_measuring and run.state == Status.FINISHED and missing_scores(run):
             run.unmeasured = "another process could not measure it; see its log.txt"
+        if run.state in (Status.RUNNING, Status.WAITING):  # it was lost too often
+            run.state, run.why = Status.KILLED, "its process was lost too often, with its worker"
         self.note_end(run)
         self.open.pop(run.spec.id, None)
         self.elsewhere.pop(run.spec.id, None)
@@ -171,19 +184,32 @@ class Grid:
             self.elsewhere[run.spec.id] = error.holder
             self._touched.add(run.spec.id)
             return None
-        number = state.attempt if state else 0
-        is_next = claim.attempt == number + 1 or not number
+        try:
+            is_free = self._is_still_free(run, claim, state.attempt if state else 0)
+        except BaseException:
+            claim.release()
+            raise
+        if is_free:
+            return claim
+        claim.release()
+        return None
+
+    def _is_still_free(self, run: Progress, claim: Claim, before: int) -> bool:
+        """Whether a run that is claimed now is still to be trained here.
+
+        Args:
+            before: The attempt that was the newest one before.
+        """
+        is_next = claim.attempt == before + 1 or not before
         if not is_next or is_trained(run.folder):  # another process was faster, and has finished
             run.follow()
             if self._has_result(run) or self.is_exhausted(run):
-                claim.release()
                 self._drop(run)
-                return None
+                return False
         if kind := self._other_kind(run):  # a sibling was claimed elsewhere at the same moment
-            claim.release()
             self.unfit[run.spec.id] = kind
-            return None
-        return claim
+            return False
+        return True
 
     def _other_kind(self, run: Progress) -> str:
         """Return on which other kind of machine a run belongs; empty if it fits here."""
@@ -196,17 +222,25 @@ class Grid:
         return kind if kind != kind_of(self._here) else ""
 
     def _kind_of_seed(self, run: Progress) -> str:
-        """Return the kind of machine that the seed's other runs are on in this study.
+        """Return the kind of machine that the seed's other runs are on.
 
         Pairs of one seed are compared: a difference of machines would count as one of variants.
+        What has been trained decides, in this study or up to a checkpoint from which it goes on;
+        else who is about to train.
         """
+        claimed = ""
         for folder in self._siblings[run.spec.seed]:
             state = newest_claim(folder) if folder != run.folder else None
-            if (state is not None and state.holder is not None and state.holder.hardware
-                    and state.attempt > self._begun.get(folder.name, 0)):
-                self._kinds[run.spec.seed] = state.holder.hardware
-                return state.holder.hardware
-        return kind_of(self._here)
+            if state is None:
+                continue
+            is_of_now = state.attempt > self._begun.get(folder.name, 0)
+            has_steps = is_of_now or checkpoint_files(folder)
+            if has_steps and (kind := kind_of(_facts(folder))):
+                self._kinds[run.spec.seed] = kind
+                return kind
+            if is_of_now and not state.is_gone and state.holder is not None:
+                claimed = claimed or state.holder.hardware
+        return claimed or kind_of(self._here)
 
 
 def _facts(folder: Path) -> Mapping[str, Any] | None:

@@ -20,13 +20,14 @@ from gan_bench.journal.layout import Execution, make_root
 from gan_bench.journal.lock import preparing
 from gan_bench.journal.queue_file import STOP, OverIndex, Queue, open_runs, read_queue, specs_of
 from gan_bench.journal.schema import Status
-from gan_bench.journal.status import Progress, progress_of
+from gan_bench.journal.status import Progress
 from gan_bench.launcher.crew import POLL, Crew, Slots, usual_slots, waiting_line
 from gan_bench.launcher.grid import Grid
 from gan_bench.launcher.preparation import (
     LaunchSettings,
     PreparedStudy,
     prepare_study,
+    read_progress,
     refuse_impossible,
 )
 from gan_bench.launcher.processes import GRACE, LAST_ROUND, fork_context, look_at_machine
@@ -99,8 +100,8 @@ def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Repo
     make_root(workspace.root)
     home = workspace.root / "runs" / experiment.name
     with raise_stopped():
-        with preparing(workspace.root, reporter.say):
-            study = prepare_study(experiment, settings, reporter)
+        with preparing(workspace.root, reporter.say) as lease:
+            study = prepare_study(experiment, settings, reporter, lease)
         mirror = BackgroundMirror(workspace, home, bool(study.waiting), reporter.say)
         if not study.waiting:
             return LaunchResult(study.runs, mirror.finish(), mirror.hidden())
@@ -146,10 +147,13 @@ def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, r
             return f"`gan-bench stop {home.name}` asked for it"
         if remote is None:
             return ""
-        progress = len(grid.open), sum(run.step for run in study.waiting)
+        for run in study.waiting:
+            furthest[run.spec.id] = max(run.step, furthest.get(run.spec.id, 0))
+        progress = len(grid.open), sum(furthest.values())
         why = remote.look(len(grid.open), progress)
         return why or (DETACHED if detach and remote.has_workers else "")
 
+    furthest: dict[str, int] = {}  # a run that is lost and begins again makes no progress
     grid = Grid(study.waiting, study.begun, retries, study.here, changed, OverIndex(home).add)
     crew = Crew(grid, study.execution, Slots(number, study.gpus, study.together), study.context,
                 reporter, request or _ignore, leave, is_over=lambda: remote is None,
@@ -200,18 +204,17 @@ def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> PreparedStud
     """
     root = home.parents[1]
     execution: Execution = queue.execution(root)
-    runs = []
-    for spec in specs_of(open_runs(queue, home), home):
-        run = progress_of(spec, root)
-        run.is_measuring = spec.id in queue.measured
-        runs.append(run)
-    if not runs:
-        return PreparedStudy([], [], execution, {})
+    runs = [read_progress(spec, root) for spec in specs_of(open_runs(queue, home), home)]
+    waiting = [run for run in runs if run.state != Status.FAILED]  # that one is damaged
+    for run in waiting:
+        run.is_measuring = run.spec.id in queue.measured
+    if not waiting:
+        return PreparedStudy(runs, [], execution, {})
     context = fork_context(queue.threads)
-    specs = {run.spec.variant: run.spec for run in runs}
+    specs = {run.spec.variant: run.spec for run in waiting}
     gpus, here, together = look_at_machine([*specs.values()], execution, queue.together,
                                            context, say)
-    return PreparedStudy(runs, runs, execution, queue.begun, context, gpus, together,
+    return PreparedStudy(runs, waiting, execution, queue.begun, context, gpus, together,
                  None if queue.allow_drift else here)
 
 
@@ -229,8 +232,11 @@ def work_on_queue(home: Path, slots: int | None, reporter: Reporter, until: floa
                         f"with it")
     with raise_stopped():
         study = study_of_queue(home, queue, reporter.say)
+        for run in study.runs:
+            if run.state == Status.FAILED:
+                reporter.say(run.why)
         if not study.waiting:
-            return LaunchResult([], "")
+            return LaunchResult(study.runs, "")
         reporter.begin(study.runs)
         stopped, left = None, Left()
         try:

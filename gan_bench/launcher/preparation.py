@@ -15,11 +15,12 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Say, UserError, count
 from gan_bench.hardware import refuse_lacking
 from gan_bench.journal.about import asked_weights, write_about
+from gan_bench.journal.claims import Claim
 from gan_bench.journal.extractor_weights import differ, to_ask_for
 from gan_bench.journal.layout import Execution, Workspace, make_folder, remove_checkpoints
 from gan_bench.journal.lock import settle_dead_runs
 from gan_bench.journal.missing_scores import missing_scores
-from gan_bench.journal.queue_file import write_queue
+from gan_bench.journal.queue_file import write_queue, write_specs
 from gan_bench.journal.schema import Status
 from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_folders
 from gan_bench.journal.spec_file import rename_runs
@@ -78,17 +79,23 @@ class PreparedStudy:
 
 
 def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
-                  ) -> PreparedStudy:
-    """Prepare an experiment; the caller holds the lease of the root's preparations.
+                  lease: Claim) -> PreparedStudy:
+    """Prepare an experiment.
+
+    Args:
+        lease: Of the root's preparations. Data and extractors may take longer than another process
+            waits for a sign of life; then that one prepares, and this one changes nothing more.
 
     Raises:
         UserError: The whole experiment is impossible; nothing has been trained.
+        SupersededError: Another process prepares instead.
     """
     execution = replace(settings.execution, plugins=experiment.plugins)
     workspace, home = execution.workspace, execution.workspace.root / "runs" / experiment.name
     if settings.mirrors:
         _remove_leftovers(workspace)
     settle_dead_runs(home)
+    lease.refuse_superseded()
     if taken := take_over_older_runs(experiment.runs, workspace.root):
         reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
                      f"folders have the present ids now")
@@ -111,12 +118,20 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     prepared = run_preparations(experiment, execution, context, reporter, trains)
     # Folders are made only here, so a start that an error above stops leaves none.
     with _no_empty_folder_stays(home, waiting):
+        lease.refuse_superseded()
         _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared.weights)))
         waiting += _of_other_weights(runs)
         _rename(experiment, workspace, reporter)
-        queue = write_queue(home, waiting, execution, settings.retries, prepared.together)
+        begun = write_specs(waiting, workspace.root)
+        lease.refuse_superseded()
+        if settings.train:  # workers measure what is to be trained, and leave `evaluate` alone
+            kept = write_queue(home, waiting, begun, execution, settings.retries,
+                               prepared.together)
+            if kept:
+                reporter.say(f"{count(kept, 'run')} of an earlier command "
+                             f"{'stays' if kept == 1 else 'stay'} in the queue of workers")
     here = prepared.here if trains and not execution.allow_drift else None
-    return PreparedStudy(runs, waiting, execution, queue.begun, context, prepared.gpus,
+    return PreparedStudy(runs, waiting, execution, begun, context, prepared.gpus,
                          prepared.together, here)
 
 
@@ -145,14 +160,14 @@ def _note_recording(run: Progress) -> None:
 def _read_runs(experiment: ExperimentSpec, settings: LaunchSettings,
                ) -> tuple[list[Progress], list[Progress]]:
     """Return all runs, and those that are to be trained or measured."""
-    runs = [_read_progress(run, settings.execution.workspace) for run in experiment.runs]
+    runs = [read_progress(run, settings.execution.workspace.root) for run in experiment.runs]
     waiting = [run for run in runs if run.state == Status.WAITING and settings.train]
     for run in runs:
         run.is_measuring = bool(missing_scores(run))
         if run.state == Status.FINISHED and run.recording != run.spec.recording:
             _note_recording(run)
         if run.state.is_result:  # its process may have died before that
-            remove_checkpoints(run.folder, settings.execution.keep_checkpoints)
+            remove_checkpoints(run.folder, run.segment, settings.execution.keep_checkpoints)
     return runs, waiting + [run for run in runs if run.is_measuring]
 
 
@@ -228,10 +243,10 @@ def _remove_leftovers(workspace: Workspace) -> None:
         remove_abandoned(database.parent, ".mlflow-")
 
 
-def _read_progress(run: RunSpec, workspace: Workspace) -> Progress:
+def read_progress(run: RunSpec, root: Path) -> Progress:
     """Return a run's progress; a run whose files are damaged is FAILED, and they stay as they are.
     """
     try:
-        return progress_of(run, workspace.root)
+        return progress_of(run, root)
     except DamagedError as error:
-        return Progress(run, workspace.run_folder(run), Status.FAILED, str(error))
+        return Progress(run, run.folder(root), Status.FAILED, str(error))

@@ -167,6 +167,8 @@ def _start(process: ForkServerProcess) -> None:
 class WorkerProcess:
     """A process that trains runs, and the connection that carries their last errors.
 
+    If it cannot be started, the claims are the caller's to release.
+
     Attributes:
         runs: The runs that it trains.
         killed: The ids of the runs that were unfinished when a signal ended the process.
@@ -192,12 +194,7 @@ class WorkerProcess:
             run.follow()  # read the records of earlier attempts
             run.state, run.why, run.unmeasured = Status.RUNNING, "", ""
             run.notes.clear()
-        try:
-            _start(self.process)
-        except BaseException:
-            for claim in self._claims.values():
-                claim.release()
-            raise
+        _start(self.process)
         sender.close()
         self._identity: psutil.Process | None = None
         with suppress(psutil.Error):  # it may have ended

@@ -243,6 +243,10 @@ class BackgroundMirror:
                 self._progress = time.monotonic()
             except DamagedError as error:
                 self._damaged[folder] = str(error)
+            except SupersededError:  # the next round looks for the lease
+                for later in batch[i:]:
+                    self.request(later)
+                break
             except client.DeletedRun:
                 self._progress = time.monotonic()  # `hidden` names it
             except Exception as error:
@@ -264,8 +268,13 @@ class BackgroundMirror:
         if self._mirror is None:
             from gan_bench.tracking import mirror
 
-            self._mirror = mirror.Mirror(client.open_store(self._workspace))
+            self._mirror = mirror.Mirror(client.open_store(self._workspace),
+                                         self._refuse_superseded)
         return self._mirror
+
+    def _refuse_superseded(self) -> None:
+        if self._lease is not None:
+            self._lease.refuse_superseded()
 
     def _note_failure(self, error: Exception) -> None:
         why = str(error) if isinstance(error, UserError) else reason(error, self._address)

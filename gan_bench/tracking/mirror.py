@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,12 +51,16 @@ class Mirror:
 
     Args:
         store: The store to write to.
+        refuse_superseded: Raises a SupersededError if another process mirrors the experiment now,
+            as this one was frozen for longer than its lease.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, refuse_superseded: Callable[[], None] = lambda: None,
+                 ) -> None:
         self.store = store
         self._client = store.client
-        self._own_runs = OwnRuns(store)
+        self._refuse_superseded = refuse_superseded
+        self._own_runs = OwnRuns(store, refuse_superseded)
         self._experiments = Experiments(store)
         self._checked: set[str] = set()
 
@@ -79,8 +83,10 @@ class Mirror:
 
         Raises:
             DeletedRun: The user deleted the run in MLflow.
+            SupersededError: Another process mirrors the experiment now.
             MirrorError: MLflow fails; call again later.
         """
+        self._refuse_superseded()
         began = reading.first(folder)
         if began is None:
             return

@@ -5,7 +5,7 @@ A run of another root is left alone, even if it shows the same run: this root cr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,10 +31,11 @@ class OwnRuns:
 
     Args:
         store: The store.
+        refuse_superseded: As for `Mirror`.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, refuse_superseded: Callable[[], None]) -> None:
+        self._store, self._refuse_superseded = store, refuse_superseded
         self._client = store.client
         self._instances: dict[Path, str] = {}
 
@@ -113,6 +114,7 @@ class OwnRuns:
             self._delete_twins(same, kept.info.run_id)
             return str(kept.info.run_id)
         origin = origin_tags(self._instance(folder), attempt)
+        self._refuse_superseded()  # whoever has taken over creates it
         created = self._client.create_run(experiment, attempt, {**tags, **origin}, name)
         self._delete_twins([run for run in self._of_origin(folder, experiment)
                             if self._attempt(run) == attempt], created.info.run_id)

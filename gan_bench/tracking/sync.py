@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, Say, UserError, count
 from gan_bench.journal import reading
+from gan_bench.journal.claims import Claim, SupersededError
 from gan_bench.journal.layout import JOURNALS, Workspace, run_folders
 from gan_bench.journal.lock import is_locked, locked
 from gan_bench.journal.schema import RESULTS, Kind
@@ -89,8 +91,8 @@ def sync_runs(workspace: Workspace, say: Say, only: str | None = None, anew: boo
     sync = _Sync(workspace, resolve_uri(workspace), say, anew)
     for home in homes:
         try:
-            with locked(home, waits or say):
-                sync.experiment(home)
+            with locked(home, waits or say) as lease:
+                sync.experiment(home, lease)
             sync.result.experiments.append(home.name)
         except _Unusable:
             raise
@@ -109,11 +111,13 @@ class _Sync:
         self._workspace, self._address = workspace, address
         self._say, self._anew = say, anew
         self._mirror: Mirror | None = None
+        self._lease: Claim | None = None
         self._lost = 0.0  # seconds, to failures
         self.result = Synced()
 
-    def experiment(self, home: Path) -> None:
-        """Mirror the runs of an experiment whose lock is held."""
+    def experiment(self, home: Path, lease: Claim) -> None:
+        """Mirror the runs of an experiment whose lease is held."""
+        self._lease = lease
         folders = run_folders(home)
         self.result.runs += len(folders)
         hidden = self._hidden(folders)
@@ -133,7 +137,7 @@ class _Sync:
             begin = time.monotonic()
             try:
                 self._run(folder, is_lacking=folder in lacking)
-            except _Unusable:
+            except (_Unusable, SupersededError):
                 raise
             except DeletedExperiment as error:
                 lines = [str(error)]
@@ -174,8 +178,12 @@ class _Sync:
 
     def _open(self) -> Mirror:
         if self._mirror is None:
-            self._mirror = _open(self._workspace)
+            self._mirror = _open(self._workspace, self._refuse_superseded)
         return self._mirror
+
+    def _refuse_superseded(self) -> None:
+        if self._lease is not None:
+            self._lease.refuse_superseded()
 
 
 def sync_run(workspace: Workspace, folder: Path) -> list[str]:
@@ -296,11 +304,11 @@ def _has_cursor(folder: Path, address: str) -> bool:
         return False
 
 
-def _open(workspace: Workspace) -> Mirror:
+def _open(workspace: Workspace, refuse_superseded: Callable[[], None] = lambda: None) -> Mirror:
     from gan_bench.tracking.client import open_store
     from gan_bench.tracking.mirror import Mirror
 
     try:
-        return Mirror(open_store(workspace))
+        return Mirror(open_store(workspace), refuse_superseded)
     except UserError as error:
         raise _Unusable(str(error)) from None

@@ -189,7 +189,8 @@ def _adopt_records(predecessor: Path, step: int, records: Sequence[Record], reco
     Returns:
         The position in its journal after them.
     """
-    remove_checkpoints(record.folder)  # of an attempt that is void from now on
+    record.refuse_superseded()
+    remove_checkpoints(record.folder, record.segment)  # of an attempt that is void from now on
     remove_snapshots(record.folder, 0)
     for image in records:
         if image["kind"] == Kind.IMAGE:

@@ -108,7 +108,7 @@ class Run:
             if keep == "last":
                 self._keep_last_state()
             self._end(status, why, weights)
-        remove_checkpoints(self._folder, keep)
+        remove_checkpoints(self._folder, self._journal.segment, keep)
         return False
 
     def checkpoint(self) -> None:
@@ -268,8 +268,9 @@ def _resume(spec: RunSpec, record: Journal, engine: Engine, here: dict[str, Any]
     is_recorded_alike = before == spec.recording
     alike = not drift and not allow_drift and spec.compute.deterministic
     again = alike and is_recorded_alike and record.repeat(position)
+    record.refuse_superseded()  # nothing of a process that has taken over is removed
     if found is None:
-        remove_checkpoints(folder)
+        remove_checkpoints(folder, record.segment)
     else:
         try:
             engine.load(found.engine)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.launching import gan_bench
@@ -21,6 +25,7 @@ from gan_bench.journal.claims import (
     Release,
     SupersededError,
     Watch,
+    has_loss,
     holder_of,
     lease,
     newest_claim,
@@ -91,7 +96,7 @@ def test_a_claim_is_held_until_it_is_released(tmp_path: Path) -> None:
     first.release(Release.FAILED)
     assert holder_of(tmp_path) is None
     second = take(tmp_path)
-    assert (first.attempt, second.attempt, second.is_after_loss) == (1, 2, False)
+    assert (first.attempt, second.attempt, has_loss(tmp_path, 1, 2)) == (1, 2, False)
     assert releases_after(tmp_path, 0) == [Release.FAILED]
     assert releases_after(tmp_path, 1) == []
     second.release()
@@ -121,7 +126,7 @@ def test_the_claim_of_a_dead_process_is_free_at_once_and_its_writer_may_live(tmp
         take(tmp_path)
     end(process)
     claim = take(tmp_path)
-    assert (claim.attempt, claim.is_after_loss) == (2, True)
+    assert (claim.attempt, has_loss(tmp_path, 1, 2)) == (2, True)
     claim.release()
 
 
@@ -173,7 +178,7 @@ def test_a_frozen_holder_is_lost_after_the_lease_and_not_before(
         assert 1.2 < time.monotonic() - begin < 3
         assert holder_of(tmp_path) is not None  # who only looks once cannot tell
         claim = take(tmp_path, watch=watch)
-        assert (claim.attempt, claim.is_after_loss) == (2, True)
+        assert (claim.attempt, has_loss(tmp_path, 1, 2)) == (2, True)
         process.send_signal(signal.SIGCONT)
         with pytest.raises(ClaimedError, match=f"process {os.getpid()}"):
             take(tmp_path, watch=watch)
@@ -269,3 +274,57 @@ def test_what_a_process_leaves_that_is_killed_while_it_claims_is_removed(tmp_pat
     take(tmp_path).release()
     assert sorted(name for name in os.listdir(tmp_path) if name.startswith(".")) == [
         f".attempt.{'b' * 32}", f".attempt.{'c' * 32}"]
+
+
+def test_no_heartbeat_follows_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that beats may have begun its round before the claim was released."""
+    claim, waiting = take(tmp_path), threading.Event()
+
+    def sync(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
+        late.start()
+        assert not waiting.wait(0.2)  # the heartbeat waits until the release is on the disk
+        sync(descriptor)
+
+    late = threading.Thread(target=lambda: (claim.beat(), waiting.set()))
+    monkeypatch.setattr(os, "fsync", sync)
+    claim.release(Release.FAILED)
+    late.join(10)
+    assert waiting.is_set()
+    assert releases_after(tmp_path, 0) == [Release.FAILED]
+    assert holder_of(tmp_path) is None
+
+
+def test_a_lost_answer_to_a_link_is_no_claim_of_another(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of a network file system repeats the request, and finds its own file there."""
+    def link(*arguments: Any, link: Callable[..., None] = os.link, **options: Any) -> None:
+        link(*arguments, **options)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", link)
+    claim = take(tmp_path)
+    assert os.listdir(tmp_path) == ["attempt.1"]
+    with pytest.raises(ClaimedError, match=f"process {os.getpid()};"):
+        take(tmp_path)
+    claim.release()
+
+
+def test_a_claim_that_cannot_be_read_is_not_free(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = take(tmp_path)
+
+    def read(path: Any, *arguments: Any, open: Callable[..., int] = os.open, **options: Any) -> int:
+        if Path(path).name == "attempt.1":
+            raise OSError(errno.EIO, "Input/output error")
+        return open(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", read)
+        with pytest.raises(UserError, match=r"cannot be read \(Input/output error\), so"):
+            take(tmp_path)
+        state = newest_claim(tmp_path)
+        assert state is not None
+        assert not Watch().is_lost(tmp_path, state)
+    assert os.listdir(tmp_path) == ["attempt.1"]
+    claim.release()
+    take(tmp_path).release()

@@ -12,7 +12,7 @@ from helpers.runs import a_run
 from gan_bench.errors import DamagedError
 from gan_bench.journal import claims, reading, segments, writing
 from gan_bench.journal.claims import SupersededError
-from gan_bench.journal.layout import checkpoint_files, checkpoint_names
+from gan_bench.journal.layout import checkpoint_files, checkpoint_names, remove_checkpoints
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint
@@ -174,3 +174,56 @@ def test_a_damaged_line_of_a_later_segment_is_named(tmp_path: Path, zombie: Jour
     with pytest.raises(DamagedError, match=r"journal\.2\.jsonl: line 3 is damaged: it is not a"):
         reading.read_records(tmp_path)
 
+
+def test_a_release_without_a_record_hides_no_lost_writer(tmp_path: Path, zombie: Journal) -> None:
+    """The second attempt finds no room for a sibling's claim, and gives the run back."""
+    writing.claim_run(tmp_path, Patient()).release()
+    with closing(take_over(tmp_path)) as book:
+        assert book.segment == 3
+        os.write(zombie._fd, b'{"t": 1, "kind": "metrics", "step": 9, "values": {"a": 9.0}}\n')
+        book.metrics(3, {"a": 3.0})
+    assert steps(tmp_path) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("moment", ["before it looks", "while it looks"])
+def test_a_process_that_wakes_before_its_first_record_touches_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """It froze after its claim; another one took over, and records in the very moment."""
+    late = writing.claim_run(tmp_path).handed_on()
+    content = reading.content
+    books: list[Journal] = []
+
+    def take_its_place() -> None:
+        lose(tmp_path, 1)
+        books.append(take_over(tmp_path))
+        books[0].start({})
+        books[0].metrics(1, {"a": 1.0})
+
+    def frozen(folder: Path) -> bytes:
+        monkeypatch.setattr(reading, "content", content)
+        data = content(folder)
+        if moment == "while it looks":
+            take_its_place()
+        return data
+
+    if moment == "before it looks":
+        take_its_place()
+    monkeypatch.setattr(reading, "content", frozen)
+    with pytest.raises(SupersededError, match="another process has taken over"):
+        Journal(tmp_path, late)
+    monkeypatch.setattr(reading, "content", content)
+    with closing(books[0]):
+        assert steps(tmp_path) == [0, 1]
+        assert books[0].segment == 2
+
+
+def test_checkpoints_of_a_successor_stay(tmp_path: Path, zombie: Journal) -> None:
+    """Whoever wakes as the run ends, or begins again, removes what is its own."""
+    names = ("checkpoint.pt", "checkpoint.before.pt", ".checkpoint.pt.tmp")
+    later = ("checkpoint.2.pt", "checkpoint.2.before.pt", ".checkpoint.2.pt.tmp")
+    for name in (*names, *later):
+        (tmp_path / name).touch()
+    remove_checkpoints(tmp_path, zombie.segment)
+    assert sorted(path.name for path in tmp_path.glob("*checkpoint*")) == sorted(later)
+    remove_checkpoints(tmp_path, 2, "last")
+    assert [path.name for path in tmp_path.glob("*checkpoint*")] == ["checkpoint.2.pt"]

@@ -12,6 +12,7 @@ from helpers.journals import FACTS
 from helpers.runs import write_experiment
 
 from gan_bench.config.experiment import load_experiment
+from gan_bench.errors import UserError
 from gan_bench.journal import claims
 from gan_bench.journal.claims import Release
 from gan_bench.journal.layout import CHECKPOINTS
@@ -148,3 +149,71 @@ def test_the_runs_of_a_seed_stay_on_one_kind_of_machine(runs: list[Progress]) ->
     assert ids(other.claim(9)) == [runs[3].spec.id]
     for _, claim in [*first, *second]:
         claim.release()
+
+
+def test_a_seed_that_has_steps_on_a_kind_of_machine_stays_there(runs: list[Progress]) -> None:
+    """Also when the command is repeated, which begins a new study."""
+    claim = claim_run(runs[0].folder, hardware=kind_of(HERE))
+    with closing(Journal(runs[0].folder, claim)) as book:
+        book.start(FACTS)
+    claim.release()
+    (runs[0].folder / CHECKPOINTS[0]).touch()
+    other = grid(runs, OTHER, begun={runs[0].spec.id: claim.attempt})
+    taken = other.claim(9)
+    assert ids(taken) == [runs[1].spec.id, runs[3].spec.id]
+    assert set(other.unfit) == {runs[0].spec.id, runs[2].spec.id}
+    for _, claim in taken:
+        claim.release()
+
+
+def test_a_claim_that_has_trained_nothing_holds_no_seed(runs: list[Progress]) -> None:
+    _, other = runs[0], grid(runs[2:3], OTHER)
+    (_, claim), = other.claim(1)
+    here = grid(runs, HERE)
+    first = here.claim(1)
+    assert ids(first) == [runs[1].spec.id]  # seed 0 may soon have steps elsewhere
+    claim.release()
+    rest = here.claim(9)
+    assert ids(rest) == [runs[0].spec.id, runs[2].spec.id, runs[3].spec.id]
+    for _, claim in (*first, *rest):
+        claim.release()
+
+
+def test_a_run_that_takes_its_worker_down_each_time_is_left(
+        runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel ends all processes of a job: nobody is left to say that a run was killed."""
+    monkeypatch.setattr(claims.Watch, "is_lost", lambda *_: True)  # watched for long enough
+    ended: list[str] = []
+    for number in range(12):
+        mine = grid(runs[:1], changed=lambda run: ended.append(f"{run.state}: {run.why}"))
+        taken = mine.claim(1)
+        assert len(taken) == (number < 11), number
+        for run, claim in taken:
+            with closing(Journal(run.folder, claim)) as book:
+                book.start(FACTS)
+            claims._beater.remove(claim)  # its process is gone, without a release
+    assert set(ended[:-1]) == {"WAITING: "}
+    assert ended[-1] == "KILLED: its process was lost too often, with its worker"
+    (runs[0].folder / "checkpoint.11.pt").touch()  # it has got on: its machines were to blame
+    (_, claim), = grid(runs[:1]).claim(1)
+    claim.release()
+
+
+def test_a_claim_is_given_back_if_the_run_cannot_be_followed(
+        runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = grid(runs)
+
+    def fail(*_: object) -> str:
+        calls.append(1)
+        if len(calls) == 2:
+            raise UserError("line 3 is damaged")
+        return ""
+
+    calls: list[int] = []
+    monkeypatch.setattr(mine, "_other_kind", fail)
+    with pytest.raises(UserError, match="line 3"):
+        mine.claim(1)
+    assert claims.holder_of(runs[0].folder) is None
+    (run, claim), = mine.claim(1)
+    assert run.spec.id == runs[0].spec.id
+    claim.release()

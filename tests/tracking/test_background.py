@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,6 +21,7 @@ from helpers.proxy import Answer, Forward, proxy
 from helpers.servers import team_server
 
 from gan_bench.errors import UserError
+from gan_bench.journal.claims import SupersededError
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import locked
 from gan_bench.journal.writing import Journal
@@ -178,3 +180,52 @@ def test_roots_that_start_the_same_study_at_once_leave_no_run_behind(tmp_path: P
         assert database.execute("select count(*) from datasets").fetchone() == (4,)
         assert database.execute("select status, count(*) from runs group by status").fetchall() \
             == [("FINISHED", 24)]
+
+
+def test_a_mirror_that_was_frozen_in_a_round_leaves_the_rest(tmp_path: Path) -> None:
+    """Another process has taken over: two that write would make two runs of one attempt."""
+    folders = [new_run(tmp_path, seed) for seed in range(3)]
+    for folder in folders:
+        write_journal(folder)
+    workspace = Workspace(tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    uri = str(workspace.tracking_uri)
+    with locked(folders[0].parent) as lease, within(60):
+        mirror = Mirror(open_store(workspace), lease.refuse_superseded)
+        mirror.sync(folders[0])
+        successor = lease.folder / f"{lease.name}.{lease.attempt + 1}"
+        successor.touch()
+        with pytest.raises(SupersededError):
+            mirror.sync(folders[1])
+        successor.unlink()
+        mirror.open_experiment(folders[1].parent)
+        calls: list[bool] = []
+
+        def frozen() -> None:  # between the look for the run and its creation
+            calls.append(True)
+            if len(calls) == 2:
+                successor.touch()
+            lease.refuse_superseded()
+
+        with pytest.raises(SupersededError):
+            Mirror(open_store(workspace), frozen).sync(folders[1])
+        assert len(calls) == 2
+        successor.unlink()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        assert database.execute("select count(*) from runs").fetchone() == (1,)
+    assert [mirrored(folder, uri) for folder in folders] == [True, False, False]
+
+
+def test_a_superseded_round_is_taken_up_once_the_lease_is_free(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "EVERY", 0.2)
+    folder = new_run(tmp_path)
+    write_journal(folder)
+    workspace = Workspace(tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    with within(60):
+        mirror = BackgroundMirror(workspace, folder.parent, True, pytest.fail)
+        while mirror._lease is None:
+            time.sleep(0.01)
+        other = folder.parent / f"mirror.{mirror._lease.attempt + 1}"
+        other.touch()  # unsound, and so free at once
+        assert mirror.finish() == ""
+    assert mirrored(folder, str(workspace.tracking_uri))

@@ -90,7 +90,7 @@ def test_the_one_before_is_kept_and_no_more(tmp_path: Path) -> None:
         checkpoint.write(tmp_path, replace(SMALL, step=step))
     assert [checkpoint.read(tmp_path / name).step for name in (FILE, BEFORE)] == [3, 2]
     assert sorted(os.listdir(tmp_path)) == [BEFORE, FILE]
-    remove_checkpoints(tmp_path)
+    remove_checkpoints(tmp_path, 1)
     assert os.listdir(tmp_path) == []
 
 
@@ -100,7 +100,7 @@ def test_what_a_killed_attempt_has_begun_to_write_goes_with_the_checkpoints(tmp_
     others = [".checkpoint.x.pt.tmp", ".spec.json.tmp"]
     for name in [*left, *others]:
         (tmp_path / name).touch()
-    remove_checkpoints(tmp_path, "last")
+    remove_checkpoints(tmp_path, 3, "last")
     assert sorted(os.listdir(tmp_path)) == sorted([*others, checkpoint_names(2)[0]])
 
 
@@ -466,7 +466,7 @@ def test_a_run_begun_anew_is_of_the_version_that_did_so(tmp_path: Path,
         train(spec, tmp_path, 5)
     words = f"numerics {drift.NUMERICS - 1} and now {drift.NUMERICS}"
     assert plan.plan_records(study, tmp_path)[0]["made_by"] == words
-    remove_checkpoints(spec.folder(tmp_path))  # so that nothing of it is gone on with
+    remove_checkpoints(spec.folder(tmp_path), 1)  # so that nothing of it is gone on with
     for steps in (5, None):  # the second time, from a checkpoint of its own
         train(spec, tmp_path, steps)
         assert plan.plan_records(study, tmp_path)[0]["made_by"] is None
