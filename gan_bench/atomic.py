@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -82,7 +84,8 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Yield an empty folder in `parent`, whose content moves to its place when it is complete.
 
     It is removed when the block ends. A killed process leaves its folder, and the next one that
-    calls this removes it: a folder in use is locked.
+    calls this removes it: a folder in use is locked. Its name says on which machine, as locks may
+    hold there alone.
 
     Args:
         parent: An existing folder.
@@ -106,12 +109,19 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 def remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove the scratch folders of killed processes.
 
-    On a file system that cannot lock folders, they stay.
+    Those of this machine if they are not locked; on a file system that cannot lock folders, they
+    stay. Those of other machines, and of earlier versions, if nobody has written there for an hour.
     """
-    _remove_unlocked(parent, prefix)
+    names = re.compile(re.escape(prefix) + "([0-9a-f]{8})[0-9a-f]{24}|" + re.escape(prefix)
+                       + "[a-z0-9_]{8}")  # of earlier versions, without locks
     with suppress(OSError):
-        names = re.compile(re.escape(prefix) + "[0-9a-f]{32}")
-        for folder in [path for path in parent.iterdir() if names.fullmatch(path.name)]:
+        for folder in list(parent.iterdir()):
+            match = names.fullmatch(folder.name)
+            if match is None or folder.is_symlink() or not folder.is_dir():
+                continue
+            if match[1] != _machine():
+                _remove_stale(folder)
+                continue
             with suppress(OSError):
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 try:
@@ -121,23 +131,25 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
                     os.close(descriptor)
 
 
-def _remove_unlocked(folder: Path, prefix: str) -> None:
-    """Remove what killed processes of earlier versions have left, whose folders had no lock."""
-    for old in folder.glob(prefix + 8 * "[a-z0-9_]"):
-        try:
-            if old.is_symlink() or not old.is_dir():
-                continue
-            changed = max(path.lstat().st_mtime for path in (old, *old.rglob("*")))
-        except OSError:  # another process is removing it
-            continue
-        if time.time() - changed > STALE_AFTER:
-            shutil.rmtree(old, ignore_errors=True)
+def _remove_stale(folder: Path) -> None:
+    """Remove a folder in which nothing has changed for a long time."""
+    try:
+        changed = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except OSError:  # another process is removing it
+        return
+    if time.time() - changed > STALE_AFTER:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _machine() -> str:
+    """Return what stands for this machine in the names of scratch folders."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
     """Create a scratch folder; return it and the descriptor that holds its lock."""
     while True:
-        folder = parent / f"{prefix}{uuid.uuid4().hex}"
+        folder = parent / f"{prefix}{_machine()}{uuid.uuid4().hex[:24]}"
         folder.mkdir()
         with suppress(FileNotFoundError):  # removed by another process before it was locked
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import socket
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -128,3 +130,20 @@ def test_a_scratch_folder_that_becomes_an_entry_stays(tmp_path: Path) -> None:
         folder.rename(tmp_path / "entry")
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == [
         "entry", "entry/all"]
+
+
+def test_a_scratch_folder_of_another_machine_stays_while_it_is_written_to(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where locks hold on one machine alone, another one finds the folder unlocked."""
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    with scratch_folder(tmp_path, ".part-") as folder:
+        (folder / "half").touch()
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(socket, "gethostname", lambda: "another")
+            remove_abandoned(tmp_path, ".part-")
+            assert (folder / "half").exists()
+            long_ago = time.time() - STALE_AFTER - 60
+            for path in (folder / "half", folder):
+                os.utime(path, (long_ago, long_ago))
+            remove_abandoned(tmp_path, ".part-")
+            assert os.listdir(tmp_path) == []
