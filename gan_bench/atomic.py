@@ -119,7 +119,7 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
             match = names.fullmatch(folder.name)
             if match is None or folder.is_symlink() or not folder.is_dir():
                 continue
-            if match[1] != _machine():
+            if match[1] != this_machine():
                 _remove_stale(folder)
                 continue
             with suppress(OSError):
@@ -141,7 +141,7 @@ def _remove_stale(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _machine() -> str:
+def this_machine() -> str:
     """Return what stands for this machine in the names of scratch folders."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
@@ -149,7 +149,7 @@ def _machine() -> str:
 def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
     """Create a scratch folder; return it and the descriptor that holds its lock."""
     while True:
-        folder = parent / f"{prefix}{_machine()}{uuid.uuid4().hex[:24]}"
+        folder = parent / f"{prefix}{this_machine()}{uuid.uuid4().hex[:24]}"
         folder.mkdir()
         with suppress(FileNotFoundError):  # removed by another process before it was locked
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -97,3 +98,10 @@ def test_the_licence_is_the_one_that_the_package_declares() -> None:
     citation = (ROOT / "CITATION.cff").read_text()
     assert f"\nlicense: {metadata['license']}\n" in citation
     assert f"\nversion: {metadata['version']}\n" in citation
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Pytest imports them by their names alone, and leaves out the second without a test."""
+    names = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, number in names.items() if number > 1] == []
+    assert len(names) > 100

@@ -29,6 +29,7 @@ from helpers.runs import write_experiment
 from helpers.studies import copy_of, here
 
 import gan_bench as package
+from gan_bench.atomic import this_machine
 from gan_bench.config.experiment import load_experiment
 from gan_bench.journal import reading, schema
 from gan_bench.journal.drift import NUMERICS
@@ -419,7 +420,8 @@ def test_a_long_temporary_folder_is_named(tmp_path: Path) -> None:
 
 def test_databases_that_killed_processes_left_are_removed(finished: Path, tmp_path: Path) -> None:
     copy_of(finished / "root", tmp_path / "root")
-    leftovers = [tmp_path / "root" / f".mlflow-{name}" for name in ("abcd1234", "0" * 32)]
+    leftovers = [tmp_path / "root" / f".mlflow-{name}"
+                 for name in ("abcd1234", this_machine() + "0" * 24)]
     for leftover in leftovers:  # of an earlier version, which locked none, and of this one
         leftover.mkdir()
     os.utime(leftovers[0], (0, 0))

@@ -141,7 +141,7 @@ def test_stopping_lets_all_workers_write_checkpoints(
     begin = time.monotonic()
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, out
-    assert time.monotonic() - begin < 12
+    assert time.monotonic() - begin < 40  # less than a client waits whose launcher was killed
     assert "the same command resumes" in out
     assert "0 of 6 runs are done" in out
     assert held(root) == {}
