@@ -28,7 +28,8 @@ FOLDER, FILE = "slurm", "workers.sbatch"  # in the experiment's folder
 ENDING = frozenset(("COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL",
                     "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "STOPPED"))
 # Why a job waits until somebody releases it. A node may have "held" in its name.
-HELD = re.compile(r"\((JobHeld\w*|JobHoldMaxRequeue|.*requeued held)\)", re.IGNORECASE)
+HELD = re.compile(r"\((JobHeld\w*|JobHoldMaxRequeue|.*requeued (in held state|held))\)",
+                  re.IGNORECASE)
 UNREACHABLE = re.compile(r"contact slurm controller|Socket timed out|Connection refused|"
                          r"Connection timed out|backup controller|fetch remote configs|"
                          r"fetch config", re.IGNORECASE)

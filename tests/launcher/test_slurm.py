@@ -103,6 +103,7 @@ def test_no_more_workers_than_have_something_to_do(runs: int, slots: int, limit:
     ("PENDING", "(ReqNodeNotAvail, UnavailableNodes:sheldon[01-02])", True), ("PENDING", "", True),
     ("PENDING", "(JobHeldUser)", False), ("PENDING", "(JobHeldAdmin)", False),
     ("PENDING", "(JobHoldMaxRequeue)", False), ("PENDING", "(launch failed requeued held)", False),
+    ("PENDING", "(job requeued in held state)", False),
     ("PREEMPTED", "sheldon01", False), ("COMPLETING", "n1", False)])
 def test_a_worker_is_missing_if_it_ends_or_is_held(state: str, where: str, is_alive: bool) -> None:
     assert slurm.Job("1_0", state, where).is_alive == is_alive
