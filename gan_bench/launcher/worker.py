@@ -78,9 +78,14 @@ def prepare_in_process(experiment: ExperimentSpec, execution: Execution, trains:
         here = circumstances.circumstances(first, device.resolve_device(first))
         answer.send(("ready", (device.devices(first), together, weights, here)))
     except (UserError, OSError) as error:
-        answer.send(("error", str(error)))
+        _answer(answer, "error", str(error))
     except Exception:
-        answer.send(("bug", traceback.format_exc()))
+        _answer(answer, "bug", traceback.format_exc())
+
+
+def _answer(answer: Connection, kind: str, text: str) -> None:
+    with suppress(OSError):  # the launcher is dead, which may be the error
+        answer.send((kind, text))
 
 
 def look_in_process(experiment: ExperimentSpec, execution: Execution, together: int,
@@ -104,9 +109,9 @@ def look_in_process(experiment: ExperimentSpec, execution: Execution, together: 
                                              lambda line: answer.send(("say", line)))
         answer.send(("ready", (device.devices(first), here, together)))
     except (UserError, OSError) as error:
-        answer.send(("error", str(error)))
+        _answer(answer, "error", str(error))
     except Exception:
-        answer.send(("bug", traceback.format_exc()))
+        _answer(answer, "bug", traceback.format_exc())
 
 
 def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None,

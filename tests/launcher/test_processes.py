@@ -36,3 +36,20 @@ def test_a_process_that_is_killed_is_called_by_what_it_does(
         look_at_machine([spec.runs[0]], execution, 0, context, print)
     with pytest.raises(UserError, match=r"^the process that prepares the experiment was killed; "):
         run_preparations(spec, execution, context, PlainLines(Console(quiet=True)))
+
+
+def test_a_process_whose_launcher_is_dead_ends_without_a_traceback(
+        tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """There is nobody left who hears the answer, or that it cannot be given."""
+    spec = load_experiment(write_experiment(tmp_path), tmp_path)
+    spec.runs[0].write(tmp_path / "root")
+    context = forking()
+    ours, theirs = context.Pipe()
+    ours.close()
+    execution = Execution(Workspace(tmp_path / "root", tmp_path))
+    one = spec.model_copy(update={"runs": spec.runs[:1]})
+    process = context.Process(target=worker.look_in_process, args=(one, execution, 1, theirs))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert "Traceback" not in capfd.readouterr().err
