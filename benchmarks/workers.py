@@ -26,7 +26,14 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.layout import WEIGHTS, Execution, Workspace
-from gan_bench.journal.queue_file import OverIndex, open_runs, read_queue, specs_of, write_queue
+from gan_bench.journal.queue_file import (
+    OverIndex,
+    open_runs,
+    read_queue,
+    specs_of,
+    write_queue,
+    write_specs,
+)
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import Journal
 from gan_bench.launcher.grid import Grid
@@ -52,7 +59,8 @@ def prepare(folder: Path, name: str, runs: int) -> tuple[Path, list[RunSpec]]:
         spec.write(root)
     home = root / "runs" / "study"
     progress = [Progress(spec, spec.folder(root)) for spec in specs]
-    write_queue(home, progress, Execution(Workspace(root, folder)), 2, 1)
+    begun = write_specs(progress, root)
+    write_queue(home, progress, begun, Execution(Workspace(root, folder)), 2, 1)
     return home, specs
 
 

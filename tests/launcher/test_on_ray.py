@@ -29,6 +29,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import RUNS_LEFT
 from gan_bench.journal.claims import Holder, holder_of, newest_claim
 from gan_bench.journal.layout import Execution, Workspace, checkpoint_files, make_root
+from gan_bench.journal.lock import preparing
 from gan_bench.journal.segments import segments
 from gan_bench.launcher.on_ray import RayWorkers
 from gan_bench.launcher.preparation import LaunchSettings, prepare_study
@@ -237,7 +238,8 @@ def test_a_worker_has_the_gpu_that_ray_gives_it(
     spec = load_experiment(file, tmp_path, ["base.steps=1000000"])
     settings = LaunchSettings(Execution(Workspace(tmp_path / "root", tmp_path)), None, "")
     make_root(tmp_path / "root")
-    prepare_study(spec, settings, PlainLines(Console(quiet=True)))
+    with preparing(tmp_path / "root", str) as lease:
+        prepare_study(spec, settings, PlainLines(Console(quiet=True)), lease)
     said: list[str] = []
     node = cluster.add_node("--num-gpus=2", "--num-cpus=0")
     said: list[str] = []
