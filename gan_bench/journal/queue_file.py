@@ -129,8 +129,8 @@ def _worked_on(home: Path, new: Container[str]) -> Queue | None:
     waiting = open_runs(queue, home)
     if all(holder_of(home / run) is None for run in waiting):
         return None
-    rest = [run for run in waiting if run not in new]
-    return replace(queue, begun={run: queue.begun[run] for run in rest},
+    rest = {run: queue.begun[run] for run in waiting if run not in new}
+    return replace(queue, begun=rest,
                    measured=[run for run in queue.measured if run in rest],
                    shorter_runs={run: folders for run, folders in queue.shorter_runs.items()
                                  if run in rest})

@@ -172,7 +172,8 @@ class Grid:
     def _claim(self, run: Progress) -> Claim | None:
         """Claim a run; None if it is over, or another process's, or of another kind of machine."""
         state = newest_claim(run.folder)
-        if state is not None and not self._look(run, state):
+        # An unreadable claim is refused below, in a line: nobody would wait for it otherwise.
+        if state is not None and not state.unreadable and not self._look(run, state):
             return None
         if kind := self._other_kind(run):
             self.unfit[run.spec.id] = kind

@@ -217,3 +217,14 @@ def test_a_claim_is_given_back_if_the_run_cannot_be_followed(
     (run, claim), = mine.claim(1)
     assert run.spec.id == runs[0].spec.id
     claim.release()
+
+
+def test_a_claim_that_cannot_be_read_is_a_line_and_nobody_waits_for_it(
+        runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = grid(runs)
+    unreadable = claims.ClaimState(1, None, "", 0, "Input/output error")
+    for module in ("gan_bench.launcher.grid", "gan_bench.journal.claims"):
+        monkeypatch.setattr(f"{module}.newest_claim", lambda *_: unreadable)
+    with pytest.raises(UserError, match=r"attempt.1: cannot be read \(Input/output error\)"):
+        mine.claim(1)
+    assert mine.elsewhere == {}
