@@ -24,6 +24,7 @@ from helpers.warm import OUTPUT, STARTED, Job, command
 
 from gan_bench.cli.report import FORMATS
 from gan_bench.journal import reading
+from gan_bench.journal.segments import FILE as JOURNAL
 from gan_bench.report.write import UNFINISHED
 from gan_bench.tracking import client
 from gan_bench.tracking.cursor import FILE as CURSORS
@@ -211,18 +212,25 @@ def _contents(place: Path) -> dict[str, Any]:
 
 # A killed command leaves its claim, and the next one makes another; an index has a process's name.
 CLAIM = re.compile(r"\.?(attempt|mirror|preparation)\.[0-9a-f]+|over\..+\.[0-9]+")
+# The attempt after a loss writes to files of its own. What they hold is compared: journals below,
+# and of checkpoints only the newest stays.
+OWN_FILES = re.compile(r"^(journal|checkpoint)\.[0-9]+\.")
 
 
 def _root(place: Path, database: Path | None = None) -> dict[str, Any]:
     """What a root holds: names, caches, journals, and what MLflow has of its runs."""
     root = place / "root"
+    found = [p.with_name(OWN_FILES.sub(r"\1.", p.name)) for p in root.rglob("*")
+             if not p.name.endswith(("-wal", "-shm")) and not p.match(LAST_WORDS)
+             and not CLAIM.fullmatch(p.name)]
+    journals = {file.parent for file in found if file.name == JOURNAL}
+    files = [*(file for file in found if file.name != JOURNAL),
+             *(folder / JOURNAL for folder in journals)]
     names = [re.sub(r"[0-9a-f]{32}", "ID", re.sub(r"timestamp\+\d+", "", str(p.relative_to(root))))
-             for p in root.rglob("*") if not p.name.endswith(("-wal", "-shm"))
-             and not p.match(LAST_WORDS) and not CLAIM.fullmatch(p.name)]
-    journals = {}
-    for file in sorted(root.glob("runs/*/*/journal.jsonl")):
-        journals[file.parent.name] = repeatable(reading.read_records(file.parent)[0])
-    return {"names": sorted(names), "cache": _contents(root / "cache"), "journals": journals,
+             for p in files]
+    return {"names": sorted(names), "cache": _contents(root / "cache"),
+            "journals": {str(folder.relative_to(root)): repeatable(reading.read_records(folder)[0])
+                         for folder in journals if folder.is_relative_to(root / "runs")},
             **_in_mlflow(database or root / "mlflow.db", [f.name for f in root.glob("runs/*")])}
 
 
