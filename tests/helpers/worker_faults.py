@@ -173,7 +173,7 @@ class Storm:
 
     def _training(self, draws: random.Random) -> int | None:
         """Return a process that trains a run, of whatever worker."""
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 30  # a busy machine takes long to start a process
         while time.monotonic() < deadline:
             workers = [process.pid for process in self._running if process is not None]
             found = [each.pid for pid in workers for each in _family(pid)[1:]
@@ -187,7 +187,7 @@ class Storm:
         """Return the process that has just claimed a run, before its attempt writes a line."""
         folders = list((self._root / "runs" / "storm").glob("*/"))
         known = {folder: newest_claim(folder) for folder in folders}
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 30  # a busy machine takes long to start a process
         while time.monotonic() < deadline:
             for folder, before in known.items():
                 state, last = newest_claim(folder), before.attempt if before else 0
