@@ -25,7 +25,7 @@ the keys with examples.
 """
 Node = Mapping[str, Any]
 PARTS = {"dataset": "dataset", "model": "model", "loss": "loss", "optimizer": "optimizer",
-         "penalties": "penalty"}
+         "penalties": "penalty", "augmentation": "augmentation"}
 SECTIONS = {"Run": ("base", "`base`, each variant, and each axis of `matrix` take these keys. "
                     "`log_every` and `sample_every` say what is recorded, and are in no run's id."),
             "EvaluateSpec": ("evaluate", "What is measured; in no run's id."),

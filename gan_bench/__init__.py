@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from gan_bench.config.spec import ExperimentSpec, RunSpec
     from gan_bench.errors import SpecError, UserError
     from gan_bench.journal.status import Outcome
-    from gan_bench.registry import DATASETS, LOSSES, METRICS, MODELS, OPTIMIZERS, PENALTIES, Part
+    from gan_bench.registry import (
+        AUGMENTATIONS,
+        DATASETS,
+        LOSSES,
+        METRICS,
+        MODELS,
+        OPTIMIZERS,
+        PENALTIES,
+        Part,
+    )
     from gan_bench.report import figures
     from gan_bench.report.study import load_results
     from gan_bench.training.run import prepare, run_one
@@ -41,16 +50,17 @@ _HOMES = {
     "SpecError": "errors", "UserError": "errors",
     "load_experiment": "config.experiment",
     "Outcome": "journal.status",
-    "DATASETS": "registry", "LOSSES": "registry", "METRICS": "registry", "MODELS": "registry",
-    "OPTIMIZERS": "registry", "PENALTIES": "registry", "Part": "registry",
+    "AUGMENTATIONS": "registry", "DATASETS": "registry", "LOSSES": "registry",
+    "METRICS": "registry", "MODELS": "registry", "OPTIMIZERS": "registry",
+    "PENALTIES": "registry", "Part": "registry",
     "prepare": "training.run", "run_one": "training.run",
     "draw": "training.trained", "load_generator": "training.trained",
     "ExperimentSpec": "config.spec", "RunSpec": "config.spec",
 }
 
 __all__ = [
-    "DATASETS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES", "ExperimentSpec",
-    "Outcome", "Part",
+    "AUGMENTATIONS", "DATASETS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES",
+    "ExperimentSpec", "Outcome", "Part",
     "Results", "RunSpec", "SpecError", "UserError", "draw", "figures", "load_experiment",
     "load_generator", "load_results", "prepare", "run_one",
 ]

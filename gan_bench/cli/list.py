@@ -17,7 +17,8 @@ MAX_NAME = 24  # characters of a name in a column
 
 KINDS: dict[str, Registry[Any, Any]] = {
     "datasets": registry.DATASETS, "models": registry.MODELS, "losses": registry.LOSSES,
-    "penalties": registry.PENALTIES, "optimizers": registry.OPTIMIZERS,
+    "penalties": registry.PENALTIES, "augmentations": registry.AUGMENTATIONS,
+    "optimizers": registry.OPTIMIZERS,
     "extractors": registry.EXTRACTORS, "metrics": registry.METRICS}
 
 

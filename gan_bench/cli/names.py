@@ -48,7 +48,7 @@ def add_name_commands(app: typer.Typer) -> None:
 def list_names(
     kind: Annotated[str | None, typer.Argument(
         metavar="KIND", autocompletion=complete_kind,
-        help="One of datasets, models, losses, penalties, optimizers, extractors, "
+        help="One of datasets, models, losses, penalties, augmentations, optimizers, extractors, "
         "metrics, recipes, experiments. \\[default: all]")] = None,
     plugins: Plugins = [],
 ) -> None:

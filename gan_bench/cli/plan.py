@@ -27,12 +27,21 @@ from gan_bench.journal.schema import RESULTS, Kind, Status
 from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import ReadValues, read_values, runs_of_other_code
 from gan_bench.journal.status import progress_of, state_of
-from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
+from gan_bench.registry import (
+    AUGMENTATIONS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    PENALTIES,
+    Part,
+    Registry,
+)
 from gan_bench.text_table import TableColumn, align_columns, grouped_lines, wrap_line
 from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
 
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
                                         "d_optimizer": OPTIMIZERS}
+PART_LISTS: dict[str, Registry[Any, Any]] = {"penalties": PENALTIES, "augmentation": AUGMENTATIONS}
 
 RUN_COLUMNS = (TableColumn("id"), TableColumn("variant"), TableColumn("seed"),
                TableColumn("state"), TableColumn("step", 1))
@@ -263,9 +272,11 @@ def _fold_arguments(spec: ExperimentSpec, table: dict[str, dict[str, str]],
 
     cells = {key: dict(row) for key, row in table.items() if key not in folded}
     for variant, run in {run.variant: run for run in spec.runs}.items():
-        if "penalties" in cells:
-            names = [describe(part, f"penalties.{part.name}", PENALTIES) for part in run.penalties]
-            cells["penalties"][variant] = "+".join(names) or "none"
+        for key, registry in PART_LISTS.items():
+            if key in cells:
+                names = [describe(part, f"{key}.{part.name}", registry)
+                         for part in getattr(run, key)]
+                cells[key][variant] = "+".join(names) or "none"
         for key, registry in PARTS.items():
             if key in cells:
                 cells[key][variant] = describe(getattr(run, key), key, registry)

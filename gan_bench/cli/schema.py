@@ -6,7 +6,7 @@ from typing import Any
 
 from gan_bench import registry
 from gan_bench.config.experiment import ExperimentFile
-from gan_bench.config.grid import AXES_BESIDE, PARTS
+from gan_bench.config.grid import AXES_BESIDE, LISTS, PARTS
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import RunSettings
 from gan_bench.registry import Registry
@@ -22,7 +22,8 @@ def json_schema() -> dict[str, Any]:
                       "the other keys: names of `gan-bench list recipes`"}
     keys["optimizer"] = {**keys["g_optimizer"], "description": "the optimizer of both networks"}
     keys = {key: _resolve(value, key in (*PARTS, "optimizer")) for key, value in keys.items()}
-    keys["penalties"]["items"] = _resolve(keys["penalties"]["items"], False)
+    for key in LISTS:
+        keys[key]["items"] = _resolve(keys[key]["items"], False)
     run = {"type": "object", "properties": keys, "additionalProperties": False}
     definitions["Run"] = run
     properties = {key: _resolve(value, False) for key, value in schema["properties"].items()}

@@ -19,7 +19,8 @@ from gan_bench.text_table import align_columns, wrap_line
 WIDTH = 100  # of text, in a file and in a wide terminal
 # Where a part stands in an experiment's file, by its kind.
 PLACES = {"dataset": "dataset: {}", "model": "base: {{model: {}}}", "loss": "base: {{loss: {}}}",
-          "penalty": "base: {{penalties: [{}]}}", "optimizer": "base: {{optimizer: {}}}",
+          "penalty": "base: {{penalties: [{}]}}",
+          "augmentation": "base: {{augmentation: [{}]}}", "optimizer": "base: {{optimizer: {}}}",
           "metric": "evaluate: {{metrics: [{}]}}"}
 SIGNS = (("gt", "> {}"), ("ge", "≥ {}"), ("lt", "< {}"), ("le", "≤ {}"))
 

@@ -1,1 +1,2 @@
-"""Components that a YAML file can name: data, models, losses, penalties, optimizers."""
+"""Components that a YAML file can name: data, models, losses, penalties, augmentations,
+optimizers."""

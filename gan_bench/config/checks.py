@@ -51,6 +51,7 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
                                                  ("d_optimizer", settings.d_optimizer))
                  if (reason := why_no_rate(part) or _why_no_decay(part, steps))]
     problems += _penalty_conflicts(settings, steps)
+    problems += _augmentation_conflicts(settings, data)
     problems += _average_conflicts(settings, steps)
     if settings.condition != "none":
         problems += _label_conflicts(settings, data, evaluate)
@@ -170,6 +171,20 @@ def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
             problems.append(f"{penalty} acts every {every:,} steps, but the run has only "
                             f"{steps:,}: lower its `every`, or leave it out")
     return [("penalties", problem) for problem in problems]
+
+
+def _augmentation_conflicts(settings: RunSettings, data: DataFacts) -> list[tuple[str, str]]:
+    """Return the augmentations that cannot augment the data, or would share a curve of p."""
+    problems, with_p = [], []
+    for part in settings.augmentation:
+        facts = registry.AUGMENTATIONS[part.name].facts
+        if reason := facts.refuses(data.shape, **part.args):
+            problems.append(f"{part} cannot augment {describe_shape(data.shape)}: {reason}")
+        with_p += [part.name] if facts.has_p else []
+    if len(with_p) > 1:
+        problems.append(f"{' and '.join(with_p)} have a p each, but only one is logged: leave out "
+                        f"all but one")
+    return [("augmentation", problem) for problem in problems]
 
 
 def _average_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:

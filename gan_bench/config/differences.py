@@ -59,7 +59,7 @@ def flatten(run: RunSettings) -> dict[str, str]:
         if isinstance(value, Part):
             flat[key] = value.name
             flat.update({f"{key}.{k}": str(v) for k, v in value.args.items()})
-        elif key == "penalties":
+        elif key in ("penalties", "augmentation"):
             flat[key] = "+".join(part.name for part in value) or "none"
             flat.update({f"{key}.{part.name}.{k}": str(v) for part in value
                          for k, v in part.args.items()})

@@ -32,7 +32,7 @@ def varied_settings(specs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in spec.items():
-        if key == "penalties":
+        if key in ("penalties", "augmentation"):
             flat[key] = "+".join(part["name"] for part in value) or "none"
             value = {part["name"]: part["args"] for part in value}
         elif isinstance(value, dict) and set(value) == {"name", "args"}:

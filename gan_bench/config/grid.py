@@ -16,6 +16,7 @@ from gan_bench.config.yaml_source import Where
 from gan_bench.errors import shown
 from gan_bench.registry import nearest
 
+LISTS = {"penalties": "unpenalised", "augmentation": "unaugmented"}  # and names of empty ones
 PARTS = ("model", "loss", "g_optimizer", "d_optimizer")
 KEYS = (*RunSettings.model_fields, "optimizer", "recipe")
 AXES_BESIDE = ("include", "exclude")
@@ -91,7 +92,7 @@ class Variant:
         for end in range(len(path), 0, -1):
             if path[:end] in self.origin:
                 # A list is replaced as a whole, so what is below stands there too.
-                below = path[end:] if path[0] == "penalties" else ()
+                below = path[end:] if path[0] in LISTS else ()
                 return (*self.origin[path[:end]], *below)
         return ("base",)
 
@@ -250,8 +251,8 @@ def _labels(axis: str, values: list[Any], tails: Counter[str]) -> list[str]:
     key = axis if tails[tail] > 1 else tail
 
     def label(value: Any, long: bool) -> str:
-        if isinstance(value, list) and axis == "penalties":
-            return "+".join(label(part, long) for part in value) or "unpenalised"
+        if isinstance(value, list) and axis in LISTS:
+            return "+".join(label(part, long) for part in value) or LISTS[axis]
         if isinstance(value, dict):
             named = [str(value["name"])] if "name" in value else []
             arguments = [f"{k}={v}" for k, v in value.items() if k != "name"]

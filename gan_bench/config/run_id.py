@@ -15,7 +15,8 @@ from typing import Any
 # leaves such an id unchanged. It is the key's default, except for `ema_…`: a run whose average has
 # the new defaults has other numbers than before, and so another id.
 LATER_DEFAULTS: dict[str, Any] = {
-    "penalties": [], "condition": "none", "loss.label_smoothing": 0.0, "model.d_norm": "batch",
+    "penalties": [], "augmentation": [], "condition": "none", "loss.label_smoothing": 0.0,
+    "model.d_norm": "batch",
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
     "evaluate.snapshots": False, "evaluate.reference": None,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",

@@ -21,7 +21,8 @@ def sources_of(settings: RunSettings, dataset: Part) -> dict[str, str]:
              (registry.DATASETS, dataset), (registry.MODELS, settings.model),
              (registry.LOSSES, settings.loss), (registry.OPTIMIZERS, settings.g_optimizer),
              (registry.OPTIMIZERS, settings.d_optimizer),
-             *((registry.PENALTIES, part) for part in settings.penalties)]
+             *((registry.PENALTIES, part) for part in settings.penalties),
+             *((registry.AUGMENTATIONS, part) for part in settings.augmentation)]
     found = {f"{names.kind}.{part.name}": names[part.name].source for names, part in parts}
     return {key: found[key] for key in sorted(found) if found[key]}
 

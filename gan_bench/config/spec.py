@@ -42,6 +42,8 @@ Model = Annotated[Part, BeforeValidator(registry.MODELS.parse), WithJsonSchema({
 Loss = Annotated[Part, BeforeValidator(registry.LOSSES.parse), WithJsonSchema({"kind": "LOSSES"})]
 Penalty = Annotated[Part, BeforeValidator(registry.PENALTIES.parse),
                     WithJsonSchema({"kind": "PENALTIES"})]
+Augmentation = Annotated[Part, BeforeValidator(registry.AUGMENTATIONS.parse),
+                         WithJsonSchema({"kind": "AUGMENTATIONS"})]
 Optimizer = Annotated[Part, BeforeValidator(registry.OPTIMIZERS.parse),
                       WithJsonSchema({"kind": "OPTIMIZERS"})]
 Data = Annotated[Part, BeforeValidator(registry.DATASETS.parse),
@@ -152,6 +154,9 @@ class RunSettings(Closed):
         "none: no labels")
     penalties: list[Penalty] = Field(
         [], description="what regularises D: names of `gan-bench list penalties`")
+    augmentation: list[Augmentation] = Field(
+        [], description="what is done to images before D sees them, in this order: names of "
+        "`gan-bench list augmentations`")
     g_optimizer: Optimizer = Field("adam", validate_default=True, description="of G alone")
     d_optimizer: Optimizer = Field("adam", validate_default=True, description="of D alone")
     batch_size: Annotated[int, Field(ge=2)] = Field(
@@ -193,13 +198,13 @@ class RunSettings(Closed):
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")
 
-    @field_validator("penalties")
+    @field_validator("penalties", "augmentation")
     @classmethod
-    def _check_penalties(cls, penalties: list[Part]) -> list[Part]:
-        names = [penalty.name for penalty in penalties]
+    def _check_names(cls, parts: list[Part]) -> list[Part]:
+        names = [part.name for part in parts]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"{twice} is named twice")
-        return penalties
+        return parts
 
 
 class RunSpec(RunSettings):

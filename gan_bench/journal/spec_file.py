@@ -120,5 +120,6 @@ def read_spec(folder: Path) -> RunSpec:
             values[key] = Part(**value)
     if values.get("ema") is not None:  # of a file from before these keys, whose runs did this
         values = {"ema_ramp": None, "ema_statistics": "copied", **values}
-    values["penalties"] = [Part(**value) for value in values.get("penalties", [])]
+    for key in ("penalties", "augmentation"):
+        values[key] = [Part(**value) for value in values.get(key, [])]
     return RunSpec(**values, data=facts)

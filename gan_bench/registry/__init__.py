@@ -14,6 +14,7 @@ from gan_bench.registry.base import REGISTRIES, Registry
 from gan_bench.registry.entry import Entry, Part, PartError, nearest
 from gan_bench.registry.facts import (
     VIEWS,
+    AugmentationFacts,
     Better,
     DatasetFacts,
     LossFacts,
@@ -34,11 +35,11 @@ from gan_bench.registry.schedules import SCHEDULES, ScheduleFacts
 from gan_bench.registry.source import Plugin
 
 __all__ = [
-    "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS", "PENALTIES",
-    "REGISTRIES", "SCHEDULES", "VIEWS",
-    "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry", "MetricFacts", "ModelFacts",
-    "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin", "Reference", "Registry",
-    "ScheduleFacts",
+    "AUGMENTATIONS", "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS",
+    "PENALTIES", "REGISTRIES", "SCHEDULES", "VIEWS",
+    "AugmentationFacts", "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry",
+    "MetricFacts", "ModelFacts", "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin",
+    "Reference", "Registry", "ScheduleFacts",
     "code_of", "has_plugins", "nearest", "provide", "read_plugin", "read_plugins", "scores",
     "scores_of",
     "use_plugins",
@@ -52,6 +53,9 @@ LOSSES: Registry[Any, LossFacts] = Registry(
     "loss", LossFacts, "gan_bench.components.losses", "gan_bench.losses")
 PENALTIES: Registry[Any, PenaltyFacts] = Registry(
     "penalty", PenaltyFacts, "gan_bench.components.penalties", "gan_bench.penalties")
+AUGMENTATIONS: Registry[Any, AugmentationFacts] = Registry(
+    "augmentation", AugmentationFacts, "gan_bench.components.augmentations",
+    "gan_bench.augmentations")
 OPTIMIZERS: Registry[Any, NoFacts] = Registry(
     "optimizer", NoFacts, "gan_bench.components.optimizers", "gan_bench.optimizers")
 EXTRACTORS: Registry[Any, NoFacts] = Registry(

@@ -29,6 +29,10 @@ def _accept(shape: tuple[int, ...], **arguments: object) -> str | None:
     return None
 
 
+def _accept_images(shape: tuple[int, ...], **arguments: object) -> str | None:
+    return None if len(shape) == 3 else "it augments images"
+
+
 class _Facts:
     """Refuses by a record's annotations a flag that is no boolean, a function that is none."""
 
@@ -118,6 +122,20 @@ class PenaltyFacts(_Facts):
     term: bool
     divides: bool = False
     whole_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationFacts(_Facts):
+    """What an augmentation states.
+
+    Attributes:
+        refuses: (shape, **arguments) → the reason why it cannot augment such data, or has no use
+            for these arguments, or None; by default it can augment all images.
+        has_p: Whether it has a probability, which is logged as `train/augment_p`.
+    """
+
+    refuses: Callable[..., str | None] = _accept_images
+    has_p: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 # The registries by the kinds of their entries.
 REGISTRIES = {"dataset": "DATASETS", "model": "MODELS", "loss": "LOSSES", "penalty": "PENALTIES",
-              "optimizer": "OPTIMIZERS", "extractor": "EXTRACTORS", "metric": "METRICS"}
+              "optimizer": "OPTIMIZERS", "extractor": "EXTRACTORS", "metric": "METRICS",
+              "augmentation": "AUGMENTATIONS"}
 # Names by which code may reach others that it does not spell out.
 DYNAMIC = {"globals", "locals", "vars", "eval", "exec", "__import__", "import_module", "getmembers"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef

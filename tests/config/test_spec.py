@@ -348,6 +348,16 @@ R3 = SMALL.replace("model: mlp", "model: r3").replace("image_size: 16", "image_s
      "x.yaml:8:3: base.penalties: spectral_norm is named twice"),
     (SMALL + "matrix: {penalties: [[], [r1, r1]]}\n",
      "x.yaml:8:26: matrix.penalties.1: r1 is named twice"),
+    (SMALL + "  augmentation: [flip, flip]\n",
+     "x.yaml:8:3: base.augmentation: flip is named twice"),
+    (SMALL + "matrix: {augmentation: [[], [flip, {name: diffaugment, transform: []}]]}\n",
+     "x.yaml:8:56: matrix.augmentation.1.1.transform: augmentation 'diffaugment' has no argument "
+     "'transform'; did you mean 'transforms'?"),
+    (SMALL + "  augmentation: [{name: diffaugment, transforms: [color, color]}]\n",
+     "x.yaml:8:3: base.augmentation: diffaugment cannot augment 1×16×16 images: color is in its "
+     "transforms twice"),
+    (POINTS.replace("  steps", "  augmentation: [flip]\n  steps"), "x.yaml:7:3: "
+     "base.augmentation: flip cannot augment 2-vectors: it augments images"),
     (SMALL + "  penalties: [weight_clip, {name: r1, gama: 1}]\n", "x.yaml:8:39: "
      "base.penalties.1.gama: penalty 'r1' has no argument 'gama'; did you mean 'gamma'?"),
     (POINTS.replace("  steps", "  condition: projection\n  steps"), "x.yaml:7:3: base.condition: "

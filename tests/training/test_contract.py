@@ -50,13 +50,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import softplus
+from gan_bench.components.augmentations.base import Augmentation, Probability
 from gan_bench.components.data import Arrays, ArraySplit
 from gan_bench.components.losses import Loss
 from gan_bench.components.penalties import Penalty
 from gan_bench.data_facts import DataFacts
 from gan_bench.evaluation.features.base import Extractor
 from gan_bench.registry import *
-from gan_bench.registry import DatasetFacts, LossFacts, MetricFacts, PenaltyFacts
+from gan_bench.registry import AugmentationFacts, DatasetFacts, LossFacts, MetricFacts, PenaltyFacts
 
 
 class Count(nn.Module):
@@ -91,6 +92,9 @@ PENALTY = "@PENALTIES.register('mine', PenaltyFacts(on_examples=True, term=True)
 FADING = ("@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False))\n"
           "def mine():\n    return Penalty(noise=lambda examples, draws, done: examples * "
           "min(1.0, 1.5 - done))\n")
+AUGMENTATION = ("@AUGMENTATIONS.register('mine')\ndef mine():\n"
+                "    return Augmentation(lambda x, draws, p: {})\n")
+BATCHED = "x * torch.rand((len(x), 1, 1, 1), generator=draws)"
 OPTIMIZER = ("@OPTIMIZERS.register('mine')\ndef mine(parameters, *, {}):\n"
              "    return torch.optim.SGD(parameters, lr=lr)\n")
 RATE = "lr: float = 0.1, schedule: str = 'constant'"
@@ -104,6 +108,7 @@ GOOD = {
     "model": MODEL.format("flat(latent_dim)"), "loss": LOSS.format("", FAIR, G),
     "metric": METRIC.format("float(((real.values.mean(0) - fake.values.mean(0)) ** 2).sum())"),
     "penalty": PENALTY.format("d(fake).square().mean()"), "optimizer": OPTIMIZER.format(RATE),
+    "augmentation": AUGMENTATION.format(BATCHED),
     "extractor": EXTRACTOR.format("x.float().flatten(1)"),
     "dataset": DATA.format("np.zeros((n, 2), np.float32)"),
 }
@@ -146,6 +151,14 @@ FAULTY = [
     ("penalty", PENALTY.format("d(fake + torch.rand_like(fake)).mean()"), "finite scalar",
      "use `draws`"),
     ("penalty", FADING, "its noise is that of a run with more steps", "whole_run=True"),
+    ("augmentation", AUGMENTATION.format("x[:, :, 1:]"), "keeps the shape", "another shape"),
+    ("augmentation", AUGMENTATION.format("x * torch.rand(())"), "keeps the shape", "use `draws`"),
+    ("augmentation", AUGMENTATION.format("x.mul_(0.5)"), "keeps the shape", "make new ones"),
+    ("augmentation", AUGMENTATION.format("x.round()"), "by itself", "no gradient reaches"),
+    ("augmentation", AUGMENTATION.format("x.detach()"), "by itself", "no gradient reaches"),
+    ("augmentation", AUGMENTATION.format("x + x.mean()"), "by itself", "others of its batch"),
+    ("augmentation", AUGMENTATION.format(BATCHED + ", probability=Probability(0.5)"), "facts",
+     "says has_p=False"),
     ("optimizer", OPTIMIZER.format("lr: float = 0.1"), "has a learning rate and a schedule",
      "no argument schedule"),
     ("extractor", EXTRACTOR.format("x.float().mean()[None]"), "gives finite features",

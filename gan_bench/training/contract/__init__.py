@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.registry import Entry, Part
+from gan_bench.training.contract.augmentations import check_augmentation
 from gan_bench.training.contract.base import CheckResult, Checks
 from gan_bench.training.contract.measures import check_dataset, check_extractor, check_metric
 from gan_bench.training.contract.networks import check_model, check_optimizer
@@ -19,7 +20,7 @@ __all__ = ["CheckResult", "check_entry"]
 
 BY_KIND: dict[str, Callable[[Checks, Entry[Any, Any], Part], None]] = {
     "model": check_model, "loss": check_loss, "penalty": check_penalty, "metric": check_metric,
-    "optimizer": check_optimizer, "extractor": check_extractor}
+    "augmentation": check_augmentation, "optimizer": check_optimizer, "extractor": check_extractor}
 
 
 def check_entry(kind: str, entry: Entry[Any, Any], data_root: Path, **given: object,

@@ -21,6 +21,7 @@ from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
+from gan_bench.training.step.augmenting import Augmenting
 from gan_bench.training.step.networks import (
     frozen,
     grad_norm,
@@ -78,6 +79,7 @@ class Engine:
         self._rates: dict[nn.Module, float] = {}  # as set in the optimizers
         self._plateaus = plateaus_of(self._parts, {self.generator: spec.g_steps,
                                                    self.discriminator: spec.d_steps}, device)
+        self._augmenting = Augmenting(spec, device)
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
@@ -108,7 +110,8 @@ class Engine:
             The metrics, as scalars on the device; empty if not observed. They are both losses,
             D's terms, the gradient norms of both networks, and for real and fake examples D's
             accuracy and the mean sigmoid of its logits (a probability if the loss is a
-            cross-entropy), both relative to the loss's boundary. With several updates of a
+            cross-entropy), both relative to the loss's boundary, of the augmented examples if
+            there is augmentation, whose p is `augment_p`. With several updates of a
             network, its metrics are those of the last. `d_penalty` exists only at the steps of a
             penalty: one with `every` = k is added each k-th step, times k. D minimises `d_loss` +
             `d_penalty`; both are divided by the number of terms in D's loss where
@@ -125,6 +128,7 @@ class Engine:
         """
         metrics: StepMetrics = {}
         d_first = self.spec.order == "d_first"
+        batch = self._augmenting.of_data(batch)
         real, of_g = batch.real, batch.of_g(self.spec.g_steps)
         n = real[0].shape[0]
         # Latents are drawn in an order that does not depend on who is updated first: G's first
@@ -151,6 +155,9 @@ class Engine:
             losses += self._train_generator(latents, fake, batch, step, metrics, observe)[1]
         if self._average is not None:
             self._average.follow(self.generator)
+        if observe:
+            metrics |= self._augmenting.metrics()
+        self._augmenting.end_step(self._step_number)
         bad = ~torch.stack(losses).isfinite().all() & (self.first_bad == 0)
         self.first_bad += bad * self._step_number
         return metrics
@@ -167,7 +174,7 @@ class Engine:
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
         """The generators of a step's random numbers, besides torch's global one for the layers."""
-        return self._draws, self._penalty_draws
+        return self._draws, self._penalty_draws, *self._augmenting.generators
 
     def state(self) -> dict[str, Any]:
         """Return the state after a step: networks, average, optimizers, plateaus, first bad step.
@@ -182,6 +189,7 @@ class Engine:
             **{f"{name}_plateau": self._plateaus[network].state()
                for name, network in self._networks.items() if network in self._plateaus},
             "first_bad": int(self.first_bad),
+            **self._augmenting.state(),
         }
 
     def start_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -218,6 +226,7 @@ class Engine:
         self._rates.clear()
         if self._average is not None:
             self._average.load(state["ema"])
+        self._augmenting.load(state)
         self.first_bad.fill_(state["first_bad"])
 
     def measured_state(self) -> dict[str, Tensor]:
@@ -253,6 +262,7 @@ class Engine:
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
+        self._augmenting.begin(step)
         seed_layers(rng.derive(self.spec.seed, "dropout", step), self._layer_draws)
         for network, part in self._parts.items():
             plateau = self._plateaus.get(network)
@@ -269,10 +279,11 @@ class Engine:
     def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
                             metrics: StepMetrics, observe: bool) -> Tensor:
         def d_logits(examples: Tensor) -> Tensor:  # float32, for the gradients of penalties
-            return self._logits(examples, labels)
+            return self._logits(self._augmenting.seen_by_d(examples), labels)
 
         real, fake = self._add_noise(real, step), self._add_noise(fake, step)
         real_logits, fake_logits = self._forward_d(real, labels), self._forward_d(fake, labels)
+        self._augmenting.note(real_logits, self._loss.boundary)
         terms = self._loss.discriminator(real_logits, fake_logits)
         # Penalties are divided as the terms are, so that their weights are the published ones.
         divisor = len(terms) if self.spec.d_loss_reduction == "mean" else 1
@@ -341,6 +352,7 @@ class Engine:
         return samples.float() if self._is_bfloat16 else samples
 
     def _forward_d(self, examples: Tensor, labels: Tensor | None) -> Tensor:
+        examples = self._augmenting.seen_by_d(examples)
         with self._autocast():
             logits = self._logits(examples, labels)
         return logits.float() if self._is_bfloat16 else logits
@@ -356,7 +368,7 @@ class Engine:
         return logits
 
     def _add_noise(self, examples: Tensor, step: int) -> Tensor:
-        """Return the examples as D receives them: with the noise of the penalties, if any."""
+        """Return the examples with the noise of the penalties, if any; augmentation follows."""
         for penalty in self._penalties:
             if penalty.noise is not None:
                 progress = (step - 1) / self.spec.steps
