@@ -47,6 +47,7 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
+    problems += _group_conflicts(settings)
     problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
                                                  ("d_optimizer", settings.d_optimizer))
                  if (reason := why_no_rate(part) or _why_no_decay(part, steps))]
@@ -153,10 +154,23 @@ def _label_conflicts(settings: RunSettings, data: DataFacts, evaluate: EvaluateS
     return problems
 
 
+def _group_conflicts(settings: RunSettings) -> list[tuple[str, str]]:
+    """Return that D cannot divide a batch into groups of equal size, if so."""
+    group = registry.MODELS[settings.model.name].facts.group(**settings.model.args)
+    batch = settings.batch_size
+    if group is None or batch % min(group, batch) == 0:
+        return []
+    nearest = max(size for size in range(1, group) if batch % size == 0)
+    return [("model", f"{settings.model} judges {group:,} examples together, but a batch has "
+                      f"{batch:,}: choose a group that divides batch_size, such as {nearest:,}")]
+
+
 def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
     """Return the penalties that do not fit the model's D, or never act."""
     model = registry.MODELS[settings.model.name].facts
-    mixes, zeros = model.mixes(**settings.model.args), model.zeros(**settings.model.args)
+    args = settings.model.args
+    mixes = model.mixes(**args) and model.group(**args) is None
+    zeros, scaled = model.zeros(**args), model.scaled(**args)
     problems = []
     for penalty in settings.penalties:
         facts = registry.PENALTIES[penalty.name].facts
@@ -166,6 +180,9 @@ def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
         if zeros and facts.divides:
             problems.append(f"{penalty} divides weights by their norm, but some weights of the D "
                             f"of {settings.model} start at 0: give the model `init: default`")
+        if scaled and facts.divides:
+            problems.append(f"{penalty} cannot divide the weights of the D of {settings.model} "
+                            f"by their norm: {scaled}")
         every = penalty.args.get("every")
         if steps is not None and isinstance(every, int) and every > steps:
             problems.append(f"{penalty} acts every {every:,} steps, but the run has only "

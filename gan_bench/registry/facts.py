@@ -25,6 +25,10 @@ def _never(**arguments: object) -> bool:
     return False
 
 
+def _without(**arguments: object) -> None:
+    return None
+
+
 def _accept(shape: tuple[int, ...], **arguments: object) -> str | None:
     return None
 
@@ -86,11 +90,23 @@ class ModelFacts(_Facts):
         mixes: **arguments → whether D judges an example by the others of its batch, as batch norm
             does.
         zeros: **arguments → whether D begins with layers whose weights are all 0.
+        group: **arguments → how many examples D judges together by their standard deviation, with
+            which gradient penalties are published; None if it does not mix so.
+        scaled: **arguments → the reason why the weights of D cannot be divided by their norm, or
+            None.
+        bounded: Whether images stay in -1..1; otherwise levels are clipped when they are measured.
+        labelled: Whether the factory takes (shape, number of classes), which is 0 if G and D are
+            without labels. G then receives the label as a one-hot vector after the latents, and
+            D(examples, labels) is the D of `condition: projection`.
     """
 
     refuses: Callable[..., str | None] = _accept
     mixes: Callable[..., bool] = _never
     zeros: Callable[..., bool] = _never
+    group: Callable[..., int | None] = _without
+    scaled: Callable[..., str | None] = _without
+    bounded: bool = True
+    labelled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

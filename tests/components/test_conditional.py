@@ -71,7 +71,7 @@ def test_every_family_is_told_the_label(tmp_path: Path, root: Path, model: str, 
     with torch.no_grad():
         made = engine.generator(with_labels(z, ones, 10))
         assert made.shape == x.shape
-        assert made.abs().max() <= 1
+        assert made.abs().max() <= 1 or not MODELS[model].facts.bounded
         assert not torch.equal(made, engine.generator(with_labels(z, twos, 10)))
         logits = engine.discriminator(x, ones)
         assert logits.shape == (6,)

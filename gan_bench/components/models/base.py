@@ -63,8 +63,12 @@ def initialise(module: nn.Module, init: Init | Literal["constructed"]) -> None:
     """Draw all weights from torch's global random state."""
     from torch import nn
 
+    from gan_bench.components.layers import OwnWeights
+
     weighted = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     for layer in module.modules():
+        if isinstance(layer, OwnWeights):
+            layer.draw()
         if isinstance(layer, nn.Embedding):  # a label then weighs as much as one feature
             size = 0.02 if init == "normal" else float(layer.embedding_dim) ** -0.5
             nn.init.normal_(layer.weight, 0.0, size)

@@ -11,6 +11,8 @@ the label in one of two ways:
 - `projection`: as the inner product of an embedding of the label with D's last features, summed
   over the remaining height and width (Miyato and Koyama 2018, "cGANs with projection
   discriminator", equation 3).
+
+A family with a way of its own (`ModelFacts.labelled`) builds its G, and its D of `projection`.
 """
 
 from __future__ import annotations
@@ -43,14 +45,21 @@ def make_networks(part: Part, shape: Shape, condition: Condition = "none", class
     """
     if condition == "none":
         return _build(part, shape)
+    extra = 1 if len(shape) == 3 else classes
+    wide = (shape[0] + extra, *shape[1:])
+    if MODELS[part.name].facts.labelled:
+        built = _build(part, shape, classes)
+        if condition == "projection":
+            return built
+        return Networks(built.generator, _concat(_build(part, wide).discriminator, shape, classes),
+                        built.init)
     longer = part.model_copy(update={"args": {
         **part.args, "latent_dim": part.args["latent_dim"] + classes}})
     built = _build(longer, shape)
     if condition == "projection":
         return Networks(built.generator, _projection(built.discriminator, classes), built.init)
-    extra = 1 if len(shape) == 3 else classes
-    wider = _build(part, (shape[0] + extra, *shape[1:]))
-    return Networks(built.generator, _concat(wider.discriminator, shape, classes), built.init)
+    return Networks(built.generator, _concat(_build(part, wide).discriminator, shape, classes),
+                    built.init)
 
 
 def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "none",
@@ -92,8 +101,11 @@ def _constructed(part: Part, shape: Shape, seed: int, condition: Condition, clas
                     construct("init/discriminator").discriminator)
 
 
-def _build(part: Part, shape: Shape) -> Networks:
+def _build(part: Part, shape: Shape, classes: int = 0) -> Networks:
     """Return what a model's factory returns; a pair has the weights that it was made with.
+
+    Args:
+        classes: For a family that is told the labels in its own way.
 
     A third-party model is never built on torch's `meta` device, where tensors have no values.
 
@@ -103,12 +115,13 @@ def _build(part: Part, shape: Shape) -> Networks:
     import torch
     from torch import nn
 
+    data = (shape, classes) if MODELS[part.name].facts.labelled else (shape,)
     if MODELS[part.name].origin is None:
-        networks: Networks = MODELS.build(part, shape)
+        networks: Networks = MODELS.build(part, *data)
         return networks
     try:
         with torch.device("cpu"):
-            built = MODELS.build(part, shape)
+            built = MODELS.build(part, *data)
     except UserError:
         raise
     except Exception as error:

@@ -1,0 +1,1 @@
+"""The modules of the larger models, which import torch; `models/` has the factories."""
