@@ -52,8 +52,9 @@ def keys_page(schema: Node) -> str:
         lines += _table(definition["properties"], definition.get("required", ()))
     for key, noun in PARTS.items():
         node = schema["properties"][key] if key in schema["properties"] else run[key]
+        article = "An" if noun[0] in "aeiou" else "A"
         lines += ["", f"## {key}: names and arguments", "",
-                  f"A {noun} is a name, or a mapping: `{{name: …, argument: value}}`."]
+                  f"{article} {noun} is a name, or a mapping: `{{name: …, argument: value}}`."]
         for entry in _entries(node.get("items", node)):
             lines += ["", f"### {entry['properties']['name']['const']}", "",
                       _prose(entry.get("description", "")), ""]

@@ -387,6 +387,9 @@ def _never_logged(run: RunSpec, curve: str) -> str:
     """Return why a run never logs a curve; empty if it logs it."""
     if not _value_intervals(run, curve):
         return "none of its penalties is a term of D's loss"
+    if curve == "train/augment_p" and not any(
+            registry.AUGMENTATIONS[part.name].facts.has_p for part in run.augmentation):
+        return "none of its augmentations has a p"
     if curve in ("train/d_loss_real", "train/d_loss_fake") and registry.LOSSES[
             run.loss.name].facts.one_term:
         return f"the loss {run.loss} has no separate real and fake terms"

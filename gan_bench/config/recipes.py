@@ -89,10 +89,11 @@ RECIPES: dict[str, Recipe] = {
             {"name": "r1", "gamma": 1.0}, {"name": "r2", "gamma": 1.0}],
          "optimizer": _adam(2e-4, 0.0, 0.99), "batch_size": 64, "ema": 0.999, "order": "d_first",
          "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 1},
-        {"batch_size": ("256", "512"), "model.width": ("768",), "model.blocks": ("2",)},
+        {"batch_size": ("256", "512"), "model.width": ("768",), "model.blocks": ("2",),
+         "augmentation": ("ada", "flip+ada")},
         ("constant γ, rates and β₂ (there scheduled)",
          "the average has the ramp of StyleGAN2 (there its half-life rises along a cosine)",
-         "no augmentation (there of D's input)", "tanh at G's end (there none)")),
+         "tanh at G's end (there none)")),
     "pytorch_gan_script": Recipe(
         "The script `gan.py` of PyTorch-GAN (E. Linder-Norén): G first, D on the same fakes, half "
         "the sum of D's terms, and 0.8 as batch norm's ε. With another model, give bn_eps "

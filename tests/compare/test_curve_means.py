@@ -31,7 +31,8 @@ MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher
 
 
 def test_the_curves_are_those_that_a_step_gives(tmp_path: Path) -> None:
-    spec = a_run(tmp_path, "base.penalties=[r1]", "base.model.name=mlp_dropout")
+    spec = a_run(tmp_path, "base.penalties=[r1]", "base.model.name=mlp_dropout",
+                 "base.augmentation=[ada]")
     draws = torch.Generator().manual_seed(0)
     real = torch.rand(32, 1, 16, 16, generator=draws)
     assert set(Engine(spec, "cpu").step(1, StepBatch([real]), True)) == set(get_args(Logged))
@@ -58,6 +59,8 @@ def test_the_logged_steps_are_counted_as_training_counts_them() -> None:
      "plain has 6 steps, fewer than 7"),
     ("{early: {of: train/d_penalty, steps: [1, 6]}}", "early.of",
      "plain has no train/d_penalty: none of its penalties is a term of D's loss"),
+    ("{early: {of: train/augment_p, steps: [1, 6]}}", "early.of",
+     "plain has no train/augment_p: none of its augmentations has a p"),
     ("{d_accuracy_real: {of: train/g_loss, steps: [1, 4]}}", "d_accuracy_real",
      "a metric gives a score 'd_accuracy_real'; choose another name"),
     ("{early: {of: train/g_loss, steps: [1, 4], best: higher}}", "early.best", "better"),
@@ -188,6 +191,14 @@ def test_a_penalty_that_is_never_logged_is_refused(tmp_path: Path, penalties: st
         load_experiment(write_experiment(tmp_path, text), tmp_path)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_p_of_an_augmentation_has_a_mean_as_losses_have(tmp_path: Path) -> None:
+    for given in ("ada", "{name: ada, p: 0.1}"):
+        text = DIGITS.replace("  steps: 6\n", f"  steps: 6\n  augmentation: [flip, {given}]\n")
+        text += "curve_means: {early: {of: train/augment_p, steps: [1, 5]}}\n"
+        mean = load_experiment(write_experiment(tmp_path, text), tmp_path).declared.curve_means
+        assert mean["early"].of == "train/augment_p"
 
 
 def test_a_mean_takes_the_points_that_mlflow_did_not_receive(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from helpers.runs import DIGITS, a_run, write_experiment
 from gan_bench.cli import plan
 from gan_bench.config.differences import departures, flatten
 from gan_bench.config.experiment import load_experiment
+from gan_bench.config.grid import LISTS
 from gan_bench.config.recipes import RECIPES
 from gan_bench.errors import SpecError
 from gan_bench.training.step.engine import Engine
@@ -100,8 +101,8 @@ def test_what_a_recipe_says_of_its_paper_is_of_keys_that_are_there(tmp_path: Pat
           for key, values in recipe.paper.items()), *recipe.lacks]
     for key, values in recipe.paper.items():
         for value in values:
-            setting = f"base.{key}={value}"
-            same = a_run(tmp_path, setting, text=text)
+            listed = f"[{value.replace('+', ', ')}]" if key in LISTS else value
+            same = a_run(tmp_path, f"base.{key}={listed}", text=text)
             assert flatten(same)[key] == value
             assert not any(line.startswith(f"{key} ") for line in departures(same, name))
 

@@ -356,6 +356,17 @@ R3 = SMALL.replace("model: mlp", "model: r3").replace("image_size: 16", "image_s
     (SMALL + "  augmentation: [{name: diffaugment, transforms: [color, color]}]\n",
      "x.yaml:8:3: base.augmentation: diffaugment cannot augment 1×16×16 images: color is in its "
      "transforms twice"),
+    (SMALL + "  augmentation: [{name: ada, p: 1.5}]\n", "x.yaml:8:30: base.augmentation.0.p: "
+     "Input should be a number from 0 to 1, or adaptive, not 1.5"),
+    (SMALL + "  augmentation: [{name: ada, p: 0.5, kimg: 100, every: 8}]\n", "x.yaml:8:3: "
+     "base.augmentation: ada cannot augment 1×16×16 images: kimg and every would move an adaptive "
+     "p, but p is 0.5: leave them out"),
+    (SMALL + "  augmentation: [{name: ada, ramp: 5}]\n", "x.yaml:8:3: base.augmentation: ada "
+     "cannot augment 1×16×16 images: ramp has no effect on an adaptive p"),
+    (SMALL + "  augmentation: [{name: ada, transforms: [blit, xflip]}]\n", "x.yaml:8:3: "
+     "base.augmentation: ada cannot augment 1×16×16 images: xflip is in its transforms twice"),
+    (POINTS.replace("  steps", "  augmentation: [ada]\n  steps"), "x.yaml:7:3: "
+     "base.augmentation: ada cannot augment 2-vectors: it augments images"),
     (POINTS.replace("  steps", "  augmentation: [flip]\n  steps"), "x.yaml:7:3: "
      "base.augmentation: flip cannot augment 2-vectors: it augments images"),
     (SMALL + "  penalties: [weight_clip, {name: r1, gama: 1}]\n", "x.yaml:8:39: "

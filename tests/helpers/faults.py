@@ -45,7 +45,7 @@ base:
   ema: 0.99
 variants:
   plain:
-  saturating: {loss: saturating, d_optimizer: rmsprop}
+  saturating: {loss: saturating, d_optimizer: rmsprop, augmentation: [flip, {name: ada, kimg: 20}]}
 evaluate: {every: 100, samples: 50, metrics: [d_accuracy, nearest_train_mse]}
 compute: {device: cpu}
 """

@@ -116,6 +116,21 @@ def test_without_augmentation_nothing_is_drawn_or_kept(tmp_path: Path) -> None:
     assert "train/augment_p" not in seen
 
 
+def test_images_are_augmented_in_float32_under_bfloat16(tmp_path: Path) -> None:
+    """What the layers round is rounded after it; the run's p is as in float32."""
+    spec = a_run(tmp_path, "variants={}", "base.augmentation=[{name: ada, kimg: 0.02}]",
+                 "base.batch_size=4", "base.penalties=[r1]")
+    engine = Engine(spec, "cpu", "bfloat16")
+    seen, apply = [], engine._augmenting.seen_by_d
+    engine._augmenting.seen_by_d = lambda examples: seen.append(  # type: ignore[method-assign]
+        (examples.dtype, (found := apply(examples)).dtype)) or found
+    observed = advance(engine, range(1, 6))
+    assert {*seen} == {(torch.float32, torch.float32)}
+    assert len(seen) == 5 * 4  # reals and fakes of D, reals of R1, fakes of G
+    assert all(bool(value.isfinite()) for step in observed for value in step.values())
+    assert not torch.is_autocast_enabled("cpu")
+
+
 def test_the_discriminator_is_measured_on_plain_images(tmp_path: Path) -> None:
     """What is measured and saved is the network alone."""
     engine = Engine(a_run(tmp_path, "variants={}", "base.augmentation=[diffaugment]"), "cpu")

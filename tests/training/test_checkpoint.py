@@ -250,12 +250,14 @@ def test_checkpoints_cost_at_most_one_percent(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("overrides", [
     (),
+    ("base.augmentation=[flip, {name: ada, kimg: 0.2}]", "base.penalties=[r1]"),
     ("base.ema=0.9", "base.d_steps=2", "base.order=g_first", "base.share_fakes=true"),
     ("base.model={name: dcgan, width: 8}",),
     ("base.model={name: dcgan_upsample, width: 8}", "base.d_optimizer=rmsprop"),
     ("base.g_optimizer={name: sgd, momentum: 0.9}",
      "base.d_optimizer={name: adam, weight_decay: 0.1, schedule: cosine}"),
-], ids=["plain", "ema, two D steps, G first, shared", "batch norm", "dropout, rmsprop", "sgd"])
+], ids=["plain", "augmentation", "ema, two D steps, G first, shared", "batch norm",
+        "dropout, rmsprop", "sgd"])
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     """Stopped twice, at steps on and off the cadence of the records."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"

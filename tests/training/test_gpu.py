@@ -142,6 +142,9 @@ def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], prec
     ["base.model={name: dcgan, width: 8, d_norm: none}", "base.penalties=[spectral_norm]",
      "base.condition=projection"],
     [MLP, "base.penalties=[instance_noise]"],
+    [MLP, "base.augmentation=[flip, diffaugment]"],
+    [CONV, "base.augmentation=[{name: ada, kimg: 0.1, transforms: [blit, geometry, color, filter, "
+           "noise, cutout]}]", "base.penalties=[{name: r1, every: 2}]"],
 ], ids=" ".join)
 def test_a_graph_gives_the_bits_of_the_step(tmp_path: Path, overrides: list[str], precision: str,
                                             ) -> None:
@@ -198,7 +201,8 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize("optimizer", [entry.name for entry in OPTIMIZERS])
 @pytest.mark.parametrize("model", [MLP, DCGAN, UPSAMPLE, CONV])
 def test_a_step_never_waits_for_the_gpu(tmp_path: Path, model: str, optimizer: str) -> None:
-    spec = a_gpu_run(tmp_path, model, f"base.optimizer={optimizer}", "base.ema=0.9")
+    spec = a_gpu_run(tmp_path, model, f"base.optimizer={optimizer}", "base.ema=0.9",
+                     "base.augmentation=[flip, diffaugment, ada]")
     set_up_torch(spec)
     engine, real = Engine(spec, "cuda"), batch(1).cuda()
     for step in (1, 2):  # the first ones allocate, load kernels and create the optimizers' state

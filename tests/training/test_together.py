@@ -24,8 +24,9 @@ from gan_bench.launcher.reporters import PlainLines
 from gan_bench.training.run import prepare, run_one, run_together
 
 # One with random numbers within its layers, which all come from the one state of the process.
-TEXT = DIGITS.replace("saturating: {loss: saturating}", """dropout: {model: {name: mlp_dropout}}
-  averaged: {ema: 0.9, penalties: [instance_noise]}""")
+TEXT = DIGITS.replace("saturating: {loss: saturating}", """\
+dropout: {model: {name: mlp_dropout}, augmentation: [flip, diffaugment]}
+  averaged: {ema: 0.9, penalties: [instance_noise], augmentation: [ada]}""")
 
 
 def ready(folder: Path) -> ExperimentSpec:
