@@ -204,7 +204,8 @@ def _share_lost(a: DrawScores, b: DrawScores, shared: bool) -> float:
         both = [draw for draw in a.select if draw in b.select]
         left = sum(draw in a.means and draw in b.means for draw in both)
         return 1 - left / len(both) if both else 0.0
-    return max(1 - len(each.means) / len(each.select) if each.select else 0.0 for each in (a, b))
+    shares = [1 - len(each.means) / len(each.select) for each in (a, b) if each.select]
+    return max(shares, default=0.0)
 
 
 def _need_of_draws(variant: str, baseline: str, n: int, x: Values, y: Values, difference: Amount,

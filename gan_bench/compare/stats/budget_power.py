@@ -5,8 +5,6 @@ Scores are minimised, of random draws that did not diverge.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
@@ -65,4 +63,4 @@ def select_seeds(runs: int, between: float, within: float) -> int:
     draws = runs / seeds
     largest = stats.norm.ppf((draws - 3 / 8) / (draws + 1 / 4))
     gains = largest * np.sqrt(between / (between + within / seeds))
-    return int(seeds[np.argmax(gains)]) if math.isfinite(gains[0]) else 1
+    return int(seeds[np.argmax(gains)])
