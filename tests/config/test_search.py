@@ -181,6 +181,17 @@ def test_optimizer_stands_for_both_and_a_whole_part_can_be_drawn(tmp_path: Path)
         assert (run.loss.name == "non_saturating") == (run.draw == 0)
 
 
+def test_an_argument_of_an_augmentation_is_drawn(tmp_path: Path) -> None:
+    runs = load_search(tmp_path, "base.augmentation=[flip,{name: ada, p: 0.5}]", "search.draws=9",
+                       "search.space={augmentation.ada.p: {uniform: [0.1, 0.4]}}").runs
+    found = [[(part.name, part.args.get("p")) for part in run.augmentation] for run in runs[:9]]
+    assert found[0] == [("flip", None), ("ada", 0.5)]
+    assert [parts[0] for parts in found] == [("flip", None)] * 9
+    values = [parts[1][1] for parts in found[1:]]
+    assert len({*values}) == 8
+    assert all(0.1 <= value <= 0.4 for value in values)
+
+
 def test_only_takes_named_variants_and_several_values(tmp_path: Path) -> None:
     text = SEARCH.replace("matrix:\n  penalties: [[], [{name: r1, gamma: 1.0}]]\n",
                           "variants: {a: {}, b: {loss: hinge}, c: {loss: wgan}}\n")
