@@ -18,6 +18,7 @@ from gan_bench.components.models import Networks, build_networks, make_networks
 from gan_bench.components.networks.biggan import BigDiscriminator, BigGenerator
 from gan_bench.errors import SpecError
 from gan_bench.registry import MODELS
+from gan_bench.training.step.engine import Engine
 
 COUNTS: dict[str, dict[str, Any]] = json.loads((FOLDER / "biggan.json").read_text())[
     "parameter_counts"]
@@ -177,6 +178,22 @@ def test_orthogonal_weights_are_orthonormal_rows_or_columns() -> None:
             assert getattr(layer, "bias", None) is None or not layer.bias.any()  # type: ignore[union-attr, operator]
             checked += 1
     assert checked == 28
+
+
+def test_statistics_of_an_average_are_estimated_for_all_norms(tmp_path: Path) -> None:
+    """Standing statistics, of conditional norms too; a copy of G's would be 0 and 1 here."""
+    spec = a_run(tmp_path, "base.ema=0.9", "base.ema_statistics=estimated", "base.batch_size=8",
+                 "base.model.attention=null", text=TEXT)
+    average = Engine(spec, "cpu").ema
+    assert average is not None
+    norms = [layer for layer in average.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) == 7
+    for norm in norms:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.running_mean.abs().min() > 0
+        assert (norm.running_var - 1).abs().min() > 1e-6
+        assert norm.momentum == 0.1
 
 
 @pytest.mark.parametrize(("overrides", "message"), [

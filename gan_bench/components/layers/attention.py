@@ -49,6 +49,6 @@ class SelfAttention(nn.Module):
         key = max_pool2d(self.key(x), 2).flatten(2)  # (N, C / 8, pixels / 4)
         value = max_pool2d(self.value(x), 2).flatten(2)
         shares = softmax(query.transpose(1, 2) @ key, 2)  # of each pixel's attention
-        seen = (value @ shares.transpose(1, 2)).view(len(x), -1, *x.shape[2:])
+        seen = (value @ shares.transpose(1, 2)).view(x.shape[0], -1, *x.shape[2:])
         added: Tensor = x + self.gate(self.back(seen))
         return added

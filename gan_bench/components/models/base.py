@@ -42,8 +42,8 @@ class Networks:
     """A generator and a discriminator, their parameters registered in forward order.
 
     Attributes:
-        generator: latents (N, latent_dim) float32 → images (N, C, H, W) in [-1, 1], or vectors
-            (N, D), unbounded.
+        generator: latents (N, latent_dim) float32 → images (N, C, H, W) in [-1, 1] (unbounded if
+            `ModelFacts.bounded` says so), or vectors (N, D), unbounded.
         discriminator: images in [-1, 1], or vectors → logits (N,).
         init: `default` (PyTorch's own); `normal`: weights N(0, 0.02), batch-norm scales N(1, 0.02),
             biases 0 (Radford et al. 2015, section 3, and its published code); `normal_conv`: the

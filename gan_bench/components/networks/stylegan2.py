@@ -126,7 +126,7 @@ class Synthesis(nn.Module):
         """Return images (N, C, H, W), unbounded, for ws (N, layers, w_dim)."""
         of_layer = ws.unbind(1)
         image: Tensor
-        x, image = self.resolutions[0](self.pattern(len(ws)), of_layer[:2])
+        x, image = self.resolutions[0](self.pattern(ws.shape[0]), of_layer[:2])
         for i, resolution in enumerate(self.resolutions[1:]):
             # The image of a resolution has the same w as the convolution after it.
             x, added = resolution(x, of_layer[2 * i + 1:2 * i + 4])

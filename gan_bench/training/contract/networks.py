@@ -84,13 +84,14 @@ def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tu
             Engine(run_spec(shape, model=part, ema=0.9), "cpu"))):
         checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(
             run_spec(shape, model=part, ema=0.9)))
+    way = "projection" if entry.facts.labelled else "concat"
     try:
-        conditional = run_spec(shape, CLASSES, model=part, condition="concat")
+        conditional = run_spec(shape, CLASSES, model=part, condition=way)
         problem = _training_problem(Engine(conditional, "cpu"))
     except Exception as error:  # of the user's code
         problem = explained(error)
     if problem:
-        checks.note("condition: concat does not work", problem)
+        checks.note(f"condition: {way} does not work", problem)
     else:
         checks.check("resumes to the bit, conditional", lambda: resume_problem(conditional))
 
