@@ -73,13 +73,25 @@ def test_an_onnx_gives_what_the_generator_gives(studies: Path, folder: Path, tmp
         assert not torch.allclose(images_of(out, latents), generator(-latents))
 
 
+@pytest.mark.parametrize("name", ["biggan", "stylegan2"])
+def test_what_is_special_to_a_family_survives_the_export(name: str, tmp_path: Path) -> None:
+    part: Part = MODELS.parse({"name": name, "width": 8, "latent_dim": 8})
+    generator = build_networks(part, (1, 32, 32), 0, "concat", 3).generator.eval()
+    latents = torch.randn(4, 8 + 3, generator=rng.generator(0, "sample"))
+    _write(generator, latents[:2], tmp_path / "g.pt2", ".pt2")
+    loaded = torch.export.load(tmp_path / "g.pt2").module()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(latents), generator(latents))
+
+
 @with_onnx
-@pytest.mark.parametrize("name", ["dcgan", "dcgan_upsample", "r3", "resnet"])
+@pytest.mark.parametrize("name", ["biggan", "dcgan", "dcgan_upsample", "r3", "resnet",
+                                  "stylegan2"])
 def test_convolutions_survive_the_export_to_onnx(name: str, tmp_path: Path) -> None:
-    part: Part = MODELS.parse({"name": name, "width": 8, "latent_dim": 6})
+    part: Part = MODELS.parse({"name": name, "width": 8, "latent_dim": 8})
     networks = build_networks(part, (1, 32, 32), 0, "concat", 3)
     generator = networks.generator.eval()
-    latents = torch.randn(4, 6 + 3, generator=rng.generator(0, "sample"))  # 3 classes
+    latents = torch.randn(4, 8 + 3, generator=rng.generator(0, "sample"))  # 3 classes
     _write(generator, latents[:2], tmp_path / "g.onnx", ".onnx")
     with torch.no_grad():
         torch.testing.assert_close(images_of(tmp_path / "g.onnx", latents), generator(latents),

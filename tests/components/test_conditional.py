@@ -60,7 +60,7 @@ def trained(spec: RunSpec, digits: Dataset, steps: int) -> Engine:
 @pytest.mark.parametrize("model", [entry.name for entry in MODELS])
 def test_every_family_is_told_the_label(tmp_path: Path, root: Path, model: str, way: str) -> None:
     spec = conditional(tmp_path, way, f"base.model={{name: {model}, width: 8}}",
-                       f"dataset.image_size={32 if model == 'resnet' else 16}")
+                       f"dataset.image_size={32 if model in ('resnet', 'biggan') else 16}")
     datasets.prepare_data(spec.dataset, root, root / "cache", lambda line: None)
     digits = datasets.load(spec.dataset, root, root / "cache", "cpu")
     engine = trained(spec, digits, 3)

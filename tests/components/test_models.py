@@ -23,9 +23,9 @@ def serves(entry: Entry[object, ModelFacts], shape: tuple[int, ...]) -> bool:
     pytest.param(entry, shape, id=f"{entry.name}-{shape}")
     for entry in MODELS for shape in SHAPES if serves(entry, shape)])
 def test_builds_what_it_serves(entry: Entry[object, ModelFacts], shape: tuple[int, ...]) -> None:
-    part = MODELS.parse({"name": entry.name, "width": 8, "latent_dim": 5})
+    part = MODELS.parse({"name": entry.name, "width": 8, "latent_dim": 20})
     networks = build_networks(part, shape, 0)
-    made = networks.generator(torch.randn(3, 5))
+    made = networks.generator(torch.randn(3, 20))
     assert made.shape == (3, *shape)
     if len(shape) == 3 and entry.facts.bounded:
         assert made.abs().max() <= 1
@@ -39,6 +39,9 @@ def test_every_family_serves_what_the_documentation_says() -> None:
         assert served[name] == SHAPES
     for name in ("mlp_conv", "dcgan", "dcgan_upsample"):
         assert served[name] == images
+    assert served["biggan"] == [shape for shape in images if shape[1] in (32, 64)]
+    assert serves(MODELS["biggan"], (3, 128, 128))
+    assert not any(serves(MODELS["biggan"], (1, side, side)) for side in (8, 31, 48, 256))
     assert served["resnet"] == [shape for shape in images if shape[1] in (32, 64)]
     assert served["stylegan2"] == [shape for shape in images if shape[1] != 28]
     assert all(serves(MODELS["stylegan2"], (3, side, side)) for side in (128, 256, 1024))

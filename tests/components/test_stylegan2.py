@@ -17,7 +17,9 @@ from torch.nn.functional import one_hot
 
 from gan_bench.components import layers
 from gan_bench.components.models import Networks, build_networks, make_networks
-from gan_bench.components.networks.stylegan2 import StyleDiscriminator, StyleGenerator, truncated
+from gan_bench.components.networks.style_discriminator import StyleDiscriminator
+from gan_bench.components.networks.style_mapping import truncated
+from gan_bench.components.networks.stylegan2 import StyleGenerator
 from gan_bench.errors import SpecError
 from gan_bench.registry import MODELS
 

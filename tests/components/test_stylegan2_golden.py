@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
 from gan_bench.components.models import build_networks
-from gan_bench.components.networks.stylegan2 import StyleGenerator, truncated
+from gan_bench.components.networks.style_mapping import truncated
+from gan_bench.components.networks.stylegan2 import StyleGenerator
 from gan_bench.registry import MODELS
 
 CASES = ["stylegan2.unconditional.orig", "stylegan2.conditional10.resnet",

@@ -14,7 +14,7 @@ from gan_bench.training.contract import check_entry
 
 # The others need a download, or are trained first.
 HERE = {"dataset": ["digits", "gaussians"], "extractor": ["random"]}
-SMALL = {"width": 4, "latent_dim": 5}
+SMALL = {"width": 4, "latent_dim": 20, "mapping_layers": 2}
 BUILT_IN = [pytest.param(registry.kind, entry, id=f"{registry.kind}-{entry.name}")
             for registry in REGISTRIES for entry in registry
             if entry.name in HERE.get(registry.kind, [entry.name])]

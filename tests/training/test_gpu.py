@@ -41,6 +41,8 @@ UPSAMPLE = "base.model={name: dcgan_upsample, width: 16}"
 # Its dropout would draw other numbers on another device.
 UPSAMPLE_WITHOUT_DROPOUT = "base.model={name: dcgan_upsample, width: 16, dropout: 0.0}"
 CONV = "base.model={name: mlp_conv, width: 16}"
+STYLE = "base.model={name: stylegan2, width: 16, latent_dim: 16}"
+BIG = "base.model={name: biggan, width: 8, latent_dim: 20}"
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +62,8 @@ def a_gpu_run(folder: Path, *overrides: str) -> RunSpec:
     return a_run(folder, "compute.device=cuda", *overrides)
 
 
-def batch(seed: int) -> Tensor:
-    return torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+def batch(seed: int, side: int = 16) -> Tensor:
+    return torch.rand(32, 1, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 @pytest.mark.parametrize("model", [MLP, UPSAMPLE])
@@ -115,12 +117,13 @@ def test_first_step_is_that_of_the_cpu(tmp_path: Path, monkeypatch: pytest.Monke
 def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], precision: str,
             ) -> list[Tensor]:
     """Return all that twelve steps leave, and what every third of them has shown."""
-    engine = Engine(spec, "cuda", precision)
+    engine, side = Engine(spec, "cuda", precision), spec.data.shape[-1]
     step, left = take(engine), []
     for i in range(1, 13):
         labels = torch.arange(32, device="cuda") % 10 if spec.condition != "none" else None
-        g_real = batch(100 + i).cuda() if engine.needs_real else None
-        given = StepBatch([batch(i).cuda()], None if labels is None else [labels], g_real, labels)
+        g_real = batch(100 + i, side).cuda() if engine.needs_real else None
+        given = StepBatch([batch(i, side).cuda()], None if labels is None else [labels], g_real,
+                          labels)
         seen = step(i, given, i % 3 == 0)
         left += [value.clone() for value in seen.values()]  # type: ignore[attr-defined]
     state = engine.state()
@@ -145,6 +148,11 @@ def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], prec
     [MLP, "base.augmentation=[flip, diffaugment]"],
     [CONV, "base.augmentation=[{name: ada, kimg: 0.1, transforms: [blit, geometry, color, filter, "
            "noise, cutout]}]", "base.penalties=[{name: r1, every: 2}]"],
+    [STYLE, "base.penalties=[{name: r1, every: 4}]", "base.ema=0.9"],
+    [STYLE, "base.condition=projection", "base.model.d_architecture=skip"],
+    [BIG, "base.condition=projection", "base.ema=0.9", "dataset.image_size=32"],
+    [BIG, "base.model.hierarchical=false", "base.model.shared_dim=null", "base.condition=concat",
+     "dataset.image_size=32"],
 ], ids=" ".join)
 def test_a_graph_gives_the_bits_of_the_step(tmp_path: Path, overrides: list[str], precision: str,
                                             ) -> None:
@@ -199,7 +207,7 @@ def test_runs_that_share_a_gpu_are_to_the_bit_as_if_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("optimizer", [entry.name for entry in OPTIMIZERS])
-@pytest.mark.parametrize("model", [MLP, DCGAN, UPSAMPLE, CONV])
+@pytest.mark.parametrize("model", [MLP, DCGAN, UPSAMPLE, CONV, STYLE])
 def test_a_step_never_waits_for_the_gpu(tmp_path: Path, model: str, optimizer: str) -> None:
     spec = a_gpu_run(tmp_path, model, f"base.optimizer={optimizer}", "base.ema=0.9",
                      "base.augmentation=[flip, diffaugment, ada]")

@@ -25,13 +25,19 @@ def steps(engine: Engine, count: int = 4) -> Tensor:
     draws = torch.Generator().manual_seed(0)
     losses = []
     for step in range(1, count + 1):
-        real = torch.rand(32, 1, 16, 16, generator=draws) * 2 - 1
+        real = torch.rand(32, *engine.spec.data.shape, generator=draws) * 2 - 1
         seen = engine.step(step, StepBatch([real]), True)
         losses += [seen["train/d_loss"], seen["train/g_loss"]]
     return torch.stack(losses)
 
 
-@pytest.mark.parametrize("text", [DIGITS, CONV], ids=["mlp", "dcgan_upsample"])
+STYLE = DIGITS.replace("{name: mlp, width: 16}", "{name: stylegan2, width: 8, latent_dim: 16}")
+BIG = DIGITS.replace("{name: mlp, width: 16}", "{name: biggan, width: 4, latent_dim: 20}").replace(
+    "image_size: 16", "image_size: 32")
+
+
+@pytest.mark.parametrize("text", [DIGITS, CONV, STYLE, BIG],
+                         ids=["mlp", "dcgan_upsample", "stylegan2", "biggan"])
 def test_bfloat16_is_near_float32_and_repeats_to_the_bit(text: str, tmp_path: Path) -> None:
     spec = a_run(tmp_path, text=text)
     exact, lower, again = (Engine(spec, "cpu", precision)

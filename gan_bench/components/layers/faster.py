@@ -12,24 +12,33 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, fold, linear
 
 
-class UpsampledConv2d(nn.Conv2d):
+def upsampled_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Nearest ×2 and a 3×3 convolution with a margin of 1: (N, C, H, W) → (N, D, 2H, 2W).
 
     Up to two rows, and two columns, of the kernel read the same doubled pixel. So their weights are
     summed first, and a transposed 4×4 convolution of stride 2 follows: it has 4/9 of the products,
     and the doubled image is never in memory.
+
+    Args:
+        weight: (D, C, 3, 3).
+        bias: (D,).
     """
+    def summed(weight: Tensor, axis: int) -> Tensor:
+        first, middle, last = weight.unbind(axis)
+        return torch.stack([last, middle + last, first + middle, first], axis)
+
+    kernel = summed(summed(weight, 2), 3).transpose(0, 1)
+    return conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+
+
+class UpsampledConv2d(nn.Conv2d):
+    """Nearest ×2 and a 3×3 convolution with a margin of 1: (N, C, H, W) → (N, D, 2H, 2W)."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        def summed(weight: Tensor, axis: int) -> Tensor:
-            first, middle, last = weight.unbind(axis)
-            return torch.stack([last, middle + last, first + middle, first], axis)
-
-        kernel = summed(summed(self.weight, 2), 3).transpose(0, 1)
-        return conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+        return upsampled_conv2d(x, self.weight, self.bias)
 
 
 class FromOnePixel(nn.ConvTranspose2d):
@@ -52,6 +61,12 @@ class ToOnePixel(nn.Conv2d):
         return linear(x.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
 
 
+def conv_to_image(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3×3 convolution with a margin of 1 to few channels: (N, C, H, W) → (N, D, H, W)."""
+    kernel = weight.flip(2, 3).transpose(0, 1)
+    return _scattered(x, kernel, bias, stride=1, sides=x.shape[2:])
+
+
 class ConvToImage(nn.Conv2d):
     """A 3×3 convolution with a margin of 1 to few channels: (N, C, H, W) → (N, D, H, W)."""
 
@@ -59,8 +74,7 @@ class ConvToImage(nn.Conv2d):
         super().__init__(before, after, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.weight.flip(2, 3).transpose(0, 1)
-        return _scattered(x, kernel, self.bias, stride=1, sides=x.shape[2:])
+        return conv_to_image(x, self.weight, self.bias)
 
 
 class DeconvToImage(nn.ConvTranspose2d):

@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 Count = Annotated[int, Field(ge=1, le=4096)]
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Init = Literal["default", "normal", "normal_conv", "xavier", "fan_in"]
+Init = Literal["default", "normal", "normal_conv", "xavier", "fan_in", "orthogonal"]
 Norm = Literal["batch", "none"]
 _GAIN = "initial_gain"
 SPECTRAL_BOUND = "spectral_bound"
@@ -42,16 +42,18 @@ class Networks:
     """A generator and a discriminator, their parameters registered in forward order.
 
     Attributes:
-        generator: latents (N, latent_dim) float32 → images (N, C, H, W) in [-1, 1], or vectors
-            (N, D), unbounded.
+        generator: latents (N, latent_dim) float32 → images (N, C, H, W) in [-1, 1] (unbounded if
+            `ModelFacts.bounded` says so), or vectors (N, D), unbounded.
         discriminator: images in [-1, 1], or vectors → logits (N,).
         init: `default` (PyTorch's own); `normal`: weights N(0, 0.02), batch-norm scales N(1, 0.02),
             biases 0 (Radford et al. 2015, section 3, and its published code); `normal_conv`: the
             same for convolutions' weights and 2-D batch norms, and PyTorch's own for all else, as
             copied scripts have it; `xavier`: weights uniform in ±g √(6 / (fan-in + fan-out)),
             biases 0 (Glorot and Bengio 2010, equation 16); `fan_in`: weights N(0, g / √fan-in),
-            biases 0 (He et al. 2015, section 2.2). The gain g is 1, unless the family sets another
-            for a layer. `constructed`: the weights stay as the factory has made them.
+            biases 0 (He et al. 2015, section 2.2); `orthogonal`: weights as a matrix (outputs, all
+            else) with orthonormal rows or columns, times g, biases 0 (Saxe et al. 2014, section 3).
+            The gain g is 1, unless the family sets another for a layer. `constructed`: the weights
+            stay as the factory has made them.
     """
 
     generator: nn.Module
@@ -69,7 +71,9 @@ def initialise(module: nn.Module, init: Init | Literal["constructed"]) -> None:
     for layer in module.modules():
         if isinstance(layer, OwnWeights):
             layer.draw()
-        if isinstance(layer, nn.Embedding):  # a label then weighs as much as one feature
+        if isinstance(layer, nn.Embedding) and init == "orthogonal":
+            nn.init.orthogonal_(layer.weight)
+        elif isinstance(layer, nn.Embedding):  # a label then weighs as much as one feature
             size = 0.02 if init == "normal" else float(layer.embedding_dim) ** -0.5
             nn.init.normal_(layer.weight, 0.0, size)
         if not isinstance(layer, (*weighted, nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -78,13 +82,15 @@ def initialise(module: nn.Module, init: Init | Literal["constructed"]) -> None:
         gain: float = getattr(layer, _GAIN, 1.0)
         if init == "normal_conv":
             _initialise_as_scripts_do(layer)
-        elif init == "normal":
+        elif init == "normal" and layer.weight is not None:
             mean = 0.0 if isinstance(layer, weighted) else 1.0
             nn.init.normal_(layer.weight, mean, 0.02)
         elif init == "xavier" and isinstance(layer, weighted):
             nn.init.xavier_uniform_(layer.weight, gain)
         elif init == "fan_in" and isinstance(layer, weighted):
             nn.init.normal_(layer.weight, 0.0, gain / layer.weight[0].numel() ** 0.5)
+        elif init == "orthogonal" and isinstance(layer, weighted):
+            nn.init.orthogonal_(layer.weight, gain)
         if init not in ("default", "normal_conv") and layer.bias is not None:
             nn.init.zeros_(layer.bias)
 

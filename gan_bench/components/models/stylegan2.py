@@ -63,12 +63,9 @@ def stylegan2(
 
     Images are not bounded; their levels are clipped when they are measured or saved.
     """
-    from gan_bench.components.networks.stylegan2 import (
-        StyleDiscriminator,
-        StyleGenerator,
-        StyleMapping,
-        Synthesis,
-    )
+    from gan_bench.components.networks.style_discriminator import StyleDiscriminator
+    from gan_bench.components.networks.style_mapping import StyleMapping
+    from gan_bench.components.networks.stylegan2 import StyleGenerator, Synthesis
 
     image_channels, side, _ = shape
 
