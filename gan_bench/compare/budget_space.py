@@ -1,0 +1,205 @@
+"""The space that a search draws from: where draws lie in it, and whether it ends too early."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gan_bench.compare.results import PARAM
+from gan_bench.compare.stats.summary import Values
+from gan_bench.config.search import SearchSpec
+from gan_bench.config.space import Distribution
+
+if TYPE_CHECKING:
+    from gan_bench.compare.budgets import Draw, TunedVariant
+
+EDGE = 0.05  # of the range of a distribution, on its own scale
+BEST_SHARE = 0.1  # of the draws are called the best,
+LEAST_BEST = 3  # but at least so many
+PARTS = 5  # of a range, in each of which the share of diverged draws is counted
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A setting that is drawn.
+
+    Attributes:
+        key: Dotted, as in the file.
+        kind: The name of its distribution: uniform, log_uniform, int_uniform, choice.
+        low, high: Its bounds; NaN of a choice.
+        options: What a choice is from, as text; else empty.
+        words: The distribution as the file has it.
+    """
+
+    key: str
+    kind: str
+    low: float
+    high: float
+    options: tuple[str, ...]
+    words: str
+
+    @property
+    def is_log(self) -> bool:
+        """Whether its scale is logarithmic."""
+        return self.kind == "log_uniform"
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it has bounds."""
+        return not self.options
+
+    def place(self, value: float) -> float:
+        """Return where a value lies between the bounds, 0..1, on the distribution's own scale."""
+        if self.is_log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Best draws of a variant that lie at a bound of the space.
+
+    Attributes:
+        variant, key: Whose, and of which setting.
+        bound: The bound.
+        is_upper: Which of the two it is.
+        near, of: How many of the best draws lie within 5% of it, and of how many.
+    """
+
+    variant: str
+    key: str
+    bound: float
+    is_upper: bool
+    near: int
+    of: int
+
+    @property
+    def sentence(self) -> str:
+        """The warning."""
+        side = "upper" if self.is_upper else "lower"
+        return (f"{self.variant}: {self.near} of the {self.of} best draws have {self.key} within "
+                f"5% of its {side} bound, {self.bound:g}: the best value may lie beyond it, so "
+                f"widen the space")
+
+
+def dimensions_of(search: SearchSpec, runs: pd.DataFrame) -> tuple[Dimension, ...]:
+    """Return the settings that are drawn for a variant.
+
+    A key with `only` is one of the variants whose runs have the drawn values.
+
+    Args:
+        search: The search.
+        runs: Those of the variant, as in `Results.runs`.
+    """
+    return tuple(_dimension(key, distribution) for key, distribution in search.space.items()
+                 if not distribution.only or _is_drawn(search, key, runs))
+
+
+def _is_drawn(search: SearchSpec, key: str, runs: pd.DataFrame) -> bool:
+    """Whether the runs of a variant have the drawn values of a key."""
+    for _, run in runs.iterrows():
+        index = int(run["draw"])
+        if search.defaults and index == 0:
+            continue
+        return _same(run.get(PARAM + param_of(key), ""),
+                     search.space[key].drawn(search.seed, key, index))
+    return False
+
+
+def _same(param: object, drawn: object) -> bool:
+    """Whether a param, which is text, is a drawn value."""
+    if isinstance(drawn, float):
+        try:
+            return float(str(param)) == drawn
+        except ValueError:
+            return False
+    return param == text_of(drawn)
+
+
+def _dimension(key: str, distribution: Distribution) -> Dimension:
+    low, high = distribution.bounds or (math.nan, math.nan)
+    options = tuple(map(text_of, distribution.choice or ()))
+    return Dimension(key, distribution.kind, float(low), float(high), options, str(distribution))
+
+
+def values_of(search: SearchSpec, index: int, dimensions: Sequence[Dimension], runs: pd.DataFrame,
+              ) -> dict[str, str]:
+    """Return the settings of a draw as text, by key; of the file's own setting, what runs have."""
+    if search.defaults and index == 0:
+        first = runs.iloc[0]
+        return {each.key: str(first.get(PARAM + param_of(each.key), "")) for each in dimensions}
+    return {each.key: text_of(search.space[each.key].drawn(search.seed, each.key, index))
+            for each in dimensions}
+
+
+def param_of(key: str) -> str:
+    """Return the flat name of a setting: `optimizer.lr` stands for both networks' optimizers."""
+    head, dot, tail = key.partition(".")
+    return f"g_optimizer{dot}{tail}" if head == "optimizer" else key
+
+
+def text_of(value: object) -> str:
+    """Return a value as flat settings have it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def edges_of(tuned: TunedVariant, sign: float) -> list[Edge]:
+    """Return the bounds at which most of a variant's best draws lie, on each scale of its own.
+
+    The best are a tenth of the random draws, at least three. More than half of them must lie
+    within 5% of the same bound: of three draws that any value suits alike, that happens in 0.7% of
+    cases at either bound.
+
+    Args:
+        tuned: The variant and its draws.
+        sign: What turns the score into one to minimise.
+    """
+    best = best_draws(tuned, sign)
+    edges = []
+    for dimension in tuned.dimensions:
+        if not dimension.is_number or len(best) < 2:
+            continue
+        places = [dimension.place(float(draw.values[dimension.key])) for draw in best]
+        for is_upper, bound in ((False, dimension.low), (True, dimension.high)):
+            near = sum((1 - place if is_upper else place) <= EDGE for place in places)
+            if 2 * near > len(best):
+                edges.append(Edge(tuned.variant, dimension.key, bound, is_upper, near, len(best)))
+    return edges
+
+
+def best_draws(tuned: TunedVariant, sign: float) -> list[Draw]:
+    """Return the best tenth of the random draws that did not diverge, at least three of them."""
+    finite = [draw for draw in tuned.random if math.isfinite(draw.selected)]
+    number = max(LEAST_BEST, math.ceil(BEST_SHARE * len(tuned.random)))
+    return sorted(finite, key=lambda draw: (sign * draw.selected, draw.index))[:number]
+
+
+def diverged_shares(tuned: TunedVariant, dimension: Dimension) -> tuple[Values, Values]:
+    """Return the share of a variant's random draws that diverged, by part of a setting's range.
+
+    Returns:
+        (k + 1,) the ends of the parts: fifths of the range on the distribution's own scale; of a
+        choice 0, 1, …, a part for each option. (k,) the shares; NaN for a part without draws.
+    """
+    values = [draw.values[dimension.key] for draw in tuned.random]
+    lost = np.array([not math.isfinite(draw.selected) for draw in tuned.random], float)
+    if dimension.is_number:
+        places = np.array([dimension.place(float(value)) for value in values])
+        part = np.clip((places * PARTS).astype(int), 0, PARTS - 1)
+        steps = np.linspace(0, 1, PARTS + 1)
+        width = dimension.high - dimension.low
+        edges = (dimension.low * (dimension.high / dimension.low) ** steps if dimension.is_log
+                 else dimension.low + width * steps)
+    else:
+        part = np.array([dimension.options.index(value) for value in values], int)
+        edges = np.arange(len(dimension.options) + 1, dtype=float)
+    parts = len(edges) - 1
+    counts = np.bincount(part, minlength=parts)
+    sums = np.bincount(part, weights=lost, minlength=parts)
+    return edges, np.divide(sums, counts, out=np.full(parts, math.nan), where=counts > 0)
