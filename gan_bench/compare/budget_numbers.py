@@ -22,6 +22,7 @@ from gan_bench.compare.stats.budget import (
 from gan_bench.compare.stats.budget_cost import best_by_cost
 from gan_bench.compare.stats.budget_pairs import (
     BudgetTest,
+    BudgetVerdict,
     budget_test,
     budget_verdicts,
     probability_better,
@@ -31,6 +32,8 @@ from gan_bench.compare.stats.summary import Estimate, Values
 
 USUAL = (5, 10, 20, 50, 100, 200, 500, 1_000)  # budgets of tables, besides all draws
 HOUR = 3600.0
+# By variant: its test against the reference, and the verdict at each of the test's budgets.
+Tests = dict[str, tuple[BudgetTest, tuple[BudgetVerdict, ...]]]
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def table_budgets(budgets: Budgets) -> list[int]:
     return [n for n in USUAL if n < most] + ([most] if most else [])
 
 
-def tests_of(budgets: Budgets) -> dict[str, tuple[BudgetTest, tuple[str, ...]]]:
+def tests_of(budgets: Budgets) -> Tests:
     """Return the test of each variant against the reference, and its verdict at each budget.
 
     The budgets are those of the table at which something can be said: fewer than all draws.
@@ -202,9 +205,8 @@ def tests_of(budgets: Budgets) -> dict[str, tuple[BudgetTest, tuple[str, ...]]]:
             in zip(tests.items(), verdicts, strict=True)}
 
 
-def table_rows(budgets: Budgets) -> list[TableRow]:
+def table_rows(budgets: Budgets, tests: Tests) -> list[TableRow]:
     """Return the table at its budgets, each variant's rows together."""
-    tests = tests_of(budgets)
     rows = []
     for tuned in budgets.variants:
         if tuned.default:
@@ -219,8 +221,7 @@ def table_rows(budgets: Budgets) -> list[TableRow]:
     return rows
 
 
-def _tested(tests: dict[str, tuple[BudgetTest, tuple[str, ...]]], variant: str, n: int,
-            ) -> tuple[float, float, str]:
+def _tested(tests: Tests, variant: str, n: int) -> tuple[float, float, str]:
     """Return the probability, p and the verdict of a variant at a budget."""
     if variant in tests and n in tests[variant][0].budgets:
         test, verdicts = tests[variant]

@@ -88,38 +88,9 @@ class Edge:
                 f"widen the space")
 
 
-def dimensions_of(search: SearchSpec, runs: pd.DataFrame) -> tuple[Dimension, ...]:
-    """Return the settings that are drawn for a variant.
-
-    A key with `only` is one of the variants whose runs have the drawn values.
-
-    Args:
-        search: The search.
-        runs: Those of the variant, as in `Results.runs`.
-    """
-    return tuple(_dimension(key, distribution) for key, distribution in search.space.items()
-                 if not distribution.only or _is_drawn(search, key, runs))
-
-
-def _is_drawn(search: SearchSpec, key: str, runs: pd.DataFrame) -> bool:
-    """Whether the runs of a variant have the drawn values of a key."""
-    for _, run in runs.iterrows():
-        index = int(run["draw"])
-        if search.defaults and index == 0:
-            continue
-        return _same(run.get(PARAM + param_of(key), ""),
-                     search.space[key].drawn(search.seed, key, index))
-    return False
-
-
-def _same(param: object, drawn: object) -> bool:
-    """Whether a param, which is text, is a drawn value."""
-    if isinstance(drawn, float):
-        try:
-            return float(str(param)) == drawn
-        except ValueError:
-            return False
-    return param == text_of(drawn)
+def dimensions_of(search: SearchSpec, keys: Sequence[str]) -> tuple[Dimension, ...]:
+    """Return the settings that are drawn for a variant: those of the given keys."""
+    return tuple(_dimension(key, search.space[key]) for key in keys if key in search.space)
 
 
 def _dimension(key: str, distribution: Distribution) -> Dimension:
@@ -128,20 +99,28 @@ def _dimension(key: str, distribution: Distribution) -> Dimension:
     return Dimension(key, distribution.kind, float(low), float(high), options, str(distribution))
 
 
+def all_dimensions(variants: Sequence[TunedVariant]) -> list[Dimension]:
+    """Return the drawn settings of all variants, in the order of the file."""
+    return list(dict.fromkeys(each for tuned in variants for each in tuned.dimensions))
+
+
 def values_of(search: SearchSpec, index: int, dimensions: Sequence[Dimension], runs: pd.DataFrame,
               ) -> dict[str, str]:
     """Return the settings of a draw as text, by key; of the file's own setting, what runs have."""
     if search.defaults and index == 0:
         first = runs.iloc[0]
-        return {each.key: str(first.get(PARAM + param_of(each.key), "")) for each in dimensions}
+        return {each.key: str(first.get(PARAM + params_of(each.key)[0], ""))
+                for each in dimensions}
     return {each.key: text_of(search.space[each.key].drawn(search.seed, each.key, index))
             for each in dimensions}
 
 
-def param_of(key: str) -> str:
-    """Return the flat name of a setting: `optimizer.lr` stands for both networks' optimizers."""
+def params_of(key: str) -> tuple[str, ...]:
+    """Return the flat names of a setting: `optimizer.lr` stands for both networks' optimizers."""
     head, dot, tail = key.partition(".")
-    return f"g_optimizer{dot}{tail}" if head == "optimizer" else key
+    if head != "optimizer":
+        return (key,)
+    return f"g_optimizer{dot}{tail}", f"d_optimizer{dot}{tail}"
 
 
 def text_of(value: object) -> str:

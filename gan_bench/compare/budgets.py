@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from gan_bench.compare.budget_space import Dimension, dimensions_of, values_of
-from gan_bench.compare.choice import choose
-from gan_bench.compare.results import PARAM, SCORE, Results
-from gan_bench.compare.stats.overflow import within_range
+from gan_bench.compare.choice import SelectRun, choice_of, draw_score, select_score
+from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.stats.summary import Summary, Values, summarise_scores
 from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.evaluation.score_directions import directions
@@ -34,7 +33,6 @@ class Draw:
             of these runs diverged; NaN while one of them has no result.
         diverged: How many of its select runs diverged.
         seconds: Of its select runs together, from start to end.
-        images: Real examples that D was shown in them.
         values: The drawn settings, as text, by key.
         rank: Its place among the chosen draws, from 1; None if it was not chosen.
         confirmed: Its scores under the confirm seeds; None if no such run has a result.
@@ -44,7 +42,6 @@ class Draw:
     selected: float
     diverged: int
     seconds: float
-    images: float
     values: Mapping[str, str]
     rank: int | None = None
     confirmed: Summary | None = None
@@ -64,12 +61,17 @@ class TunedVariant:
         draws: All that have begun, by index.
         has_default: Whether draw 0 is the file's own setting, and no random draw.
         dimensions: The settings that are drawn for it.
+        select_seconds, confirm_seconds: Of all its runs in either stage, from start to end.
+        images: Real examples that D was shown in the runs of the first stage.
     """
 
     variant: str
     draws: tuple[Draw, ...]
     has_default: bool
     dimensions: tuple[Dimension, ...]
+    select_seconds: float
+    confirm_seconds: float
+    images: float
 
     @property
     def random(self) -> tuple[Draw, ...]:
@@ -82,11 +84,6 @@ class TunedVariant:
         """The file's own setting, if it has a score."""
         first = next((draw for draw in self.draws if draw.index == 0), None)
         return first if first and self.has_default and first.is_scored else None
-
-    @property
-    def waiting(self) -> int:
-        """How many draws have no score yet."""
-        return sum(not draw.is_scored for draw in self.draws)
 
     @property
     def chosen(self) -> tuple[Draw, ...]:
@@ -159,64 +156,70 @@ class Budgets:
 
 def budgets_of(results: Results) -> Budgets | None:
     """Return the draws of an experiment with a search; None of one without."""
-    search = results.declared.search
+    declared = results.declared
+    search = declared.search
     if search is None:
         return None
-    better = directions(results.declared).get(search.select.by)
-    by_variant = results.runs.groupby("variant", observed=True, sort=False)
-    variants = tuple(_tuned(str(name), runs, results, search, better)
-                     for name, runs in by_variant)
-    return Budgets(results, search, better, variants)
+    select = results.runs[results.runs["stage"] == SELECT]
+    runs = [SelectRun(str(run["variant"]), int(run["draw"]), int(run["seed"]),
+                      _score(run, search.select.by)) for _, run in select.iterrows()]
+    chosen = choice_of(runs, declared).draws
+    variants = tuple(_tuned(name, results, search, chosen.get(name, ()))
+                     for name in results.variants)
+    return Budgets(results, search, directions(declared).get(search.select.by), variants)
 
 
-def _tuned(variant: str, runs: pd.DataFrame, results: Results, search: SearchSpec, better: Better,
+def _tuned(variant: str, results: Results, search: SearchSpec, chosen: Sequence[int],
            ) -> TunedVariant:
-    """Return a variant with its draws, chosen as the launcher chooses."""
-    dimensions = dimensions_of(search, runs)
-    by_draw = {int(index): group for index, group in runs.groupby("draw", sort=True)}
-    draws = [_draw(index, group, search, better, dimensions)
-             for index, group in sorted(by_draw.items())]
-    chosen: Sequence[int] = ()
-    if len(draws) == search.draws and all(draw.is_scored for draw in draws):
-        chosen = choose({draw.index: draw.selected for draw in draws}, search.confirm.best)
+    """Return a variant with its draws.
+
+    Draws with the same settings have runs once, of the first of them, and count each: the sample
+    of the space is of as many draws as were drawn.
+    """
+    declared = results.declared
+    runs = results.runs[results.runs["variant"] == variant]
+    keys = declared.searched.get(variant, tuple(search.space))
+    dimensions = dimensions_of(search, keys)
+    better = directions(declared).get(search.select.by)
     places = {index: place for place, index in enumerate(chosen, start=1)}
-    return TunedVariant(variant, tuple(replace(draw, rank=places.get(draw.index))
-                                       for draw in draws), search.defaults, dimensions)
+    first_of = {index: group[0] for group in declared.shared.get(variant, ()) for index in group}
+    draws = []
+    for index in range(search.draws):
+        of_draw = runs[runs["draw"] == first_of.get(index, index)]
+        if len(of_draw):
+            draw = _draw(index, of_draw, search, better, dimensions)
+            draws.append(replace(draw, rank=places.get(index)))
+    select, confirm = (runs[runs["stage"] == stage] for stage in (SELECT, CONFIRM))
+    return TunedVariant(variant, tuple(draws), search.defaults, dimensions,
+                        float(select["seconds"].sum()), float(confirm["seconds"].sum()),
+                        images_of(select))
 
 
 def _draw(index: int, runs: pd.DataFrame, search: SearchSpec, better: Better,
           dimensions: Sequence[Dimension]) -> Draw:
-    """Return one draw from its runs, which have an ordinary result each."""
-    stage = runs["stage"]
-    select = runs[(stage == SELECT) & runs["seed"].isin(search.select.seeds)]
-    confirm = runs[(stage == CONFIRM) & runs["seed"].isin(search.confirm.seeds)]
+    """Return one draw from its runs."""
+    select = runs[(runs["stage"] == SELECT) & runs["seed"].isin(search.select.seeds)]
+    confirm = runs[(runs["stage"] == CONFIRM) & runs["seed"].isin(search.confirm.seeds)]
     by_seed = _scores_by_seed(select, search.select.by)
-    lost = [seed for seed, value in by_seed.items() if math.isnan(value)]
-    selected = math.nan
-    if len(by_seed) == len(search.select.seeds):
-        worst = -math.inf if better == "higher" else math.inf
-        selected = worst if lost else float(np.mean([*by_seed.values()]))
+    is_whole = len(by_seed) == len(search.select.seeds)
     confirmed = _scores_by_seed(confirm, search.select.by)
-    return Draw(index, selected, len(lost), float(select["seconds"].sum()), images_of(select),
+    return Draw(index, draw_score([*by_seed.values()], better) if is_whole else math.nan,
+                sum(map(math.isnan, by_seed.values())), float(select["seconds"].sum()),
                 values_of(search, index, dimensions, runs),
                 confirmed=summarise_scores(confirmed, better) if confirmed else None)
 
 
 def _scores_by_seed(runs: pd.DataFrame, score: str) -> dict[int, float]:
-    """Return the score of each run with a result, by seed: NaN if it diverged.
+    """Return the score of each run with a result, by seed: NaN if it diverged."""
+    by_seed = {int(run["seed"]): _score(run, score) for _, run in runs.iterrows()}
+    return {seed: value for seed, value in by_seed.items() if value is not None}
 
-    A run that failed, or whose process died, has no result: it is repeated, and waited for.
-    """
-    by_seed: dict[int, float] = {}
-    column = SCORE + score
-    for _, run in runs.iterrows():
-        if run["status"] not in RESULTS:
-            continue
-        value = float(run[column]) if column in runs else math.nan
-        is_lost = run["status"] == Status.DIVERGED
-        if is_lost or not math.isnan(value):
-            by_seed[int(run["seed"])] = math.nan if is_lost else float(within_range(value))
-    return by_seed
+
+def _score(run: pd.Series, score: str) -> float | None:
+    """Return the score of a run: NaN if it diverged, None while it has no result."""
+    value = float(run.get(SCORE + score, math.nan))
+    is_measured = bool(run.get(PROTOCOL + score, "")) or not math.isnan(value)
+    return select_score(Status(run["status"]), {score: value} if is_measured else {}, score)
 
 
 def images_of(runs: pd.DataFrame) -> float:
@@ -230,19 +233,21 @@ def images_of(runs: pd.DataFrame) -> float:
     return float((steps * batch * d_steps).sum(skipna=False))
 
 
-def confirmed_results(budgets: Budgets) -> Results | None:
-    """Return the confirm runs of each variant's best draw, which are ordinary runs of seeds.
+def seeds_of(results: Results, budgets: Budgets | None) -> Results:
+    """Return the runs that are compared seed by seed: all, or of a search those that confirm.
 
-    Comparisons, samples and curves of a report are of these. None while there is no such run.
+    Comparisons, samples and curves of a report are of these. Of a search they are each variant's
+    best draw under the confirm seeds; none until one has a result.
     """
-    runs = budgets.results.runs
+    if budgets is None:
+        return results
+    runs = results.runs
     best = {each.variant: each.best.index for each in budgets.variants if each.best}
     is_kept = (runs["stage"] == CONFIRM) & (runs["draw"] == runs["variant"].astype(str).map(best))
     kept = runs[is_kept.fillna(False).astype(bool)]
     if not kept["status"].isin(RESULTS).any():
-        return None
-    names = [name for name in budgets.results.variants if (kept["variant"] == name).any()]
-    history = budgets.results.history
-    history = history[history["run"].isin(kept.index)]
-    results = replace(budgets.results, runs=kept, history=history)
-    return results.only(names)
+        kept = kept.iloc[:0]
+    names = [name for name in results.variants if (kept["variant"] == name).any()]
+    history = results.history[results.history["run"].isin(kept.index)]
+    some = replace(results, runs=kept, history=history)
+    return some.only(names) if names else some

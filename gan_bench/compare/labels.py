@@ -48,4 +48,6 @@ def _relabelled(declared: Declared, texts: dict[str, str]) -> Declared:
         variants=tuple(texts.get(name, name) for name in declared.variants),
         sweeps={axis: tuple(texts.get(name, name) for name in names)
                 for axis, names in declared.sweeps.items()},
+        searched={texts.get(name, name): keys for name, keys in declared.searched.items()},
+        shared={texts.get(name, name): draws for name, draws in declared.shared.items()},
         labels={name: text for name, text in declared.labels.items() if name not in unused})

@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from gan_bench.compare.budget_space import Dimension, diverged_shares
+from gan_bench.compare.budget_space import Dimension, all_dimensions, diverged_shares
 from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
 from gan_bench.compare.stats.summary import Values
 from gan_bench.report.figures.look import look
@@ -35,6 +35,7 @@ from gan_bench.report.figures.style import (
 )
 
 HEIGHT, STRIP = 2.3, 0.75  # inches: of the panel of scores, and of that of shares below it
+ACROSS = 3  # settings in a row at most: a logarithmic axis needs room for its numbers
 JITTER = 0.09  # to either side of an option of a choice
 DIVERGED_ROOM = 0.12  # of the height of a panel, for the ticks of diverged draws
 
@@ -77,14 +78,10 @@ def scores_against_space(budgets: Budgets) -> Figure:
         return figure
 
 
-def all_dimensions(variants: Sequence[TunedVariant]) -> list[Dimension]:
-    """Return the drawn settings of all variants, in the order of the file."""
-    return list(dict.fromkeys(each for tuned in variants for each in tuned.dimensions))
-
-
 def _across(dimensions: Sequence[Dimension]) -> int:
-    """Return how many settings stand in a row: a logarithmic axis needs room for its numbers."""
-    return min(3, panels_across(len(dimensions)))
+    """Return how many settings stand in a row, in rows that are about equally long."""
+    most = min(ACROSS, panels_across(len(dimensions)))
+    return math.ceil(len(dimensions) / math.ceil(len(dimensions) / most))
 
 
 def _has(tuned: TunedVariant, dimension: Dimension) -> bool:
@@ -171,11 +168,10 @@ def _along(draws: Sequence[Draw], dimension: Dimension, shift: float) -> Values:
     """Return where draws stand on the axis; variants stand beside each other at an option."""
     if dimension.is_number:
         return np.array([float(draw.values[dimension.key]) for draw in draws])
-    places: Values = np.array([dimension.options.index(draw.values[dimension.key]) for draw in draws],
-                      float)
+    options = [dimension.options.index(draw.values[dimension.key]) for draw in draws]
     spread: Values = np.array([((draw.index * 0.618) % 1 - 0.5) * JITTER for draw in draws])
-    beside: Values = places + 0.36 * shift + spread
-    return beside
+    places: Values = np.array(options, float) + 0.36 * shift + spread
+    return places
 
 
 def _draw_shares(axes: Axes, tuned: TunedVariant, dimension: Dimension, style: Style) -> None:
@@ -197,9 +193,9 @@ def _set_scale(axes: Axes, dimension: Dimension) -> None:
     room = 0.04
     if dimension.is_log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+        axes.xaxis.set_major_locator(LogLocator(numticks=4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.minorticks_off()
         factor = (dimension.high / dimension.low) ** room
         axes.set_xlim(dimension.low / factor, dimension.high * factor)
         return
