@@ -18,6 +18,7 @@ The quantiles and `median_interval` need no moments, so divergence does them no 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -163,6 +164,7 @@ def best_quantile(scores: ArrayLike, n: int, q: float = 0.5) -> float:
     return float(x[np.argmax(reached)])
 
 
+@lru_cache(maxsize=1_024)
 def interval_ranks(draws: int, n: int, level: float = LEVEL) -> tuple[int, int] | None:
     """Return the ranks (1..B) of the draws between which the median of the best of n lies.
 

@@ -30,6 +30,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from gan_bench.compare.stats.budget import none_chosen, rank_weights, valid_draws
 from gan_bench.compare.stats.summary import ALPHA, Values
@@ -39,6 +40,7 @@ SAMPLED_LABELLINGS = 9_999
 DIGITS = 10  # of a statistic: sums of chances that agree to these are one number
 
 Labels = NDArray[np.bool_]  # (R, B_a + B_b) whether a score belongs to A, in the order of scores
+Counts = NDArray[np.intp]
 BudgetVerdict = Literal["better", "worse", "inconclusive"]
 
 
@@ -58,10 +60,8 @@ def probability_better(a: ArrayLike, b: ArrayLike, n_a: int, n_b: int) -> float:
         ValueError: A score is NaN or -inf, or a budget is out of its range.
     """
     x, y = valid_draws(a, n_a), valid_draws(b, n_b)
-    labels, ends = _merged(x, y)
-    chances_a = none_chosen(len(x), n_a, np.arange(len(x) + 1))
-    chances_b = none_chosen(len(y), n_b, np.arange(len(y) + 1))
-    return float(_wins(labels, ends, chances_a, chances_b)[0])
+    of_a, of_b = _counts(*_merged(x, y))
+    return float(_wins(_worse(len(x), n_a)[of_a], _worse(len(y), n_b)[of_b])[0])
 
 
 def probability_better_shared(a: ArrayLike, b: ArrayLike, n: int) -> float:
@@ -135,15 +135,13 @@ def budget_test(a: ArrayLike, b: ArrayLike, budgets: Sequence[int], shared: bool
     labels, ends = _merged(x, y)
     if shared:
         _check_shared(x, y)
-        null = _statistics(_swaps(x, y), ends, len(x), len(y), budgets)
+        null = _null_of(_swaps(x, y), ends, (len(x), len(y)), budgets)
         exact = 2**len(x) <= EXACT_UP_TO_LABELLINGS
     else:
-        null = _null_of_splits(len(x), len(y), tuple(map(int, ends)), budgets)
+        null = _null_of_splits((len(x), len(y)), tuple(map(int, ends)), budgets)
         exact = math.comb(len(x) + len(y), len(x)) <= EXACT_UP_TO_LABELLINGS
-    observed = _statistics(labels, ends, len(x), len(y), budgets)
-    if not exact:  # it is one of the labellings that are as likely
-        null = np.concatenate([null, observed])
-    p, adjusted = _min_p(np.abs(observed[0]), np.abs(null))
+    observed = _statistics(labels, ends, (len(x), len(y)), budgets)
+    p, adjusted = _min_p(np.abs(observed[0]), null, exact)
     half = observed[0] + 0.5
     if shared:
         half = np.array([probability_better_shared(x, y, n) for n in budgets])
@@ -187,7 +185,7 @@ def _check_shared(a: Values, b: Values) -> None:
         raise ValueError(f"{len(a)} draws and {len(b)} are not the same draws")
 
 
-def _merged(a: Values, b: Values) -> tuple[Labels, NDArray[np.intp]]:
+def _merged(a: Values, b: Values) -> tuple[Labels, Counts]:
     """Return the labels (1, B_a + B_b) of the merged scores, and where each run of equal ones ends.
 
     The ends begin with 0.
@@ -198,50 +196,81 @@ def _merged(a: Values, b: Values) -> tuple[Labels, NDArray[np.intp]]:
     return (order < len(a))[None], np.concatenate([[0], np.cumsum(sizes)])
 
 
-def _wins(labels: Labels, ends: NDArray[np.intp], chances_a: Values, chances_b: Values) -> Values:
-    """Return P(A's best < B's) + ½ P(equal) for each row of labels.
+def _counts(labels: Labels, ends: Counts) -> tuple[Counts, Counts]:
+    """Return how many scores of A, and of B, are up to each end, (R, ends)."""
+    of_a = np.zeros((len(labels), len(ends)), np.intp)
+    of_a[:, 1:] = labels.cumsum(axis=1)[:, ends[1:] - 1]
+    return of_a, ends - of_a
+
+
+@lru_cache(maxsize=256)
+def _worse(draws: int, n: int) -> Values:
+    """Return the chance that the best of n is none of the k best draws, for k = 0..B."""
+    return none_chosen(draws, n, np.arange(draws + 1))
+
+
+def _wins(worse_a: Values, worse_b: Values) -> Values:
+    """Return P(A's best < B's) + ½ P(equal) for each row.
 
     Args:
-        labels: (R, B_a + B_b), in the order of the scores.
-        ends: Where each run of equal scores ends, after a 0.
-        chances_a, chances_b: The chance that the best is not among the first k scores of A, of B.
+        worse_a, worse_b: (R, ends) the chance that the best of A, of B, is worse than the scores up
+            to each end.
     """
-    of_a = np.concatenate([np.zeros((len(labels), 1), np.intp), labels.cumsum(axis=1)], axis=1)
-    of_a = of_a[:, ends]
-    worse_a, worse_b = chances_a[of_a], chances_b[ends - of_a]
     best_here = worse_a[:, :-1] - worse_a[:, 1:]
     total: Values = (best_here * (worse_b[:, :-1] + worse_b[:, 1:])).sum(axis=1) / 2
     return total
 
 
-def _statistics(labels: Labels, ends: NDArray[np.intp], size_a: int, size_b: int,
-                budgets: Sequence[int]) -> Values:
+def _statistics(labels: Labels, ends: Counts, sizes: tuple[int, int], budgets: Sequence[int],
+                ) -> Values:
     """Return the chance that A wins, less ½, (R, budgets), rounded so that equal ones are equal."""
-    columns = [_wins(labels, ends, none_chosen(size_a, n, np.arange(size_a + 1)),
-                     none_chosen(size_b, n, np.arange(size_b + 1))) for n in budgets]
+    of_a, of_b = _counts(labels, ends)
+    columns = [_wins(_worse(sizes[0], n)[of_a], _worse(sizes[1], n)[of_b]) for n in budgets]
     rounded: Values = np.round(np.stack(columns, axis=1) - 0.5, DIGITS)
     return rounded
 
 
-@lru_cache(maxsize=16)  # the pairs of a report have few patterns of ties
-def _null_of_splits(size_a: int, size_b: int, ends: tuple[int, ...], budgets: tuple[int, ...],
-                    ) -> Values:
-    """Return the statistics (R, budgets) of all labellings of the draws, or of many of them."""
-    total = size_a + size_b
-    if math.comb(total, size_a) <= EXACT_UP_TO_LABELLINGS:
-        chosen = np.array([*itertools.combinations(range(total), size_a)])
+@dataclass(frozen=True)
+class _Null:
+    """The statistics of labellings that are as likely.
+
+    Attributes:
+        distances: (R, N) from 0, at N budgets.
+        ordered: The same, each column sorted.
+        as_far: (R, N) how many are at least as large, among those of their column.
+    """
+
+    distances: Values
+    ordered: Values
+    as_far: NDArray[np.int32]
+
+
+def _null_of(labels: Labels, ends: Counts, sizes: tuple[int, int], budgets: Sequence[int],
+             ) -> _Null:
+    distances = np.abs(_statistics(labels, ends, sizes, budgets))
+    as_far = len(labels) + 1 - stats.rankdata(distances, "min", axis=0)
+    return _Null(distances, np.sort(distances, axis=0), as_far.astype(np.int32))
+
+
+@lru_cache(maxsize=32)  # the pairs of a report have few patterns of equal scores
+def _null_of_splits(sizes: tuple[int, int], ends: tuple[int, ...], budgets: tuple[int, ...],
+                    ) -> _Null:
+    """Return the statistics of all labellings of the draws, or of many of them."""
+    total = sum(sizes)
+    if math.comb(total, sizes[0]) <= EXACT_UP_TO_LABELLINGS:
+        chosen = np.array([*itertools.combinations(range(total), sizes[0])])
     else:
         rng = np.random.default_rng(0)
-        chosen = np.argsort(rng.random((SAMPLED_LABELLINGS, total)), axis=1)[:, :size_a]
+        chosen = np.argsort(rng.random((SAMPLED_LABELLINGS, total)), axis=1)[:, :sizes[0]]
     labels = np.zeros((len(chosen), total), np.bool_)
     np.put_along_axis(labels, chosen, True, axis=1)
-    return _statistics(labels, np.array(ends), size_a, size_b, budgets)
+    return _null_of(labels, np.array(ends), sizes, budgets)
 
 
 def _swaps(a: Values, b: Values) -> Labels:
     """Return the labels (R, 2B) in merged order of all swaps within draws, or of many of them."""
     if 2**len(a) <= EXACT_UP_TO_LABELLINGS:
-        swapped = np.array([*itertools.product([False, True], repeat=len(a))])
+        swapped = (np.arange(2**len(a))[:, None] >> np.arange(len(a)) & 1).astype(np.bool_)
     else:
         rng = np.random.default_rng(0)
         swapped = rng.random((SAMPLED_LABELLINGS, len(a))) < 0.5
@@ -249,17 +278,20 @@ def _swaps(a: Values, b: Values) -> Labels:
     return labels[:, np.argsort(np.concatenate([a, b]), kind="stable")]
 
 
-def _min_p(observed: Values, null: Values) -> tuple[Values, Values]:
+def _min_p(observed: Values, null: _Null, exact: bool) -> tuple[Values, Values]:
     """Return p of each budget alone, and for all together.
 
     Args:
         observed: (N,) how far the statistics lie from 0.
-        null: (R, N) the same under labellings that are as likely; the observed one is among them.
+        null: Under labellings that are as likely.
+        exact: Whether the observed labelling is among them; if not, it is added, to both.
     """
-    rows = len(null)
-    ordered = np.sort(null, axis=0)
-    p_null = np.stack([rows - np.searchsorted(ordered[:, i], null[:, i], side="left")
-                       for i in range(null.shape[1])], axis=1)
-    p = (null >= observed).sum(axis=0)
-    least = np.sort(p_null.min(axis=1))
-    return p / rows, np.searchsorted(least, p, side="right") / rows
+    added = 0 if exact else 1
+    rows, counts = len(null.distances) + added, null.as_far
+    p = added + np.array([len(column) - np.searchsorted(column, value)
+                          for column, value in zip(null.ordered.T, observed, strict=True)])
+    if added:
+        counts = counts + (observed >= null.distances)
+    least = counts.min(axis=1)
+    together = [np.count_nonzero(least <= value) + (added and p.min() <= value) for value in p]
+    return p / rows, np.array(together) / rows
