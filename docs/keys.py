@@ -30,6 +30,10 @@ SECTIONS = {"Run": ("base", "`base`, each variant, and each axis of `matrix` tak
                     "`log_every` and `sample_every` say what is recorded, and are in no run's id."),
             "EvaluateSpec": ("evaluate", "What is measured; in no run's id."),
             "ComputeSpec": ("compute", "How and where the numbers are computed."),
+            "SearchSpec": ("search", "Settings that are drawn at random for each variant: see "
+                           "[a random search](search.md)."),
+            "SelectSpec": ("search.select", "The first stage of a search."),
+            "ConfirmSpec": ("search.confirm", "The second stage of a search."),
             "ClusterSpec": ("cluster", "What `gan-bench run FILE --on slurm` asks the scheduler "
                             "for; in no run's id."),
             "InitSpec": ("init", "Weights that networks start from."),

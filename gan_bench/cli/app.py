@@ -75,6 +75,7 @@ def plan(
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
     from gan_bench.cli.mistakes import check_experiment
     from gan_bench.cli.plan import plan_records, plan_text
+    from gan_bench.compare.confirming import with_confirm_runs
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
@@ -82,6 +83,7 @@ def plan(
     spec = load_experiment(check_experiment(experiment, root), data, settings, plugins, root=root)
     compute = spec.runs[0].compute
     refuse_lacking(compute.device, compute.precision, compute.pack)
+    spec = with_confirm_runs(spec, root)
     print_text("\n".join(map(json.dumps, plan_records(spec, root))) if as_json
                else plan_text(spec, root, terminal_width()))
 

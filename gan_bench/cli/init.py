@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gan_bench.atomic import replacing
-from gan_bench.config.experiment import NAME_PATTERN
+from gan_bench.config.experiment_file import NAME_PATTERN
 from gan_bench.errors import UserError, unwritable
 
 STARTER = Path(__file__).parent / "starter"

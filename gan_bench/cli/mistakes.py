@@ -135,7 +135,7 @@ def _value_of(option: str, arguments: Sequence[str]) -> str:
 
 def _setting(word: str, value: str) -> str:
     """Return the `--set` that stands for an option which is a key of the file; empty if none is."""
-    from gan_bench.config.experiment import ExperimentFile
+    from gan_bench.config.experiment_file import ExperimentFile
     from gan_bench.config.grid import KEYS
     from gan_bench.config.spec import ComputeSpec, EvaluateSpec
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gan_bench.cli.plan_search import runs_line, search_lines
 from gan_bench.cli.train_on import beginnings_of, checkpoint_lines
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
@@ -48,6 +49,9 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
                  read: ReadValues | None = None) -> list[dict[str, Any]]:
     """Return a record for each run: id, variant, seed, state, step, steps, made_by, to_measure.
 
+    A run of a search has `draw` and `stage` too; those of the second stage are there once the
+    journals of the first choose them.
+
     `to_measure` are the names of the metrics by which a finished run is to be measured. `continues`
     is the id of the run that it will continue from, and `from_step` its step, or both are null;
     `begins` says so in words, or why it does not. `older_id` is the id of an earlier version under
@@ -71,7 +75,8 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
             state, step = earlier.state, earlier.step
         begins = found.get(run.id, Beginning())
         predecessor = begins.predecessors[0] if begins.predecessors else None
-        records.append({"id": run.id, "variant": run.variant, "seed": run.seed, "state": state,
+        records.append({"id": run.id, "variant": run.variant, **search_fields(run),
+                        "seed": run.seed, "state": state,
                         "step": step, "steps": run.steps,
                         "made_by": _other_version(run.folder(root)),
                         "to_measure": _metrics_to_measure(run, state, root),
@@ -81,6 +86,11 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
                         "from_step": predecessor.step if predecessor else None,
                         "begins": str(begins)})
     return records
+
+
+def search_fields(run: RunSpec) -> dict[str, Any]:
+    """Return `draw` and `stage` of a run of a search; nothing of another run."""
+    return {} if run.draw is None else {"draw": run.draw, "stage": run.stage}
 
 
 def _has_ended(folder: Path) -> bool:
@@ -104,7 +114,7 @@ def plan_text(spec: ExperimentSpec, root: Path, width: int | None = None) -> str
     Args:
         width: Of the terminal; None: no line is broken, and no column left out.
     """
-    question = spec.declared.question
+    question, search = spec.declared.question, spec.search
     lines = [f"{spec.name}: {question}" if question else spec.name, ""]
     for line in _settings_lines(spec):
         lines += wrap_line(line, width, hang=10)
@@ -117,9 +127,12 @@ def plan_text(spec: ExperimentSpec, root: Path, width: int | None = None) -> str
     read = cache(read_values)  # several questions are about the same folders
     older, same = _older_runs(spec, root, read)
     records = plan_records(spec, root, older, read)
-    runs = [[str(record[key]) for key in ("id", "variant", "seed", "state")]
-            + [f"{record['step']}/{record['steps']}"] for record in records]
-    lines += grouped_lines(RUN_COLUMNS, runs, VARIANT, width)
+    if search is not None:  # its hundreds of runs are in the records
+        lines += search_lines(spec, search, records)
+    else:
+        runs = [[str(record[key]) for key in ("id", "variant", "seed", "state")]
+                + [f"{record['step']}/{record['steps']}"] for record in records]
+        lines += grouped_lines(RUN_COLUMNS, runs, VARIANT, width)
     others = [f"  {record['id']}: {record['made_by']}" for record in records if record["made_by"]]
     if others:
         lines += ["", "begun by another version", *others]
@@ -190,6 +203,7 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
              + ("" if first.data.notes or not first.data.classes
                 else f", {first.data.classes:,} classes"),
              *(f"          {note}" for note in first.data.notes),
+             runs_line(spec, spec.search) if spec.search is not None else
              f"runs      {len(spec.variants)} variants × {len(spec.seeds)} seeds = "
              f"{len(spec.runs)}, baseline {spec.declared.baseline}",
              f"evaluate  {', '.join(evaluate.metrics)} on {evaluate.samples:,} samples"]
@@ -262,7 +276,7 @@ def _fold_arguments(spec: ExperimentSpec, table: dict[str, dict[str, str]],
         return f"{part.name} ({', '.join(arguments)})" if arguments else part.name
 
     cells = {key: dict(row) for key, row in table.items() if key not in folded}
-    for variant, run in {run.variant: run for run in spec.runs}.items():
+    for variant, run in {run.variant: run for run in reversed(spec.runs)}.items():
         if "penalties" in cells:
             names = [describe(part, f"penalties.{part.name}", PENALTIES) for part in run.penalties]
             cells["penalties"][variant] = "+".join(names) or "none"

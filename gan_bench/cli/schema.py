@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gan_bench import registry
-from gan_bench.config.experiment import ExperimentFile
+from gan_bench.config.experiment_file import ExperimentFile
 from gan_bench.config.grid import AXES_BESIDE, PARTS
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import RunSettings
@@ -42,7 +42,9 @@ def json_schema() -> dict[str, Any]:
         names["items"] = {"enum": registry.METRICS.names()}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "gan-bench experiment", "type": "object", "properties": properties,
-            "required": schema["required"], "additionalProperties": False, "$defs": definitions}
+            "required": schema["required"], "anyOf": [{"required": ["seeds"]},
+                                                      {"required": ["search"]}],
+            "additionalProperties": False, "$defs": definitions}
 
 
 def _resolve(node: dict[str, Any], partial: bool) -> dict[str, Any]:

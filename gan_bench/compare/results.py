@@ -27,7 +27,7 @@ from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.curve_means import curve_means, thinned_means
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
-from gan_bench.config.flat import NAMES
+from gan_bench.config.run_id import NAMES
 from gan_bench.errors import HiddenError, UserError, count
 from gan_bench.journal.about import asked_weights, read_about
 from gan_bench.journal.layout import Workspace

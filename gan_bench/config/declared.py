@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from gan_bench.config.search import SearchSpec
+
 TAG_LIMIT = 5000  # characters of a tag of an experiment: MLflow 3.11 takes no more
 PERCENT = r"^\s*(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*%\s*$"
 
@@ -189,6 +191,14 @@ class Declared(BaseModel):
             of Holm's correction, and all other variants are another.
         varied: The settings in which the runs differ, as `config.flat` names them; empty where they
             are not known.
+        search: The random search that its runs are of; None if there is none. `seeds` are then
+            those of the second stage, by whose runs variants are compared.
+        searched: By variant, the keys of the search's space that it draws.
+        draws: By variant, what stands for the settings of each draw, in their order; empty where
+            it is not known.
+        shared: By variant, the draws that have the same settings, the first of each group first.
+        select_reference: What the score that selects compares with: `train` or `test` examples, for
+            instance; empty where it is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -206,6 +216,11 @@ class Declared(BaseModel):
     labels: dict[Text, Text] = {}
     sweeps: dict[Text, tuple[Text, ...]] = {}
     varied: tuple[Text, ...] = ()
+    search: SearchSpec | None = None
+    searched: dict[Text, tuple[Text, ...]] = {}
+    draws: dict[Text, tuple[Text, ...]] = {}
+    shared: dict[Text, tuple[tuple[int, ...], ...]] = {}
+    select_reference: Text = ""
 
     @field_validator("curve_means", mode="before")
     @classmethod
@@ -244,7 +259,8 @@ class Declared(BaseModel):
 _FORMS: dict[str, type | tuple[type, ...]] = {
     "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
     "command": str, "settings": dict, "differs": dict, "curve_means": dict,
-    "seeds": list, "final": dict, "labels": dict, "sweeps": dict, "varied": list}
+    "seeds": list, "final": dict, "labels": dict, "sweeps": dict, "varied": list,
+    "search": dict, "searched": dict, "draws": dict, "shared": dict, "select_reference": str}
 
 
 def read_declared(text: str) -> Declared:
@@ -278,13 +294,26 @@ def _usable(name: str, value: Any) -> Any:
         return tuple(entry for entry in value if type(entry) is kind)
     if name == "final":
         return _final_measurement(value)
-    if name == "sweeps":
+    if name == "search":
+        return _search(value)
+    if name == "shared":
+        return {variant: tuple(tuple(draw for draw in group if type(draw) is int)
+                               for group in groups if isinstance(group, list))
+                for variant, groups in value.items() if isinstance(groups, list)}
+    if name in ("sweeps", "searched", "draws"):
         return {axis: tuple(entry for entry in names if isinstance(entry, str))
                 for axis, names in value.items() if isinstance(names, list)}
     if isinstance(value, dict):
         form = (str, dict) if name == "curve_means" else str
         return {key: entry for key, entry in value.items() if isinstance(entry, form)}
     return value
+
+
+def _search(value: dict[str, Any]) -> SearchSpec | None:
+    try:
+        return SearchSpec.model_validate_json(json.dumps(value))
+    except ValidationError:
+        return None
 
 
 def _final_measurement(value: dict[str, Any]) -> FinalMeasurement | None:
@@ -298,15 +327,17 @@ def comparison_tag(declared: Declared) -> str:
     """Return the tag of an experiment: whole JSON of at most `TAG_LIMIT` characters.
 
     In what variants differ is left out, and what is as it is by default. Where the facts are too
-    long, the seeds are left out, then the settings, then the labels, then the sweeps (without
-    them Holm's correction is stricter), then the variants; then the question is shortened, and a
-    command that alone is too long is left out. The verdicts depend on all other facts, which always
-    stay.
+    long, the settings of draws are left out, then the seeds, then the settings, then the labels,
+    then the sweeps (without them Holm's correction is stricter), then the variants; then the
+    question is shortened, and a command that alone is too long is left out. The verdicts depend on
+    all other facts, which always stay.
 
     Raises:
         ValueError: Even so they are too long.
     """
     kept = declared.with_changes(differs={}, varied=())
+    if len(_json(kept)) > TAG_LIMIT:
+        kept = kept.with_changes(draws={})
     if len(_json(kept)) > TAG_LIMIT:
         kept = kept.with_changes(seeds=())
     if len(_json(kept)) > TAG_LIMIT:
@@ -324,9 +355,9 @@ def comparison_tag(declared: Declared) -> str:
         kept = kept.with_changes(question=_shortened(kept.question, excess))
     text = _json(kept)
     if len(text) > TAG_LIMIT:
-        raise ValueError(f"baseline, margin and curve_means take {len(text):,} characters of "
-                         f"MLflow's tag of the experiment, which holds {TAG_LIMIT:,}; give fewer "
-                         f"margins or curve means, or shorter names")
+        raise ValueError(f"baseline, margin, curve_means and search take {len(text):,} characters "
+                         f"of MLflow's tag of the experiment, which holds {TAG_LIMIT:,}; give "
+                         f"fewer margins, curve means or drawn keys, or shorter names")
     return text
 
 

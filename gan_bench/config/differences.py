@@ -12,7 +12,8 @@ ABSENT = "·"  # shown where a variant lacks a setting
 
 def variant_differences(runs: tuple[RunSpec, ...]) -> dict[str, dict[str, str]]:
     """Return, for each setting in which variants differ, its value in each variant."""
-    flat = {run.variant: flatten(run) for run in runs}
+    flat = {run.variant: flatten(run) for run in reversed(runs)}  # of a search, the first draw
+    flat = {variant: flat[variant] for variant in dict.fromkeys(run.variant for run in runs)}
     keys = sorted({key for settings in flat.values() for key in settings})
     table = {key: {name: settings.get(key, ABSENT) for name, settings in flat.items()}
              for key in keys}

@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gan_bench.config.run_id import RECORDED
-
-NAMES = ("experiment", "variant")  # of a specification: they may change
+from gan_bench.config.run_id import NAMES, RECORDED
 
 
 def flat_settings(spec: Mapping[str, Any]) -> dict[str, str]:

@@ -35,12 +35,15 @@ class Variant:
         origin: Where in the file each setting stands.
         recipe: The recipe that it is based on; empty where there is none.
         cell: Its place on each axis of a grid, by axis; empty for an entry of `include`.
+        axes: By axis its value there, and what the value adds to the name; `variants` is an axis
+            whose values are names.
     """
 
     def __init__(self) -> None:
         self.recipe = ""
         self.labels: list[str] = []
         self.cell: dict[str, str] = {}
+        self.axes: dict[str, tuple[Any, str]] = {}
         self.settings: dict[str, Any] = {}
         self.origin: dict[Where, Where] = {}
 
@@ -49,6 +52,7 @@ class Variant:
         other = Variant()
         other.recipe = self.recipe
         other.labels, other.cell = list(self.labels), dict(self.cell)
+        other.axes = dict(self.axes)
         other.settings = {key: copy(value) for key, value in self.settings.items()}
         other.origin = dict(self.origin)
         return other
@@ -131,6 +135,7 @@ def expand(base: Mapping[str, Any], variants: Mapping[str, Any], matrix: Mapping
                 continue
             variant = shared.copy()
             variant.labels += [name] if name else []
+            variant.axes |= {"variants": (name, name)} if name else {}
             variant.cell = {"variants": name, **{axis: labels[axis][i]
                                                  for axis, i in zip(axes, cell, strict=True)}}
             variant.overlay(settings or {}, ("variants", name))
@@ -215,11 +220,17 @@ def argument_hint(word: str, is_axis: bool = False) -> str:
 
 def _apply_axis(variant: Variant, axis: str, value: Any, label: str, where: Where) -> None:
     """Set what an axis (`loss`, or `g_optimizer.lr`) sets, and add to the variant's name."""
-    key, _, argument = axis.partition(".")
+    set_dotted(variant, axis, value, where)
+    variant.labels.append(label)
+    variant.axes[axis] = value, label
+
+
+def set_dotted(variant: Variant, dotted: str, value: Any, where: Where) -> None:
+    """Set a key (`loss`), or an argument of a part (`g_optimizer.lr`), to a value at `where`."""
+    key, _, argument = dotted.partition(".")
     variant.overlay({key: {argument: value} if argument else value}, where[:-1])
     for path in [p for p, w in variant.origin.items() if w[: len(where)] == (*where[:-1], key)]:
         variant.origin[path] = where
-    variant.labels.append(label)
 
 
 def _comparable(value: Any) -> Hashable:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from gan_bench.config.grid import KEYS, Variant, argument_hint, expand
 from gan_bench.config.recipes import RECIPES
+from gan_bench.config.search import ADAPTIVE, WHY_RANDOM
 from gan_bench.config.spec import RunSettings
 from gan_bench.config.yaml_source import Where, YamlSource
 from gan_bench.errors import SpecError, shown
@@ -85,6 +86,8 @@ class Problems:
 
 def _unknown_key(model: type[BaseModel], where: Where, given: object) -> str:
     """Return what is wrong with a key that the model does not have there."""
+    if where[:1] == ("search",) and where[-1] in ADAPTIVE:
+        return WHY_RANDOM
     if model is RunSettings and where == ("recipe",):
         return f"no recipe is called {shown(given)}; {nearest(str(given), list(RECIPES))}"
     if model is not RunSettings and len(where) == 1 and where[0] in KEYS:

@@ -26,6 +26,7 @@ LATER_DEFAULTS: dict[str, Any] = {
 }
 
 
+NAMES = ("experiment", "variant", "draw", "stage")  # of a run: they may change
 PLACES = ("device", "graphs", "pack")  # where and how a run is computed
 RECORDED = ("evaluate", "log_every", "sample_every")  # what is measured and recorded of a run
 
@@ -39,7 +40,7 @@ def identifying_settings(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
-    names = ("experiment", "variant", "seed", "epochs", "data")
+    names = (*NAMES, "seed", "epochs", "data")
     settings = {key: value for key, value in values.items() if key not in names}
     settings["compute"] = {k: v for k, v in values["compute"].items() if k not in PLACES}
     # Where a folder lies changes no number; what is in it does.

@@ -52,8 +52,8 @@ def changed_since(runs: Iterable[RunSpec], others: Mapping[str, Mapping[str, Any
     """
     if not others:
         return {}
-    variants = {run.variant: run for run in runs}
-    present = {_without_sources(run.model_dump(mode="json")): run for run in variants.values()}
+    settings = {(run.variant, run.draw): run for run in runs}
+    present = {_without_sources(run.model_dump(mode="json")): run for run in settings.values()}
     changed: dict[str, list[str]] = {}
     for run_id, values in others.items():
         run = present.get(_without_sources(values))

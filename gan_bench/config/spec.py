@@ -32,6 +32,7 @@ from gan_bench.config.run_id import (
     recording_digest,
 )
 from gan_bench.config.score_definition import definition_of
+from gan_bench.config.search import CONFIRM, SearchSpec
 from gan_bench.config.statistics_file import statistics_name
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable
@@ -207,7 +208,9 @@ class RunSpec(RunSettings):
 
     Attributes:
         experiment: The name of the study.
-        variant: The name of its settings, without the seed.
+        variant: The name of its settings, without the seed and without what is drawn.
+        draw: Which draw of a search it is of: the first with these settings. None without a search.
+        stage: Of a search, `select` or `confirm`; empty without one.
         seed: All random numbers of the run derive from it.
         dataset: Which data set, with its arguments.
         data: The facts of the data set.
@@ -224,6 +227,8 @@ class RunSpec(RunSettings):
 
     experiment: str
     variant: str
+    draw: Annotated[int, Field(ge=0)] | None = None
+    stage: Literal["", "select", "confirm"] = ""
     seed: Seed
     dataset: Data
     data: DataFacts
@@ -267,8 +272,14 @@ class RunSpec(RunSettings):
     def _settings(self) -> dict[str, Any]:
         return identifying_settings(self.model_dump(mode="json"))
 
+    def confirmed(self, seed: int) -> RunSpec:
+        """Return the same draw of a search in its second stage, under a seed of that stage."""
+        copy = self.with_seed(seed)
+        copy.__dict__["stage"] = CONFIRM
+        return copy
+
     def with_seed(self, seed: int) -> RunSpec:
-        """Return the same variant under another seed; `seed` has been checked."""
+        """Return the same settings under another seed; `seed` has been checked."""
         copy = self.model_copy(update={"seed": seed})
         copy.__dict__.pop("id", None)
         copy.__dict__["_settings"] = self._settings
@@ -306,7 +317,8 @@ class ExperimentSpec(Closed):
         name: Names the folder and the MLflow experiment.
         declared: What the experiment declares of the comparison of its runs.
         plugins: The plug-in files that its parts may come from.
-        runs: One for each variant and seed.
+        runs: One for each variant and seed; of a search, those of the first stage, one for each
+            variant, each of its different draws and each seed.
         recipes: By variant, the recipe that it is based on; other variants are absent.
         annealed: By variant, where the file sets its `annealed_keys`: `file:line:column` by key.
         cluster: What its workers ask a scheduler for.
@@ -319,6 +331,15 @@ class ExperimentSpec(Closed):
     recipes: dict[str, str] = {}
     annealed: dict[str, dict[str, str]] = {}
     cluster: ClusterSpec = DEFAULT_CLUSTER
+
+    @property
+    def search(self) -> SearchSpec | None:
+        """The search whose draws the runs are; None if there is none."""
+        return self.declared.search
+
+    def with_runs(self, runs: Sequence[RunSpec]) -> ExperimentSpec:
+        """Return the same experiment with other runs: those of the second stage of a search too."""
+        return self.model_copy(update={"runs": tuple(runs)})
 
     @property
     def variants(self) -> list[str]:

@@ -23,6 +23,7 @@ Where = tuple[str | int, ...]  # a path within the file: ("base", "model", "widt
 MAX_BYTES = 200_000  # a large experiment has 3,000
 MAX_VALUES = 100_000  # more than any grid needs; aliases of aliases grow without end
 MAX_DEPTH = 32  # levels; an experiment has seven
+DOTTED = (["matrix"], ["search", "space"])  # below them, names have dots
 LARGEST = 2**63  # no key takes a larger integer
 CORE = "tag:yaml.org,2002:"
 
@@ -85,8 +86,8 @@ class YamlSource:
         node: Any = self.data
         while words:
             names = [".".join(words[:count]) for count in range(len(words), 0, -1)]
-            # An axis is a list with nothing below: what follows `matrix` is the name of a new axis.
-            new = names[0] if keys == ["matrix"] else words[0]
+            # What follows `matrix` is the name of a new axis, and `search.space` that of a new key.
+            new = names[0] if keys in DOTTED else words[0]
             level: dict[str, Any] = node if isinstance(node, dict) else {}
             key = next((name for name in names if name in level), new)
             keys.append(key)

@@ -25,7 +25,8 @@ from ruamel.yaml import YAML
 
 from gan_bench.cli import plan
 from gan_bench.config.cluster import ClusterSpec
-from gan_bench.config.experiment import ExperimentFile, load_experiment
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.experiment_file import ExperimentFile
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, ExperimentSpec, RunSettings
 from gan_bench.errors import SpecError
 from gan_bench.journal.spec_file import read_spec

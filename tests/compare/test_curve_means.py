@@ -17,7 +17,8 @@ from helpers.studies import here
 
 from gan_bench.compare.results import read_results
 from gan_bench.config.declared import CurveMean, Declared, Logged
-from gan_bench.config.experiment import load_experiment, logged_steps
+from gan_bench.config.experiment import load_experiment
+from gan_bench.config.experiment_checks import logged_steps
 from gan_bench.errors import SpecError
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import Workspace

@@ -187,9 +187,11 @@ class Reader:
     def check_yaml(self, block: Block) -> None:
         """Check an experiment, or a part of one."""
         content = YAML(typ="safe", pure=True).load(block.text)
-        is_whole = "seeds" in content
-        file = self.folder / "block.yaml"
-        file.write_text(block.text if is_whole else json.dumps(merged(WHOLE, content)))
+        is_whole = "seeds" in content or {"search", "dataset"} <= content.keys()
+        file, whole = self.folder / "block.yaml", merged(WHOLE, content)
+        if "search" in content:  # which has seeds of its own
+            del whole["seeds"]
+        file.write_text(block.text if is_whole else json.dumps(whole))
         gan_bench.load_experiment(file, self.folder / "data")
         file.unlink()
 

@@ -1,0 +1,147 @@
+"""Which draws of a search are confirmed: one rule, for the launcher and for reports.
+
+The choice is derived from the scores of the first stage each time, and stored nowhere: so it is the
+same after an interruption, and for every worker.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gan_bench.compare.stats.overflow import within_range
+from gan_bench.config.declared import Declared
+from gan_bench.config.search import SearchSpec
+from gan_bench.evaluation.score_directions import directions
+from gan_bench.journal.schema import Status
+from gan_bench.registry import Better
+
+
+class SelectRun(NamedTuple):
+    """A run of the first stage.
+
+    Attributes:
+        variant, draw, seed: The run's.
+        score: The score that selects; NaN if the run diverged, None while there is no result.
+    """
+
+    variant: str
+    draw: int
+    seed: int
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen.
+
+    Attributes:
+        draws: By variant, the chosen draws, the best first; only of variants whose select runs all
+            have a result.
+        waiting: By variant, how many select runs have none; variants without such runs are absent.
+    """
+
+    draws: Mapping[str, tuple[int, ...]]
+    waiting: Mapping[str, int]
+
+
+def select_score(status: Status, scores: Mapping[str, float], by: str) -> float | None:
+    """Return the score that selects, as `SelectRun` holds it.
+
+    A score that is too large to compare counts as that of a diverged run. A run that failed, for
+    want of a disk say, or was killed has no result: it is repeated, and no draw is the worst for
+    its machine's sake.
+
+    Args:
+        status: How the run ended, if it has.
+        scores: Its final scores.
+        by: The name of the score.
+    """
+    if status == Status.DIVERGED:
+        return math.nan
+    if status != Status.FINISHED or by not in scores:
+        return None
+    return float(within_range(scores[by]))
+
+
+def draw_score(values: Sequence[float], better: Better) -> float:
+    """Return a draw's score: the mean over its select seeds; infinitely bad if a run diverged.
+
+    It is rounded once, so the order of the seeds does not matter.
+
+    Args:
+        values: At least one; NaN stands for a run that diverged.
+        better: Which direction is better: lower or higher.
+    """
+    if any(map(math.isnan, values)):
+        return -math.inf if better == "higher" else math.inf
+    return math.fsum(values) / len(values)
+
+
+def choose(scores: Mapping[int, float], better: Better, best: int) -> tuple[int, ...]:
+    """Return the best draws, the best first; of equal ones the draw with the lower index.
+
+    Args:
+        scores: `draw_score` by draw.
+        better: Which direction is better.
+        best: How many to choose; all if there are fewer.
+    """
+    sign = -1.0 if better == "higher" else 1.0
+    return tuple(sorted(scores, key=lambda draw: (sign * scores[draw], draw))[:best])
+
+
+def different_draws(declared: Declared, search: SearchSpec, variant: str) -> list[int]:
+    """Return the draws of a variant without those that repeat the settings of an earlier one."""
+    later = {draw for group in declared.shared.get(variant, ()) for draw in group[1:]}
+    return [draw for draw in range(search.draws) if draw not in later]
+
+
+def choice_of(runs: Iterable[SelectRun], declared: Declared) -> Choice:
+    """Return what the runs of the first stage choose.
+
+    Draws with the same settings are one: the first of them stands for all.
+
+    Args:
+        runs: Those that there are; runs of other draws and seeds do not count.
+        declared: What the experiment declares; without a search nothing is chosen.
+    """
+    search = declared.search
+    if search is None:
+        return Choice({}, {})
+    better = directions(declared).get(search.select.by)
+    scores = {(run.variant, run.draw, run.seed): run.score for run in runs}
+    chosen, waiting = {}, {}
+    for variant in declared.variants:
+        by_draw = {draw: [scores.get((variant, draw, seed)) for seed in search.select.seeds]
+                   for draw in different_draws(declared, search, variant)}
+        lacking = sum(value is None for values in by_draw.values() for value in values)
+        if lacking:
+            waiting[variant] = lacking
+            continue
+        means = {draw: draw_score([value for value in values if value is not None], better)
+                 for draw, values in by_draw.items()}
+        chosen[variant] = choose(means, better, search.confirm.best)
+    return Choice(chosen, waiting)
+
+
+def selection_sentence(declared: Declared) -> str:
+    """Return what a report has to say of the score that selects; empty without a search.
+
+    Confirm runs are new, but a draw that was chosen by a score against some real examples is good
+    against these examples in particular, and the same score of its confirm runs is measured against
+    them too.
+    """
+    search = declared.search
+    if search is None:
+        return ""
+    by, examples = search.select.by, declared.select_reference
+    sentence = f"The draws were selected by {by}, which is reported too"
+    if examples not in ("train", "test"):
+        return f"{sentence}: the reported score is that of other seeds."
+    if examples == "train":
+        return (f"{sentence}, on other seeds against the same training examples; scores against "
+                f"test examples had no part in the selection.")
+    return (f"{sentence}, against the same test examples: on other seeds, but no examples were "
+            f"held out from the selection, so {by} is optimistic by what suits these examples.")

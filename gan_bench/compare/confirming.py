@@ -1,0 +1,81 @@
+"""The second stage of a search: the confirm runs that the journals of the first stage call for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from gan_bench.compare.choice import Choice, SelectRun, choice_of, select_score
+from gan_bench.config.declared import Declared
+from gan_bench.config.search import SELECT
+from gan_bench.config.spec import ExperimentSpec, RunSpec
+from gan_bench.errors import DamagedError, count
+from gan_bench.journal.status import Progress, progress_of, state_of
+
+
+def choice_among(runs: Iterable[Progress], declared: Declared) -> Choice:
+    """Return what is chosen by these runs, as far as they are of the first stage."""
+    by = declared.search.select.by if declared.search else ""
+    return choice_of((SelectRun(run.spec.variant, run.spec.draw, run.spec.seed,
+                                select_score(run.state, run.scores, by))
+                      for run in runs if run.spec.stage == SELECT and run.spec.draw is not None),
+                     declared)
+
+
+def choice_in(runs: Sequence[RunSpec], declared: Declared, root: Path) -> Choice:
+    """Return what the journals of a root choose.
+
+    The journals of a variant are read only if all of them have a result.
+
+    Args:
+        runs: Those of the first stage; others do not count.
+        declared: What their experiment declares.
+    """
+    select = [run for run in runs if run.stage == SELECT]
+    open_runs = Counter(run.variant for run in select if not _has_result(run, root))
+    return choice_among((_progress(run, root) for run in select if not open_runs[run.variant]),
+                        declared)
+
+
+def _has_result(run: RunSpec, root: Path) -> bool:
+    try:
+        return state_of(run, root)[0].is_result
+    except DamagedError:  # whoever trains it says so
+        return False
+
+
+def _progress(run: RunSpec, root: Path) -> Progress:
+    try:
+        return progress_of(run, root)
+    except DamagedError:
+        return Progress(run, run.folder(root))
+
+
+def confirm_runs(runs: Iterable[RunSpec], choice: Choice, declared: Declared) -> list[RunSpec]:
+    """Return the runs of the second stage: each chosen draw under each of its seeds.
+
+    Args:
+        runs: Among them those of the first stage.
+    """
+    if declared.search is None:
+        return []
+    first = {(run.variant, run.draw): run for run in runs if run.stage == SELECT}
+    return [first[variant, draw].confirmed(seed) for variant, draws in choice.draws.items()
+            for draw in draws if (variant, draw) in first
+            for seed in declared.search.confirm.seeds]
+
+
+def with_confirm_runs(experiment: ExperimentSpec, root: Path) -> ExperimentSpec:
+    """Return an experiment with the runs of the second stage that the journals call for now."""
+    if experiment.search is None:
+        return experiment
+    select = [run for run in experiment.runs if run.stage == SELECT]
+    choice = choice_in(select, experiment.declared, root)
+    return experiment.with_runs([*select, *confirm_runs(select, choice, experiment.declared)])
+
+
+def unchosen_line(choice: Choice) -> str:
+    """Return of which variants no draw can be chosen yet; empty if there are none."""
+    some = [f"{variant} (for {count(number, 'run')})" for variant, number in choice.waiting.items()]
+    return f"no draw is chosen yet of {', '.join(some)}" if some else ""
