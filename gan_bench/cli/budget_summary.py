@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gan_bench.compare.budget_numbers import TableRow, Tests, table_rows, tests_of
+from gan_bench.compare.budget_numbers import TableRow, Tests, budget_tests, table_rows
 from gan_bench.compare.budget_words import budget_sentences
 from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.labels import labelled
@@ -45,7 +45,7 @@ def said_of_budgets(budgets: Budgets) -> list[str]:
     """Return what the tests say, of variants under their labels, a sentence each."""
     shown = budgets_of(labelled(budgets.results))
     assert shown is not None, "an experiment under its labels has the same search"
-    return [text for _, text in budget_sentences(shown, tests_of(shown))]
+    return [text for _, text in budget_sentences(shown, budget_tests(shown))]
 
 
 def budget_verdict_tags(budgets: Budgets, tests: Tests) -> dict[str, str]:

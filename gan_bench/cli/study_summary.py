@@ -13,7 +13,7 @@ from gan_bench.cli.budget_summary import (
     said_of_budgets,
 )
 from gan_bench.cli.options import root_option, store_option
-from gan_bench.compare.budget_numbers import tests_of
+from gan_bench.compare.budget_numbers import budget_tests
 from gan_bench.compare.budgets import Budgets, budgets_of, seeds_of
 from gan_bench.compare.labels import variant_labels
 from gan_bench.compare.results import Results
@@ -61,7 +61,7 @@ def study_summary(rows: Sequence[Row], declared: Declared, experiment: str, work
     ordered = [row for score in scores for row in rows if row.metric == score]
     labels = variant_labels(declared, list(dict.fromkeys(row.variant for row in rows)))
     said = [_sentence(row, labels) for row in ordered if row.metric == scores[0]]
-    tests = tests_of(budgets) if budgets else {}
+    tests = budget_tests(budgets) if budgets else {}
     if budgets:
         chosen = [f"The chosen settings: {text}" for text in said if text]
         said = [*said_of_budgets(budgets), *chosen]

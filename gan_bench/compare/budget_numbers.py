@@ -187,7 +187,7 @@ def table_budgets(budgets: Budgets) -> list[int]:
     return [n for n in USUAL if n < most] + ([most] if most else [])
 
 
-def tests_of(budgets: Budgets) -> Tests:
+def budget_tests(budgets: Budgets) -> Tests:
     """Return the test of each variant against the reference, and its verdict at each budget.
 
     The budgets are those of the table at which something can be said: fewer than all draws.
@@ -244,6 +244,8 @@ def by_seconds(budgets: Budgets, tuned: TunedVariant, seconds: Values,
     results = np.full((4, len(seconds)), math.nan)
     if len(costs) and (np.isfinite(costs) & (costs > 0)).all():
         known = seconds <= costs.sum()
+        if not known.any():
+            return results[0], results[1], results[2], results[3]
         curve = best_by_cost(budgets.sign * tuned.scores, costs, seconds[known])
         results[:, known] = [budgets.sign * curve.median, budgets.sign * curve.low,
                              budgets.sign * curve.high, curve.draws]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gan_bench.compare.budgets import Draw, TunedVariant
 
 EDGE = 0.05  # of the range of a distribution, on its own scale
+QUARTER = 0.25
 BEST_SHARE = 0.1  # of the draws are called the best,
 LEAST_BEST = 3  # but at least so many
 PARTS = 5  # of a range, in each of which the share of diverged draws is counted
@@ -67,13 +68,15 @@ class Edge:
 
     Attributes:
         variant, key: Whose, and of which setting.
+        value: That of the best draw.
         bound: The bound.
         is_upper: Which of the two it is.
-        near, of: How many of the best draws lie within 5% of it, and of how many.
+        near, of: How many of the best draws lie in the quarter next to it, and of how many.
     """
 
     variant: str
     key: str
+    value: str
     bound: float
     is_upper: bool
     near: int
@@ -83,9 +86,9 @@ class Edge:
     def sentence(self) -> str:
         """The warning."""
         side = "upper" if self.is_upper else "lower"
-        return (f"{self.variant}: {self.near} of the {self.of} best draws have {self.key} within "
-                f"5% of its {side} bound, {self.bound:g}: the best value may lie beyond it, so "
-                f"widen the space")
+        return (f"{self.variant}: the best draw has {self.key} {self.value}, within 5% of the "
+                f"{side} bound, {self.bound:g}, and {self.near} of the {self.of} best lie in the "
+                f"quarter next to it: better values may lie beyond, so widen the space")
 
 
 def dimensions_of(search: SearchSpec, keys: Sequence[str]) -> tuple[Dimension, ...]:
@@ -129,11 +132,12 @@ def text_of(value: object) -> str:
 
 
 def edges_of(tuned: TunedVariant, sign: float) -> list[Edge]:
-    """Return the bounds at which most of a variant's best draws lie, on each scale of its own.
+    """Return the bounds at which a variant's best draws lie, on the scale of each distribution.
 
-    The best are a tenth of the random draws, at least three. More than half of them must lie
-    within 5% of the same bound: of three draws that any value suits alike, that happens in 0.7% of
-    cases at either bound.
+    The best draw lies within 5% of the bound, and most of the best in the quarter next to it; the
+    best are a tenth of the random draws, at least three. Of a setting that changes nothing, that
+    happens with 20 draws in 4% of searches. Where the score gets better up to the bound, the best
+    of 20 lies as near in 64%.
 
     Args:
         tuned: The variant and its draws.
@@ -144,11 +148,14 @@ def edges_of(tuned: TunedVariant, sign: float) -> list[Edge]:
     for dimension in tuned.dimensions:
         if not dimension.is_number or len(best) < 2:
             continue
-        places = [dimension.place(float(draw.values[dimension.key])) for draw in best]
+        values = [draw.values[dimension.key] for draw in best]
         for is_upper, bound in ((False, dimension.low), (True, dimension.high)):
-            near = sum((1 - place if is_upper else place) <= EDGE for place in places)
-            if 2 * near > len(best):
-                edges.append(Edge(tuned.variant, dimension.key, bound, is_upper, near, len(best)))
+            places = [dimension.place(float(value)) for value in values]
+            away = [1 - place if is_upper else place for place in places]
+            near = sum(distance <= QUARTER for distance in away)
+            if away[0] <= EDGE and 2 * near > len(best):
+                edges.append(Edge(tuned.variant, dimension.key, values[0], bound, is_upper, near,
+                                  len(best)))
     return edges
 
 

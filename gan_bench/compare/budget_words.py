@@ -41,7 +41,9 @@ def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
             f"{_odds(test.budgets, test.probability, every)}, p ≥ "
             f"{rounded_p(min(test.p_adjusted[i] for i in every))}")
     verdict = decided[0] if len(decided) == 1 else "inconclusive"
-    return verdict, f"{variant}, with its tuning, is {joined(parts)}"
+    others = [str(test.budgets[i]) for i in places["inconclusive"]]
+    rest = f"; at {joined(others)} draws that is not decisive" if others else ""
+    return verdict, f"{variant}, with its tuning, is {joined(parts)}{rest}"
 
 
 def _odds(budgets: Sequence[int], chances: Sequence[float], places: Sequence[int]) -> str:
@@ -52,7 +54,7 @@ def _odds(budgets: Sequence[int], chances: Sequence[float], places: Sequence[int
             f"probability {range_words}")
 
 
-def test_notes(budgets: Budgets, tests: Tests) -> list[str]:
+def notes_on_tests(budgets: Budgets, tests: Tests) -> list[str]:
     """Return how the tests were made, a sentence each."""
     if not tests:
         return []

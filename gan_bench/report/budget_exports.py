@@ -12,10 +12,10 @@ from gan_bench.compare.budget_numbers import (
     BestOf,
     Line,
     TableRow,
+    budget_tests,
     lines_of,
     optimism,
     table_rows,
-    tests_of,
 )
 from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
 
@@ -30,7 +30,7 @@ def budgets_frame(searched: Sequence[Budgets]) -> pd.DataFrame:
 
 
 def _budget_records(budgets: Budgets) -> list[dict[str, object]]:
-    tests = tests_of(budgets)
+    tests = budget_tests(budgets)
     in_table = {(row.variant, row.n): row for row in table_rows(budgets, tests)}
     lines = {line.variant: line for line in lines_of(budgets)}
     records = []

@@ -14,11 +14,11 @@ from gan_bench.compare.budget_numbers import (
     HOUR,
     TableRow,
     Tests,
+    budget_tests,
     default_percentile,
     optimism,
     seconds_rows,
     table_rows,
-    tests_of,
 )
 from gan_bench.compare.budget_space import all_dimensions
 from gan_bench.compare.budget_words import (
@@ -27,8 +27,8 @@ from gan_bench.compare.budget_words import (
     choice_notes,
     draw_name,
     edge_warnings,
+    notes_on_tests,
     settings_words,
-    test_notes,
 )
 from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
 from gan_bench.compare.stats.words import verdict_words
@@ -100,7 +100,7 @@ def budget_section(budgets: Budgets, reported: Sequence[str], drawings: Sequence
         drawings: The figures, as the page has them, in the order of `budget_figures`.
         several: Whether the page has other experiments.
     """
-    tests = tests_of(budgets)
+    tests = budget_tests(budgets)
     rows = table_rows(budgets, tests)
     says = budget_sentences(budgets, tests)
     templates = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -174,7 +174,7 @@ def _table_notes(budgets: Budgets, rows: Sequence[TableRow], tests: Tests) -> li
     notes.append("Confirmed: of the draw that is selected at this budget, where that is the same "
                  "each time; its interval is over the fresh seeds. Device-hours: what so many "
                  "draws cost on the average, from start to end of each run.")
-    return notes + test_notes(budgets, tests)
+    return notes + notes_on_tests(budgets, tests)
 
 
 def _seconds_table(budgets: Budgets) -> Table | None:

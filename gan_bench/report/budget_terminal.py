@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from gan_bench.compare.budget_numbers import table_rows, tests_of
+from gan_bench.compare.budget_numbers import budget_tests, table_rows
 from gan_bench.compare.budget_words import budget_sentences, choice_notes, edge_warnings
 from gan_bench.compare.budgets import Budgets
 from gan_bench.compare.stats.words import verdict_words
@@ -51,7 +51,7 @@ def title_of(budgets: Budgets) -> str:
 
 def said_of(budgets: Budgets) -> list[str]:
     """Return what the tests say, and what to know of the space and of the choice, a line each."""
-    sentences = [text for _, text in budget_sentences(budgets, tests_of(budgets))]
+    sentences = [text for _, text in budget_sentences(budgets, budget_tests(budgets))]
     lines = [*sentences, *edge_warnings(budgets), *choice_notes(budgets, [budgets.score])]
     return [true_minus(line) for line in lines]
 
@@ -71,5 +71,5 @@ def budget_lines(budgets: Budgets, width: int | None) -> list[str]:
              interval_text(row, decimals), confirmed_text(row, decimals),
              format_value(row.beats, decimals=2), format_p(row.p),
              "reference" if row.variant == reference else verdict_words(row.verdict),
-             format_value(row.hours)] for row in table_rows(budgets, tests_of(budgets))]
+             format_value(row.hours)] for row in table_rows(budgets, budget_tests(budgets))]
     return grouped_lines(columns, rows, 0, width)
