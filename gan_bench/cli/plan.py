@@ -28,6 +28,7 @@ from gan_bench.journal.schema import RESULTS, Kind, Status
 from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import ReadValues, read_values, runs_of_other_code
 from gan_bench.journal.status import progress_of, state_of
+from gan_bench.launcher.reporters import search_fields
 from gan_bench.registry import LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part, Registry
 from gan_bench.text_table import TableColumn, align_columns, grouped_lines, wrap_line
 from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
@@ -86,11 +87,6 @@ def plan_records(spec: ExperimentSpec, root: Path, older: Mapping[str, OlderRun]
                         "from_step": predecessor.step if predecessor else None,
                         "begins": str(begins)})
     return records
-
-
-def search_fields(run: RunSpec) -> dict[str, Any]:
-    """Return `draw` and `stage` of a run of a search; nothing of another run."""
-    return {} if run.draw is None else {"draw": run.draw, "stage": run.stage}
 
 
 def _has_ended(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from gan_bench.cli.options import advised, root_option, store_option, to_stderr, wide_console
+from gan_bench.compare.confirming import compared_runs
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
@@ -65,6 +66,7 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     if ended.left.why == DETACHED:
         reporter.say(DETACHED)
         return 0
+    spec = spec.with_runs([run.spec for run in ended.runs])  # of a search, both stages
     asked = [run for run in ended.runs if settings.train or run.state != Status.WAITING]
     untrained = [run for run in ended.runs if run.state == Status.WAITING and not settings.train]
     left = [run for run in asked if run.spec.id in ended.left.runs]
@@ -147,7 +149,7 @@ def _print_lacking(experiment: str, workspace: Workspace, missing: str, unshown:
 
 def _names(runs: Sequence[Progress]) -> str:
     """Return how many runs there are, and which."""
-    names = [f"{run.spec.variant} seed {run.spec.seed}" for run in runs]
+    names = [run.spec.label for run in runs]
     others = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return f"{count(len(names), 'run')} ({', '.join(names[:SHOWN])}{others})"
 
@@ -177,7 +179,8 @@ def _final_rows(spec: ExperimentSpec, runs: Sequence[Progress]) -> list[Row]:
     from gan_bench.compare.ended import RunResult
     from gan_bench.compare.rows import summarise
 
-    return summarise([RunResult.of(run) for run in runs], spec.declared)
+    return summarise([RunResult.of(run) for run in compared_runs(runs, spec.declared)],
+                     spec.declared)
 
 
 def _budgets(spec: ExperimentSpec, runs: Sequence[Progress]) -> Budgets | None:
@@ -235,7 +238,8 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     from gan_bench.report.budget_terminal import BudgetTable
     from gan_bench.report.terminal import summary_table
 
-    counted, declared = [RunResult.of(run) for run in runs], spec.declared
+    declared = spec.declared
+    counted = [RunResult.of(run) for run in compared_runs(runs, declared)]
     if declared.labels:  # MLflow's study run keeps the names
         counted, declared = labelled_runs(counted, declared)
         rows = summarise(counted, declared)
@@ -264,11 +268,10 @@ def _print_remarks(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
         _print_line(console, left_out_line(seeds))
     for run in runs:
         if run.unmeasured:
-            _print_line(console, f"not measured {run.spec.variant} seed {run.spec.seed} "
-                                 f"({run.spec.id}): {run.unmeasured}")
+            _print_line(console, f"not measured {run.spec.label} ({run.spec.id}): "
+                                 f"{run.unmeasured}")
         elif run.state not in (Status.FINISHED, Status.WAITING):
-            _print_line(console, f"{run.state} {run.spec.variant} seed {run.spec.seed} "
-                                 f"({run.spec.id}): {run.why}")
+            _print_line(console, f"{run.state} {run.spec.label} ({run.spec.id}): {run.why}")
 
 
 def _print_line(console: Console, line: str) -> None:

@@ -32,6 +32,7 @@ from gan_bench.cli.options import (
     run_command,
 )
 from gan_bench.cli.run import choose_reporter
+from gan_bench.config.search import SELECT
 from gan_bench.config.shipped import is_experiment
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import RUNS_LEFT, Say, Stopped, UserError, count, unwritable
@@ -167,11 +168,13 @@ def _work(home: Path, slots: int | None, reporter: Reporter, until: float | None
 
 
 def _is_prepared(spec: ExperimentSpec, home: Path) -> bool:
-    """Whether the queue holds every run of a file that has no result."""
+    """Whether the queue holds every run of a file that has no result, and knows its search."""
     if not (home / FILE).exists():
         return False
-    queued, root = read_queue(home).begun, home.parents[1]
-    return all(run.id in queued or state_of(run, root)[0].is_result for run in spec.runs)
+    queue, root = read_queue(home), home.parents[1]
+    if {*queue.select} != {run.id for run in spec.runs if run.stage == SELECT}:
+        return False
+    return all(run.id in queue.begun or state_of(run, root)[0].is_result for run in spec.runs)
 
 
 def _refuse_unknown(root: Path, name: str) -> None:

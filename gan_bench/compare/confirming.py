@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gan_bench.compare.choice import Choice, SelectRun, choice_of, select_score
 from gan_bench.config.declared import Declared
-from gan_bench.config.search import SELECT
+from gan_bench.config.search import CONFIRM, SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, count
 from gan_bench.journal.status import Progress, progress_of, state_of
@@ -34,8 +34,9 @@ def choice_in(runs: Sequence[RunSpec], declared: Declared, root: Path) -> Choice
     """
     select = [run for run in runs if run.stage == SELECT]
     open_runs = Counter(run.variant for run in select if not _has_result(run, root))
-    return choice_among((_progress(run, root) for run in select if not open_runs[run.variant]),
-                        declared)
+    choice = choice_among((_progress(run, root) for run in select if not open_runs[run.variant]),
+                          declared)
+    return Choice(choice.draws, {**choice.waiting, **{k: n for k, n in open_runs.items() if n}})
 
 
 def _has_result(run: RunSpec, root: Path) -> bool:
@@ -64,6 +65,18 @@ def confirm_runs(runs: Iterable[RunSpec], choice: Choice, declared: Declared) ->
     return [first[variant, draw].confirmed(seed) for variant, draws in choice.draws.items()
             for draw in draws if (variant, draw) in first
             for seed in declared.search.confirm.seeds]
+
+
+def compared_runs(runs: Sequence[Progress], declared: Declared) -> list[Progress]:
+    """Return the runs by which variants are compared: all, or of a search the second stage.
+
+    Of several chosen draws of a variant the best one stands for it: its runs differ in seeds alone.
+    """
+    if declared.search is None:
+        return [*runs]
+    best = {variant: draws[0] for variant, draws in choice_among(runs, declared).draws.items()}
+    return [run for run in runs
+            if run.spec.stage == CONFIRM and best.get(run.spec.variant) == run.spec.draw]
 
 
 def with_confirm_runs(experiment: ExperimentSpec, root: Path) -> ExperimentSpec:

@@ -272,6 +272,16 @@ class RunSpec(RunSettings):
     def _settings(self) -> dict[str, Any]:
         return identifying_settings(self.model_dump(mode="json"))
 
+    @property
+    def place(self) -> str:
+        """Its variant, and of a search its draw, as lines of text name it: `r1 draw 7`."""
+        return self.variant if self.draw is None else f"{self.variant} draw {self.draw}"
+
+    @property
+    def label(self) -> str:
+        """How lines of text name the run: `r1 draw 7 seed 0`."""
+        return f"{self.place} seed {self.seed}"
+
     def confirmed(self, seed: int) -> RunSpec:
         """Return the same draw of a search in its second stage, under a seed of that stage."""
         copy = self.with_seed(seed)

@@ -49,6 +49,8 @@ class Queue:
         threads: Of each run.
         data_root: The folder of the data sets.
         checkpoint_every, allow_drift, keep_checkpoints: As in `Execution`.
+        select: The ids of all runs of a search's first stage, finished ones too; empty without a
+            search. When they have a result, `extend_queue` adds the runs of the second stage.
     """
 
     begun: Mapping[str, int]
@@ -61,6 +63,7 @@ class Queue:
     checkpoint_every: float | None
     allow_drift: bool
     keep_checkpoints: KeepCheckpoints
+    select: Sequence[str] = ()
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     def execution(self, root: Path) -> Execution:
@@ -84,7 +87,8 @@ def write_specs(runs: Sequence[Progress], root: Path) -> dict[str, int]:
 
 
 def write_queue(home: Path, runs: Sequence[Progress], begun: Mapping[str, int],
-                execution: Execution, retries: int, together: int) -> int:
+                execution: Execution, retries: int, together: int,
+                select: Sequence[str] = ()) -> int:
     """Write the queue; return how many runs of an earlier one stay in it.
 
     They stay as long as anyone works on the earlier queue: its workers may be preempted, and are
@@ -92,6 +96,7 @@ def write_queue(home: Path, runs: Sequence[Progress], begun: Mapping[str, int],
 
     Args:
         begun: As `write_specs` returns it.
+        select: As in `Queue`.
 
     Raises:
         UserError: A file cannot be written.
@@ -104,20 +109,46 @@ def write_queue(home: Path, runs: Sequence[Progress], begun: Mapping[str, int],
         retries=retries, together=together, threads=runs[0].spec.compute.threads if runs else 1,
         data_root=str(execution.workspace.data_root),
         checkpoint_every=execution.checkpoint_every, allow_drift=execution.allow_drift,
-        keep_checkpoints=execution.keep_checkpoints)
+        keep_checkpoints=execution.keep_checkpoints, select=[*select])
     kept = _worked_on(home, begun)
     queue = replace(
         queue, begun={**kept.begun, **begun}, measured=[*kept.measured, *queue.measured],
         shorter_runs={**kept.shorter_runs, **shorter}) if kept is not None else queue
     try:
-        with replacing(home / FILE) as temporary:
-            temporary.write_text(json.dumps(queue.__dict__) + "\n")
+        _write(home, queue)
         for index in home.glob(f"{OVER}.*"):
             index.unlink(missing_ok=True)
         (home / STOP).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(home / FILE, error) from None
     return len(queue.begun) - len(begun)
+
+
+def extend_queue(home: Path, runs: Sequence[RunSpec]) -> Queue:
+    """Add runs to a queue, as far as they are not in it; return the queue.
+
+    They have the data, extractors and options that the queue was prepared with. Whoever calls it
+    holds the lease of the root's preparations: so a second process that adds the same runs finds
+    them there, and the queue stays as it is.
+
+    Raises:
+        UserError: The queue cannot be read, or a file cannot be written.
+    """
+    queue, root = read_queue(home), home.parents[1]
+    new = [Progress(run, run.folder(root)) for run in runs if run.id not in queue.begun]
+    if not new:
+        return queue
+    queue = replace(queue, begun={**queue.begun, **write_specs(new, root)})
+    try:
+        _write(home, queue)
+    except OSError as error:
+        raise unwritable(home / FILE, error) from None
+    return queue
+
+
+def _write(home: Path, queue: Queue) -> None:
+    with replacing(home / FILE) as temporary:
+        temporary.write_text(json.dumps(queue.__dict__) + "\n")
 
 
 def _worked_on(home: Path, new: Container[str]) -> Queue | None:

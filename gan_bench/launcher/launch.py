@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gan_bench.config.spec import ExperimentSpec
@@ -33,6 +33,7 @@ from gan_bench.launcher.preparation import (
 from gan_bench.launcher.processes import GRACE, LAST_ROUND, fork_context, look_at_machine
 from gan_bench.launcher.remote_workers import DETACHED, RemoteWorkers
 from gan_bench.launcher.reporters import Reporter
+from gan_bench.launcher.stages import add_second_stage
 from gan_bench.launcher.worker import STOP_SIGNALS
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
@@ -122,6 +123,9 @@ def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, r
             remote: RemoteWorkers | None = None, detach: bool = False) -> Left:
     """Work on a prepared experiment until no run is left, or some have to be left.
 
+    When the first stage of a search is over, its second one is prepared and worked on. Its runs
+    are added to `study.runs`.
+
     Args:
         slots: As in `LaunchSettings`.
         request: Is told the folder of each run that has new records; None: nobody follows them.
@@ -131,6 +135,23 @@ def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, r
     Raises:
         Stopped: The user stopped it.
     """
+    waiting = study.waiting
+    while True:
+        left = _work_on_stage(replace(study, waiting=waiting), home, slots, retries, reporter,
+                              request, until, remote, detach)
+        waiting = [] if left.why else add_second_stage(study, home, reporter.say)
+        if not waiting:
+            break
+        reporter.begin(study.runs)
+    if remote is not None and not left.why:
+        remote.dismiss()
+    return left
+
+
+def _work_on_stage(study: PreparedStudy, home: Path, slots: int | None, retries: int,
+                   reporter: Reporter, request: Callable[[Path], None] | None, until: float | None,
+                   remote: RemoteWorkers | None, detach: bool) -> Left:
+    """Work on the waiting runs of a study as `work_on` does."""
     assert study.context is not None, "runs wait"
     threads = study.waiting[0].spec.compute.threads
     number = min(usual_slots(slots, study.gpus, threads), len(study.waiting))
@@ -160,8 +181,6 @@ def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, r
                 follows=request is not None)
     try:
         why = crew.work() or waiting_line(grid)
-        if remote is not None and not why:
-            remote.dismiss()
         return Left(why, _left_runs(study.waiting, grid)) if why else Left()
     except Stopped:
         if remote is not None:
@@ -208,14 +227,17 @@ def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> PreparedStud
     waiting = [run for run in runs if run.state != Status.FAILED]  # that one is damaged
     for run in waiting:
         run.is_measuring = run.spec.id in queue.measured
+    if not waiting:  # of a search, the second stage may be
+        study = PreparedStudy(runs, [], execution, {**queue.begun})
+        waiting = add_second_stage(study, home, say)
     if not waiting:
         return PreparedStudy(runs, [], execution, {})
     context = fork_context(queue.threads)
-    specs = {run.spec.variant: run.spec for run in waiting}
+    specs = {(run.spec.variant, run.spec.draw): run.spec for run in waiting}
     gpus, here, together = look_at_machine([*specs.values()], execution, queue.together,
                                            context, say)
-    return PreparedStudy(runs, waiting, execution, queue.begun, context, gpus, together,
-                 None if queue.allow_drift else here)
+    return PreparedStudy(runs, waiting, execution, {**queue.begun}, context, gpus, together,
+                         None if queue.allow_drift else here)
 
 
 def work_on_queue(home: Path, slots: int | None, reporter: Reporter, until: float | None = None,

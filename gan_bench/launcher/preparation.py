@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.atomic import remove_abandoned
+from gan_bench.compare.confirming import with_confirm_runs
 from gan_bench.config.declared import Declared
+from gan_bench.config.search import SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Say, UserError, count
 from gan_bench.hardware import refuse_lacking
@@ -60,7 +62,7 @@ class PreparedStudy:
     """An experiment that is prepared: its runs can be claimed.
 
     Attributes:
-        runs: All its runs.
+        runs: All its runs; `stages.add_second_stage` adds to them, and to `begun`.
         waiting: Those that are to be trained or measured.
         execution: Where and how.
         begun: By run id, the newest claim of each waiting run.
@@ -71,7 +73,7 @@ class PreparedStudy:
     runs: list[Progress]
     waiting: list[Progress]
     execution: Execution
-    begun: Mapping[str, int]
+    begun: dict[str, int]
     context: ForkServerContext | None = None
     gpus: int = 0
     together: int = 1
@@ -99,6 +101,7 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     if taken := take_over_older_runs(experiment.runs, workspace.root):
         reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
                      f"folders have the present ids now")
+    experiment = with_confirm_runs(experiment, workspace.root)
     runs, waiting = _read_runs(experiment, settings)
     declared = experiment.declared.with_changes(command=settings.command)
     if not waiting and not differ(runs):
@@ -126,7 +129,8 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
         lease.refuse_superseded()
         if settings.train:  # workers measure what is to be trained, and leave `evaluate` alone
             kept = write_queue(home, waiting, begun, execution, settings.retries,
-                               prepared.together)
+                               prepared.together,
+                               [run.id for run in experiment.runs if run.stage == SELECT])
             if kept:
                 reporter.say(f"{count(kept, 'run')} of an earlier command "
                              f"{'stays' if kept == 1 else 'stay'} in the queue of workers")

@@ -266,5 +266,5 @@ class WorkerProcess:
 
 
 def run_label(run: Progress) -> str:
-    """Return `<id> <variant> seed <seed>`."""
-    return f"{run.spec.id} {run.spec.variant} seed {run.spec.seed}"
+    """Return `<id> <variant> seed <seed>`, with the draw of a search."""
+    return f"{run.spec.id} {run.spec.label}"

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from gan_bench.config.spec import RunSpec
 from gan_bench.errors import printable
 from gan_bench.journal.schema import Status
 from gan_bench.journal.score_names import split_score
@@ -90,7 +91,7 @@ class PlainLines:
     def changed(self, run: Progress) -> None:
         if self._states.get(run.spec.id) != run.state:
             self._states[run.spec.id] = run.state
-            name = f"{run.spec.variant} seed {run.spec.seed}"
+            name = run.spec.label
             if run.state == Status.RUNNING:
                 self.say(f"{run.spec.id} {name}: {'measuring' if run.is_measuring else 'started'}")
             elif run.state == Status.WAITING:  # it was killed, and goes on soon
@@ -170,7 +171,7 @@ def _live_cells(run: Progress) -> list[str]:
     """Return what the live table says of a run, in the order of `LIVE_COLUMNS`."""
     values, rate = run.values, run.values.get("system/steps_per_s", math.nan)
     is_running = run.state == Status.RUNNING
-    return [run.spec.variant, str(run.spec.seed), _state_text(run),
+    return [run.spec.place, str(run.spec.seed), _state_text(run),
             f"{run.step}/{run.spec.steps}", format_number(rate),
             format_number(values.get("train/d_loss", math.nan)),
             format_number(values.get("train/g_loss", math.nan)), last_score(run),
@@ -187,10 +188,16 @@ def progress_json(run: Progress) -> dict[str, Any]:
         not_finite = {name: None for name, value in values.items() if not math.isfinite(value)}
         return {**values, **not_finite}
 
-    return {"id": run.spec.id, "variant": run.spec.variant, "seed": run.spec.seed,
+    return {"id": run.spec.id, "variant": run.spec.variant, **search_fields(run.spec),
+            "seed": run.spec.seed,
             "state": run.state, "why": run.why, "step": run.step, "steps": run.spec.steps,
             "scores": safe(run.scores),
             "values": safe({k: v for k, v in run.values.items() if split_score(k) is None})}
+
+
+def search_fields(run: RunSpec) -> dict[str, Any]:
+    """Return `draw` and `stage` of a run of a search; nothing of another run."""
+    return {} if run.draw is None else {"draw": run.draw, "stage": run.stage}
 
 
 def last_score(run: Progress) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from gan_bench.config.spec import ExperimentSpec, RunSpec
@@ -24,8 +26,7 @@ def runs_together(experiment: ExperimentSpec, device: str, precision: str,
     asked = experiment.runs[0].compute.pack
     if device != "cuda":
         return 1
-    needs = max(_memory_of(run, precision) for run in
-                {run.variant: run for run in experiment.runs}.values())
+    needs = max(_memory_of(run, precision) for run in of_different_size(experiment.runs))
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0] * 9 // 10  # cuDNN's and the metrics' own on top
     fit = max(1, free // needs)
@@ -38,6 +39,19 @@ def runs_together(experiment: ExperimentSpec, device: str, precision: str,
         raise UserError(f"compute.pack is {asked}, but a step needs {needs / 1e9:.2g} GB of the "
                         f"{free / 1e9:.2g} that are free: set it to {fit} or less, or to auto")
     return asked
+
+
+def of_different_size(runs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return one of the runs for each of their settings that a step's memory depends on.
+
+    The draws of a search differ in rates and weights above all, which take no memory.
+    """
+    def size(run: RunSpec) -> str:
+        return repr((run.model, run.loss, run.condition, [part.name for part in run.penalties],
+                     run.g_optimizer.name, run.d_optimizer.name, run.batch_size, run.d_steps,
+                     run.g_steps, run.share_fakes, run.joint_weight > 0, run.ema is None))
+
+    return [*{size(run): run for run in runs}.values()]
 
 
 def _memory_of(spec: RunSpec, precision: str) -> int:

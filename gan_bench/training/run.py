@@ -112,7 +112,7 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say, tra
     if trains and not execution.allow_drift:
         refuse_drift(experiment, workspace.root, here)
     with torch.device("meta"):
-        for run in {run.variant: run for run in experiment.runs}.values():
+        for run in {(run.variant, run.draw): run for run in experiment.runs}.values():
             provide_parts({"sources": run.sources}, workspace.run_folder(run))
             _refuse_other_shapes(run)
             if trains:

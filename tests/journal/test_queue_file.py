@@ -26,7 +26,7 @@ from gan_bench.launcher.launch import study_of_queue
 
 QUEUE = Queue(begun={"0a": 1}, measured=["0a"], shorter_runs={"0a": ["study/0b"]}, retries=2,
               together=0, threads=1, data_root="/data", checkpoint_every=0.5, allow_drift=False,
-              keep_checkpoints="last")
+              keep_checkpoints="last", select=["0b"])
 # Of each field, what it may not hold.
 WRONG = {
     "begun": [None, [], {"0a": True}, {"0a": "1"}, {"0a": 1.5}, {"0a": None}, "0a"],
@@ -35,7 +35,7 @@ WRONG = {
     "retries": [None, "2", True, 2.5, []], "together": [None, "0", False, 0.5],
     "threads": [None, "1", True, {}], "data_root": [None, 3, ["/data"], True],
     "checkpoint_every": ["1", True, [], {}], "allow_drift": [None, 0, 1, "no", []],
-    "keep_checkpoints": [None, "first", 1, ["last"], {}],
+    "keep_checkpoints": [None, "first", 1, ["last"], {}], "select": [None, "0a", {}, [1]],
 }
 
 
@@ -111,6 +111,9 @@ def test_every_field_of_a_queue_is_checked(tmp_path: Path) -> None:
                 print(name, value, read_queue(tmp_path))
         (tmp_path / FILE).write_text(json.dumps(
             {key: value for key, value in QUEUE.__dict__.items() if key != name}))
+        if name == "select":  # which queues of earlier versions do not have
+            assert read_queue(tmp_path).select == ()
+            continue
         with pytest.raises(UserError, match="is damaged"):
             read_queue(tmp_path)
 
