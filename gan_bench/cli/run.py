@@ -73,11 +73,10 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     failed = [run for run in asked if run.spec.id not in ended.left.runs
               and (not run.state.is_result or run.unmeasured)]
     workspace = settings.execution.workspace
+    rows = _final_rows(spec, ended.runs)
     budgets = _budgets(spec, ended.runs)
-    compared = _compared(ended.runs, budgets)
-    rows = _final_rows(spec, compared)
     if not as_json:
-        _print_results(console, spec, compared, rows, budgets)
+        _print_results(console, spec, ended.runs, rows, budgets)
         _print_remarks(console, spec, ended.runs, workspace.root)
         done = len(asked) - len(failed) - len(left)
         _print_hints(console, spec.name, settings, untrained,
@@ -193,16 +192,6 @@ def _budgets(spec: ExperimentSpec, runs: Sequence[Progress]) -> Budgets | None:
     return budgets_of(results_of_journals(spec.name, spec.declared, runs))
 
 
-def _compared(runs: Sequence[Progress], budgets: Budgets | None) -> list[Progress]:
-    """Return the runs that are compared seed by seed; of a search those that confirm."""
-    if budgets is None:
-        return list(runs)
-    from gan_bench.compare.budgets import seeds_of
-
-    kept = {str(run) for run in seeds_of(budgets.results, budgets).runs.index}
-    return [run for run in runs if run.spec.id in kept]
-
-
 def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSettings,
                 budgets: Budgets | None) -> str:
     """Show the study's result in MLflow; return why that failed, or an empty string."""
@@ -226,11 +215,7 @@ def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSetti
 
 def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress],
                    rows: list[Row], budgets: Budgets | None) -> None:
-    """Print the scores of each variant, and of a search before them what budgets buy.
-
-    Args:
-        runs: Those that are compared.
-    """
+    """Print the scores of each variant, and of a search before them what budgets buy."""
     from gan_bench.compare.budgets import budgets_of
     from gan_bench.compare.ended import RunResult
     from gan_bench.compare.labels import labelled, labelled_runs

@@ -31,6 +31,7 @@ from gan_bench.compare.stats.budget_pairs import (
 from gan_bench.compare.stats.summary import Estimate, Values
 
 USUAL = (5, 10, 20, 50, 100, 200, 500, 1_000)  # budgets of tables, besides all draws
+ROOM = 0.8  # of all draws is the largest of them: of more, nearly all choices are the same draws
 HOUR = 3600.0
 # By variant: its test against the reference, and the verdict at each of the test's budgets.
 Tests = dict[str, tuple[BudgetTest, tuple[BudgetVerdict, ...]]]
@@ -184,7 +185,7 @@ def table_budgets(budgets: Budgets) -> list[int]:
     """Return the budgets of the table: 5, 10, 20, … and as many random draws as all variants have.
     """
     most = min((len(tuned.random) for tuned in budgets.variants), default=0)
-    return [n for n in USUAL if n < most] + ([most] if most else [])
+    return [n for n in USUAL if n <= ROOM * most] + ([most] if most else [])
 
 
 def budget_tests(budgets: Budgets) -> Tests:
