@@ -70,5 +70,5 @@ def _called_for(home: Path, queue: Queue) -> tuple[list[RunSpec], Choice]:
 
 def _chosen_words(choice: Choice) -> str:
     """Return `draw 3 of plain, draws 7, 0 of r1`."""
-    return ", ".join(f"{'draw' if len(draws) == 1 else 'draws'} {', '.join(map(str, draws))} of "
-                     f"{variant}" for variant, draws in choice.draws.items())
+    return ", ".join(f"draw{'s' * (len(draws) > 1)} {', '.join(map(str, draws))} of {variant}"
+                     for variant, draws in choice.draws.items())

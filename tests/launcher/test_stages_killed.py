@@ -1,0 +1,137 @@
+"""A search whose commands are killed in either stage: the same choice, the same bits."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.journals import repeatable
+from helpers.launching import GAN_BENCH, gan_bench
+from helpers.searches import SEARCH, load_search, write_search
+
+from gan_bench.compare.confirming import with_confirm_runs
+from gan_bench.errors import DamagedError
+from gan_bench.journal import reading
+from gan_bench.journal.queue_file import read_queue
+from gan_bench.journal.schema import Record
+
+pytestmark = pytest.mark.process
+
+# Four runs, each of a second: two draws, and the best of them under two seeds.
+SHORT = SEARCH.replace("matrix:\n  penalties: [[], [{name: r1, gamma: 1.0}]]\n", "").replace(
+    "    penalties.r1.gamma: {log_uniform: [0.01, 100], only: {penalties: r1}}\n", "").replace(
+    "draws: 3", "draws: 2").replace("steps: 6", "steps: 400").replace(
+    "log_every: 2", "log_every: 20").replace("sample_every: 3", "sample_every: 200")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search that nobody has disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = gan_bench("run", write_search(folder, SHORT), "--root", folder / "root")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def left(root: Path) -> dict[str, tuple[list[Record], bytes]]:
+    """Return what each run has recorded, and its weights, by id."""
+    return {folder.name: (repeatable(reading.read_records(folder)[0]),
+                          (folder / "final.safetensors").read_bytes())
+            for folder in (root / "runs" / "tuned").iterdir() if folder.is_dir()}
+
+
+def start(*arguments: object, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen([*GAN_BENCH, *map(str, arguments)], stdout=output, stderr=output)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def has_begun(root: Path, ids: set[str], step: int) -> bool:
+    """Whether one of the runs has recorded a step, and not its end."""
+    for run_id in ids:
+        try:
+            last = reading.last(root / "runs" / "tuned" / run_id)
+        except DamagedError:  # it is being written
+            continue
+        if last is not None and last["kind"] != "end" and last["step"] >= step:
+            return True
+    return False
+
+
+def stages(folder: Path) -> tuple[set[str], set[str]]:
+    """Return the ids of the select and of the confirm runs of an undisturbed search."""
+    spec = load_search(folder, text=SHORT)
+    select = {run.id for run in spec.runs}
+    return select, {run.id for run in with_confirm_runs(spec, folder / "root").runs} - select
+
+
+def test_killed_in_both_stages_it_ends_as_if_nothing_had_been(
+        undisturbed: Path, tmp_path: Path) -> None:
+    root, log = tmp_path / "root", tmp_path / "log.txt"
+    command = ["run", write_search(tmp_path, SHORT), "--root", root, "--slots", 1,
+               "--checkpoint-every", 0]
+    select, confirm = stages(undisturbed)
+    assert (len(select), len(confirm)) == (2, 2)
+    for ids in (select, confirm):
+        process = start(*command, log=log)
+        wait_for(lambda ids=ids: has_begun(root, ids, 40))  # type: ignore[misc]
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+        assert not all((root / "runs" / "tuned" / run / "final.safetensors").exists()
+                       for run in ids)
+    done = gan_bench(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert left(root) == left(undisturbed / "root")
+
+
+def test_two_workers_of_which_one_is_killed_in_each_stage(
+        undisturbed: Path, tmp_path: Path) -> None:
+    root, file = tmp_path / "root", write_search(tmp_path, SHORT)
+    select, confirm = stages(undisturbed)
+    words = ["work", file, "--root", root, "--slots", 1, "--checkpoint-every", 0]
+    workers = [start(*words, log=tmp_path / f"{number}.txt") for number in range(2)]
+    try:
+        for ids in (select, confirm):
+            wait_for(lambda ids=ids: has_begun(root, ids, 40))  # type: ignore[misc]
+            os.kill(workers[-1].pid, signal.SIGKILL)
+            workers.append(start(*words, log=tmp_path / f"{len(workers)}.txt"))
+        ends = [worker.wait(240) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    texts = [(tmp_path / f"{number}.txt").read_text() for number in range(len(workers))]
+    assert ends == [0, -signal.SIGKILL, -signal.SIGKILL, 0], texts
+    assert "Traceback" not in "".join(texts)
+    assert left(root) == left(undisturbed / "root")
+    assert {*read_queue(root / "runs" / "tuned").begun} == select | confirm
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(6))
+def test_killed_at_any_moment(undisturbed: Path, tmp_path: Path, number: int) -> None:
+    """Two launchers of one root, one of which is killed again and again."""
+    root, log, moments = tmp_path / "root", tmp_path / "log.txt", random.Random(number)
+    command = ["run", write_search(tmp_path, SHORT), "--root", root, "--slots", 1,
+               "--checkpoint-every", 0]
+    other = start(*command, log=tmp_path / "other.txt")
+    for _ in range(3):
+        process = start(*command, log=log)
+        time.sleep(moments.uniform(1, 8))
+        process.kill()
+        process.wait(60)
+    assert other.wait(240) in (0, 3), (tmp_path / "other.txt").read_text()
+    done = gan_bench(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert left(root) == left(undisturbed / "root")
