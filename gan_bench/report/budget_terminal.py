@@ -57,19 +57,33 @@ def said_of(budgets: Budgets) -> list[str]:
 
 
 def budget_lines(budgets: Budgets, width: int | None) -> list[str]:
-    """Return the table as lines, the headings first, with the columns that there is room for."""
+    """Return the table as lines, the headings first, with the columns that there is room for.
+
+    In a terminal that is too narrow for them, medians stand without their quartiles.
+    """
+    lines = _lines(budgets, width, has_quartiles=True)
+    is_narrow = width is not None and max(map(len, lines)) > width
+    return _lines(budgets, width, has_quartiles=False) if is_narrow else lines
+
+
+def _lines(budgets: Budgets, width: int | None, *, has_quartiles: bool) -> list[str]:
+    """Return the table, with or without quartiles."""
     reference = budgets.reference.variant
     columns = [TableColumn("variant"), TableColumn("draws"),
-               TableColumn("median [quartiles]"), TableColumn("95% interval", 3),
-               TableColumn("confirmed [interval]", 1), TableColumn(f"P(beats {reference})", 4,
-                                                                       right=True),
+               TableColumn("median [quartiles]" if has_quartiles else "median"),
+               TableColumn("95% interval", 3), TableColumn("confirmed [interval]", 1),
+               TableColumn(f"P(beats {reference})", 4, right=True),
                TableColumn("p", 2, right=True), TableColumn(""),
                TableColumn("device-hours", 5, right=True)]
     decimals = score_decimals(budgets)
     most = {tuned.variant: len(tuned.random) for tuned in budgets.variants}
-    rows = [[row.variant, budget_text(row, most[row.variant]), best_text(row, decimals),
-             interval_text(row, decimals), confirmed_text(row, decimals),
-             format_value(row.beats, decimals=2), format_p(row.p),
-             "reference" if row.variant == reference else verdict_words(row.verdict),
-             format_value(row.hours)] for row in table_rows(budgets, budget_tests(budgets))]
+    rows = []
+    for row in table_rows(budgets, budget_tests(budgets)):
+        best = best_text(row, decimals)
+        verdict = "reference" if row.variant == reference else verdict_words(row.verdict)
+        rows.append([row.variant, budget_text(row, most[row.variant]),
+                     best if has_quartiles else best.partition(" ")[0],
+                     interval_text(row, decimals), confirmed_text(row, decimals),
+                     format_value(row.beats, decimals=2), format_p(row.p), verdict,
+                     format_value(row.hours)])
     return grouped_lines(columns, rows, 0, width)
