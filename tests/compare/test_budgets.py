@@ -117,6 +117,11 @@ def test_a_draw_is_the_mean_over_its_select_seeds() -> None:
     one = tuned({}, select={"a": pairs}).variants[0]
     assert [draw.selected for draw in one.draws] == [2.0, math.inf, 4.0]
     assert [draw.diverged for draw in one.draws] == [0, 1, 0]
+    results = tuned_results({}, select={"a": pairs})
+    results.runs.loc["a-2-1", "status"] = "FAILED"  # one of its two: the draw has no score
+    waiting = budgets_of(results)
+    assert waiting is not None
+    assert math.isnan(waiting.variants[0].draws[2].selected)
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
@@ -216,6 +221,9 @@ def test_selected_and_confirmed() -> None:
     best = rows["a", 3].best
     assert best is not None
     assert best.confirmed == 3.0
+    lost = table_rows(tuned({"a": [9.0, 4.0, 1.0]}, {"a": [2.0, NAN]}), {})[-1]
+    assert lost.best is not None
+    assert lost.best.confirmed == math.inf  # the mean of a setting that may diverge
     higher = tuned({"a": [0.0, 1.0, 4.0]}, {"a": [3.0, 3.5]}, by="classifier_score")
     assert higher.variants[0].best is not None
     assert optimism(higher, higher.variants[0].best) == pytest.approx(0.75)
@@ -309,6 +317,9 @@ def test_best_draws_at_a_bound_are_named(side: str) -> None:
     # The best alone at the bound, and the others in the middle: chance.
     alone = [0.0 if place == min(edge) else 1 + abs(place - 0.5) for place in edge]
     assert not edges_of(tuned({"a": [9.0, *alone]}).variants[0], 1.0)
+    # The best in the quarter beside the bound, and none within 5% of it.
+    beside = [abs(place - 0.1) if place > 0.06 else 1.0 for place in edge]
+    assert not edges_of(tuned({"a": [9.0, *beside]}).variants[0], 1.0)
     mostly_lost = tuned({"a": [9.0, *([NAN] * (n - 2)), 1.0]})
     assert not edges_of(mostly_lost.variants[0], mostly_lost.sign)  # one draw says nothing
 
