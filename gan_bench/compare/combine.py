@@ -23,8 +23,7 @@ def combine(experiments: Sequence[Results]) -> list[Results]:
     `experiment/variant`. The baseline is that of the first experiment.
 
     Raises:
-        UserError: The experiments were not measured alike, or have no score in common; or one of
-            several on the same data has a search.
+        UserError: The experiments were not measured alike, or have no score in common.
     """
     groups: list[list[Results]] = []
     for results in experiments:
@@ -76,10 +75,6 @@ def _merge(group: list[Results]) -> Results:
     """Return the experiments of one data set as one experiment."""
     if len(group) == 1:
         return group[0]
-    searched = [results.experiment for results in group if results.declared.search]
-    if searched:
-        raise UserError(f"{searched[0]} has a search, whose draws are compared with each other "
-                        f"alone: report it without the other experiments on its data")
     names = _variant_names(group)
     categories = [name for by_variant in names for name in by_variant.values()]
     variant_type = pd.CategoricalDtype(categories, ordered=True)
