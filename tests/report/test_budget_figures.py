@@ -85,6 +85,8 @@ def test_the_default_and_the_budgets_of_the_table_are_marked() -> None:
     low, high = axes.get_ylim()
     assert low < 9.0
     assert high > 50.0
+    far = panel(best_against_budget(tuned({"plain": [300.0, *LOW[1:]]})))
+    assert far.get_ylim()[1] > 300.0
     drawn = panel(best_against_budget(tuned({"plain": LOST, "r1": LOW}, defaults=False)))
     assert not [each for each in drawn.lines if str(each.get_label()).startswith("_default")]
 
