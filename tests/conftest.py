@@ -14,6 +14,7 @@ from unittest.mock import patch
 import pytest
 from filelock import FileLock
 from helpers.launching import plugin as plugin
+from helpers.searches import train_search
 from helpers.studies import copy_of, make_studies
 from hypothesis import settings
 
@@ -135,6 +136,17 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in made.glob("*.yaml"):
         shutil.copy(file, folder)
     return copy_of(made / "root", folder / "root")
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search that one command has trained: its file, its root and `output.txt`."""
+    made = once(tmp_path_factory, "searched", train_search)
+    folder = tmp_path_factory.mktemp("searched")
+    for name in ("tuned.yaml", "output.txt"):
+        shutil.copy(made / name, folder)
+    copy_of(made / "root", folder / "root")
+    return folder
 
 
 @pytest.fixture(scope="session")

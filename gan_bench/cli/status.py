@@ -6,13 +6,16 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gan_bench.compare.choice import different_draws, draws_by_settings
+from gan_bench.compare.confirming import choice_in, with_confirm_runs
 from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import settings_under
+from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.config.shipped import is_experiment
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import DamagedError, UserError, count, printable
@@ -21,6 +24,7 @@ from gan_bench.journal.about import read_about
 from gan_bench.journal.claims import holder_of, seen_alive
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.lock import holder_line
+from gan_bench.journal.queue_file import specs_of
 from gan_bench.journal.schema import Kind, Record, Status
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_in
@@ -32,6 +36,9 @@ COLUMNS = (TableColumn("id", 1), TableColumn("variant"), TableColumn("seed", rig
            TableColumn("state"), TableColumn("step", 3, right=True), TableColumn("since", 2))
 WORKERS = (*COLUMNS, TableColumn("by", 4))
 WIDE = 96  # columns that the table with the workers needs
+# The fields of a run that has not begun.
+WAITS: dict[str, Any] = {"state": Status.WAITING, "step": 0, "steps": None, "since": None,
+                         "by": None, "why": ""}
 ENDED = (Status.FINISHED, Status.DIVERGED, Status.FAILED, Status.KILLED)
 
 
@@ -70,10 +77,11 @@ def read_status(experiment: str, workspace: Workspace, settings: Sequence[str] =
     """Return the name of an experiment, and a record of each of its runs.
 
     A record holds `id` (null of a run that has not begun, where only the name is given),
-    `variant`, `seed`, `state`, `step`, `steps` (null if unknown), `since` (ms since 1970: when the
-    attempt began, or the run ended; null of a run that waits), `by` whom it is worked on (null
-    if by nobody: `process`, `host`, `job`, `since` by that machine's clock, and when it was last
-    `seen` alive, by the clock of the file system) and `why` it ended without a result.
+    `variant`, of a search `draw` and `stage`, `seed`, `state`, `step`, `steps` (null if unknown),
+    `since` (ms since 1970: when the attempt began, or the run ended; null of a run that waits),
+    `by` whom it is worked on (null if by nobody: `process`, `host`, `job`, `since` by that
+    machine's clock, and when it was last `seen` alive, by the clock of the file system) and `why`
+    it ended without a result.
 
     Raises:
         UserError: There is no such experiment, or its file is invalid.
@@ -110,8 +118,9 @@ def _home(root: Path, name: str) -> Path | None:
 
 
 def _records_of_file(spec: ExperimentSpec, root: Path) -> Iterator[dict[str, Any]]:
-    for run in spec.runs:
-        yield {"id": run.id, "variant": run.variant, "seed": run.seed,
+    for run in with_confirm_runs(spec, root).runs:
+        draw = {} if run.draw is None else {"draw": run.draw, "stage": run.stage}
+        yield {"id": run.id, "variant": run.variant, **draw, "seed": run.seed,
                **_progress(run.folder(root), run.steps)}
 
 
@@ -120,14 +129,15 @@ def _records_of_folder(home: Path) -> Iterator[dict[str, Any]]:
     declared = Declared()
     with suppress(ValueError):  # a damaged file, which the next `run` replaces
         declared = read_about(home)
+    if declared.search is not None and declared.draws:
+        yield from _records_of_search(home, declared, declared.search)
+        return
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for folder in run_folders(home):
         try:
             values = read_values(folder)
         except DamagedError as error:
-            yield {"id": folder.name, "variant": "?", "seed": None, "state": Status.FAILED,
-                   "step": 0, "steps": None, "since": None, "by": None,
-                   "why": printable(str(error))}
+            yield _damaged(folder, error)
             continue
         variant, seed = values["variant"], values["seed"]
         if declared.seeds and seed not in declared.seeds:
@@ -139,9 +149,44 @@ def _records_of_folder(home: Path) -> Iterator[dict[str, Any]]:
                                 **_progress(folder, values.get("steps"))}
     planned = [(variant, seed) for variant in declared.variants for seed in declared.seeds]
     for variant, seed in planned or sorted(found):
-        yield found.get((variant, seed)) or {
-            "id": None, "variant": variant, "seed": seed, "state": Status.WAITING, "step": 0,
-            "steps": None, "since": None, "by": None, "why": ""}
+        yield found.get((variant, seed)) or {"id": None, "variant": variant, "seed": seed,
+                                             **WAITS}
+
+
+def _damaged(folder: Path, error: DamagedError) -> dict[str, Any]:
+    """Return the record of a run whose specification cannot be read."""
+    return {"id": folder.name, "variant": "?", "seed": None, **WAITS, "state": Status.FAILED,
+            "why": printable(str(error))}
+
+
+def _records_of_search(home: Path, declared: Declared, search: SearchSpec,
+                       ) -> Iterator[dict[str, Any]]:
+    """Yield the runs of both stages; those of the second once the journals choose its draws."""
+    places = draws_by_settings(declared)
+    found: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for folder in run_folders(home):
+        try:
+            values = read_values(folder)
+        except DamagedError as error:
+            yield _damaged(folder, error)
+            continue
+        place, seed = places.get(settings_under(folder.name, values)), values["seed"]
+        if place is not None and search.stage_of(seed):
+            found[(*place, seed)] = {
+                "id": folder.name, "variant": place[0], "draw": place[1],
+                "stage": search.stage_of(seed), "seed": seed,
+                **_progress(folder, values.get("steps"))}
+    select = [record["id"] for record in found.values() if record["stage"] == SELECT]
+    chosen: Mapping[str, Sequence[int]] = {}
+    with suppress(UserError):  # the code of a part is gone
+        chosen = choice_in(specs_of(select, home), declared, home.parents[1]).draws
+    every = {variant: different_draws(declared, search, variant) for variant in declared.variants}
+    for stage, draws, seeds in ((SELECT, every, search.select.seeds),
+                                (CONFIRM, chosen, search.confirm.seeds)):
+        for variant, draw, seed in ((variant, draw, seed) for variant in draws
+                                    for draw in draws[variant] for seed in seeds):
+            yield found.get((variant, draw, seed)) or {
+                "id": None, "variant": variant, "draw": draw, "stage": stage, "seed": seed, **WAITS}
 
 
 def _progress(folder: Path, steps: int | None) -> dict[str, Any]:
@@ -190,7 +235,7 @@ def status_text(name: str, records: list[dict[str, Any]], root: Path, width: int
     for record in records:
         steps = "?" if record["steps"] is None else record["steps"]
         seed = "?" if record["seed"] is None else str(record["seed"])
-        rows.append([record["id"] or "", printable(record["variant"]), seed, record["state"],
+        rows.append([record["id"] or "", _place(record), seed, record["state"],
                      f"{record['step']}/{steps}", _clock(record["since"]),
                      _worker(record["by"])])
     is_wide = (width is None or width >= WIDE) and any(record["by"] for record in records)
@@ -199,9 +244,15 @@ def status_text(name: str, records: list[dict[str, Any]], root: Path, width: int
     if bad:
         lines.append("")
     for record in bad:
-        run = f"{printable(record['variant'])} seed {record['seed']} ({record['id']})"
+        run = f"{_place(record)} seed {record['seed']} ({record['id']})"
         lines += wrap_line(f"{record['state']} {run}: {printable(record['why'])}", width)
     return lines
+
+
+def _place(record: Mapping[str, Any]) -> str:
+    """Return a run's variant, and of a search its draw and stage: `r1 draw 7 select`."""
+    variant = printable(record["variant"])
+    return f"{variant} draw {record['draw']} {record['stage']}" if "draw" in record else variant
 
 
 def _worker(by: dict[str, Any] | None) -> str:

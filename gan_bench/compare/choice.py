@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gan_bench.compare.stats.overflow import within_range
 from gan_bench.config.declared import Declared
 from gan_bench.config.search import SearchSpec
 from gan_bench.evaluation.score_directions import directions
@@ -63,6 +62,8 @@ def select_score(status: Status, scores: Mapping[str, float], by: str) -> float 
         return math.nan
     if status != Status.FINISHED or by not in scores:
         return None
+    from gan_bench.compare.stats.overflow import within_range  # NumPy: `status` does without
+
     return float(within_range(scores[by]))
 
 
@@ -96,6 +97,18 @@ def different_draws(declared: Declared, search: SearchSpec, variant: str) -> lis
     """Return the draws of a variant without those that repeat the settings of an earlier one."""
     later = {draw for group in declared.shared.get(variant, ()) for draw in group[1:]}
     return [draw for draw in range(search.draws) if draw not in later]
+
+
+def draws_by_settings(declared: Declared) -> dict[str, tuple[str, int]]:
+    """Return by what stands for its settings each draw's variant and its index.
+
+    Of draws with the same settings it is the first; it is empty if the settings are not declared.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for variant, digests in declared.draws.items():
+        for draw, settings in enumerate(digests):
+            found.setdefault(settings, (variant, draw))
+    return found
 
 
 def choice_of(runs: Iterable[SelectRun], declared: Declared) -> Choice:

@@ -75,6 +75,7 @@ def _merge(group: list[Results]) -> Results:
     """Return the experiments of one data set as one experiment."""
     if len(group) == 1:
         return group[0]
+    group = [results.compared() for results in group]
     names = _variant_names(group)
     categories = [name for by_variant in names for name in by_variant.values()]
     variant_type = pd.CategoricalDtype(categories, ordered=True)
@@ -84,7 +85,7 @@ def _merge(group: list[Results]) -> Results:
     baseline = group[0].baseline
     return replace(
         group[0], experiment="+".join(results.experiment for results in group), runs=runs,
-        history=history, notes=(*notes, *differing),
+        history=history, notes=(*notes, *differing), choice={},
         declared=declared.with_changes(baseline=names[0].get(baseline, baseline)))
 
 
@@ -137,7 +138,7 @@ def _merge_declared(group: list[Results], names: list[dict[str, str]], variants:
                      "seed")
     return first.with_changes(
         question=" ".join(filter(None, (declared.question for declared in all_declared))),
-        paired=paired, margin=margin, sweeps={},
+        paired=paired, margin=margin, sweeps={}, search=None, searched={}, draws={}, shared={},
         labels={names[i].get(name, name): text for i, declared in enumerate(all_declared)
                 for name, text in declared.labels.items()},
         variants=tuple(variants),

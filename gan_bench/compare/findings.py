@@ -72,6 +72,7 @@ def findings(results: Results, first: str | None = None) -> list[Finding]:
     Raises:
         UserError: No run has such a score, or no run has ended in a result.
     """
+    results = results.compared()
     ended = results.ended()
     if not any(run.status in RESULTS for run in ended):
         command = results.declared.command.replace("\n", "; ") or "gan-bench run"

@@ -23,7 +23,8 @@ def labelled(results: Results) -> Results:
         return replace(results, declared=declared)
     runs, history = (frame.assign(variant=frame["variant"].cat.rename_categories(texts))
                      for frame in (results.runs, results.history))
-    return replace(results, declared=declared, runs=runs, history=history)
+    return replace(results, declared=declared, runs=runs, history=history,
+                   choice={texts.get(name, name): draws for name, draws in results.choice.items()})
 
 
 def labelled_runs(runs: Sequence[RunResult], declared: Declared,
@@ -46,6 +47,9 @@ def _relabelled(declared: Declared, texts: dict[str, str]) -> Declared:
     return declared.with_changes(
         baseline=texts.get(declared.baseline, declared.baseline),
         variants=tuple(texts.get(name, name) for name in declared.variants),
+        searched={texts.get(name, name): keys for name, keys in declared.searched.items()},
+        draws={texts.get(name, name): draws for name, draws in declared.draws.items()},
+        shared={texts.get(name, name): groups for name, groups in declared.shared.items()},
         sweeps={axis: tuple(texts.get(name, name) for name in names)
                 for axis, names in declared.sweeps.items()},
         searched={texts.get(name, name): keys for name, keys in declared.searched.items()},

@@ -24,10 +24,12 @@ import numpy as np
 import pandas as pd
 
 from gan_bench.compare.counted import absent_runs, counted_runs
+from gan_bench.compare.counted_draws import of_chosen_draws, stored_choice, with_shared_draws
 from gan_bench.compare.curve_means import curve_means, thinned_means
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.config.run_id import NAMES
+from gan_bench.config.search import CONFIRM
 from gan_bench.errors import HiddenError, UserError, count
 from gan_bench.journal.about import asked_weights, read_about
 from gan_bench.journal.layout import Workspace
@@ -52,8 +54,12 @@ class Results:
     Attributes:
         experiment: Its name.
         declared: Its question, its baseline, and how to compare its variants.
-        runs: A row for each run, by variant and seed. The index `run` is gan-bench's run id.
-            Columns: `variant` (categorical, in the experiment's order), `seed`, `status` (RUNNING,
+        runs: A row for each run, by variant and seed. The index `run` is gan-bench's run id. Of a
+            search, a select run has a row for each draw with its settings. Confirm runs are those
+            of the draws that are chosen now.
+            Columns: `variant` (categorical, in the experiment's order), `seed`, `draw` (Int64: of
+            a search, else <NA>), `stage` (`select` or `confirm`; empty without a search), `status`
+            (RUNNING,
             FINISHED, DIVERGED, FAILED, KILLED), `why`, `step` (the last), `seconds` (from start to
             end or to the last record, interruptions included; of a run that continues another,
             without the time between both), `started` (UTC; of such a run, `seconds` before its
@@ -71,6 +77,8 @@ class Results:
             journals hold all.
         uri: The address of the store.
         notes: What was left out, and why, a line each.
+        choice: Of a search, by variant the draws that are confirmed, the best first; variants with
+            draws that have no result yet are absent.
     """
 
     experiment: str
@@ -79,6 +87,7 @@ class Results:
     history: pd.DataFrame
     uri: str = field(repr=False, default="")
     notes: tuple[str, ...] = ()
+    choice: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def baseline(self) -> str:
@@ -95,13 +104,25 @@ class Results:
         """The names of the final scores."""
         return [column.removeprefix(SCORE) for column in self.runs if column.startswith(SCORE)]
 
+    def compared(self) -> Results:
+        """Return the results of the runs by which variants are compared, seed by seed.
+
+        Those are all; of a search, the confirm runs of each variant's best draw.
+        """
+        if self.declared.search is None:
+            return self
+        best = {variant: draws[0] for variant, draws in self.choice.items()}
+        of_best = self.runs["draw"] == self.runs["variant"].astype(str).map(best).astype("Int64")
+        runs = self.runs[(self.runs["stage"] == CONFIRM) & of_best.fillna(False)]
+        return replace(self, runs=runs, history=self.history[self.history["run"].isin(runs.index)])
+
     def ended(self) -> list[RunResult]:
-        """Return every run as comparisons see it.
+        """Return every run of `compared` as comparisons see it.
 
         Raises:
             UserError: A protocol in MLflow is invalid.
         """
-        return [self._run_result(str(run), row) for run, row in self.runs.iterrows()]
+        return [self._run_result(str(run), row) for run, row in self.compared().runs.iterrows()]
 
     def _run_result(self, run: str, row: pd.Series) -> RunResult:
         scores = {name: float(row[SCORE + name]) for name in self.scores
@@ -151,7 +172,9 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
         reason = f" ({notes[0]})" if notes else ""
         then = sync_hint(workspace, experiment) or "train some first: gan-bench run"
         raise UserError(f"{experiment} has no runs yet{reason}; {then}")
-    notes += absent_runs(chosen, declared)
+    choice = stored_choice(chosen, declared)
+    chosen, unchosen = of_chosen_draws(chosen, choice)
+    notes += [*unchosen, *absent_runs(chosen, declared, choice)]
     with_runs = {run.tags["variant"] for run in chosen}
     names = [name for name in declared.variants if name in with_runs]
     names += sorted(with_runs - set(names))
@@ -162,13 +185,15 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
         # The sweeps are around the other baseline.
         declared = declared.with_changes(baseline=names[0], sweeps={})
     variants = pd.CategoricalDtype(names, ordered=True)
-    chosen.sort(key=lambda run: (names.index(run.tags["variant"]), int(run.tags["seed"])))
+    chosen.sort(key=lambda run: (names.index(run.tags["variant"]), run.tags["stage"] == CONFIRM,
+                                 int(run.tags["draw"] or 0), int(run.tags["seed"])))
     folders = {run.id: workspace.root / "runs" / experiment / run.tags["run_id"]
                for run in chosen if run.id in in_root}
     history, frame = _history(chosen, variants), _runs(chosen, variants, declared, folders)
     notes += [*_unmeasured(frame, declared, workspace.root), *_not_asked_for(history, declared),
               *_without_curve(history), *thinned_means(chosen, declared, folders)]
-    return Results(experiment, declared, frame, history, uri, tuple(notes))
+    return Results(experiment, declared, with_shared_draws(frame, declared), history, uri,
+                   tuple(notes), choice.draws)
 
 
 def _unmeasured(runs: pd.DataFrame, declared: Declared, root: Path) -> list[str]:
@@ -266,7 +291,7 @@ def _runs(runs: list[StoredRun], variants: pd.CategoricalDtype, declared: Declar
           folders: Mapping[str, Path]) -> pd.DataFrame:
     frame = pd.DataFrame([_run_row(run, declared, folders.get(run.id)) for run in runs]
                          ).set_index("run")
-    frame["variant"] = frame["variant"].astype(variants)
+    frame = frame.astype({"variant": variants, "draw": "Int64"})
     text = [column for column in frame if column.startswith((PARAM, *OF_SCORE))]
     frame[text] = frame[text].fillna("")
     last: list[str] = []
@@ -287,6 +312,7 @@ def _run_row(run: StoredRun, declared: Declared, folder: Path | None) -> dict[st
                 for program in ("gan_bench", "numerics", "torch") if f"{program}_version" in tags]
     row: dict[str, Any] = {
         "run": tags["run_id"], "variant": tags["variant"], "seed": int(tags["seed"]),
+        "draw": int(tags["draw"]) if tags.get("draw") else pd.NA, "stage": tags.get("stage", ""),
         "status": status, "why": tags.get("why", ""),
         "step": int(run.steps.max()) if len(run.steps) else 0,
         "seconds": (end - run.started) / 1000,

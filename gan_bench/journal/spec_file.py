@@ -62,22 +62,29 @@ def runs_of_other_code(spec: ExperimentSpec, root: Path, read: ReadValues = read
     return changed_since(spec.runs, others)
 
 
-def read_variant(folder: Path) -> str | None:
-    """Return the variant's name in a run's `spec.json`; None if it cannot be read."""
+def read_names(folder: Path) -> tuple[str | None, str]:
+    """Return the names in a run's `spec.json`: the variant, and the draw and its stage.
+
+    The latter are as `7 select`, and empty without a search. The variant is None if the file cannot
+    be read.
+    """
     try:
-        variant = json.loads((folder / "spec.json").read_bytes())["variant"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return variant if isinstance(variant, str) else None
+        values = json.loads((folder / "spec.json").read_bytes())
+        variant, draw, stage = values["variant"], values.get("draw"), values.get("stage")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None, ""
+    place = "" if draw is None else f"{draw} {stage}"
+    return (variant, place) if isinstance(variant, str) else (None, "")
 
 
 def rename_runs(runs: Iterable[RunSpec], root: Path) -> Counter[tuple[str, str]]:
-    """Write the present names of variants into the `spec.json` of their runs.
+    """Write the present names of variants, draws and stages into the `spec.json` of their runs.
 
-    A run's id holds no names, so a variant that was renamed keeps its runs.
+    A run's id holds no names, so a variant that was renamed keeps its runs, and so does a variant
+    that becomes draw 0 of a search.
 
     Returns:
-        How many runs have another name than before, by the old and the new name.
+        How many runs have another variant than before, by the old and the new name.
 
     Raises:
         UserError: A file cannot be written.
@@ -85,11 +92,13 @@ def rename_runs(runs: Iterable[RunSpec], root: Path) -> Counter[tuple[str, str]]
     renamed: Counter[tuple[str, str]] = Counter()
     for run in runs:
         folder = run.folder(root)
-        old = read_variant(folder)
-        if old in (None, run.variant):
+        old, before = read_names(folder)
+        place = "" if run.draw is None else f"{run.draw} {run.stage}"
+        if old is None or (old, before) == (run.variant, place):
             continue
         try:
-            values = {**read_values(folder), "variant": run.variant}
+            values = {**read_values(folder), "variant": run.variant, "draw": run.draw,
+                      "stage": run.stage}
         except DamagedError:  # a command that reads this run reports it
             continue
         try:
@@ -97,7 +106,8 @@ def rename_runs(runs: Iterable[RunSpec], root: Path) -> Counter[tuple[str, str]]
                 temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise unwritable(folder / "spec.json", error) from None
-        renamed[str(old), run.variant] += 1
+        if old != run.variant:
+            renamed[str(old), run.variant] += 1
     return renamed
 
 

@@ -180,7 +180,7 @@ def load_results(experiment: str, tracking_uri: str | None = None, root: AnyPath
     hidden = hidden_from_reports(workspace, experiment)
     results = read_results(workspace, experiment, declared)
     return Study(results.experiment, results.declared, results.runs, results.history, results.uri,
-                 (*behind, *hidden, *results.notes))
+                 (*behind, *hidden, *results.notes), results.choice)
 
 
 def _text_cell(row: Row) -> str:

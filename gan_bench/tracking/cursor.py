@@ -13,7 +13,7 @@ from gan_bench.errors import DamagedError
 from gan_bench.journal import reading, segments
 from gan_bench.journal.about import read_varied
 from gan_bench.journal.layout import DATABASE
-from gan_bench.journal.spec_file import read_variant
+from gan_bench.journal.spec_file import read_names
 from gan_bench.tracking.address import sqlite_path, without_password
 from gan_bench.tracking.database import has_run
 from gan_bench.tracking.origin import run_root
@@ -38,6 +38,7 @@ class Cursor:
         naming: `tags.NAMING` of the name that MLflow shows.
         varied: The settings that are params of the run if they are not null, with commas; empty:
             all are.
+        place: What MLflow shows as the run's draw and stage, as `read_names` returns them.
         segment: The newest segment of the journal at that time. A later one may drop what was
             replayed of it.
     """
@@ -51,11 +52,13 @@ class Cursor:
     naming: int = 0
     varied: str = ""
     segment: int = 1
+    place: str = ""
 
     def shows_names(self, folder: Path) -> bool:
         """Whether MLflow shows the present names and params of the run in this folder."""
-        names = folder.name, read_variant(folder) or self.variant, NAMING
-        if (self.run_id, self.variant, self.naming) != names:
+        variant, place = read_names(folder)
+        names = folder.name, variant or self.variant, NAMING, place
+        if (self.run_id, self.variant, self.naming, self.place) != names:
             return False
         return not self.varied or {*self.varied.split(",")} >= {*read_varied(folder.parent)}
 
@@ -77,6 +80,7 @@ def read_cursor(folder: Path, uri: str) -> Cursor | None:
              and type(cursor.offset) is int and reading.begins_line(folder, cursor.offset)
              and isinstance(cursor.run_id, str) and isinstance(cursor.variant, str)
              and type(cursor.naming) is int and isinstance(cursor.varied, str)
+             and isinstance(cursor.place, str)
              and run_with_more(folder, uri) is None
              and type(cursor.began) is int and start is not None and cursor.began == start["t"])
     return cursor if sound else None

@@ -216,7 +216,7 @@ def listed(folders: Sequence[Path]) -> str:
 def _name(folder: Path) -> str:
     try:
         values = read_values(folder)
-        return tags.label(values["variant"], values["seed"])
+        return tags.label(values["variant"], values["seed"], values.get("draw"))
     except DamagedError:
         return folder.name
 

@@ -26,7 +26,7 @@ from gan_bench.journal.layout import LOG, TABLE, TRACE, WEIGHTS
 from gan_bench.journal.plugin_files import PLUGINS
 from gan_bench.journal.reading import valid, voids
 from gan_bench.journal.schema import Kind, Record, Status
-from gan_bench.journal.spec_file import read_values, read_variant
+from gan_bench.journal.spec_file import read_names, read_values
 from gan_bench.tracking import cursor as cursors
 from gan_bench.tracking import tags
 from gan_bench.tracking.client import (
@@ -107,9 +107,10 @@ class Mirror:
                 self._replay(folder, cursor.mlflow_run_id, records)
                 self._client.set_tag(cursor.mlflow_run_id, tags.COPIED, str(offset))
             if records or not cursor.shows_names(folder):
+                variant, place = read_names(folder)
                 cursors.write_cursor(folder, replace(
                     cursor, offset=offset, segment=segment, run_id=folder.name, naming=tags.NAMING,
-                    variant=read_variant(folder) or cursor.variant,
+                    variant=variant or cursor.variant, place=place,
                     varied=_varied(folder, cursor)))
             self._experiments.prepare_page(folder)
 
@@ -253,7 +254,7 @@ def _names(folder: Path) -> tuple[str, dict[str, str]]:
     note = tags.note(folder.name, spec, declared.question,
                      declared.differs.get(spec["variant"], ""), declared.command)
     identity = {**tags.identity(folder.name, spec), tags.NOTE: note}
-    return tags.name(spec["variant"], spec["seed"]), identity
+    return tags.name(spec["variant"], spec["seed"], spec.get("draw")), identity
 
 
 def _varied(folder: Path, cursor: Cursor) -> str:

@@ -60,10 +60,11 @@ class OwnRuns:
         from mlflow.entities import Param, RunTag
 
         shown = run.data.tags
-        who = shown.get("variant"), shown.get("seed")
+        who = shown.get("variant"), shown.get("seed"), shown.get("draw")
         before = run_tags.name(*who), run_tags.label(*who)
         new_params = [Param(k, v) for k, v in params.items() if k not in run.data.params]
-        names = {key: tags[key] for key in run_tags.IDENTITY if shown.get(key) != tags[key]}
+        names = {key: tags.get(key, "") for key in run_tags.IDENTITY
+                 if shown.get(key, "") != tags.get(key, "")}
         if shown.get(run_tags.NOTE, "").startswith(run_tags.note_begin(shown.get("variant", ""))):
             names[run_tags.NOTE] = tags[run_tags.NOTE]
         if run.info.run_name in before and run.info.run_name != name:

@@ -44,25 +44,42 @@ def params(spec: Mapping[str, Any], varied: Collection[str],
     return shown, {packed_tags.SETTINGS: packed}
 
 
-def name(variant: str | None, seed: int | str | None) -> str:
-    """Return the name of a run: first what differs, as MLflow's columns cut the end."""
-    return f"s{seed} · {variant}"
+def name(variant: str | None, seed: int | str | None, draw: int | str | None = None) -> str:
+    """Return the name of a run: first what differs, as MLflow's columns cut the end.
+
+    Args:
+        draw: Of a search; None or empty without one.
+    """
+    return f"s{seed} · {variant}" if draw in (None, "") else f"s{seed} · draw {draw} · {variant}"
 
 
-def label(variant: str | None, seed: int | str | None) -> str:
-    """Return how lines of text name a run; earlier versions named it so in MLflow too."""
-    return f"{variant} seed {seed}"
+def label(variant: str | None, seed: int | str | None, draw: int | str | None = None) -> str:
+    """Return how lines of text name a run; earlier versions named it so in MLflow too.
+
+    Args:
+        draw: As for `name`.
+    """
+    place = variant if draw in (None, "") else f"{variant} draw {draw}"
+    return f"{place} seed {seed}"
 
 
 def identity(run_id: str, spec: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags of a run that has not begun."""
     return {"run_id": run_id, "variant": spec["variant"], "seed": str(spec["seed"]),
             "settings": settings_under(run_id, spec), "status": Status.RUNNING.value,
-            "mlflow.source.name": "gan-bench"}
+            "mlflow.source.name": "gan-bench", **search(spec)}
+
+
+def search(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags `draw` and `stage` of a run of a search; none of another run."""
+    if spec.get("draw") is None:
+        return {}
+    return {"draw": str(spec["draw"]), "stage": str(spec["stage"])}
 
 
 NAMING = 1  # counts the changes of `name`
-IDENTITY = ("run_id", "variant", "seed", "settings")  # the tags of `identity` that name the run
+# The tags of `identity` that name the run; the last two are of searches alone.
+IDENTITY = ("run_id", "variant", "seed", "settings", "draw", "stage")
 NOTE = "mlflow.note.content"
 
 
@@ -126,7 +143,8 @@ def measured_by(record: Record) -> dict[str, str]:
 def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, command: str) -> str:
     """Return the Markdown that describes a run and how to repeat it; empty parts are omitted."""
     parts = [
-        f"{note_begin(spec['variant'])}seed {spec['seed']}: {spec['model']['name']} with the "
+        f"{note_begin(spec['variant'])}{_draw_words(spec)}seed {spec['seed']}: "
+        f"{spec['model']['name']} with the "
         f"{spec['loss']['name']} loss on {spec['dataset']['name']}, {spec['steps']:,} steps of "
         f"batch size {spec['batch_size']}.",
         f"Question: {question}" if question else "",
@@ -136,6 +154,12 @@ def note(run_id: str, spec: Mapping[str, Any], question: str, differs: str, comm
         f"everything that happened in `journal.jsonl`.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _draw_words(spec: Mapping[str, Any]) -> str:
+    """Return `draw 7 of the stage select, ` of a run of a search; nothing of another run."""
+    tags = search(spec)
+    return f"draw {tags['draw']} of the stage {tags['stage']}, " if tags else ""
 
 
 def note_begin(variant: str) -> str:

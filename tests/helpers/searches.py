@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from helpers.studies import here
+
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec
 
@@ -42,3 +44,10 @@ def write_search(folder: Path, text: str = SEARCH) -> Path:
 def load_search(folder: Path, *overrides: str, text: str = SEARCH) -> ExperimentSpec:
     """Return the experiment."""
     return load_experiment(write_search(folder, text), folder, list(overrides))
+
+
+def train_search(folder: Path) -> None:
+    """Train the experiment in a folder, and keep what the command prints."""
+    done = here("run", write_search(folder), "--root", folder / "root", "--slots", 1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "output.txt").write_text(done.stdout)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.journals import repeatable
 from helpers.searches import SEARCH, load_search, write_search
-from helpers.studies import here
+from helpers.studies import copy_of, here
 
 from gan_bench.compare.confirming import choice_in, with_confirm_runs
 from gan_bench.config.spec import RunSpec
@@ -23,20 +23,10 @@ from gan_bench.journal.status import progress_of
 pytestmark = pytest.mark.process
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a search that one command has trained."""
-    folder = tmp_path_factory.mktemp("search")
-    done = here("run", write_search(folder), "--root", folder / "root", "--slots", 1)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "output.txt").write_text(done.stdout)
-    return folder
-
-
 @pytest.fixture
-def root(trained: Path, tmp_path: Path) -> Path:
-    """A copy of its root."""
-    return shutil.copytree(trained / "root", tmp_path / "root")
+def root(searched: Path, tmp_path: Path) -> Path:
+    """A copy of the root of the search."""
+    return copy_of(searched / "root", tmp_path / "root")
 
 
 def results(root: Path) -> dict[str, tuple[list[Record], bytes]]:
@@ -59,15 +49,15 @@ def attempts(root: Path) -> list[str]:
     return sorted(file.name for file in (root / "runs" / "tuned").glob("*/attempt.*"))
 
 
-def test_the_draws_with_the_best_scores_are_confirmed(trained: Path) -> None:
-    spec, root = load_search(trained), trained / "root"
+def test_the_draws_with_the_best_scores_are_confirmed(searched: Path) -> None:
+    spec, root = load_search(searched), searched / "root"
     best = by_hand(spec.runs, root)
     expected = {run.with_seed(seed).id for run in spec.runs for seed in (10, 11)
                 if run.draw == best[run.variant]}
     assert len(expected) == 4
     assert {run.id for run in spec.runs} | expected == {
         folder.name for folder in (root / "runs" / "tuned").iterdir() if folder.is_dir()}
-    text = (trained / "output.txt").read_text()
+    text = (searched / "output.txt").read_text()
     assert (f"4 runs confirm draw {best['unpenalised']} of unpenalised, draw {best['r1']} of r1"
             in text)
     assert "10 of 10 runs are done" in text
@@ -76,29 +66,29 @@ def test_the_draws_with_the_best_scores_are_confirmed(trained: Path) -> None:
     assert (written["draw"], written["stage"]) == (best["unpenalised"], "confirm")
 
 
-def test_the_table_compares_the_confirm_runs(trained: Path) -> None:
-    spec, root = load_search(trained), trained / "root"
+def test_the_table_compares_the_confirm_runs(searched: Path) -> None:
+    spec, root = load_search(searched), searched / "root"
     runs = with_confirm_runs(spec, root).runs
     scores = [progress_of(run, root).scores["fd_random"] for run in runs
               if run.stage == "confirm" and run.variant == "r1"]
-    text = (trained / "output.txt").read_text()
+    text = (searched / "output.txt").read_text()
     shown = re.search(r" r1 +(\S+) \[", text)  # of fd_random, the first score
     assert shown is not None
     assert shown[1] == f"{sum(scores) / 2:.2f}"
     assert "have no result" not in text
 
 
-def test_a_repeated_command_trains_nothing(trained: Path, root: Path) -> None:
+def test_a_repeated_command_trains_nothing(searched: Path, root: Path) -> None:
     before = attempts(root)
-    done = here("run", trained / "tuned.yaml", "--root", root)
+    done = here("run", searched / "tuned.yaml", "--root", root)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "started" not in done.stdout
     assert attempts(root) == before == ["attempt.1"] * 10
 
 
-def test_the_plan_shows_both_stages(trained: Path) -> None:
-    spec, root = load_search(trained), trained / "root"
-    done = here("plan", trained / "tuned.yaml", "--root", root)
+def test_the_plan_shows_both_stages(searched: Path) -> None:
+    spec, root = load_search(searched), searched / "root"
+    done = here("plan", searched / "tuned.yaml", "--root", root)
     best = by_hand(spec.runs, root)
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     for variant in ("unpenalised", "r1"):
@@ -106,12 +96,12 @@ def test_the_plan_shows_both_stages(trained: Path) -> None:
     assert "whose settings are not in this file" not in done.stdout
 
 
-def test_more_draws_train_the_new_ones_alone(trained: Path, root: Path) -> None:
+def test_more_draws_train_the_new_ones_alone(searched: Path, root: Path) -> None:
     before = results(root)
-    done = here("run", trained / "tuned.yaml", "--root", root, "--set", "search.draws=5",
+    done = here("run", searched / "tuned.yaml", "--root", root, "--set", "search.draws=5",
                 "--set", "search.confirm.seeds=[10]")
     assert done.returncode == 0, done.stdout + done.stderr
-    spec = load_search(trained, "search.draws=5", "search.confirm.seeds=[10]")
+    spec = load_search(searched, "search.draws=5", "search.confirm.seeds=[10]")
     started = {line.split()[0] for line in done.stdout.splitlines() if line.endswith("started")}
     select = {run.id for run in spec.runs}
     assert started & select == {run.id for run in spec.runs if (run.draw or 0) > 2}
@@ -123,9 +113,9 @@ def test_more_draws_train_the_new_ones_alone(trained: Path, root: Path) -> None:
 
 
 def test_a_worker_that_begins_after_the_first_stage_does_the_second(
-        trained: Path, root: Path) -> None:
+        searched: Path, root: Path) -> None:
     """Its queue holds only the select runs, which are all over."""
-    spec, home, before = load_search(trained), root / "runs" / "tuned", results(root)
+    spec, home, before = load_search(searched), root / "runs" / "tuned", results(root)
     confirm = {run.id for run in with_confirm_runs(spec, root).runs} - {
         run.id for run in spec.runs}
     values = json.loads((home / "queue.json").read_text())
@@ -142,9 +132,9 @@ def test_a_worker_that_begins_after_the_first_stage_does_the_second(
     assert attempts(root) == ["attempt.1"] * 10
 
 
-def test_two_that_extend_the_queue_leave_the_same(trained: Path, root: Path) -> None:
+def test_two_that_extend_the_queue_leave_the_same(searched: Path, root: Path) -> None:
     home = root / "runs" / "tuned"
-    spec = load_search(trained)
+    spec = load_search(searched)
     runs = with_confirm_runs(spec, root).runs
     before = (home / "queue.json").read_bytes()
     extend_queue(home, runs)
@@ -158,9 +148,9 @@ def test_two_that_extend_the_queue_leave_the_same(trained: Path, root: Path) -> 
 
 
 def test_a_failed_select_run_is_repeated_and_its_variant_waits(
-        trained: Path, root: Path, tmp_path: Path) -> None:
+        searched: Path, root: Path, tmp_path: Path) -> None:
     """Its journal ends as that of a run which had no room on the disk."""
-    spec = load_search(trained)
+    spec = load_search(searched)
     lost = next(run for run in spec.runs if run.variant == "r1" and run.draw == 2)
     before = results(root)
     records = reading.read_records(lost.folder(root))[0]
@@ -169,7 +159,7 @@ def test_a_failed_select_run_is_repeated_and_its_variant_waits(
     assert choice.waiting == {"r1": 1}
     assert [*choice.draws] == ["unpenalised"]
     assert records[-1]["status"] == "FINISHED"
-    done = here("run", trained / "tuned.yaml", "--root", root)
+    done = here("run", searched / "tuned.yaml", "--root", root)
     assert done.returncode == 0, done.stdout + done.stderr
     assert results(root) == before
 

@@ -31,7 +31,7 @@ SHORT = SEARCH.replace("matrix:\n  penalties: [[], [{name: r1, gamma: 1.0}]]\n",
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unkilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a search that nobody has disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     done = gan_bench("run", write_search(folder, SHORT), "--root", folder / "root")
@@ -78,11 +78,11 @@ def stages(folder: Path) -> tuple[set[str], set[str]]:
 
 
 def test_killed_in_both_stages_it_ends_as_if_nothing_had_been(
-        undisturbed: Path, tmp_path: Path) -> None:
+        unkilled: Path, tmp_path: Path) -> None:
     root, log = tmp_path / "root", tmp_path / "log.txt"
     command = ["run", write_search(tmp_path, SHORT), "--root", root, "--slots", 1,
                "--checkpoint-every", 0]
-    select, confirm = stages(undisturbed)
+    select, confirm = stages(unkilled)
     assert (len(select), len(confirm)) == (2, 2)
     for ids in (select, confirm):
         process = start(*command, log=log)
@@ -93,13 +93,13 @@ def test_killed_in_both_stages_it_ends_as_if_nothing_had_been(
                        for run in ids)
     done = gan_bench(*command)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert left(root) == left(undisturbed / "root")
+    assert left(root) == left(unkilled / "root")
 
 
 def test_two_workers_of_which_one_is_killed_in_each_stage(
-        undisturbed: Path, tmp_path: Path) -> None:
+        unkilled: Path, tmp_path: Path) -> None:
     root, file = tmp_path / "root", write_search(tmp_path, SHORT)
-    select, confirm = stages(undisturbed)
+    select, confirm = stages(unkilled)
     words = ["work", file, "--root", root, "--slots", 1, "--checkpoint-every", 0]
     workers = [start(*words, log=tmp_path / f"{number}.txt") for number in range(2)]
     try:
@@ -114,13 +114,13 @@ def test_two_workers_of_which_one_is_killed_in_each_stage(
     texts = [(tmp_path / f"{number}.txt").read_text() for number in range(len(workers))]
     assert ends == [0, -signal.SIGKILL, -signal.SIGKILL, 0], texts
     assert "Traceback" not in "".join(texts)
-    assert left(root) == left(undisturbed / "root")
+    assert left(root) == left(unkilled / "root")
     assert {*read_queue(root / "runs" / "tuned").begun} == select | confirm
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(6))
-def test_killed_at_any_moment(undisturbed: Path, tmp_path: Path, number: int) -> None:
+def test_killed_at_any_moment(unkilled: Path, tmp_path: Path, number: int) -> None:
     """Two launchers of one root, one of which is killed again and again."""
     root, log, moments = tmp_path / "root", tmp_path / "log.txt", random.Random(number)
     command = ["run", write_search(tmp_path, SHORT), "--root", root, "--slots", 1,
@@ -134,4 +134,4 @@ def test_killed_at_any_moment(undisturbed: Path, tmp_path: Path, number: int) ->
     assert other.wait(240) in (0, 3), (tmp_path / "other.txt").read_text()
     done = gan_bench(*command)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert left(root) == left(undisturbed / "root")
+    assert left(root) == left(unkilled / "root")
