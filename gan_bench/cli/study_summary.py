@@ -14,7 +14,7 @@ from gan_bench.cli.budget_summary import (
 )
 from gan_bench.cli.options import root_option, store_option
 from gan_bench.compare.budget_numbers import budget_tests
-from gan_bench.compare.budgets import Budgets, budgets_of, seeds_of
+from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.labels import variant_labels
 from gan_bench.compare.results import Results
 from gan_bench.compare.rows import Row, summarise
@@ -31,10 +31,9 @@ COLUMNS = ("score", "better", "variant", "runs", "diverged", "no result", "mean"
 
 def summary_of(results: Results, workspace: Workspace) -> StudySummary | None:
     """Return what the study run shows of an experiment as MLflow has it; None without a score."""
-    budgets = budgets_of(results)
-    compared = seeds_of(results, budgets)
-    rows = summarise(compared.ended(), results.declared)
-    return study_summary(rows, results.declared, results.experiment, workspace, budgets)
+    rows = summarise(results.ended(), results.declared)
+    return study_summary(rows, results.declared, results.experiment, workspace,
+                         budgets_of(results))
 
 
 def study_summary(rows: Sequence[Row], declared: Declared, experiment: str, workspace: Workspace,

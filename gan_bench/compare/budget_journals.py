@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from gan_bench.compare.confirming import choice_among
+from gan_bench.compare.counted_draws import with_shared_draws
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.config.declared import Declared
 from gan_bench.config.flat import flat_settings
@@ -30,7 +32,8 @@ def results_of_journals(experiment: str, declared: Declared, runs: Sequence[Prog
     frame["variant"] = frame["variant"].astype(pd.CategoricalDtype(names, ordered=True))
     frame["draw"] = frame["draw"].astype("Int64")
     history = pd.DataFrame({"run": pd.Categorical([]), "variant": frame["variant"].iloc[:0].values})
-    return Results(experiment, declared, frame, history)
+    return Results(experiment, declared, with_shared_draws(frame, declared), history,
+                   choice=choice_among(runs, declared).draws)
 
 
 def _row(run: Progress) -> dict[str, object]:

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from gan_bench.compare.budget_space import Dimension, dimensions_of, values_of
-from gan_bench.compare.choice import SelectRun, choice_of, draw_score, select_score
+from gan_bench.compare.choice import draw_score, select_score
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.stats.summary import Summary, Values, summarise_scores
 from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.evaluation.score_directions import directions
-from gan_bench.journal.schema import RESULTS, Status
+from gan_bench.journal.schema import Status
 from gan_bench.registry import Better
 
 
@@ -160,37 +160,27 @@ def budgets_of(results: Results) -> Budgets | None:
     search = declared.search
     if search is None:
         return None
-    select = results.runs[results.runs["stage"] == SELECT]
-    runs = [SelectRun(str(run["variant"]), int(run["draw"]), int(run["seed"]),
-                      _score(run, search.select.by)) for _, run in select.iterrows()]
-    chosen = choice_of(runs, declared).draws
-    variants = tuple(_tuned(name, results, search, chosen.get(name, ()))
-                     for name in results.variants)
+    variants = tuple(_tuned(name, results, search) for name in results.variants)
     return Budgets(results, search, directions(declared).get(search.select.by), variants)
 
 
-def _tuned(variant: str, results: Results, search: SearchSpec, chosen: Sequence[int],
-           ) -> TunedVariant:
+def _tuned(variant: str, results: Results, search: SearchSpec) -> TunedVariant:
     """Return a variant with its draws.
 
-    Draws with the same settings have runs once, of the first of them, and count each: the sample
-    of the space is of as many draws as were drawn.
+    Draws with the same settings share their runs, and count each: the sample of the space is of as
+    many draws as were drawn.
     """
     declared = results.declared
     runs = results.runs[results.runs["variant"] == variant]
-    keys = declared.searched.get(variant, tuple(search.space))
-    dimensions = dimensions_of(search, keys)
+    dimensions = dimensions_of(search, declared.searched.get(variant, tuple(search.space)))
     better = directions(declared).get(search.select.by)
-    places = {index: place for place, index in enumerate(chosen, start=1)}
-    first_of = {index: group[0] for group in declared.shared.get(variant, ()) for index in group}
-    draws = []
-    for index in range(search.draws):
-        of_draw = runs[runs["draw"] == first_of.get(index, index)]
-        if len(of_draw):
-            draw = _draw(index, of_draw, search, better, dimensions)
-            draws.append(replace(draw, rank=places.get(index)))
-    select, confirm = (runs[runs["stage"] == stage] for stage in (SELECT, CONFIRM))
-    return TunedVariant(variant, tuple(draws), search.defaults, dimensions,
+    places = {index: place for place, index in enumerate(results.choice.get(variant, ()), start=1)}
+    draws = [_draw(int(index), of_draw, search, better, dimensions)
+             for index, of_draw in runs.groupby("draw", sort=True)]
+    once = runs[~runs.index.duplicated()]
+    select, confirm = (once[once["stage"] == stage] for stage in (SELECT, CONFIRM))
+    return TunedVariant(variant, tuple(replace(draw, rank=places.get(draw.index))
+                                       for draw in draws), search.defaults, dimensions,
                         float(select["seconds"].sum()), float(confirm["seconds"].sum()),
                         images_of(select))
 
@@ -231,23 +221,3 @@ def images_of(runs: pd.DataFrame) -> float:
                                      errors="coerce"))
     steps, batch, d_steps = factors
     return float((steps * batch * d_steps).sum(skipna=False))
-
-
-def seeds_of(results: Results, budgets: Budgets | None) -> Results:
-    """Return the runs that are compared seed by seed: all, or of a search those that confirm.
-
-    Comparisons, samples and curves of a report are of these. Of a search they are each variant's
-    best draw under the confirm seeds; none until one has a result.
-    """
-    if budgets is None:
-        return results
-    runs = results.runs
-    best = {each.variant: each.best.index for each in budgets.variants if each.best}
-    is_kept = (runs["stage"] == CONFIRM) & (runs["draw"] == runs["variant"].astype(str).map(best))
-    kept = runs[is_kept.fillna(False).astype(bool)]
-    if not kept["status"].isin(RESULTS).any():
-        kept = kept.iloc[:0]
-    names = [name for name in results.variants if (kept["variant"] == name).any()]
-    history = results.history[results.history["run"].isin(kept.index)]
-    some = replace(results, runs=kept, history=history)
-    return some.only(names) if names else some

@@ -52,6 +52,4 @@ def _relabelled(declared: Declared, texts: dict[str, str]) -> Declared:
         shared={texts.get(name, name): groups for name, groups in declared.shared.items()},
         sweeps={axis: tuple(texts.get(name, name) for name in names)
                 for axis, names in declared.sweeps.items()},
-        searched={texts.get(name, name): keys for name, keys in declared.searched.items()},
-        shared={texts.get(name, name): draws for name, draws in declared.shared.items()},
         labels={name: text for name, text in declared.labels.items() if name not in unused})

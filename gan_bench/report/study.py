@@ -18,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from gan_bench.compare.agreement import disagreements
-from gan_bench.compare.budgets import Budgets, budgets_of, seeds_of
+from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results, read_results
@@ -64,8 +64,7 @@ class Study(Results):
         Raises:
             UserError: No run has such a score, or no run has ended in a result.
         """
-        shown = labelled(self)
-        return findings(seeds_of(shown, budgets_of(shown)), score)
+        return findings(labelled(self), score)
 
     def budgets(self) -> pd.DataFrame:
         """Return what each budget of a search buys, a row for each variant and number of draws:

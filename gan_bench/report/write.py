@@ -11,7 +11,7 @@ import pandas as pd
 
 from gan_bench.atomic import scratch_folder
 from gan_bench.compare.agreement import disagreements
-from gan_bench.compare.budgets import Budgets, budgets_of, seeds_of
+from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.findings import Finding, findings, why_no_score
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results
@@ -96,7 +96,7 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
     """
     every = [labelled(results) for results in experiments]
     tuned = [budgets_of(results) for results in every]
-    shown = [seeds_of(results, budgets) for results, budgets in zip(every, tuned, strict=True)]
+    shown = [results.compared() for results in every]
     all_findings = [finding for whole, some, budgets in zip(every, shown, tuned, strict=True)
                     for finding in _findings_of(whole, some, budgets, score)]
     lead = all_findings[0].score if all_findings else None

@@ -21,7 +21,8 @@ from gan_bench.compare.budget_numbers import (
 )
 from gan_bench.compare.budget_space import diverged_shares, edges_of
 from gan_bench.compare.budget_words import budget_sentences, choice_notes, edge_warnings
-from gan_bench.compare.budgets import budgets_of, images_of, seeds_of
+from gan_bench.compare.budgets import budgets_of, images_of
+from gan_bench.compare.counted_draws import with_shared_draws
 from gan_bench.compare.findings import findings
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.stats.budget import best_quantile, median_interval
@@ -36,7 +37,6 @@ def test_without_a_search_there_are_no_budgets() -> None:
     results = tuned_results({"a": [1.0, 2.0]})
     plain = replace(results, declared=results.declared.with_changes(search=None))
     assert budgets_of(plain) is None
-    assert seeds_of(plain, None) is plain
 
 
 def test_the_default_is_no_random_draw() -> None:
@@ -128,7 +128,7 @@ def test_a_draw_is_the_mean_over_its_select_seeds() -> None:
 def test_a_run_without_a_result_is_waited_for(status: str) -> None:
     results = tuned_results({"a": [3.0, 2.0, 1.0], "b": [3.0, 2.0, 1.0]})
     results.runs.loc["a-2-0", "status"] = status
-    budgets = budgets_of(results)
+    budgets = budgets_of(replace(results, choice={"b": results.choice["b"]}))
     assert budgets is not None
     first, second = budgets.variants
     assert [draw.index for draw in first.random] == [1]
@@ -142,7 +142,7 @@ def test_a_run_without_a_result_is_waited_for(status: str) -> None:
 def test_draws_with_the_same_settings_count_each() -> None:
     results = tuned_results({"a": [3.0, 2.0, 1.0, 5.0]})
     declared = results.declared.with_changes(shared={"a": ((1, 3),)})
-    gone = replace(results, runs=results.runs.drop("a-3-0"), declared=declared)
+    gone = replace(results, runs=with_shared_draws(results.runs.drop("a-3-0"), declared))
     budgets = budgets_of(gone)
     assert budgets is not None
     (one,) = budgets.variants
@@ -234,13 +234,13 @@ def test_only_confirm_runs_of_the_best_draw_are_compared_by_seed() -> None:
                             {"a": [2.0, 4.0, 3.0], "b": [1.5, 2.5, 2.0]})
     budgets = budgets_of(results)
     assert budgets is not None
-    compared = seeds_of(results, budgets)
+    compared = results.compared()
     assert sorted(compared.runs.index) == [f"{name}-{draw}-{seed}" for name, draw in
                                            (("a", 2), ("b", 1)) for seed in (10, 11, 12)]
     (finding,) = findings(compared)
     assert {row.variant: row.summary.n for row in finding.rows} == {"a": 3, "b": 3}
     early = tuned_results({"a": [9.0, 4.0, 1.0]})
-    assert not len(seeds_of(early, budgets_of(early)).runs)
+    assert not len(early.compared().runs)
 
 
 def test_equal_device_seconds() -> None:
@@ -352,13 +352,11 @@ def test_where_draws_diverge() -> None:
 
 def test_labels_reach_the_draws() -> None:
     results = tuned_results({"plain": LOW, "r1": HIGH}, labels={"r1": "With R1"})
-    declared = results.declared.with_changes(shared={"r1": ((1, 2),)})
-    budgets = budgets_of(labelled(replace(results, declared=declared)))
+    budgets = budgets_of(labelled(results))
     assert budgets is not None
     assert [each.variant for each in budgets.variants] == ["plain", "With R1"]
     shown = budgets.variants[1]
     assert len(shown.dimensions) == 4
-    assert shown.random[0].selected == shown.random[1].selected
     assert shown.best is not None
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from gan_bench.compare.budgets import Budgets, budgets_of
+from gan_bench.compare.choice import choose, draw_score
 from gan_bench.compare.results import Results
 from gan_bench.config.declared import Declared
 from gan_bench.config.search import SearchSpec
+from gan_bench.evaluation.score_directions import directions
 
 SPACE: dict[str, Any] = {
     "g_optimizer.lr": {"log_uniform": [1e-5, 1e-1]}, "d_steps": {"choice": [1, 2, 5]},
@@ -55,17 +57,17 @@ def tuned_results(scores: Mapping[str, Sequence[float]],
     facts = Declared(**{"baseline": next(iter(by_seed)), "variants": tuple(by_seed),
                         "search": search, "searched": searched, "select_reference": "test",
                         "seeds": tuple(confirm_seeds), **declared})
-    rows = []
+    rows, choice = [], {}
     for name, draws in by_seed.items():
         for index, values in enumerate(draws):
             settings = search.values({key: search.space[key] for key in searched[name]}, index)
             for seed, value in enumerate(values):
                 rows.append(_row(name, index, "select", seed, value, by, settings or OWN,
                                  seconds * (1 + index)))
-        sign = -1.0 if by == "classifier_score" else 1.0
-        means = [math.inf if any(map(math.isnan, values)) else sign * sum(values) / len(values)
-                 for values in draws]
-        chosen = means.index(min(means))
+        better = directions()[by]
+        choice[name] = choose({index: draw_score(values, better)
+                               for index, values in enumerate(draws)}, better, min(best, n))
+        chosen = choice[name][0]
         settings = search.values({key: search.space[key] for key in searched[name]}, chosen)
         for seed, value in zip(confirm_seeds, (confirmed or {}).get(name, ()), strict=False):
             rows.append(_row(name, chosen, "confirm", seed, value, by, settings or OWN, seconds))
@@ -76,7 +78,7 @@ def tuned_results(scores: Mapping[str, Sequence[float]],
     history = pd.DataFrame({"run": pd.Categorical([]), "variant": pd.Categorical([], dtype=kind),
                             "seed": [], "metric": pd.Categorical([]), "step": [], "seconds": [],
                             "value": []})
-    return Results("tuned", facts, runs, history)
+    return Results("tuned", facts, runs, history, choice=choice)
 
 
 def _row(variant: str, draw: int, stage: str, seed: int, value: float, by: str,

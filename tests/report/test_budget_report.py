@@ -149,7 +149,7 @@ def test_what_the_command_prints(tmp_path: Path) -> None:
 def test_a_search_that_only_selected_so_far_has_a_page(tmp_path: Path) -> None:
     results = tuned_results({"plain": HIGH, "r1": LOW})
     results.runs.loc["r1-3-0", "status"] = "RUNNING"
-    lines = write(results, tmp_path).lines
+    lines = write(replace(results, choice={"plain": results.choice["plain"]}), tmp_path).lines
     assert "no chosen draw is confirmed yet: no setting is compared under fresh seeds" in lines
     text = page_text(tmp_path)
     assert "No chosen draw is confirmed yet." in text
