@@ -132,15 +132,13 @@ def _show_study(asked: Asked, several: Sequence[Results], workspace: Workspace, 
 
     A report of several experiments, or of a choice, is no experiment's result.
     """
-    from gan_bench.cli.study_summary import report_files, study_summary
-    from gan_bench.compare.rows import summarise
+    from gan_bench.cli.study_summary import report_files, summary_of
     from gan_bench.tracking.study_run import show_study
 
     if len(several) > 1 or any((asked.metric, asked.baseline, asked.variants, asked.settings)):
         return ""
     results = several[0]
-    rows = summarise(results.ended(), results.declared)
-    summary = study_summary(rows, results.declared, results.experiment, workspace)
+    summary = summary_of(results, workspace)
     if summary is None:
         return ""
     return show_study(workspace, results.experiment, summary, report_files(written.files))

@@ -32,6 +32,7 @@ from gan_bench.launcher.slurm import WorkerArray, workers_needed
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
 if TYPE_CHECKING:
+    from gan_bench.compare.budgets import Budgets
     from gan_bench.compare.rows import Row
 
 SHOWN = 8  # runs that a line names
@@ -73,13 +74,15 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
               and (not run.state.is_result or run.unmeasured)]
     workspace = settings.execution.workspace
     rows = _final_rows(spec, ended.runs)
+    budgets = _budgets(spec, ended.runs)
     if not as_json:
-        _print_results(console, spec, ended.runs, rows, workspace.root)
+        _print_results(console, spec, ended.runs, rows, budgets)
+        _print_remarks(console, spec, ended.runs, workspace.root)
         done = len(asked) - len(failed) - len(left)
         _print_hints(console, spec.name, settings, untrained,
                      f"{done} of {len(ended.runs)} runs are done")
     is_whole = not ended.missing and not ended.stopped
-    unshown = _show_study(spec, rows, settings) if is_whole else ""
+    unshown = _show_study(spec, rows, settings, budgets) if is_whole else ""
     hidden = "; ".join(ended.hidden)
     if as_json:
         lacking = "; ".join(filter(None, (ended.missing, unshown, hidden)))
@@ -179,14 +182,25 @@ def _final_rows(spec: ExperimentSpec, runs: Sequence[Progress]) -> list[Row]:
                      spec.declared)
 
 
-def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSettings) -> str:
+def _budgets(spec: ExperimentSpec, runs: Sequence[Progress]) -> Budgets | None:
+    """Return the draws of an experiment with a search; None of one without."""
+    if spec.declared.search is None or not runs:
+        return None
+    from gan_bench.compare.budget_journals import results_of_journals
+    from gan_bench.compare.budgets import budgets_of
+
+    return budgets_of(results_of_journals(spec.name, spec.declared, runs))
+
+
+def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSettings,
+                budgets: Budgets | None) -> str:
     """Show the study's result in MLflow; return why that failed, or an empty string."""
     from gan_bench.cli.study_summary import study_summary
     from gan_bench.tracking.study_run import show_study
 
     workspace = settings.execution.workspace
     declared = spec.declared.with_changes(command=settings.command)
-    summary = study_summary(rows, declared, spec.name, workspace)
+    summary = study_summary(rows, declared, spec.name, workspace, budgets)
     if not summary:
         return ""
     try:
@@ -200,11 +214,13 @@ def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSetti
 
 
 def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress],
-                   rows: list[Row], root: Path) -> None:
-    """Print the scores of each variant, and why a run has no result."""
-    from gan_bench.compare.ended import RunResult, left_out_line, left_out_seeds
-    from gan_bench.compare.labels import labelled_runs
+                   rows: list[Row], budgets: Budgets | None) -> None:
+    """Print the scores of each variant, and of a search before them what budgets buy."""
+    from gan_bench.compare.budgets import budgets_of
+    from gan_bench.compare.ended import RunResult
+    from gan_bench.compare.labels import labelled, labelled_runs
     from gan_bench.compare.rows import summarise
+    from gan_bench.report.budget_terminal import BudgetTable
     from gan_bench.report.terminal import summary_table
 
     declared = spec.declared
@@ -212,8 +228,20 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     if declared.labels:  # MLflow's study run keeps the names
         counted, declared = labelled_runs(counted, declared)
         rows = summarise(counted, declared)
+    if budgets and (shown := budgets_of(labelled(budgets.results))):
+        console.print(BudgetTable(shown))
+        if rows:
+            _print_line(console, "The chosen settings under fresh seeds")
     if rows:
         console.print(summary_table(rows, declared.baseline, declared.labels))
+
+
+def _print_remarks(console: Console, spec: ExperimentSpec, runs: Sequence[Progress], root: Path,
+                   ) -> None:
+    """Print what is special about the runs, and why a run has no result."""
+    from gan_bench.compare.ended import RunResult, left_out_line, left_out_seeds
+
+    counted = [RunResult.of(run) for run in runs]
     numerics = Counter(run.numerics for run in counted if run.status.is_result)
     if len(numerics) > 1:
         each = "; ".join(f"numerics {number or 'unknown'}: {count(n, 'run')}"

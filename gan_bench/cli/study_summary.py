@@ -6,9 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gan_bench.cli.budget_summary import (
+    budget_table,
+    budget_verdict_tags,
+    has_scores,
+    said_of_budgets,
+)
 from gan_bench.cli.options import root_option, store_option
+from gan_bench.compare.budget_numbers import budget_tests
+from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.labels import variant_labels
-from gan_bench.compare.rows import Row
+from gan_bench.compare.results import Results
+from gan_bench.compare.rows import Row, summarise
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.declared import Declared
 from gan_bench.evaluation.score_directions import directions
@@ -20,8 +29,15 @@ COLUMNS = ("score", "better", "variant", "runs", "diverged", "no result", "mean"
            "difference", "difference low", "difference high", "p (Holm)", "verdict", "why")
 
 
+def summary_of(results: Results, workspace: Workspace) -> StudySummary | None:
+    """Return what the study run shows of an experiment as MLflow has it; None without a score."""
+    rows = summarise(results.ended(), results.declared)
+    return study_summary(rows, results.declared, results.experiment, workspace,
+                         budgets_of(results))
+
+
 def study_summary(rows: Sequence[Row], declared: Declared, experiment: str, workspace: Workspace,
-                  ) -> StudySummary | None:
+                  budgets: Budgets | None = None) -> StudySummary | None:
     """Return what the study run shows; None without a score.
 
     Its table has the names of variants and scores, which MLflow's runs have too, and beside them
@@ -32,19 +48,23 @@ def study_summary(rows: Sequence[Row], declared: Declared, experiment: str, work
         declared: What the experiment declares.
         experiment: Its name.
         workspace: Names the root and the store in the command that writes the report.
+        budgets: The draws of a search, whose rows are those of its confirm runs; else None.
     """
     better = directions(declared)
     listed = [*(declared.final.scores if declared.final else ()), *(row.metric for row in rows)]
     scores = [score for score in dict.fromkeys(listed)
               if any(row.metric == score for row in rows)]
     scores.sort(key=lambda score: better.get(score) is None)  # stable: as in reports
-    if not scores:
+    if not scores and not has_scores(budgets):
         return None
     ordered = [row for score in scores for row in rows if row.metric == score]
     labels = variant_labels(declared, list(dict.fromkeys(row.variant for row in rows)))
-    way, lead = better.get(scores[0]), declared.label(scores[0])
-    verdicts = [f"{lead} ({way} is better)" if way else lead,
-                *(_sentence(row, labels) for row in ordered if row.metric == scores[0])]
+    said = [_sentence(row, labels) for row in ordered if row.metric == scores[0]]
+    tests = budget_tests(budgets) if budgets else {}
+    if budgets:
+        chosen = [f"The chosen settings: {text}" for text in said if text]
+        said = [*said_of_budgets(budgets), *chosen]
+    verdicts = [_title(declared, [*scores, *([budgets.score] if budgets else [])][0]), *said]
     command = (f"gan-bench report {experiment}{root_option(workspace)}"
                f"{store_option(workspace, '--tracking-uri')}")
     report = (f"The report: `{command}` writes it to `{workspace.root / 'reports' / experiment}`, "
@@ -59,7 +79,15 @@ def study_summary(rows: Sequence[Row], declared: Declared, experiment: str, work
     return StudySummary(
         description(declared, list(filter(None, verdicts)), report), tuple(columns),
         tuple(zip(*columns.values(), strict=True)),
-        {f"{row.metric}.{row.variant}": _verdict(row, declared.baseline) for row in ordered})
+        {f"{row.metric}.{row.variant}": _verdict(row, declared.baseline) for row in ordered}
+        | (budget_verdict_tags(budgets, tests) if budgets else {}),
+        budget_table(budgets, tests) if budgets else None)
+
+
+def _title(declared: Declared, score: str) -> str:
+    """Return a score with its better direction."""
+    way, label = directions(declared).get(score), declared.label(score)
+    return f"{label} ({way} is better)" if way else label
 
 
 def _sentence(row: Row, labels: Mapping[str, str]) -> str:

@@ -31,9 +31,8 @@ def _show_study(workspace: Workspace, experiment: str) -> str:
     Without a score there is nothing to show.
     """
     from gan_bench.cli.report import use_metrics
-    from gan_bench.cli.study_summary import study_summary
+    from gan_bench.cli.study_summary import summary_of
     from gan_bench.compare.results import read_results
-    from gan_bench.compare.rows import summarise
 
     try:
         results = read_results(workspace, experiment, None)
@@ -41,8 +40,7 @@ def _show_study(workspace: Workspace, experiment: str) -> str:
         return ""
     try:
         use_metrics([results], [], workspace)
-        rows = summarise(results.ended(), results.declared)
+        summary = summary_of(results, workspace)
     except UserError as error:
         return str(error)
-    summary = study_summary(rows, results.declared, experiment, workspace)
     return show_study(workspace, experiment, summary) if summary else ""

@@ -17,11 +17,13 @@ class Drawing:
         about: What it shows, for readers who cannot see it.
         svg: The file that matplotlib wrote.
         caption: The text below it.
+        name: Which one it is, where that decides its place on the page.
     """
 
     about: str
     svg: bytes
     caption: str = ""
+    name: str = ""
 
 
 def inline(svg: bytes, prefix: str, about: str) -> str:

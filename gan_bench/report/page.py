@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -21,6 +21,8 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from gan_bench.compare.agreement import disagreements
+from gan_bench.compare.budget_space import params_of
+from gan_bench.compare.budgets import Budgets
 from gan_bench.compare.findings import Finding, why_no_score
 from gan_bench.compare.results import MEASURED_BY, PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.training_curves import CurveSummary
@@ -28,6 +30,7 @@ from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
 from gan_bench.report.alignment import aligned_cells, aligned_rows
+from gan_bench.report.budget_section import budget_section
 from gan_bench.report.cards import grids, in_order
 from gan_bench.report.digits import (
     DASH,
@@ -45,9 +48,9 @@ from gan_bench.report.terminal import table_notes
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 HIDDEN = ("experiment", "variant", "seed")  # params that the page shows elsewhere
 SECTIONS = (
-    ("answer", "Answer"), ("samples", "Samples"), ("scores", "Scores"), ("curves", "Curves"),
-    ("dynamics", "Dynamics"), ("protocol", "How it was measured"), ("runs", "Runs and failures"),
-    ("spec", "What was run"), ("again", "To repeat it"))
+    ("answer", "Answer"), ("budgets", "Budgets"), ("samples", "Samples"), ("scores", "Scores"),
+    ("curves", "Curves"), ("dynamics", "Dynamics"), ("protocol", "How it was measured"),
+    ("runs", "Runs and failures"), ("spec", "What was run"), ("again", "To repeat it"))
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ class Content:
         command: The command that writes the report.
         beside: The other files of the report.
         notes: What to know before all else.
+        every: All runs of each experiment; `shown` has those that are compared seed by seed.
+        tuned: The draws of each experiment; None of one without a search.
+        of_budgets: The figures of these, by the place of the experiment.
     """
 
     findings: Sequence[Finding]
@@ -71,6 +77,9 @@ class Content:
     command: str
     beside: Sequence[str]
     notes: Sequence[str] = field(default=())
+    every: Sequence[Results] = field(default=())
+    tuned: Sequence[Budgets | None] = field(default=())
+    of_budgets: Mapping[int, Sequence[Drawing]] = field(default_factory=dict)
 
 
 def html(content: Content) -> str:
@@ -83,32 +92,39 @@ def html(content: Content) -> str:
 
     def inlined(drawing: Drawing) -> dict[str, str]:
         svg = inline(drawing.svg, f"f{next(numbers)}-", drawing.about)
-        return {"svg": svg, "caption": drawing.caption, "about": drawing.about}
+        return {"svg": svg, "caption": drawing.caption, "about": drawing.about,
+                "name": drawing.name}
 
     several = len(content.shown) > 1
     pairs = zip(content.findings, content.drawings, strict=True)
     views = [_view(finding, [inlined(drawing) for drawing in drawings], i == 0, several)
              for i, (finding, drawings) in enumerate(pairs)]
-    experiments = [results for results, _ in content.shown]
+    compared = [results for results, _ in content.shown]
+    reported = [finding.score for finding in content.findings]
+    tuned = [budget_section(budgets, reported, [inlined(drawing) for drawing in
+                                                content.of_budgets.get(i, ())], several)
+             for i, budgets in enumerate(content.tuned) if budgets]
     script = SCRIPT.search(source)
     assert script is not None, "the template has a script"
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
     return templates.from_string(source).render(
         script_hash=digest, views=views, columns=LONG, command=content.command,
-        experiments=[_experiment(results) for results in experiments],
-        title=" and ".join(results.experiment for results in experiments),
+        experiments=[_experiment(results) for results in content.every], tuned=tuned,
+        title=" and ".join(results.experiment for results in compared),
         overall=[inlined(drawing) for drawing in content.overall],
         grids=[grids(results, in_order(shown, results, content.findings), i)
                for i, (results, shown) in enumerate(content.shown)],
         matrices=matrices(content.findings), disagreements=disagreements(content.findings),
-        contents=_contents(bool(views)), notes=content.notes, beside=content.beside, signs=SIGNS,
-        why_none=why_no_score(experiments))
+        contents=_contents(bool(views), bool(tuned)), notes=content.notes,
+        beside=content.beside, signs=SIGNS,
+        why_none="no chosen draw is confirmed yet" if tuned else why_no_score(compared))
 
 
-def _contents(has_scores: bool) -> list[tuple[str, str]]:
+def _contents(has_scores: bool, has_budgets: bool) -> list[tuple[str, str]]:
     """Return the sections of the page: id and title."""
-    of_scores = {"scores", "curves", "protocol"}
-    return [(key, words) for key, words in SECTIONS if has_scores or key not in of_scores]
+    absent = set() if has_scores else {"scores", "curves", "protocol"}
+    absent |= set() if has_budgets else {"budgets"}
+    return [(key, words) for key, words in SECTIONS if key not in absent]
 
 
 def _breakable(name: str) -> Markup:
@@ -200,7 +216,7 @@ def _experiment(results: Results) -> dict[str, Any]:
                 for version, group in runs.groupby("version", sort=False)]
     table: list[dict[str, Any]] = [
         {"variant": str(row["variant"]), "seed": int(row["seed"]), "run": str(run),
-              "status": row["status"], "step": f"{int(row['step']):,}",
+              "draw": _draw_text(row), "status": row["status"], "step": f"{int(row['step']):,}",
               "seconds": format_value(float(row["seconds"])), "version": row["version"],
               "why": row["why"]} for run, row in runs.iterrows()]
     columns = [aligned_cells([format_value(float(value)) for value in runs[SCORE + name]])
@@ -212,7 +228,13 @@ def _experiment(results: Results) -> dict[str, Any]:
             "declared": "; ".join(words), "versions": versions,
             "scores": [declared.label(name) for name in results.scores],
             "runs": table, "failures": [row for row in table if row["status"] != Status.FINISHED],
-            "facts": _facts(runs), **_spec(results)}
+            "searched": declared.search is not None, "facts": _facts(runs), **_spec(results)}
+
+
+def _draw_text(row: pd.Series) -> str:
+    """Return the draw of a run and its stage; empty without a search."""
+    draw = row.get("draw", pd.NA)
+    return "" if pd.isna(draw) else f"{draw}, {row['stage']}"
 
 
 def _margin_words(declared: Declared) -> str:
@@ -231,15 +253,19 @@ def _facts(runs: pd.DataFrame) -> str:
     days = f"{first:%Y-%m-%d}"
     if last.date() > first.date():
         days += f" to {last:%Y-%m-%d}"
+    draws = int(runs["draw"].nunique()) if "draw" in runs else 0
+    of_draws = f"{count(draws, 'draw')}, " if draws else ""
     return (f"{count(len(runs), 'run')}: {count(runs['variant'].nunique(), 'variant')}, "
-            f"{count(runs['seed'].nunique(), 'seed')}; {states}; started {days}")
+            f"{of_draws}{count(runs['seed'].nunique(), 'seed')}; {states}; started {days}")
 
 
 def _spec(results: Results) -> dict[str, Any]:
     """Return the parameters that all variants share, as YAML, and those that differ."""
     runs, name_of = results.runs, results.declared.name_of
     first = runs.drop_duplicates("variant").set_index("variant")
-    keys = [c for c in first if c.startswith(PARAM) and c.removeprefix(PARAM) not in HIDDEN]
+    space = results.declared.search.space if results.declared.search else {}
+    hidden = (*HIDDEN, *(name for key in space for name in params_of(key)))
+    keys = [c for c in first if c.startswith(PARAM) and c.removeprefix(PARAM) not in hidden]
     differing = [c for c in keys if first[c].nunique() > 1]
     shared = {c.removeprefix(PARAM): str(first[c].iloc[0]) for c in keys
               if c not in differing and first[c].iloc[0] != ""}

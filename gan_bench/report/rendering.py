@@ -38,6 +38,8 @@ class ReportFigure:
         view: The index of its finding; None if it is not about a single score.
         on_page: Whether the page shows it; the page shows samples as grids.
         prints: Whether it is written as PNG and PDF too.
+        tuned: The index of the experiment whose budgets it shows; None if it shows none.
+        place: Which of the figures of budgets it is.
     """
 
     name: str
@@ -47,6 +49,8 @@ class ReportFigure:
     view: int | None = None
     on_page: bool = True
     prints: bool = True
+    tuned: int | None = None
+    place: str = ""
 
 
 def report_figures(experiments: Sequence[Results], findings: Sequence[Finding],
@@ -62,7 +66,8 @@ def report_figures(experiments: Sequence[Results], findings: Sequence[Finding],
         yield from _run_figures(experiments, results, grids)
 
 
-def _file_name(experiments: Sequence[Results], results: Results, subject: str) -> str:
+def file_name(experiments: Sequence[Results], results: Results, subject: str) -> str:
+    """Return the name of a figure's files; with the experiment's where a report has several."""
     return _safe(f"{results.experiment}-{subject}" if len(experiments) > 1 else subject)
 
 
@@ -71,7 +76,7 @@ def _score_figures(experiments: Sequence[Results], findings: Sequence[Finding],
     """Yield the figures of each finding."""
     for i, finding in enumerate(findings):
         results, score, label = finding.results, finding.score, finding.label
-        name = partial(_file_name, experiments, results)
+        name = partial(file_name, experiments, results)
         leads = score == findings[0].score
         yield ReportFigure(name(f"{score}-seeds"), f"Final {label} of every seed, by variant",
                            partial(figures.seed_dots, results, score), view=i, prints=leads)
@@ -101,7 +106,7 @@ def _profile_figures(findings: Sequence[Finding]) -> Iterator[ReportFigure]:
 def _run_figures(experiments: Sequence[Results], results: Results, pictures: Pictures,
                  ) -> Iterator[ReportFigure]:
     """Yield the figures of an experiment's losses and samples."""
-    name = partial(_file_name, experiments, results)
+    name = partial(file_name, experiments, results)
     subset, caption = _drawn_variants(results)
     yield ReportFigure(name("dynamics"), "Losses and D's output over training, by variant",
                        partial(figures.dynamics, subset), caption)

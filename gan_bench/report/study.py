@@ -18,6 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from gan_bench.compare.agreement import disagreements
+from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results, read_results
@@ -27,14 +28,26 @@ from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
+from gan_bench.report.budget_exports import budgets_frame, draws_frame
+from gan_bench.report.budget_terminal import said_of
 from gan_bench.report.digits import DASH, format_mean
 from gan_bench.report.exports import summary_frame
 from gan_bench.report.figures import heat_map, learning_curves, mosaic, seed_dots
+from gan_bench.report.figures.budget_choice import selected_against_confirmed
+from gan_bench.report.figures.budget_space import scores_against_space
+from gan_bench.report.figures.budgets import (
+    best_against_budget,
+    best_against_seconds,
+    chance_against_budget,
+)
 from gan_bench.report.matrix import SIGNS, Cell, matrices
 from gan_bench.report.samples import read_pictures
 from gan_bench.tracking.sync import hidden_from_reports, update_store
 
-Kind = Literal["seeds", "curves", "pairs"]
+Kind = Literal["seeds", "curves", "pairs", "best", "chance", "seconds", "choice", "space"]
+OF_BUDGETS = {"best": best_against_budget, "chance": chance_against_budget,
+              "seconds": best_against_seconds, "choice": selected_against_confirmed,
+              "space": scores_against_space}
 
 
 class Study(Results):
@@ -46,10 +59,35 @@ class Study(Results):
     def findings(self, score: str | None = None) -> list[Finding]:
         """Return everything about each score; the given one comes first.
 
+        Of a search these are the confirm runs of each variant's best draw: draws are no seeds.
+
         Raises:
             UserError: No run has such a score, or no run has ended in a result.
         """
         return findings(labelled(self), score)
+
+    def budgets(self) -> pd.DataFrame:
+        """Return what each budget of a search buys, a row for each variant and number of draws:
+        `budgets.csv`.
+
+        Raises:
+            UserError: The experiment has no search.
+        """
+        return budgets_frame([self._tuned()])
+
+    def draws(self) -> pd.DataFrame:
+        """Return every draw of a search, its settings, scores and cost: `draws.csv`.
+
+        Raises:
+            UserError: The experiment has no search.
+        """
+        return draws_frame([self._tuned()])
+
+    def _tuned(self) -> Budgets:
+        tuned = budgets_of(labelled(self))
+        if tuned is None:
+            raise UserError(f"{self.experiment} has no search, and so no draws")
+        return tuned
 
     def table(self) -> pd.DataFrame:
         """Return variants × scores as text: the sign of the verdict, the mean, its 95% interval."""
@@ -70,17 +108,23 @@ class Study(Results):
         Args:
             score: Its name; None for the first that the experiment lists.
             kind: `seeds`: every run's final score; `curves`: over training; `pairs`: how likely a
-                run of one variant beats one of another.
+                run of one variant beats one of another. Of a search, and of the score that
+                selects: `best` and `seconds`: against the budget in draws and in hours; `chance`:
+                how likely a variant's best draw beats the reference's; `choice`: the chosen draws
+                as selected and confirmed; `space`: against each drawn setting.
 
         Raises:
             UserError: There is no such score or kind, or no run has ended in a result.
         """
+        if kind in OF_BUDGETS:
+            return OF_BUDGETS[kind](self._tuned())
         finding = self.findings(score)[0]
         draw = {"seeds": partial(seed_dots, finding.results, finding.score),
                 "curves": partial(learning_curves, finding.results, finding.score),
                 "pairs": partial(heat_map, finding.pairs, finding.label)}
         if kind not in draw:
-            raise UserError(f"there is no figure of kind {kind!r}; {nearest(kind, list(draw))}")
+            kinds = [*draw, *OF_BUDGETS]
+            raise UserError(f"there is no figure of kind {kind!r}; {nearest(kind, kinds)}")
         return draw[kind]()
 
     def samples(self) -> Figure:
@@ -97,6 +141,9 @@ class Study(Results):
             return str(Markup("<p>{}</p>").format(str(error)))
         parts = [Markup("<p><strong>{}</strong></p>").format(
             self.declared.question or self.experiment)]
+        if tuned := budgets_of(labelled(self)):
+            parts += [Markup("<p>{}</p>").format(words) for words in said_of(tuned)]
+            parts.append(Markup("<p>The chosen settings, under fresh seeds:</p>"))
         parts += [Markup("<p>{}</p>").format(words) for words in disagreements(found)]
         for matrix in matrices(found):
             heads = Markup("").join(Markup("<th>{}<br><small>{}</small></th>").format(*head)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from gan_bench.atomic import scratch_folder
 from gan_bench.compare.agreement import disagreements
+from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.findings import Finding, findings, why_no_score
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results
@@ -18,6 +19,9 @@ from gan_bench.compare.stats.overflow import within_range
 from gan_bench.errors import count, unwritable
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
+from gan_bench.report.budget_exports import budgets_frame, draws_frame
+from gan_bench.report.budget_figures import budget_figures
+from gan_bench.report.budget_terminal import said_of, title_of
 from gan_bench.report.exports import title
 from gan_bench.report.figures.look import PAGE, Look
 from gan_bench.report.inlining import Drawing
@@ -29,6 +33,7 @@ from gan_bench.report.samples import page_pictures, read_pictures
 from gan_bench.report.terminal import table_notes
 
 PAGE_FILE = "report.html"
+UNCONFIRMED = "no chosen draw is confirmed yet: no setting is compared under fresh seeds"
 UNFINISHED = ".gan-bench-report-"  # prefix of the folder of a report that is being written
 
 
@@ -46,6 +51,23 @@ class Written:
     files: list[Path]
     lines: list[str]
     is_complete: bool = True
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a report shows.
+
+    Attributes:
+        every: All runs of each experiment.
+        compared: Those of each that are compared seed by seed.
+        tuned: The draws of each; None of one without a search.
+        findings: Of all scores and experiments.
+    """
+
+    every: Sequence[Results]
+    compared: Sequence[Results]
+    tuned: Sequence[Budgets | None]
+    findings: Sequence[Finding]
 
 
 def write_report(experiments: Sequence[Results], out: Path, formats: Collection[str],
@@ -72,36 +94,59 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         UserError: No run has ended, or has such a score; the folder cannot be written, or a file
             of another origin is in the way there.
     """
-    all_findings = [finding for results in experiments
-                    for finding in findings(labelled(results), score)]
+    every = [labelled(results) for results in experiments]
+    tuned = [budgets_of(results) for results in every]
+    shown = [results.compared() for results in every]
+    all_findings = [finding for whole, some, budgets in zip(every, shown, tuned, strict=True)
+                    for finding in _findings_of(whole, some, budgets, score)]
     lead = all_findings[0].score if all_findings else None
     all_findings.sort(key=lambda finding: finding.score != lead)  # the lead of every experiment
-    notes, shown = list(notes), [labelled(results) for results in experiments]
-    for results in shown:
-        prefix = f"{results.experiment}: " if len(experiments) > 1 else ""
-        notes += [prefix + line for line in (*warnings_of(results), *results.notes)]
+    notes = list(notes)
+    for whole, some in zip(every, shown, strict=True):
+        prefix = f"{whole.experiment}: " if len(experiments) > 1 else ""
+        notes += [prefix + line for line in (*warnings_of(whole), *few_seeds(some), *whole.notes)]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with scratch_folder(out, UNFINISHED) as folder:
-            _write_tables(folder, experiments, all_findings, formats, spread)
-            _write_pictures(folder, shown, all_findings, formats, command, notes, look)
+            _write_tables(folder, experiments, all_findings, tuned, formats, spread)
+            _write_pictures(folder, Shown(every, shown, tuned, all_findings), formats, command,
+                            notes, look)
             installed = install_report(folder, out, takes_over=takes_over)
     except OSError as error:
         raise unwritable(error.filename or out, error, elsewhere="choose another --out") from None
     files = [out / name for name in installed]
     files.sort(key=lambda file: (file != out / PAGE_FILE, file))
     place = files[0] if files[0] == out / PAGE_FILE else out
-    return Written(files, [*notes, *_verdict_lines(all_findings, shown), str(place)])
+    said = [line for budgets in tuned if budgets
+            for line in (title_of(budgets), *(f"  {words}" for words in said_of(budgets)))]
+    return Written(files, [*notes, *said, *_verdict_lines(all_findings, shown, tuned),
+                           str(place)])
 
 
-def _verdict_lines(all_findings: Sequence[Finding], experiments: Sequence[Results]) -> list[str]:
+def _findings_of(whole: Results, some: Results, budgets: Budgets | None, score: str | None,
+                 ) -> list[Finding]:
+    """Return the findings of an experiment; none of a search that has only selected so far.
+
+    Args:
+        whole: All its runs.
+        some: Those that are compared seed by seed.
+    """
+    has_selected = budgets is not None and any(tuned.random for tuned in budgets.variants)
+    if not len(some.runs) and has_selected:
+        return []
+    return findings(some if len(some.runs) else whole, score)
+
+
+def _verdict_lines(all_findings: Sequence[Finding], experiments: Sequence[Results],
+                   tuned: Sequence[Budgets | None]) -> list[str]:
     """Return the title and the verdicts of the leading score."""
     if not all_findings:
-        return [why_no_score(experiments)]
+        return [UNCONFIRMED if any(tuned) else why_no_score(experiments)]
     lead = all_findings[0]
     lines = [*(pair.sentence for pair in lead.comparisons), *not_compared(lead),
              *disagreements(all_findings), *table_notes(lead.rows, lead.results.baseline)]
-    return [title(lead), *(f"  {line}" for line in lines)]
+    of_chosen = "The chosen settings under fresh seeds, by " if any(tuned) else ""
+    return [of_chosen + title(lead), *(f"  {line}" for line in lines)]
 
 
 def not_compared(finding: Finding) -> list[str]:
@@ -154,17 +199,27 @@ def warnings_of(results: Results) -> list[str]:
             lines.append(f"{run.variant} seed {run.seed} finished with scores that are not finite, "
                          f"or too large to compare ({', '.join(bad)}): for these it counts as "
                          f"diverged")
-    few = runs.groupby("variant", observed=True)["seed"].nunique()
-    if (few == 1).any():
-        names = ", ".join(map(str, few.index[few == 1]))
-        lines.append(f"only one seed of {names}, so there are no intervals and no verdict: how "
-                     f"much results differ between seeds is unknown")
     return lines
 
 
+def few_seeds(results: Results) -> list[str]:
+    """Return which variants have a single seed, if any has."""
+    few = results.runs.groupby("variant", observed=True)["seed"].nunique()
+    if not (few == 1).any():
+        return []
+    names = ", ".join(map(str, few.index[few == 1]))
+    return [f"only one seed of {names}, so there are no intervals and no verdict: how much results "
+            f"differ between seeds is unknown"]
+
+
 def _write_tables(folder: Path, experiments: Sequence[Results], findings: Sequence[Finding],
-                  formats: Collection[str], spread: Spread) -> None:
+                  tuned: Sequence[Budgets | None], formats: Collection[str], spread: Spread,
+                  ) -> None:
     """Write the tables into an empty folder."""
+    searched = [budgets for budgets in tuned if budgets]
+    if "csv" in formats and searched:
+        exports.write_csv(budgets_frame(searched), folder / "budgets.csv")
+        exports.write_csv(draws_frame(searched), folder / "draws.csv")
     if "csv" in formats:
         exports.write_csv(exports.summary_frame(findings), folder / "summary.csv")
         exports.write_csv(exports.pairs_frame(findings), folder / "pairs.csv")
@@ -181,14 +236,15 @@ def _write_tables(folder: Path, experiments: Sequence[Results], findings: Sequen
         exports.write_history(experiments, folder / "history.parquet")
 
 
-def _write_pictures(folder: Path, experiments: Sequence[Results], findings: Sequence[Finding],
-                    formats: Collection[str], command: str, notes: Sequence[str], look: Look,
-                    ) -> None:
+def _write_pictures(folder: Path, shown: Shown, formats: Collection[str], command: str,
+                    notes: Sequence[str], look: Look) -> None:
     """Write the figures and the page into the folder."""
     if not {"html", "figures"} & set(formats):
         return
+    experiments, findings = shown.compared, shown.findings
     pictures = [read_pictures(results) for results in experiments]
-    drawn = list(report_figures(experiments, findings, pictures))
+    drawn = [*budget_figures(shown.every, shown.tuned),
+             *report_figures(experiments, findings, pictures)]
     rendered: list[dict[str, bytes]] = []
     if "figures" in formats:
         rendered = render_all(drawn, ("svg", "png", "pdf"), look)
@@ -199,16 +255,22 @@ def _write_pictures(folder: Path, experiments: Sequence[Results], findings: Sequ
         drawn = [figure for figure in drawn if figure.on_page]
         rendered = render_all(drawn, ("svg",))
     drawings: dict[int | None, list[Drawing]] = {}
+    of_budgets: dict[int, list[Drawing]] = {}
     for figure, contents in zip(drawn, rendered, strict=True):
-        if figure.on_page:
-            drawings.setdefault(figure.view, []).append(
-                Drawing(figure.about, contents["svg"], figure.caption))
+        if not figure.on_page:
+            continue
+        drawing = Drawing(figure.about, contents["svg"], figure.caption, figure.place)
+        if figure.tuned is None:
+            drawings.setdefault(figure.view, []).append(drawing)
+        else:
+            of_budgets.setdefault(figure.tuned, []).append(drawing)
     by_finding = [drawings.get(i, []) for i in range(len(findings))]
     on_page = [page_pictures(raw, len(experiments)) for raw in pictures]
     page = html(Content(
         findings, by_finding, drawings.get(None, []),
         list(zip(experiments, on_page, strict=True)),
-        command, sorted(file.name for file in folder.iterdir()), notes))
+        command, sorted(file.name for file in folder.iterdir()), notes, shown.every, shown.tuned,
+        of_budgets))
     (folder / PAGE_FILE).write_text(page, encoding="utf-8")
 
 

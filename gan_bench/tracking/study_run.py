@@ -46,16 +46,17 @@ if TYPE_CHECKING:
 
 FILE = "study.json"  # in an experiment's folder
 NAME = "study"
-TABLE = "summary.json"
+TABLE, BUDGETS = "summary.json", "budgets.json"
 REPORT = "report"  # the folder of the artifacts
 VERDICT = "verdict."  # prefix of the tags
 MOST_KEY = 250  # characters of a tag's key
 REPORT_TAG = "report"  # of a study run that holds one: whether it shows the present table
 # By which MLflow's page finds tables; `MlflowClient.log_table` would append to the one that is
 # there.
-TABLES_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}])}
+TABLES_TAG = "mlflow.loggedArtifacts"
 
 Cell = str | int | float | None
+Table = tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]  # columns, rows
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,28 @@ class StudySummary:
         description: Markdown, for the run and the experiment.
         columns, rows: The table; NaN and infinities are left out.
         verdicts: Of each variant under each score: `<score>.<variant>` → `better`, ….
+        budgets: Of a search, a second table: what budgets buy.
     """
 
     description: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     verdicts: Mapping[str, str]
+    budgets: Table | None = None
 
     @property
     def digest(self) -> str:
         """Stands for all of it."""
-        return _digest(json.dumps(asdict(self), sort_keys=True).encode())
+        facts = asdict(self)
+        if self.budgets is None:  # as earlier versions computed it
+            del facts["budgets"]
+        return _digest(json.dumps(facts, sort_keys=True).encode())
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables by the names of their artifacts."""
+        budgets = {BUDGETS: self.budgets} if self.budgets else {}
+        return {TABLE: (self.columns, self.rows), **budgets}
 
 
 @dataclass(frozen=True)
@@ -216,8 +228,9 @@ class _Study:
         for key in run.data.tags:
             if key.startswith(VERDICT) and key not in verdicts:
                 self._client.delete_tag(number, key)
-        tags = {**verdicts, **TABLES_TAG, NOTE: summary.description, STUDY: self._home.name,
-                ROOT_TAG: self._instance}
+        tables = [{"path": name, "type": "table"} for name in summary.tables]
+        tags = {**verdicts, TABLES_TAG: json.dumps(tables), NOTE: summary.description,
+                STUDY: self._home.name, ROOT_TAG: self._instance}
         if report is not None:
             tags[REPORT_TAG] = "of the same runs as the table"
         elif holds_report:
@@ -225,9 +238,10 @@ class _Study:
                                 f"it anew")
         self._client.log_batch(number, tags=[RunTag(k, v) for k, v in tags.items()])
         with uploads(location):
-            table = {"columns": summary.columns,
-                     "data": [[_json_cell(cell) for cell in row] for row in summary.rows]}
-            self._client.log_dict(number, table, TABLE)
+            for name, (columns, rows) in summary.tables.items():
+                table = {"columns": columns,
+                         "data": [[_json_cell(cell) for cell in row] for row in rows]}
+                self._client.log_dict(number, table, name)
             if report is not None and location.startswith(("file:", "/")):
                 shutil.rmtree(local_path(location) / REPORT, ignore_errors=True)
             for place, file in (report or {}).items():

@@ -1,0 +1,286 @@
+"""What a budget buys: the best of n draws of each variant, and whose best is better.
+
+All numbers are of the score that selects, over the random draws of a search. A draw that diverged
+is infinitely bad. Nothing takes draws for seeds: the tests permute the labels of draws.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
+from gan_bench.compare.stats.budget import (
+    best_quantile,
+    expected_best,
+    median_interval,
+    percentile_of_default,
+    selected_then_confirmed,
+)
+from gan_bench.compare.stats.budget_cost import best_by_cost
+from gan_bench.compare.stats.budget_pairs import (
+    BudgetTest,
+    BudgetVerdict,
+    budget_test,
+    budget_verdicts,
+    probability_better,
+    probability_better_shared,
+)
+from gan_bench.compare.stats.summary import Estimate, Values
+
+USUAL = (5, 10, 20, 50, 100, 200, 500, 1_000)  # budgets of tables, besides all draws
+ROOM = 0.8  # of all draws is the largest of them: of more, nearly all choices are the same draws
+HOUR = 3600.0
+# By variant: its test against the reference, and the verdict at each of the test's budgets.
+Tests = dict[str, tuple[BudgetTest, tuple[BudgetVerdict, ...]]]
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """The best of n random draws.
+
+    Attributes:
+        n: The budget.
+        median, good, bad: Its median and quartiles, `good` the better one; infinite if so many
+            draws diverged.
+        low, high: The exact 95% interval of the median, from below; NaN where so few draws give
+            none, and infinite where diverged draws bound it.
+        expected: Its mean, infinite if n draws may all diverge.
+        confirmed: The mean under fresh seeds of the draw that is selected as the best of n; NaN if
+            one that was not confirmed may be selected.
+    """
+
+    n: int
+    median: float
+    good: float
+    bad: float
+    low: float
+    high: float
+    expected: float
+    confirmed: float
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the draws bound the median."""
+        return not math.isnan(self.low)
+
+
+@dataclass(frozen=True)
+class Line:
+    """The best of n draws of a variant at every budget.
+
+    Attributes:
+        variant: Whose.
+        bests: At n = 1, 2, …, as many as it has random draws.
+        beats: The probability that its best of n is better than the reference's best of n, ties
+            counted half, for each n that both have; empty of the reference itself.
+    """
+
+    variant: str
+    bests: tuple[BestOf, ...]
+    beats: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A variant at a budget of the table.
+
+    Attributes:
+        variant: Whose.
+        n: The budget in random draws; 0 stands for the file's own setting.
+        best: The best of n random draws; None of the file's own setting.
+        draw: The draw that is selected at this budget: the file's own setting, or of all random
+            draws the best; None where another may be selected each time.
+        beats: As of `Line`; NaN where there is no test.
+        p: Of no difference from the reference at this budget, for all budgets of the table
+            together; NaN where there is no test.
+        verdict: better, worse or inconclusive, by Holm over the variants; empty without a test.
+        hours: Device-hours that so many draws cost on the average.
+    """
+
+    variant: str
+    n: int
+    best: BestOf | None
+    draw: Draw | None
+    beats: float
+    p: float
+    verdict: str
+    hours: float
+
+
+@dataclass(frozen=True)
+class SecondsRow:
+    """A variant at a budget in device-seconds.
+
+    Attributes:
+        variant: Whose.
+        seconds: The budget: what `n` draws of the reference cost on the average.
+        n: So many draws of the reference.
+        draws: How many draws of the variant that pays on the average.
+        median, good, bad: Of the best of them, as of `BestOf`.
+    """
+
+    variant: str
+    seconds: float
+    n: int
+    draws: float
+    median: float
+    good: float
+    bad: float
+
+
+def lines_of(budgets: Budgets) -> list[Line]:
+    """Return what every budget buys, for each variant that has a random draw with a score."""
+    lines = []
+    for tuned in budgets.variants:
+        draws = range(1, len(tuned.random) + 1)
+        if not draws:
+            continue
+        beats: tuple[float, ...] = ()
+        if tuned.variant != budgets.reference.variant:
+            a, b, shared = _pair(budgets, tuned)
+            both = range(1, min(len(a), len(b)) + 1)
+            beats = tuple(probability_better_shared(a, b, n) if shared else
+                          probability_better(a, b, n, n) for n in both)
+        lines.append(Line(tuned.variant, tuple(_best_of(budgets, tuned, n) for n in draws), beats))
+    return lines
+
+
+def _best_of(budgets: Budgets, tuned: TunedVariant, n: int) -> BestOf:
+    """Return what is known of the best of n draws."""
+    sign = budgets.sign
+    scores = sign * tuned.scores
+    interval = median_interval(scores, n) or (math.nan, math.nan)
+    low, high = sorted((sign * interval[0], sign * interval[1]))
+    means = np.array([_confirmed_mean(draw, sign) for draw in tuned.random])
+    median, good, bad = (sign * best_quantile(scores, n, q) for q in (0.5, 0.25, 0.75))
+    return BestOf(n, median, good, bad, low, high, sign * expected_best(scores, n),
+                  sign * selected_then_confirmed(scores, means, n))
+
+
+def _confirmed_mean(draw: Draw, sign: float) -> float:
+    """Return a draw's mean under the confirm seeds, to minimise; +inf if one of them diverged."""
+    if draw.confirmed is None:
+        return math.nan
+    return math.inf if draw.confirmed.diverged else sign * draw.confirmed.mean.value
+
+
+def _pair(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
+    """Return the scores of a variant and of the reference, to minimise, and whether draws are
+    shared: then both are of the same draws, in the same order."""
+    reference = budgets.reference
+    keys = {each.key for each in tuned.dimensions}
+    shared = any(each.key in keys for each in reference.dimensions)
+    a = {draw.index: budgets.sign * draw.selected for draw in tuned.random}
+    b = {draw.index: budgets.sign * draw.selected for draw in reference.random}
+    if shared:
+        common = [index for index in a if index in b]
+        a, b = ({index: scores[index] for index in common} for scores in (a, b))
+    return np.array([*a.values()], float), np.array([*b.values()], float), shared
+
+
+def table_budgets(budgets: Budgets) -> list[int]:
+    """Return the budgets of the table: 5, 10, 20, … and as many random draws as all variants have.
+    """
+    most = min((len(tuned.random) for tuned in budgets.variants), default=0)
+    return [n for n in USUAL if n <= ROOM * most] + ([most] if most else [])
+
+
+def budget_tests(budgets: Budgets) -> Tests:
+    """Return the test of each variant against the reference, and its verdict at each budget.
+
+    The budgets are those of the table at which something can be said: fewer than all draws.
+    """
+    tests: dict[str, BudgetTest] = {}
+    for tuned in budgets.variants:
+        if tuned.variant == budgets.reference.variant:
+            continue
+        a, b, shared = _pair(budgets, tuned)
+        tested = [n for n in table_budgets(budgets) if n < min(len(a), len(b))]
+        if tested:
+            tests[tuned.variant] = budget_test(a, b, tested, shared)
+    verdicts = budget_verdicts([*tests.values()])
+    return {name: (test, words) for (name, test), words
+            in zip(tests.items(), verdicts, strict=True)}
+
+
+def table_rows(budgets: Budgets, tests: Tests) -> list[TableRow]:
+    """Return the table at its budgets, each variant's rows together."""
+    rows = []
+    for tuned in budgets.variants:
+        if tuned.default:
+            rows.append(TableRow(tuned.variant, 0, None, tuned.default, math.nan, math.nan, "",
+                                 tuned.default.seconds / HOUR))
+        mean_cost = float(tuned.costs.mean()) if len(tuned.random) else math.nan
+        for n in table_budgets(budgets):
+            beats, p, verdict = _tested(tests, tuned.variant, n)
+            best = tuned.best_random if n == len(tuned.random) else None
+            rows.append(TableRow(tuned.variant, n, _best_of(budgets, tuned, n), best, beats, p,
+                                 verdict, n * mean_cost / HOUR))
+    return rows
+
+
+def _tested(tests: Tests, variant: str, n: int) -> tuple[float, float, str]:
+    """Return the probability, p and the verdict of a variant at a budget."""
+    if variant in tests and n in tests[variant][0].budgets:
+        test, verdicts = tests[variant]
+        place = test.budgets.index(n)
+        return test.probability[place], test.p_adjusted[place], verdicts[place]
+    return math.nan, math.nan, ""
+
+
+def by_seconds(budgets: Budgets, tuned: TunedVariant, seconds: Values,
+               ) -> tuple[Values, Values, Values, Values]:
+    """Return the median and the quartiles (better, worse) of the best that a number of
+    device-seconds pays for, and how many draws it pays for.
+
+    All are NaN beyond what a variant's draws cost together, and where a cost is unknown.
+
+    Args:
+        seconds: (N,) budgets.
+    """
+    costs = tuned.costs
+    results = np.full((4, len(seconds)), math.nan)
+    if len(costs) and (np.isfinite(costs) & (costs > 0)).all():
+        known = seconds <= costs.sum()
+        if not known.any():
+            return results[0], results[1], results[2], results[3]
+        curve = best_by_cost(budgets.sign * tuned.scores, costs, seconds[known])
+        results[:, known] = [budgets.sign * curve.median, budgets.sign * curve.low,
+                             budgets.sign * curve.high, curve.draws]
+    median, good, bad, draws = results
+    return median, good, bad, draws
+
+
+def seconds_rows(budgets: Budgets) -> list[SecondsRow]:
+    """Return the table at equal device-seconds: what each budget costs the reference."""
+    costs = budgets.reference.costs
+    numbers = table_budgets(budgets)
+    if not numbers or not len(costs):
+        return []
+    paid = float(costs.mean()) * np.array(numbers)
+    rows = []
+    for tuned in budgets.variants:
+        columns = zip(numbers, paid, *by_seconds(budgets, tuned, paid), strict=True)
+        rows += [SecondsRow(tuned.variant, float(seconds), n, float(draws), float(median),
+                            float(good), float(bad))
+                 for n, seconds, median, good, bad, draws in columns]
+    return rows
+
+
+def default_percentile(budgets: Budgets, tuned: TunedVariant) -> Estimate | None:
+    """Return the share of the space than which the file's own setting is better; None without it.
+    """
+    if tuned.default is None or not tuned.random:
+        return None
+    return percentile_of_default(budgets.sign * tuned.default.selected,
+                                 budgets.sign * tuned.scores)
+
+
+def optimism(budgets: Budgets, draw: Draw) -> float:
+    """Return by how much a draw was selected as better than its confirmed mean; NaN if unknown."""
+    if draw.confirmed is None or not math.isfinite(draw.selected):
+        return math.nan
+    return budgets.sign * (draw.confirmed.mean.value - draw.selected)

@@ -1,0 +1,104 @@
+"""What the draws of a search say, in sentences: of variants with their tuning, and of the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gan_bench.compare.budget_numbers import Tests
+from gan_bench.compare.budget_space import edges_of
+from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
+from gan_bench.compare.choice import selection_sentence
+from gan_bench.compare.stats.rounding import rounded, rounded_p
+from gan_bench.errors import count, joined
+
+Said = tuple[str, str]  # a verdict, or an empty text; and a sentence
+
+
+def budget_sentences(budgets: Budgets, tests: Tests) -> list[Said]:
+    """Return what the tests say of each variant with its tuning, against the reference."""
+    said = [_sentence(budgets, tests, tuned) for tuned in budgets.variants
+            if tuned.variant != budgets.reference.variant]
+    return said or [("", "There is only one variant: no other to compare its tuning with.")]
+
+
+def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
+    variant, reference = tuned.variant, budgets.reference.variant
+    if variant not in tests:
+        return "", (f"{variant} and {reference}, with their tuning, are not compared: a budget of "
+                    f"the table needs more draws of both with a score")
+    test, verdicts = tests[variant]
+    places = {word: [i for i, verdict in enumerate(verdicts) if verdict == word]
+              for word in ("better", "worse", "inconclusive")}
+    decided = [word for word in ("better", "worse") if places[word]]
+    parts = [f"{word} than {reference} {_odds(test.budgets, test.probability, places[word])}, "
+             f"p ≤ {rounded_p(max(test.p_adjusted[i] for i in places[word]))}"
+             for word in decided]
+    if not decided:
+        every = places["inconclusive"]
+        return "inconclusive", (
+            f"{variant}, with its tuning, against {reference} is not decisive "
+            f"{_odds(test.budgets, test.probability, every)}, p ≥ "
+            f"{rounded_p(min(test.p_adjusted[i] for i in every))}")
+    verdict = decided[0] if len(decided) == 1 else "inconclusive"
+    others = [str(test.budgets[i]) for i in places["inconclusive"]]
+    rest = f"; at {joined(others)} draws that is not decisive" if others else ""
+    return verdict, f"{variant}, with its tuning, is {joined(parts)}{rest}"
+
+
+def _odds(budgets: Sequence[int], chances: Sequence[float], places: Sequence[int]) -> str:
+    """Return the budgets, and how likely the variant's best draw wins at them."""
+    ends = sorted({rounded(chances[i], decimals=2) for i in places})
+    range_words = " to ".join(dict.fromkeys((ends[0], ends[-1])))
+    return (f"at a budget of {joined([str(budgets[i]) for i in places])} draws: its best wins with "
+            f"probability {range_words}")
+
+
+def notes_on_tests(budgets: Budgets, tests: Tests) -> list[str]:
+    """Return how the tests were made, a sentence each."""
+    if not tests:
+        return []
+    every = [test for test, _ in tests.values()]
+    shared = {test.shared for test in every}
+    labels = ("within each shared draw" if shared == {True} else "over all draws" if
+              shared == {False} else "within each draw where variants share drawn settings, else "
+              "over all draws")
+    family = f", and by Holm over {count(len(every), 'variant')}" if len(every) > 1 else ""
+    return [f"p: of no difference from {budgets.reference.variant} at this budget, from "
+            f"permutations of which variant a score belongs to, {labels}; adjusted for all budgets "
+            f"of the table together (minP){family}. Draws are never taken for seeds. With all "
+            f"draws there is no test: one of the two has the best draw."]
+
+
+def choice_notes(budgets: Budgets, reported: Sequence[str]) -> list[str]:
+    """Return what to know of the choice: what it was by, and what it waits for.
+
+    Args:
+        reported: The scores that are reported of the confirmed runs.
+    """
+    sentence = selection_sentence(budgets.results.declared)
+    notes = [sentence] if budgets.score in reported and sentence else []
+    asked = budgets.search.draws
+    lacking = {tuned.variant: asked - sum(draw.is_scored for draw in tuned.draws)
+               for tuned in budgets.variants}
+    if any(lacking.values()):
+        words = ", ".join(f"{n} of {asked} of {name}" for name, n in lacking.items() if n)
+        notes.append(f"Draws without a score yet: {words}. A variant's draw is chosen when each of "
+                     f"its draws has one.")
+    return notes
+
+
+def edge_warnings(budgets: Budgets) -> list[str]:
+    """Return where the best draws lie at a bound of the space, a sentence each."""
+    return [edge.sentence for tuned in budgets.variants
+            for edge in edges_of(tuned, budgets.sign)]
+
+
+def draw_name(tuned: TunedVariant, draw: Draw) -> str:
+    """Return what readers see of a draw's number."""
+    return "0, the file's own" if tuned.has_default and draw.index == 0 else str(draw.index)
+
+
+def settings_words(draw: Draw) -> str:
+    """Return the drawn settings of a draw in a line."""
+    return ", ".join(f"{key} {value}" for key, value in draw.values.items() if value)
