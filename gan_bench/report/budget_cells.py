@@ -63,6 +63,11 @@ def mean_text(draw: Draw) -> str:
     return format_mean(draw.confirmed) + (lost if draw.confirmed.diverged else "")
 
 
+def hours_text(hours: float) -> str:
+    """Return device-hours to three digits."""
+    return DASH if math.isnan(hours) else f"{hours:.3g}"
+
+
 def budget_text(row: TableRow, most: int) -> str:
     """Return a budget in words.
 

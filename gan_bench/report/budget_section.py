@@ -38,6 +38,7 @@ from gan_bench.report.budget_cells import (
     best_text,
     budget_text,
     confirmed_text,
+    hours_text,
     interval_text,
     mean_text,
     quartiles_text,
@@ -158,7 +159,7 @@ def _budget_table(budgets: Budgets, rows: Sequence[TableRow]) -> Table:
               interval_text(row, decimals), confirmed_text(row, decimals),
               format_value(row.beats, decimals=2), format_p(row.p),
               "reference" if row.variant == reference else verdict_words(row.verdict),
-              format_value(row.hours)) for row in rows]
+              hours_text(row.hours)) for row in rows]
     return _table(f"What a budget buys, by {budgets.label}", heads, cells,
                   [row.verdict for row in rows], 7)
 
@@ -182,7 +183,7 @@ def _seconds_table(budgets: Budgets) -> Table | None:
     heads = (("Variant", False), ("Device-hours", True), (f"Draws of {reference}", True),
              ("Draws paid for", True), ("Median best [quartiles]", True))
     decimals = score_decimals(budgets)
-    rows = [(row.variant, format_value(row.seconds / HOUR), str(row.n),
+    rows = [(row.variant, hours_text(row.seconds / HOUR), str(row.n),
              format_value(row.draws, decimals=1),
              quartiles_text(row.median, row.good, row.bad, decimals))
             for row in seconds_rows(budgets)]
@@ -229,8 +230,8 @@ def _spent_table(budgets: Budgets) -> Table:
         scored = sum(draw.is_scored for draw in tuned.draws)
         lost = sum(draw.diverged > 0 for draw in tuned.draws if draw.is_scored)
         row = [tuned.variant, str(len(tuned.dimensions)), f"{scored} of {budgets.search.draws}",
-               str(lost), format_value(tuned.select_seconds / HOUR),
-               format_value(tuned.confirm_seconds / HOUR), _images(tuned)]
+               str(lost), hours_text(tuned.select_seconds / HOUR),
+               hours_text(tuned.confirm_seconds / HOUR), _images(tuned)]
         if budgets.has_default:
             row.append(_percentile_words(budgets, tuned))
         rows.append(row)

@@ -16,6 +16,7 @@ from gan_bench.report.budget_cells import (
     best_text,
     budget_text,
     confirmed_text,
+    hours_text,
     interval_text,
     score_decimals,
 )
@@ -85,5 +86,5 @@ def _lines(budgets: Budgets, width: int | None, *, has_quartiles: bool) -> list[
                      best if has_quartiles else best.partition(" ")[0],
                      interval_text(row, decimals), confirmed_text(row, decimals),
                      format_value(row.beats, decimals=2), format_p(row.p), verdict,
-                     format_value(row.hours)])
+                     hours_text(row.hours)])
     return grouped_lines(columns, rows, 0, width)
