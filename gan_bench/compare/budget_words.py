@@ -65,9 +65,9 @@ def notes_on_tests(budgets: Budgets, tests: Tests) -> list[str]:
         return []
     every = [test for test, _ in tests.values()]
     shared = {test.shared for test in every}
-    labels = ("within each shared draw" if shared == {True} else "over all draws" if
-              shared == {False} else "within each draw where variants share drawn settings, else "
-              "over all draws")
+    labels = "within each draw where variants share drawn settings, else over all draws"
+    if len(shared) == 1:
+        labels = "within each shared draw" if True in shared else "over all draws"
     family = f", and by Holm over {count(len(every), 'variant')}" if len(every) > 1 else ""
     return [f"p: of no difference from {budgets.reference.variant} at this budget, from "
             f"permutations of which variant a score belongs to, {labels}; adjusted for all budgets "
