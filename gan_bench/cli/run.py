@@ -73,8 +73,7 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
     failed = [run for run in asked if run.spec.id not in ended.left.runs
               and (not run.state.is_result or run.unmeasured)]
     workspace = settings.execution.workspace
-    rows = _final_rows(spec, ended.runs)
-    budgets = _budgets(spec, ended.runs)
+    rows, budgets = _final_rows(spec, ended.runs)
     if not as_json:
         _print_results(console, spec, ended.runs, rows, budgets)
         _print_remarks(console, spec, ended.runs, workspace.root)
@@ -172,14 +171,15 @@ def _reporter(console: Console, as_json: bool) -> Reporter:
     return LiveTable(console) if console.is_terminal else PlainLines(console)
 
 
-def _final_rows(spec: ExperimentSpec, runs: Sequence[Progress]) -> list[Row]:
-    """Return the rows of the final table."""
+def _final_rows(spec: ExperimentSpec, runs: Sequence[Progress]) -> tuple[list[Row], Budgets | None]:
+    """Return the rows of the final table, and the draws of a search."""
     # SciPy is imported when the training is over.
     from gan_bench.compare.ended import RunResult
     from gan_bench.compare.rows import summarise
 
-    return summarise([RunResult.of(run) for run in compared_runs(runs, spec.declared)],
+    rows = summarise([RunResult.of(run) for run in compared_runs(runs, spec.declared)],
                      spec.declared)
+    return rows, _budgets(spec, runs)
 
 
 def _budgets(spec: ExperimentSpec, runs: Sequence[Progress]) -> Budgets | None:

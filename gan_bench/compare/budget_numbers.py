@@ -141,11 +141,15 @@ def lines_of(budgets: Budgets) -> list[Line]:
         beats: tuple[float, ...] = ()
         if tuned.variant != budgets.reference.variant:
             a, b, shared = _pair(budgets, tuned)
-            both = range(1, min(len(a), len(b)) + 1)
-            beats = tuple(probability_better_shared(a, b, n) if shared else
-                          probability_better(a, b, n, n) for n in both)
+            chance = probability_better_shared if shared else _apart
+            beats = tuple(chance(a, b, n) for n in range(1, min(len(a), len(b)) + 1))
         lines.append(Line(tuned.variant, tuple(_best_of(budgets, tuned, n) for n in draws), beats))
     return lines
+
+
+def _apart(a: Values, b: Values, n: int) -> float:
+    """Return the chance that A's best of n beats B's, where each has draws of its own."""
+    return probability_better(a, b, n, n)
 
 
 def _best_of(budgets: Budgets, tuned: TunedVariant, n: int) -> BestOf:

@@ -151,7 +151,7 @@ def edges_of(tuned: TunedVariant, sign: float) -> list[Edge]:
         values = [draw.values[dimension.key] for draw in best]
         for is_upper, bound in ((False, dimension.low), (True, dimension.high)):
             places = [dimension.place(float(value)) for value in values]
-            away = [1 - place if is_upper else place for place in places]
+            away = [abs(is_upper - place) for place in places]
             near = sum(distance <= QUARTER for distance in away)
             if away[0] <= EDGE and 2 * near > len(best):
                 edges.append(Edge(tuned.variant, dimension.key, values[0], bound, is_upper, near,

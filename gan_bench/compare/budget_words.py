@@ -9,6 +9,7 @@ from gan_bench.compare.budget_numbers import Tests
 from gan_bench.compare.budget_space import edges_of
 from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
 from gan_bench.compare.choice import selection_sentence
+from gan_bench.compare.stats.budget_pairs import BudgetTest
 from gan_bench.compare.stats.rounding import rounded, rounded_p
 from gan_bench.errors import count, joined
 
@@ -31,27 +32,31 @@ def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
     places = {word: [i for i, verdict in enumerate(verdicts) if verdict == word]
               for word in ("better", "worse", "inconclusive")}
     decided = [word for word in ("better", "worse") if places[word]]
-    parts = [f"{word} than {reference} {_odds(test.budgets, test.probability, places[word])}, "
-             f"p ≤ {rounded_p(max(test.p_adjusted[i] for i in places[word]))}"
+    parts = [f"{word} than {reference} {_odds(test, places[word])}, "
+             f"{_p_words('≤', max(test.p_adjusted[i] for i in places[word]), places[word])}"
              for word in decided]
     if not decided:
         every = places["inconclusive"]
         return "inconclusive", (
             f"{variant}, with its tuning, against {reference} is not decisive "
-            f"{_odds(test.budgets, test.probability, every)}, p ≥ "
-            f"{rounded_p(min(test.p_adjusted[i] for i in every))}")
+            f"{_odds(test, every)}, {_p_words('≥', min(test.p_adjusted[i] for i in every), every)}")
     verdict = decided[0] if len(decided) == 1 else "inconclusive"
     others = [str(test.budgets[i]) for i in places["inconclusive"]]
     rest = f"; at {joined(others)} draws that is not decisive" if others else ""
     return verdict, f"{variant}, with its tuning, is {joined(parts)}{rest}"
 
 
-def _odds(budgets: Sequence[int], chances: Sequence[float], places: Sequence[int]) -> str:
+def _odds(test: BudgetTest, places: Sequence[int]) -> str:
     """Return the budgets, and how likely the variant's best draw wins at them."""
-    ends = sorted({rounded(chances[i], decimals=2) for i in places})
+    ends = sorted({rounded(test.probability[i], decimals=2) for i in places})
     range_words = " to ".join(dict.fromkeys((ends[0], ends[-1])))
-    return (f"at a budget of {joined([str(budgets[i]) for i in places])} draws: its best wins with "
-            f"probability {range_words}")
+    return (f"at a budget of {joined([str(test.budgets[i]) for i in places])} draws: its best wins "
+            f"with probability {range_words}")
+
+
+def _p_words(sign: str, p: float, places: Sequence[int]) -> str:
+    """Return p, which is a bound if there are several budgets."""
+    return f"p {sign if len(places) > 1 else '='} {rounded_p(p)}"
 
 
 def notes_on_tests(budgets: Budgets, tests: Tests) -> list[str]:
@@ -60,9 +65,9 @@ def notes_on_tests(budgets: Budgets, tests: Tests) -> list[str]:
         return []
     every = [test for test, _ in tests.values()]
     shared = {test.shared for test in every}
-    labels = ("within each shared draw" if shared == {True} else "over all draws" if
-              shared == {False} else "within each draw where variants share drawn settings, else "
-              "over all draws")
+    labels = "within each draw where variants share drawn settings, else over all draws"
+    if len(shared) == 1:
+        labels = "within each shared draw" if True in shared else "over all draws"
     family = f", and by Holm over {count(len(every), 'variant')}" if len(every) > 1 else ""
     return [f"p: of no difference from {budgets.reference.variant} at this budget, from "
             f"permutations of which variant a score belongs to, {labels}; adjusted for all budgets "

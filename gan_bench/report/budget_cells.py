@@ -8,6 +8,7 @@ import numpy as np
 
 from gan_bench.compare.budget_numbers import TableRow
 from gan_bench.compare.budgets import Budgets, Draw
+from gan_bench.compare.stats.words import verdict_words
 from gan_bench.report.digits import DASH, format_mean, format_value
 
 DIGITS = 4  # significant ones of a score
@@ -61,6 +62,16 @@ def mean_text(draw: Draw) -> str:
         return DASH
     lost = f", {draw.confirmed.diverged} of {draw.confirmed.n} diverged"
     return format_mean(draw.confirmed) + (lost if draw.confirmed.diverged else "")
+
+
+def row_verdict(row: TableRow, reference: str) -> str:
+    """Return the verdict of a row in words; the reference has none."""
+    return "reference" if row.variant == reference else verdict_words(row.verdict)
+
+
+def hours_text(hours: float) -> str:
+    """Return device-hours to three digits."""
+    return DASH if math.isnan(hours) else f"{hours:.3g}"
 
 
 def budget_text(row: TableRow, most: int) -> str:

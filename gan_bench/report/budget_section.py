@@ -31,16 +31,17 @@ from gan_bench.compare.budget_words import (
     settings_words,
 )
 from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
-from gan_bench.compare.stats.words import verdict_words
 from gan_bench.errors import count, joined
 from gan_bench.report.alignment import aligned_cells
 from gan_bench.report.budget_cells import (
     best_text,
     budget_text,
     confirmed_text,
+    hours_text,
     interval_text,
     mean_text,
     quartiles_text,
+    row_verdict,
     score_decimals,
 )
 from gan_bench.report.digits import (
@@ -139,11 +140,16 @@ def _table(label: str, heads: Sequence[tuple[str, bool]], rows: Sequence[Sequenc
         heads: Each heading, and whether its column holds numbers.
     """
     columns = [[row[i] for row in rows] for i in range(len(heads))]
-    cells = [aligned_cells(column) if is_number else [escape(true_minus(cell)) for cell in column]
+    cells = [_column(column, is_number)
              for column, (_, is_number) in zip(columns, heads, strict=True)]
     texts, numbers = zip(*heads, strict=True)
     return Table(label, texts, tuple(zip(*cells, strict=True)), numbers, tuple(verdicts),
                  verdict_at)
+
+
+def _column(texts: Sequence[str], is_number: bool) -> list[Markup]:
+    """Return the cells of a column."""
+    return aligned_cells(texts) if is_number else [escape(true_minus(text)) for text in texts]
 
 
 def _budget_table(budgets: Budgets, rows: Sequence[TableRow]) -> Table:
@@ -157,8 +163,8 @@ def _budget_table(budgets: Budgets, rows: Sequence[TableRow]) -> Table:
     cells = [(row.variant, budget_text(row, most[row.variant]), best_text(row, decimals),
               interval_text(row, decimals), confirmed_text(row, decimals),
               format_value(row.beats, decimals=2), format_p(row.p),
-              "reference" if row.variant == reference else verdict_words(row.verdict),
-              format_value(row.hours)) for row in rows]
+              row_verdict(row, reference),
+              hours_text(row.hours)) for row in rows]
     return _table(f"What a budget buys, by {budgets.label}", heads, cells,
                   [row.verdict for row in rows], 7)
 
@@ -182,7 +188,7 @@ def _seconds_table(budgets: Budgets) -> Table | None:
     heads = (("Variant", False), ("Device-hours", True), (f"Draws of {reference}", True),
              ("Draws paid for", True), ("Median best [quartiles]", True))
     decimals = score_decimals(budgets)
-    rows = [(row.variant, format_value(row.seconds / HOUR), str(row.n),
+    rows = [(row.variant, hours_text(row.seconds / HOUR), str(row.n),
              format_value(row.draws, decimals=1),
              quartiles_text(row.median, row.good, row.bad, decimals))
             for row in seconds_rows(budgets)]
@@ -229,8 +235,8 @@ def _spent_table(budgets: Budgets) -> Table:
         scored = sum(draw.is_scored for draw in tuned.draws)
         lost = sum(draw.diverged > 0 for draw in tuned.draws if draw.is_scored)
         row = [tuned.variant, str(len(tuned.dimensions)), f"{scored} of {budgets.search.draws}",
-               str(lost), format_value(tuned.select_seconds / HOUR),
-               format_value(tuned.confirm_seconds / HOUR), _images(tuned)]
+               str(lost), hours_text(tuned.select_seconds / HOUR),
+               hours_text(tuned.confirm_seconds / HOUR), _images(tuned)]
         if budgets.has_default:
             row.append(_percentile_words(budgets, tuned))
         rows.append(row)
@@ -256,7 +262,7 @@ def _draws_table(budgets: Budgets) -> Table:
              ("As selected", True), ("Seconds", True), ("Chosen", True))
     rows = [(tuned.variant, draw_name(tuned, draw),
              *(draw.values.get(key, "") or DASH for key in keys), _score_words(draw, decimals),
-             format_value(draw.seconds), str(draw.rank) if draw.rank else "")
+             format_value(draw.seconds), str(draw.rank or ""))
             for tuned in budgets.variants for draw in tuned.draws]
     return _table("Every draw", heads, rows)
 

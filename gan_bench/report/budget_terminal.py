@@ -11,12 +11,13 @@ from rich.text import Text
 from gan_bench.compare.budget_numbers import budget_tests, table_rows
 from gan_bench.compare.budget_words import budget_sentences, choice_notes, edge_warnings
 from gan_bench.compare.budgets import Budgets
-from gan_bench.compare.stats.words import verdict_words
 from gan_bench.report.budget_cells import (
     best_text,
     budget_text,
     confirmed_text,
+    hours_text,
     interval_text,
+    row_verdict,
     score_decimals,
 )
 from gan_bench.report.digits import MINUS, format_p, format_value, true_minus
@@ -80,10 +81,10 @@ def _lines(budgets: Budgets, width: int | None, *, has_quartiles: bool) -> list[
     rows = []
     for row in table_rows(budgets, budget_tests(budgets)):
         best = best_text(row, decimals)
-        verdict = "reference" if row.variant == reference else verdict_words(row.verdict)
         rows.append([row.variant, budget_text(row, most[row.variant]),
                      best if has_quartiles else best.partition(" ")[0],
                      interval_text(row, decimals), confirmed_text(row, decimals),
-                     format_value(row.beats, decimals=2), format_p(row.p), verdict,
-                     format_value(row.hours)])
+                     format_value(row.beats, decimals=2), format_p(row.p),
+                     row_verdict(row, reference),
+                     hours_text(row.hours)])
     return grouped_lines(columns, rows, 0, width)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from gan_bench.compare.budget_numbers import HOUR, Line, by_seconds, lines_of, table_budgets
 from gan_bench.compare.budgets import Budgets
@@ -100,6 +100,7 @@ def best_against_seconds(budgets: Budgets) -> Figure:
         for axes in dict.fromkeys(panels):
             notes = fit_axis(axes, "y", values, np.empty(0))
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=TICKS))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda hours, _: f"{hours:.3g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
         _finish(figure, panels, budgets, names, looks,
@@ -264,6 +265,9 @@ def _best_notes(budgets: Budgets, lines: Sequence[Line]) -> list[str]:
     marked = table_budgets(budgets)
     if marked:
         notes.append(f"Vertical marks: the budgets of the table ({joined([*map(str, marked)])}).")
+    if any(math.isinf(end) for line in lines for best in line.bests
+           for end in (best.low, best.high)):
+        notes.append("A band that leaves the frame has no end there: diverged draws bound it.")
     late = [line.variant for line in lines if not math.isfinite(line.bests[0].median)]
     if late:
         notes.append(f"{', '.join(late)}: half of the draws diverged, so a line begins at the "
