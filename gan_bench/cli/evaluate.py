@@ -233,7 +233,8 @@ def as_json(report: Report) -> str:
     """Return the report as one JSON object."""
     return json.dumps({"source": report.source, "scores": report.scores,
                        "protocols": report.protocols, "classes": report.classes,
-                       "journalled": report.journalled, "not_alike": report.not_alike})
+                       "journalled": report.journalled, "not_alike": report.not_alike,
+                       "notes": report.notes})
 
 
 def as_text(report: Report) -> str:
@@ -245,7 +246,8 @@ def as_text(report: Report) -> str:
     classes = [f"{score} by class  {', '.join(values)}" for score, values in by_class.items()]
     lines = [f"  {line}" for line in protocol_lines(report.protocols)]
     lines += [f"  {name} in the run's journal: {why}" for name, why in report.not_alike.items()]
-    return "\n".join([report.source, _table(report), *classes, *([""] if classes else []),
+    return "\n".join([report.source, _table(report), *report.notes, *classes,
+                      *([""] if classes or report.notes else []),
                       "how it was measured", *lines])
 
 

@@ -270,10 +270,13 @@ def _wrong_size(height: int, width: int, shape: Shape) -> str:
 
 def _spread(total: int, count: int | None, path: Path) -> list[int]:
     """Which of `total` examples to take: the first ones may all be of the same class."""
+    if total < 2:
+        raise UserError(f"{path}: holds {total} example{'s' * (total != 1)}, and scores need 2 at "
+                        f"least; give more")
     count = total if count is None else count
-    if total < max(count, 2):
-        raise UserError(f"{path}: holds {total:,} examples, and {max(count, 2):,} are needed; "
-                        f"give more, or a smaller --samples")
+    if total < count:
+        raise UserError(f"{path}: holds {total:,} examples, and --samples asks for {count:,}; give "
+                        f"more, or a smaller --samples")
     return evenly(total, count)
 
 

@@ -81,6 +81,7 @@ class Report:
         not_alike: Why other scores in the journal are not comparable, by name.
         is_final: Whether a run was measured as its experiment measures it after the last step, if
             on another number of samples or by other metrics.
+        notes: What limits the scores, a line each.
     """
 
     source: str
@@ -90,6 +91,7 @@ class Report:
     journalled: dict[str, float] = field(default_factory=dict)
     not_alike: dict[str, str] = field(default_factory=dict)
     is_final: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def prepare_scorer(measurement: Measurement, workspace: Workspace, device: str, say: Say,
@@ -165,7 +167,18 @@ def measure(source: str, scorer: Scorer, samples: Tensor, how: dict[str, object]
         raise UserError(str(error)) from None
     scores = {name: value for name, value in values.items() if not name.startswith(CLASS)}
     classes = {name: value for name, value in values.items() if name.startswith(CLASS)}
-    return Report(source, scores, scorer.protocol(**how), classes)
+    return Report(source, scores, scorer.protocol(**how), classes,
+                  notes=_few_samples(scorer, len(samples)))
+
+
+def _few_samples(scorer: Scorer, count: int) -> tuple[str, ...]:
+    """Return the notes on distances that too few samples make too large."""
+    thin = scorer.thin_gaussians()
+    return tuple(
+        f"{', '.join(name for name in thin if thin[name] == width)}: {count:,} samples for "
+        f"{width:,} features are too few, and the distance is far too large: compare it only with "
+        f"scores of as many samples; several times {width:,} are usual"
+        for width in sorted(set(thin.values())))
 
 
 def _against(entry: MetricEntry, split: Side) -> MetricEntry:

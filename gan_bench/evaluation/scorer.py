@@ -59,6 +59,7 @@ class Scorer:
         # The same array at each call: the Gaussians of the classes are remembered for it.
         self._real_labels = {reference: _labels_of(data, reference) for reference in
                              {entry.facts.reference for entry in metrics if entry.facts.asked}}
+        self._widths: dict[str, int] = {}  # numbers of features, by extractor, once measured
         self._check_counts()
 
     def __call__(self, samples: Tensor, discriminator: Discriminator | None = None,
@@ -86,6 +87,7 @@ class Scorer:
                 fake = fakes.get(entry.facts.extractor)
                 if fake is None:
                     fake = fakes[entry.facts.extractor] = view.see(samples, discriminator)
+                    self._widths[entry.facts.extractor] = fake.values.shape[1]
                 arguments: list[object] = [view.real(entry, discriminator), fake]
                 if entry.facts.held_out:
                     arguments.append(view.held_out(discriminator))
@@ -94,6 +96,19 @@ class Scorer:
                 score = entry.factory(*arguments)
                 results |= score if isinstance(score, dict) else {entry.name: score}
         return results
+
+    def thin_gaussians(self) -> dict[str, int]:
+        """Return the measured scores of Gaussians that have no more samples than features.
+
+        Their covariance cannot have full rank, so a distance is far larger than with many samples
+        (Chong & Forsyth 2020, "Effectively unbiased FID and Inception Score").
+
+        Returns:
+            The number of features, by the name of the score.
+        """
+        return {name: width for entry in self._metrics if entry.facts.gaussian
+                and (width := self._widths.get(entry.facts.extractor, 0)) >= self._count
+                for name in scores_of(entry)}
 
     @property
     def train_labels(self) -> Tensor | None:

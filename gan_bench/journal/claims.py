@@ -316,17 +316,19 @@ def releases_after(folder: Path, attempt: int, name: str = ATTEMPT) -> list[Rele
     return [state.release for state in states if state.release]
 
 
-def losses(folder: Path, first: int, name: str = ATTEMPT) -> int:
-    """Return how many attempts from `first` on were lost: another one follows, and no release."""
-    states = [_read(folder, name, each) for each in sorted(_attempts(folder, name))
-              if each >= first]
-    return sum(state.release is None for state in states[:-1])
+def lost_attempts(folder: Path, first: int, end: int | None = None, name: str = ATTEMPT) -> int:
+    """Return how many attempts were not released, and may still write.
 
-
-def has_loss(folder: Path, first: int, end: int, name: str = ATTEMPT) -> bool:
-    """Whether an attempt from `first` on and before `end` was not released: it may still write."""
-    states = [_read(folder, name, each) for each in _attempts(folder, name) if first <= each < end]
-    return any(state.release is None for state in states)
+    Args:
+        folder: The claimed one.
+        first: The number of the first attempt that counts.
+        end: That of the attempt before which they count; the newest if None.
+        name: Of the claims.
+    """
+    attempts = _attempts(folder, name)
+    end = max(attempts, default=first) if end is None else end
+    return sum(_read(folder, name, each).release is None for each in attempts
+               if first <= each < end)
 
 
 def holder_of(folder: Path, name: str = ATTEMPT) -> Holder | None:

@@ -195,6 +195,8 @@ def _describe_resume(record: schema.Record) -> str:
     if record.get("continues"):
         return f"continues {record['continues']} from step {record['step']}"
     action = f"resumes after step {record['step']}" if record["step"] else "begins again"
+    if not (record["step"] or record["drift"] or record["note"]):
+        return f"{action}: it had no checkpoint yet"
     drift = f", though changed: {describe_drift(record['drift'])}" if record["drift"] else ""
     note = f" ({record['note']})" if record["note"] else ""
     return action + drift + note

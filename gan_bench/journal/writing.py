@@ -27,7 +27,7 @@ from gan_bench.journal.claims import (
     Release,
     SupersededError,
     Watch,
-    has_loss,
+    lost_attempts,
     take,
 )
 from gan_bench.journal.reading import of_attempt, voids
@@ -117,7 +117,7 @@ class Journal:
         """
         attempt, present = self._claim.attempt, segments.segments(self.folder)
         newest = present[-1] if present else 1
-        if newest < attempt and has_loss(self.folder, newest, attempt):
+        if newest < attempt and lost_attempts(self.folder, newest, attempt):
             size = _whole_length(reading.content(self.folder))
             self._claim.refuse_superseded()
             segments.create_segment(self.folder, attempt, newest if present else None, size)

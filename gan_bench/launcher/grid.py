@@ -15,7 +15,7 @@ from gan_bench.journal.claims import (
     Holder,
     Release,
     Watch,
-    losses,
+    lost_attempts,
     newest_claim,
     releases_after,
 )
@@ -104,7 +104,7 @@ class Grid:
             return True
         files = checkpoint_files(run.folder)
         first = max(self._begun.get(run.spec.id, 0), files[0][0] if files else 0) + 1
-        return losses(run.folder, first) > LOSSES * (self.retries + 1)
+        return lost_attempts(run.folder, first) > LOSSES * (self.retries + 1)
 
     def kills(self, run: Progress) -> int:
         """Return how often the process of a run was killed in this study."""

@@ -13,6 +13,7 @@ files (`plugins.py`) add to it by the same `collecting`: all that a module regis
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -66,8 +67,9 @@ class Registry(Generic[T, F]):
         The facts may be left out if each has a default.
 
         Raises:
-            ValueError: The name is taken, or cannot be part of a file's name; or the facts are
-                missing, of another kind, or passed as keywords.
+            ValueError: The name is taken, or cannot be part of a file's name; the facts are
+                missing, of another kind, or passed as keywords; or the factory has a parameter that
+                looks like an argument of a YAML and cannot be one.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise ValueError(f"{shown(name)} is no name for a {self.kind}: a letter or digit, then "
@@ -75,6 +77,7 @@ class Registry(Generic[T, F]):
         stated = self._stated(name, facts, [*keywords])
 
         def add(factory: Callable[P, T]) -> Callable[P, T]:
+            _refuse_unusable_parameters(factory)
             if not self._loaded and not factory.__module__.startswith("gan_bench."):
                 self._load_builtin()  # so that a plug-in cannot take a built-in name
             parts = _collecting[-1] if _collecting else None
@@ -222,6 +225,29 @@ class Registry(Generic[T, F]):
 
 
 ADD = " (to add yours: plugins: [mine.py] in the YAML, or --plugin mine.py)"
+def _refuse_unusable_parameters(factory: Callable[..., object]) -> None:
+    """Refuse parameters that no YAML could set, though they look as if one could.
+
+    Raises:
+        ValueError: One has a default but may be passed by position, or it has no annotation.
+    """
+    for name, parameter in inspect.signature(factory).parameters.items():
+        is_optional = parameter.default is not parameter.empty
+        # The program itself passes `classes` to a model.
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and is_optional and name != "classes":
+            raise ValueError(f"no YAML can set {name!r}: a `*` has to stand before it, as in "
+                             f"`(*, {name}: {_type_hint(parameter.default)} = "
+                             f"{parameter.default!r})`")
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.annotation is parameter.empty:
+            example = f" = {parameter.default!r}" if is_optional else ""
+            raise ValueError(f"the argument {name!r} has no type, by which a YAML is checked: "
+                             f"write `{name}: {_type_hint(parameter.default)}{example}`")
+
+
+def _type_hint(default: object) -> str:
+    return type(default).__name__ if isinstance(default, bool | int | float | str) else "TYPE"
+
+
 REGISTRIES: list[Registry[Any, Any]] = []
 
 

@@ -320,10 +320,26 @@ def test_images_score_as_they_do_by_hand(root: Path, digits: Dataset, tmp_path: 
     assert small.protocols["nearest_train_mse"]["resized"].endswith("from 16×16")
 
 
+def test_a_distance_of_too_few_samples_is_said_to_be_too_large(
+        root: Path, digits: Dataset, tmp_path: Path) -> None:
+    width = classifier(digits, root / "cache", "cpu", silent)(digits.test.images).values.shape[1]
+    images = np.concatenate([digits.test.images.numpy()] * 2)[:width + 1]
+    notes = {}
+    for count in (width, width + 1):
+        report = scores_of(save_pngs(tmp_path / str(count), images[:count]), root,
+                           metrics=["fd_classifier", "kd_classifier"])
+        notes[count] = report.notes
+        assert all(note in as_text(report).splitlines() for note in report.notes)
+    assert notes[width + 1] == ()
+    assert [note.partition(";")[0] for note in notes[width]] == [
+        f"fd_classifier: {width} samples for {width} features are too few, and the distance is far "
+        f"too large: compare it only with scores of as many samples"]
+
+
 @pytest.mark.parametrize(("source", "wanted", "words"), [
     ("{a}", {"data_set": None}, "no data set .*--dataset"),
     ("{a}", {"data_set": DATASETS.parse("digits")}, "is 16×16 pixels.* 8×8; .*--resize"),
-    ("{a}", {"samples": 400}, "holds 359 examples, and 400 are needed"),
+    ("{a}", {"samples": 400}, "holds 359 examples, and --samples asks for 400"),
     ("{a}", {"metrics": ["d_accuracy"]}, "d_accuracy needs the discriminator"),
     ("{a}", {"metrics": ["high_quality"]}, "high_quality needs known modes"),
     ("{a}", {"metrics": ["fd_clasifier"]}, "did you mean 'fd_classifier'"),

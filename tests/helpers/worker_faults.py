@@ -154,11 +154,9 @@ class Storm:
         elif kind == "worker":
             victim.kill()
         elif kind == "training":
-            training = [each for each in _family(victim.pid) if each.pid != victim.pid
-                        and _holds_log(each, self._root)]
-            if not training:
+            if (pid := self._training(draws)) is None:
                 return
-            _signal(draws.choice(training).pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
         elif kind == "frozen":
             frozen = [each.pid for each in _family(victim.pid)]
             for pid in frozen:
@@ -173,11 +171,23 @@ class Storm:
             (self._folder / "full").unlink()
         self.disturbances[kind] += 1
 
+    def _training(self, draws: random.Random) -> int | None:
+        """Return a process that trains a run, of whatever worker."""
+        deadline = time.monotonic() + 30  # a busy machine takes long to start a process
+        while time.monotonic() < deadline:
+            workers = [process.pid for process in self._running if process is not None]
+            found = [each.pid for pid in workers for each in _family(pid)[1:]
+                     if _holds_log(each, self._root)]
+            if found:
+                return draws.choice(found)
+            time.sleep(0.02)
+        return None
+
     def _claimed_and_silent(self) -> int | None:
         """Return the process that has just claimed a run, before its attempt writes a line."""
         folders = list((self._root / "runs" / "storm").glob("*/"))
         known = {folder: newest_claim(folder) for folder in folders}
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 30  # a busy machine takes long to start a process
         while time.monotonic() < deadline:
             for folder, before in known.items():
                 state, last = newest_claim(folder), before.attempt if before else 0
@@ -255,8 +265,9 @@ def main() -> None:
         while total.total() < options.disturbances:
             workers, mirrors = (2, 8)[number % 2], number % 4 < 2
             begin = time.monotonic()
-            seen, found = storm(folder, f"storm-{number}", workers,
-                                options.disturbances - total.total(), draws, mirrors)
+            # Two workers and eight in turn, whatever a busy machine lets happen in one storm.
+            most = min(options.disturbances - total.total(), max(1, options.disturbances // 8))
+            seen, found = storm(folder, f"storm-{number}", workers, most, draws, mirrors)
             total += seen
             print(f"{workers} workers{', one mirrors' if mirrors else ''}: {dict(seen)}, "
                   f"{len(found)} differences, {time.monotonic() - begin:.0f} s", flush=True)

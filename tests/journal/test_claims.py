@@ -25,9 +25,9 @@ from gan_bench.journal.claims import (
     Release,
     SupersededError,
     Watch,
-    has_loss,
     holder_of,
     lease,
+    lost_attempts,
     newest_claim,
     releases_after,
     take,
@@ -96,7 +96,7 @@ def test_a_claim_is_held_until_it_is_released(tmp_path: Path) -> None:
     first.release(Release.FAILED)
     assert holder_of(tmp_path) is None
     second = take(tmp_path)
-    assert (first.attempt, second.attempt, has_loss(tmp_path, 1, 2)) == (1, 2, False)
+    assert (first.attempt, second.attempt, lost_attempts(tmp_path, 1, 2)) == (1, 2, 0)
     assert releases_after(tmp_path, 0) == [Release.FAILED]
     assert releases_after(tmp_path, 1) == []
     second.release()
@@ -126,7 +126,7 @@ def test_the_claim_of_a_dead_process_is_free_at_once_and_its_writer_may_live(tmp
         take(tmp_path)
     end(process)
     claim = take(tmp_path)
-    assert (claim.attempt, has_loss(tmp_path, 1, 2)) == (2, True)
+    assert (claim.attempt, lost_attempts(tmp_path, 1, 2)) == (2, 1)
     claim.release()
 
 
@@ -178,7 +178,7 @@ def test_a_frozen_holder_is_lost_after_the_lease_and_not_before(
         assert 1.2 < time.monotonic() - begin < 3
         assert holder_of(tmp_path) is not None  # who only looks once cannot tell
         claim = take(tmp_path, watch=watch)
-        assert (claim.attempt, has_loss(tmp_path, 1, 2)) == (2, True)
+        assert (claim.attempt, lost_attempts(tmp_path, 1, 2)) == (2, 1)
         process.send_signal(signal.SIGCONT)
         with pytest.raises(ClaimedError, match=f"process {os.getpid()}"):
             take(tmp_path, watch=watch)

@@ -367,7 +367,7 @@ def test_a_full_file_system_takes_no_half_record(tmp_path: Path, writer: str) ->
 import os
 from pathlib import Path
 from gan_bench.errors import UserError
-from gan_bench.journal.claims import has_loss
+from gan_bench.journal.claims import lost_attempts
 from test_journal import WRITERS, Journal, ended_run, writing
 run, write = ended_run(Path("small"))[0], WRITERS[{writer!r}]
 file = run / "journal.jsonl"
@@ -406,7 +406,7 @@ else:
     raise SystemExit("a claim found room")
 os.unlink("small/filler")
 claim = writing.claim_run(run)
-assert not has_loss(run, 1, claim.attempt)
+assert lost_attempts(run, 1, claim.attempt) == 0
 assert not [name for name in os.listdir(run) if name.startswith(".")]
 write(run, number, claim)
 assert file.read_bytes().startswith(after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,3 +177,17 @@ def test_what_a_plugin_prints_is_no_result(tmp_path: Path,
                                            capsys: pytest.CaptureFixture[str]) -> None:
     use_plugins([read_plugin(write(tmp_path / "mine.py", "mine", 21, "print('hello')"))])
     assert capsys.readouterr() == ("", "hello\n")
+
+
+@pytest.mark.parametrize(("parameters", "advice"), [
+    ("t=2.0", "no YAML can set 't': a `*` has to stand before it, as in `(*, t: float = 2.0)`"),
+    ("t: float = 2.0", "as in `(*, t: float = 2.0)`"),
+    ("*, t=2.0", "has no type, by which a YAML is checked: write `t: float = 2.0`"),
+    ("*, t", "write `t: TYPE`")])
+def test_an_argument_that_no_yaml_could_set_is_refused(tmp_path: Path, parameters: str,
+                                                       advice: str) -> None:
+    file = write(tmp_path / "mine.py", "mine", 1)
+    use_plugins(read_plugins([file]))
+    file.write_text(file.read_text().replace("*, k: int = 1", parameters))
+    with pytest.raises(UserError, match=rf"mine\.py:4: .*{re.escape(advice)}$"):
+        use_plugins(read_plugins([file]))

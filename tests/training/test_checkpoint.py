@@ -325,6 +325,17 @@ def test_a_damaged_checkpoint_costs_time_and_no_bit(
     assert left(folder) == undisturbed
 
 
+def test_a_run_without_a_checkpoint_says_why_it_begins_again(tmp_path: Path) -> None:
+    spec = ready(tmp_path)
+    train(spec, tmp_path, 2, checkpoint_every=0)
+    for name in (FILE, BEFORE):
+        (spec.folder(tmp_path) / name).unlink(missing_ok=True)
+    train(spec, tmp_path)
+    progress = Progress(spec, spec.folder(tmp_path))
+    progress.follow()
+    assert progress.notes == ["begins again: it had no checkpoint yet"]
+
+
 def test_another_torch_is_refused_or_recorded(tmp_path: Path) -> None:
     spec = ready(tmp_path)
     folder = spec.folder(tmp_path)
