@@ -21,7 +21,9 @@ from gan_bench.registry import AUGMENTATIONS
 from gan_bench.training.contract import check_entry
 from gan_bench.training.contract.base import advance
 from gan_bench.training.contract.networks import resume_problem
+from gan_bench.training.step.augmenting import Augmenting
 from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.step_batch import StepBatch
 
 ALL = [*GROUPS, "filter", "noise", "cutout"]
 N = 20000
@@ -125,14 +127,15 @@ def test_gains_keep_the_power_of_a_natural_image() -> None:
 
 
 def test_grey_images_change_as_a_color_image_of_equal_channels() -> None:
-    """In the mean of its channels; hue and saturation leave them alone."""
+    """In the mean of its channels; hue and saturation do not act on them."""
     grey = torch.rand(6, 1, 4, 4, dtype=torch.float64)
     drawn_colors = {key: value for key, value in drawn(1.0, 6).items() if key in GROUPS["color"]}
     seen = transformed(grey, drawn_colors)
     of_color = transformed(grey.expand(6, 3, 4, 4), {
         key: value for key, value in drawn_colors.items() if key not in ("hue", "saturation")})
     torch.testing.assert_close(seen, of_color.mean(1, keepdim=True), rtol=1e-12, atol=1e-12)
-    assert torch.equal(seen, transformed(grey, {**drawn_colors, "hue": drawn_colors["hue"] + 1}))
+    other = transformed(grey, {**drawn_colors, "hue": drawn_colors["hue"] + 1})
+    torch.testing.assert_close(seen, other, rtol=1e-12, atol=1e-12)
     flipped = transformed(grey, {"lumaflip": torch.ones(6, dtype=torch.float64)})
     torch.testing.assert_close(flipped, -grey)
 
@@ -183,12 +186,47 @@ def constant_sign(engine: Engine, logit: float) -> Engine:
 ])
 def test_p_climbs_while_d_is_sure_of_the_reals(tmp_path: Path, settings: str, logit: float,
                                                p: list[int]) -> None:
-    """p of step k + 1 is ⌊k / every⌋ every images / kimg, as logged; with two updates of D each."""
+    """The logged p of step k + 1 is ⌊k / every⌋ · every · batch / (1000 kimg)."""
     spec = a_run(tmp_path, "variants={}", f"base.augmentation=[{{name: ada, kimg: 4{settings}}}]",
                  "base.batch_size=4", "base.d_optimizer={lr: 1e-30}")
     seen = advance(constant_sign(Engine(spec, "cpu"), logit), range(1, 11))
     assert [1000 * float(step["train/augment_p"]) for step in seen] == pytest.approx(
         [value / 2 for value in p])
+
+
+def test_each_move_looks_at_the_signs_since_the_last(tmp_path: Path) -> None:
+    """Four steps above the target, then four below it: all eight together would be above."""
+    spec = a_run(tmp_path, "variants={}", "base.augmentation=[{name: ada, kimg: 4, target: -0.5}]",
+                 "base.batch_size=4", "base.d_optimizer={lr: 1e-30}")
+    engine = constant_sign(Engine(spec, "cpu"), 1.0)
+    seen = advance(engine, range(1, 5))
+    constant_sign(engine, -1.0)
+    seen += advance(engine, range(5, 11))
+    assert [1000 * float(step["train/augment_p"]) for step in seen] == pytest.approx(
+        [0] * 4 + [4] * 4 + [0, 0])
+    assert engine.state()["augmentation"]["ada"]["signs"] == -8
+
+
+def test_the_mean_sign_is_of_all_examples_since_the_last_move(tmp_path: Path) -> None:
+    """Three of four above 0, one below: a mean of 1/2, which is above 0.45 and not above 0.55."""
+    for target, p in ((0.45, 0.004), (0.55, 0.0)):
+        augmenting = Augmenting(a_run(
+            tmp_path, "variants={}", "base.batch_size=4",
+            f"base.augmentation=[{{name: ada, kimg: 4, target: {target}}}]"), "cpu")
+        for step in range(1, 5):
+            augmenting.begin(step)
+            augmenting.note(torch.tensor([3.0, 0.1, -2.0, 0.2]), boundary=0.0)
+            augmenting.end_step(torch.tensor(step))
+        assert float(augmenting.metrics()["train/augment_p"]) == pytest.approx(p)
+
+
+def test_images_count_that_d_is_given_in_all_its_updates(tmp_path: Path) -> None:
+    spec = a_run(tmp_path, "variants={}", "base.augmentation=[{name: ada, kimg: 4}]",
+                 "base.batch_size=4", "base.d_steps=2", "base.d_optimizer={lr: 1e-30}")
+    engine, real = constant_sign(Engine(spec, "cpu"), 1.0), torch.zeros(4, 1, 16, 16)
+    seen = [engine.step(step, StepBatch([real, real]), True) for step in range(1, 6)]
+    assert float(seen[-1]["train/augment_p"]) == pytest.approx(4 * 4 * 2 / 4000)
+    assert engine.state()["augmentation"]["ada"]["signs"] == 8
 
 
 def test_the_sign_is_relative_to_the_boundary_of_the_loss(tmp_path: Path) -> None:
@@ -212,11 +250,11 @@ def test_p_of_a_schedule_depends_on_the_step_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [
-    "kimg: 0.01", "kimg: 0.01, every: 3", "p: 0.7, ramp: 3",
+    "kimg: 0.01", "kimg: 0.05, every: 1, target: -0.9", "p: 0.7, ramp: 3",
     "p: 1.0, transforms: [blit, geometry, color, filter, noise, cutout]"])
 @pytest.mark.parametrize("penalties", ["[]", "[r1]"])
 def test_a_killed_run_resumes_to_the_bit(tmp_path: Path, given: str, penalties: str) -> None:
-    """After two steps of five, within the time between two moves of p."""
+    """After two steps of four: between two moves of p, or with a p that has moved."""
     spec = a_run(tmp_path, "variants={}", f"base.augmentation=[flip, {{name: ada, {given}}}]",
                  f"base.penalties={penalties}", "base.batch_size=4")
     assert resume_problem(spec) is None
@@ -225,7 +263,9 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path: Path, given: str, penalties: 
     state = engine.state()
     assert ("augmentation" in state) == ("kimg" in given)
     if "kimg" in given:
-        assert state["augmentation"]["ada"]["signs"] != 0
+        kept = state["augmentation"]["ada"]
+        assert (kept["signs"] != 0) == ("every: 1" not in given)
+        assert (kept["p"] > 0) == ("every: 1" in given)
         del state["augmentation"]
         with pytest.raises(ValueError, match="not the state of an engine"):
             Engine(spec, "cpu").load(state)

@@ -206,7 +206,8 @@ def test_id_is_the_same_today_and_tomorrow(tmp_path: Path) -> None:
 
 
 def test_spec_survives_being_written_and_read(tmp_path: Path) -> None:
-    run = load(tmp_path, SMALL, "base.ema=0.99").runs[1]
+    run = load(tmp_path, SMALL, "base.ema=0.99", "base.penalties=[r1]",
+               "base.augmentation=[flip, {name: ada, p: 0.5}]").runs[1]
     again = read_spec(run.write(tmp_path))
     assert again == run
     assert again.id == run.id

@@ -45,7 +45,10 @@ base:
   ema: 0.99
 variants:
   plain:
-  saturating: {loss: saturating, d_optimizer: rmsprop, augmentation: [flip, {name: ada, kimg: 20}]}
+  saturating:
+    loss: saturating
+    d_optimizer: rmsprop
+    augmentation: [flip, {name: ada, transforms: [color], kimg: 20}]
 evaluate: {every: 100, samples: 50, metrics: [d_accuracy, nearest_train_mse]}
 compute: {device: cpu}
 """

@@ -15,7 +15,8 @@ from gan_bench import rng
 from gan_bench.components.augmentations.base import Augmentation
 from gan_bench.components.models import build_networks
 from gan_bench.config.spec import RunSpec
-from gan_bench.registry import AUGMENTATIONS, Part
+from gan_bench.errors import SpecError
+from gan_bench.registry import AUGMENTATIONS, Part, use_plugins
 from gan_bench.training.contract.base import advance, bits
 from gan_bench.training.step.engine import Engine
 from gan_bench.training.step.step_batch import StepBatch
@@ -114,6 +115,37 @@ def test_without_augmentation_nothing_is_drawn_or_kept(tmp_path: Path) -> None:
     [seen] = advance(Engine(a_run(tmp_path, "variants={}", "base.batch_size=4"), "cpu"),
                      range(1, 2))
     assert "train/augment_p" not in seen
+
+
+MINE = """\
+from gan_bench.components.augmentations.base import Augmentation, Probability
+from gan_bench.registry import AUGMENTATIONS, AugmentationFacts
+
+
+@AUGMENTATIONS.register("mine", AugmentationFacts(has_p=True))
+def mine(*, most: float = 0.5) -> Augmentation:
+    return Augmentation(lambda examples, draws, p: examples * (1 - most * p.float()),
+                        probability=Probability(FACTOR))
+"""
+
+
+def test_a_part_of_a_user_is_trained_with_and_is_in_the_id(tmp_path: Path) -> None:
+    """And two that have a p are refused, for one curve cannot show both."""
+    ids = []
+    for factor in ("0.5", "0.25"):
+        (tmp_path / "mine.py").write_text(MINE.replace("FACTOR", factor))
+        try:
+            spec = a_run(tmp_path, "variants={}", "plugins=[mine.py]", "base.batch_size=4",
+                         "base.augmentation=[mine]")
+            assert [*spec.sources] == ["augmentation.mine"]
+            [seen] = advance(Engine(spec, "cpu"), range(1, 2))
+            assert float(seen["train/augment_p"]) == float(factor)
+            with pytest.raises(SpecError, match=r"base.augmentation: ada and mine have a p each"):
+                a_run(tmp_path, "plugins=[mine.py]", "base.augmentation=[ada, mine]")
+        finally:
+            use_plugins(())
+        ids.append(spec.id)
+    assert ids[0] != ids[1]
 
 
 def test_images_are_augmented_in_float32_under_bfloat16(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def recolored(images: Tensor, given: Mapping[str, Tensor]) -> Tensor:
     """Return images as the color transforms of `draw_parameters` change them.
 
     Args:
-        images: (N, C, H, W) with C 3, or 1: `hue` and `saturation` leave grey images as they are.
+        images: (N, C, H, W) with C 3, or 1: grey, on which `hue` and `saturation` do not act.
     """
     matrix, offset = color_map(given, images)
     if images.shape[1] == 1:
@@ -34,7 +34,7 @@ def color_map(given: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, Tens
     turn = (cycle - cycle.T) / 3**0.5  # the vector product with the unit vector of that axis
     matrix, offset = same.expand(n, 3, 3), images.new_zeros(n, 3)
     for key in KEYS:
-        if key not in given or (images.shape[1] == 1 and key in ("hue", "saturation")):
+        if key not in given:
             continue
         value = given[key][:, None, None]
         if key == "brightness":
