@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.cli.options import advised, parse_data_set, run_command, use_plugin_files
+from gan_bench.compare.confirming import confirmed_as, with_confirm_runs
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.initial_weights import find_run
 from gan_bench.config.statistics_file import read_statistics
@@ -210,8 +211,10 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
             raise UserError(f"--{option} belongs to a single run or to images; a file's runs are "
                             f"measured as the file says")
     command = run_command(file, settings, options.plugins)
-    first = load_experiment(file, workspace.data_root, settings, options.plugins,
-                            root=workspace.root).runs[0]
+    own = load_experiment(file, workspace.data_root, settings, options.plugins,
+                          root=workspace.root)
+    own = with_confirm_runs(own, workspace.root)
+    first = own.runs[0]
     final = first.evaluate.final or first.evaluate
     names = list(dict.fromkeys([*final.metrics, *(_metric_names(options.metrics) or [])]))
     settings = [*settings, f"evaluate.final_metrics={json.dumps(names)}",
@@ -221,6 +224,7 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
         settings.append(f"evaluate.reference={json.dumps(reference)}")
     spec = load_experiment(file, workspace.data_root, settings, options.plugins,
                            root=workspace.root)
+    spec = confirmed_as(spec, own)
     older = older_runs(workspace.root / "runs" / spec.name)  # which are taken over
     if not older and not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
         raise UserError(f"no run of {spec.name} is trained yet: {advised(command, workspace)}")

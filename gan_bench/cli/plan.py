@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gan_bench.cli.plan_search import runs_line, search_lines
+from gan_bench.cli.plan_search import runs_line, search_lines, unchosen_runs
 from gan_bench.cli.train_on import beginnings_of, checkpoint_lines
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
@@ -152,6 +152,10 @@ def plan_text(spec: ExperimentSpec, root: Path, width: int | None = None) -> str
     if changed := runs_of_other_code(spec, root, read):
         lines += ["", *describe_changed(changed)]
     earlier_ids = {run.folder.name for run in [*older.values(), *same]}
+    if search is not None and (unchosen := unchosen_runs(spec, search, root, read)):
+        earlier_ids |= unchosen
+        lines += ["", f"{count(len(unchosen), 'run')} of the second stage whose draw is not chosen "
+                  f"(yet, or any more), which no comparison counts"]
     if old := _undescribed_runs(spec, root, earlier_ids, read):
         lines += ["", f"{count(len(old), 'other run')} of {spec.name}, whose settings are not in "
                   f"this file (any more)",

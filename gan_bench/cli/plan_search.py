@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from gan_bench.compare.choice import selection_sentence
+from gan_bench.compare.choice import draws_by_settings, selection_sentence
+from gan_bench.config.run_id import settings_under
 from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.config.spec import ExperimentSpec
-from gan_bench.errors import count
+from gan_bench.errors import DamagedError, count
+from gan_bench.journal.layout import run_folders
 from gan_bench.journal.schema import Status
+from gan_bench.journal.spec_file import ReadValues
 from gan_bench.text_table import align_columns
 
 SHOWN = 20  # draws whose values are listed
@@ -44,6 +49,27 @@ def search_lines(spec: ExperimentSpec, search: SearchSpec, records: Sequence[Map
              f"by {search.select.by}", f"          {selection_sentence(spec.declared)}",
              "", "space", *_indented(rows), "", "draws", *_draw_lines(search), ""]
     return [*lines, "stages", *_stage_lines(spec, records)]
+
+
+def unchosen_runs(spec: ExperimentSpec, search: SearchSpec, root: Path, read: ReadValues,
+                  ) -> set[str]:
+    """Return the ids of the runs that confirm a draw which the journals do not choose.
+
+    Args:
+        spec: With the confirm runs of the chosen draws.
+        read: Reads the `spec.json` of a folder.
+    """
+    planned, places = {run.id for run in spec.runs}, draws_by_settings(spec.declared)
+    found = set()
+    for folder in run_folders(root / "runs" / spec.name):
+        if folder.name in planned:
+            continue
+        with suppress(DamagedError):  # it is listed among other runs
+            values = read(folder)
+            if (search.stage_of(values["seed"]) == CONFIRM
+                    and settings_under(folder.name, values) in places):
+                found.add(folder.name)
+    return found
 
 
 def _draw_lines(search: SearchSpec) -> list[str]:

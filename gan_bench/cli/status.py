@@ -183,8 +183,8 @@ def _records_of_search(home: Path, declared: Declared, search: SearchSpec,
     every = {variant: different_draws(declared, search, variant) for variant in declared.variants}
     for stage, draws, seeds in ((SELECT, every, search.select.seeds),
                                 (CONFIRM, chosen, search.confirm.seeds)):
-        for variant, draw, seed in ((variant, draw, seed) for variant in draws
-                                    for draw in draws[variant] for seed in seeds):
+        for variant, draw, seed in ((name, draw, seed) for name, each in draws.items()
+                                    for draw in each for seed in seeds):
             yield found.get((variant, draw, seed)) or {
                 "id": None, "variant": variant, "draw": draw, "stage": stage, "seed": seed, **WAITS}
 

@@ -80,12 +80,32 @@ def compared_runs(runs: Sequence[Progress], declared: Declared) -> list[Progress
 
 
 def with_confirm_runs(experiment: ExperimentSpec, root: Path) -> ExperimentSpec:
-    """Return an experiment with the runs of the second stage that the journals call for now."""
+    """Return an experiment with the runs of the second stage that the journals call for now.
+
+    Runs of that stage that it has already stay.
+    """
     if experiment.search is None:
         return experiment
-    select = [run for run in experiment.runs if run.stage == SELECT]
-    choice = choice_in(select, experiment.declared, root)
-    return experiment.with_runs([*select, *confirm_runs(select, choice, experiment.declared)])
+    choice = choice_in(experiment.runs, experiment.declared, root)
+    called = confirm_runs(experiment.runs, choice, experiment.declared)
+    present = {run.id for run in experiment.runs}
+    return experiment.with_runs([*experiment.runs,
+                                 *(run for run in called if run.id not in present)])
+
+
+def confirmed_as(experiment: ExperimentSpec, whole: ExperimentSpec) -> ExperimentSpec:
+    """Return an experiment with the confirm runs of another, whose draws are the same.
+
+    So `evaluate` measures them by other metrics or on more samples, of which the first stage, which
+    decides on them, has no scores yet.
+
+    Args:
+        whole: Has the runs of both stages.
+    """
+    first = {(run.variant, run.draw): run for run in experiment.runs}
+    return experiment.with_runs([*experiment.runs, *(
+        first[run.variant, run.draw].confirmed(run.seed) for run in whole.runs
+        if run.stage == CONFIRM)])
 
 
 def unchosen_line(choice: Choice) -> str:

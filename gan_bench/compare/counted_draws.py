@@ -71,8 +71,8 @@ def of_chosen_draws(runs: Sequence[StoredRun], choice: Choice) -> tuple[list[Sto
     kept = [run for run in runs if run.tags.get("stage") != CONFIRM
             or int(run.tags["draw"]) in choice.draws.get(run.tags["variant"], ())]
     left = len(runs) - len(kept)
-    return kept, [f"left out: {count(left, 'run')} that confirm draws which are not chosen (yet, "
-                  f"or any more)"] * bool(left)
+    return kept, [f"left out: {count(left, 'run')} of the second stage whose draw is not chosen "
+                  f"(yet, or any more)"] * bool(left)
 
 
 def absent_draws(runs: Iterable[StoredRun], declared: Declared, search: SearchSpec, choice: Choice,

@@ -105,7 +105,7 @@ def test_confirm_runs_of_an_earlier_choice_are_left_out(searched: Path, root: Pa
         f"update metrics set value = 1e6 where key like '%fd_random' and run_uuid in {of_best}"])
     now = load_results("tuned", root=root, tracking_uri=uri)
     assert now.choice["r1"] != (best,)
-    assert ("left out: 2 runs that confirm draws which are not chosen (yet, or any more)"
+    assert ("left out: 2 runs of the second stage whose draw is not chosen (yet, or any more)"
             in now.notes)
     assert "2 of 10 declared runs are not in MLflow: r1 confirm 2" in now.notes
     assert ("r1", best, "confirm", 10) not in places(now.runs)

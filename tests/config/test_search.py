@@ -13,6 +13,7 @@ from scipy.stats import chisquare, kstest
 from gan_bench.config.declared import comparison_tag, read_declared
 from gan_bench.config.draws import uniform_index, uniform_share
 from gan_bench.config.experiment import load_experiment
+from gan_bench.config.run_id import id_of
 from gan_bench.config.space import Distribution, parse_distribution
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
@@ -45,6 +46,7 @@ def test_draw_0_is_the_run_of_the_same_file_without_a_search(tmp_path: Path) -> 
     first = load_search(tmp_path).runs[0]
     plain = load_search(tmp_path, "search=null", "seeds=[0]").runs[0]
     assert (first.id, plain.draw, plain.stage) == (plain.id, None, "")
+    assert id_of(first.model_dump(mode="json")) == plain.id
 
 
 def test_without_defaults_draw_0_is_drawn_too(tmp_path: Path) -> None:

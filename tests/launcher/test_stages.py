@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.journals import repeatable
+from helpers.journals import repeatable, write_journal
 from helpers.searches import SEARCH, load_search, write_search
 from helpers.studies import copy_of, here
 
@@ -110,6 +110,29 @@ def test_more_draws_train_the_new_ones_alone(searched: Path, root: Path) -> None
     assert started - select == confirm - before.keys()
     assert all(is_trained(run.folder(root)) for run in whole.runs)
     assert {key: value for key, value in results(root).items() if key in before} == before
+
+
+def test_a_changed_choice_leaves_the_earlier_confirm_runs(searched: Path, root: Path) -> None:
+    """As if the confirm run of a draw that is not chosen were of an earlier choice."""
+    spec = load_search(searched)
+    best = by_hand(spec.runs, root)
+    other = next(run for run in spec.runs if run.draw != best[run.variant]).confirmed(10)
+    write_journal(other.write(root))
+    text = here("plan", searched / "tuned.yaml", "--root", root).stdout
+    assert "1 run of the second stage whose draw is not chosen (yet, or any more)" in text
+    assert other.id not in text
+
+
+def test_evaluate_measures_the_runs_of_both_stages(searched: Path, root: Path) -> None:
+    """Also on other samples, of which the first stage, which decides, has no score yet."""
+    done = here("evaluate", searched / "tuned.yaml", "--root", root, "--samples", 60, "--slots", 1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 of 10 runs are done" in done.stdout
+    runs = with_confirm_runs(load_search(searched, "evaluate.final_samples=60"), root).runs
+    assert len(runs) == 10
+    for run in runs:
+        assert {"fd_random"} <= progress_of(run, root).scores.keys(), run.label
+    assert attempts(root).count("attempt.2") == 10
 
 
 def test_a_worker_that_begins_after_the_first_stage_does_the_second(
