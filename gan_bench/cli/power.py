@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from gan_bench.cli.power_draws import draws_table
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import Need, needs, strictest
 from gan_bench.compare.stats.doubt import ALPHA
@@ -27,21 +28,25 @@ def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | 
                 command: str = "", width: int | None = None) -> Table:
     """Return what `gan-bench power` shows, from the journals under `root`.
 
+    Of an experiment with a search, how many draws and seeds find the difference.
+
     Args:
         spec: The experiment.
         root: Where its runs are.
         difference: The difference to detect, as the user types it.
-        score: As for `needs`.
+        score: As for `needs`; of a search, by default the one that selects.
         command: The command that trains the experiment.
         width: Of the terminal; None: no column is left out.
 
     Raises:
-        UserError: `difference` is not an amount, or see `needs`.
+        UserError: `difference` is not an amount, or see `needs` and `score_to_plan`.
     """
     try:
         wanted = parse_amount(difference)
     except ValueError as error:
         raise UserError(f"--difference: {error}") from None
+    if spec.search is not None:
+        return draws_table(spec, root, wanted, score, command, width)
     if not wanted.relative and score is None:
         raise UserError(f"a difference of {wanted} belongs to one score; name it with --metric, or "
                         f"give a percentage")

@@ -82,13 +82,17 @@ def show_power(
         metavar="AMOUNT", help="The difference to detect: a share of the baseline's mean, such as "
         "5%, or in a score's units.")],
     metric: Annotated[str | None, typer.Option(
-        metavar="NAME", help="The score. \\[default: all that have a better direction]")] = None,
+        metavar="NAME", help="The score. \\[default: all that have a better direction; of a "
+        "search, the one that selects]")] = None,
     settings: Set = [],
     plugins: Plugins = [],
     root: Root = ROOT,
     data: DataRoot = DATA,
 ) -> None:
-    """Show how many seeds detect a difference, given the spread of the existing runs."""
+    """Show how many seeds detect a difference, given the spread of the existing runs.
+
+    Of an experiment with a search: how many draws at each budget, and how many confirm seeds.
+    """
     from gan_bench.cli.mistakes import check_experiment
     from gan_bench.cli.power import power_table
     from gan_bench.config.experiment import load_experiment

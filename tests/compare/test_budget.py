@@ -193,6 +193,7 @@ def test_the_interval_is_of_draws_and_holds_the_estimate() -> None:
             assert low <= best_quantile(scores, n) <= high
             wider = median_interval(scores, n, 0.999)
             assert wider is None or (wider[0] <= low and high <= wider[1])
+    assert median_interval([*range(20, 0, -1)], 1) == (6, 15)
     assert median_interval([1.0] * 5, 1) is None
     assert median_interval([3.0, 1.0, INF, INF, INF, INF], 1) == (1, INF)
 

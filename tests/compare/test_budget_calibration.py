@@ -112,6 +112,25 @@ def test_equals_are_seldom_told_apart_at_any_budget(shared: bool, diverges: floa
         wrong += bool(words & {"better", "worse"})
         better += "better" in words
     assert better <= wrong
-    assert 0.003 * SEARCHES <= wrong  # the less, the more pairs of draws diverged both
+    assert wrong >= 0.003 * SEARCHES  # the less, the more pairs of draws diverged both
     assert wrong <= (0.05 + 4 * error_of(0.05)) * SEARCHES
     assert better <= 0.05 * SEARCHES
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("scale", "n", "shift"), [(2, 1, 0.0), (4, 1, 0.0), (2, 5, 1.11),
+                                                   (4, 5, 3.35)])
+@pytest.mark.parametrize("draws", [20, 50])
+def test_unequal_scatter_is_seldom_taken_for_better(scale: float, n: int, shift: float, draws: int,
+                                                    ) -> None:
+    """Normal scores of which one scatters more, so placed that both are as likely to win at n."""
+    rng = np.random.default_rng([draws, n, round(scale)])
+    best = rng.normal(size=(2, 100_000, n)).min(axis=2)
+    assert (best[0] < scale * best[1] + shift).mean() == pytest.approx(0.5, abs=0.01)
+    found = 0
+    for _ in range(500):
+        a, b = rng.normal(size=draws), scale * rng.normal(size=draws) + shift
+        budgets = [1] if n == 1 else [1, 5, 10]
+        verdicts = budget_verdicts([budget_test(a, b, budgets, shared=False)])[0]
+        found += verdicts[budgets.index(n)] != "inconclusive"
+    assert 0.005 <= found / 500 <= 0.08 + 4 * error_of(0.08, 500)

@@ -132,6 +132,35 @@ def test_many_labellings_are_sampled_and_agree_with_all(monkeypatch: pytest.Monk
     assert apart.p == (1 / 10_000,)  # at least the observed one is as far apart
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_of_a_few_sampled_labellings_the_observed_one_is_as_likely(
+        shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 19 sampled ones p is of 20, each ranked among all 20."""
+    monkeypatch.setattr(budget_pairs, "EXACT_UP_TO_LABELLINGS", 1)
+    monkeypatch.setattr(budget_pairs, "SAMPLED_LABELLINGS", 19)
+    for seed in range(20):
+        a, b = np.random.default_rng(seed).normal(size=(2, 6))
+        budget_pairs._null_of_splits.cache_clear()
+        got = budget_test(a, b, [1, 2, 3], shared)
+        pooled = np.concatenate([a, b])
+        order = np.argsort(pooled)
+        if shared:
+            rows = np.empty((19, 12), bool)
+            rows[:, order] = budget_pairs._swaps(a, b)
+        else:
+            chosen = np.argsort(np.random.default_rng(0).random((19, 12)), axis=1)[:, :6]
+            rows = np.zeros((19, 12), bool)
+            for row, places in zip(rows, chosen, strict=True):
+                row[order[places]] = True
+        null = np.array([distances([*pooled[row]], [*pooled[~row]], [1, 2, 3])
+                         for row in [np.arange(12) < 6, *rows]])
+        p = np.array([(null >= row).mean(axis=0) for row in null])
+        assert got.p == pytest.approx(p[0])
+        assert got.p_adjusted == pytest.approx(
+            [(p.min(axis=1) <= alone).mean() for alone in p[0]])
+    budget_pairs._null_of_splits.cache_clear()
+
+
 def test_sharing_draws_finds_what_their_settings_hide() -> None:
     """The figures in the module's text: 20 log-normal draws, σ 1 shared and 0.3 not, a gap of ½."""
     rng = np.random.default_rng(5)
@@ -147,20 +176,20 @@ def test_sharing_draws_finds_what_their_settings_hide() -> None:
     assert 0.0 <= found[False] <= 0.17
 
 
-def test(p: Sequence[float], sign: Sequence[int]) -> BudgetTest:
-    half = (0.5,) * len(p)
-    return BudgetTest((*range(1, len(p) + 1),), half, (*p,), (*p,), (*sign,), False, True)
-
-
-test.__test__ = False  # type: ignore[attr-defined]
+def adjusted(p: Sequence[float], sign: Sequence[int]) -> BudgetTest:
+    """Return a test of these adjusted p; those of each budget alone decide nothing."""
+    budgets = (*range(1, len(p) + 1),)
+    half, alone = ((value,) * len(p) for value in (0.5, 0.001))
+    return BudgetTest(budgets, half, alone, (*p,), (*sign,), shared=False, exact=True)
 
 
 def test_verdicts_hold_for_all_variants_and_budgets_together() -> None:
-    got = budget_verdicts([test([0.024, 0.026, 0.001], [1, 1, -1]), test([0.2, 0.03], [1, 1])])
+    got = budget_verdicts([adjusted([0.024, 0.026, 0.001], [1, 1, -1]),
+                           adjusted([0.2, 0.03], [1, 1])])
     # The first at 5% / 2; the second alone at 5%.
     assert got == [("better", "inconclusive", "worse"), ("inconclusive", "better")]
-    assert budget_verdicts([test([0.03], [1]), test([0.03], [1])]) == [("inconclusive",)] * 2
-    assert budget_verdicts([test([0.05, 0.051, 0.01], [1, 1, 0])]) == [
+    assert budget_verdicts([adjusted([0.03], [1])] * 2) == [("inconclusive",)] * 2
+    assert budget_verdicts([adjusted([0.05, 0.051, 0.01], [1, 1, 0])]) == [
         ("better", "inconclusive", "inconclusive")]
     assert budget_verdicts([]) == []
 

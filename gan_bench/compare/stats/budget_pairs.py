@@ -15,8 +15,8 @@ tested together: p is adjusted by the distribution of the least p of all budgets
 permutations (minP; Westfall and Young 1993, "Resampling-based multiple testing", section 2.5),
 which uses how strongly the budgets depend on each other. So if two variants scatter alike, any
 *better* or *worse* at any budget is said in at most 5% of studies. A variant that scatters more is
-not "the same": at a budget at which both are as likely to win, the test may still reject, and then
-the direction is a guess.
+not "the same": where it scatters 2 or 4 times as much, and both are as likely to win at the budget,
+a verdict is given in 2 to 8% (20 and 50 normal draws, n = 1 and 5).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gan_bench.compare.stats.summary import spread
+from gan_bench.compare.stats.random_effects import variance_parts
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,8 @@ class Noise:
 def measure_noise(scores: Mapping[int, Sequence[float]]) -> Noise:
     """Separate seed noise from sampling noise by the one-way random-effects decomposition.
 
-    Each score is a mean, plus what the training seed adds, plus what the latents add. The mean
-    squares within and between runs have known expectations (Searle, Casella and McCulloch 1992,
-    "Variance components", section 3.6, for unequal numbers of sets too). The two equations are
-    solved for the two variances.
+    Each score is a mean, plus what the training seed adds, plus what the latents add; see
+    `variance_parts`.
 
     Args:
         scores: For each seed, the score of the same generator on several sets of latents. Runs may
@@ -48,24 +46,12 @@ def measure_noise(scores: Mapping[int, Sequence[float]]) -> Noise:
     notes = []
     if len(groups) < len(scores):
         notes.append(f"without {len(scores) - len(groups)} runs that have no finite score")
-    sizes = np.array([len(x) for x in groups])
-    total, runs = int(sizes.sum()), len(groups)
-    within = math.nan
-    if total > runs:
-        squares = sum((len(x) - 1) * spread(x) ** 2 for x in groups if len(x) > 1)
-        within = float(squares / (total - runs))
-    else:
+    parts = variance_parts(groups)
+    if math.isnan(parts.within):
         notes.append("one set of latents a run: sampling noise cannot be separated")
-    between = math.nan
-    if runs < 2:
+    if len(groups) < 2:
         notes.append("fewer than two runs: no seed noise")
-    elif total > runs:
-        means = np.array([x.mean() for x in groups])
-        centre = (sizes * means).sum() / total
-        square = float((sizes * (means - centre) ** 2).sum() / (runs - 1))
-        typical = (total - (sizes**2).sum() / total) / (runs - 1)
-        between = (square - within) / typical
-        if between < 0:
-            notes.append("runs differ by no more than their samples do: seed noise set to 0")
-    seed = math.nan if math.isnan(between) else math.sqrt(max(0.0, between))
-    return Noise(seed, math.sqrt(within), runs, "; ".join(notes))
+    elif parts.between < 0:
+        notes.append("runs differ by no more than their samples do: seed noise set to 0")
+    seed = math.nan if math.isnan(parts.between) else math.sqrt(max(0.0, parts.between))
+    return Noise(seed, math.sqrt(parts.within), len(groups), "; ".join(notes))
