@@ -129,6 +129,7 @@ class PenaltyFacts(_Facts):
     Attributes:
         on_examples: Whether it needs a D that computes every example separately.
         term: Whether it is a term of D's loss.
+        g_term: Whether it is a term of G's loss.
         divides: Whether it divides weights by their norm.
         whole_run: Whether what it does at a step depends on the number of all steps, as noise that
             fades over the run does; a run with more steps is another one from its first step on.
@@ -136,6 +137,7 @@ class PenaltyFacts(_Facts):
 
     on_examples: bool
     term: bool
+    g_term: bool = False
     divides: bool = False
     whole_run: bool = False
 

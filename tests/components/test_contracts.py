@@ -194,6 +194,7 @@ def test_a_model_carries_every_penalty_that_it_does_not_refuse(
     for seen in advance(engine, range(1, 3)):
         assert all(bool(value.isfinite()) for value in seen.values())
         assert ("train/d_penalty" in seen) == penalty.facts.term
+        assert ("train/g_penalty" in seen) == penalty.facts.g_term
     assert int(engine.first_bad) == 0
 
 
