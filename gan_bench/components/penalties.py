@@ -7,9 +7,9 @@ so it is refused.
 
 Its `PenaltyFacts`: `on_examples`, whether it needs a D that computes every example separately;
 `term`, whether it is a term of D's loss, and `g_term`, of G's (its argument `every`, if it has one,
-is then that of the `Penalty`); `divides`, whether it divides weights by their norm; `whole_run`,
-whether its noise depends on the share of the steps that are done, and so on the number of all
-steps.
+is then that of the `Penalty`); `needs_styles`, whether it needs a G with styles w; `divides`,
+whether it divides weights by their norm; `whole_run`, whether its noise depends on the share of the
+steps that are done, and so on the number of all steps.
 """
 
 from __future__ import annotations
@@ -175,6 +175,29 @@ def orthogonal_g(*, weight: Weight = 1e-4, every: Every = 1) -> Penalty:
     from gan_bench.components.regularisers import overlap
 
     return Penalty(g_term=lambda g, latents, draws, memory: weight / 2 * overlap(g), every=every)
+
+
+@PENALTIES.register("path_length", PenaltyFacts(on_examples=False, term=False, g_term=True,
+                                                needs_styles=True))
+def path_length(*, weight: Weight = 2.0, decay: Annotated[float, Field(gt=0, le=1)] = 0.01,
+                batch_shrink: Every = 2, every: Every = 1) -> Penalty:
+    """StyleGAN2's regularisation of G: a step in w moves the image equally far everywhere.
+
+    `weight` · E (‖Jᵀy‖ − a)². Karras et al. 2020, "Analyzing and improving the image quality of
+    StyleGAN", equation 4 and appendix B; the published code has weight 2 and `every: 4`. J is the
+    derivative of an image by its w, squares being averaged over the layers; y is white noise,
+    N(0, 1) / √(H·W). a is the running mean of the lengths, 0 at first: `decay` of it is replaced by
+    the mean of this batch, before it is used, and gradients pass through that share. It looks at
+    the first 1 / `batch_shrink` of the latents of G's update (the published code draws others, and
+    takes a step of the optimizer of their own).
+    """
+    from gan_bench.components.regularisers import distance_from_mean_length
+
+    def g_term(g: nn.Module, latents: Tensor, draws: torch.Generator, memory: Tensor) -> Tensor:
+        some = latents[:-(-len(latents) // batch_shrink)]
+        return weight * distance_from_mean_length(g, some, draws, memory, decay)
+
+    return Penalty(g_term=g_term, every=every)
 
 
 @PENALTIES.register("weight_clip", PenaltyFacts(on_examples=False, term=False))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gan_bench.components.models.base import SHARED_EMBEDDING
@@ -20,6 +23,38 @@ def overlap(network: nn.Module) -> Tensor:
         products = weight @ weight.t()
         total = total + products.square().sum() - products.diagonal().square().sum()
     return total
+
+
+def distance_from_mean_length(generator: Any, latents: Tensor, draws: torch.Generator,
+                              mean: Tensor, decay: float) -> Tensor:
+    """Return the mean squared distance of path lengths from their running mean, which it moves.
+
+    Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", equation 4. The
+    mean is moved before distances are taken, and gradients pass through its move.
+
+    Args:
+        generator: With `styles` and `synthesis`, as `ModelFacts.styles` describes them.
+        latents: (N, …), labels included.
+        mean: Float64 scalar.
+        decay: The share of the mean that this batch replaces.
+    """
+    lengths = path_lengths(generator, latents, draws)
+    moved = torch.lerp(mean.to(lengths.dtype), lengths.mean(), decay)
+    mean.copy_(moved.detach())
+    return (lengths - moved).square().mean()
+
+
+def path_lengths(generator: Any, latents: Tensor, draws: torch.Generator) -> Tensor:
+    """Return how far each image moves with its styles in a random direction, (N,)."""
+    styles = generator.styles(latents)
+    images = generator.synthesis(styles)
+    noise = torch.randn(images.shape, generator=draws, device=images.device, dtype=images.dtype)
+    moved = (images * noise).sum() / math.sqrt(math.prod(images.shape[2:]))
+    (slope,) = torch.autograd.grad(moved, styles, create_graph=True)
+    # The derivative of the root is infinite at 0, for example where all of an image is clamped.
+    tiny = 1e-24 if slope.dtype.itemsize > 4 else 1e-12
+    lengths: Tensor = (slope.square().sum(2).mean(1) + tiny).sqrt()
+    return lengths
 
 
 def _matrices(network: nn.Module) -> Iterator[Tensor]:

@@ -89,6 +89,8 @@ METRIC = ("@METRICS.register('mine', MetricFacts(better=None, extractor='random'
           ", refuses=lambda data: None))\ndef mine(real, fake):\n    return {}\n")
 PENALTY = "@PENALTIES.register('mine', PenaltyFacts(on_examples=True, term=True))\ndef mine():\n" \
           "    return Penalty(lambda d, real, fake, draws: {})\n"
+G_PENALTY = ("@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False, g_term={}))\n"
+             "def mine():\n    return Penalty(g_term=lambda g, z, draws, memory: {})\n")
 FADING = ("@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False))\n"
           "def mine():\n    return Penalty(noise=lambda examples, draws, done: examples * "
           "min(1.0, 1.5 - done))\n")
@@ -150,6 +152,13 @@ FAULTY = [
      "no gradient reaches D"),
     ("penalty", PENALTY.format("d(fake + torch.rand_like(fake)).mean()"), "finite scalar",
      "use `draws`"),
+    ("penalty", G_PENALTY.format("False", "g(z).mean()"), "its facts are true",
+     "PenaltyFacts says g_term=False"),
+    ("penalty", G_PENALTY.format("True", "g(z)"), "its term of G's loss", "no scalar"),
+    ("penalty", G_PENALTY.format("True", "g(z).mean() / 0"), "its term of G's loss",
+     "not finite"),
+    ("penalty", G_PENALTY.format("True", "g(z).mean().detach().requires_grad_() * 1"),
+     "its term of G's loss", "no gradient reaches G's parameters"),
     ("penalty", FADING, "its noise is that of a run with more steps", "whole_run=True"),
     ("augmentation", AUGMENTATION.format("x[:, :, 1:]"), "keeps the shape", "another shape"),
     ("augmentation", AUGMENTATION.format("x * torch.rand(())"), "keeps the shape", "use `draws`"),

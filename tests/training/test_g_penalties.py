@@ -15,6 +15,9 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.training.step.engine import Engine
 from gan_bench.training.step.step_batch import StepBatch
 
+STYLE = ("base.model={name: stylegan2, width: 8, latent_dim: 8, mapping_layers: 2, group: null, "
+         "noise: constant}")
+
 
 def reals(step: int) -> Tensor:
     draws = torch.Generator().manual_seed(step)
@@ -73,6 +76,40 @@ def test_the_terms_of_both_networks_add_up_to_their_own(tmp_path: Path) -> None:
     seen = engine.step(1, StepBatch([reals(1)]), True)
     assert seen["train/d_penalty"].item() == pytest.approx(r1 + expected, rel=1e-5)
     assert expected > 1e-4 * r1
+
+
+def test_the_mean_of_lengths_is_in_the_checkpoint(tmp_path: Path) -> None:
+    """It moves at the steps of the penalty alone, whatever comes before it in the list."""
+    means = []
+    for others in ("", "dragan, {name: orthogonal_g, weight: 1e-9}, "):
+        spec = a_run(tmp_path, STYLE, f"base.penalties=[{others}{{name: path_length, every: 2}}]",
+                     "base.g_optimizer.lr=1e-12")
+        engine, seen = Engine(spec, "cpu"), []
+        for step in range(1, 5):
+            engine.step(step, StepBatch([reals(step)]), True)
+            seen.append(engine.state()["g_penalties"]["path_length"])
+        assert 0 == seen[0] < seen[1] == seen[2] < seen[3]
+        means.append(seen)
+        resumed = Engine(spec, "cpu")
+        resumed.load(engine.state())
+        assert resumed.state()["g_penalties"]["path_length"] == seen[3]
+    assert means[0] == pytest.approx(means[1], rel=1e-5)
+
+
+def test_of_another_run_is_refused(tmp_path: Path) -> None:
+    plain = Engine(a_run(tmp_path, STYLE), "cpu")
+    with pytest.raises(ValueError, match="not the state of an engine: "):
+        Engine(a_run(tmp_path, STYLE, "base.penalties=[path_length]"), "cpu").load(plain.state())
+
+
+def test_path_length_is_float32_under_bfloat16(tmp_path: Path) -> None:
+    spec = a_run(tmp_path, STYLE, "base.penalties=[path_length]")
+    first = [Engine(spec, "cpu", precision).step(1, StepBatch([reals(1)]), True)["train/g_penalty"]
+             for precision in ("float32", "bfloat16")]
+    assert first[0].item() == pytest.approx(first[1].item(), rel=1e-6)
+    losses = [Engine(spec, "cpu", precision).step(1, StepBatch([reals(1)]), True)["train/g_loss"]
+              for precision in ("float32", "bfloat16")]
+    assert losses[0] != losses[1]
 
 
 def test_without_such_a_term_a_checkpoint_holds_nothing_of_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from gan_bench.components.losses import Loss
 from gan_bench.components.penalties import Penalty
 from gan_bench.config.spec import RunSpec
-from gan_bench.registry import LOSSES, PENALTIES, Entry, Part, PenaltyFacts
+from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, Part, PenaltyFacts
 from gan_bench.training.contract.base import (
     Checks,
     advance,
@@ -131,9 +131,14 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
     if not checks.check("returns a Penalty", build):
         return
     checks.check("its facts are true", lambda: _penalty_facts_problem(penalty[0], entry.facts))
+    spec = run_spec(penalties=[part])
+    if entry.facts.needs_styles:
+        model = MODELS.parse({"name": "stylegan2", "width": 8, "latent_dim": 8,
+                              "mapping_layers": 2, "group": None})
+        spec = run_spec((1, 16, 16), model=model, penalties=[part])
     if penalty[0].g_term is not None:
         checks.check("its term of G's loss is a finite scalar with a gradient to G",
-                     lambda: _g_term_problem(penalty[0]))
+                     lambda: _g_term_problem(penalty[0], spec))
     if penalty[0].term is not None:
         checks.check("its term is a finite scalar with a gradient to D", lambda: _term_problem(
             penalty[0]))
@@ -142,10 +147,8 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
         if not entry.facts.whole_run:
             checks.check("its noise is that of a run with more steps", lambda: _fading_problem(
                 penalty[0]))
-    if checks.check("trains with finite losses", lambda: _training_problem(
-            run_spec(penalties=[part]))):
-        checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(
-            run_spec(penalties=[part])))
+    if checks.check("trains with finite losses", lambda: _training_problem(spec)):
+        checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(spec))
 
 
 def _penalty_facts_problem(penalty: Penalty, facts: PenaltyFacts) -> str | None:
@@ -156,8 +159,8 @@ def _penalty_facts_problem(penalty: Penalty, facts: PenaltyFacts) -> str | None:
     return None
 
 
-def _g_term_problem(penalty: Penalty) -> str | None:
-    engine = Engine(run_spec(), "cpu")
+def _g_term_problem(penalty: Penalty, spec: RunSpec) -> str | None:
+    engine = Engine(spec, "cpu")
     assert penalty.g_term is not None
     latents = torch.randn((4, int(engine.spec.model.args["latent_dim"])),
                           generator=torch.Generator().manual_seed(1))
