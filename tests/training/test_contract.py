@@ -82,6 +82,7 @@ def flat(latents, *layers, d=()):
 
 """
 MODEL = "@MODELS.register('mine')\ndef mine(shape, *, latent_dim: int = 4):\n    return {}\n"
+STYLED = MODEL.replace("'mine'", "'mine', ModelFacts(styles=True)")
 LOSS = "@LOSSES.register('mine'{})\ndef mine():\n    return Loss({}, {})\n"
 FAIR = "lambda r, f: (softplus(-r).mean(), softplus(f).mean())"
 G = "lambda f, r: softplus(-f).mean()"
@@ -128,6 +129,8 @@ FAULTY = [
     ("model", MODEL.format("(lambda g, d: (nn.Sequential(g, nn.ReLU(), Extra()), d))"
                            "(*flat(latent_dim))"),
      "every parameter receives a gradient", "2.unused of G receives none"),
+    ("model", STYLED.format("flat(latent_dim)"), "G's images are those of its styles",
+     "has no attribute 'styles'"),
     ("model", MODEL.format("flat(latent_dim, Memory())"), "resumes from a checkpoint to the bit",
      "keep what a layer remembers in a buffer"),
     ("loss", LOSS.format("", "lambda r, f: (-r.sigmoid().log().mean(), f.exp().mean())", G),

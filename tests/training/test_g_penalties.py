@@ -96,6 +96,19 @@ def test_the_mean_of_lengths_is_in_the_checkpoint(tmp_path: Path) -> None:
     assert means[0] == pytest.approx(means[1], rel=1e-5)
 
 
+def test_the_noise_depends_on_seed_and_step(tmp_path: Path) -> None:
+    def state(seed: int, step: int) -> bytes:
+        spec = a_run(tmp_path, STYLE, "base.penalties=[path_length]", f"seeds=[{seed}]")
+        engine = Engine(spec, "cpu")
+        engine.begin(step)
+        noise = engine.generators[-1].get_state()
+        assert not torch.equal(noise, engine.generators[0].get_state())  # of the latents
+        return noise.numpy().tobytes()
+
+    assert state(0, 1) == state(0, 1)
+    assert len({state(0, 1), state(0, 2), state(1, 1)}) == 3
+
+
 def test_of_another_run_is_refused(tmp_path: Path) -> None:
     plain = Engine(a_run(tmp_path, STYLE), "cpu")
     with pytest.raises(ValueError, match="not the state of an engine: "):
