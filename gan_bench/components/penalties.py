@@ -1,13 +1,15 @@
-"""Regularisation of D: gradient penalties, and constraints on its weights or inputs.
+"""Regularisation: gradient penalties, terms of either network, constraints on D.
 
 A registered factory takes its arguments and returns a `Penalty`. A run names any number of
-penalties, and each acts on D's updates. A gradient norm is that of a single example, over all of
-its values. A D with batch norm mixes the examples of a batch, so it is refused.
+penalties, and each acts on D's updates, or on G's if it is a term of G's loss. A gradient norm is
+that of a single example, over all of its values. A D with batch norm mixes the examples of a batch,
+so it is refused.
 
 Its `PenaltyFacts`: `on_examples`, whether it needs a D that computes every example separately;
-`term`, whether it is a term of D's loss (its argument `every`, if it has one, is then that of the
-`Penalty`); `divides`, whether it divides weights by their norm; `whole_run`, whether its noise
-depends on the share of the steps that are done, and so on the number of all steps.
+`term`, whether it is a term of D's loss, and `g_term`, of G's (its argument `every`, if it has one,
+is then that of the `Penalty`); `needs_styles`, whether it needs a G with styles w; `divides`,
+whether it divides weights by their norm; `whole_run`, whether its noise depends on the share of the
+steps that are done, and so on the number of all steps.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Penalty:
         term: (D, real, fake, draws) → scalar that is added to D's loss. `real` and `fake` are
             (N, …) in the range of the data, without gradient; `draws` is the generator of random
             numbers for this step.
-        every: Add the term only at each `every`-th step, `every` times as large (lazy
+        every: Add the terms only at each `every`-th step, `every` times as large (lazy
             regularisation, Karras et al. 2020, "Analyzing and improving the image quality of
             StyleGAN", appendix B). The optimizer's rate and betas stay as they are, while StyleGAN2
             corrects them by every / (every + 1).
@@ -47,6 +49,11 @@ class Penalty:
         after: Changes D's weights after each of its updates.
         noise: (examples, draws, share of the steps that are done, 0..1) → the examples that D
             sees instead, real or generated.
+        weights_term: (D) → scalar that is added to D's loss, computed from its weights.
+        g_term: (G, latents, draws, memory) → scalar that is added to G's loss. `latents` are those
+            of this update, (N, latent_dim), followed by one-hot labels if there are any; `memory`
+            is a float64 scalar, 0 before the first step, which it may change in place: the
+            checkpoint holds it.
     """
 
     term: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, torch.Generator],
@@ -55,6 +62,8 @@ class Penalty:
     build: Callable[[nn.Module], None] | None = None
     after: Callable[[nn.Module], None] | None = None
     noise: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
+    weights_term: Callable[[nn.Module], Tensor] | None = None
+    g_term: Callable[[nn.Module, Tensor, torch.Generator, Tensor], Tensor] | None = None
 
 
 def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
@@ -139,6 +148,56 @@ def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
         return weight * _distance(d, real + moves, target, one_sided=False)
 
     return Penalty(term, every)
+
+
+@PENALTIES.register("orthogonal_d", PenaltyFacts(on_examples=False, term=True))
+def orthogonal_d(*, weight: Weight = 1e-4, every: Every = 1) -> Penalty:
+    """BigGAN's orthogonal regularisation of D: draw the rows of each weight apart.
+
+    `weight` / 2 · Σ_{i≠j} ⟨wᵢ, wⱼ⟩², summed over D's weights as matrices of one row for each
+    output; the lengths of rows are free. Brock et al. 2019, "Large scale GAN training for high
+    fidelity natural image synthesis", equation 3, where the weight is 1e-4; the half is that of the
+    published code. It takes each parameter of two or more axes, as it is stored: before spectral
+    norm divides it.
+    """
+    from gan_bench.components.regularisers import overlap
+
+    return Penalty(weights_term=lambda d: weight / 2 * overlap(d), every=every)
+
+
+@PENALTIES.register("orthogonal_g", PenaltyFacts(on_examples=False, term=False, g_term=True))
+def orthogonal_g(*, weight: Weight = 1e-4, every: Every = 1) -> Penalty:
+    """BigGAN's orthogonal regularisation of G: draw the rows of each weight apart.
+
+    Brock et al. 2019, as `orthogonal_d`. An embedding of labels that all of G's layers share is
+    left out, as in the published code.
+    """
+    from gan_bench.components.regularisers import overlap
+
+    return Penalty(g_term=lambda g, latents, draws, memory: weight / 2 * overlap(g), every=every)
+
+
+@PENALTIES.register("path_length", PenaltyFacts(on_examples=False, term=False, g_term=True,
+                                                needs_styles=True))
+def path_length(*, weight: Weight = 2.0, decay: Annotated[float, Field(gt=0, le=1)] = 0.01,
+                batch_shrink: Every = 2, every: Every = 1) -> Penalty:
+    """StyleGAN2's regularisation of G: a step in w moves the image equally far everywhere.
+
+    `weight` · E (‖Jᵀy‖ − a)². Karras et al. 2020, "Analyzing and improving the image quality of
+    StyleGAN", equation 4 and appendix B; the published code has weight 2 and `every: 4`. J is the
+    derivative of an image by its w, squares being averaged over the layers; y is white noise,
+    N(0, 1) / √(H·W). a is the running mean of the lengths, 0 at first: `decay` of it is replaced by
+    the mean of this batch, before it is used, and gradients pass through that share. It looks at
+    the first 1 / `batch_shrink` of the latents of G's update (the published code draws others, and
+    takes a step of the optimizer of their own).
+    """
+    from gan_bench.components.regularisers import distance_from_mean_length
+
+    def g_term(g: nn.Module, latents: Tensor, draws: torch.Generator, memory: Tensor) -> Tensor:
+        some = latents[:-(-len(latents) // batch_shrink)]
+        return weight * distance_from_mean_length(g, some, draws, memory, decay)
+
+    return Penalty(g_term=g_term, every=every)
 
 
 @PENALTIES.register("weight_clip", PenaltyFacts(on_examples=False, term=False))

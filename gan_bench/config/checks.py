@@ -166,7 +166,7 @@ def _group_conflicts(settings: RunSettings) -> list[tuple[str, str]]:
 
 
 def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
-    """Return the penalties that do not fit the model's D, or never act."""
+    """Return the penalties that do not fit the model, or never act."""
     model = registry.MODELS[settings.model.name].facts
     args = settings.model.args
     mixes = model.mixes(**args) and model.group(**args) is None
@@ -183,6 +183,10 @@ def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
         if scaled and facts.divides:
             problems.append(f"{penalty} cannot divide the weights of the D of {settings.model} "
                             f"by their norm: {scaled}")
+        if facts.needs_styles and not model.styles:
+            styled = " or ".join(entry.name for entry in registry.MODELS if entry.facts.styles)
+            problems.append(f"{penalty} needs a G with styles w, but the G of {settings.model} has "
+                            f"none: choose the model {styled}, or leave it out")
         every = penalty.args.get("every")
         if steps is not None and isinstance(every, int) and every > steps:
             problems.append(f"{penalty} acts every {every:,} steps, but the run has only "

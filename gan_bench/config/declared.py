@@ -103,8 +103,8 @@ Margin = Annotated[
 Text = Annotated[str, BeforeValidator(_storable)]
 # What training logs at every `log_every` steps, and at the last.
 Logged = Literal[
-    "train/g_loss", "train/g_grad_norm", "train/d_loss", "train/d_loss_real", "train/d_loss_fake",
-    "train/d_penalty", "train/d_grad_norm", "train/d_real", "train/d_fake",
+    "train/g_loss", "train/g_penalty", "train/g_grad_norm", "train/d_loss", "train/d_loss_real",
+    "train/d_loss_fake", "train/d_penalty", "train/d_grad_norm", "train/d_real", "train/d_fake",
     "train/d_accuracy_real", "train/d_accuracy_fake", "train/augment_p",
 ]
 Steps = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]

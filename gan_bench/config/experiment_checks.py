@@ -16,6 +16,8 @@ from gan_bench.errors import count, shown
 from gan_bench.registry import nearest
 
 MAX_RUNS = 100_000
+# The logged sums of penalties: the fact of those that are in them, and whose loss they are terms of
+OF_PENALTIES = {"train/d_penalty": ("term", "D"), "train/g_penalty": ("g_term", "G")}
 
 
 def check_seeds(data: Mapping[str, Any], errors: Problems) -> None:
@@ -127,15 +129,16 @@ def logged_steps(run: RunSpec, mean: CurveMean) -> int:
 
 def _value_intervals(run: RunSpec, curve: str) -> list[int]:
     """Return the intervals, in steps, at which a run has a value to log in a curve."""
-    return [1] if curve != "train/d_penalty" else sorted({
-        int(part.args.get("every", 1)) for part in run.penalties
-        if registry.PENALTIES[part.name].facts.term})
+    if curve not in OF_PENALTIES:
+        return [1]
+    return sorted({int(part.args.get("every", 1)) for part in run.penalties
+                   if getattr(registry.PENALTIES[part.name].facts, OF_PENALTIES[curve][0])})
 
 
 def _never_logged(run: RunSpec, curve: str) -> str:
     """Return why a run never logs a curve; empty if it logs it."""
     if not _value_intervals(run, curve):
-        return "none of its penalties is a term of D's loss"
+        return f"none of its penalties is a term of {OF_PENALTIES[curve][1]}'s loss"
     if curve == "train/augment_p" and not any(
             registry.AUGMENTATIONS[part.name].facts.has_p for part in run.augmentation):
         return "none of its augmentations has a p"

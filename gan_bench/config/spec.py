@@ -154,7 +154,7 @@ class RunSettings(Closed):
         "none", description="how D receives the labels; G receives them with its latents; "
         "none: no labels")
     penalties: list[Penalty] = Field(
-        [], description="what regularises D: names of `gan-bench list penalties`")
+        [], description="what regularises D, or G: names of `gan-bench list penalties`")
     augmentation: list[Augmentation] = Field(
         [], description="what is done to images before D sees them, in this order: names of "
         "`gan-bench list augmentations`")

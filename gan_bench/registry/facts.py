@@ -98,6 +98,8 @@ class ModelFacts(_Facts):
         labelled: Whether the factory takes (shape, number of classes), which is 0 if G and D are
             without labels. G then receives the label as a one-hot vector after the latents, and
             D(examples, labels) is the D of `condition: projection`.
+        styles: Whether G maps latents to a style w for each layer: `styles(latents)` are
+            (N, layers, w_dim), and `synthesis(styles)` the images.
     """
 
     refuses: Callable[..., str | None] = _accept
@@ -107,6 +109,7 @@ class ModelFacts(_Facts):
     scaled: Callable[..., str | None] = _without
     bounded: bool = True
     labelled: bool = False
+    styles: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +132,8 @@ class PenaltyFacts(_Facts):
     Attributes:
         on_examples: Whether it needs a D that computes every example separately.
         term: Whether it is a term of D's loss.
+        g_term: Whether it is a term of G's loss.
+        needs_styles: Whether it needs a G with styles (`ModelFacts.styles`).
         divides: Whether it divides weights by their norm.
         whole_run: Whether what it does at a step depends on the number of all steps, as noise that
             fades over the run does; a run with more steps is another one from its first step on.
@@ -136,6 +141,8 @@ class PenaltyFacts(_Facts):
 
     on_examples: bool
     term: bool
+    g_term: bool = False
+    needs_styles: bool = False
     divides: bool = False
     whole_run: bool = False
 

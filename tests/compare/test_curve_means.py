@@ -32,7 +32,7 @@ MEAN = "early_g_grad_norm: {of: train/g_grad_norm, steps: [2, 4], better: higher
 
 
 def test_the_curves_are_those_that_a_step_gives(tmp_path: Path) -> None:
-    spec = a_run(tmp_path, "base.penalties=[r1]", "base.model.name=mlp_dropout",
+    spec = a_run(tmp_path, "base.penalties=[r1, orthogonal_g]", "base.model.name=mlp_dropout",
                  "base.augmentation=[ada]")
     draws = torch.Generator().manual_seed(0)
     real = torch.rand(32, 1, 16, 16, generator=draws)
@@ -192,6 +192,18 @@ def test_a_penalty_that_is_never_logged_is_refused(tmp_path: Path, penalties: st
         load_experiment(write_experiment(tmp_path, text), tmp_path)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_sums_of_both_networks_are_logged_apart(tmp_path: Path) -> None:
+    def load(penalty: str) -> None:
+        text = DIGITS.replace("  steps: 6\n", f"  steps: 6\n  penalties: [{penalty}]\n")
+        text += "curve_means: {early: {of: train/g_penalty, steps: [1, 5]}}\n"
+        load_experiment(write_experiment(tmp_path, text), tmp_path)
+
+    load("orthogonal_g")
+    with pytest.raises(SpecError, match="has no train/g_penalty: none of its penalties is a term "
+                                        "of G's loss"):
+        load("orthogonal_d")
 
 
 def test_p_of_an_augmentation_has_a_mean_as_losses_have(tmp_path: Path) -> None:

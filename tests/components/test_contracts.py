@@ -190,10 +190,15 @@ def test_a_model_carries_every_penalty_that_it_does_not_refuse(
         with pytest.raises(SpecError, match=f"{penalty.name} cannot divide the weights of the D"):
             plan(pictures, small(entry), a_shape(entry), override)
         return
+    if penalty.facts.needs_styles and not entry.facts.styles:
+        with pytest.raises(SpecError, match=f"{penalty.name} needs a G with styles w"):
+            plan(pictures, small(entry, **given), a_shape(entry), override)
+        return
     engine = Engine(plan(pictures, small(entry, **given), a_shape(entry), override), "cpu")
     for seen in advance(engine, range(1, 3)):
         assert all(bool(value.isfinite()) for value in seen.values())
         assert ("train/d_penalty" in seen) == penalty.facts.term
+        assert ("train/g_penalty" in seen) == penalty.facts.g_term
     assert int(engine.first_bad) == 0
 
 
@@ -236,7 +241,8 @@ def test_what_families_say_of_their_discriminators() -> None:
     assert not declares(MODELS["resnet"], "zeros")
 
 
-@pytest.mark.parametrize("penalties", ["[]", *(f"[{name}]" for name in PENALTIES.names())])
+@pytest.mark.parametrize("penalties", ["[]", *(f"[{entry.name}]" for entry in PENALTIES
+                                               if not entry.facts.needs_styles)])
 @pytest.mark.parametrize("loss", LOSSES.names())
 def test_a_loss_trains_with_every_penalty(tmp_path: Path, ring: Tensor, loss: str,
                                           penalties: str) -> None:

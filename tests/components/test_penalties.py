@@ -260,6 +260,8 @@ def test_penalties_add_up_and_the_loss_is_shown_without_them(tmp_path: Path) -> 
 @pytest.mark.parametrize(("overrides", "message"), [
     (["base.penalties=[r1]", "base.model={name: dcgan, width: 8}"],
      "r1 needs a D that judges every example alone"),
+    (["base.penalties=[path_length]"], "penalties: path_length needs a G with styles w, but the G "
+     "of mlp has none: choose the model stylegan2, or leave it out"),
     (["base.penalties=[gradient_penalty]", "base.model={name: dcgan_upsample, width: 8}"],
      "give the model `d_norm: none`"),
     (["base.penalties=[spectral_norm, spectral_norm]"], "spectral_norm is named twice"),
@@ -280,6 +282,12 @@ def test_what_cannot_be_is_refused_with_its_place(tmp_path: Path, overrides: lis
 def test_the_place_is_a_line_of_the_file(tmp_path: Path) -> None:
     text = DIGITS.replace("  steps: 6\n", "  steps: 6\n  penalties: [r1, r3]\n")
     with pytest.raises(SpecError, match=r"tiny\.yaml:8:\d+: base\.penalties"):
+        load_experiment(write_experiment(tmp_path, text), tmp_path, [])
+
+
+def test_path_length_without_styles_is_refused_at_its_line(tmp_path: Path) -> None:
+    text = DIGITS.replace("  steps: 6\n", "  steps: 6\n  penalties: [r1, path_length]\n")
+    with pytest.raises(SpecError, match=r"tiny\.yaml:8:\d+: base\.penalties: path_length needs"):
         load_experiment(write_experiment(tmp_path, text), tmp_path, [])
 
 

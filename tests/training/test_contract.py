@@ -82,6 +82,7 @@ def flat(latents, *layers, d=()):
 
 """
 MODEL = "@MODELS.register('mine')\ndef mine(shape, *, latent_dim: int = 4):\n    return {}\n"
+STYLED = MODEL.replace("'mine'", "'mine', ModelFacts(styles=True)")
 LOSS = "@LOSSES.register('mine'{})\ndef mine():\n    return Loss({}, {})\n"
 FAIR = "lambda r, f: (softplus(-r).mean(), softplus(f).mean())"
 G = "lambda f, r: softplus(-f).mean()"
@@ -89,6 +90,8 @@ METRIC = ("@METRICS.register('mine', MetricFacts(better=None, extractor='random'
           ", refuses=lambda data: None))\ndef mine(real, fake):\n    return {}\n")
 PENALTY = "@PENALTIES.register('mine', PenaltyFacts(on_examples=True, term=True))\ndef mine():\n" \
           "    return Penalty(lambda d, real, fake, draws: {})\n"
+G_PENALTY = ("@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False, g_term={}))\n"
+             "def mine():\n    return Penalty(g_term=lambda g, z, draws, memory: {})\n")
 FADING = ("@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False))\n"
           "def mine():\n    return Penalty(noise=lambda examples, draws, done: examples * "
           "min(1.0, 1.5 - done))\n")
@@ -126,6 +129,8 @@ FAULTY = [
     ("model", MODEL.format("(lambda g, d: (nn.Sequential(g, nn.ReLU(), Extra()), d))"
                            "(*flat(latent_dim))"),
      "every parameter receives a gradient", "2.unused of G receives none"),
+    ("model", STYLED.format("flat(latent_dim)"), "G's images are those of its styles",
+     "has no attribute 'styles'"),
     ("model", MODEL.format("flat(latent_dim, Memory())"), "resumes from a checkpoint to the bit",
      "keep what a layer remembers in a buffer"),
     ("loss", LOSS.format("", "lambda r, f: (-r.sigmoid().log().mean(), f.exp().mean())", G),
@@ -150,6 +155,13 @@ FAULTY = [
      "no gradient reaches D"),
     ("penalty", PENALTY.format("d(fake + torch.rand_like(fake)).mean()"), "finite scalar",
      "use `draws`"),
+    ("penalty", G_PENALTY.format("False", "g(z).mean()"), "its facts are true",
+     "PenaltyFacts says g_term=False"),
+    ("penalty", G_PENALTY.format("True", "g(z)"), "its term of G's loss", "no scalar"),
+    ("penalty", G_PENALTY.format("True", "g(z).mean() / 0"), "its term of G's loss",
+     "not finite"),
+    ("penalty", G_PENALTY.format("True", "g(z).mean().detach().requires_grad_() * 1"),
+     "its term of G's loss", "no gradient reaches G's parameters"),
     ("penalty", FADING, "its noise is that of a run with more steps", "whole_run=True"),
     ("augmentation", AUGMENTATION.format("x[:, :, 1:]"), "keeps the shape", "another shape"),
     ("augmentation", AUGMENTATION.format("x * torch.rand(())"), "keeps the shape", "use `draws`"),

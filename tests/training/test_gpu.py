@@ -149,6 +149,7 @@ def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], prec
     [CONV, "base.augmentation=[{name: ada, kimg: 0.1, transforms: [blit, geometry, color, filter, "
            "noise, cutout]}]", "base.penalties=[{name: r1, every: 2}]"],
     [STYLE, "base.penalties=[{name: r1, every: 4}]", "base.ema=0.9"],
+    [STYLE, "base.penalties=[{name: path_length, every: 3}, orthogonal_g, orthogonal_d]"],
     [STYLE, "base.condition=projection", "base.model.d_architecture=skip"],
     [BIG, "base.condition=projection", "base.ema=0.9", "dataset.image_size=32"],
     [BIG, "base.model.hierarchical=false", "base.model.shared_dim=null", "base.condition=concat",

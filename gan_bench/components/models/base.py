@@ -21,6 +21,7 @@ Init = Literal["default", "normal", "normal_conv", "xavier", "fan_in", "orthogon
 Norm = Literal["batch", "none"]
 _GAIN = "initial_gain"
 SPECTRAL_BOUND = "spectral_bound"
+SHARED_EMBEDDING = "is_shared_embedding"  # of labels, for all layers of G
 
 
 def _check_eps(value: object) -> object:

@@ -35,7 +35,8 @@ def _scaled(**_: Any) -> str:
 
 
 @MODELS.register("stylegan2", ModelFacts(refuses=_refuses, mixes=_mixes, group=_group,
-                                         scaled=_scaled, bounded=False, labelled=True))
+                                         scaled=_scaled, bounded=False, labelled=True,
+                                         styles=True))
 def stylegan2(
     shape: Shape, classes: int = 0, *, latent_dim: Count = 512, width: Count = 512,
     d_width: Count | None = None, widest_until: Count = 32, w_dim: Count | None = None,

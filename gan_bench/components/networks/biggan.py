@@ -24,6 +24,7 @@ from gan_bench.components.layers import (
     SpectralUpsampledConv2d,
     UnconditionalBatchNorm2d,
 )
+from gan_bench.components.models.base import SHARED_EMBEDDING
 
 
 def plain_conv(before: int, after: int, size: int, bias: bool = True) -> nn.Module:
@@ -115,6 +116,8 @@ class BigGenerator(nn.Module):
         is_shared = conditioning.classes and conditioning.shared
         self.shared = (nn.Embedding(conditioning.classes, conditioning.shared) if is_shared
                        else None)
+        if self.shared is not None:
+            setattr(self.shared, SHARED_EMBEDDING, True)
         self.linear = SpectralLinear(conditioning.chunk, 16 * widths[0])
         self.blocks = nn.ModuleList(
             BigBlockOfG(before, after, conditioning, attends=8 << i == attention)

@@ -72,6 +72,8 @@ def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tu
         networks, build_networks(part, shape, 0)))
     if entry.facts.bounded:
         checks.check("G's images stay in -1..1", lambda: _range_problem(networks, part, shape))
+    if entry.facts.styles:
+        checks.check("G's images are those of its styles", lambda: _styles_problem(networks, part))
     checks.check("every parameter receives a gradient", lambda: _gradient_problem(
         networks, part, shape))
     checks.check("repeats itself in eval mode", lambda: _repeat_problem(
@@ -94,6 +96,21 @@ def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tu
         checks.note(f"condition: {way} does not work", problem)
     else:
         checks.check("resumes to the bit, conditional", lambda: resume_problem(conditional))
+
+
+def _styles_problem(networks: Networks, part: Part) -> str | None:
+    g: Any = networks.generator.eval()
+    try:
+        with torch.no_grad():
+            styles = g.styles(_latents(part))
+            if styles.dim() != 3 or len(styles) != len(_latents(part)):
+                return (f"its styles have the shape {tuple(styles.shape)}: make (N, layers, "
+                        f"w_dim)")
+            if not torch.equal(g.synthesis(styles), g(_latents(part))):
+                return "G(latents) differs from synthesis(styles(latents))"
+    finally:
+        g.train()
+    return None
 
 
 def _latents(part: Part) -> torch.Tensor:

@@ -9,10 +9,11 @@ import torch
 from gan_bench.components.losses import Loss
 from gan_bench.components.penalties import Penalty
 from gan_bench.config.spec import RunSpec
-from gan_bench.registry import LOSSES, PENALTIES, Entry, Part
+from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, Part, PenaltyFacts
 from gan_bench.training.contract.base import (
     Checks,
     advance,
+    fixed_seed,
     not_finite,
     random_state,
     run_spec,
@@ -129,8 +130,15 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
 
     if not checks.check("returns a Penalty", build):
         return
-    checks.check("its facts are true", lambda: None if entry.facts.term == (
-        penalty[0].term is not None) else f"PenaltyFacts says term={entry.facts.term}")
+    checks.check("its facts are true", lambda: _penalty_facts_problem(penalty[0], entry.facts))
+    spec = run_spec(penalties=[part])
+    if entry.facts.needs_styles:
+        model = MODELS.parse({"name": "stylegan2", "width": 8, "latent_dim": 8,
+                              "mapping_layers": 2, "group": None})
+        spec = run_spec((1, 16, 16), model=model, penalties=[part])
+    if penalty[0].g_term is not None:
+        checks.check("its term of G's loss is a finite scalar with a gradient to G",
+                     lambda: _g_term_problem(penalty[0], spec))
     if penalty[0].term is not None:
         checks.check("its term is a finite scalar with a gradient to D", lambda: _term_problem(
             penalty[0]))
@@ -139,10 +147,37 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
         if not entry.facts.whole_run:
             checks.check("its noise is that of a run with more steps", lambda: _fading_problem(
                 penalty[0]))
-    if checks.check("trains with finite losses", lambda: _training_problem(
-            run_spec(penalties=[part]))):
-        checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(
-            run_spec(penalties=[part])))
+    if checks.check("trains with finite losses", lambda: _training_problem(spec)):
+        checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(spec))
+
+
+def _penalty_facts_problem(penalty: Penalty, facts: PenaltyFacts) -> str | None:
+    is_term = penalty.term is not None or penalty.weights_term is not None
+    for name, is_so in (("term", is_term), ("g_term", penalty.g_term is not None)):
+        if getattr(facts, name) != is_so:
+            return f"PenaltyFacts says {name}={not is_so}"
+    return None
+
+
+def _g_term_problem(penalty: Penalty, spec: RunSpec) -> str | None:
+    engine = Engine(spec, "cpu")
+    assert penalty.g_term is not None
+    latents = torch.randn((4, int(engine.spec.model.args["latent_dim"])),
+                          generator=torch.Generator().manual_seed(1))
+    values = []
+    for _ in range(2):
+        with fixed_seed(0):  # the generator's layers may draw
+            term = penalty.g_term(engine.generator, latents, torch.Generator().manual_seed(5),
+                                  torch.zeros((), dtype=torch.float64))
+        if not isinstance(term, torch.Tensor) or term.dim():
+            return "it is no scalar: take the mean over the batch"
+        if not bool(term.isfinite()):
+            return "it is not finite"
+        values.append(term.item())
+    term.backward()  # type: ignore[no-untyped-call]
+    if not any(p.grad is not None and bool(p.grad.any()) for p in engine.generator.parameters()):
+        return "no gradient reaches G's parameters"
+    return None if values[0] == values[1] else "it differs for the same `draws`"
 
 
 def _examples(seed: int) -> torch.Tensor:

@@ -22,6 +22,7 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.training.step.augmenting import Augmenting
+from gan_bench.training.step.g_penalties import GPenalties
 from gan_bench.training.step.networks import (
     frozen,
     grad_norm,
@@ -80,6 +81,7 @@ class Engine:
         self._plateaus = plateaus_of(self._parts, {self.generator: spec.g_steps,
                                                    self.discriminator: spec.d_steps}, device)
         self._augmenting = Augmenting(spec, device)
+        self._g_penalties = GPenalties(spec, self._penalties, device)
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
@@ -115,7 +117,8 @@ class Engine:
             network, its metrics are those of the last. `d_penalty` exists only at the steps of a
             penalty: one with `every` = k is added each k-th step, times k. D minimises `d_loss` +
             `d_penalty`; both are divided by the number of terms in D's loss where
-            `d_loss_reduction` is `mean`. `g_loss` is that of the
+            `d_loss_reduction` is `mean`. `g_penalty` is likewise what penalties add to G's loss.
+            `g_loss` is that of the
             first fakes, also where a joint phase adds `joint_weight` times that of others.
         """
         self.begin(step)
@@ -174,7 +177,8 @@ class Engine:
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
         """The generators of a step's random numbers, besides torch's global one for the layers."""
-        return self._draws, self._penalty_draws, *self._augmenting.generators
+        return (self._draws, self._penalty_draws, *self._augmenting.generators,
+                *self._g_penalties.generators)
 
     def state(self) -> dict[str, Any]:
         """Return the state after a step: networks, average, optimizers, plateaus, first bad step.
@@ -190,6 +194,7 @@ class Engine:
                for name, network in self._networks.items() if network in self._plateaus},
             "first_bad": int(self.first_bad),
             **self._augmenting.state(),
+            **self._g_penalties.state(),
         }
 
     def start_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -227,6 +232,7 @@ class Engine:
         if self._average is not None:
             self._average.load(state["ema"])
         self._augmenting.load(state)
+        self._g_penalties.load(state)
         self.first_bad.fill_(state["first_bad"])
 
     def measured_state(self) -> dict[str, Tensor]:
@@ -263,6 +269,7 @@ class Engine:
         if self._penalties:
             self._penalty_draws.manual_seed(rng.derive(self.spec.seed, "penalties", step))
         self._augmenting.begin(step)
+        self._g_penalties.begin(step)
         seed_layers(rng.derive(self.spec.seed, "dropout", step), self._layer_draws)
         for network, part in self._parts.items():
             plateau = self._plateaus.get(network)
@@ -290,6 +297,8 @@ class Engine:
         loss = sum(terms[1:], terms[0]) / divisor
         due = [p.every * p.term(d_logits, real, fake, self._penalty_draws)
                for p in self._penalties if p.term is not None and step % p.every == 0]
+        due += [p.every * p.weights_term(self.discriminator) for p in self._penalties
+                if p.weights_term is not None and step % p.every == 0]
         penalty = sum(due[1:], due[0]) / divisor if due else None
         total = loss if penalty is None else loss + penalty
         self._update(self.discriminator, total)
@@ -340,9 +349,14 @@ class Engine:
                 more_fakes = self._add_noise(self._forward_g(second), step)
                 joint = self._loss.generator(self._forward_d(more_fakes, labels), real_logits)
                 total = loss + self.spec.joint_weight * joint
+            penalty = self._g_penalties.due(step, self.generator, latents)
+            if penalty is not None:
+                total = total + penalty
             self._update(self.generator, total)
         if observe:
             metrics["train/g_loss"] = loss.detach()
+            if penalty is not None:
+                metrics["train/g_penalty"] = penalty.detach()
             metrics["train/g_grad_norm"] = grad_norm(self.generator)
         return fake, total.detach()
 
