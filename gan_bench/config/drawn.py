@@ -33,6 +33,7 @@ REGISTRIES: dict[str, Registry[Any, Any]] = {
 LISTED: dict[str, Registry[Any, Any]] = {
     "penalties": registry.PENALTIES, "augmentation": registry.AUGMENTATIONS}
 EXAMPLES = {"penalties": "penalties.r1.gamma", "augmentation": "augmentation.ada.p"}
+NAMES = "variants"  # in `only`
 SPACE: Where = ("search", "space")
 Found = Iterator[tuple[Where, str]]
 
@@ -92,10 +93,16 @@ def keys_of(variant: Variant, search: SearchSpec) -> list[str]:
 
 
 def _is_at(variant: Variant, axis: str, value: object) -> bool:
-    """Whether a variant has a value on an axis, which may be written as its name shows it."""
-    if axis not in variant.axes:
+    """Whether a variant has a value on an axis, which may be written as its name shows it.
+
+    `variants` stands for the names, also where they come from a matrix.
+    """
+    if axis in variant.axes:
+        places = [*variant.axes[axis]]
+    elif axis == NAMES:
+        places = [variant.name]
+    else:
         return False
-    places = [*variant.axes[axis]]
     return value in places or (isinstance(value, list) and any(one in places for one in value))
 
 
@@ -104,7 +111,7 @@ def use_problems(variants: Sequence[Variant], search: SearchSpec) -> Found:
     axes = dict.fromkeys(axis for variant in variants for axis in variant.axes)
     for key, distribution in search.space.items():
         where = (*SPACE, key)
-        unknown = [axis for axis in distribution.only if axis not in axes]
+        unknown = [axis for axis in distribution.only if axis not in (*axes, NAMES)]
         users = [variant for variant in variants if key in keys_of(variant, search)]
         if unknown:
             hint = nearest(unknown[0], [*axes]) if axes else "there are no axes: leave it out"
@@ -123,7 +130,7 @@ def use_problems(variants: Sequence[Variant], search: SearchSpec) -> Found:
 def _lack(variant: Variant, key: str) -> str:
     """Return which part of a variant has no such argument; empty if it has, or is no known part."""
     head, dot, argument = key.partition(".")
-    name = "-".join(variant.labels) or "base"
+    name = variant.name
     if not dot:
         return ""
     if head in LISTS:

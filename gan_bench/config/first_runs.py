@@ -39,7 +39,7 @@ def first_run(file: ExperimentFile, data: DataFacts, variant: Variant, errors: P
         **fields, "init": init, "steps": steps_of(settings, data), "epochs": None,
         "experiment": file.name, "numerics": renumbered(settings, data),
         "sources": sources_of(settings, file.dataset),
-        "variant": "-".join(variant.labels) or "base", "seed": (file.first_seeds or [0])[0],
+        "variant": variant.name, "seed": (file.first_seeds or [0])[0],
         "dataset": file.dataset, "data": data, "evaluate": file.evaluate,
         "compute": file.compute})
 

@@ -48,6 +48,11 @@ class Variant:
         self.settings: dict[str, Any] = {}
         self.origin: dict[Where, Where] = {}
 
+    @property
+    def name(self) -> str:
+        """Its name, from its labels; `base` where there is one variant without any."""
+        return "-".join(self.labels) or "base"
+
     def copy(self) -> Variant:
         """Return a copy; overlaying it leaves this variant unchanged."""
         other = Variant()

@@ -183,6 +183,14 @@ def test_optimizer_stands_for_both_and_a_whole_part_can_be_drawn(tmp_path: Path)
         assert (run.loss.name == "non_saturating") == (run.draw == 0)
 
 
+def test_only_takes_names_of_variants_that_a_matrix_makes(tmp_path: Path) -> None:
+    text = SEARCH.replace("only: {penalties: r1}", "only: {variants: [r1]}")
+    assert [run.id for run in load_search(tmp_path, text=text).runs] == [
+        run.id for run in load_search(tmp_path).runs]
+    with pytest.raises(SpecError, match="no variant draws it: no value on the axis is 'r2'"):
+        load_search(tmp_path, text=SEARCH.replace("penalties: r1}", "variants: r2}"))
+
+
 def test_an_argument_of_an_augmentation_is_drawn(tmp_path: Path) -> None:
     runs = load_search(tmp_path, "base.augmentation=[flip,{name: ada, p: 0.5}]", "search.draws=9",
                        "search.space={augmentation.ada.p: {uniform: [0.1, 0.4]}}").runs
