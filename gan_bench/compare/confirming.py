@@ -11,7 +11,8 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.search import CONFIRM, SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, count
-from gan_bench.journal.status import Progress, progress_of, state_of
+from gan_bench.journal.layout import is_trained
+from gan_bench.journal.status import Progress, progress_of
 
 
 def choice_among(runs: Iterable[Progress], declared: Declared) -> Choice:
@@ -40,8 +41,9 @@ def choice_in(runs: Sequence[RunSpec], declared: Declared, root: Path) -> Choice
 
 
 def _has_result(run: RunSpec, root: Path) -> bool:
+    # A process that holds the run makes no difference: it may be lost, or measure what is trained.
     try:
-        return state_of(run, root)[0].is_result
+        return is_trained(run.folder(root))
     except DamagedError:  # whoever trains it says so
         return False
 
