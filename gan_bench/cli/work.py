@@ -199,7 +199,7 @@ def _report_work(ended: LaunchResult, say: Say) -> int:
         raise Stopped(ended.stopped)
     if failed:
         return 1
-    return 0 if len(over) == len(ended.runs) else RUNS_LEFT
+    return RUNS_LEFT if ended.left.unchosen or len(over) < len(ended.runs) else 0
 
 
 def _is_over(run: Progress) -> bool:

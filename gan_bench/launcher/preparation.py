@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
@@ -66,6 +66,8 @@ class PreparedStudy:
         waiting: Those that are to be trained or measured.
         execution: Where and how.
         begun: By run id, the newest claim of each waiting run.
+        has_second_stage: Whether runs of a second stage are added when these have a result: of a
+            search, unless runs are measured alone.
         context: Forks the processes that train; None if nothing waits.
         gpus, together, here: As in `Prepared`.
     """
@@ -74,6 +76,7 @@ class PreparedStudy:
     waiting: list[Progress]
     execution: Execution
     begun: dict[str, int]
+    has_second_stage: bool = False
     context: ForkServerContext | None = None
     gpus: int = 0
     together: int = 1
@@ -98,10 +101,10 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
         _remove_leftovers(workspace)
     settle_dead_runs(home)
     lease.refuse_superseded()
-    if taken := take_over_older_runs(experiment.runs, workspace.root):
-        reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
-                     f"folders have the present ids now")
-    experiment = with_confirm_runs(experiment, workspace.root)
+    take_over(experiment.runs, workspace.root, reporter.say)
+    if experiment.search is not None:
+        experiment = with_confirm_runs(experiment, workspace.root)
+        take_over(experiment.runs, workspace.root, reporter.say)
     runs, waiting = _read_runs(experiment, settings)
     declared = experiment.declared.with_changes(command=settings.command)
     if not waiting and not differ(runs):
@@ -135,8 +138,20 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
                 reporter.say(f"{count(kept, 'run')} of an earlier command "
                              f"{'stays' if kept == 1 else 'stay'} in the queue of workers")
     here = prepared.here if trains and not execution.allow_drift else None
-    return PreparedStudy(runs, waiting, execution, begun, context, prepared.gpus,
+    return PreparedStudy(runs, waiting, execution, begun,
+                         settings.train and experiment.search is not None, context, prepared.gpus,
                          prepared.together, here)
+
+
+def take_over(runs: Sequence[RunSpec], root: Path, say: Say) -> None:
+    """Take over those of the runs that lie under ids of an earlier version, and say how many.
+
+    Raises:
+        UserError: A folder cannot be renamed.
+    """
+    if taken := take_over_older_runs(tuple(runs), root):
+        say(f"{count(taken, 'run')} under ids of an earlier version taken over: their folders have "
+            f"the present ids now")
 
 
 def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> None:

@@ -11,7 +11,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal.schema import Status
 from gan_bench.journal.writing import Journal
-from gan_bench.registry import METRICS
+from gan_bench.registry import METRICS, scores_of
 
 SEARCH = """\
 name: tuned
@@ -66,18 +66,20 @@ def finish(run: RunSpec, root: Path, score: float | None, status: str = "FINISHE
         status, why: How it ended.
     """
     folder = run.write(root)
-    book, facts = Journal(folder), METRICS["fd_random"].facts
+    book = Journal(folder)
     book.start(FACTS)
-    book.protocol({"eval/fd_random": {
+    book.protocol({f"eval/{name}": {
         "generated": run.evaluate.samples, "extractor": facts.extractor, "split": facts.reference,
-        **facts.protocol, **facts.score_protocols.get("fd_random", {})}})
+        **facts.protocol, **facts.score_protocols.get(name, {})}
+        for facts, names in ((METRICS[each].facts, scores_of(METRICS[each]))
+                             for each in run.evaluate.metrics) for name in names})
     book.metrics(run.steps, {"train/d_loss": 1.0})
     if score is not None:
         book.metrics(run.steps, {"eval/fd_random": score, "eval/d_accuracy_real": 0.5,
                                  "eval/d_accuracy_fake": 0.5})
     if Status(status).is_result:
         (folder / "final.safetensors").write_bytes(b"weights")
-    book.end(status, why)
+    book.end(status, why, recording=None if score is None else run.recording)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.journals import repeatable, write_journal
-from helpers.searches import SEARCH, load_search, write_search
+from helpers.searches import SEARCH, finish, load_search, write_search
 from helpers.studies import copy_of, here
 
 from gan_bench.compare.confirming import choice_in, with_confirm_runs
@@ -158,30 +158,30 @@ def test_a_worker_that_begins_after_the_first_stage_does_the_second(
 def test_two_that_extend_the_queue_leave_the_same(searched: Path, root: Path) -> None:
     home = root / "runs" / "tuned"
     spec = load_search(searched)
-    runs = with_confirm_runs(spec, root).runs
+    runs = [progress_of(run, root) for run in with_confirm_runs(spec, root).runs]
     before = (home / "queue.json").read_bytes()
-    extend_queue(home, runs)
+    extend_queue(home, runs, {})
     assert (home / "queue.json").read_bytes() == before
     other = [run.with_seed(99) for run in spec.runs[:2]]
-    first = extend_queue(home, other)
-    assert extend_queue(home, other[::-1]) == first == read_queue(home)
+    others = [progress_of(run, root) for run in other]
+    first = extend_queue(home, others, {})
+    assert extend_queue(home, others[::-1], {}) == first == read_queue(home)
     assert [run.id for run in other] == [*first.begun][-2:]
     assert all((home / run.id / "spec.json").exists() for run in other)
     assert {*first.select} == {run.id for run in spec.runs}
 
 
 def test_a_failed_select_run_is_repeated_and_its_variant_waits(
-        searched: Path, root: Path, tmp_path: Path) -> None:
+        searched: Path, root: Path) -> None:
     """Its journal ends as that of a run which had no room on the disk."""
     spec = load_search(searched)
     lost = next(run for run in spec.runs if run.variant == "r1" and run.draw == 2)
     before = results(root)
-    records = reading.read_records(lost.folder(root))[0]
     shutil.rmtree(lost.folder(root))
+    finish(lost, root, None, "FAILED", "OSError: No space left on device")
     choice = choice_in(spec.runs, spec.declared, root)
     assert choice.waiting == {"r1": 1}
     assert [*choice.draws] == ["unpenalised"]
-    assert records[-1]["status"] == "FINISHED"
     done = here("run", searched / "tuned.yaml", "--root", root)
     assert done.returncode == 0, done.stdout + done.stderr
     assert results(root) == before
