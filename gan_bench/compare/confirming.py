@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gan_bench.compare.choice import Choice, SelectRun, choice_of, select_score
@@ -37,7 +38,8 @@ def choice_in(runs: Sequence[RunSpec], declared: Declared, root: Path) -> Choice
     open_runs = Counter(run.variant for run in select if not _has_result(run, root))
     choice = choice_among((_progress(run, root) for run in select if not open_runs[run.variant]),
                           declared)
-    return Choice(choice.draws, {**choice.waiting, **{k: n for k, n in open_runs.items() if n}})
+    return replace(choice,
+                   waiting={**choice.waiting, **{k: n for k, n in open_runs.items() if n}})
 
 
 def _has_result(run: RunSpec, root: Path) -> bool:

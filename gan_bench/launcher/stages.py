@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gan_bench.compare.choice import Choice
+from gan_bench.compare.choice import Choice, diverged_line
 from gan_bench.compare.confirming import choice_in, confirm_runs, unchosen_line
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import Say, UserError, count
@@ -75,6 +75,8 @@ def add_second_stage(study: PreparedStudy, home: Path, say: Say,
                                  predecessor_folders(found))
     new = [_read(run, root) for run in called if run.id not in known]
     line = unchosen_line(choice)
+    if choice.diverged:
+        say(diverged_line(choice.diverged))
     if new:
         say(f"{count(len(new), 'run')} confirm {_chosen_words(choice)}")
     study.runs.extend(new)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.searches import SEARCH, load_search
-from scipy.stats import chisquare, kstest
+from scipy.stats import chisquare, kstest, pearsonr
 
 from gan_bench.config.declared import comparison_tag, read_declared
 from gan_bench.config.draws import uniform_index, uniform_share
@@ -116,6 +116,18 @@ def test_keys_draws_and_seeds_have_independent_numbers() -> None:
     assert len(set(shares)) == 4000
     assert kstest(shares, "uniform").pvalue > 0.01
     assert {uniform_index(0, "a", draw, 3) for draw in range(50)} == {0, 1, 2}
+
+
+def test_the_numbers_of_keys_seeds_and_draws_are_not_correlated() -> None:
+    """Between any two sequences, at the same draw and at the next one."""
+    sequences = [[uniform_share(seed, key, draw) for draw in range(2000)]
+                 for seed, key in ((0, "a"), (1, "a"), (0, "b"), (0, "aa"), (7, "g_optimizer.lr"))]
+    for i, first in enumerate(sequences):
+        for j, second in enumerate(sequences):
+            for shift in (0, 1):
+                if i != j or shift:
+                    r = pearsonr(first[:len(first) - shift], second[shift:]).statistic
+                    assert abs(r) < 4 / math.sqrt(2000), (i, j, shift)  # p = 6e-5 for each of 45
 
 
 def test_a_value_is_the_same_today_and_tomorrow() -> None:
@@ -245,6 +257,16 @@ STEPS = "d_steps: {int_uniform: [1, 3]}"
      "search.space.d_steps: choice has 1 values, and needs two; put a single one into `base`"),
     ("{int_uniform: [1, 3]}", "{choice: [1, 2, 1]}", 16,
      "search.space.d_steps: choice has 1 twice"),
+    ("{int_uniform: [1, 3]}", "{choice: [0, 0.5, 0]}", 16,
+     "search.space.d_steps: choice has 0 twice"),
+    ("{int_uniform: [1, 3]}", "{choice: [false, 1, false]}", 16,
+     "search.space.d_steps: choice has False twice"),
+    ("{int_uniform: [1, 3]}", "{choice: [null, 1, null]}", 16,
+     "search.space.d_steps: choice has None twice"),
+    ("{int_uniform: [1, 3]}", "{choice: ['', a, '']}", 16,
+     "search.space.d_steps: choice has '' twice"),
+    ("{int_uniform: [1, 3]}", "{choice: [[], [a], []]}", 16,
+     "search.space.d_steps: choice has [] twice"),
     ("{int_uniform: [1, 3]}", "{choice: [1, 2], uniform: [1, 2]}", 16,
      "search.space.d_steps: has 2 distributions, and needs one; known: uniform, log_uniform, "
      "int_uniform, choice"),

@@ -205,6 +205,20 @@ def test_a_second_process_adds_the_same_runs_once(spec: ExperimentSpec, root: Pa
     assert second.begun == other.begun == dict(read_queue(home_of(root)).begun)
 
 
+def test_a_variant_whose_draws_all_diverged_has_none_to_confirm(
+        spec: ExperimentSpec, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for run in spec.runs:
+        finish(run, root, 1.0, "DIVERGED" if run.variant == "r1" else "FINISHED")
+    said: list[str] = []
+    second, left = add_second_stage(prepared(spec, root), home_of(root), said.append)
+    assert [(run.spec.variant, run.spec.draw) for run in second.waiting] == 2 * [
+        ("unpenalised", 0)]
+    assert left == Left()
+    assert said == ["every draw of r1 diverged: there is none to confirm",
+                    "2 runs confirm draw 0 of unpenalised"]
+
+
 def test_variants_that_cannot_be_chosen_are_left(spec: ExperimentSpec, root: Path) -> None:
     lost = next(run for run in spec.runs if run.variant == "r1" and run.draw == 2)
     shutil.rmtree(lost.folder(root))
