@@ -165,6 +165,9 @@ def selection_sentence(declared: Declared) -> str:
         return ""
     by, examples = search.select.by, declared.select_reference
     sentence = f"The draws were selected by {by}, which is reported too"
+    if examples == "statistics":
+        return (f"{sentence}, on other seeds against the same given statistics, so {by} is "
+                f"optimistic by what suits the examples that these are of.")
     if examples not in ("train", "test"):
         return f"{sentence}: the reported score is that of other seeds."
     if examples == "train":

@@ -197,8 +197,8 @@ class Declared(BaseModel):
         draws: By variant, what stands for the settings of each draw, in their order; empty where
             it is not known.
         shared: By variant, the draws that have the same settings, the first of each group first.
-        select_reference: What the score that selects compares with: `train` or `test` examples, for
-            instance; empty where it is not known.
+        select_reference: What the score that selects compares with: `train` or `test` examples, or
+            given `statistics`, for instance; empty where it is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -269,8 +269,8 @@ def read_declared(text: str) -> Declared:
     The text may come from any program or an older version. Fields of another form count as absent.
 
     Raises:
-        ValueError: A margin is no amount, or a curve's mean is none: without them the verdicts
-            would be others.
+        ValueError: A margin is no amount, a curve's mean is none, or a search is none: without
+            them the verdicts would be others.
     """
     try:
         given = json.loads(text)
@@ -280,22 +280,28 @@ def read_declared(text: str) -> Declared:
     try:
         return Declared.model_validate({
             name: _usable(name, facts[name]) for name, form in _FORMS.items()
-            if facts.get(name) and isinstance(facts[name], form)})
+            if _counts(name, facts.get(name), form)})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: "
                          f"{first['msg'].removeprefix('Value error, ')}") from None
 
 
+def _counts(name: str, value: object, form: type | tuple[type, ...]) -> bool:
+    if name == "search":  # of any form: without it draws would be compared as ordinary runs
+        return value is not None
+    return bool(value) and isinstance(value, form)
+
+
 def _usable(name: str, value: Any) -> Any:
     """Return a field without the entries that are of another form."""
+    if name == "search":
+        return value
     if isinstance(value, list):
         kind = int if name == "seeds" else str
         return tuple(entry for entry in value if type(entry) is kind)
     if name == "final":
         return _final_measurement(value)
-    if name == "search":
-        return _search(value)
     if name == "shared":
         return {variant: tuple(tuple(draw for draw in group if type(draw) is int)
                                for group in groups if isinstance(group, list))
@@ -307,13 +313,6 @@ def _usable(name: str, value: Any) -> Any:
         form = (str, dict) if name == "curve_means" else str
         return {key: entry for key, entry in value.items() if isinstance(entry, form)}
     return value
-
-
-def _search(value: dict[str, Any]) -> SearchSpec | None:
-    try:
-        return SearchSpec.model_validate_json(json.dumps(value))
-    except ValidationError:
-        return None
 
 
 def _final_measurement(value: dict[str, Any]) -> FinalMeasurement | None:
@@ -357,7 +356,8 @@ def comparison_tag(declared: Declared) -> str:
     if len(text) > TAG_LIMIT:
         raise ValueError(f"baseline, margin, curve_means and search take {len(text):,} characters "
                          f"of MLflow's tag of the experiment, which holds {TAG_LIMIT:,}; give "
-                         f"fewer margins, curve means or drawn keys, or shorter names")
+                         f"fewer margins, curve means, drawn keys or draws with the same settings, "
+                         f"or shorter names")
     return text
 
 

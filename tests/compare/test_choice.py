@@ -123,6 +123,8 @@ def test_a_report_says_by_what_examples_draws_were_selected(tmp_path: Path) -> N
         selection_sentence(declared))
     tested = declared.with_changes(select_reference="test")
     assert "so fd_random is optimistic by what suits these examples" in selection_sentence(tested)
+    given = selection_sentence(declared.with_changes(select_reference="statistics"))
+    assert "against the same given statistics, so fd_random is optimistic by what suits" in given
     neither = selection_sentence(declared.with_changes(select_reference=""))
     assert neither.endswith("the reported score is that of other seeds.")
     assert selection_sentence(Declared()) == ""

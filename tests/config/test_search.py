@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.searches import SEARCH, load_search
 from scipy.stats import chisquare, kstest, pearsonr
@@ -171,6 +172,32 @@ def test_a_confirm_run_is_the_draw_under_another_seed(tmp_path: Path) -> None:
     assert other.id != run.id
     assert other.id == run.with_seed(10).id  # names are no part of it
     assert read_spec(other.write(tmp_path)) == other
+
+
+@pytest.mark.parametrize("search", [
+    {"draws": "three"}, {}, [], "random", 3, {"draws": 3, "space": {"x": {"normal": [0, 1]}}}])
+def test_a_search_that_cannot_be_read_is_no_ordinary_study(search: object) -> None:
+    """Whose draws would be compared as runs, with a verdict."""
+    with pytest.raises(ValueError, match=r"^search"):
+        read_declared(json.dumps({"baseline": "a", "search": search}))
+    assert read_declared('{"baseline": "a", "search": null}').search is None
+
+
+def test_given_statistics_are_what_selects_by_a_frechet_distance(tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", mu=np.zeros(3), sigma=np.eye(3))
+    given = ("evaluate.reference={statistics: real.npz}",
+             "evaluate.metrics=[fd_random, kd_random]")
+    assert load_search(tmp_path, *given).declared.select_reference == "statistics"
+    other = load_search(tmp_path, *given, "search.select.by=kd_random").declared
+    assert other.select_reference == "train"
+
+
+def test_too_many_equal_draws_are_named(tmp_path: Path) -> None:
+    """The tag says which draws are equal, and that is never left out."""
+    text = SEARCH.replace("d_steps: {int_uniform: [1, 3]}", "").replace(
+        "g_optimizer.lr: {log_uniform: [1e-5, 1e-3]}", "d_steps: {choice: [1, 2]}")
+    with pytest.raises(SpecError, match="or draws with the same settings, or shorter names"):
+        load_search(tmp_path, "search.draws=2000", text=text)
 
 
 def test_what_is_declared_survives_a_file_and_a_tag(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from helpers.searches import finish, finish_select, load_search
 
+from gan_bench.cli.work import is_prepared
 from gan_bench.compare.confirming import with_confirm_runs
 from gan_bench.config.run_id import older_id
 from gan_bench.config.spec import ExperimentSpec, RunSpec
+from gan_bench.errors import UserError
 from gan_bench.journal.about import write_about
 from gan_bench.journal.claims import newest_attempt, take
 from gan_bench.journal.layout import Execution, Workspace
@@ -233,3 +235,24 @@ def test_variants_that_cannot_be_chosen_are_left(spec: ExperimentSpec, root: Pat
     second, left = add_second_stage(prepared(spec, root), home_of(root), print)
     claim.release()
     assert left.why.endswith(": another command works on 1 run of the first stage")
+
+
+@pytest.mark.parametrize("change", [
+    "search.select.by=kd_random", "search.confirm.seeds=[20]", "search.confirm.best=2"])
+def test_an_edited_search_is_prepared_anew(spec: ExperimentSpec, root: Path, tmp_path: Path,
+                                           change: str) -> None:
+    """`work FILE` confirms what the file says now; the select runs are the same."""
+    prepared(spec, root)
+    assert is_prepared(spec, home_of(root))
+    edited = load_search(tmp_path, change, "evaluate.metrics=[fd_random, kd_random]")
+    assert {run.id for run in edited.runs} == {run.id for run in spec.runs}
+    assert not is_prepared(edited, home_of(root))
+
+
+def test_a_search_whose_declaration_is_damaged_is_prepared_anew(
+        spec: ExperimentSpec, root: Path) -> None:
+    study = prepared(spec, root)
+    (home_of(root) / "about.json").write_text('{"search": {"draws": "three"}}')
+    assert not is_prepared(spec, home_of(root))
+    with pytest.raises(UserError, match="what the experiment declares is damaged"):
+        add_second_stage(study, home_of(root), print)
