@@ -164,6 +164,13 @@ class FinalMeasurement(BaseModel):
     definitions: dict[Text, Text] = {}
     weights: dict[Text, Text] = {}
 
+    def only(self, score: str) -> FinalMeasurement:
+        """Return the measurement of one of its scores."""
+        of_score = {name: {score: each[score]} if score in each else {} for name, each in (
+            ("references", self.references), ("codes", self.codes),
+            ("definitions", self.definitions), ("weights", self.weights))}
+        return self.model_copy(update={"scores": (score,), **of_score})
+
     def under(self, weights: Mapping[str, str]) -> FinalMeasurement:
         """Return the same with the extractors' weights of those of its scores that have any."""
         of_scores = {name: found for name, found in weights.items() if name in self.scores}
@@ -199,6 +206,8 @@ class Declared(BaseModel):
         shared: By variant, the draws that have the same settings, the first of each group first.
         select_reference: What the score that selects compares with: `train` or `test` examples, or
             given `statistics`, for instance; empty where it is not known.
+        select_final: How the score that selects is measured; None: as `final` says. `evaluate`
+            gives runs further scores, by which nothing is chosen anew.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -221,6 +230,7 @@ class Declared(BaseModel):
     draws: dict[Text, tuple[Text, ...]] = {}
     shared: dict[Text, tuple[tuple[int, ...], ...]] = {}
     select_reference: Text = ""
+    select_final: FinalMeasurement | None = None
 
     @field_validator("curve_means", mode="before")
     @classmethod
@@ -251,16 +261,30 @@ class Declared(BaseModel):
         """Return the same with other values of some fields, which are checked."""
         return Declared.model_validate({**dict(self), **changes})
 
+    @property
+    def selecting(self) -> FinalMeasurement | None:
+        """How the score that selects is measured; None where it is not known."""
+        return self.select_final or self.final
+
+    def selecting_as(self, other: Declared) -> Declared:
+        """Return the same with draws that are chosen by the measurement of another declaration."""
+        if self.search is None or other.final is None or other.final == self.final:
+            return self
+        return self.with_changes(select_final=other.final.only(self.search.select.by))
+
     def under(self, weights: Mapping[str, str]) -> Declared:
         """Return the same with scores that are compared under these weights of extractors."""
-        return self.with_changes(final=self.final.under(weights)) if self.final else self
+        parts = {"final": self.final, "select_final": self.select_final}
+        return self.with_changes(**{name: part.under(weights) for name, part in parts.items()
+                                    if part is not None})
 
 
 _FORMS: dict[str, type | tuple[type, ...]] = {
     "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
     "command": str, "settings": dict, "differs": dict, "curve_means": dict,
     "seeds": list, "final": dict, "labels": dict, "sweeps": dict, "varied": list,
-    "search": dict, "searched": dict, "draws": dict, "shared": dict, "select_reference": str}
+    "search": dict, "searched": dict, "draws": dict, "shared": dict, "select_reference": str,
+    "select_final": dict}
 
 
 def read_declared(text: str) -> Declared:
@@ -300,7 +324,7 @@ def _usable(name: str, value: Any) -> Any:
     if isinstance(value, list):
         kind = int if name == "seeds" else str
         return tuple(entry for entry in value if type(entry) is kind)
-    if name == "final":
+    if name in ("final", "select_final"):
         return _final_measurement(value)
     if name == "shared":
         return {variant: tuple(tuple(draw for draw in group if type(draw) is int)

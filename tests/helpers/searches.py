@@ -58,21 +58,27 @@ def train_search(folder: Path) -> None:
 
 
 def finish(run: RunSpec, root: Path, score: float | None, status: str = "FINISHED",
-           why: str = "") -> Path:
+           why: str = "", on_60: float | None = None) -> Path:
     """Leave what a process leaves that has trained a run; return the run's folder.
 
     Args:
         score: Its `fd_random`; None: it was not measured.
         status, why: How it ended.
+        on_60: Its `fd_random` on 60 samples, as `evaluate` adds it.
     """
     folder = run.write(root)
-    book = Journal(folder)
+    book, protocols = Journal(folder), {}
+    for entry in (METRICS[name] for name in run.evaluate.metrics):
+        facts = entry.facts
+        for name in scores_of(entry):
+            protocols[f"eval/{name}"] = {
+                "generated": run.evaluate.samples, "extractor": facts.extractor,
+                "split": facts.reference, **facts.protocol, **facts.score_protocols.get(name, {})}
     book.start(FACTS)
-    book.protocol({f"eval/{name}": {
-        "generated": run.evaluate.samples, "extractor": facts.extractor, "split": facts.reference,
-        **facts.protocol, **facts.score_protocols.get(name, {})}
-        for facts, names in ((METRICS[each].facts, scores_of(METRICS[each]))
-                             for each in run.evaluate.metrics) for name in names})
+    book.protocol(protocols)
+    if on_60 is not None:
+        book.protocol({"final/fd_random": {**protocols["eval/fd_random"], "generated": 60}})
+        book.metrics(run.steps, {"final/fd_random": on_60})
     book.metrics(run.steps, {"train/d_loss": 1.0})
     if score is not None:
         book.metrics(run.steps, {"eval/fd_random": score, "eval/d_accuracy_real": 0.5,

@@ -13,12 +13,14 @@ from helpers.searches import SEARCH, finish, load_search, write_search
 from helpers.studies import copy_of, here
 
 from gan_bench.compare.confirming import choice_in, with_confirm_runs
-from gan_bench.config.spec import RunSpec
+from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
+from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import is_trained
 from gan_bench.journal.queue_file import extend_queue, read_queue
 from gan_bench.journal.schema import Record
 from gan_bench.journal.status import progress_of
+from gan_bench.report.study import load_results
 
 pytestmark = pytest.mark.process
 
@@ -43,6 +45,10 @@ def by_hand(runs: tuple[RunSpec, ...], root: Path) -> dict[str, int]:
         score = progress_of(run, root).scores["fd_random"]
         best[run.variant] = min(best.get(run.variant, (score, run.draw)), (score, run.draw))
     return {variant: draw for variant, (_, draw) in best.items()}
+
+
+def by_hand_of(spec: ExperimentSpec, root: Path) -> dict[str, tuple[int, ...]]:
+    return {variant: (draw,) for variant, draw in by_hand(spec.runs, root).items()}
 
 
 def attempts(root: Path) -> list[str]:
@@ -133,6 +139,13 @@ def test_evaluate_measures_the_runs_of_both_stages(searched: Path, root: Path) -
     for run in runs:
         assert {"fd_random"} <= progress_of(run, root).scores.keys(), run.label
     assert attempts(root).count("attempt.2") == 10
+    declared = read_about(root / "runs" / "tuned")
+    assert declared.final is not None
+    assert declared.selecting is not None
+    assert (declared.final.samples, declared.selecting.samples) == (60, 50)
+    now = load_results("tuned", root=root)
+    assert now.choice == by_hand_of(load_search(searched), searched / "root")
+    assert not [note for note in now.notes if "left out" in note]
 
 
 def test_a_worker_that_begins_after_the_first_stage_does_the_second(
