@@ -166,9 +166,10 @@ class FinalMeasurement(BaseModel):
 
     def only(self, score: str) -> FinalMeasurement:
         """Return the measurement of one of its scores."""
-        of_score = {name: {score: each[score]} if score in each else {} for name, each in (
-            ("references", self.references), ("codes", self.codes),
-            ("definitions", self.definitions), ("weights", self.weights))}
+        of_score = {name: {key: value for key, value in each.items() if key == score}
+                    for name, each in (
+                        ("references", self.references), ("codes", self.codes),
+                        ("definitions", self.definitions), ("weights", self.weights))}
         return self.model_copy(update={"scores": (score,), **of_score})
 
     def under(self, weights: Mapping[str, str]) -> FinalMeasurement:

@@ -128,8 +128,8 @@ def extend_queue(home: Path, runs: Sequence[Progress],
     """Add runs to a queue, as far as they are not in it; return the queue.
 
     They have the data, extractors and options that the queue was prepared with. Whoever calls it
-    holds the lease of the root's preparations: so a second process that adds the same runs finds
-    them there, and the queue stays as it is.
+    holds the lease of the queue (`lock.changing_queue`): so a second process that adds the same
+    runs finds them there, and the queue stays as it is.
 
     Args:
         shorter_runs: As in `Execution`, for these runs.

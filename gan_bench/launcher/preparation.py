@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -20,9 +20,9 @@ from gan_bench.journal.about import asked_weights, write_about
 from gan_bench.journal.claims import Claim
 from gan_bench.journal.extractor_weights import differ, to_ask_for
 from gan_bench.journal.layout import Execution, Workspace, make_folder, remove_checkpoints
-from gan_bench.journal.lock import settle_dead_runs
+from gan_bench.journal.lock import changing_queue, settle_dead_runs
 from gan_bench.journal.missing_scores import missing_scores
-from gan_bench.journal.queue_file import write_queue, write_specs
+from gan_bench.journal.queue_file import FILE, write_queue, write_specs
 from gan_bench.journal.schema import Status
 from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_folders
 from gan_bench.journal.spec_file import rename_runs
@@ -101,10 +101,8 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
         _remove_leftovers(workspace)
     settle_dead_runs(home)
     lease.refuse_superseded()
-    take_over(experiment.runs, workspace.root, reporter.say)
-    if experiment.search is not None:
-        experiment = with_confirm_runs(experiment, workspace.root)
-        take_over(experiment.runs, workspace.root, reporter.say)
+    with _no_change_of_queue(home, reporter.say):
+        experiment = _of_both_stages(experiment, workspace.root, reporter.say)
     runs, waiting = _read_runs(experiment, settings)
     declared = experiment.declared.with_changes(command=settings.command)
     if not waiting and not differ(runs):
@@ -123,7 +121,7 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     trains = settings.slots != 0
     prepared = run_preparations(experiment, execution, context, reporter, trains)
     # Folders are made only here, so a start that an error above stops leaves none.
-    with _no_empty_folder_stays(home, waiting):
+    with _no_empty_folder_stays(home, waiting), _no_change_of_queue(home, reporter.say):
         lease.refuse_superseded()
         _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared.weights)))
         waiting += _of_other_weights(runs)
@@ -143,7 +141,22 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
                          prepared.together, here)
 
 
-def take_over(runs: Sequence[RunSpec], root: Path, say: Say) -> None:
+def _no_change_of_queue(home: Path, say: Say) -> AbstractContextManager[object]:
+    """Keep workers from adding a second stage; before the first queue, there are none."""
+    return changing_queue(home, say) if (home / FILE).exists() else nullcontext()
+
+
+def _of_both_stages(experiment: ExperimentSpec, root: Path, say: Say) -> ExperimentSpec:
+    """Return an experiment with its confirm runs, whose older runs are taken over."""
+    take_over_runs(experiment.runs, root, say)
+    if experiment.search is None:
+        return experiment
+    experiment = with_confirm_runs(experiment, root)
+    take_over_runs(experiment.runs, root, say)
+    return experiment
+
+
+def take_over_runs(runs: Sequence[RunSpec], root: Path, say: Say) -> None:
     """Take over those of the runs that lie under ids of an earlier version, and say how many.
 
     Raises:

@@ -16,13 +16,13 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import Say, UserError, count
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
-from gan_bench.journal.lock import preparing
+from gan_bench.journal.lock import changing_queue
 from gan_bench.journal.missing_scores import missing_scores
 from gan_bench.journal.queue_file import FILE, Queue, extend_queue, read_queue, specs_of
 from gan_bench.journal.schema import Status
 from gan_bench.journal.shorter_runs import beginnings, predecessor_folders
 from gan_bench.journal.status import Progress
-from gan_bench.launcher.preparation import PreparedStudy, read_progress, take_over
+from gan_bench.launcher.preparation import PreparedStudy, read_progress, take_over_runs
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def add_second_stage(study: PreparedStudy, home: Path, say: Say,
     called, choice = _called_for(home, queue)
     known = {run.spec.id for run in study.runs}
     if any(run.id not in queue.begun for run in called):
-        with preparing(root, say):
+        with changing_queue(home, say):
             now = read_queue(home)
             if now.select != queue.select:  # another command has replaced it
                 return nothing
             called, choice = _called_for(home, now)  # which may ask for others, too
             if called:
-                take_over(called, root, say)
+                take_over_runs(called, root, say)
             found = beginnings(home, [run for run in called if run.id not in now.begun])
             queue = extend_queue(home, [_read(run, root) for run in called],
                                  predecessor_folders(found))

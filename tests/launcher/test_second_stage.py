@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gan_bench.errors import UserError
 from gan_bench.journal.about import write_about
 from gan_bench.journal.claims import newest_attempt, take
 from gan_bench.journal.layout import Execution, Workspace
-from gan_bench.journal.lock import preparing
+from gan_bench.journal.lock import changing_queue, preparing
 from gan_bench.journal.queue_file import read_queue, write_queue, write_specs
 from gan_bench.journal.status import Progress
 from gan_bench.launcher import stages
@@ -171,12 +172,12 @@ def test_a_confirm_run_continues_from_a_shorter_one(
 
 def while_waiting_for_the_lease(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch,
                                 ) -> None:
-    def late(root: Path, say: Callable[[str], None]) -> object:
-        monkeypatch.setattr(f"{stages.__name__}.preparing", preparing)
+    def late(home: Path, say: Callable[[str], None]) -> object:
+        monkeypatch.setattr(f"{stages.__name__}.changing_queue", changing_queue)
         change()
-        return preparing(root, say)
+        return changing_queue(home, say)
 
-    monkeypatch.setattr(f"{stages.__name__}.preparing", late)
+    monkeypatch.setattr(f"{stages.__name__}.changing_queue", late)
 
 
 def test_the_choice_is_that_under_the_lease(spec: ExperimentSpec, root: Path, tmp_path: Path,
@@ -186,6 +187,25 @@ def test_the_choice_is_that_under_the_lease(spec: ExperimentSpec, root: Path, tm
     while_waiting_for_the_lease(lambda: write_about(home_of(root), more.declared), monkeypatch)
     second = add_second_stage(study, home_of(root), print)[0]
     assert ids(second.waiting) == [run.id for run in confirm_of(more, root)]
+
+
+def test_a_worker_does_not_wait_for_the_preparations_of_another_experiment(
+        spec: ExperimentSpec, root: Path) -> None:
+    """They decode data and train extractors."""
+    study = prepared(spec, root)
+    with ThreadPoolExecutor(1) as other, preparing(root, print):
+        second, _ = other.submit(add_second_stage, study, home_of(root), print).result(30)
+    assert len(second.waiting) == 4
+
+
+def test_a_worker_waits_for_who_changes_the_queue(spec: ExperimentSpec, root: Path) -> None:
+    study = prepared(spec, root)
+    with ThreadPoolExecutor(1) as other:
+        with changing_queue(home_of(root), print):
+            adding = other.submit(add_second_stage, study, home_of(root), print)
+            with pytest.raises(TimeoutError):
+                adding.result(0.5)
+        assert len(adding.result(30)[0].waiting) == 4
 
 
 def test_a_queue_that_is_replaced_meanwhile_stays(spec: ExperimentSpec, root: Path, tmp_path: Path,
