@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.cli.options import advised, parse_data_set, run_command, use_plugin_files
-from gan_bench.compare.confirming import confirmed_as, with_confirm_runs
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.initial_weights import find_run
 from gan_bench.config.statistics_file import read_statistics
@@ -213,7 +212,6 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
     command = run_command(file, settings, options.plugins)
     own = load_experiment(file, workspace.data_root, settings, options.plugins,
                           root=workspace.root)
-    own = with_confirm_runs(own, workspace.root)
     first = own.runs[0]
     final = first.evaluate.final or first.evaluate
     names = list(dict.fromkeys([*final.metrics, *(_metric_names(options.metrics) or [])]))
@@ -224,7 +222,8 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
         settings.append(f"evaluate.reference={json.dumps(reference)}")
     spec = load_experiment(file, workspace.data_root, settings, options.plugins,
                            root=workspace.root)
-    spec = confirmed_as(spec, own)
+    declared = spec.declared.selecting_as(own.declared)  # which draws are chosen stays
+    spec = spec.model_copy(update={"declared": declared})
     older = older_runs(workspace.root / "runs" / spec.name)  # which are taken over
     if not older and not any(is_trained(run.folder(workspace.root)) for run in spec.runs):
         raise UserError(f"no run of {spec.name} is trained yet: {advised(command, workspace)}")

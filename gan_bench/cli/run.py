@@ -52,8 +52,8 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
 
     Returns:
         0 if all runs are finished or diverged, 1 if a run failed, 75 if runs are left for another
-        command or machine, 3 if MLflow lacks something, or if runs are to be measured alone and
-        some are not trained.
+        command or machine, or if no draw of a variant can be chosen yet, 3 if MLflow lacks
+        something, or if runs are to be measured alone and some are not trained.
 
     Raises:
         UserError: No run is possible.
@@ -95,7 +95,7 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         raise Stopped(ended.stopped)
     if failed:
         return 1
-    if left:
+    if left or ended.left.unchosen:
         return RUNS_LEFT
     return 3 if ended.missing or unshown or hidden or untrained else 0
 

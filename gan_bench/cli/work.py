@@ -36,6 +36,7 @@ from gan_bench.config.search import SELECT
 from gan_bench.config.shipped import is_experiment
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import RUNS_LEFT, Say, Stopped, UserError, count, unwritable
+from gan_bench.journal.about import read_about
 from gan_bench.journal.claims import holder_of
 from gan_bench.journal.layout import Execution, Workspace, claimed_folders, make_root
 from gan_bench.journal.lock import preparing
@@ -139,9 +140,9 @@ def prepare_work(experiment: str, launch: LaunchSettings, settings: list[str],
     refuse_impossible(spec, launch)
     make_root(workspace.root)
     home = workspace.root / "runs" / spec.name
-    if not _is_prepared(spec, home):
+    if not is_prepared(spec, home):
         with preparing(workspace.root, reporter.say) as lease:
-            if not _is_prepared(spec, home):
+            if not is_prepared(spec, home):
                 prepare_study(spec, launch, reporter, lease)
     return home
 
@@ -167,14 +168,32 @@ def _work(home: Path, slots: int | None, reporter: Reporter, until: float | None
         return ended
 
 
-def _is_prepared(spec: ExperimentSpec, home: Path) -> bool:
-    """Whether the queue holds every run of a file that has no result, and knows its search."""
+def is_prepared(spec: ExperimentSpec, home: Path) -> bool:
+    """Whether the queue holds every run of a file that has no result, and knows its search.
+
+    Args:
+        home: The experiment's folder.
+
+    Raises:
+        UserError: The queue is damaged.
+    """
     if not (home / FILE).exists():
         return False
     queue, root = read_queue(home), home.parents[1]
     if {*queue.select} != {run.id for run in spec.runs if run.stage == SELECT}:
         return False
+    if spec.search is not None and not _knows_search(spec, home):
+        return False
     return all(run.id in queue.begun or state_of(run, root)[0].is_result for run in spec.runs)
+
+
+def _knows_search(spec: ExperimentSpec, home: Path) -> bool:
+    """Whether the second stage, which follows what is declared in the folder, is the file's."""
+    try:
+        declared = read_about(home)
+    except ValueError:
+        return False
+    return declared.search == spec.search
 
 
 def _refuse_unknown(root: Path, name: str) -> None:
@@ -199,7 +218,7 @@ def _report_work(ended: LaunchResult, say: Say) -> int:
         raise Stopped(ended.stopped)
     if failed:
         return 1
-    return 0 if len(over) == len(ended.runs) else RUNS_LEFT
+    return RUNS_LEFT if ended.left.unchosen or len(over) < len(ended.runs) else 0
 
 
 def _is_over(run: Progress) -> bool:

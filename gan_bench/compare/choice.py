@@ -38,12 +38,14 @@ class Choice:
 
     Attributes:
         draws: By variant, the chosen draws, the best first; only of variants whose select runs all
-            have a result.
+            have a result, and of which a draw did not diverge.
         waiting: By variant, how many select runs have none; variants without such runs are absent.
+        diverged: The variants of which every draw diverged: they have none to confirm.
     """
 
     draws: Mapping[str, tuple[int, ...]]
     waiting: Mapping[str, int]
+    diverged: tuple[str, ...] = ()
 
 
 def select_score(status: Status, scores: Mapping[str, float], by: str) -> float | None:
@@ -84,13 +86,16 @@ def draw_score(values: Sequence[float], better: Better) -> float:
 def choose(scores: Mapping[int, float], better: Better, best: int) -> tuple[int, ...]:
     """Return the best draws, the best first; of equal ones the draw with the lower index.
 
+    A draw that diverged is never chosen, so there is none if all did.
+
     Args:
         scores: `draw_score` by draw.
         better: Which direction is better.
-        best: How many to choose; all if there are fewer.
+        best: How many to choose; all that did not diverge if there are fewer.
     """
     sign = -1.0 if better == "higher" else 1.0
-    return tuple(sorted(scores, key=lambda draw: (sign * scores[draw], draw))[:best])
+    finite = [draw for draw, score in scores.items() if math.isfinite(score)]
+    return tuple(sorted(finite, key=lambda draw: (sign * scores[draw], draw))[:best])
 
 
 def different_draws(declared: Declared, search: SearchSpec, variant: str) -> list[int]:
@@ -125,7 +130,7 @@ def choice_of(runs: Iterable[SelectRun], declared: Declared) -> Choice:
         return Choice({}, {})
     better = directions(declared).get(search.select.by)
     scores = {(run.variant, run.draw, run.seed): run.score for run in runs}
-    chosen, waiting = {}, {}
+    chosen, waiting, diverged = {}, {}, []
     for variant in declared.variants:
         by_draw = {draw: [scores.get((variant, draw, seed)) for seed in search.select.seeds]
                    for draw in different_draws(declared, search, variant)}
@@ -135,8 +140,17 @@ def choice_of(runs: Iterable[SelectRun], declared: Declared) -> Choice:
             continue
         means = {draw: draw_score([value for value in values if value is not None], better)
                  for draw, values in by_draw.items()}
-        chosen[variant] = choose(means, better, search.confirm.best)
-    return Choice(chosen, waiting)
+        if best := choose(means, better, search.confirm.best):
+            chosen[variant] = best
+        else:
+            diverged.append(variant)
+    return Choice(chosen, waiting, tuple(diverged))
+
+
+def diverged_line(variants: Sequence[str]) -> str:
+    """Return that these variants have no draw to confirm; empty if there are none."""
+    return (f"every draw of {', '.join(variants)} diverged: there is none to confirm" if variants
+            else "")
 
 
 def selection_sentence(declared: Declared) -> str:
@@ -151,6 +165,9 @@ def selection_sentence(declared: Declared) -> str:
         return ""
     by, examples = search.select.by, declared.select_reference
     sentence = f"The draws were selected by {by}, which is reported too"
+    if examples == "statistics":
+        return (f"{sentence}, on other seeds against the same given statistics, so {by} is "
+                f"optimistic by what suits the examples that these are of.")
     if examples not in ("train", "test"):
         return f"{sentence}: the reported score is that of other seeds."
     if examples == "train":

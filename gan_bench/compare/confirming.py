@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gan_bench.compare.choice import Choice, SelectRun, choice_of, select_score
@@ -11,16 +12,27 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.search import CONFIRM, SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, count
-from gan_bench.journal.status import Progress, progress_of, state_of
+from gan_bench.journal.about import asked_weights
+from gan_bench.journal.layout import is_trained
+from gan_bench.journal.status import Progress, progress_of
 
 
 def choice_among(runs: Iterable[Progress], declared: Declared) -> Choice:
     """Return what is chosen by these runs, as far as they are of the first stage."""
     by = declared.search.select.by if declared.search else ""
     return choice_of((SelectRun(run.spec.variant, run.spec.draw, run.spec.seed,
-                                select_score(run.state, run.scores, by))
+                                select_score(run.state, _selecting_scores(run, declared), by))
                       for run in runs if run.spec.stage == SELECT and run.spec.draw is not None),
                      declared)
+
+
+def _selecting_scores(run: Progress, declared: Declared) -> dict[str, float]:
+    """Return a run's scores, of which the one that selects is measured as it is declared."""
+    measured = declared.selecting
+    if measured is None:
+        return run.scores
+    asked = measured.under(asked_weights(run.folder.parent))
+    return {name: value for name, (_, value) in run.compared(asked).items()}
 
 
 def choice_in(runs: Sequence[RunSpec], declared: Declared, root: Path) -> Choice:
@@ -36,12 +48,14 @@ def choice_in(runs: Sequence[RunSpec], declared: Declared, root: Path) -> Choice
     open_runs = Counter(run.variant for run in select if not _has_result(run, root))
     choice = choice_among((_progress(run, root) for run in select if not open_runs[run.variant]),
                           declared)
-    return Choice(choice.draws, {**choice.waiting, **{k: n for k, n in open_runs.items() if n}})
+    return replace(choice,
+                   waiting={**choice.waiting, **{k: n for k, n in open_runs.items() if n}})
 
 
 def _has_result(run: RunSpec, root: Path) -> bool:
+    # A process that holds the run makes no difference: it may be lost, or measure what is trained.
     try:
-        return state_of(run, root)[0].is_result
+        return is_trained(run.folder(root))
     except DamagedError:  # whoever trains it says so
         return False
 
@@ -91,21 +105,6 @@ def with_confirm_runs(experiment: ExperimentSpec, root: Path) -> ExperimentSpec:
     present = {run.id for run in experiment.runs}
     return experiment.with_runs([*experiment.runs,
                                  *(run for run in called if run.id not in present)])
-
-
-def confirmed_as(experiment: ExperimentSpec, whole: ExperimentSpec) -> ExperimentSpec:
-    """Return an experiment with the confirm runs of another, whose draws are the same.
-
-    So `evaluate` measures them by other metrics or on more samples, of which the first stage, which
-    decides on them, has no scores yet.
-
-    Args:
-        whole: Has the runs of both stages.
-    """
-    first = {(run.variant, run.draw): run for run in experiment.runs}
-    return experiment.with_runs([*experiment.runs, *(
-        first[run.variant, run.draw].confirmed(run.seed) for run in whole.runs
-        if run.stage == CONFIRM)])
 
 
 def unchosen_line(choice: Choice) -> str:

@@ -59,7 +59,7 @@ def stored_choice(runs: Iterable[StoredRun], declared: Declared) -> Choice:
 
 def _score_of(run: StoredRun, by: str, declared: Declared) -> float | None:
     status = Status(run.tags.get("status", Status.RUNNING))
-    scores = {name: value for name, (_, value) in run.compared(declared.final).items()}
+    scores = {name: value for name, (_, value) in run.compared(declared.selecting).items()}
     return select_score(status, scores, by)
 
 

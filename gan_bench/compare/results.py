@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gan_bench.compare.choice import diverged_line
 from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.counted_draws import of_chosen_draws, stored_choice, with_shared_draws
 from gan_bench.compare.curve_means import curve_means, thinned_means
@@ -174,7 +175,8 @@ def read_results(workspace: Workspace, experiment: str, declared: Declared | Non
         raise UserError(f"{experiment} has no runs yet{reason}; {then}")
     choice = stored_choice(chosen, declared)
     chosen, unchosen = of_chosen_draws(chosen, choice)
-    notes += [*unchosen, *absent_runs(chosen, declared, choice)]
+    notes += [*unchosen, *filter(None, [diverged_line(choice.diverged)]),
+              *absent_runs(chosen, declared, choice)]
     with_runs = {run.tags["variant"] for run in chosen}
     names = [name for name in declared.variants if name in with_runs]
     names += sorted(with_runs - set(names))

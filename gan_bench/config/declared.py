@@ -164,6 +164,14 @@ class FinalMeasurement(BaseModel):
     definitions: dict[Text, Text] = {}
     weights: dict[Text, Text] = {}
 
+    def only(self, score: str) -> FinalMeasurement:
+        """Return the measurement of one of its scores."""
+        of_score = {name: {key: value for key, value in each.items() if key == score}
+                    for name, each in (
+                        ("references", self.references), ("codes", self.codes),
+                        ("definitions", self.definitions), ("weights", self.weights))}
+        return self.model_copy(update={"scores": (score,), **of_score})
+
     def under(self, weights: Mapping[str, str]) -> FinalMeasurement:
         """Return the same with the extractors' weights of those of its scores that have any."""
         of_scores = {name: found for name, found in weights.items() if name in self.scores}
@@ -197,8 +205,10 @@ class Declared(BaseModel):
         draws: By variant, what stands for the settings of each draw, in their order; empty where
             it is not known.
         shared: By variant, the draws that have the same settings, the first of each group first.
-        select_reference: What the score that selects compares with: `train` or `test` examples, for
-            instance; empty where it is not known.
+        select_reference: What the score that selects compares with: `train` or `test` examples, or
+            given `statistics`, for instance; empty where it is not known.
+        select_final: How the score that selects is measured; None: as `final` says. `evaluate`
+            gives runs further scores, by which nothing is chosen anew.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -221,6 +231,7 @@ class Declared(BaseModel):
     draws: dict[Text, tuple[Text, ...]] = {}
     shared: dict[Text, tuple[tuple[int, ...], ...]] = {}
     select_reference: Text = ""
+    select_final: FinalMeasurement | None = None
 
     @field_validator("curve_means", mode="before")
     @classmethod
@@ -251,16 +262,30 @@ class Declared(BaseModel):
         """Return the same with other values of some fields, which are checked."""
         return Declared.model_validate({**dict(self), **changes})
 
+    @property
+    def selecting(self) -> FinalMeasurement | None:
+        """How the score that selects is measured; None where it is not known."""
+        return self.select_final or self.final
+
+    def selecting_as(self, other: Declared) -> Declared:
+        """Return the same with draws that are chosen by the measurement of another declaration."""
+        if self.search is None or other.final is None or other.final == self.final:
+            return self
+        return self.with_changes(select_final=other.final.only(self.search.select.by))
+
     def under(self, weights: Mapping[str, str]) -> Declared:
         """Return the same with scores that are compared under these weights of extractors."""
-        return self.with_changes(final=self.final.under(weights)) if self.final else self
+        parts = {"final": self.final, "select_final": self.select_final}
+        return self.with_changes(**{name: part.under(weights) for name, part in parts.items()
+                                    if part is not None})
 
 
 _FORMS: dict[str, type | tuple[type, ...]] = {
     "question": str, "baseline": str, "paired": bool, "margin": (str, dict), "variants": list,
     "command": str, "settings": dict, "differs": dict, "curve_means": dict,
     "seeds": list, "final": dict, "labels": dict, "sweeps": dict, "varied": list,
-    "search": dict, "searched": dict, "draws": dict, "shared": dict, "select_reference": str}
+    "search": dict, "searched": dict, "draws": dict, "shared": dict, "select_reference": str,
+    "select_final": dict}
 
 
 def read_declared(text: str) -> Declared:
@@ -269,8 +294,8 @@ def read_declared(text: str) -> Declared:
     The text may come from any program or an older version. Fields of another form count as absent.
 
     Raises:
-        ValueError: A margin is no amount, or a curve's mean is none: without them the verdicts
-            would be others.
+        ValueError: A margin is no amount, a curve's mean is none, or a search is none: without
+            them the verdicts would be others.
     """
     try:
         given = json.loads(text)
@@ -280,22 +305,28 @@ def read_declared(text: str) -> Declared:
     try:
         return Declared.model_validate({
             name: _usable(name, facts[name]) for name, form in _FORMS.items()
-            if facts.get(name) and isinstance(facts[name], form)})
+            if _counts(name, facts.get(name), form)})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: "
                          f"{first['msg'].removeprefix('Value error, ')}") from None
 
 
+def _counts(name: str, value: object, form: type | tuple[type, ...]) -> bool:
+    if name == "search":  # of any form: without it draws would be compared as ordinary runs
+        return value is not None
+    return bool(value) and isinstance(value, form)
+
+
 def _usable(name: str, value: Any) -> Any:
     """Return a field without the entries that are of another form."""
+    if name == "search":
+        return value
     if isinstance(value, list):
         kind = int if name == "seeds" else str
         return tuple(entry for entry in value if type(entry) is kind)
-    if name == "final":
+    if name in ("final", "select_final"):
         return _final_measurement(value)
-    if name == "search":
-        return _search(value)
     if name == "shared":
         return {variant: tuple(tuple(draw for draw in group if type(draw) is int)
                                for group in groups if isinstance(group, list))
@@ -307,13 +338,6 @@ def _usable(name: str, value: Any) -> Any:
         form = (str, dict) if name == "curve_means" else str
         return {key: entry for key, entry in value.items() if isinstance(entry, form)}
     return value
-
-
-def _search(value: dict[str, Any]) -> SearchSpec | None:
-    try:
-        return SearchSpec.model_validate_json(json.dumps(value))
-    except ValidationError:
-        return None
 
 
 def _final_measurement(value: dict[str, Any]) -> FinalMeasurement | None:
@@ -357,7 +381,8 @@ def comparison_tag(declared: Declared) -> str:
     if len(text) > TAG_LIMIT:
         raise ValueError(f"baseline, margin, curve_means and search take {len(text):,} characters "
                          f"of MLflow's tag of the experiment, which holds {TAG_LIMIT:,}; give "
-                         f"fewer margins, curve means or drawn keys, or shorter names")
+                         f"fewer margins, curve means, drawn keys or draws with the same settings, "
+                         f"or shorter names")
     return text
 
 

@@ -126,12 +126,13 @@ def declared_search(declared: Declared, search: SearchSpec, settings: Sequence[R
     shared = {variant: groups for variant, each in digests.items() if (groups := _groups(each))}
     facts = next(entry.facts for entry in registry.METRICS
                  if search.select.by in registry.scores_of(entry))
+    given = declared.final is not None and search.select.by in declared.final.references
     return declared.with_changes(
         search=search, settings={}, shared=shared,
         draws={variant: tuple(each) for variant, each in digests.items()},
         searched={run.variant: tuple(keys_of(variant, search))
                   for run, variant in zip(firsts, variants, strict=True)},
-        select_reference=facts.reference or "")
+        select_reference="statistics" if given else facts.reference or "")
 
 
 def _groups(digests: Sequence[str]) -> tuple[tuple[int, ...], ...]:

@@ -147,9 +147,9 @@ def _choice_problem(values: object) -> str:
     if len(values) < 2:
         return f"choice has {len(values)} values, and needs two; put a single one into `base`"
     texts = [json.dumps(value, sort_keys=True) for value in values]
-    if twice := next((value for value, text in zip(values, texts, strict=True)
-                      if texts.count(text) > 1), None):
-        return f"choice has {shown(twice)} twice"
+    if twice := [value for value, text in zip(values, texts, strict=True)
+                 if texts.count(text) > 1]:
+        return f"choice has {shown(twice[0])} twice"
     return ""
 
 

@@ -2,7 +2,9 @@
 
 The lease of an experiment is that of its copy in MLflow: one process mirrors, another takes over
 when it has ended. That of a root is for preparations: ids are taken over, data are decoded, and
-extractors are trained once. Both are claims, as `journal/claims.py` describes them.
+extractors are trained once. That of an experiment's queue is for those who change what is in it,
+for a moment: workers do not wait for the preparations of other experiments. All are claims, as
+`journal/claims.py` describes them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from gan_bench.journal.claims import (
 from gan_bench.journal.layout import claimed_folders, run_folders
 from gan_bench.journal.schema import Status
 
-MIRROR, PREPARATION = "mirror", "preparation"  # names of claims
+MIRROR, PREPARATION, QUEUE = "mirror", "preparation", "queue-change"  # names of claims
 PATIENCE = 1.0  # seconds: a process that reads holds the lease for a moment
 POLL = 0.05  # seconds between two looks at another process's lease
 
@@ -109,14 +111,35 @@ def preparing(root: Path, say: Say) -> Iterator[Claim]:
     Raises:
         UserError: The root cannot be written.
     """
+    with _held(root, PREPARATION, say, f"prepares an experiment in {root}") as claim:
+        yield claim
+
+
+@contextmanager
+def changing_queue(experiment: Path, say: Say) -> Iterator[Claim]:
+    """Hold the lease of an experiment's queue, and wait for it, as `preparing` does.
+
+    Args:
+        experiment: Its folder, which exists.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    with _held(experiment, QUEUE, say, f"changes the queue of {experiment.name}") as claim:
+        yield claim
+
+
+@contextmanager
+def _held(folder: Path, name: str, say: Say, what: str) -> Iterator[Claim]:
+    """Hold a lease; wait for that of another process, and say what that one does."""
     watch, told = Watch(), time.monotonic() + PATIENCE
     while True:
         try:
-            claim = take(root, PREPARATION, watch)
+            claim = take(folder, name, watch)
             break
         except ClaimedError as error:
             if told and time.monotonic() > told:
-                say(f"waiting for {error.holder}, which prepares an experiment in {root}")
+                say(f"waiting for {error.holder}, which {what}")
                 told = 0.0
             time.sleep(POLL)
     try:

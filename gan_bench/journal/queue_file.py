@@ -101,8 +101,7 @@ def write_queue(home: Path, runs: Sequence[Progress], begun: Mapping[str, int],
     Raises:
         UserError: A file cannot be written.
     """
-    shorter = {run: [f"{folder.parent.name}/{folder.name}" for folder in folders]
-               for run, folders in execution.shorter_runs.items()}
+    shorter = _names(execution.shorter_runs)
     queue = Queue(
         begun=begun,
         measured=[run.spec.id for run in runs if run.is_measuring], shorter_runs=shorter,
@@ -124,26 +123,38 @@ def write_queue(home: Path, runs: Sequence[Progress], begun: Mapping[str, int],
     return len(queue.begun) - len(begun)
 
 
-def extend_queue(home: Path, runs: Sequence[RunSpec]) -> Queue:
+def extend_queue(home: Path, runs: Sequence[Progress],
+                 shorter_runs: Mapping[str, Sequence[Path]]) -> Queue:
     """Add runs to a queue, as far as they are not in it; return the queue.
 
     They have the data, extractors and options that the queue was prepared with. Whoever calls it
-    holds the lease of the root's preparations: so a second process that adds the same runs finds
-    them there, and the queue stays as it is.
+    holds the lease of the queue (`lock.changing_queue`): so a second process that adds the same
+    runs finds them there, and the queue stays as it is.
+
+    Args:
+        shorter_runs: As in `Execution`, for these runs.
 
     Raises:
         UserError: The queue cannot be read, or a file cannot be written.
     """
     queue, root = read_queue(home), home.parents[1]
-    new = [Progress(run, run.folder(root)) for run in runs if run.id not in queue.begun]
+    new = [run for run in runs if run.spec.id not in queue.begun]
     if not new:
         return queue
-    queue = replace(queue, begun={**queue.begun, **write_specs(new, root)})
+    queue = replace(
+        queue, begun={**queue.begun, **write_specs(new, root)},
+        measured=[*queue.measured, *(run.spec.id for run in new if run.is_measuring)],
+        shorter_runs={**queue.shorter_runs, **_names(shorter_runs)})
     try:
         _write(home, queue)
     except OSError as error:
         raise unwritable(home / FILE, error) from None
     return queue
+
+
+def _names(shorter_runs: Mapping[str, Sequence[Path]]) -> dict[str, Sequence[str]]:
+    return {run: [f"{folder.parent.name}/{folder.name}" for folder in folders]
+            for run, folders in shorter_runs.items()}
 
 
 def _write(home: Path, queue: Queue) -> None:

@@ -33,23 +33,10 @@ from gan_bench.launcher.preparation import (
 from gan_bench.launcher.processes import GRACE, LAST_ROUND, fork_context, look_at_machine
 from gan_bench.launcher.remote_workers import DETACHED, RemoteWorkers
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.launcher.stages import add_second_stage
+from gan_bench.launcher.stages import Left, add_second_stage
 from gan_bench.launcher.worker import STOP_SIGNALS
 from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
-
-
-@dataclass(frozen=True)
-class Left:
-    """What is left undone, though no run of it has failed.
-
-    Attributes:
-        why: Why it is; empty if nothing is left.
-        runs: The ids of the runs.
-    """
-
-    why: str = ""
-    runs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -69,7 +56,7 @@ class LaunchResult:
     missing: str
     hidden: list[str] = field(default_factory=list)
     stopped: int | None = None
-    left: Left = Left()
+    left: Left = field(default_factory=Left)
 
 
 def execute(experiment: ExperimentSpec, settings: LaunchSettings, reporter: Reporter,
@@ -135,15 +122,15 @@ def work_on(study: PreparedStudy, home: Path, slots: int | None, retries: int, r
     Raises:
         Stopped: The user stopped it.
     """
-    waiting = study.waiting
     while True:
-        left = _work_on_stage(replace(study, waiting=waiting), home, slots, retries, reporter,
-                              request, until, remote, detach)
-        waiting = [] if left.why else add_second_stage(study, home, reporter.say)
-        if not waiting:
+        left = _work_on_stage(study, home, slots, retries, reporter, request, until, remote, detach)
+        if left.why:
+            break
+        study, left = add_second_stage(study, home, reporter.say)
+        if not study.waiting:
             break
         reporter.begin(study.runs)
-    if remote is not None and not left.why:
+    if remote is not None and (not left.why or left.unchosen):
         remote.dismiss()
     return left
 
@@ -212,8 +199,10 @@ def _ignore(news: object) -> None:
     """Nobody wants to know."""
 
 
-def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> PreparedStudy:
+def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> tuple[PreparedStudy, Left]:
     """Return what a prepared experiment has left to do, for a worker that has not prepared it.
+
+    Where nothing waits, it is also what this worker cannot do.
 
     Args:
         say: Receives what is unusual about this machine.
@@ -227,17 +216,18 @@ def study_of_queue(home: Path, queue: Queue, say: Say = _ignore) -> PreparedStud
     waiting = [run for run in runs if run.state != Status.FAILED]  # that one is damaged
     for run in waiting:
         run.is_measuring = run.spec.id in queue.measured
+    study = PreparedStudy(runs, waiting, execution, {**queue.begun}, bool(queue.select))
+    left = Left()
     if not waiting:  # of a search, the second stage may be
-        study = PreparedStudy(runs, [], execution, {**queue.begun})
-        waiting = add_second_stage(study, home, say)
-    if not waiting:
-        return PreparedStudy(runs, [], execution, {})
+        study, left = add_second_stage(study, home, say)
+    if not study.waiting:
+        return study, left
     context = fork_context(queue.threads)
-    specs = {(run.spec.variant, run.spec.draw): run.spec for run in waiting}
-    gpus, here, together = look_at_machine([*specs.values()], execution, queue.together,
+    specs = {(run.spec.variant, run.spec.draw): run.spec for run in study.waiting}
+    gpus, here, together = look_at_machine([*specs.values()], study.execution, queue.together,
                                            context, say)
-    return PreparedStudy(runs, waiting, execution, {**queue.begun}, context, gpus, together,
-                         None if queue.allow_drift else here)
+    return replace(study, context=context, gpus=gpus, together=together,
+                   here=None if queue.allow_drift else here), left
 
 
 def work_on_queue(home: Path, slots: int | None, reporter: Reporter, until: float | None = None,
@@ -253,14 +243,14 @@ def work_on_queue(home: Path, slots: int | None, reporter: Reporter, until: floa
         raise UserError(f"{home.name} was stopped by `gan-bench stop`; `gan-bench run` goes on "
                         f"with it")
     with raise_stopped():
-        study = study_of_queue(home, queue, reporter.say)
+        study, left = study_of_queue(home, queue, reporter.say)
         for run in study.runs:
             if run.state == Status.FAILED:
                 reporter.say(run.why)
         if not study.waiting:
-            return LaunchResult(study.runs, "")
+            return LaunchResult(study.runs, "", left=left)
         reporter.begin(study.runs)
-        stopped, left = None, Left()
+        stopped = None
         try:
             left = work_on(study, home, slots, queue.retries, reporter, None, until)
         except Stopped as stop:

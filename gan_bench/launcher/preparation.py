@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -20,9 +20,9 @@ from gan_bench.journal.about import asked_weights, write_about
 from gan_bench.journal.claims import Claim
 from gan_bench.journal.extractor_weights import differ, to_ask_for
 from gan_bench.journal.layout import Execution, Workspace, make_folder, remove_checkpoints
-from gan_bench.journal.lock import settle_dead_runs
+from gan_bench.journal.lock import changing_queue, settle_dead_runs
 from gan_bench.journal.missing_scores import missing_scores
-from gan_bench.journal.queue_file import write_queue, write_specs
+from gan_bench.journal.queue_file import FILE, write_queue, write_specs
 from gan_bench.journal.schema import Status
 from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_folders
 from gan_bench.journal.spec_file import rename_runs
@@ -66,6 +66,8 @@ class PreparedStudy:
         waiting: Those that are to be trained or measured.
         execution: Where and how.
         begun: By run id, the newest claim of each waiting run.
+        has_second_stage: Whether runs of a second stage are added when these have a result: of a
+            search, unless runs are measured alone.
         context: Forks the processes that train; None if nothing waits.
         gpus, together, here: As in `Prepared`.
     """
@@ -74,6 +76,7 @@ class PreparedStudy:
     waiting: list[Progress]
     execution: Execution
     begun: dict[str, int]
+    has_second_stage: bool = False
     context: ForkServerContext | None = None
     gpus: int = 0
     together: int = 1
@@ -98,10 +101,8 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
         _remove_leftovers(workspace)
     settle_dead_runs(home)
     lease.refuse_superseded()
-    if taken := take_over_older_runs(experiment.runs, workspace.root):
-        reporter.say(f"{count(taken, 'run')} under ids of an earlier version taken over: their "
-                     f"folders have the present ids now")
-    experiment = with_confirm_runs(experiment, workspace.root)
+    with _no_change_of_queue(home, reporter.say):
+        experiment = _of_both_stages(experiment, workspace.root, reporter.say)
     runs, waiting = _read_runs(experiment, settings)
     declared = experiment.declared.with_changes(command=settings.command)
     if not waiting and not differ(runs):
@@ -120,7 +121,7 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
     trains = settings.slots != 0
     prepared = run_preparations(experiment, execution, context, reporter, trains)
     # Folders are made only here, so a start that an error above stops leaves none.
-    with _no_empty_folder_stays(home, waiting):
+    with _no_empty_folder_stays(home, waiting), _no_change_of_queue(home, reporter.say):
         lease.refuse_superseded()
         _make_folders(home, waiting, declared.under(to_ask_for(runs, prepared.weights)))
         waiting += _of_other_weights(runs)
@@ -135,8 +136,35 @@ def prepare_study(experiment: ExperimentSpec, settings: LaunchSettings, reporter
                 reporter.say(f"{count(kept, 'run')} of an earlier command "
                              f"{'stays' if kept == 1 else 'stay'} in the queue of workers")
     here = prepared.here if trains and not execution.allow_drift else None
-    return PreparedStudy(runs, waiting, execution, begun, context, prepared.gpus,
+    return PreparedStudy(runs, waiting, execution, begun,
+                         settings.train and experiment.search is not None, context, prepared.gpus,
                          prepared.together, here)
+
+
+def _no_change_of_queue(home: Path, say: Say) -> AbstractContextManager[object]:
+    """Keep workers from adding a second stage; before the first queue, there are none."""
+    return changing_queue(home, say) if (home / FILE).exists() else nullcontext()
+
+
+def _of_both_stages(experiment: ExperimentSpec, root: Path, say: Say) -> ExperimentSpec:
+    """Return an experiment with its confirm runs, whose older runs are taken over."""
+    take_over_runs(experiment.runs, root, say)
+    if experiment.search is None:
+        return experiment
+    experiment = with_confirm_runs(experiment, root)
+    take_over_runs(experiment.runs, root, say)
+    return experiment
+
+
+def take_over_runs(runs: Sequence[RunSpec], root: Path, say: Say) -> None:
+    """Take over those of the runs that lie under ids of an earlier version, and say how many.
+
+    Raises:
+        UserError: A folder cannot be renamed.
+    """
+    if taken := take_over_older_runs(tuple(runs), root):
+        say(f"{count(taken, 'run')} under ids of an earlier version taken over: their folders have "
+            f"the present ids now")
 
 
 def refuse_impossible(experiment: ExperimentSpec, settings: LaunchSettings) -> None:

@@ -13,6 +13,7 @@ from gan_bench.compare.choice import (
     SelectRun,
     choice_of,
     choose,
+    diverged_line,
     draw_score,
     select_score,
     selection_sentence,
@@ -38,7 +39,20 @@ def test_a_draw_of_which_any_run_diverged_is_the_worst() -> None:
     assert draw_score([NAN, 9.0], "higher") == -math.inf
     assert choose({0: math.inf, 1: 5.0}, "lower", 1) == (1,)
     assert choose({0: -math.inf, 1: 5.0}, "higher", 1) == (1,)
-    assert choose({0: math.inf, 1: math.inf}, "lower", 1) == (0,)
+
+
+def test_a_draw_that_diverged_takes_no_place_of_several(tmp_path: Path) -> None:
+    scores = {0: math.inf, 1: 5.0, 2: math.inf, 3: 4.0}
+    assert choose(scores, "lower", 3) == (3, 1)
+    assert choose({draw: -score for draw, score in scores.items()}, "higher", 3) == (3, 1)
+    assert choose({0: math.inf, 1: math.inf}, "lower", 1) == ()
+    declared = load_search(tmp_path).declared
+    runs = selected({("unpenalised", draw): [NAN] for draw in range(3)} | {
+        ("r1", draw): [1.0 if draw == 2 else NAN] for draw in range(3)})
+    assert choice_of(runs, declared) == Choice({"r1": (2,)}, {}, ("unpenalised",))
+    assert diverged_line(("unpenalised", "r1")) == (
+        "every draw of unpenalised, r1 diverged: there is none to confirm")
+    assert diverged_line(()) == ""
 
 
 def test_the_order_of_seeds_changes_no_mean() -> None:
@@ -109,6 +123,8 @@ def test_a_report_says_by_what_examples_draws_were_selected(tmp_path: Path) -> N
         selection_sentence(declared))
     tested = declared.with_changes(select_reference="test")
     assert "so fd_random is optimistic by what suits these examples" in selection_sentence(tested)
+    given = selection_sentence(declared.with_changes(select_reference="statistics"))
+    assert "against the same given statistics, so fd_random is optimistic by what suits" in given
     neither = selection_sentence(declared.with_changes(select_reference=""))
     assert neither.endswith("the reported score is that of other seeds.")
     assert selection_sentence(Declared()) == ""

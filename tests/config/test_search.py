@@ -6,9 +6,10 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.searches import SEARCH, load_search
-from scipy.stats import chisquare, kstest
+from scipy.stats import chisquare, kstest, pearsonr
 
 from gan_bench.config.declared import comparison_tag, read_declared
 from gan_bench.config.draws import uniform_index, uniform_share
@@ -118,6 +119,18 @@ def test_keys_draws_and_seeds_have_independent_numbers() -> None:
     assert {uniform_index(0, "a", draw, 3) for draw in range(50)} == {0, 1, 2}
 
 
+def test_the_numbers_of_keys_seeds_and_draws_are_not_correlated() -> None:
+    """Between any two sequences, at the same draw and at the next one."""
+    sequences = [[uniform_share(seed, key, draw) for draw in range(2000)]
+                 for seed, key in ((0, "a"), (1, "a"), (0, "b"), (0, "aa"), (7, "g_optimizer.lr"))]
+    for i, first in enumerate(sequences):
+        for j, second in enumerate(sequences):
+            for shift in (0, 1):
+                if i != j or shift:
+                    r = pearsonr(first[:len(first) - shift], second[shift:]).statistic
+                    assert abs(r) < 4 / math.sqrt(2000), (i, j, shift)  # p = 6e-5 for each of 45
+
+
 def test_a_value_is_the_same_today_and_tomorrow() -> None:
     assert parse_distribution({"log_uniform": [1e-5, 1e-3]}).drawn(7, "g_optimizer.lr", 1) == (
         0.0001654)
@@ -159,6 +172,32 @@ def test_a_confirm_run_is_the_draw_under_another_seed(tmp_path: Path) -> None:
     assert other.id != run.id
     assert other.id == run.with_seed(10).id  # names are no part of it
     assert read_spec(other.write(tmp_path)) == other
+
+
+@pytest.mark.parametrize("search", [
+    {"draws": "three"}, {}, [], "random", 3, {"draws": 3, "space": {"x": {"normal": [0, 1]}}}])
+def test_a_search_that_cannot_be_read_is_no_ordinary_study(search: object) -> None:
+    """Whose draws would be compared as runs, with a verdict."""
+    with pytest.raises(ValueError, match=r"^search"):
+        read_declared(json.dumps({"baseline": "a", "search": search}))
+    assert read_declared('{"baseline": "a", "search": null}').search is None
+
+
+def test_given_statistics_are_what_selects_by_a_frechet_distance(tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", mu=np.zeros(3), sigma=np.eye(3))
+    given = ("evaluate.reference={statistics: real.npz}",
+             "evaluate.metrics=[fd_random, kd_random]")
+    assert load_search(tmp_path, *given).declared.select_reference == "statistics"
+    other = load_search(tmp_path, *given, "search.select.by=kd_random").declared
+    assert other.select_reference == "train"
+
+
+def test_too_many_equal_draws_are_named(tmp_path: Path) -> None:
+    """The tag says which draws are equal, and that is never left out."""
+    text = SEARCH.replace("d_steps: {int_uniform: [1, 3]}", "").replace(
+        "g_optimizer.lr: {log_uniform: [1e-5, 1e-3]}", "d_steps: {choice: [1, 2]}")
+    with pytest.raises(SpecError, match="or draws with the same settings, or shorter names"):
+        load_search(tmp_path, "search.draws=2000", text=text)
 
 
 def test_what_is_declared_survives_a_file_and_a_tag(tmp_path: Path) -> None:
@@ -253,6 +292,16 @@ STEPS = "d_steps: {int_uniform: [1, 3]}"
      "search.space.d_steps: choice has 1 values, and needs two; put a single one into `base`"),
     ("{int_uniform: [1, 3]}", "{choice: [1, 2, 1]}", 16,
      "search.space.d_steps: choice has 1 twice"),
+    ("{int_uniform: [1, 3]}", "{choice: [0, 0.5, 0]}", 16,
+     "search.space.d_steps: choice has 0 twice"),
+    ("{int_uniform: [1, 3]}", "{choice: [false, 1, false]}", 16,
+     "search.space.d_steps: choice has False twice"),
+    ("{int_uniform: [1, 3]}", "{choice: [null, 1, null]}", 16,
+     "search.space.d_steps: choice has None twice"),
+    ("{int_uniform: [1, 3]}", "{choice: ['', a, '']}", 16,
+     "search.space.d_steps: choice has '' twice"),
+    ("{int_uniform: [1, 3]}", "{choice: [[], [a], []]}", 16,
+     "search.space.d_steps: choice has [] twice"),
     ("{int_uniform: [1, 3]}", "{choice: [1, 2], uniform: [1, 2]}", 16,
      "search.space.d_steps: has 2 distributions, and needs one; known: uniform, log_uniform, "
      "int_uniform, choice"),

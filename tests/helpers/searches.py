@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from helpers.journals import FACTS
 from helpers.studies import here
 
 from gan_bench.config.experiment import load_experiment
-from gan_bench.config.spec import ExperimentSpec
+from gan_bench.config.spec import ExperimentSpec, RunSpec
+from gan_bench.journal.schema import Status
+from gan_bench.journal.writing import Journal
+from gan_bench.registry import METRICS, scores_of
 
 SEARCH = """\
 name: tuned
@@ -51,3 +55,41 @@ def train_search(folder: Path) -> None:
     done = here("run", write_search(folder), "--root", folder / "root", "--slots", 1)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "output.txt").write_text(done.stdout)
+
+
+def finish(run: RunSpec, root: Path, score: float | None, status: str = "FINISHED",
+           why: str = "", on_60: float | None = None) -> Path:
+    """Leave what a process leaves that has trained a run; return the run's folder.
+
+    Args:
+        score: Its `fd_random`; None: it was not measured.
+        status, why: How it ended.
+        on_60: Its `fd_random` on 60 samples, as `evaluate` adds it.
+    """
+    folder = run.write(root)
+    book, protocols = Journal(folder), {}
+    for entry in (METRICS[name] for name in run.evaluate.metrics):
+        facts = entry.facts
+        for name in scores_of(entry):
+            protocols[f"eval/{name}"] = {
+                "generated": run.evaluate.samples, "extractor": facts.extractor,
+                "split": facts.reference, **facts.protocol, **facts.score_protocols.get(name, {})}
+    book.start(FACTS)
+    book.protocol(protocols)
+    if on_60 is not None:
+        book.protocol({"final/fd_random": {**protocols["eval/fd_random"], "generated": 60}})
+        book.metrics(run.steps, {"final/fd_random": on_60})
+    book.metrics(run.steps, {"train/d_loss": 1.0})
+    if score is not None:
+        book.metrics(run.steps, {"eval/fd_random": score, "eval/d_accuracy_real": 0.5,
+                                 "eval/d_accuracy_fake": 0.5})
+    if Status(status).is_result:
+        (folder / "final.safetensors").write_bytes(b"weights")
+    book.end(status, why, recording=None if score is None else run.recording)
+    return folder
+
+
+def finish_select(spec: ExperimentSpec, root: Path, best: int = 1) -> None:
+    """Finish the select runs of a search: one draw of each variant is the best."""
+    for run in spec.runs:
+        finish(run, root, 1.0 if run.draw == best else 2.0 + (run.draw or 0))

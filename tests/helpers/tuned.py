@@ -65,9 +65,11 @@ def tuned_results(scores: Mapping[str, Sequence[float]],
                 rows.append(_row(name, index, "select", seed, value, by, settings or OWN,
                                  seconds * (1 + index)))
         better = directions()[by]
-        choice[name] = choose({index: draw_score(values, better)
-                               for index, values in enumerate(draws)}, better, min(best, n))
-        chosen = choice[name][0]
+        places = choose({index: draw_score(values, better) for index, values in enumerate(draws)},
+                        better, min(best, n))
+        if not places:  # every draw diverged: none is confirmed
+            continue
+        choice[name], chosen = places, places[0]
         settings = search.values({key: search.space[key] for key in searched[name]}, chosen)
         for seed, value in zip(confirm_seeds, (confirmed or {}).get(name, ()), strict=False):
             rows.append(_row(name, chosen, "confirm", seed, value, by, settings or OWN, seconds))

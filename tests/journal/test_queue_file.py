@@ -23,6 +23,7 @@ from gan_bench.journal.queue_file import (
 )
 from gan_bench.journal.status import Progress
 from gan_bench.launcher.launch import study_of_queue
+from gan_bench.launcher.stages import Left
 
 QUEUE = Queue(begun={"0a": 1}, measured=["0a"], shorter_runs={"0a": ["study/0b"]}, retries=2,
               together=0, threads=1, data_root="/data", checkpoint_every=0.5, allow_drift=False,
@@ -74,7 +75,8 @@ def test_a_damaged_run_is_left_out_and_named(runs: list[Progress]) -> None:
     home = runs[0].folder.parent
     write(runs)
     (runs[1].folder / "journal.jsonl").write_text("\0\0\0\n")
-    study = study_of_queue(home, read_queue(home))
+    study, left = study_of_queue(home, read_queue(home))
+    assert left == Left()
     assert [run.spec.id for run in study.waiting] == [
         run.spec.id for run in runs if run is not runs[1]]
     damaged, = (run for run in study.runs if run not in study.waiting)

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 from helpers.journals import repeatable, write_journal
-from helpers.searches import SEARCH, load_search, write_search
+from helpers.searches import SEARCH, finish, load_search, write_search
 from helpers.studies import copy_of, here
 
 from gan_bench.compare.confirming import choice_in, with_confirm_runs
-from gan_bench.config.spec import RunSpec
+from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
+from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import is_trained
 from gan_bench.journal.queue_file import extend_queue, read_queue
 from gan_bench.journal.schema import Record
 from gan_bench.journal.status import progress_of
+from gan_bench.report.study import load_results
 
 pytestmark = pytest.mark.process
 
@@ -43,6 +45,10 @@ def by_hand(runs: tuple[RunSpec, ...], root: Path) -> dict[str, int]:
         score = progress_of(run, root).scores["fd_random"]
         best[run.variant] = min(best.get(run.variant, (score, run.draw)), (score, run.draw))
     return {variant: draw for variant, (_, draw) in best.items()}
+
+
+def by_hand_of(spec: ExperimentSpec, root: Path) -> dict[str, tuple[int, ...]]:
+    return {variant: (draw,) for variant, draw in by_hand(spec.runs, root).items()}
 
 
 def attempts(root: Path) -> list[str]:
@@ -133,6 +139,13 @@ def test_evaluate_measures_the_runs_of_both_stages(searched: Path, root: Path) -
     for run in runs:
         assert {"fd_random"} <= progress_of(run, root).scores.keys(), run.label
     assert attempts(root).count("attempt.2") == 10
+    declared = read_about(root / "runs" / "tuned")
+    assert declared.final is not None
+    assert declared.selecting is not None
+    assert (declared.final.samples, declared.selecting.samples) == (60, 50)
+    now = load_results("tuned", root=root)
+    assert now.choice == by_hand_of(load_search(searched), searched / "root")
+    assert not [note for note in now.notes if "left out" in note]
 
 
 def test_a_worker_that_begins_after_the_first_stage_does_the_second(
@@ -158,30 +171,30 @@ def test_a_worker_that_begins_after_the_first_stage_does_the_second(
 def test_two_that_extend_the_queue_leave_the_same(searched: Path, root: Path) -> None:
     home = root / "runs" / "tuned"
     spec = load_search(searched)
-    runs = with_confirm_runs(spec, root).runs
+    runs = [progress_of(run, root) for run in with_confirm_runs(spec, root).runs]
     before = (home / "queue.json").read_bytes()
-    extend_queue(home, runs)
+    extend_queue(home, runs, {})
     assert (home / "queue.json").read_bytes() == before
     other = [run.with_seed(99) for run in spec.runs[:2]]
-    first = extend_queue(home, other)
-    assert extend_queue(home, other[::-1]) == first == read_queue(home)
+    others = [progress_of(run, root) for run in other]
+    first = extend_queue(home, others, {})
+    assert extend_queue(home, others[::-1], {}) == first == read_queue(home)
     assert [run.id for run in other] == [*first.begun][-2:]
     assert all((home / run.id / "spec.json").exists() for run in other)
     assert {*first.select} == {run.id for run in spec.runs}
 
 
 def test_a_failed_select_run_is_repeated_and_its_variant_waits(
-        searched: Path, root: Path, tmp_path: Path) -> None:
+        searched: Path, root: Path) -> None:
     """Its journal ends as that of a run which had no room on the disk."""
     spec = load_search(searched)
     lost = next(run for run in spec.runs if run.variant == "r1" and run.draw == 2)
     before = results(root)
-    records = reading.read_records(lost.folder(root))[0]
     shutil.rmtree(lost.folder(root))
+    finish(lost, root, None, "FAILED", "OSError: No space left on device")
     choice = choice_in(spec.runs, spec.declared, root)
     assert choice.waiting == {"r1": 1}
     assert [*choice.draws] == ["unpenalised"]
-    assert records[-1]["status"] == "FINISHED"
     done = here("run", searched / "tuned.yaml", "--root", root)
     assert done.returncode == 0, done.stdout + done.stderr
     assert results(root) == before

@@ -96,6 +96,7 @@ def test_killed_in_both_stages_it_ends_as_if_nothing_had_been(
     assert left(root) == left(unkilled / "root")
 
 
+@pytest.mark.long
 def test_two_workers_of_which_one_is_killed_in_each_stage(
         unkilled: Path, tmp_path: Path) -> None:
     root, file = tmp_path / "root", write_search(tmp_path, SHORT)
