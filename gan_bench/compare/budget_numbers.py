@@ -19,7 +19,7 @@ from gan_bench.compare.stats.budget import (
     percentile_of_default,
     selected_then_confirmed,
 )
-from gan_bench.compare.stats.budget_cost import best_by_cost
+from gan_bench.compare.stats.budget_cost import SLACK, best_by_cost
 from gan_bench.compare.stats.budget_pairs import (
     BudgetTest,
     BudgetVerdict,
@@ -158,17 +158,20 @@ def _best_of(budgets: Budgets, tuned: TunedVariant, n: int) -> BestOf:
     scores = sign * tuned.scores
     interval = median_interval(scores, n) or (math.nan, math.nan)
     low, high = sorted((sign * interval[0], sign * interval[1]))
-    means = np.array([_confirmed_mean(draw, sign) for draw in tuned.random])
+    means = sign * np.array([confirmed_mean(budgets, draw) for draw in tuned.random])
     median, good, bad = (sign * best_quantile(scores, n, q) for q in (0.5, 0.25, 0.75))
     return BestOf(n, median, good, bad, low, high, sign * expected_best(scores, n),
                   sign * selected_then_confirmed(scores, means, n))
 
 
-def _confirmed_mean(draw: Draw, sign: float) -> float:
-    """Return a draw's mean under the confirm seeds, to minimise; +inf if one of them diverged."""
+def confirmed_mean(budgets: Budgets, draw: Draw) -> float:
+    """Return a draw's mean under the confirm seeds; infinitely bad if one of these runs diverged.
+
+    NaN if it has no confirm run with a result.
+    """
     if draw.confirmed is None:
         return math.nan
-    return math.inf if draw.confirmed.diverged else sign * draw.confirmed.mean.value
+    return budgets.sign * math.inf if draw.confirmed.diverged else draw.confirmed.mean.value
 
 
 def _pair(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
@@ -248,7 +251,7 @@ def by_seconds(budgets: Budgets, tuned: TunedVariant, seconds: Values,
     costs = tuned.costs
     results = np.full((4, len(seconds)), math.nan)
     if len(costs) and (np.isfinite(costs) & (costs > 0)).all():
-        known = seconds <= costs.sum()
+        known = seconds <= costs.sum() * (1 + SLACK)
         if not known.any():
             return results[0], results[1], results[2], results[3]
         curve = best_by_cost(budgets.sign * tuned.scores, costs, seconds[known])
@@ -284,7 +287,10 @@ def default_percentile(budgets: Budgets, tuned: TunedVariant) -> Estimate | None
 
 
 def optimism(budgets: Budgets, draw: Draw) -> float:
-    """Return by how much a draw was selected as better than its confirmed mean; NaN if unknown."""
-    if draw.confirmed is None or not math.isfinite(draw.selected):
+    """Return by how much a draw was selected as better than its confirmed mean.
+
+    Infinite if it diverged under a confirm seed; NaN if unknown.
+    """
+    if not math.isfinite(draw.selected):
         return math.nan
-    return budgets.sign * (draw.confirmed.mean.value - draw.selected)
+    return budgets.sign * (confirmed_mean(budgets, draw) - draw.selected)

@@ -34,7 +34,8 @@ class Draw:
         diverged: How many of its select runs diverged.
         seconds: Of its select runs together, from start to end.
         values: The drawn settings, as text, by key.
-        rank: Its place among the chosen draws, from 1; None if it was not chosen.
+        rank: Its place among the chosen draws, from 1; None if it was not chosen. Draws with the
+            same settings have one place.
         confirmed: Its scores under the confirm seeds; None if no such run has a result.
     """
 
@@ -87,9 +88,12 @@ class TunedVariant:
 
     @property
     def chosen(self) -> tuple[Draw, ...]:
-        """The chosen draws, the best first."""
-        ranked = [draw for draw in self.draws if draw.rank is not None]
-        return tuple(sorted(ranked, key=lambda draw: draw.rank or 0))
+        """The chosen draws, the best first; of those with the same settings, the earliest."""
+        by_rank: dict[int, Draw] = {}
+        for draw in self.draws:
+            if draw.rank is not None:
+                by_rank.setdefault(draw.rank, draw)
+        return tuple(by_rank[rank] for rank in sorted(by_rank))
 
     @property
     def best(self) -> Draw | None:
@@ -98,8 +102,9 @@ class TunedVariant:
 
     @property
     def best_random(self) -> Draw | None:
-        """The first of the chosen draws that is no setting of the file."""
-        return next((draw for draw in self.chosen if draw in self.random), None)
+        """The best of the chosen draws that is a random one."""
+        return min((draw for draw in self.random if draw.rank is not None),
+                   key=lambda draw: draw.rank or 0, default=None)
 
     @property
     def costs(self) -> Values:
@@ -167,20 +172,25 @@ def budgets_of(results: Results) -> Budgets | None:
 def _tuned(variant: str, results: Results, search: SearchSpec) -> TunedVariant:
     """Return a variant with its draws.
 
-    Draws with the same settings share their runs, and count each: the sample of the space is of as
-    many draws as were drawn.
+    Draws with the same settings share their runs, of both stages, and each counts as a draw: the
+    sample of the space is of as many draws as were drawn.
     """
     declared = results.declared
     runs = results.runs[results.runs["variant"] == variant]
     dimensions = dimensions_of(search, declared.searched.get(variant, tuple(search.space)))
     better = directions(declared).get(search.select.by)
     places = {index: place for place, index in enumerate(results.choice.get(variant, ()), start=1)}
-    draws = [_draw(int(index), of_draw, search, better, dimensions)
-             for index, of_draw in runs.groupby("draw", sort=True)]
+    by_index = {int(index): _draw(int(index), of_draw, search, better, dimensions)
+                for index, of_draw in runs.groupby("draw", sort=True)}
+    run_as = {index: group[0] for group in declared.shared.get(variant, ()) for index in group}
+    draws = []
+    for index, draw in by_index.items():
+        trained = run_as.get(index, index)
+        draws.append(replace(draw, rank=places.get(trained),
+                             confirmed=by_index.get(trained, draw).confirmed))
     once = runs[~runs.index.duplicated()]
     select, confirm = (once[once["stage"] == stage] for stage in (SELECT, CONFIRM))
-    return TunedVariant(variant, tuple(replace(draw, rank=places.get(draw.index))
-                                       for draw in draws), search.defaults, dimensions,
+    return TunedVariant(variant, tuple(draws), search.defaults, dimensions,
                         float(select["seconds"].sum()), float(confirm["seconds"].sum()),
                         images_of(select))
 

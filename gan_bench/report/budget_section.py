@@ -161,7 +161,7 @@ def _budget_table(budgets: Budgets, rows: Sequence[TableRow]) -> Table:
     most = {tuned.variant: len(tuned.random) for tuned in budgets.variants}
     decimals = score_decimals(budgets)
     cells = [(row.variant, budget_text(row, most[row.variant]), best_text(row, decimals),
-              interval_text(row, decimals), confirmed_text(row, decimals),
+              interval_text(row, decimals), confirmed_text(budgets, row, decimals),
               format_value(row.beats, decimals=2), format_p(row.p),
               row_verdict(row, reference),
               hours_text(row.hours)) for row in rows]
@@ -201,7 +201,7 @@ def _chosen_table(budgets: Budgets) -> Table | None:
              ("Settings", False))
     decimals = score_decimals(budgets)
     rows = [(tuned.variant, draw_name(tuned, draw), format_value(draw.selected, decimals=decimals),
-             mean_text(draw), format_value(optimism(budgets, draw), True, decimals),
+             mean_text(budgets, draw), format_value(optimism(budgets, draw), True, decimals),
              _lost_words(draw),
              settings_words(draw))
             for tuned in budgets.variants for draw in tuned.chosen]

@@ -12,6 +12,7 @@ from helpers.tuned import BATCH, OWN, STEPS, tuned, tuned_results
 
 from gan_bench.compare.budget_numbers import (
     budget_tests,
+    confirmed_mean,
     default_percentile,
     lines_of,
     optimism,
@@ -27,6 +28,8 @@ from gan_bench.compare.findings import findings
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.stats.budget import best_quantile, median_interval
 from gan_bench.compare.stats.budget_pairs import probability_better_shared
+from gan_bench.report.budget_cells import confirmed_text
+from gan_bench.report.budget_exports import budgets_frame, draws_frame
 
 NAN = math.nan
 LOW = [9.0, *(10.0 + (7 * j) % 29 for j in range(1, 30))]  # 29 random draws: 10 … 38, shuffled
@@ -152,6 +155,21 @@ def test_draws_with_the_same_settings_count_each() -> None:
     assert one.select_seconds == pytest.approx(10 + 20 + 30)  # run once
 
 
+def test_draws_with_the_settings_of_the_chosen_one_are_confirmed_with_it() -> None:
+    """The chosen draw 2 was drawn again as draw 3, and the file's own setting 0 as draw 1."""
+    scores, shared = [3.0, 3.0, 1.0, 1.0, 5.0], {"a": ((0, 1), (2, 3))}
+    one = tuned({"a": scores}, {"a": [2.0, 4.0]}, shared=shared)
+    assert [draw.rank for draw in one.variants[0].draws] == [None, None, 1, 1, None]
+    assert [draw.index for draw in one.variants[0].chosen] == [2]
+    assert lines_of(one)[0].bests[3].confirmed == 3.0
+    own = tuned({"a": [1.0, 1.0, 2.0]}, {"a": [2.0, 4.0]}, shared={"a": ((0, 1),)})
+    best = own.variants[0].best_random
+    assert best is not None
+    assert (best.index, best.confirmed and best.confirmed.n) == (1, 2)
+    assert own.variants[0].best is own.variants[0].default
+    assert lines_of(own)[0].bests[1].confirmed == 3.0
+
+
 def test_the_table_has_the_numbers_of_the_functions() -> None:
     budgets = tuned({"a": HIGH, "b": LOW})
     assert table_budgets(budgets) == [5, 10, 20, 29]
@@ -224,9 +242,22 @@ def test_selected_and_confirmed() -> None:
     lost = table_rows(tuned({"a": [9.0, 4.0, 1.0]}, {"a": [2.0, NAN]}), {})[-1]
     assert lost.best is not None
     assert lost.best.confirmed == math.inf  # the mean of a setting that may diverge
+    again = tuned({"a": [9.0, 4.0, 1.0]}, {"a": [2.0, NAN]})
+    assert lost.draw is not None
+    assert confirmed_mean(again, lost.draw) == optimism(again, lost.draw) == math.inf
+    assert confirmed_text(again, lost, 2) == "∞ (1 of 2 diverged)"
+    (of_draws,) = draws_frame([again]).query("chosen == 1").to_dict("records")
+    (of_budgets,) = budgets_frame([again]).query("budget == 2").to_dict("records")
+    for row in of_draws, of_budgets:
+        assert (row["confirmed"], row["confirmed_diverged"]) == (math.inf, 1)
+        assert math.isnan(row["confirmed_low"])
     higher = tuned({"a": [0.0, 1.0, 4.0]}, {"a": [3.0, 3.5]}, by="classifier_score")
     assert higher.variants[0].best is not None
     assert optimism(higher, higher.variants[0].best) == pytest.approx(0.75)
+    lost_higher = tuned({"a": [0.0, 1.0, 4.0]}, {"a": [3.0, NAN]}, by="classifier_score")
+    assert lost_higher.variants[0].best is not None
+    assert confirmed_mean(lost_higher, lost_higher.variants[0].best) == -math.inf
+    assert optimism(lost_higher, lost_higher.variants[0].best) == math.inf
 
 
 def test_only_confirm_runs_of_the_best_draw_are_compared_by_seed() -> None:
@@ -270,6 +301,18 @@ def test_costs_beyond_what_is_known() -> None:
     budgets = budgets_of(unknown)
     assert budgets is not None
     assert math.isnan(seconds_rows(budgets)[0].median)
+
+
+def test_all_draws_of_the_reference_are_paid_for_by_their_own_cost() -> None:
+    """These costs sum to less than 3 times their mean, by the last bit."""
+    costs = [0.1, 0.6, 0.1]
+    assert np.sum(costs) < np.mean(costs) * 3
+    results = tuned_results({"a": [9.0, 3.0, 2.0, 1.0]})
+    results.runs["seconds"] = [1.0, *costs]
+    budgets = budgets_of(results)
+    assert budgets is not None
+    row = seconds_rows(budgets)[-1]
+    assert (row.n, row.draws, row.median) == (3, 3.0, 1.0)
 
 
 def test_what_a_variant_was_given() -> None:

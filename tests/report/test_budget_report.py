@@ -68,7 +68,7 @@ def test_the_section_has_its_tables(out: Path) -> None:
     budgets = section(page_text(out), "Budgets Each variant", "Samples ")
     order = [budgets.index(words) for words in (
         "30 draws of each (draw 0 is the file's own setting)", "What a budget buys",
-        "1 (the file's own)", "29 (all)", "At equal device-hours", "Selected and confirmed",
+        "0 (the file's own)", "29 (all)", "At equal device-hours", "Selected and confirmed",
         "The space", "What each variant was given", "Every draw and its score")]
     assert order == sorted(order)
     assert "selected by fd_classifier, which is reported too" in budgets
@@ -198,7 +198,7 @@ def test_the_study_run_shows_budgets(tmp_path: Path) -> None:
     assert "fd_classifier.plain.budget_10" not in summary.verdicts
     assert summary.budgets is not None
     table = pd.DataFrame(summary.budgets[1], columns=summary.budgets[0])
-    assert table["draws"].tolist() == [1, 5, 10, 20, 29] * 2
+    assert table["draws"].tolist() == [0, 5, 10, 20, 29] * 2
     assert table["variant"].tolist() == ["plain"] * 5 + ["r1"] * 5
     assert table["verdict"].tolist()[:5] == ["reference"] * 5
     assert table["confirmed"].tolist()[4] == 43.0
