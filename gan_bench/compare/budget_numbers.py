@@ -18,6 +18,7 @@ from gan_bench.compare.stats.budget import (
     median_interval,
     percentile_of_default,
     selected_then_confirmed,
+    usual_budgets,
 )
 from gan_bench.compare.stats.budget_cost import SLACK, best_by_cost
 from gan_bench.compare.stats.budget_pairs import (
@@ -30,8 +31,6 @@ from gan_bench.compare.stats.budget_pairs import (
 )
 from gan_bench.compare.stats.summary import Estimate, Values
 
-USUAL = (5, 10, 20, 50, 100, 200, 500, 1_000)  # budgets of tables, besides all draws
-ROOM = 0.8  # of all draws is the largest of them: of more, nearly all choices are the same draws
 HOUR = 3600.0
 # By variant: its test against the reference, and the verdict at each of the test's budgets.
 Tests = dict[str, tuple[BudgetTest, tuple[BudgetVerdict, ...]]]
@@ -189,24 +188,27 @@ def _pair(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
 
 
 def table_budgets(budgets: Budgets) -> list[int]:
-    """Return the budgets of the table: 5, 10, 20, … and as many random draws as all variants have.
-    """
-    most = min((len(tuned.random) for tuned in budgets.variants), default=0)
-    return [n for n in USUAL if n <= ROOM * most] + ([most] if most else [])
+    """Return the budgets of the table: those of the tests, and as many random draws as all have."""
+    most = _fewest_draws(budgets)
+    return [*usual_budgets(most), *([most] if most else [])]
+
+
+def _fewest_draws(budgets: Budgets) -> int:
+    """Return how many random draws with a score each variant has at least."""
+    return min((len(tuned.random) for tuned in budgets.variants), default=0)
 
 
 def budget_tests(budgets: Budgets) -> Tests:
     """Return the test of each variant against the reference, and its verdict at each budget.
 
-    The budgets are those of the table at which something can be said: fewer than all draws.
+    The budgets are 1, 5, 10, 20, … up to half of the draws.
     """
     tests: dict[str, BudgetTest] = {}
     for tuned in budgets.variants:
         if tuned.variant == budgets.reference.variant:
             continue
         a, b, shared = _pair(budgets, tuned)
-        tested = [n for n in table_budgets(budgets) if n < min(len(a), len(b))]
-        if tested:
+        if tested := usual_budgets(min(_fewest_draws(budgets), len(a), len(b))):
             tests[tuned.variant] = budget_test(a, b, tested, shared)
     verdicts = budget_verdicts([*tests.values()])
     return {name: (test, words) for (name, test), words

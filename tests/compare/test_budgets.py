@@ -172,12 +172,12 @@ def test_draws_with_the_settings_of_the_chosen_one_are_confirmed_with_it() -> No
 
 def test_the_table_has_the_numbers_of_the_functions() -> None:
     budgets = tuned({"a": HIGH, "b": LOW})
-    assert table_budgets(budgets) == [5, 10, 20, 29]
+    assert table_budgets(budgets) == [1, 5, 10, 29]
     rows = table_rows(budgets, budget_tests(budgets))
     assert [(row.variant, row.n) for row in rows] == [
-        (name, n) for name in ("a", "b") for n in (0, 5, 10, 20, 29)]
+        (name, n) for name in ("a", "b") for n in (0, 1, 5, 10, 29)]
     by_place = {(row.variant, row.n): row for row in rows}
-    for n in (5, 10, 20, 29):
+    for n in (1, 5, 10, 29):
         best = by_place["b", n].best
         assert best is not None
         assert best.median == best_quantile(LOW[1:], n)
@@ -192,19 +192,30 @@ def test_the_table_has_the_numbers_of_the_functions() -> None:
     assert row.hours == pytest.approx(10 * np.mean([10.0 * (1 + j) for j in range(1, 30)]) / 3600)
 
 
+@pytest.mark.parametrize(("random", "expected"), [
+    (1, [1]), (2, [1, 2]), (3, [1, 3]), (6, [1, 6]), (9, [1, 9]), (10, [1, 5, 10]),
+    (19, [1, 5, 19]), (40, [1, 5, 10, 20, 40])])
+def test_budgets_are_up_to_half_of_the_draws(random: int, expected: list[int]) -> None:
+    scores = [9.0, *map(float, range(random))]
+    budgets = tuned({"a": scores, "b": scores})
+    assert table_budgets(budgets) == expected
+    tests = budget_tests(budgets)
+    assert [*tests["b"][0].budgets] == expected[:-1] if random > 1 else not tests
+
+
 def test_verdicts_are_of_permuted_draws() -> None:
     better, tied = tuned({"a": HIGH, "b": LOW}), tuned({"a": LOW, "b": LOW})
     ((verdict, text),) = budget_sentences(better, budget_tests(better))
     assert verdict == "better"
-    assert "b, with its tuning, is better than a at a budget of 5, 10 and 20 draws: its" in text
-    assert "wins with probability 1.00, p ≤ 0.003" in text
+    assert "b, with its tuning, is better than a at a budget of 1, 5 and 10 draws: its" in text
+    assert "wins with probability 1.00, p ≤ 0.0001" in text
     worse = tuned({"b": LOW, "a": HIGH})
     ((verdict, text),) = budget_sentences(worse, budget_tests(worse))
     assert verdict == "worse"
     assert "probability 0.00" in text
     ((verdict, text),) = budget_sentences(tied, budget_tests(tied))
     assert verdict == "inconclusive"
-    assert "is not decisive at a budget of 5, 10 and 20 draws" in text
+    assert "is not decisive at a budget of 1, 5 and 10 draws" in text
     assert "p ≥ 1" in text
 
 
@@ -277,14 +288,15 @@ def test_only_confirm_runs_of_the_best_draw_are_compared_by_seed() -> None:
 def test_equal_device_seconds() -> None:
     """Draw j costs 10 (1 + j): 20, 30 and 40 s. The mean is 30 s, all three 90 s."""
     budgets = tuned({"a": [9.0, 3.0, 2.0, 1.0]})
-    (row,) = seconds_rows(budgets)
+    one, row = seconds_rows(budgets)
+    assert (one.n, one.seconds) == (1, 30.0)
     assert (row.n, row.seconds, row.draws, row.median) == (3, 90.0, 3.0, 1.0)
     slow = tuned_results({"a": [9.0, 3.0, 2.0, 1.0], "b": [9.0, 3.0, 2.0, 1.0]})
     slow.runs["seconds"] = slow.runs["seconds"].where(slow.runs["variant"] == "a",
                                                       3 * slow.runs["seconds"])
     both = budgets_of(slow)
     assert both is not None
-    of_b = seconds_rows(both)[1]
+    of_b = seconds_rows(both)[-1]
     # 60, 90 and 120 s: 90 s pay for one draw in 4 of 6 orders, and for none if 120 s come first.
     assert of_b.draws == pytest.approx(4 / 6)
     assert of_b.median == 3.0
@@ -296,7 +308,7 @@ def test_costs_beyond_what_is_known() -> None:
                                                         0.5 * cheap.runs["seconds"])
     budgets = budgets_of(cheap)
     assert budgets is not None
-    assert math.isnan(seconds_rows(budgets)[1].median)
+    assert math.isnan(seconds_rows(budgets)[-1].median)
     unknown = tuned_results({"a": [9.0, 3.0, 2.0, 1.0]}, seconds=0.0)
     budgets = budgets_of(unknown)
     assert budgets is not None

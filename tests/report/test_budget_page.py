@@ -125,7 +125,7 @@ def test_the_study_run_has_the_table_of_budgets(searched: Path) -> None:
     assert [each["path"] for each in json.loads(tables)] == ["summary.json", "budgets.json"]
     (file,) = root.rglob(f"{number['mlflow_run_id']}/artifacts/budgets.json")
     table = json.loads(file.read_text())
-    assert [row[table["columns"].index("draws")] for row in table["data"]] == [0, 2, 0, 2]
+    assert [row[table["columns"].index("draws")] for row in table["data"]] == [0, 1, 2, 0, 1, 2]
 
 
 def test_run_ends_with_the_table_of_budgets(searched: Path) -> None:

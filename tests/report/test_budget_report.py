@@ -57,7 +57,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_answer_is_of_confirmed_runs_and_budgets(out: Path) -> None:
     answer = section(page_text(out), "Answer With their tuning", "Budgets Each variant")
-    assert "▲ r1, with its tuning, is better than plain at a budget of 5, 10 and 20 draws" in answer
+    assert "▲ r1, with its tuning, is better than plain at a budget of 1, 5 and 10 draws" in answer
     assert "The chosen settings, under fresh seeds" in answer
     assert "43.0" in answer  # the mean of plain's confirm runs, and not of its draws
     assert "42" not in section(answer, "Variant", "Mean of the final scores").split("[")[0]
@@ -198,7 +198,7 @@ def test_the_study_run_shows_budgets(tmp_path: Path) -> None:
     assert "fd_classifier.plain.budget_10" not in summary.verdicts
     assert summary.budgets is not None
     table = pd.DataFrame(summary.budgets[1], columns=summary.budgets[0])
-    assert table["draws"].tolist() == [0, 5, 10, 20, 29] * 2
+    assert table["draws"].tolist() == [0, 1, 5, 10, 29] * 2
     assert table["variant"].tolist() == ["plain"] * 5 + ["r1"] * 5
     assert table["verdict"].tolist()[:5] == ["reference"] * 5
     assert table["confirmed"].tolist()[4] == 43.0

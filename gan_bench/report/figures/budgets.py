@@ -259,7 +259,7 @@ def _grid(costs: Values) -> Values:
 def _best_notes(budgets: Budgets, lines: Sequence[Line]) -> list[str]:
     """Return what the lines of the figure are, and what they lack."""
     notes = ["Line: the median of the best of n random draws. Band: its exact 95% interval; where "
-             "the line is dashed, so few draws bound no median."]
+             "the line is dashed: too few draws to bound the median."]
     if any(tuned.default for tuned in budgets.variants):
         notes.append("Thin dashed line across: the file's own setting, untuned.")
     marked = table_budgets(budgets)
