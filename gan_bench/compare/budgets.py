@@ -15,6 +15,7 @@ import pandas as pd
 
 from gan_bench.compare.budget_space import Dimension, dimensions_of, values_of
 from gan_bench.compare.choice import draw_score, select_score
+from gan_bench.compare.counted_draws import each_once
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.stats.summary import Summary, Values, summarise_scores
 from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
@@ -188,7 +189,7 @@ def _tuned(variant: str, results: Results, search: SearchSpec) -> TunedVariant:
         trained = run_as.get(index, index)
         draws.append(replace(draw, rank=places.get(trained),
                              confirmed=by_index.get(trained, draw).confirmed))
-    once = runs[~runs.index.duplicated()]
+    once = each_once(runs)
     select, confirm = (once[once["stage"] == stage] for stage in (SELECT, CONFIRM))
     return TunedVariant(variant, tuple(draws), search.defaults, dimensions,
                         float(select["seconds"].sum()), float(confirm["seconds"].sum()),

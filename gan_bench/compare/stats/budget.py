@@ -2,10 +2,10 @@
 
 A search tries B settings, drawn independently from one space. A user with a smaller budget of n
 draws would have seen n of them. All choices of n of the B are equally likely, so the numbers are
-means and shares over all C(B, n) subsets, in closed form: unbiased for a new search of n draws (Hoeffding
-1948, "A class of statistics with asymptotically normal distribution"; for searches Tang et al.
-2020, "Showing your work doesn't always work"). The plug-in estimate of Dodge et al. (2019, "Show
-your work"), which draws with replacement, is 9 to 25% too high on log-normal scores.
+means and shares over all C(B, n) subsets, in closed form: unbiased for a new search of n draws
+(Hoeffding 1948, "A class of statistics with asymptotically normal distribution"; for searches Tang
+et al. 2020, "Showing your work doesn't always work"). The plug-in estimate of Dodge et al. (2019,
+"Show your work"), which draws with replacement, is 9 to 25% too high on log-normal scores.
 
 Scores are minimised: the caller negates them where larger is better. A draw that diverged is +inf,
 and never missing. Only random draws count: draw 0, the setting that a person wrote down, is not
