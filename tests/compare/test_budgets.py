@@ -379,6 +379,38 @@ def test_best_draws_at_a_bound_are_named(side: str) -> None:
     assert not edges_of(mostly_lost.variants[0], mostly_lost.sign)  # one draw says nothing
 
 
+@pytest.mark.parametrize(("low", "high"), [(2, 3), (2, 6), (2, 12), (2, 40)])
+def test_integers_at_a_bound_by_chance_are_seldom_named(low: int, high: int) -> None:
+    """1,000 searches of 20 draws whose scores have nothing to do with the setting."""
+    space = {"d_steps": {"int_uniform": [low, high]}}
+    one = tuned({"a": [9.0, *[1.0] * 20]}, space=space).variants[0]
+    rng, named = np.random.default_rng(high), 0
+    for _ in range(1_000):
+        draws = [replace(draw, selected=float(score), values={
+            "d_steps": str(rng.integers(low, high + 1))})
+            for draw, score in zip(one.draws, rng.normal(size=21), strict=True)]
+        named += bool(edges_of(replace(one, draws=tuple(draws)), 1.0))
+    assert named <= 65  # 4% and four standard errors
+
+
+@pytest.mark.parametrize(("low", "high", "best", "expected"), [
+    (1, 5, 5, [5.0]), (1, 5, 1, []), (2, 6, 2, [2.0]), (2, 6, 6, [6.0])])
+def test_integers_that_get_better_up_to_a_bound(low: int, high: int, best: int,
+                                                expected: list[float]) -> None:
+    """The setting d_steps itself ends at 1: a wider space has no lower values."""
+    space = {"d_steps": {"int_uniform": [low, high]}}
+    one = tuned({"a": [9.0, *[1.0] * 30]}, space=space).variants[0]
+    draws = [replace(draw, selected=abs(int(draw.values["d_steps"]) - best) + draw.index / 100)
+             for draw in one.draws]
+    edges = edges_of(replace(one, draws=tuple(draws)), 1.0)
+    assert [edge.bound for edge in edges] == expected
+    width = {"model.width": {"int_uniform": [1, 4096]}}  # both are the limits of every model
+    wide = tuned({"a": [9.0, *[1.0] * 20]}, space=width).variants[0]
+    for near in ("1", "4096"):
+        draws = [replace(draw, values={"model.width": near}) for draw in wide.draws]
+        assert not edges_of(replace(wide, draws=tuple(draws)), 1.0)
+
+
 def test_places_on_the_scale_of_the_distribution() -> None:
     (lr, steps, width) = tuned({"a": [1.0, 2.0]}).variants[0].dimensions
     assert lr.place(1e-3) == pytest.approx(0.5)
