@@ -33,7 +33,7 @@ class Draw:
         selected: The mean over the select seeds of the score that selects; infinitely bad if one
             of these runs diverged; NaN while one of them has no result.
         diverged: How many of its select runs diverged.
-        seconds: Of its select runs together, from start to end.
+        seconds: Of its select runs together, all attempts of each.
         values: The drawn settings, as text, by key.
         rank: Its place among the chosen draws, from 1; None if it was not chosen. Draws with the
             same settings have one place.
@@ -63,7 +63,7 @@ class TunedVariant:
         draws: All that have begun, by index.
         has_default: Whether draw 0 is the file's own setting, and no random draw.
         dimensions: The settings that are drawn for it.
-        select_seconds, confirm_seconds: Of all its runs in either stage, from start to end.
+        select_seconds, confirm_seconds: Of all its runs in either stage, all attempts.
         images: Real examples that D was shown in the runs of the first stage.
     """
 
@@ -192,7 +192,7 @@ def _tuned(variant: str, results: Results, search: SearchSpec) -> TunedVariant:
     once = each_once(runs)
     select, confirm = (once[once["stage"] == stage] for stage in (SELECT, CONFIRM))
     return TunedVariant(variant, tuple(draws), search.defaults, dimensions,
-                        float(select["seconds"].sum()), float(confirm["seconds"].sum()),
+                        _seconds(select), _seconds(confirm),
                         images_of(select))
 
 
@@ -205,9 +205,14 @@ def _draw(index: int, runs: pd.DataFrame, search: SearchSpec, better: Better,
     is_whole = len(by_seed) == len(search.select.seeds)
     confirmed = _scores_by_seed(confirm, search.select.by)
     return Draw(index, draw_score([*by_seed.values()], better) if is_whole else math.nan,
-                sum(map(math.isnan, by_seed.values())), float(select["seconds"].sum()),
+                sum(map(math.isnan, by_seed.values())), _seconds(select),
                 values_of(search, index, dimensions, runs),
                 confirmed=summarise_scores(confirmed, better) if confirmed else None)
+
+
+def _seconds(runs: pd.DataFrame) -> float:
+    """Return how long runs took together, without the time between their attempts if known."""
+    return float(runs["device_seconds" if "device_seconds" in runs else "seconds"].sum())
 
 
 def _scores_by_seed(runs: pd.DataFrame, score: str) -> dict[int, float]:

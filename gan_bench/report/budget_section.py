@@ -179,7 +179,7 @@ def _table_notes(budgets: Budgets, rows: Sequence[TableRow], tests: Tests) -> li
         notes.append("∞: in so many of the choices of n draws all of them diverged.")
     notes.append("Confirmed: of the draw that is selected at this budget, where that is the same "
                  "each time; its interval is over the fresh seeds. Device-hours: what so many "
-                 "draws cost on the average, from start to end of each run.")
+                 "draws cost on the average, all attempts of each run.")
     return notes + notes_on_tests(budgets, tests)
 
 

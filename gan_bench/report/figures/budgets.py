@@ -107,7 +107,7 @@ def best_against_seconds(budgets: Budgets) -> Figure:
                 with_direction(budgets.results, budgets.score), below)
         add_notes(figure, [
             "The median of the best of as many random draws as the hours pay for, over random "
-            "orders of the draws. Hours: of each run from start to end, as recorded; runs that "
+            "orders of the draws. Hours: of all attempts of each run, as recorded; runs that "
             "share a device slow each other down.", *notes])
         return figure
 
