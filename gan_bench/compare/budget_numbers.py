@@ -20,7 +20,6 @@ from gan_bench.compare.stats.budget import (
     selected_then_confirmed,
     usual_budgets,
 )
-from gan_bench.compare.stats.budget_cost import SLACK, best_by_cost
 from gan_bench.compare.stats.budget_pairs import (
     BudgetTest,
     BudgetVerdict,
@@ -107,27 +106,6 @@ class TableRow:
     p: float
     verdict: str
     hours: float
-
-
-@dataclass(frozen=True)
-class SecondsRow:
-    """A variant at a budget in device-seconds.
-
-    Attributes:
-        variant: Whose.
-        seconds: The budget: what `n` draws of the reference cost on the average.
-        n: So many draws of the reference.
-        draws: How many draws of the variant that pays on the average.
-        median, good, bad: Of the best of them, as of `BestOf`.
-    """
-
-    variant: str
-    seconds: float
-    n: int
-    draws: float
-    median: float
-    good: float
-    bad: float
 
 
 def lines_of(budgets: Budgets) -> list[Line]:
@@ -238,45 +216,6 @@ def _tested(tests: Tests, variant: str, n: int) -> tuple[float, float, str]:
         place = test.budgets.index(n)
         return test.probability[place], test.p_adjusted[place], verdicts[place]
     return math.nan, math.nan, ""
-
-
-def by_seconds(budgets: Budgets, tuned: TunedVariant, seconds: Values,
-               ) -> tuple[Values, Values, Values, Values]:
-    """Return the median and the quartiles (better, worse) of the best that a number of
-    device-seconds pays for, and how many draws it pays for.
-
-    All are NaN beyond what a variant's draws cost together, and where a cost is unknown.
-
-    Args:
-        seconds: (N,) budgets.
-    """
-    costs = tuned.costs
-    results = np.full((4, len(seconds)), math.nan)
-    if len(costs) and (np.isfinite(costs) & (costs > 0)).all():
-        known = seconds <= costs.sum() * (1 + SLACK)
-        if not known.any():
-            return results[0], results[1], results[2], results[3]
-        curve = best_by_cost(budgets.sign * tuned.scores, costs, seconds[known])
-        results[:, known] = [budgets.sign * curve.median, budgets.sign * curve.low,
-                             budgets.sign * curve.high, curve.draws]
-    median, good, bad, draws = results
-    return median, good, bad, draws
-
-
-def seconds_rows(budgets: Budgets) -> list[SecondsRow]:
-    """Return the table at equal device-seconds: what each budget costs the reference."""
-    costs = budgets.reference.costs
-    numbers = table_budgets(budgets)
-    if not numbers or not len(costs):
-        return []
-    paid = float(costs.mean()) * np.array(numbers)
-    rows = []
-    for tuned in budgets.variants:
-        columns = zip(numbers, paid, *by_seconds(budgets, tuned, paid), strict=True)
-        rows += [SecondsRow(tuned.variant, float(seconds), n, float(draws), float(median),
-                            float(good), float(bad))
-                 for n, seconds, median, good, bad, draws in columns]
-    return rows
 
 
 def default_percentile(budgets: Budgets, tuned: TunedVariant) -> Estimate | None:

@@ -19,6 +19,7 @@ from gan_bench.config.drawn import LISTED, REGISTRIES
 from gan_bench.config.search import SearchSpec
 from gan_bench.config.space import Distribution
 from gan_bench.config.spec import RunSettings
+from gan_bench.registry import Entry
 
 if TYPE_CHECKING:
     from gan_bench.compare.budgets import Draw, TunedVariant
@@ -194,15 +195,19 @@ def _is_own_limit(key: str, bound: float, is_upper: bool) -> bool:
         models: list[type[BaseModel]] = [RunSettings]
     elif head in LISTED:
         name, _, argument = argument.partition(".")
-        models = [LISTED[head].get(name).schema]
+        models = _models([LISTED[head].get(name)])
     else:
         parts = REGISTRIES["g_optimizer" if head == "optimizer" else head]
-        models = [parts.get(name).schema for name in parts.names()]
+        models = _models([parts.get(name) for name in parts.names()])
     name, limit = argument or head, "maximum" if is_upper else "minimum"
     fields = [model.model_fields[name] for model in models if name in model.model_fields]
     limits = [_limit(TypeAdapter(field.rebuild_annotation()).json_schema(), limit)
               for field in fields]
     return bool(limits) and all(each == bound for each in limits)
+
+
+def _models(entries: Sequence[Entry[Any, Any] | None]) -> list[type[BaseModel]]:
+    return [entry.schema for entry in entries if entry is not None]
 
 
 def _limit(schema: Mapping[str, Any], name: str) -> float | None:

@@ -34,6 +34,7 @@ class Draw:
             of these runs diverged; NaN while one of them has no result.
         diverged: How many of its select runs diverged.
         seconds: Of its select runs together, all attempts of each.
+        images: Real examples that D was shown in these runs; NaN if unknown.
         values: The drawn settings, as text, by key.
         rank: Its place among the chosen draws, from 1; None if it was not chosen. Draws with the
             same settings have one place.
@@ -44,6 +45,7 @@ class Draw:
     selected: float
     diverged: int
     seconds: float
+    images: float
     values: Mapping[str, str]
     rank: int | None = None
     confirmed: Summary | None = None
@@ -206,7 +208,7 @@ def _draw(index: int, runs: pd.DataFrame, search: SearchSpec, better: Better,
     confirmed = _scores_by_seed(confirm, search.select.by)
     return Draw(index, draw_score([*by_seed.values()], better) if is_whole else math.nan,
                 sum(map(math.isnan, by_seed.values())), _seconds(select),
-                values_of(search, index, dimensions, runs),
+                images_of(select), values_of(search, index, dimensions, runs),
                 confirmed=summarise_scores(confirmed, better) if confirmed else None)
 
 

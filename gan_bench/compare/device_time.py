@@ -27,4 +27,4 @@ def device_seconds(folder: Path) -> float:
     records, _ = reading.read_records(folder)
     spent = sum(after["t"] - before["t"] for before, after in itertools.pairwise(records)
                 if after["kind"] not in BEGINS and before["kind"] != Kind.END)
-    return max(0, spent) / 1000
+    return float(max(0, spent)) / 1000

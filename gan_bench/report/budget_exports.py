@@ -98,5 +98,6 @@ def draws_frame(searched: Sequence[Budgets]) -> pd.DataFrame:
          "is_default": tuned.has_default and draw.index == 0,
          **{f"drawn.{key}": value for key, value in draw.values.items()},
          "selected": draw.selected, "diverged": draw.diverged, "device_seconds": draw.seconds,
+         "images": draw.images,
          "chosen": draw.rank, **_confirmed(budgets, draw), "optimism": optimism(budgets, draw)}
         for budgets in searched for tuned in budgets.variants for draw in tuned.draws])

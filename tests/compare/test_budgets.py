@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from helpers.tuned import BATCH, OWN, STEPS, tuned, tuned_results
 
+from gan_bench.compare.budget_costs import cost_rows, images_shown, seconds_spent
 from gan_bench.compare.budget_numbers import (
     budget_tests,
     confirmed_mean,
     default_percentile,
     lines_of,
     optimism,
-    seconds_rows,
     table_budgets,
     table_rows,
 )
@@ -288,18 +288,37 @@ def test_only_confirm_runs_of_the_best_draw_are_compared_by_seed() -> None:
 def test_equal_device_seconds() -> None:
     """Draw j costs 10 (1 + j): 20, 30 and 40 s. The mean is 30 s, all three 90 s."""
     budgets = tuned({"a": [9.0, 3.0, 2.0, 1.0]})
-    one, row = seconds_rows(budgets)
-    assert (one.n, one.seconds) == (1, 30.0)
-    assert (row.n, row.seconds, row.draws, row.median) == (3, 90.0, 3.0, 1.0)
+    one, row = cost_rows(budgets, seconds_spent)
+    assert (one.n, one.cost) == (1, 30.0)
+    assert (row.n, row.cost, row.draws, row.median) == (3, 90.0, 3.0, 1.0)
     slow = tuned_results({"a": [9.0, 3.0, 2.0, 1.0], "b": [9.0, 3.0, 2.0, 1.0]})
     slow.runs["seconds"] = slow.runs["seconds"].where(slow.runs["variant"] == "a",
                                                       3 * slow.runs["seconds"])
     both = budgets_of(slow)
     assert both is not None
-    of_b = seconds_rows(both)[-1]
+    of_b = cost_rows(both, seconds_spent)[-1]
     # 60, 90 and 120 s: 90 s pay for one draw in 4 of 6 orders, and for none if 120 s come first.
     assert of_b.draws == pytest.approx(4 / 6)
     assert of_b.median == 3.0
+
+
+def test_equal_images() -> None:
+    """D is shown 64 images a step of 100 steps, times d_steps, here 1, 2, 4 in draws 1, 2, 3."""
+    results = tuned_results({"a": [9.0, 3.0, 2.0, 1.0]})
+    results.runs["params.d_steps"] = ["1", "1", "2", "4"]
+    budgets = budgets_of(results)
+    assert budgets is not None
+    unit = BATCH * STEPS
+    assert [draw.images for draw in budgets.variants[0].draws] == [unit, unit, 2 * unit, 4 * unit]
+    one, row = cost_rows(budgets, images_shown)
+    assert (one.n, one.cost) == (1, pytest.approx(7 / 3 * unit))
+    # 7/3 pay for a first draw of 1 (2 orders) or 2 units (2 orders), and for none if 4 come first.
+    assert (one.draws, one.good, one.median) == (pytest.approx(4 / 6), 2.0, 3.0)
+    assert (row.n, row.cost, row.draws, row.median) == (3, 7 * unit, 3.0, 1.0)
+    results.runs["params.d_steps"] = ""
+    unknown = budgets_of(results)
+    assert unknown is not None
+    assert math.isnan(cost_rows(unknown, images_shown)[0].median)
 
 
 def test_costs_beyond_what_is_known() -> None:
@@ -308,11 +327,11 @@ def test_costs_beyond_what_is_known() -> None:
                                                         0.5 * cheap.runs["seconds"])
     budgets = budgets_of(cheap)
     assert budgets is not None
-    assert math.isnan(seconds_rows(budgets)[-1].median)
+    assert math.isnan(cost_rows(budgets, seconds_spent)[-1].median)
     unknown = tuned_results({"a": [9.0, 3.0, 2.0, 1.0]}, seconds=0.0)
     budgets = budgets_of(unknown)
     assert budgets is not None
-    assert math.isnan(seconds_rows(budgets)[0].median)
+    assert math.isnan(cost_rows(budgets, seconds_spent)[0].median)
 
 
 def test_all_draws_of_the_reference_are_paid_for_by_their_own_cost() -> None:
@@ -323,7 +342,7 @@ def test_all_draws_of_the_reference_are_paid_for_by_their_own_cost() -> None:
     results.runs["seconds"] = [1.0, *costs]
     budgets = budgets_of(results)
     assert budgets is not None
-    row = seconds_rows(budgets)[-1]
+    row = cost_rows(budgets, seconds_spent)[-1]
     assert (row.n, row.draws, row.median) == (3, 3.0, 1.0)
 
 

@@ -69,8 +69,9 @@ def test_the_section_has_its_tables(out: Path) -> None:
     budgets = section(page_text(out), "Budgets Each variant", "Samples ")
     order = [budgets.index(words) for words in (
         "30 draws of each (draw 0 is the file's own setting)", "What a budget buys",
-        "0 (the file's own)", "29 (all)", "At equal device-hours", "Selected and confirmed",
-        "The space", "What each variant was given", "Every draw and its score")]
+        "0 (the file's own)", "29 (all)", "At equal device-hours", "At equal images",
+        "Selected and confirmed", "The space", "What each variant was given",
+        "Every draw and its score")]
     assert order == sorted(order)
     assert "selected by fd_classifier, which is reported too" in budgets
     assert "log_uniform 0.01 .. 100 (only penalties r1)" in budgets

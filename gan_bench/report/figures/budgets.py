@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from gan_bench.compare.budget_numbers import HOUR, Line, by_seconds, lines_of, table_budgets
+from gan_bench.compare.budget_costs import by_cost, seconds_spent
+from gan_bench.compare.budget_numbers import HOUR, Line, lines_of, table_budgets
 from gan_bench.compare.budgets import Budgets
 from gan_bench.compare.stats.summary import Values
 from gan_bench.errors import joined
@@ -83,7 +84,8 @@ def best_against_seconds(budgets: Budgets) -> Figure:
     names = [tuned.variant for tuned in budgets.variants if len(tuned.random)]
     with settings():
         seconds = {tuned.variant: _grid(tuned.costs) for tuned in budgets.variants}
-        medians = {tuned.variant: by_seconds(budgets, tuned, seconds[tuned.variant])[0]
+        medians = {tuned.variant: by_cost(budgets, tuned, seconds_spent,
+                                          seconds[tuned.variant])[0]
                    for tuned in budgets.variants if tuned.variant in names}
         values = np.concatenate([np.empty(0), *(each[np.isfinite(each)]
                                                 for each in medians.values())])
