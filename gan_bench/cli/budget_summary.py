@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from gan_bench.compare.budget_numbers import TableRow, Tests, budget_tests, table_rows
+from gan_bench.compare.budget_numbers import (
+    TableRow,
+    Tests,
+    budget_tests,
+    confirmed_mean,
+    table_rows,
+)
 from gan_bench.compare.budget_words import budget_sentences
 from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.labels import labelled
@@ -14,7 +20,7 @@ COLUMNS = ("score", "better", "variant", "draws", "median best", "quartile bette
 
 
 def budget_table(budgets: Budgets, tests: Tests) -> Table:
-    """Return the table at its budgets; 1 draw is the file's own setting.
+    """Return the table at its budgets in random draws; 0 is the file's own setting.
 
     It holds no times, which the runs' journals and MLflow may round in different ways.
     """
@@ -26,12 +32,13 @@ def _cells(budgets: Budgets, row: TableRow) -> tuple[Cell, ...]:
     bests: tuple[Cell, ...] = (draw.selected if draw else None, None, None, None, None)
     if best:
         bests = best.median, best.good, best.bad, best.low, best.high
-    mean = draw.confirmed.mean if draw and draw.confirmed else None
     confirmed: tuple[Cell, ...] = (best.confirmed if best else None, None, None)
-    if mean:
-        confirmed = mean.value, mean.low, mean.high
+    if draw and draw.confirmed:
+        mean, lost = draw.confirmed.mean, draw.confirmed.diverged
+        confirmed = (confirmed_mean(budgets, draw), None if lost else mean.low,
+                     None if lost else mean.high)
     is_reference = row.variant == budgets.reference.variant
-    return (budgets.score, budgets.better or "", row.variant, row.n or 1, *bests, *confirmed,
+    return (budgets.score, budgets.better or "", row.variant, row.n, *bests, *confirmed,
             row.beats, row.p, "reference" if is_reference else row.verdict)
 
 

@@ -62,9 +62,11 @@ def needed_draws_table(rows: Sequence[DrawNeed], spreads: Sequence[DrawSpread],
                        declared: Declared, score: str, difference: Amount,
                        width: int | None = None) -> Table:
     """Return the rows as a table for the terminal, with the columns that there is room for."""
-    many = round(ALPHA / strictest(declared))
+    many, confirmed = len(declared.variants) - 1, round(ALPHA / strictest(declared))
     share = f"5% over {count(many, 'comparison')} and all budgets" if many > 1 else \
         "5% over all budgets"
+    if confirmed != many:
+        share += f" (confirmed: over {count(confirmed, 'comparison')})"
     table = Table(
         box=None, pad_edge=False, title_justify="left", caption_justify="left",
         title=escape(f"Draws and seeds of each variant that find a difference of {difference} in "

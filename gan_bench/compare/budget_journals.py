@@ -8,10 +8,10 @@ import pandas as pd
 
 from gan_bench.compare.confirming import choice_among
 from gan_bench.compare.counted_draws import with_shared_draws
+from gan_bench.compare.device_time import device_seconds
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.config.declared import Declared
 from gan_bench.config.flat import flat_settings
-from gan_bench.journal import reading
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 
@@ -41,16 +41,10 @@ def _row(run: Progress) -> dict[str, object]:
     row: dict[str, object] = {
         "run": run.spec.id, "variant": run.spec.variant, "draw": run.spec.draw,
         "stage": run.spec.stage, "seed": run.spec.seed, "status": run.state, "step": run.step,
-        "seconds": _seconds(run)}
+        "seconds": device_seconds(run.folder)}
     row |= {PARAM + key: value
             for key, value in flat_settings(run.spec.model_dump(mode="json")).items()}
     if run.state == Status.FINISHED:
         row |= {SCORE + name: value for name, value in run.scores.items()}
         row |= {PROTOCOL + name: "{}" for name in run.scores}
     return row
-
-
-def _seconds(run: Progress) -> float:
-    """Return the time from a run's start to its last record; 0 of one that has not begun."""
-    first, last = reading.began(run.folder), reading.last(run.folder)
-    return (last["t"] - first["t"]) / 1000 if first and last else 0.0

@@ -18,8 +18,8 @@ from gan_bench.compare.stats.budget import (
     median_interval,
     percentile_of_default,
     selected_then_confirmed,
+    usual_budgets,
 )
-from gan_bench.compare.stats.budget_cost import best_by_cost
 from gan_bench.compare.stats.budget_pairs import (
     BudgetTest,
     BudgetVerdict,
@@ -30,8 +30,6 @@ from gan_bench.compare.stats.budget_pairs import (
 )
 from gan_bench.compare.stats.summary import Estimate, Values
 
-USUAL = (5, 10, 20, 50, 100, 200, 500, 1_000)  # budgets of tables, besides all draws
-ROOM = 0.8  # of all draws is the largest of them: of more, nearly all choices are the same draws
 HOUR = 3600.0
 # By variant: its test against the reference, and the verdict at each of the test's budgets.
 Tests = dict[str, tuple[BudgetTest, tuple[BudgetVerdict, ...]]]
@@ -110,27 +108,6 @@ class TableRow:
     hours: float
 
 
-@dataclass(frozen=True)
-class SecondsRow:
-    """A variant at a budget in device-seconds.
-
-    Attributes:
-        variant: Whose.
-        seconds: The budget: what `n` draws of the reference cost on the average.
-        n: So many draws of the reference.
-        draws: How many draws of the variant that pays on the average.
-        median, good, bad: Of the best of them, as of `BestOf`.
-    """
-
-    variant: str
-    seconds: float
-    n: int
-    draws: float
-    median: float
-    good: float
-    bad: float
-
-
 def lines_of(budgets: Budgets) -> list[Line]:
     """Return what every budget buys, for each variant that has a random draw with a score."""
     lines = []
@@ -158,17 +135,20 @@ def _best_of(budgets: Budgets, tuned: TunedVariant, n: int) -> BestOf:
     scores = sign * tuned.scores
     interval = median_interval(scores, n) or (math.nan, math.nan)
     low, high = sorted((sign * interval[0], sign * interval[1]))
-    means = np.array([_confirmed_mean(draw, sign) for draw in tuned.random])
+    means = sign * np.array([confirmed_mean(budgets, draw) for draw in tuned.random])
     median, good, bad = (sign * best_quantile(scores, n, q) for q in (0.5, 0.25, 0.75))
     return BestOf(n, median, good, bad, low, high, sign * expected_best(scores, n),
                   sign * selected_then_confirmed(scores, means, n))
 
 
-def _confirmed_mean(draw: Draw, sign: float) -> float:
-    """Return a draw's mean under the confirm seeds, to minimise; +inf if one of them diverged."""
+def confirmed_mean(budgets: Budgets, draw: Draw) -> float:
+    """Return a draw's mean under the confirm seeds; infinitely bad if one of these runs diverged.
+
+    NaN if it has no confirm run with a result.
+    """
     if draw.confirmed is None:
         return math.nan
-    return math.inf if draw.confirmed.diverged else sign * draw.confirmed.mean.value
+    return budgets.sign * math.inf if draw.confirmed.diverged else draw.confirmed.mean.value
 
 
 def _pair(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
@@ -186,24 +166,27 @@ def _pair(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
 
 
 def table_budgets(budgets: Budgets) -> list[int]:
-    """Return the budgets of the table: 5, 10, 20, … and as many random draws as all variants have.
-    """
-    most = min((len(tuned.random) for tuned in budgets.variants), default=0)
-    return [n for n in USUAL if n <= ROOM * most] + ([most] if most else [])
+    """Return the budgets of the table: those of the tests, and as many random draws as all have."""
+    most = _fewest_draws(budgets)
+    return [*usual_budgets(most), *([most] if most else [])]
+
+
+def _fewest_draws(budgets: Budgets) -> int:
+    """Return how many random draws with a score each variant has at least."""
+    return min((len(tuned.random) for tuned in budgets.variants), default=0)
 
 
 def budget_tests(budgets: Budgets) -> Tests:
     """Return the test of each variant against the reference, and its verdict at each budget.
 
-    The budgets are those of the table at which something can be said: fewer than all draws.
+    The budgets are 1, 5, 10, 20, … up to half of the draws.
     """
     tests: dict[str, BudgetTest] = {}
     for tuned in budgets.variants:
         if tuned.variant == budgets.reference.variant:
             continue
         a, b, shared = _pair(budgets, tuned)
-        tested = [n for n in table_budgets(budgets) if n < min(len(a), len(b))]
-        if tested:
+        if tested := usual_budgets(min(_fewest_draws(budgets), len(a), len(b))):
             tests[tuned.variant] = budget_test(a, b, tested, shared)
     verdicts = budget_verdicts([*tests.values()])
     return {name: (test, words) for (name, test), words
@@ -235,45 +218,6 @@ def _tested(tests: Tests, variant: str, n: int) -> tuple[float, float, str]:
     return math.nan, math.nan, ""
 
 
-def by_seconds(budgets: Budgets, tuned: TunedVariant, seconds: Values,
-               ) -> tuple[Values, Values, Values, Values]:
-    """Return the median and the quartiles (better, worse) of the best that a number of
-    device-seconds pays for, and how many draws it pays for.
-
-    All are NaN beyond what a variant's draws cost together, and where a cost is unknown.
-
-    Args:
-        seconds: (N,) budgets.
-    """
-    costs = tuned.costs
-    results = np.full((4, len(seconds)), math.nan)
-    if len(costs) and (np.isfinite(costs) & (costs > 0)).all():
-        known = seconds <= costs.sum()
-        if not known.any():
-            return results[0], results[1], results[2], results[3]
-        curve = best_by_cost(budgets.sign * tuned.scores, costs, seconds[known])
-        results[:, known] = [budgets.sign * curve.median, budgets.sign * curve.low,
-                             budgets.sign * curve.high, curve.draws]
-    median, good, bad, draws = results
-    return median, good, bad, draws
-
-
-def seconds_rows(budgets: Budgets) -> list[SecondsRow]:
-    """Return the table at equal device-seconds: what each budget costs the reference."""
-    costs = budgets.reference.costs
-    numbers = table_budgets(budgets)
-    if not numbers or not len(costs):
-        return []
-    paid = float(costs.mean()) * np.array(numbers)
-    rows = []
-    for tuned in budgets.variants:
-        columns = zip(numbers, paid, *by_seconds(budgets, tuned, paid), strict=True)
-        rows += [SecondsRow(tuned.variant, float(seconds), n, float(draws), float(median),
-                            float(good), float(bad))
-                 for n, seconds, median, good, bad, draws in columns]
-    return rows
-
-
 def default_percentile(budgets: Budgets, tuned: TunedVariant) -> Estimate | None:
     """Return the share of the space than which the file's own setting is better; None without it.
     """
@@ -284,7 +228,10 @@ def default_percentile(budgets: Budgets, tuned: TunedVariant) -> Estimate | None
 
 
 def optimism(budgets: Budgets, draw: Draw) -> float:
-    """Return by how much a draw was selected as better than its confirmed mean; NaN if unknown."""
-    if draw.confirmed is None or not math.isfinite(draw.selected):
+    """Return by how much a draw was selected as better than its confirmed mean.
+
+    Infinite if it diverged under a confirm seed; NaN if unknown.
+    """
+    if not math.isfinite(draw.selected):
         return math.nan
-    return budgets.sign * (draw.confirmed.mean.value - draw.selected)
+    return budgets.sign * (confirmed_mean(budgets, draw) - draw.selected)

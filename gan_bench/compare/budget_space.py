@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, TypeAdapter
+from scipy import stats
 
 from gan_bench.compare.results import PARAM
 from gan_bench.compare.stats.summary import Values
+from gan_bench.config.drawn import LISTED, REGISTRIES
 from gan_bench.config.search import SearchSpec
 from gan_bench.config.space import Distribution
+from gan_bench.config.spec import RunSettings
+from gan_bench.registry import Entry
 
 if TYPE_CHECKING:
     from gan_bench.compare.budgets import Draw, TunedVariant
@@ -23,6 +28,7 @@ EDGE = 0.05  # of the range of a distribution, on its own scale
 QUARTER = 0.25
 BEST_SHARE = 0.1  # of the draws are called the best,
 LEAST_BEST = 3  # but at least so many
+LIKELY = EDGE * (1 - (1 - QUARTER) ** 2)  # that 2 of the 3 best lie so near to a bound by chance
 PARTS = 5  # of a range, in each of which the share of diverged draws is counted
 
 
@@ -60,6 +66,25 @@ class Dimension:
         if self.is_log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
+
+    def away(self, value: float, is_upper: bool) -> float:
+        """Return the chance of a draw to lie as near to a bound as a value does, 0..1."""
+        if self.kind == "int_uniform":
+            return (abs(value - (self.high if is_upper else self.low)) + 1) / self._integers
+        return abs(is_upper - self.place(value))
+
+    def share_near(self, share: float) -> float:
+        """Return which share of the values is next to a bound, for a share of the range.
+
+        Of few integers it is that of the bound alone.
+        """
+        if self.kind != "int_uniform":
+            return share
+        return max(1, math.floor(share * self._integers)) / self._integers
+
+    @property
+    def _integers(self) -> float:
+        return self.high - self.low + 1
 
 
 @dataclass(frozen=True)
@@ -137,7 +162,9 @@ def edges_of(tuned: TunedVariant, sign: float) -> list[Edge]:
     The best draw lies within 5% of the bound, and most of the best in the quarter next to it; the
     best are a tenth of the random draws, at least three. Of a setting that changes nothing, that
     happens with 20 draws in 4% of searches. Where the score gets better up to the bound, the best
-    of 20 lies as near in 64%.
+    of 20 lies as near in 64%. Of few integers a bound itself is likely, so there more of the best
+    have to lie near it, until chance gives that as seldom. A bound beyond which the setting has no
+    values is not named.
 
     Args:
         tuned: The variant and its draws.
@@ -150,13 +177,43 @@ def edges_of(tuned: TunedVariant, sign: float) -> list[Edge]:
             continue
         values = [draw.values[dimension.key] for draw in best]
         for is_upper, bound in ((False, dimension.low), (True, dimension.high)):
-            places = [dimension.place(float(value)) for value in values]
-            away = [abs(is_upper - place) for place in places]
-            near = sum(distance <= QUARTER for distance in away)
-            if away[0] <= EDGE and 2 * near > len(best):
+            edge, quarter = map(dimension.share_near, (EDGE, QUARTER))
+            away = [dimension.away(float(value), is_upper) for value in values]
+            near = sum(chance <= quarter for chance in away)
+            by_chance = edge * float(stats.binom.sf(near - 2, len(best) - 1, quarter))
+            if (away[0] <= edge and 2 * near > len(best) and by_chance <= LIKELY
+                    and not _is_own_limit(dimension.key, bound, is_upper)):
                 edges.append(Edge(tuned.variant, dimension.key, values[0], bound, is_upper, near,
                                   len(best)))
     return edges
+
+
+def _is_own_limit(key: str, bound: float, is_upper: bool) -> bool:
+    """Whether no part that has the setting takes values beyond the bound."""
+    head, _, argument = key.partition(".")
+    if not argument:
+        models: list[type[BaseModel]] = [RunSettings]
+    elif head in LISTED:
+        name, _, argument = argument.partition(".")
+        models = _models([LISTED[head].get(name)])
+    else:
+        parts = REGISTRIES["g_optimizer" if head == "optimizer" else head]
+        models = _models([parts.get(name) for name in parts.names()])
+    name, limit = argument or head, "maximum" if is_upper else "minimum"
+    fields = [model.model_fields[name] for model in models if name in model.model_fields]
+    limits = [_limit(TypeAdapter(field.rebuild_annotation()).json_schema(), limit)
+              for field in fields]
+    return bool(limits) and all(each == bound for each in limits)
+
+
+def _models(entries: Sequence[Entry[Any, Any] | None]) -> list[type[BaseModel]]:
+    return [entry.schema for entry in entries if entry is not None]
+
+
+def _limit(schema: Mapping[str, Any], name: str) -> float | None:
+    """Return a limit of the numbers that a schema allows; None if it has none."""
+    return next((float(each[name]) for each in (schema, *schema.get("anyOf", ()))
+                 if name in each), None)
 
 
 def best_draws(tuned: TunedVariant, sign: float) -> list[Draw]:

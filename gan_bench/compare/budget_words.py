@@ -26,8 +26,8 @@ def budget_sentences(budgets: Budgets, tests: Tests) -> list[Said]:
 def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
     variant, reference = tuned.variant, budgets.reference.variant
     if variant not in tests:
-        return "", (f"{variant} and {reference}, with their tuning, are not compared: a budget of "
-                    f"the table needs more draws of both with a score")
+        return "", (f"{variant} and {reference}, with their tuning, are not compared: at least "
+                    f"two random draws of each variant with a score are needed")
     test, verdicts = tests[variant]
     places = {word: [i for i, verdict in enumerate(verdicts) if verdict == word]
               for word in ("better", "worse", "inconclusive")}
@@ -72,7 +72,9 @@ def notes_on_tests(budgets: Budgets, tests: Tests) -> list[str]:
     return [f"p: of no difference from {budgets.reference.variant} at this budget, from "
             f"permutations of which variant a score belongs to, {labels}; adjusted for all budgets "
             f"of the table together (minP){family}. Draws are never taken for seeds. With all "
-            f"draws there is no test: one of the two has the best draw."]
+            f"draws there is no test: one of the two has the best draw. All draws of a variant are "
+            f"trained under the same select seeds, so the error rates hold for these seeds: that "
+            f"a seed suits one variant is common to all its draws, and no permutation shows it."]
 
 
 def choice_notes(budgets: Budgets, reported: Sequence[str]) -> list[str]:

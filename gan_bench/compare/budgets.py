@@ -15,6 +15,7 @@ import pandas as pd
 
 from gan_bench.compare.budget_space import Dimension, dimensions_of, values_of
 from gan_bench.compare.choice import draw_score, select_score
+from gan_bench.compare.counted_draws import each_once
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.stats.summary import Summary, Values, summarise_scores
 from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
@@ -32,9 +33,11 @@ class Draw:
         selected: The mean over the select seeds of the score that selects; infinitely bad if one
             of these runs diverged; NaN while one of them has no result.
         diverged: How many of its select runs diverged.
-        seconds: Of its select runs together, from start to end.
+        seconds: Of its select runs together, all attempts of each.
+        images: Real examples that D was shown in these runs; NaN if unknown.
         values: The drawn settings, as text, by key.
-        rank: Its place among the chosen draws, from 1; None if it was not chosen.
+        rank: Its place among the chosen draws, from 1; None if it was not chosen. Draws with the
+            same settings have one place.
         confirmed: Its scores under the confirm seeds; None if no such run has a result.
     """
 
@@ -42,6 +45,7 @@ class Draw:
     selected: float
     diverged: int
     seconds: float
+    images: float
     values: Mapping[str, str]
     rank: int | None = None
     confirmed: Summary | None = None
@@ -61,7 +65,7 @@ class TunedVariant:
         draws: All that have begun, by index.
         has_default: Whether draw 0 is the file's own setting, and no random draw.
         dimensions: The settings that are drawn for it.
-        select_seconds, confirm_seconds: Of all its runs in either stage, from start to end.
+        select_seconds, confirm_seconds: Of all its runs in either stage, all attempts.
         images: Real examples that D was shown in the runs of the first stage.
     """
 
@@ -87,9 +91,12 @@ class TunedVariant:
 
     @property
     def chosen(self) -> tuple[Draw, ...]:
-        """The chosen draws, the best first."""
-        ranked = [draw for draw in self.draws if draw.rank is not None]
-        return tuple(sorted(ranked, key=lambda draw: draw.rank or 0))
+        """The chosen draws, the best first; of those with the same settings, the earliest."""
+        by_rank: dict[int, Draw] = {}
+        for draw in self.draws:
+            if draw.rank is not None:
+                by_rank.setdefault(draw.rank, draw)
+        return tuple(by_rank[rank] for rank in sorted(by_rank))
 
     @property
     def best(self) -> Draw | None:
@@ -98,8 +105,9 @@ class TunedVariant:
 
     @property
     def best_random(self) -> Draw | None:
-        """The first of the chosen draws that is no setting of the file."""
-        return next((draw for draw in self.chosen if draw in self.random), None)
+        """The best of the chosen draws that is a random one."""
+        return min((draw for draw in self.random if draw.rank is not None),
+                   key=lambda draw: draw.rank or 0, default=None)
 
     @property
     def costs(self) -> Values:
@@ -167,21 +175,26 @@ def budgets_of(results: Results) -> Budgets | None:
 def _tuned(variant: str, results: Results, search: SearchSpec) -> TunedVariant:
     """Return a variant with its draws.
 
-    Draws with the same settings share their runs, and count each: the sample of the space is of as
-    many draws as were drawn.
+    Draws with the same settings share their runs, of both stages, and each counts as a draw: the
+    sample of the space is of as many draws as were drawn.
     """
     declared = results.declared
     runs = results.runs[results.runs["variant"] == variant]
     dimensions = dimensions_of(search, declared.searched.get(variant, tuple(search.space)))
     better = directions(declared).get(search.select.by)
     places = {index: place for place, index in enumerate(results.choice.get(variant, ()), start=1)}
-    draws = [_draw(int(index), of_draw, search, better, dimensions)
-             for index, of_draw in runs.groupby("draw", sort=True)]
-    once = runs[~runs.index.duplicated()]
+    by_index = {int(index): _draw(int(index), of_draw, search, better, dimensions)
+                for index, of_draw in runs.groupby("draw", sort=True)}
+    run_as = {index: group[0] for group in declared.shared.get(variant, ()) for index in group}
+    draws = []
+    for index, draw in by_index.items():
+        trained = run_as.get(index, index)
+        draws.append(replace(draw, rank=places.get(trained),
+                             confirmed=by_index.get(trained, draw).confirmed))
+    once = each_once(runs)
     select, confirm = (once[once["stage"] == stage] for stage in (SELECT, CONFIRM))
-    return TunedVariant(variant, tuple(replace(draw, rank=places.get(draw.index))
-                                       for draw in draws), search.defaults, dimensions,
-                        float(select["seconds"].sum()), float(confirm["seconds"].sum()),
+    return TunedVariant(variant, tuple(draws), search.defaults, dimensions,
+                        _seconds(select), _seconds(confirm),
                         images_of(select))
 
 
@@ -194,9 +207,14 @@ def _draw(index: int, runs: pd.DataFrame, search: SearchSpec, better: Better,
     is_whole = len(by_seed) == len(search.select.seeds)
     confirmed = _scores_by_seed(confirm, search.select.by)
     return Draw(index, draw_score([*by_seed.values()], better) if is_whole else math.nan,
-                sum(map(math.isnan, by_seed.values())), float(select["seconds"].sum()),
-                values_of(search, index, dimensions, runs),
+                sum(map(math.isnan, by_seed.values())), _seconds(select),
+                images_of(select), values_of(search, index, dimensions, runs),
                 confirmed=summarise_scores(confirmed, better) if confirmed else None)
+
+
+def _seconds(runs: pd.DataFrame) -> float:
+    """Return how long runs took together, without the time between their attempts if known."""
+    return float(runs["device_seconds" if "device_seconds" in runs else "seconds"].sum())
 
 
 def _scores_by_seed(runs: pd.DataFrame, score: str) -> dict[int, float]:

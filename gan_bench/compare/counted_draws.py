@@ -94,6 +94,11 @@ def absent_draws(runs: Iterable[StoredRun], declared: Declared, search: SearchSp
     return {name: number for name, number in lacking.items() if number}, total
 
 
+def each_once(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `Results.runs`, each run once: as the first draw that it stands for."""
+    return runs[~runs.index.duplicated()]
+
+
 def with_shared_draws(runs: pd.DataFrame, declared: Declared) -> pd.DataFrame:
     """Return the rows of runs with one of each select run for each further draw that it stands for.
 

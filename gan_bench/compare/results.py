@@ -27,6 +27,7 @@ from gan_bench.compare.choice import diverged_line
 from gan_bench.compare.counted import absent_runs, counted_runs
 from gan_bench.compare.counted_draws import of_chosen_draws, stored_choice, with_shared_draws
 from gan_bench.compare.curve_means import curve_means, thinned_means
+from gan_bench.compare.device_time import device_seconds
 from gan_bench.compare.ended import RunResult
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.config.run_id import NAMES
@@ -66,6 +67,8 @@ class Results:
             without the time between both), `started` (UTC; of such a run, `seconds` before its
             end), `mlflow_run` (MLflow's id), `version`, `precision`, `device`, `params.<key>` (the
             specification as text),
+            `device_seconds` (of a search, and where the root holds the run: `seconds` without the
+            time between attempts),
             `score.<name>` (the final score of a FINISHED run, or its declared mean of a curve;
             otherwise NaN), `protocol.<name>` (how it was measured, as JSON; empty if it was not
             measured), `metric.<name>` (the score's name in `history`; empty for such a mean) and
@@ -321,6 +324,8 @@ def _run_row(run: StoredRun, declared: Declared, folder: Path | None) -> dict[st
         "started": pd.Timestamp(run.started, unit="ms", tz="UTC"), "mlflow_run": run.id,
         "version": ", ".join(versions), "precision": tags.get("precision", ""),
         "device": tags.get("device_name", "")}
+    if declared.search:
+        row["device_seconds"] = (folder and device_seconds(folder)) or row["seconds"]
     # Earlier versions gave names to params, which keep the first one for ever.
     row |= {PARAM + key: value for key, value in run.params.items() if key not in NAMES}
     if status == Status.FINISHED:

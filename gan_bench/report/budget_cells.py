@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gan_bench.compare.budget_numbers import TableRow
+from gan_bench.compare.budget_numbers import TableRow, confirmed_mean
 from gan_bench.compare.budgets import Budgets, Draw
 from gan_bench.compare.stats.words import verdict_words
 from gan_bench.report.digits import DASH, format_mean, format_value
@@ -47,21 +47,23 @@ def interval_text(row: TableRow, decimals: int | None) -> str:
             f"{format_value(row.best.high, decimals=decimals)}")
 
 
-def confirmed_text(row: TableRow, decimals: int | None) -> str:
+def confirmed_text(budgets: Budgets, row: TableRow, decimals: int | None) -> str:
     """Return the mean under fresh seeds of the draw that is selected at this budget."""
     if row.draw and row.draw.confirmed:
-        return mean_text(row.draw)
-    if row.best and math.isfinite(row.best.confirmed):
+        return mean_text(budgets, row.draw)
+    if row.best:
         return format_value(row.best.confirmed, decimals=decimals)
     return DASH
 
 
-def mean_text(draw: Draw) -> str:
-    """Return a draw's mean under fresh seeds with its interval, and how many runs diverged."""
+def mean_text(budgets: Budgets, draw: Draw) -> str:
+    """Return a draw's mean under fresh seeds with its interval; infinite if a run diverged."""
     if draw.confirmed is None:
         return DASH
-    lost = f", {draw.confirmed.diverged} of {draw.confirmed.n} diverged"
-    return format_mean(draw.confirmed) + (lost if draw.confirmed.diverged else "")
+    if draw.confirmed.diverged:
+        return (f"{format_value(confirmed_mean(budgets, draw))} "
+                f"({draw.confirmed.diverged} of {draw.confirmed.n} diverged)")
+    return format_mean(draw.confirmed)
 
 
 def row_verdict(row: TableRow, reference: str) -> str:
@@ -81,5 +83,5 @@ def budget_text(row: TableRow, most: int) -> str:
         most: How many random draws the variant has.
     """
     if row.n == 0:
-        return "1 (the file's own)"
+        return "0 (the file's own)"
     return f"{row.n} (all)" if row.n == most else str(row.n)

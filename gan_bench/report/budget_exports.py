@@ -13,6 +13,7 @@ from gan_bench.compare.budget_numbers import (
     Line,
     TableRow,
     budget_tests,
+    confirmed_mean,
     lines_of,
     optimism,
     table_rows,
@@ -37,12 +38,12 @@ def _budget_records(budgets: Budgets) -> list[dict[str, object]]:
     for tuned in budgets.variants:
         if tuned.default:
             records.append({**_names(budgets, tuned), "budget": 0,
-                            **_of_row(in_table[tuned.variant, 0])})
+                            **_of_row(budgets, in_table[tuned.variant, 0])})
         if tuned.variant in lines:
             line = lines[tuned.variant]
             records += [{**_names(budgets, tuned), "budget": best.n,
                          **_of_best(budgets, tuned, line, best),
-                         **_of_row(in_table.get((tuned.variant, best.n)))}
+                         **_of_row(budgets, in_table.get((tuned.variant, best.n)))}
                         for best in line.bests]
     return records
 
@@ -64,7 +65,7 @@ def _of_best(budgets: Budgets, tuned: TunedVariant, line: Line, best: BestOf,
             "device_hours": best.n * float(costs.mean()) / HOUR}
 
 
-def _of_row(row: TableRow | None) -> dict[str, object]:
+def _of_row(budgets: Budgets, row: TableRow | None) -> dict[str, object]:
     """Return what the table alone has at a budget; empty if it is none of the table's."""
     if row is None:
         return {}
@@ -72,17 +73,22 @@ def _of_row(row: TableRow | None) -> dict[str, object]:
     if row.n == 0 and row.draw:
         record |= {"median": row.draw.selected, "device_hours": row.hours}
     if row.draw:
-        record |= _confirmed(row.draw)
+        record |= _confirmed(budgets, row.draw)
     return record
 
 
-def _confirmed(draw: Draw) -> dict[str, object]:
-    """Return a draw's scores under the confirm seeds; empty if it has none."""
+def _confirmed(budgets: Budgets, draw: Draw) -> dict[str, object]:
+    """Return a draw's scores under the confirm seeds; empty if it has none.
+
+    One that diverged under some of them is infinitely bad, and has no interval.
+    """
     if draw.confirmed is None:
         return {}
-    mean = draw.confirmed.mean
-    return {"confirmed": mean.value, "confirmed_low": mean.low, "confirmed_high": mean.high,
-            "confirmed_seeds": draw.confirmed.n, "confirmed_diverged": draw.confirmed.diverged}
+    mean, lost = draw.confirmed.mean, draw.confirmed.diverged
+    return {"confirmed": confirmed_mean(budgets, draw),
+            "confirmed_low": math.nan if lost else mean.low,
+            "confirmed_high": math.nan if lost else mean.high,
+            "confirmed_seeds": draw.confirmed.n, "confirmed_diverged": lost}
 
 
 def draws_frame(searched: Sequence[Budgets]) -> pd.DataFrame:
@@ -92,5 +98,6 @@ def draws_frame(searched: Sequence[Budgets]) -> pd.DataFrame:
          "is_default": tuned.has_default and draw.index == 0,
          **{f"drawn.{key}": value for key, value in draw.values.items()},
          "selected": draw.selected, "diverged": draw.diverged, "device_seconds": draw.seconds,
-         "chosen": draw.rank, **_confirmed(draw), "optimism": optimism(budgets, draw)}
+         "images": draw.images,
+         "chosen": draw.rank, **_confirmed(budgets, draw), "optimism": optimism(budgets, draw)}
         for budgets in searched for tuned in budgets.variants for draw in tuned.draws])

@@ -10,6 +10,7 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup, escape
 
+from gan_bench.compare.budget_costs import CostOf, cost_rows, images_shown, seconds_spent
 from gan_bench.compare.budget_numbers import (
     HOUR,
     TableRow,
@@ -17,7 +18,6 @@ from gan_bench.compare.budget_numbers import (
     budget_tests,
     default_percentile,
     optimism,
-    seconds_rows,
     table_rows,
 )
 from gan_bench.compare.budget_space import all_dimensions
@@ -113,7 +113,8 @@ def budget_section(budgets: Budgets, reported: Sequence[str], drawings: Sequence
         intro=_intro(budgets), warnings=edge_warnings(budgets), says=says, signs=SIGNS,
         choice_notes=choice_notes(budgets, reported),
         table=_budget_table(budgets, rows), table_notes=_table_notes(budgets, rows, tests),
-        seconds=_seconds_table(budgets), chosen=_chosen_table(budgets),
+        seconds=_cost_table(budgets, "device-hours", seconds_spent),
+        images=_cost_table(budgets, "images", images_shown), chosen=_chosen_table(budgets),
         space=_space_table(budgets), spent=_spent_table(budgets), draws=_draws_table(budgets),
         has_default=budgets.has_default, drawings=drawings)
     of = f" in {budgets.results.experiment}" if several else ""
@@ -161,7 +162,7 @@ def _budget_table(budgets: Budgets, rows: Sequence[TableRow]) -> Table:
     most = {tuned.variant: len(tuned.random) for tuned in budgets.variants}
     decimals = score_decimals(budgets)
     cells = [(row.variant, budget_text(row, most[row.variant]), best_text(row, decimals),
-              interval_text(row, decimals), confirmed_text(row, decimals),
+              interval_text(row, decimals), confirmed_text(budgets, row, decimals),
               format_value(row.beats, decimals=2), format_p(row.p),
               row_verdict(row, reference),
               hours_text(row.hours)) for row in rows]
@@ -179,20 +180,24 @@ def _table_notes(budgets: Budgets, rows: Sequence[TableRow], tests: Tests) -> li
         notes.append("∞: in so many of the choices of n draws all of them diverged.")
     notes.append("Confirmed: of the draw that is selected at this budget, where that is the same "
                  "each time; its interval is over the fresh seeds. Device-hours: what so many "
-                 "draws cost on the average, from start to end of each run.")
+                 "draws cost on the average, all attempts of each run.")
     return notes + notes_on_tests(budgets, tests)
 
 
-def _seconds_table(budgets: Budgets) -> Table | None:
+def _cost_table(budgets: Budgets, unit: str, cost_of: CostOf) -> Table | None:
     reference = budgets.reference.variant
-    heads = (("Variant", False), ("Device-hours", True), (f"Draws of {reference}", True),
+    heads = (("Variant", False), (unit.capitalize(), True), (f"Draws of {reference}", True),
              ("Draws paid for", True), ("Median best [quartiles]", True))
     decimals = score_decimals(budgets)
-    rows = [(row.variant, hours_text(row.seconds / HOUR), str(row.n),
+    rows = [(row.variant, _cost_words(row.cost, cost_of), str(row.n),
              format_value(row.draws, decimals=1),
              quartiles_text(row.median, row.good, row.bad, decimals))
-            for row in seconds_rows(budgets)]
-    return _table("The same at equal device-hours", heads, rows) if rows else None
+            for row in cost_rows(budgets, cost_of)]
+    return _table(f"The same at equal {unit}", heads, rows) if rows else None
+
+
+def _cost_words(cost: float, cost_of: CostOf) -> str:
+    return _images(cost) if cost_of is images_shown else hours_text(cost / HOUR)
 
 
 def _chosen_table(budgets: Budgets) -> Table | None:
@@ -201,7 +206,7 @@ def _chosen_table(budgets: Budgets) -> Table | None:
              ("Settings", False))
     decimals = score_decimals(budgets)
     rows = [(tuned.variant, draw_name(tuned, draw), format_value(draw.selected, decimals=decimals),
-             mean_text(draw), format_value(optimism(budgets, draw), True, decimals),
+             mean_text(budgets, draw), format_value(optimism(budgets, draw), True, decimals),
              _lost_words(draw),
              settings_words(draw))
             for tuned in budgets.variants for draw in tuned.chosen]
@@ -236,15 +241,15 @@ def _spent_table(budgets: Budgets) -> Table:
         lost = sum(draw.diverged > 0 for draw in tuned.draws if draw.is_scored)
         row = [tuned.variant, str(len(tuned.dimensions)), f"{scored} of {budgets.search.draws}",
                str(lost), hours_text(tuned.select_seconds / HOUR),
-               hours_text(tuned.confirm_seconds / HOUR), _images(tuned)]
+               hours_text(tuned.confirm_seconds / HOUR), _images(tuned.images)]
         if budgets.has_default:
             row.append(_percentile_words(budgets, tuned))
         rows.append(row)
     return _table("What each variant was given", heads, rows)
 
 
-def _images(tuned: TunedVariant) -> str:
-    return DASH if math.isnan(tuned.images) else f"{tuned.images:,.0f}"
+def _images(number: float) -> str:
+    return DASH if math.isnan(number) else f"{number:,.0f}"
 
 
 def _percentile_words(budgets: Budgets, tuned: TunedVariant) -> str:

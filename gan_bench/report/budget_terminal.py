@@ -83,7 +83,8 @@ def _lines(budgets: Budgets, width: int | None, *, has_quartiles: bool) -> list[
         best = best_text(row, decimals)
         rows.append([row.variant, budget_text(row, most[row.variant]),
                      best if has_quartiles else best.partition(" ")[0],
-                     interval_text(row, decimals), confirmed_text(row, decimals),
+                     interval_text(row, decimals),
+                     confirmed_text(budgets, row, decimals),
                      format_value(row.beats, decimals=2), format_p(row.p),
                      row_verdict(row, reference),
                      hours_text(row.hours)])

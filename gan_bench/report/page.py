@@ -23,6 +23,7 @@ from markupsafe import Markup, escape
 from gan_bench.compare.agreement import disagreements
 from gan_bench.compare.budget_space import params_of
 from gan_bench.compare.budgets import Budgets
+from gan_bench.compare.counted_draws import each_once
 from gan_bench.compare.findings import Finding, why_no_score
 from gan_bench.compare.results import MEASURED_BY, PARAM, PROTOCOL, SCORE, Results
 from gan_bench.compare.training_curves import CurveSummary
@@ -193,7 +194,8 @@ def _protocols(results: Results, score: str) -> list[dict[str, Any]]:
     column = PROTOCOL + score
     if column not in results.runs:
         return []
-    measured = results.runs[results.runs[column] != ""]
+    runs = each_once(results.runs)
+    measured = runs[runs[column] != ""]
     protocols = []
     for (text, by), runs in measured.groupby([column, MEASURED_BY + score], sort=False):
         variants = ", ".join(dict.fromkeys(runs["variant"].astype(str)))
@@ -208,7 +210,7 @@ def _protocols(results: Results, score: str) -> list[dict[str, Any]]:
 
 def _experiment(results: Results) -> dict[str, Any]:
     """Return what the page shows of an experiment as a whole."""
-    runs = results.runs
+    runs = each_once(results.runs)
     declared = results.declared
     words = [f"compared with {results.baseline}",
              "paired by seed" if declared.paired else "not paired", _margin_words(declared)]
@@ -228,7 +230,8 @@ def _experiment(results: Results) -> dict[str, Any]:
             "declared": "; ".join(words), "versions": versions,
             "scores": [declared.label(name) for name in results.scores],
             "runs": table, "failures": [row for row in table if row["status"] != Status.FINISHED],
-            "searched": declared.search is not None, "facts": _facts(runs), **_spec(results)}
+            "searched": declared.search is not None, "facts": _facts(results.runs),
+            **_spec(results)}
 
 
 def _draw_text(row: pd.Series) -> str:
@@ -248,12 +251,13 @@ def _margin_words(declared: Declared) -> str:
 
 
 def _facts(runs: pd.DataFrame) -> str:
+    draws = int(runs["draw"].nunique()) if "draw" in runs else 0
+    runs = each_once(runs)
     states = ", ".join(f"{n} {state.lower()}" for state, n in runs["status"].value_counts().items())
     first, last = runs["started"].min(), runs["started"].max()
     days = f"{first:%Y-%m-%d}"
     if last.date() > first.date():
         days += f" to {last:%Y-%m-%d}"
-    draws = int(runs["draw"].nunique()) if "draw" in runs else 0
     of_draws = f"{count(draws, 'draw')}, " if draws else ""
     return (f"{count(len(runs), 'run')}: {count(runs['variant'].nunique(), 'variant')}, "
             f"{of_draws}{count(runs['seed'].nunique(), 'seed')}; {states}; started {days}")

@@ -12,6 +12,7 @@ import pandas as pd
 from gan_bench.atomic import scratch_folder
 from gan_bench.compare.agreement import disagreements
 from gan_bench.compare.budgets import Budgets, budgets_of
+from gan_bench.compare.counted_draws import each_once
 from gan_bench.compare.findings import Finding, findings, why_no_score
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results
@@ -173,7 +174,7 @@ def _machines(runs: pd.DataFrame) -> list[str]:
 
 def warnings_of(results: Results) -> list[str]:
     """Return what a reader must know before any number: versions, and runs without a result."""
-    runs, lines = results.runs, []
+    runs, lines = each_once(results.runs), []
     versions = runs["version"].value_counts()
     if len(versions) > 1:
         each = "; ".join(f"{version or 'unknown'}: {count(n, 'run')}"

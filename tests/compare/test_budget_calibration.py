@@ -111,10 +111,9 @@ def test_equals_are_seldom_told_apart_at_any_budget(shared: bool, diverges: floa
         words = {word for verdicts in budget_verdicts(tests) for word in verdicts}
         wrong += bool(words & {"better", "worse"})
         better += "better" in words
-    assert better <= wrong
     assert wrong >= 0.003 * SEARCHES  # the less, the more pairs of draws diverged both
     assert wrong <= (0.05 + 4 * error_of(0.05)) * SEARCHES
-    assert better <= 0.05 * SEARCHES
+    assert 0.2 * wrong <= better <= 0.05 * SEARCHES  # about half of the errors of each direction
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from gan_bench.compare.stats import budget_pairs
-from gan_bench.compare.stats.budget import best_quantile, expected_best
+from gan_bench.compare.stats.budget import best_quantile
 from gan_bench.compare.stats.budget_cost import best_by_cost
 from gan_bench.compare.stats.budget_pairs import (
     BudgetTest,
@@ -173,7 +173,7 @@ def test_sharing_draws_finds_what_their_settings_hide() -> None:
             test = budget_test(a, b, [3], shared)
             found[shared] += (budget_verdicts([test])[0] == ("better",)) / 100
     assert 0.78 <= found[True] <= 0.98
-    assert 0.0 <= found[False] <= 0.17
+    assert found[False] <= 0.17
 
 
 def adjusted(p: Sequence[float], sign: Sequence[int]) -> BudgetTest:
@@ -219,25 +219,23 @@ def test_a_budget_of_cost_is_that_of_every_order() -> None:
             best.append(min([INF, *(scores[j] for j in order[:n])]))
             ended.append(n)
         ordered = sorted(best)
-        assert got.mean[i] == pytest.approx(np.mean(best))
         assert got.draws[i] == pytest.approx(np.mean(ended))
         assert (got.low[i], got.median[i], got.high[i]) == (ordered[5], ordered[11], ordered[17])
-    assert (got.mean[-1], got.draws[-1]) == (1, 4)
-    assert got.mean[0] == INF
+    assert (got.median[-1], got.draws[-1]) == (1, 4)
+    assert got.low[0] == INF
 
 
 def test_of_draws_that_cost_the_same_it_is_the_best_of_n() -> None:
     few = [2.0, 5.0, 1.0, 4.0, 3.0]
     got = best_by_cost(few, [0.1] * 5, np.arange(1, 6) * 0.1)
-    assert got.mean == pytest.approx([expected_best(few, n) for n in range(1, 6)])
     assert [*got.median] == [best_quantile(few, n) for n in range(1, 6)]
     assert got.draws == pytest.approx(range(1, 6))
     many = np.random.default_rng(6).lognormal(size=30)
     sampled = best_by_cost(many, [2.0] * 30, np.arange(1, 31) * 2.0)
     for n in (1, 3, 10, 30):
-        spread = math.sqrt(max(0.0, expected_best(many**2, n) - expected_best(many, n) ** 2))
-        assert sampled.mean[n - 1] == pytest.approx(expected_best(many, n),
-                                                    abs=4 * spread / math.sqrt(5_000) + 1e-12)
+        for values, q in ((sampled.low, 0.25), (sampled.median, 0.5), (sampled.high, 0.75)):
+            least, most = (best_quantile(many, n, q + by) for by in (-0.03, 0.03))  # 4 errors
+            assert least <= values[n - 1] <= most
     # One more in the unit of cost, and a variant that costs more has fewer draws.
     dearer = best_by_cost(many, [2.6] * 30, [20.0])
     assert dearer.draws == pytest.approx([7])

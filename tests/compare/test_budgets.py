@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from helpers.tuned import BATCH, OWN, STEPS, tuned, tuned_results
 
+from gan_bench.compare.budget_costs import cost_rows, images_shown, seconds_spent
 from gan_bench.compare.budget_numbers import (
     budget_tests,
+    confirmed_mean,
     default_percentile,
     lines_of,
     optimism,
-    seconds_rows,
     table_budgets,
     table_rows,
 )
@@ -27,6 +28,8 @@ from gan_bench.compare.findings import findings
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.stats.budget import best_quantile, median_interval
 from gan_bench.compare.stats.budget_pairs import probability_better_shared
+from gan_bench.report.budget_cells import confirmed_text
+from gan_bench.report.budget_exports import budgets_frame, draws_frame
 
 NAN = math.nan
 LOW = [9.0, *(10.0 + (7 * j) % 29 for j in range(1, 30))]  # 29 random draws: 10 … 38, shuffled
@@ -152,14 +155,29 @@ def test_draws_with_the_same_settings_count_each() -> None:
     assert one.select_seconds == pytest.approx(10 + 20 + 30)  # run once
 
 
+def test_draws_with_the_settings_of_the_chosen_one_are_confirmed_with_it() -> None:
+    """The chosen draw 2 was drawn again as draw 3, and the file's own setting 0 as draw 1."""
+    scores, shared = [3.0, 3.0, 1.0, 1.0, 5.0], {"a": ((0, 1), (2, 3))}
+    one = tuned({"a": scores}, {"a": [2.0, 4.0]}, shared=shared)
+    assert [draw.rank for draw in one.variants[0].draws] == [None, None, 1, 1, None]
+    assert [draw.index for draw in one.variants[0].chosen] == [2]
+    assert lines_of(one)[0].bests[3].confirmed == 3.0
+    own = tuned({"a": [1.0, 1.0, 2.0]}, {"a": [2.0, 4.0]}, shared={"a": ((0, 1),)})
+    best = own.variants[0].best_random
+    assert best is not None
+    assert (best.index, best.confirmed and best.confirmed.n) == (1, 2)
+    assert own.variants[0].best is own.variants[0].default
+    assert lines_of(own)[0].bests[1].confirmed == 3.0
+
+
 def test_the_table_has_the_numbers_of_the_functions() -> None:
     budgets = tuned({"a": HIGH, "b": LOW})
-    assert table_budgets(budgets) == [5, 10, 20, 29]
+    assert table_budgets(budgets) == [1, 5, 10, 29]
     rows = table_rows(budgets, budget_tests(budgets))
     assert [(row.variant, row.n) for row in rows] == [
-        (name, n) for name in ("a", "b") for n in (0, 5, 10, 20, 29)]
+        (name, n) for name in ("a", "b") for n in (0, 1, 5, 10, 29)]
     by_place = {(row.variant, row.n): row for row in rows}
-    for n in (5, 10, 20, 29):
+    for n in (1, 5, 10, 29):
         best = by_place["b", n].best
         assert best is not None
         assert best.median == best_quantile(LOW[1:], n)
@@ -174,19 +192,30 @@ def test_the_table_has_the_numbers_of_the_functions() -> None:
     assert row.hours == pytest.approx(10 * np.mean([10.0 * (1 + j) for j in range(1, 30)]) / 3600)
 
 
+@pytest.mark.parametrize(("random", "expected"), [
+    (1, [1]), (2, [1, 2]), (3, [1, 3]), (6, [1, 6]), (9, [1, 9]), (10, [1, 5, 10]),
+    (19, [1, 5, 19]), (40, [1, 5, 10, 20, 40])])
+def test_budgets_are_up_to_half_of_the_draws(random: int, expected: list[int]) -> None:
+    scores = [9.0, *map(float, range(random))]
+    budgets = tuned({"a": scores, "b": scores})
+    assert table_budgets(budgets) == expected
+    tests = budget_tests(budgets)
+    assert [*tests["b"][0].budgets] == expected[:-1] if random > 1 else not tests
+
+
 def test_verdicts_are_of_permuted_draws() -> None:
     better, tied = tuned({"a": HIGH, "b": LOW}), tuned({"a": LOW, "b": LOW})
     ((verdict, text),) = budget_sentences(better, budget_tests(better))
     assert verdict == "better"
-    assert "b, with its tuning, is better than a at a budget of 5, 10 and 20 draws: its" in text
-    assert "wins with probability 1.00, p ≤ 0.003" in text
+    assert "b, with its tuning, is better than a at a budget of 1, 5 and 10 draws: its" in text
+    assert "wins with probability 1.00, p ≤ 0.0001" in text
     worse = tuned({"b": LOW, "a": HIGH})
     ((verdict, text),) = budget_sentences(worse, budget_tests(worse))
     assert verdict == "worse"
     assert "probability 0.00" in text
     ((verdict, text),) = budget_sentences(tied, budget_tests(tied))
     assert verdict == "inconclusive"
-    assert "is not decisive at a budget of 5, 10 and 20 draws" in text
+    assert "is not decisive at a budget of 1, 5 and 10 draws" in text
     assert "p ≥ 1" in text
 
 
@@ -224,9 +253,22 @@ def test_selected_and_confirmed() -> None:
     lost = table_rows(tuned({"a": [9.0, 4.0, 1.0]}, {"a": [2.0, NAN]}), {})[-1]
     assert lost.best is not None
     assert lost.best.confirmed == math.inf  # the mean of a setting that may diverge
+    again = tuned({"a": [9.0, 4.0, 1.0]}, {"a": [2.0, NAN]})
+    assert lost.draw is not None
+    assert confirmed_mean(again, lost.draw) == optimism(again, lost.draw) == math.inf
+    assert confirmed_text(again, lost, 2) == "∞ (1 of 2 diverged)"
+    (of_draws,) = draws_frame([again]).query("chosen == 1").to_dict("records")
+    (of_budgets,) = budgets_frame([again]).query("budget == 2").to_dict("records")
+    for row in of_draws, of_budgets:
+        assert (row["confirmed"], row["confirmed_diverged"]) == (math.inf, 1)
+        assert math.isnan(row["confirmed_low"])
     higher = tuned({"a": [0.0, 1.0, 4.0]}, {"a": [3.0, 3.5]}, by="classifier_score")
     assert higher.variants[0].best is not None
     assert optimism(higher, higher.variants[0].best) == pytest.approx(0.75)
+    lost_higher = tuned({"a": [0.0, 1.0, 4.0]}, {"a": [3.0, NAN]}, by="classifier_score")
+    assert lost_higher.variants[0].best is not None
+    assert confirmed_mean(lost_higher, lost_higher.variants[0].best) == -math.inf
+    assert optimism(lost_higher, lost_higher.variants[0].best) == math.inf
 
 
 def test_only_confirm_runs_of_the_best_draw_are_compared_by_seed() -> None:
@@ -246,17 +288,37 @@ def test_only_confirm_runs_of_the_best_draw_are_compared_by_seed() -> None:
 def test_equal_device_seconds() -> None:
     """Draw j costs 10 (1 + j): 20, 30 and 40 s. The mean is 30 s, all three 90 s."""
     budgets = tuned({"a": [9.0, 3.0, 2.0, 1.0]})
-    (row,) = seconds_rows(budgets)
-    assert (row.n, row.seconds, row.draws, row.median) == (3, 90.0, 3.0, 1.0)
+    one, row = cost_rows(budgets, seconds_spent)
+    assert (one.n, one.cost) == (1, 30.0)
+    assert (row.n, row.cost, row.draws, row.median) == (3, 90.0, 3.0, 1.0)
     slow = tuned_results({"a": [9.0, 3.0, 2.0, 1.0], "b": [9.0, 3.0, 2.0, 1.0]})
     slow.runs["seconds"] = slow.runs["seconds"].where(slow.runs["variant"] == "a",
                                                       3 * slow.runs["seconds"])
     both = budgets_of(slow)
     assert both is not None
-    of_b = seconds_rows(both)[1]
+    of_b = cost_rows(both, seconds_spent)[-1]
     # 60, 90 and 120 s: 90 s pay for one draw in 4 of 6 orders, and for none if 120 s come first.
     assert of_b.draws == pytest.approx(4 / 6)
     assert of_b.median == 3.0
+
+
+def test_equal_images() -> None:
+    """D is shown 64 images a step of 100 steps, times d_steps, here 1, 2, 4 in draws 1, 2, 3."""
+    results = tuned_results({"a": [9.0, 3.0, 2.0, 1.0]})
+    results.runs["params.d_steps"] = ["1", "1", "2", "4"]
+    budgets = budgets_of(results)
+    assert budgets is not None
+    unit = BATCH * STEPS
+    assert [draw.images for draw in budgets.variants[0].draws] == [unit, unit, 2 * unit, 4 * unit]
+    one, row = cost_rows(budgets, images_shown)
+    assert (one.n, one.cost) == (1, pytest.approx(7 / 3 * unit))
+    # 7/3 pay for a first draw of 1 (2 orders) or 2 units (2 orders), and for none if 4 come first.
+    assert (one.draws, one.good, one.median) == (pytest.approx(4 / 6), 2.0, 3.0)
+    assert (row.n, row.cost, row.draws, row.median) == (3, 7 * unit, 3.0, 1.0)
+    results.runs["params.d_steps"] = ""
+    unknown = budgets_of(results)
+    assert unknown is not None
+    assert math.isnan(cost_rows(unknown, images_shown)[0].median)
 
 
 def test_costs_beyond_what_is_known() -> None:
@@ -265,11 +327,23 @@ def test_costs_beyond_what_is_known() -> None:
                                                         0.5 * cheap.runs["seconds"])
     budgets = budgets_of(cheap)
     assert budgets is not None
-    assert math.isnan(seconds_rows(budgets)[1].median)
+    assert math.isnan(cost_rows(budgets, seconds_spent)[-1].median)
     unknown = tuned_results({"a": [9.0, 3.0, 2.0, 1.0]}, seconds=0.0)
     budgets = budgets_of(unknown)
     assert budgets is not None
-    assert math.isnan(seconds_rows(budgets)[0].median)
+    assert math.isnan(cost_rows(budgets, seconds_spent)[0].median)
+
+
+def test_all_draws_of_the_reference_are_paid_for_by_their_own_cost() -> None:
+    """These costs sum to less than 3 times their mean, by the last bit."""
+    costs = [0.1, 0.6, 0.1]
+    assert np.sum(costs) < np.mean(costs) * 3
+    results = tuned_results({"a": [9.0, 3.0, 2.0, 1.0]})
+    results.runs["seconds"] = [1.0, *costs]
+    budgets = budgets_of(results)
+    assert budgets is not None
+    row = cost_rows(budgets, seconds_spent)[-1]
+    assert (row.n, row.draws, row.median) == (3, 3.0, 1.0)
 
 
 def test_what_a_variant_was_given() -> None:
@@ -322,6 +396,38 @@ def test_best_draws_at_a_bound_are_named(side: str) -> None:
     assert not edges_of(tuned({"a": [9.0, *beside]}).variants[0], 1.0)
     mostly_lost = tuned({"a": [9.0, *([NAN] * (n - 2)), 1.0]})
     assert not edges_of(mostly_lost.variants[0], mostly_lost.sign)  # one draw says nothing
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 3), (2, 6), (2, 12), (2, 40)])
+def test_integers_at_a_bound_by_chance_are_seldom_named(low: int, high: int) -> None:
+    """1,000 searches of 20 draws whose scores have nothing to do with the setting."""
+    space = {"d_steps": {"int_uniform": [low, high]}}
+    one = tuned({"a": [9.0, *[1.0] * 20]}, space=space).variants[0]
+    rng, named = np.random.default_rng(high), 0
+    for _ in range(1_000):
+        draws = [replace(draw, selected=float(score), values={
+            "d_steps": str(rng.integers(low, high + 1))})
+            for draw, score in zip(one.draws, rng.normal(size=21), strict=True)]
+        named += bool(edges_of(replace(one, draws=tuple(draws)), 1.0))
+    assert named <= 65  # 4% and four standard errors
+
+
+@pytest.mark.parametrize(("low", "high", "best", "expected"), [
+    (1, 5, 5, [5.0]), (1, 5, 1, []), (2, 6, 2, [2.0]), (2, 6, 6, [6.0])])
+def test_integers_that_get_better_up_to_a_bound(low: int, high: int, best: int,
+                                                expected: list[float]) -> None:
+    """The setting d_steps itself ends at 1: a wider space has no lower values."""
+    space = {"d_steps": {"int_uniform": [low, high]}}
+    one = tuned({"a": [9.0, *[1.0] * 30]}, space=space).variants[0]
+    draws = [replace(draw, selected=abs(int(draw.values["d_steps"]) - best) + draw.index / 100)
+             for draw in one.draws]
+    edges = edges_of(replace(one, draws=tuple(draws)), 1.0)
+    assert [edge.bound for edge in edges] == expected
+    width = {"model.width": {"int_uniform": [1, 4096]}}  # both are the limits of every model
+    wide = tuned({"a": [9.0, *[1.0] * 20]}, space=width).variants[0]
+    for near in ("1", "4096"):
+        draws = [replace(draw, values={"model.width": near}) for draw in wide.draws]
+        assert not edges_of(replace(wide, draws=tuple(draws)), 1.0)
 
 
 def test_places_on_the_scale_of_the_distribution() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.searches import load_search
+from helpers.tuned import tuned
 
+from gan_bench.compare.budget_numbers import budget_tests
 from gan_bench.compare.choice import Choice
 from gan_bench.compare.confirming import confirm_runs
 from gan_bench.compare.draws_needed import (
@@ -18,7 +20,7 @@ from gan_bench.compare.draws_needed import (
     scores_of_draws,
     spread_of_draws,
 )
-from gan_bench.compare.stats.budget import draws_for_interval, expected_best
+from gan_bench.compare.stats.budget import draws_for_interval, expected_best, usual_budgets
 from gan_bench.compare.stats.budget_pairs import budget_test, budget_verdicts
 from gan_bench.compare.stats.budget_power import best_contributions, select_seeds
 from gan_bench.compare.stats.power import seeds_needed
@@ -96,7 +98,6 @@ def test_variances_of_draws_and_seeds_are_unbiased() -> None:
             best = settings[np.argmin(draws.mean(axis=1))] + rng.normal(size=5)
             parts = variance_parts([*draws], [best])
             found.append((parts.between, parts.within))
-            assert parts.freedom == 4 + 8 * (seeds - 1)
         error = np.std(found, axis=0, ddof=1) / math.sqrt(len(found))
         assert (np.abs(np.mean(found, axis=0) - [between, within]) < 4 * error).all()
         assert (error < 0.1).all()
@@ -129,7 +130,7 @@ def test_so_many_draws_find_it_about_as_often_as_promised(kind: str) -> None:
     found = 0
     for _ in range(60):
         a, b = search(draws, 0.3)
-        test = budget_test(a, b, [1, 5, 20], shared=True)
+        test = budget_test(a, b, usual_budgets(draws), shared=True)
         found += budget_verdicts([test])[0][1] == "better"
     assert 33 <= found <= 59
 
@@ -139,17 +140,19 @@ def test_a_budget_needs_what_its_contributions_need() -> None:
     a, b = rng.normal(5, 1, 41), rng.normal(5, 1, 41)
     scores = {"plain": search_of(b), "r1": search_of(a)}
     for declared, paired in ((SHARED, True), (APART, False)):
-        one, five, twenty, confirmed = draws_needed(scores, declared, Amount(0.2, True), "lower")
-        assert [row.budget for row in (one, five, twenty, confirmed)] == [1, 5, 20, None]
+        one, five, ten, twenty, confirmed = draws_needed(scores, declared, Amount(0.2, True),
+                                                         "lower")
+        assert [row.budget for row in (one, five, ten, twenty, confirmed)] == [
+            1, 5, 10, 20, None]
         assert one.difference == pytest.approx(0.2 * b.mean())
         assert five.difference == pytest.approx(0.2 * expected_best(b, 5))
         sd = (a - b).std(ddof=1) if paired else math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
         assert one.sd == pytest.approx(sd)
-        # All three budgets hold together.
-        assert one.needed == seeds_needed(one.difference, sd, 0.05 / 3, paired=paired)
+        # All four budgets hold together.
+        assert one.needed == seeds_needed(one.difference, sd, 0.05 / 4, paired=paired)
         x, y = best_contributions(a, 5), best_contributions(b, 5)
         sd = (x - y).std(ddof=1) if paired else math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2)
-        assert five.needed == max(seeds_needed(five.difference, sd, 0.05 / 3, paired=paired) or 0,
+        assert five.needed == max(seeds_needed(five.difference, sd, 0.05 / 4, paired=paired) or 0,
                                   draws_for_interval(5))
         assert confirmed.needed is None  # no setting has two runs
         assert confirmed.difference == pytest.approx(0.2 * b.min())
@@ -158,11 +161,28 @@ def test_a_budget_needs_what_its_contributions_need() -> None:
     assert [row.needed for row in higher] == [
         row.needed for row in draws_needed(scores, SHARED, Amount(0.2, True), "lower")]
     fewer = {name: search_of(values[:39]) for name, values in (("plain", b), ("r1", a))}
-    assert [row.budget for row in draws_needed(fewer, SHARED, Amount(0.2), "lower")] == [1, 5, None]
+    assert [row.budget for row in draws_needed(fewer, SHARED, Amount(0.2), "lower")] == [
+        1, 5, 10, None]
     large = draws_needed(scores, SHARED, Amount(50.0), "lower")
-    assert [row.needed for row in large[:3]] == [draws_for_interval(n) for n in (1, 5, 20)]
+    assert [row.needed for row in large[:4]] == [draws_for_interval(n) for n in (1, 5, 10, 20)]
     assert large[0].note == "for an interval; the difference takes fewer"
     assert draws_needed(scores, SHARED, Amount(1e-9), "lower")[0].needed is None
+
+
+def test_the_plan_is_for_the_tests_of_the_report() -> None:
+    """The budgets of draws: Holm over all variants. Of confirmed settings: the largest sweep."""
+    rng = np.random.default_rng(8)
+    values = {name: rng.normal(5, 1, (10, 2)) for name in ("plain", "a", "b", "c", "d")}
+    scores = {name: DrawScores({draw: [*each] for draw, each in enumerate(pairs)})
+              for name, pairs in values.items()}
+    declared = Declared(baseline="plain", variants=tuple(values), sweeps={"x": ("a", "b", "c")},
+                        searched=dict.fromkeys(values, ("lr",)))
+    one, five, confirmed = draws_needed(scores, declared, Amount(0.1), "lower")[:3]
+    results = tuned({}, select={name: [[9.0, 9.0], *map(list, pairs)]
+                                for name, pairs in values.items()})
+    assert [one.budget, five.budget] == [*budget_tests(results)["a"][0].budgets]
+    assert one.needed == seeds_needed(0.1, one.sd, 0.05 / (4 * 2), paired=True)
+    assert confirmed.needed == seeds_needed(0.1, confirmed.sd, 0.05 / 3)
 
 
 def test_diverged_draws_are_made_up_for() -> None:

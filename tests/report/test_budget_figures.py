@@ -81,7 +81,7 @@ def test_the_default_and_the_budgets_of_the_table_are_marked() -> None:
     assert set(line(axes, "_default plain")[1]) == {50.0}
     assert set(line(axes, "_default r1")[1]) == {9.0}
     marks = [each.get_xdata()[0] for each in axes.lines if each.get_label() == "_budget"]
-    assert marks == [5, 10, 20, 29]
+    assert marks == [1, 5, 10, 29]
     low, high = axes.get_ylim()
     assert low < 9.0
     assert high > 50.0

@@ -18,12 +18,13 @@ from rich.console import Console
 
 from gan_bench.cli.study_summary import study_summary, summary_of
 from gan_bench.compare.budget_numbers import budget_tests, table_rows
-from gan_bench.compare.budgets import budgets_of
+from gan_bench.compare.counted_draws import with_shared_draws
 from gan_bench.compare.results import Results
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.report.budget_terminal import BudgetTable, budget_lines
-from gan_bench.report.write import Written, write_report
+from gan_bench.report.write import Written, warnings_of, write_report
+from gan_bench.tracking.study_run import StudySummary
 
 NAN = math.nan
 LOW = [9.0, *(10.0 + (7 * j) % 29 for j in range(1, 30))]
@@ -57,7 +58,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_answer_is_of_confirmed_runs_and_budgets(out: Path) -> None:
     answer = section(page_text(out), "Answer With their tuning", "Budgets Each variant")
-    assert "▲ r1, with its tuning, is better than plain at a budget of 5, 10 and 20 draws" in answer
+    assert "▲ r1, with its tuning, is better than plain at a budget of 1, 5 and 10 draws" in answer
     assert "The chosen settings, under fresh seeds" in answer
     assert "43.0" in answer  # the mean of plain's confirm runs, and not of its draws
     assert "42" not in section(answer, "Variant", "Mean of the final scores").split("[")[0]
@@ -68,8 +69,9 @@ def test_the_section_has_its_tables(out: Path) -> None:
     budgets = section(page_text(out), "Budgets Each variant", "Samples ")
     order = [budgets.index(words) for words in (
         "30 draws of each (draw 0 is the file's own setting)", "What a budget buys",
-        "1 (the file's own)", "29 (all)", "At equal device-hours", "Selected and confirmed",
-        "The space", "What each variant was given", "Every draw and its score")]
+        "0 (the file's own)", "29 (all)", "At equal device-hours", "At equal images",
+        "Selected and confirmed", "The space", "What each variant was given",
+        "Every draw and its score")]
     assert order == sorted(order)
     assert "selected by fd_classifier, which is reported too" in budgets
     assert "log_uniform 0.01 .. 100 (only penalties r1)" in budgets
@@ -167,6 +169,19 @@ def test_a_search_without_any_result_has_no_report(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_run_of_several_draws_is_counted_once(tmp_path: Path) -> None:
+    """Draws 1, 3 and 4 of plain have the same settings: 1 of the 8 runs diverged."""
+    results = tuned_results({"plain": [2.0, NAN, 1.0], "r1": [3.0, 4.0, 5.0, 2.0, 6.0]})
+    declared = results.declared.with_changes(shared={"plain": ((1, 3, 4),)})
+    results = replace(results, declared=declared, runs=with_shared_draws(results.runs, declared))
+    assert len(results.runs) == 10
+    assert "1 of 8 runs diverged; they count, and rank last" in warnings_of(results)
+    write(results, tmp_path)
+    text = page_text(tmp_path)
+    assert "8 runs: 2 variants, 5 draws, 1 seed; 7 finished, 1 diverged" in text
+    assert "1 of 8 runs did not finish" in text
+
+
 def test_all_draws_diverged(tmp_path: Path) -> None:
     write(tuned_results({"plain": [NAN] * 12, "r1": [NAN] * 12}, {"plain": [NAN, NAN]}), tmp_path)
     text = page_text(tmp_path)
@@ -198,7 +213,7 @@ def test_the_study_run_shows_budgets(tmp_path: Path) -> None:
     assert "fd_classifier.plain.budget_10" not in summary.verdicts
     assert summary.budgets is not None
     table = pd.DataFrame(summary.budgets[1], columns=summary.budgets[0])
-    assert table["draws"].tolist() == [1, 5, 10, 20, 29] * 2
+    assert table["draws"].tolist() == [0, 1, 5, 10, 29] * 2
     assert table["variant"].tolist() == ["plain"] * 5 + ["r1"] * 5
     assert table["verdict"].tolist()[:5] == ["reference"] * 5
     assert table["confirmed"].tolist()[4] == 43.0
@@ -221,10 +236,8 @@ def test_the_study_run_shows_budgets_before_any_draw_is_confirmed(tmp_path: Path
 def test_a_digest_without_budgets_is_that_of_earlier_versions(tmp_path: Path) -> None:
     results = tuned_results({"plain": HIGH, "r1": LOW}, {"plain": [1.0], "r1": [2.0]})
     with_budgets = summary_of(results, Workspace(tmp_path))
-    budgets = budgets_of(results)
-    assert budgets is not None
-    plain = study_summary([], results.declared, "tuned", Workspace(tmp_path))
-    assert plain is None
+    assert study_summary([], results.declared, "tuned", Workspace(tmp_path)) is None
     assert with_budgets is not None
-    without = replace(with_budgets, budgets=None)
-    assert without.digest != with_budgets.digest
+    without = StudySummary("words", ("score", "n"), (("fd", 3),), {"fd.r1": "better"})
+    assert without.digest == "dbdbc3bb27759252"  # by the class before it had budgets
+    assert replace(without, budgets=with_budgets.budgets).digest != without.digest

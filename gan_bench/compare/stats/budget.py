@@ -1,11 +1,11 @@
 """The best of n draws of a random search: what tuning under a budget gives.
 
 A search tries B settings, drawn independently from one space. A user with a smaller budget of n
-draws would have seen n of them. Every n of the B are as likely, so the numbers here are means and
-shares over all C(B, n) subsets, in closed form: unbiased for a new search of n draws (Hoeffding
-1948, "A class of statistics with asymptotically normal distribution"; for searches Tang et al.
-2020, "Showing your work doesn't always work"). The plug-in estimate of Dodge et al. (2019, "Show
-your work"), which draws with replacement, is 9 to 25% too high on log-normal scores.
+draws would have seen n of them. All choices of n of the B are equally likely, so the numbers are
+means and shares over all C(B, n) subsets, in closed form: unbiased for a new search of n draws
+(Hoeffding 1948, "A class of statistics with asymptotically normal distribution"; for searches Tang
+et al. 2020, "Showing your work doesn't always work"). The plug-in estimate of Dodge et al. (2019,
+"Show your work"), which draws with replacement, is 9 to 25% too high on log-normal scores.
 
 Scores are minimised: the caller negates them where larger is better. A draw that diverged is +inf,
 and never missing. Only random draws count: draw 0, the setting that a person wrote down, is not
@@ -26,6 +26,7 @@ from scipy import stats
 
 from gan_bench.compare.stats.summary import LEVEL, Estimate, Reason, Values
 
+USUAL = (1, 5, 10, 20, 50, 100, 200, 500, 1_000)  # budgets of tables and tests
 ROUNDING_OF_CHANCES = 1e-12  # chances this close are one number, computed in another order
 
 
@@ -41,6 +42,14 @@ def valid_draws(scores: ArrayLike, n: int = 1) -> Values:
     if not 1 <= n <= len(x):
         raise ValueError(f"a budget of {n} draws out of {len(x)}: it is from 1 to {len(x)}")
     return x
+
+
+def usual_budgets(draws: int) -> list[int]:
+    """Return the budgets at which so many draws are compared: 1, 5, 10, 20, … up to half of them.
+
+    Of more than half, nearly all choices of n draws share most draws.
+    """
+    return [n for n in USUAL if 2 * n <= draws]
 
 
 def none_chosen(draws: int, n: int, marked: ArrayLike) -> Values:
@@ -160,7 +169,7 @@ def best_quantile(scores: ArrayLike, n: int, q: float = 0.5) -> float:
     x = np.sort(valid_draws(scores, n))
     if not 0 < q <= 1:
         raise ValueError(f"a quantile at {q}: it is above 0 and at most 1")
-    reached = 1 - none_chosen(len(x), n, np.arange(1, len(x) + 1)) >= q - ROUNDING_OF_CHANCES
+    reached = 1 - best_survival(x, n, x) >= q - ROUNDING_OF_CHANCES
     return float(x[np.argmax(reached)])
 
 

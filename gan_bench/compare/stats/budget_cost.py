@@ -27,14 +27,11 @@ class CostCurve:
     """The best draw that each budget pays for.
 
     Attributes:
-        budgets: (N,) in the unit of the costs.
-        mean: (N,) the expected best; +inf if a budget may pay for no draw that does not diverge.
-        low, median, high: (N,) quartiles of the best, as in `best_quantile`.
+        low, median, high: (N,) quartiles of the best, as in `best_quantile`; +inf if a budget pays
+            for no draw that does not diverge.
         draws: (N,) the expected number of draws that end within the budget.
     """
 
-    budgets: Values
-    mean: Values
     low: Values
     median: Values
     high: Values
@@ -46,8 +43,8 @@ def best_by_cost(scores: ArrayLike, costs: ArrayLike, budgets: ArrayLike) -> Cos
 
     Draws are trained one after the other; the one under way when the budget ends does not count. If
     none has ended, the best is +inf. All orders are counted up to 7 draws, else 5,000 from a fixed
-    seed. The mean is unbiased for a new search, as independent draws come in any order with the
-    same chance; beyond the cost of all draws together nothing is known.
+    seed: independent draws come in any order with the same chance. Beyond the cost of all draws
+    together nothing is known.
 
     Args:
         scores: (B,) to minimise; +inf for a diverged draw.
@@ -73,7 +70,7 @@ def best_by_cost(scores: ArrayLike, costs: ArrayLike, budgets: ArrayLike) -> Cos
     ended = np.stack([(spent <= limit * (1 + SLACK)).sum(axis=1) for limit in limits], axis=1)
     reached = np.sort(np.take_along_axis(best, ended, axis=1), axis=0)
     low, median, high = (reached[math.ceil(q * len(orders)) - 1] for q in (0.25, 0.5, 0.75))
-    return CostCurve(limits, reached.mean(axis=0), low, median, high, ended.mean(axis=0))
+    return CostCurve(low, median, high, ended.mean(axis=0))
 
 
 def _orders(draws: int) -> np.ndarray[tuple[int, int], np.dtype[np.intp]]:

@@ -166,12 +166,17 @@ def budget_verdicts(tests: Sequence[BudgetTest]) -> list[tuple[BudgetVerdict, ..
     verdicts: list[tuple[BudgetVerdict, ...]] = [
         tuple(_verdict(False, 0) for _ in test.budgets) for test in tests]
     for rank, i in enumerate(order):
-        level = ALPHA / (len(tests) - rank)
+        level = holm_level(len(tests) - rank)
         if least[i] > level:
             break
         verdicts[i] = tuple(_verdict(p <= level, sign)
                             for p, sign in zip(tests[i].p_adjusted, tests[i].sign, strict=True))
     return verdicts
+
+
+def holm_level(comparisons: int) -> float:
+    """Return the level of Holm's step at which so many variants are left, 1 or more."""
+    return ALPHA / comparisons
 
 
 def _verdict(significant: bool, sign: int) -> BudgetVerdict:

@@ -19,12 +19,10 @@ class VarianceParts:
         between: Of what a group adds; negative if groups differ by less than their values would
             make them. NaN with fewer than 2 groups, or without `within`.
         within: Of what each value of a group adds; NaN if no group has 2 values.
-        freedom: The degrees of freedom of `within`.
     """
 
     between: float
     within: float
-    freedom: int
 
 
 def variance_parts(groups: Sequence[Values], repeats: Sequence[Values] = ()) -> VarianceParts:
@@ -47,9 +45,9 @@ def variance_parts(groups: Sequence[Values], repeats: Sequence[Values] = ()) -> 
     squares = sum((len(x) - 1) * spread(x) ** 2 for x in repeated)
     within = float(squares / freedom) if freedom else math.nan
     if number < 2 or math.isnan(within):
-        return VarianceParts(math.nan, within, freedom)
+        return VarianceParts(math.nan, within)
     means = np.array([x.mean() for x in groups])
     centre = (sizes * means).sum() / total
     square = float((sizes * (means - centre) ** 2).sum() / (number - 1))
     typical = (total - (sizes**2).sum() / total) / (number - 1)
-    return VarianceParts(float((square - within) / typical), within, freedom)
+    return VarianceParts(float((square - within) / typical), within)

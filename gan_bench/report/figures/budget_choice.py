@@ -56,6 +56,8 @@ def selected_against_confirmed(budgets: Budgets) -> Figure:
                     markerfacecolor="none"), "as selected"),
             (Line2D([], [], color=INK, marker="o", markersize=6, linewidth=2), "confirmed")])
         seeds = budgets.search.confirm.seeds
+        if any(draw.confirmed and draw.confirmed.diverged for _, draw in rows):
+            notes.append("A setting that diverged under a fresh seed has no finite mean.")
         add_notes(figure, [
             f"Confirmed: the mean under {len(seeds)} fresh seeds, with its 95% interval. A line "
             "between both is the optimism of the selection: the luck of the selected draw.",
@@ -71,7 +73,8 @@ def _label(tuned: TunedVariant, draw: Draw) -> str:
 
 def _extent(draws: list[Draw]) -> tuple[Values, Values]:
     """Return the finite scores, and the ends of the intervals."""
-    means = [draw.confirmed.mean for draw in draws if draw.confirmed]
+    means = [draw.confirmed.mean for draw in draws
+             if draw.confirmed and not draw.confirmed.diverged]
     values = [draw.selected for draw in draws] + [mean.value for mean in means]
     ends = [end for mean in means for end in (mean.low, mean.high)]
     return np.array([value for value in values if math.isfinite(value)]), np.array(ends)
@@ -81,9 +84,9 @@ def _draw_row(axes: Axes, place: int, draw: Draw, style: Style, variant: str) ->
     axes.plot([draw.selected], [place], marker=style.marker, markersize=7, color=style.colour,
               markerfacecolor="none", markeredgewidth=1.4, linestyle="none",
               label=f"_selected {variant}")
-    mean = draw.confirmed.mean if draw.confirmed else None
-    if mean is None or math.isnan(mean.value):
+    if draw.confirmed is None or draw.confirmed.diverged:  # no mean, or no finite one
         return
+    mean = draw.confirmed.mean
     y = place + 0.2
     axes.plot([draw.selected, mean.value], [place, y], color=style.colour, linewidth=0.8,
               label=f"_optimism {variant}")

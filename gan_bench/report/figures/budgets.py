@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from gan_bench.compare.budget_numbers import HOUR, Line, by_seconds, lines_of, table_budgets
+from gan_bench.compare.budget_costs import by_cost, seconds_spent
+from gan_bench.compare.budget_numbers import HOUR, Line, lines_of, table_budgets
 from gan_bench.compare.budgets import Budgets
 from gan_bench.compare.stats.summary import Values
 from gan_bench.errors import joined
@@ -83,7 +84,8 @@ def best_against_seconds(budgets: Budgets) -> Figure:
     names = [tuned.variant for tuned in budgets.variants if len(tuned.random)]
     with settings():
         seconds = {tuned.variant: _grid(tuned.costs) for tuned in budgets.variants}
-        medians = {tuned.variant: by_seconds(budgets, tuned, seconds[tuned.variant])[0]
+        medians = {tuned.variant: by_cost(budgets, tuned, seconds_spent,
+                                          seconds[tuned.variant])[0]
                    for tuned in budgets.variants if tuned.variant in names}
         values = np.concatenate([np.empty(0), *(each[np.isfinite(each)]
                                                 for each in medians.values())])
@@ -107,7 +109,7 @@ def best_against_seconds(budgets: Budgets) -> Figure:
                 with_direction(budgets.results, budgets.score), below)
         add_notes(figure, [
             "The median of the best of as many random draws as the hours pay for, over random "
-            "orders of the draws. Hours: of each run from start to end, as recorded; runs that "
+            "orders of the draws. Hours: of all attempts of each run, as recorded; runs that "
             "share a device slow each other down.", *notes])
         return figure
 
@@ -259,7 +261,7 @@ def _grid(costs: Values) -> Values:
 def _best_notes(budgets: Budgets, lines: Sequence[Line]) -> list[str]:
     """Return what the lines of the figure are, and what they lack."""
     notes = ["Line: the median of the best of n random draws. Band: its exact 95% interval; where "
-             "the line is dashed, so few draws bound no median."]
+             "the line is dashed: too few draws to bound the median."]
     if any(tuned.default for tuned in budgets.variants):
         notes.append("Thin dashed line across: the file's own setting, untuned.")
     marked = table_budgets(budgets)
