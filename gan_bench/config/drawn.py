@@ -108,6 +108,8 @@ def _is_at(variant: Variant, axis: str, value: object) -> bool:
 
 def use_problems(variants: Sequence[Variant], search: SearchSpec) -> Found:
     """Yield which keys no variant draws, and which some cannot have: its place, and the reason."""
+    if not variants:  # what is wrong with the matrix has been said
+        return
     axes = dict.fromkeys(axis for variant in variants for axis in variant.axes)
     for key, distribution in search.space.items():
         where = (*SPACE, key)

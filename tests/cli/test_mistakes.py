@@ -94,7 +94,7 @@ TYPED = [
      "data set: --data-root is the folder that holds data sets; choose one with evaluate "
      "--dataset mnist, or with dataset in an experiment"),
     ("list loss", "no kind is called 'loss'; did you mean 'losses'?"),
-    ("show higne", "nothing is called 'higne'; did you mean 'hinge'?"),
+    ("show higne", "nothing is called 'higne'; did you mean 'hinge' or 'biggan'?"),
     ("show FID", "nothing is called 'FID'; did you mean 'fid'?"),
     ("plan study.yaml --set seeds=3", "--set seeds=3: seeds: is a list: write [0, 1, 2] for 3 "
      "seeds, or [3] for the seed 3 alone"),

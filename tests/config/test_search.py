@@ -230,6 +230,13 @@ def test_only_takes_names_of_variants_that_a_matrix_makes(tmp_path: Path) -> Non
         load_search(tmp_path, text=SEARCH.replace("penalties: r1}", "variants: r2}"))
 
 
+def test_a_matrix_without_a_valid_variant_says_what_is_wrong_with_it_alone(tmp_path: Path) -> None:
+    text = SEARCH.replace("penalties: [[], [{name: r1, gamma: 1.0}]]", "penalties: []")
+    with pytest.raises(SpecError, match=r"^\S*tuned.yaml:\d+:\d+: matrix.penalties: ") as refused:
+        load_search(tmp_path, text=text)
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def test_an_argument_of_an_augmentation_is_drawn(tmp_path: Path) -> None:
     runs = load_search(tmp_path, "base.augmentation=[flip,{name: ada, p: 0.5}]", "search.draws=9",
                        "search.space={augmentation.ada.p: {uniform: [0.1, 0.4]}}").runs
