@@ -211,7 +211,7 @@ def _contents(place: Path) -> dict[str, Any]:
 
 
 # A killed command leaves its claim, and the next one makes another; an index has a process's name.
-CLAIM = re.compile(r"\.?(attempt|mirror|preparation)\.[0-9a-f]+|over\..+\.[0-9]+")
+CLAIM = re.compile(r"\.?(attempt|mirror|preparation|queue-change)\.[0-9a-f]+|over\..+\.[0-9]+")
 # The attempt after a loss writes to files of its own. What they hold is compared: journals below,
 # and of checkpoints only the newest stays.
 OWN_FILES = re.compile(r"^(journal|checkpoint)\.[0-9]+\.")

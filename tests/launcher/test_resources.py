@@ -90,7 +90,7 @@ mount -t tmpfs -o size=40m tmpfs small
 fill 0
 {command} seeds=[1,2] > full.txt 2>&1; echo $? >> full.txt
 ls -d small/runs/tiny/*/ > full.folders
-rm small/filler; fill 4
+rm small/filler; fill 8
 {command} seeds=[1,2] > nearly.txt 2>&1; echo $? >> nearly.txt
 find small/runs/tiny -mindepth 1 -maxdepth 1 -type d -empty > nearly.folders
 rm small/filler
