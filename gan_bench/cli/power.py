@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from gan_bench.cli.power_draws import draws_table
+from gan_bench.cli.power_draws import draws_table, fill_with_notes
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import Need, needs, strictest
 from gan_bench.compare.stats.doubt import ALPHA
@@ -17,11 +17,11 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import UserError
 from gan_bench.journal.status import progress_of
 from gan_bench.launcher.reporters import format_number
-from gan_bench.text_table import GAP, TableColumn, fit_cells, fit_columns
+from gan_bench.text_table import TableColumn
 
+NOTE = 16  # columns that notes take at least
 COLUMNS = (TableColumn("score"), TableColumn("variant", least=16), TableColumn("difference", 2),
            TableColumn("sd over seeds", 3), TableColumn("seeds"), TableColumn("from … to", 1))
-NOTE = 16  # columns that notes take at least
 
 
 def power_table(spec: ExperimentSpec, root: Path, difference: str, score: str | None = None,
@@ -70,15 +70,7 @@ def needs_table(rows: list[Need], declared: Declared, difference: Amount,
         caption="from … to: were the true sd at the ends of its 80% interval" + (escape(
             f"\nthe means of curves ({means}) are left out: only a report has them")
             if means else ""))
-    cells = [_cells(need) for need in rows]
-    has_notes = any(need.note for need in rows)
-    room = width - NOTE - GAP if width is not None and has_notes else width
-    kept = fit_columns(COLUMNS, cells, room)
-    for i, size in kept:
-        table.add_column(COLUMNS[i].heading, no_wrap=True, min_width=size)
-    table.add_column("")
-    for need, fitting in zip(rows, fit_cells(COLUMNS, cells, kept), strict=True):
-        table.add_row(*map(escape, fitting), escape(need.note))
+    fill_with_notes(table, COLUMNS, [(_cells(need), need.note) for need in rows], width, NOTE)
     return table
 
 

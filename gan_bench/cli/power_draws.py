@@ -77,15 +77,32 @@ def needed_draws_table(rows: Sequence[DrawNeed], spreads: Sequence[DrawSpread],
             *(_spread_line(spread) for spread in spreads)])))
     cells = [[need.variant, _compared(need), format_number(need.difference),
               format_number(need.sd), _needed(need)] for need in rows]
-    has_notes = any(need.note for need in rows)
-    kept = fit_columns(COLUMNS, cells,
-                       width - NOTE - GAP if width is not None and has_notes else width)
-    for i, size in kept:
-        table.add_column(COLUMNS[i].heading, no_wrap=True, min_width=size)
-    table.add_column("")
-    for need, fitting in zip(rows, fit_cells(COLUMNS, cells, kept), strict=True):
-        table.add_row(*map(escape, fitting), escape(need.note))
+    fill_with_notes(table, COLUMNS, [(row, need.note)
+                                     for row, need in zip(cells, rows, strict=True)], width, NOTE)
     return table
+
+
+def fill_with_notes(table: Table, columns: Sequence[TableColumn],
+                    rows: Sequence[tuple[Sequence[str], str]], width: int | None,
+                    note_width: int) -> None:
+    """Add the columns that fit, the rows, and a last column of notes.
+
+    Args:
+        table: Without columns.
+        columns: Those of the cells.
+        rows: The cells and the note of each.
+        width: Of the terminal; None: it has no end.
+        note_width: What notes take at least, if there are any.
+    """
+    cells = [[*row] for row, _ in rows]
+    has_notes = any(note for _, note in rows)
+    kept = fit_columns(columns, cells,
+                       width - note_width - GAP if width is not None and has_notes else width)
+    for i, size in kept:
+        table.add_column(columns[i].heading, no_wrap=True, min_width=size)
+    table.add_column("")
+    for (_, note), fitting in zip(rows, fit_cells(columns, cells, kept), strict=True):
+        table.add_row(*map(escape, fitting), escape(note))
 
 
 def _spread_line(spread: DrawSpread) -> str:

@@ -35,6 +35,7 @@ from gan_bench.config.spec import (
 from gan_bench.config.statistics_file import read_statistics
 from gan_bench.config.sweeps import sweeps_of
 from gan_bench.config.yaml_source import Where, YamlSource, read_yaml
+from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError
 from gan_bench.paths import AnyPath, as_path, normal_path
 from gan_bench.registry import Plugin, read_plugin, read_plugins, use_plugins
@@ -64,20 +65,7 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
     errors = Problems(source)
     of_file = _use_plugins(source, plugins, errors)
     check_seeds(source.data, errors)
-    try:
-        file = ExperimentFile.model_validate(source.data)
-    except ValidationError as error:
-        errors.add_all(error, ExperimentFile, lambda where: where)
-        invalid_keys = {problem["loc"][:1] for problem in error.errors()}
-        if not invalid_keys & {("base",), ("variants",), ("matrix",)}:
-            note_variant_problems(source.data, errors)
-        raise errors.raised() from None
-    try:
-        data = data_facts(file.dataset, data_root)
-    except UserError as error:
-        errors.add(("dataset",), str(error))
-        note_variant_problems(source.data, errors)
-        raise errors.raised() from None
+    file, data = _read_file(source, data_root, errors)
     file = _read_reference(file, errors.folder, errors)
     variants: list[Variant] = []
     firsts: list[RunSpec] = []
@@ -108,6 +96,29 @@ def load_experiment(path: AnyPath, data_root: AnyPath, overrides: list[str] | No
         annealed={run.variant: {key: source.place(each.where(tuple(key.split("."))))
                                 for key in annealed_keys(run)}
                   for run, each in zip(firsts, variants, strict=True)})
+
+
+def _read_file(source: YamlSource, data_root: Path, errors: Problems,
+               ) -> tuple[ExperimentFile, DataFacts]:
+    """Return the top level of a file, and the facts of its data set.
+
+    Raises:
+        SpecError: Either is invalid; what is wrong with the variants is said with it.
+    """
+    try:
+        file = ExperimentFile.model_validate(source.data)
+    except ValidationError as error:
+        errors.add_all(error, ExperimentFile, lambda where: where)
+        invalid_keys = {problem["loc"][:1] for problem in error.errors()}
+        if not invalid_keys & {("base",), ("variants",), ("matrix",)}:
+            note_variant_problems(source.data, errors)
+        raise errors.raised() from None
+    try:
+        return file, data_facts(file.dataset, data_root)
+    except UserError as error:
+        errors.add(("dataset",), str(error))
+        note_variant_problems(source.data, errors)
+        raise errors.raised() from None
 
 
 def _refuse_too_long(declared: Declared, errors: Problems) -> None:
