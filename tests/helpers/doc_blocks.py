@@ -105,7 +105,11 @@ def tiny_arguments(words: list[str]) -> list[str]:
     command, arguments = words[0], [word for word in words[1:] if word != "--open"]
     if command in ("run", "plan", "power", "evaluate") and is_experiment(arguments[0]):
         given = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--set"]
+        file = Path(arguments[0])
+        has_search = file.is_file() and "\nsearch:" in file.read_text()
         for setting in tiny_settings(given):
+            if has_search and setting.startswith("seeds="):  # it has seeds of its own
+                continue
             arguments += ["--set", setting]
     if command == "report" and "--format" not in arguments:
         arguments += ["--format", "csv,md"]  # tests/report draws the figures
