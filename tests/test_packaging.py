@@ -85,7 +85,7 @@ def test_a_wheel_of_the_sdist_holds_the_package(sdist: Path, tmp_path: Path) -> 
     shipped = {name for name in tracked_files() if name.startswith("gan_bench/experiments/")}
     assert names == expected | shipped
     for name in ("gan_bench/experiments/dcgan_vs_mlp.yaml", "gan_bench/experiments/schema.json",
-                 "gan_bench/report/template.html", "gan_bench/cli/starter/mine.py",
+                 "gan_bench/report/template.html", "gan_bench/cli/planning/starter/mine.py",
                  "gan_bench/py.typed"):
         assert name in names
 

@@ -10,7 +10,6 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from gan_bench.cli.clean import add_clean_command
 from gan_bench.cli.completion import complete_experiment
 from gan_bench.cli.generators import add_generator_commands
 from gan_bench.cli.names import add_name_commands
@@ -45,6 +44,7 @@ from gan_bench.cli.options import (
     to_stderr,
 )
 from gan_bench.cli.run_options import add_run_command
+from gan_bench.cli.running.clean import add_clean_command
 from gan_bench.cli.watching import add_watching_commands
 from gan_bench.cli.work import add_work_commands
 from gan_bench.config.shipped import is_experiment
@@ -74,8 +74,8 @@ def plan(
 ) -> None:
     """Show the runs, their ids and states, and what differs between variants; train nothing."""
     from gan_bench.cli.mistakes import check_experiment
-    from gan_bench.cli.plan import plan_records, plan_text
-    from gan_bench.compare.confirming import with_confirm_runs
+    from gan_bench.cli.planning.plan import plan_records, plan_text
+    from gan_bench.compare.search.confirming import with_confirm_runs
     from gan_bench.config.experiment import load_experiment
     from gan_bench.hardware import refuse_lacking
 
@@ -123,7 +123,7 @@ def report_experiments(
     nothing could be written; 3 runs that MLflow hides, or lost pictures, are left out.
     """
     from gan_bench.cli.mistakes import check_files
-    from gan_bench.cli.report import Asked, make_report, open_page, report_command
+    from gan_bench.cli.results.report import Asked, make_report, open_page, report_command
 
     check_files(experiments, Workspace(root).root)
     asked = Asked(experiments, settings, metric, baseline, variants, formats, out, plugins,
@@ -150,7 +150,7 @@ def sync(
 
     Exit status: 0 nothing is missing; 2 nothing could be done; 3 something is missing or hidden.
     """
-    from gan_bench.cli.sync import sync_root
+    from gan_bench.cli.results.sync import sync_root
 
     done = sync_root(Workspace(root, tracking_uri=tracking_uri), to_stderr, anew)
     print(f"{done.runs} runs, {done.brought} brought up to date")
@@ -197,8 +197,8 @@ def evaluate_source(
     logged; 3 logged, but runs of the file are left out, as they are not trained, or MLflow lacks
     or hides it; 75 runs are left, for another machine say.
     """
-    from gan_bench.cli import evaluate
     from gan_bench.cli.mistakes import check_experiment
+    from gan_bench.cli.running import evaluate
 
     options = evaluate.EvaluateOptions(
         data_set=data_set, image_size=image_size, experiment=experiment, metrics=metrics,
@@ -235,7 +235,7 @@ def ui(
 
     Exit status: 1 the port is busy; 2 there is no store to serve.
     """
-    from gan_bench.cli.ui import serve
+    from gan_bench.cli.results.ui import serve
 
     serve(Workspace(root, tracking_uri=tracking_uri), port, host)
 

@@ -47,7 +47,7 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
 def complete_kind(incomplete: str) -> list[str]:
     """Return the kinds of names that begin so."""
     with suppress(Exception):
-        from gan_bench.cli.list import all_kinds
+        from gan_bench.cli.planning.list import all_kinds
 
         return [kind for kind in all_kinds() if kind.startswith(incomplete)]
     return []
@@ -56,7 +56,7 @@ def complete_kind(incomplete: str) -> list[str]:
 def complete_part(incomplete: str) -> list[str]:
     """Return the names of built-in and installed parts, and of recipes, that begin so."""
     with suppress(Exception):
-        from gan_bench.cli.show import all_names
+        from gan_bench.cli.planning.show import all_names
 
         return [name for name in all_names() if name.startswith(incomplete)]
     return []

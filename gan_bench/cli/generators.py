@@ -36,7 +36,7 @@ def add_generator_commands(app: typer.Typer) -> None:
 
         The arrays are `images` or `vectors`, and for a conditional run also `labels`.
         """
-        from gan_bench.cli.sample import write_samples
+        from gan_bench.cli.results.sample import write_samples
 
         use_plugin_files(plugins)
         write_samples(Workspace(root).root, run, out, n, seed, interpolate=interpolate)
@@ -55,7 +55,7 @@ def add_generator_commands(app: typer.Typer) -> None:
         Its input is (N, D) float32: latents, and for a conditional run then the labels one-hot. Its
         output is (N, C, H, W) in [-1, 1], or (N, D) if the data are vectors.
         """
-        from gan_bench.cli.export import export_generator
+        from gan_bench.cli.results.export import export_generator
 
         use_plugin_files(plugins)
         print(f"{out}: input {export_generator(Workspace(root).root, run, out)}")

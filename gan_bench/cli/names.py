@@ -56,7 +56,7 @@ def list_names(
 
     `gan-bench show NAME` says more of one.
     """
-    from gan_bench.cli.list import list_lines
+    from gan_bench.cli.planning.list import list_lines
 
     use_plugin_files(plugins)
     for line in list_lines(kind, terminal_width()):
@@ -70,7 +70,7 @@ def show_name(
     plugins: Plugins = [],
 ) -> None:
     """Show what a name stands for: its kind, equation and source, arguments and defaults."""
-    from gan_bench.cli.show import show_lines
+    from gan_bench.cli.planning.show import show_lines
 
     use_plugin_files(plugins)
     for line in show_lines(name, terminal_width()):
@@ -79,7 +79,7 @@ def show_name(
 
 def schema(plugins: Plugins = []) -> None:
     """Print the JSON schema of experiment files."""
-    from gan_bench.cli.schema import json_schema
+    from gan_bench.cli.planning.schema import json_schema
 
     use_plugin_files(plugins)
     print(json.dumps(json_schema(), indent=1))
@@ -95,7 +95,7 @@ def check_code(
     Each is checked with its arguments at their defaults. Exit status: 0 all checks pass; 1 one
     fails; 2 a file cannot be imported.
     """
-    from gan_bench.cli.check import check_lines
+    from gan_bench.cli.planning.check import check_lines
 
     results: list[CheckResult] = []
     for line in check_lines(files, data, results):
@@ -113,7 +113,7 @@ def init(
 
     The folder must be new or empty. Both files are commented, and run as they are.
     """
-    from gan_bench.cli.init import write_starter
+    from gan_bench.cli.planning.init import write_starter
 
     file, study = write_starter(name)
     print(f"{file}: an experiment")
@@ -132,6 +132,6 @@ def train(
     data: DataRoot = DATA,
 ) -> None:
     """Retrain a data set's classifier; compare its bits with the shipped weights."""
-    from gan_bench.cli.extractor import retrain
+    from gan_bench.cli.running.extractor import retrain
 
     print(retrain(parse_data_set(data_set, image_size), out, Workspace(root, data), to_stderr))

@@ -157,7 +157,7 @@ def _run(experiment: Path, settings: list[str], plugins: list[Path], execution: 
          slots: int | None, retries: int, place: _Place, as_json: bool) -> int:
     """Do what the command says; return the exit status."""
     from gan_bench.cli.mistakes import check_experiment
-    from gan_bench.cli.run import print_batch_file, run_experiment, worker_array
+    from gan_bench.cli.running.run import print_batch_file, run_experiment, worker_array
     from gan_bench.config.experiment import load_experiment
     from gan_bench.launcher.on_ray import RayWorkers
     from gan_bench.launcher.preparation import LaunchSettings

@@ -51,7 +51,7 @@ def show_status(
     It reads the journals alone, also while the experiment runs. Given a file, it shows the runs
     of that file; given a name, those of the last `gan-bench run`.
     """
-    from gan_bench.cli.status import status_lines, warn_of_store
+    from gan_bench.cli.running.status import status_lines, warn_of_store
 
     workspace = Workspace(root, data)
     print_text("\n".join(status_lines(experiment, workspace, settings, plugins, as_json,
@@ -71,7 +71,7 @@ def show_log(
 
     It is the log of the last attempt. Every loss and score is in the journal, and in MLflow.
     """
-    from gan_bench.cli.logs import print_log
+    from gan_bench.cli.running.logs import print_log
 
     print_log(Workspace(root).root, run, follow)
 
@@ -94,7 +94,7 @@ def show_power(
     Of an experiment with a search: how many draws at each budget, and how many confirm seeds.
     """
     from gan_bench.cli.mistakes import check_experiment
-    from gan_bench.cli.power import power_table
+    from gan_bench.cli.planning.power import power_table
     from gan_bench.config.experiment import load_experiment
 
     home = Workspace(root).root

@@ -31,7 +31,7 @@ from gan_bench.cli.options import (
     print_fitting,
     run_command,
 )
-from gan_bench.cli.run import choose_reporter
+from gan_bench.cli.running.run import choose_reporter
 from gan_bench.config.search import SELECT
 from gan_bench.config.shipped import is_experiment
 from gan_bench.config.spec import ExperimentSpec

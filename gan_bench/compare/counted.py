@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from gan_bench.compare.choice import Choice
-from gan_bench.compare.counted_draws import (
+from gan_bench.compare.ended import left_out_line
+from gan_bench.compare.search.choice import Choice
+from gan_bench.compare.search.counted_draws import (
     Place,
     absent_draws,
     declared_settings,
     place_of,
     with_stage,
 )
-from gan_bench.compare.ended import left_out_line
 from gan_bench.config.declared import Declared
 from gan_bench.config.sources import changed_keys, describe_changed, split_sources
 from gan_bench.errors import count

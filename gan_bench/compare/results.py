@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan_bench.compare.choice import diverged_line
 from gan_bench.compare.counted import absent_runs, counted_runs
-from gan_bench.compare.counted_draws import of_chosen_draws, stored_choice, with_shared_draws
 from gan_bench.compare.curve_means import curve_means, thinned_means
 from gan_bench.compare.device_time import device_seconds
 from gan_bench.compare.ended import RunResult
+from gan_bench.compare.search.choice import diverged_line
+from gan_bench.compare.search.counted_draws import of_chosen_draws, stored_choice, with_shared_draws
 from gan_bench.config.declared import Declared, read_declared
 from gan_bench.config.run_id import NAMES
 from gan_bench.config.search import CONFIRM

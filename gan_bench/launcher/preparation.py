@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.atomic import remove_abandoned
-from gan_bench.compare.confirming import with_confirm_runs
+from gan_bench.compare.search.confirming import with_confirm_runs
 from gan_bench.config.declared import Declared
 from gan_bench.config.search import SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec

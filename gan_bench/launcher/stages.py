@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gan_bench.compare.choice import Choice, diverged_line
-from gan_bench.compare.confirming import choice_in, confirm_runs, unchosen_line
+from gan_bench.compare.search.choice import Choice, diverged_line
+from gan_bench.compare.search.confirming import choice_in, confirm_runs, unchosen_line
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import Say, UserError, count
 from gan_bench.journal import reading

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from gan_bench.compare.budget_numbers import TableRow, confirmed_mean
-from gan_bench.compare.budgets import Budgets, Draw
+from gan_bench.compare.search.budget_numbers import TableRow, confirmed_mean
+from gan_bench.compare.search.budgets import Budgets, Draw
 from gan_bench.compare.stats.words import verdict_words
 from gan_bench.report.digits import DASH, format_mean, format_value
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from gan_bench.compare.budget_numbers import (
+from gan_bench.compare.search.budget_numbers import (
     HOUR,
     BestOf,
     Line,
@@ -18,7 +18,7 @@ from gan_bench.compare.budget_numbers import (
     optimism,
     table_rows,
 )
-from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
+from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
 
 
 def budgets_frame(searched: Sequence[Budgets]) -> pd.DataFrame:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from gan_bench.compare.budgets import Budgets
 from gan_bench.compare.results import Results
+from gan_bench.compare.search.budgets import Budgets
 from gan_bench.report.figures.budget_choice import selected_against_confirmed
 from gan_bench.report.figures.budget_space import scores_against_space
 from gan_bench.report.figures.budgets import (

@@ -10,8 +10,8 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup, escape
 
-from gan_bench.compare.budget_costs import CostOf, cost_rows, images_shown, seconds_spent
-from gan_bench.compare.budget_numbers import (
+from gan_bench.compare.search.budget_costs import CostOf, cost_rows, images_shown, seconds_spent
+from gan_bench.compare.search.budget_numbers import (
     HOUR,
     TableRow,
     Tests,
@@ -20,8 +20,8 @@ from gan_bench.compare.budget_numbers import (
     optimism,
     table_rows,
 )
-from gan_bench.compare.budget_space import all_dimensions
-from gan_bench.compare.budget_words import (
+from gan_bench.compare.search.budget_space import all_dimensions
+from gan_bench.compare.search.budget_words import (
     Said,
     budget_sentences,
     choice_notes,
@@ -30,7 +30,7 @@ from gan_bench.compare.budget_words import (
     notes_on_tests,
     settings_words,
 )
-from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
+from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
 from gan_bench.errors import count, joined
 from gan_bench.report.alignment import aligned_cells
 from gan_bench.report.budget_cells import (

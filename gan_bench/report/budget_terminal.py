@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from gan_bench.compare.budget_numbers import budget_tests, table_rows
-from gan_bench.compare.budget_words import budget_sentences, choice_notes, edge_warnings
-from gan_bench.compare.budgets import Budgets
+from gan_bench.compare.search.budget_numbers import budget_tests, table_rows
+from gan_bench.compare.search.budget_words import budget_sentences, choice_notes, edge_warnings
+from gan_bench.compare.search.budgets import Budgets
 from gan_bench.report.budget_cells import (
     best_text,
     budget_text,

@@ -21,11 +21,11 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from gan_bench.compare.agreement import disagreements
-from gan_bench.compare.budget_space import params_of
-from gan_bench.compare.budgets import Budgets
-from gan_bench.compare.counted_draws import each_once
 from gan_bench.compare.findings import Finding, why_no_score
 from gan_bench.compare.results import MEASURED_BY, PARAM, PROTOCOL, SCORE, Results
+from gan_bench.compare.search.budget_space import params_of
+from gan_bench.compare.search.budgets import Budgets
+from gan_bench.compare.search.counted_draws import each_once
 from gan_bench.compare.training_curves import CurveSummary
 from gan_bench.config.declared import Declared
 from gan_bench.errors import count

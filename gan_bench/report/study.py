@@ -18,11 +18,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from gan_bench.compare.agreement import disagreements
-from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.findings import Finding, findings
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results, read_results
 from gan_bench.compare.rows import Row
+from gan_bench.compare.search.budgets import Budgets, budgets_of
 from gan_bench.config.declared import Declared
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace

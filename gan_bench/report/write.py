@@ -11,11 +11,11 @@ import pandas as pd
 
 from gan_bench.atomic import scratch_folder
 from gan_bench.compare.agreement import disagreements
-from gan_bench.compare.budgets import Budgets, budgets_of
-from gan_bench.compare.counted_draws import each_once
 from gan_bench.compare.findings import Finding, findings, why_no_score
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results
+from gan_bench.compare.search.budgets import Budgets, budgets_of
+from gan_bench.compare.search.counted_draws import each_once
 from gan_bench.compare.stats.overflow import within_range
 from gan_bench.errors import count, unwritable
 from gan_bench.journal.schema import RESULTS, Status

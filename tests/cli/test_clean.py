@@ -12,7 +12,7 @@ from helpers.journals import new_run, write_journal
 from helpers.runs import DIGITS, write_experiment
 from helpers.studies import here
 
-from gan_bench.cli.clean import free_checkpoints
+from gan_bench.cli.running.clean import free_checkpoints
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import CHECKPOINTS, WEIGHTS
 from gan_bench.journal.lock import locked

@@ -10,7 +10,7 @@ import torch
 from helpers.studies import here
 
 from gan_bench import Part, rng
-from gan_bench.cli.export import _write, export_generator
+from gan_bench.cli.results.export import _write, export_generator
 from gan_bench.components.models import build_networks
 from gan_bench.errors import UserError
 from gan_bench.registry import MODELS

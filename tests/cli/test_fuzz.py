@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from gan_bench.cli import plan
+from gan_bench.cli.planning import plan
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.experiment_file import ExperimentFile

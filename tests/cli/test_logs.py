@@ -14,8 +14,8 @@ from helpers.journals import FACTS, new_run
 from helpers.launching import GAN_BENCH
 from helpers.studies import here
 
-from gan_bench.cli.evaluate import _is_run
-from gan_bench.cli.logs import find_log
+from gan_bench.cli.running.evaluate import _is_run
+from gan_bench.cli.running.logs import find_log
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import LOG, WEIGHTS
 from gan_bench.journal.writing import Journal

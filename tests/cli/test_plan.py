@@ -8,7 +8,7 @@ import pytest
 from helpers.runs import DIGITS, write_experiment
 from helpers.studies import here
 
-from gan_bench.cli.plan import plan_text
+from gan_bench.cli.planning.plan import plan_text
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.shipped import shipped_experiments
 

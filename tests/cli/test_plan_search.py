@@ -9,7 +9,7 @@ import pytest
 from helpers.searches import SEARCH, load_search, write_search
 from helpers.studies import here
 
-from gan_bench.cli.plan import plan_text
+from gan_bench.cli.planning.plan import plan_text
 
 
 def test_the_plan_says_how_many_runs_and_what_is_drawn(tmp_path: Path) -> None:

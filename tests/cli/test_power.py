@@ -12,7 +12,7 @@ from helpers.studies import here
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-from gan_bench.cli.power import needs_table, power_table
+from gan_bench.cli.planning.power import needs_table, power_table
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import needs
 from gan_bench.compare.stats.power import detectable, power_of, rejection_rate, seeds_needed

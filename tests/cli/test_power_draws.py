@@ -8,8 +8,13 @@ from pathlib import Path
 from helpers.searches import SEARCH, write_search
 from helpers.studies import here
 
-from gan_bench.cli.power_draws import needed_draws_table
-from gan_bench.compare.draws_needed import DrawNeed, DrawSpread, draws_needed, scores_of_draws
+from gan_bench.cli.planning.power_draws import needed_draws_table
+from gan_bench.compare.search.draws_needed import (
+    DrawNeed,
+    DrawSpread,
+    draws_needed,
+    scores_of_draws,
+)
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.journal.status import progress_of

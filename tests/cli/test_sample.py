@@ -10,7 +10,7 @@ import torch
 from helpers.studies import here
 from PIL import Image
 
-from gan_bench.cli.sample import write_samples
+from gan_bench.cli.results.sample import write_samples
 from gan_bench.components.value_range import to_uint8
 from gan_bench.errors import UserError
 from gan_bench.training.trained import _on_sphere, draw, draw_between, load_generator

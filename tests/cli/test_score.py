@@ -25,8 +25,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gan_bench.cli import app
-from gan_bench.cli.evaluate import EvaluateOptions, as_text, evaluate, evaluate_and_log
-from gan_bench.cli.sample import write_samples
+from gan_bench.cli.results.sample import write_samples
+from gan_bench.cli.running.evaluate import EvaluateOptions, as_text, evaluate, evaluate_and_log
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import summarise
 from gan_bench.components import data as datasets
@@ -620,7 +620,7 @@ def test_out_of_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyP
     def fails() -> None:
         raise error
 
-    monkeypatch.setattr("gan_bench.cli.schema.json_schema", fails)
+    monkeypatch.setattr("gan_bench.cli.planning.schema.json_schema", fails)
     monkeypatch.setattr(sys, "argv", ["gan-bench", "schema"])
     with pytest.raises(SystemExit) as ended:
         app.main()

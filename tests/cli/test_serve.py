@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from helpers.launching import MODULES, console_script, folder_of_modules, gan_bench
 
-from gan_bench.cli.ui import (
+from gan_bench.cli.results.ui import (
     _address_lines,
     _lines_of,
     address_of,

@@ -8,8 +8,8 @@ import pytest
 from helpers.studies import here
 from ruamel.yaml import YAML
 
-from gan_bench.cli.list import KINDS, list_lines
-from gan_bench.cli.show import all_names, show_lines
+from gan_bench.cli.planning.list import KINDS, list_lines
+from gan_bench.cli.planning.show import all_names, show_lines
 from gan_bench.config.recipes import RECIPES
 from gan_bench.registry import LOSSES, Entry
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.searches import load_search
 from helpers.studies import here
 
-from gan_bench.compare.confirming import with_confirm_runs
+from gan_bench.compare.search.confirming import with_confirm_runs
 
 pytestmark = pytest.mark.process
 

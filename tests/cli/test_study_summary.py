@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from helpers.studies import copy_of, here
 
-from gan_bench.cli.study_summary import report_files, study_summary
+from gan_bench.cli.results.study_summary import report_files, study_summary
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.rows import summarise
 from gan_bench.config.declared import Declared, FinalMeasurement

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gan_bench.compare.stats.budget import (
+from gan_bench.compare.stats.search.budget import (
     best_quantile,
     best_survival,
     draws_for_interval,
@@ -22,8 +22,8 @@ from gan_bench.compare.stats.budget import (
     rank_weights,
     selected_then_confirmed,
 )
-from gan_bench.compare.stats.budget_cost import best_by_cost
-from gan_bench.compare.stats.budget_pairs import (
+from gan_bench.compare.stats.search.budget_cost import best_by_cost
+from gan_bench.compare.stats.search.budget_pairs import (
     budget_test,
     probability_better,
     probability_better_shared,

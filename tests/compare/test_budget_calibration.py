@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from gan_bench.compare.stats.budget import expected_best, interval_ranks, median_interval
-from gan_bench.compare.stats.budget_pairs import budget_test, budget_verdicts
+from gan_bench.compare.stats.search.budget import expected_best, interval_ranks, median_interval
+from gan_bench.compare.stats.search.budget_pairs import budget_test, budget_verdicts
 from gan_bench.compare.stats.summary import Values
 
 SEARCHES = 2_000

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gan_bench.compare.stats import budget_pairs
-from gan_bench.compare.stats.budget import best_quantile
-from gan_bench.compare.stats.budget_cost import best_by_cost
-from gan_bench.compare.stats.budget_pairs import (
+from gan_bench.compare.stats.search import budget_pairs
+from gan_bench.compare.stats.search.budget import best_quantile
+from gan_bench.compare.stats.search.budget_cost import best_by_cost
+from gan_bench.compare.stats.search.budget_pairs import (
     BudgetTest,
     budget_test,
     budget_verdicts,

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from helpers.tuned import BATCH, OWN, STEPS, tuned, tuned_results
 
-from gan_bench.compare.budget_costs import cost_rows, images_shown, seconds_spent
-from gan_bench.compare.budget_numbers import (
+from gan_bench.compare.findings import findings
+from gan_bench.compare.labels import labelled
+from gan_bench.compare.search.budget_costs import cost_rows, images_shown, seconds_spent
+from gan_bench.compare.search.budget_numbers import (
     budget_tests,
     confirmed_mean,
     default_percentile,
@@ -20,14 +22,12 @@ from gan_bench.compare.budget_numbers import (
     table_budgets,
     table_rows,
 )
-from gan_bench.compare.budget_space import diverged_shares, edges_of
-from gan_bench.compare.budget_words import budget_sentences, choice_notes, edge_warnings
-from gan_bench.compare.budgets import budgets_of, images_of
-from gan_bench.compare.counted_draws import with_shared_draws
-from gan_bench.compare.findings import findings
-from gan_bench.compare.labels import labelled
-from gan_bench.compare.stats.budget import best_quantile, median_interval
-from gan_bench.compare.stats.budget_pairs import probability_better_shared
+from gan_bench.compare.search.budget_space import diverged_shares, edges_of
+from gan_bench.compare.search.budget_words import budget_sentences, choice_notes, edge_warnings
+from gan_bench.compare.search.budgets import budgets_of, images_of
+from gan_bench.compare.search.counted_draws import with_shared_draws
+from gan_bench.compare.stats.search.budget import best_quantile, median_interval
+from gan_bench.compare.stats.search.budget_pairs import probability_better_shared
 from gan_bench.report.budget_cells import confirmed_text
 from gan_bench.report.budget_exports import budgets_frame, draws_frame
 

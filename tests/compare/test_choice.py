@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.searches import SEARCH, load_search
 
-from gan_bench.compare.choice import (
+from gan_bench.compare.search.choice import (
     Choice,
     SelectRun,
     choice_of,
@@ -18,7 +18,7 @@ from gan_bench.compare.choice import (
     select_score,
     selection_sentence,
 )
-from gan_bench.compare.confirming import confirm_runs
+from gan_bench.compare.search.confirming import confirm_runs
 from gan_bench.config.declared import Declared
 from gan_bench.journal.schema import Status
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from helpers.searches import finish, finish_select, load_search
 
-from gan_bench.compare.confirming import choice_in
-from gan_bench.compare.counted_draws import stored_choice
+from gan_bench.compare.search.confirming import choice_in
+from gan_bench.compare.search.counted_draws import stored_choice
 from gan_bench.config.declared import read_declared
 from gan_bench.config.spec import RunSpec
 from gan_bench.journal.claims import take

@@ -10,21 +10,21 @@ import pytest
 from helpers.searches import load_search
 from helpers.tuned import tuned
 
-from gan_bench.compare.budget_numbers import budget_tests
-from gan_bench.compare.choice import Choice
-from gan_bench.compare.confirming import confirm_runs
-from gan_bench.compare.draws_needed import (
+from gan_bench.compare.search.budget_numbers import budget_tests
+from gan_bench.compare.search.choice import Choice
+from gan_bench.compare.search.confirming import confirm_runs
+from gan_bench.compare.search.draws_needed import (
     DrawScores,
     draws_needed,
     score_to_plan,
     scores_of_draws,
     spread_of_draws,
 )
-from gan_bench.compare.stats.budget import draws_for_interval, expected_best, usual_budgets
-from gan_bench.compare.stats.budget_pairs import budget_test, budget_verdicts
-from gan_bench.compare.stats.budget_power import best_contributions, select_seeds
 from gan_bench.compare.stats.power import seeds_needed
-from gan_bench.compare.stats.random_effects import variance_parts
+from gan_bench.compare.stats.search.budget import draws_for_interval, expected_best, usual_budgets
+from gan_bench.compare.stats.search.budget_pairs import budget_test, budget_verdicts
+from gan_bench.compare.stats.search.budget_power import best_contributions, select_seeds
+from gan_bench.compare.stats.search.random_effects import variance_parts
 from gan_bench.compare.stats.summary import Values
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.config.spec import RunSpec

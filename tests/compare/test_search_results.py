@@ -10,9 +10,9 @@ import pytest
 from helpers.searches import SEARCH, load_search
 from helpers.studies import copy_of, edited, here
 
-from gan_bench.compare.confirming import choice_in, with_confirm_runs
 from gan_bench.compare.findings import findings
 from gan_bench.compare.results import Results
+from gan_bench.compare.search.confirming import choice_in, with_confirm_runs
 from gan_bench.journal.status import progress_of
 from gan_bench.report.study import load_results
 

@@ -10,7 +10,7 @@ import torch
 from helpers.runs import DIGITS, a_run, write_experiment
 from torch import Tensor
 
-from gan_bench.cli.sample import write_samples
+from gan_bench.cli.results.sample import write_samples
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
 from gan_bench.components.models import build_networks, with_labels

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gan_bench.cli.plan import plan_text
+from gan_bench.cli.planning.plan import plan_text
 from gan_bench.components.data import load, prepare_data
 from gan_bench.config.experiment import load_experiment
 from gan_bench.data_facts import DataFacts

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_bench.cli.evaluate import find_run as of_evaluate
-from gan_bench.cli.sample import find_run as of_sample
+from gan_bench.cli.results.sample import find_run as of_sample
+from gan_bench.cli.running.evaluate import find_run as of_evaluate
 from gan_bench.config.initial_weights import find_run
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import WEIGHTS

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.runs import DIGITS, a_run, write_experiment
 
-from gan_bench.cli import plan
+from gan_bench.cli.planning import plan
 from gan_bench.config.differences import departures, flatten
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.grid import LISTS

@@ -13,7 +13,7 @@ from typing import get_args
 
 import pytest
 
-from gan_bench.cli.plan import plan_text
+from gan_bench.cli.planning.plan import plan_text
 from gan_bench.components.optimizers import Schedule
 from gan_bench.config.declared import Amount
 from gan_bench.config.differences import variant_differences
@@ -478,7 +478,7 @@ def test_shipped_experiments_are_valid_and_known_to_the_schema(file: Path, tmp_p
 
 
 def test_schema_file_is_what_the_program_prints() -> None:
-    from gan_bench.cli.schema import json_schema
+    from gan_bench.cli.planning.schema import json_schema
 
     file = Path(__file__).parents[2] / "experiments" / "schema.json"
     assert json.loads(file.read_text()) == json_schema()
@@ -488,7 +488,7 @@ def test_schema_accepts_the_shipped_files_and_refuses_what_the_program_refuses()
     import jsonschema
     from ruamel.yaml import YAML
 
-    from gan_bench.cli.schema import json_schema
+    from gan_bench.cli.planning.schema import json_schema
 
     check = jsonschema.Draft202012Validator(json_schema())
     for file in Path(__file__).parents[2].glob("experiments/**/*.yaml"):

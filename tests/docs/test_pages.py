@@ -16,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import gan_bench
-from gan_bench.cli.schema import json_schema
+from gan_bench.cli.planning.schema import json_schema
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

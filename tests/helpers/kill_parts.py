@@ -22,7 +22,7 @@ from helpers.servers import mlflow_server
 from helpers.studies import copy_of, make_studies
 from helpers.warm import OUTPUT, STARTED, Job, command
 
-from gan_bench.cli.report import FORMATS
+from gan_bench.cli.results.report import FORMATS
 from gan_bench.journal import reading
 from gan_bench.journal.segments import FILE as JOURNAL
 from gan_bench.report.write import UNFINISHED

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gan_bench.cli.ui import ui_command
+from gan_bench.cli.results.ui import ui_command
 from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.client import open_store
 

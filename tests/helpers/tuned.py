@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from gan_bench.compare.budgets import Budgets, budgets_of
-from gan_bench.compare.choice import choose, draw_score
 from gan_bench.compare.results import Results
+from gan_bench.compare.search.budgets import Budgets, budgets_of
+from gan_bench.compare.search.choice import choose, draw_score
 from gan_bench.config.declared import Declared
 from gan_bench.config.search import SearchSpec
 from gan_bench.evaluation.score_directions import directions

@@ -27,8 +27,8 @@ from gan_bench.launcher import worker
 # Beside torch, which the fork server has imported: what the commands need.
 MODULES = ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.tracking.rest_store",
            "alembic.command",
-           "gan_bench.cli.app", "gan_bench.cli.report", "gan_bench.cli.run",
-           "gan_bench.cli.evaluate", "gan_bench.report.write", "torchvision.datasets")
+           "gan_bench.cli.app", "gan_bench.cli.results.report", "gan_bench.cli.running.run",
+           "gan_bench.cli.running.evaluate", "gan_bench.report.write", "torchvision.datasets")
 OUTPUT, STARTED = "output.txt", "started.txt"
 PATIENCE = 300.0
 

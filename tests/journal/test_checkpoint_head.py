@@ -65,6 +65,6 @@ def test_a_damaged_file_is_refused_and_a_missing_one_is_missing(tmp_path: Path) 
 
 
 def test_it_needs_no_torch() -> None:
-    code = ("import sys, gan_bench.journal.shorter_runs, gan_bench.cli.clean; "
+    code = ("import sys, gan_bench.journal.shorter_runs, gan_bench.cli.running.clean; "
             "sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

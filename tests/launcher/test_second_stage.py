@@ -13,7 +13,7 @@ import pytest
 from helpers.searches import finish, finish_select, load_search
 
 from gan_bench.cli.work import is_prepared
-from gan_bench.compare.confirming import with_confirm_runs
+from gan_bench.compare.search.confirming import with_confirm_runs
 from gan_bench.config.run_id import older_id
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError

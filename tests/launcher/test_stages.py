@@ -12,7 +12,7 @@ from helpers.journals import repeatable, write_journal
 from helpers.searches import SEARCH, finish, load_search, write_search
 from helpers.studies import copy_of, here
 
-from gan_bench.compare.confirming import choice_in, with_confirm_runs
+from gan_bench.compare.search.confirming import choice_in, with_confirm_runs
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about

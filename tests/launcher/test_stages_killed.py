@@ -15,7 +15,7 @@ from helpers.journals import repeatable
 from helpers.launching import GAN_BENCH, gan_bench
 from helpers.searches import SEARCH, load_search, write_search
 
-from gan_bench.compare.confirming import with_confirm_runs
+from gan_bench.compare.search.confirming import with_confirm_runs
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
 from gan_bench.journal.queue_file import read_queue

@@ -12,9 +12,9 @@ from helpers.tuned import tuned, tuned_results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gan_bench.compare.budget_numbers import lines_of
-from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.labels import labelled
+from gan_bench.compare.search.budget_numbers import lines_of
+from gan_bench.compare.search.budgets import Budgets, budgets_of
 from gan_bench.report.figures import Look, drawn_for, render
 from gan_bench.report.figures.budget_choice import selected_against_confirmed
 from gan_bench.report.figures.budget_space import scores_against_space

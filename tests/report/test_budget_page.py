@@ -16,15 +16,15 @@ from helpers.browser import Browser
 from helpers.studies import here
 
 import gan_bench
-from gan_bench.cli.study_summary import study_summary, summary_of
-from gan_bench.compare.budget_journals import results_of_journals
-from gan_bench.compare.budgets import budgets_of
-from gan_bench.compare.confirming import compared_runs, with_confirm_runs
+from gan_bench.cli.results.study_summary import study_summary, summary_of
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.results import read_results
 from gan_bench.compare.rows import summarise
-from gan_bench.compare.stats.budget import best_quantile, expected_best
-from gan_bench.compare.stats.budget_pairs import probability_better_shared
+from gan_bench.compare.search.budget_journals import results_of_journals
+from gan_bench.compare.search.budgets import budgets_of
+from gan_bench.compare.search.confirming import compared_runs, with_confirm_runs
+from gan_bench.compare.stats.search.budget import best_quantile, expected_best
+from gan_bench.compare.stats.search.budget_pairs import probability_better_shared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace

@@ -16,10 +16,10 @@ import pytest
 from helpers.tuned import tuned, tuned_results
 from rich.console import Console
 
-from gan_bench.cli.study_summary import study_summary, summary_of
-from gan_bench.compare.budget_numbers import budget_tests, table_rows
-from gan_bench.compare.counted_draws import with_shared_draws
+from gan_bench.cli.results.study_summary import study_summary, summary_of
 from gan_bench.compare.results import Results
+from gan_bench.compare.search.budget_numbers import budget_tests, table_rows
+from gan_bench.compare.search.counted_draws import with_shared_draws
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.report.budget_terminal import BudgetTable, budget_lines

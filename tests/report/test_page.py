@@ -17,7 +17,7 @@ import pytest
 from helpers.browser import Browser
 from helpers.studies import edited, ended
 
-from gan_bench.cli.report import Asked, make_report
+from gan_bench.cli.results.report import Asked, make_report
 from gan_bench.journal.layout import Workspace
 from gan_bench.report.inlining import inline
 from gan_bench.report.page import yaml_of

@@ -27,7 +27,7 @@ from helpers.launching import gan_bench
 from helpers.studies import edited, ended, here, of_run, write_study
 
 from gan_bench import load_results
-from gan_bench.cli.report import Asked, _names, make_report
+from gan_bench.cli.results.report import Asked, _names, make_report
 from gan_bench.compare.combine import combine
 from gan_bench.compare.findings import findings
 from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
@@ -706,7 +706,7 @@ def test_a_report_that_is_killed_between_two_files_is_no_obstacle(studies: Path,
     code = f"""
 import os, signal
 from pathlib import Path
-from gan_bench.cli.report import Asked, make_report
+from gan_bench.cli.results.report import Asked, make_report
 from gan_bench.journal.layout import Workspace
 replace = Path.replace
 def once(file, target):

@@ -18,7 +18,7 @@ from helpers.postgres import Postgres, journal_rows
 from helpers.runs import write_experiment
 from helpers.servers import free_port
 
-from gan_bench.cli.ui import ui_command
+from gan_bench.cli.results.ui import ui_command
 from gan_bench.journal.layout import Workspace
 
 GRID = """\

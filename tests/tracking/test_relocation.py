@@ -14,7 +14,7 @@ import pytest
 from helpers.journals import new_run, write_journal
 from helpers.studies import here
 
-from gan_bench.cli.ui import ui_command
+from gan_bench.cli.results.ui import ui_command
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.tracking import cursor, relocation

@@ -14,7 +14,7 @@ import pytest
 from helpers.journals import new_run, write_journal
 from helpers.runs import write_experiment
 
-from gan_bench.cli.ui import ui_command
+from gan_bench.cli.results.ui import ui_command
 from gan_bench.errors import Stopped, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace

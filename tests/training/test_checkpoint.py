@@ -16,8 +16,8 @@ from helpers.checkpoints import left, stop_after
 from helpers.runs import a_run
 from torch import nn
 
-from gan_bench.cli import plan
-from gan_bench.cli.evaluate import evaluate
+from gan_bench.cli.planning import plan
+from gan_bench.cli.running.evaluate import evaluate
 from gan_bench.components.models import Networks
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec

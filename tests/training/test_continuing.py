@@ -17,7 +17,7 @@ import torch
 from helpers.checkpoints import left, stop_after
 from helpers.runs import DIGITS, a_run, write_experiment
 
-from gan_bench.cli.plan import plan_text
+from gan_bench.cli.planning.plan import plan_text
 from gan_bench.components.optimizers import rate
 from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment

@@ -134,7 +134,7 @@ def test_what_was_computed_in_is_recorded(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_what_auto_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gan_bench.cli import plan
+    from gan_bench.cli.planning import plan
     from gan_bench.config.experiment import load_experiment
 
     file = write_experiment(tmp_path)

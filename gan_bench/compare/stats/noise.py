@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gan_bench.compare.stats.random_effects import variance_parts
+from gan_bench.compare.stats.search.random_effects import variance_parts
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
+from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
 from gan_bench.compare.stats.summary import Values
 from gan_bench.report.figures.look import look
 from gan_bench.report.figures.scales import fit_axis

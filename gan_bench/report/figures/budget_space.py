@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from gan_bench.compare.budget_space import Dimension, all_dimensions, diverged_shares
-from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
+from gan_bench.compare.search.budget_space import Dimension, all_dimensions, diverged_shares
+from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
 from gan_bench.compare.stats.summary import Values
 from gan_bench.report.figures.look import look
 from gan_bench.report.figures.scales import fit_axis

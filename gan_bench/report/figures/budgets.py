@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from gan_bench.compare.budget_costs import by_cost, seconds_spent
-from gan_bench.compare.budget_numbers import HOUR, Line, lines_of, table_budgets
-from gan_bench.compare.budgets import Budgets
+from gan_bench.compare.search.budget_costs import by_cost, seconds_spent
+from gan_bench.compare.search.budget_numbers import HOUR, Line, lines_of, table_budgets
+from gan_bench.compare.search.budgets import Budgets
 from gan_bench.compare.stats.summary import Values
 from gan_bench.errors import joined
 from gan_bench.report.figures.look import look

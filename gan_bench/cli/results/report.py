@@ -132,7 +132,7 @@ def _show_study(asked: Asked, several: Sequence[Results], workspace: Workspace, 
 
     A report of several experiments, or of a choice, is no experiment's result.
     """
-    from gan_bench.cli.study_summary import report_files, summary_of
+    from gan_bench.cli.results.study_summary import report_files, summary_of
     from gan_bench.tracking.study_run import show_study
 
     if len(several) > 1 or any((asked.metric, asked.baseline, asked.variants, asked.settings)):

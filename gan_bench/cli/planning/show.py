@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from gan_bench.cli.list import KINDS
+from gan_bench.cli.planning.list import KINDS
 from gan_bench.config.recipes import RECIPES, Recipe
 from gan_bench.errors import UserError
 from gan_bench.registry import Entry, MetricFacts, Plugin, nearest, scores_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from gan_bench.compare.choice import (
+from gan_bench.compare.search.choice import (
     Choice,
     SelectRun,
     choice_of,

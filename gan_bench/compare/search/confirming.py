@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gan_bench.compare.choice import Choice, SelectRun, choice_of, select_score
+from gan_bench.compare.search.choice import Choice, SelectRun, choice_of, select_score
 from gan_bench.config.declared import Declared
 from gan_bench.config.search import CONFIRM, SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec

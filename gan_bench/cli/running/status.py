@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gan_bench.compare.choice import different_draws, draws_by_settings
-from gan_bench.compare.confirming import choice_in, with_confirm_runs
+from gan_bench.compare.search.choice import different_draws, draws_by_settings
+from gan_bench.compare.search.confirming import choice_in, with_confirm_runs
 from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import settings_under
 from gan_bench.config.search import CONFIRM, SELECT, SearchSpec

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from gan_bench.compare.confirming import choice_among
-from gan_bench.compare.counted_draws import with_shared_draws
 from gan_bench.compare.device_time import device_seconds
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
+from gan_bench.compare.search.confirming import choice_among
+from gan_bench.compare.search.counted_draws import with_shared_draws
 from gan_bench.config.declared import Declared
 from gan_bench.config.flat import flat_settings
 from gan_bench.journal.schema import Status

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gan_bench.cli.budget_summary import (
+from gan_bench.cli.options import root_option, store_option
+from gan_bench.cli.results.budget_summary import (
     budget_table,
     budget_verdict_tags,
     has_scores,
     said_of_budgets,
 )
-from gan_bench.cli.options import root_option, store_option
-from gan_bench.compare.budget_numbers import budget_tests
-from gan_bench.compare.budgets import Budgets, budgets_of
 from gan_bench.compare.labels import variant_labels
 from gan_bench.compare.results import Results
 from gan_bench.compare.rows import Row, summarise
+from gan_bench.compare.search.budget_numbers import budget_tests
+from gan_bench.compare.search.budgets import Budgets, budgets_of
 from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.declared import Declared
 from gan_bench.evaluation.score_directions import directions

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gan_bench.compare.budget_numbers import Tests
-from gan_bench.compare.budget_space import edges_of
-from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
-from gan_bench.compare.choice import selection_sentence
-from gan_bench.compare.stats.budget_pairs import BudgetTest
+from gan_bench.compare.search.budget_numbers import Tests
+from gan_bench.compare.search.budget_space import edges_of
+from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
+from gan_bench.compare.search.choice import selection_sentence
 from gan_bench.compare.stats.rounding import rounded, rounded_p
+from gan_bench.compare.stats.search.budget_pairs import BudgetTest
 from gan_bench.errors import count, joined
 
 Said = tuple[str, str]  # a verdict, or an empty text; and a sentence

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from gan_bench.compare.budget_space import Dimension, dimensions_of, values_of
-from gan_bench.compare.choice import draw_score, select_score
-from gan_bench.compare.counted_draws import each_once
 from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
+from gan_bench.compare.search.budget_space import Dimension, dimensions_of, values_of
+from gan_bench.compare.search.choice import draw_score, select_score
+from gan_bench.compare.search.counted_draws import each_once
 from gan_bench.compare.stats.summary import Summary, Values, summarise_scores
 from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.evaluation.score_directions import directions

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gan_bench.compare.budget_numbers import table_budgets
-from gan_bench.compare.budgets import Budgets, TunedVariant
-from gan_bench.compare.stats.budget_cost import SLACK, best_by_cost
+from gan_bench.compare.search.budget_numbers import table_budgets
+from gan_bench.compare.search.budgets import Budgets, TunedVariant
+from gan_bench.compare.stats.search.budget_cost import SLACK, best_by_cost
 from gan_bench.compare.stats.summary import Values
 
 CostOf = Callable[[TunedVariant], Values]  # of each random draw of a variant, (B,)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_bench.cli.clean import megabytes
+from gan_bench.cli.running.clean import megabytes
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import count
 from gan_bench.journal.layout import newest_checkpoint

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from gan_bench.cli.options import advised, root_option, store_option, to_stderr, wide_console
-from gan_bench.compare.confirming import compared_runs
+from gan_bench.compare.search.confirming import compared_runs
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
@@ -32,8 +32,8 @@ from gan_bench.launcher.slurm import WorkerArray, workers_needed
 from gan_bench.tracking.address import is_server, resolve_uri, without_password
 
 if TYPE_CHECKING:
-    from gan_bench.compare.budgets import Budgets
     from gan_bench.compare.rows import Row
+    from gan_bench.compare.search.budgets import Budgets
 
 SHOWN = 8  # runs that a line names
 
@@ -186,8 +186,8 @@ def _budgets(spec: ExperimentSpec, runs: Sequence[Progress]) -> Budgets | None:
     """Return the draws of an experiment with a search; None of one without."""
     if spec.declared.search is None or not runs:
         return None
-    from gan_bench.compare.budget_journals import results_of_journals
-    from gan_bench.compare.budgets import budgets_of
+    from gan_bench.compare.search.budget_journals import results_of_journals
+    from gan_bench.compare.search.budgets import budgets_of
 
     return budgets_of(results_of_journals(spec.name, spec.declared, runs))
 
@@ -195,7 +195,7 @@ def _budgets(spec: ExperimentSpec, runs: Sequence[Progress]) -> Budgets | None:
 def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSettings,
                 budgets: Budgets | None) -> str:
     """Show the study's result in MLflow; return why that failed, or an empty string."""
-    from gan_bench.cli.study_summary import study_summary
+    from gan_bench.cli.results.study_summary import study_summary
     from gan_bench.tracking.study_run import show_study
 
     workspace = settings.execution.workspace
@@ -216,10 +216,10 @@ def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSetti
 def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progress],
                    rows: list[Row], budgets: Budgets | None) -> None:
     """Print the scores of each variant, and of a search before them what budgets buy."""
-    from gan_bench.compare.budgets import budgets_of
     from gan_bench.compare.ended import RunResult
     from gan_bench.compare.labels import labelled, labelled_runs
     from gan_bench.compare.rows import summarise
+    from gan_bench.compare.search.budgets import budgets_of
     from gan_bench.report.budget_terminal import BudgetTable
     from gan_bench.report.terminal import summary_table
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gan_bench.compare.stats.budget import valid_draws
+from gan_bench.compare.stats.search.budget import valid_draws
 from gan_bench.compare.stats.summary import Values
 
 EXACT_UP_TO_ORDERS = 5_040  # 7!

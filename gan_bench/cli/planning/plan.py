@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gan_bench.cli.plan_search import runs_line, search_lines, unchosen_runs
-from gan_bench.cli.train_on import beginnings_of, checkpoint_lines
+from gan_bench.cli.planning.plan_search import runs_line, search_lines, unchosen_runs
+from gan_bench.cli.planning.train_on import beginnings_of, checkpoint_lines
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
 from gan_bench.config.ema_decay import decay_at
 from gan_bench.config.recipes import RECIPES

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from gan_bench.cli.power_draws import draws_table, fill_with_notes
+from gan_bench.cli.planning.power_draws import draws_table, fill_with_notes
 from gan_bench.compare.ended import RunResult
 from gan_bench.compare.seeds import Need, needs, strictest
 from gan_bench.compare.stats.doubt import ALPHA

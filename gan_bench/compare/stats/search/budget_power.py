@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from gan_bench.compare.stats.budget import expected_best, valid_draws
+from gan_bench.compare.stats.search.budget import expected_best, valid_draws
 from gan_bench.compare.stats.summary import Values
 
 

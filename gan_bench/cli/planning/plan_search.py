@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gan_bench.compare.choice import draws_by_settings, selection_sentence
+from gan_bench.compare.search.choice import draws_by_settings, selection_sentence
 from gan_bench.config.run_id import settings_under
 from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.config.spec import ExperimentSpec

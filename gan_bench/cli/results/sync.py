@@ -30,8 +30,8 @@ def _show_study(workspace: Workspace, experiment: str) -> str:
 
     Without a score there is nothing to show.
     """
-    from gan_bench.cli.report import use_metrics
-    from gan_bench.cli.study_summary import summary_of
+    from gan_bench.cli.results.report import use_metrics
+    from gan_bench.cli.results.study_summary import summary_of
     from gan_bench.compare.results import read_results
 
     try:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from gan_bench.compare.budget_numbers import (
+from gan_bench.compare.labels import labelled
+from gan_bench.compare.search.budget_numbers import (
     TableRow,
     Tests,
     budget_tests,
     confirmed_mean,
     table_rows,
 )
-from gan_bench.compare.budget_words import budget_sentences
-from gan_bench.compare.budgets import Budgets, budgets_of
-from gan_bench.compare.labels import labelled
+from gan_bench.compare.search.budget_words import budget_sentences
+from gan_bench.compare.search.budgets import Budgets, budgets_of
 from gan_bench.tracking.study_run import Cell, Table
 
 COLUMNS = ("score", "better", "variant", "draws", "median best", "quartile better",

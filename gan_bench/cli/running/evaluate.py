@@ -201,7 +201,7 @@ def evaluate_experiment(file: Path, options: EvaluateOptions, settings: list[str
     Raises:
         UserError: An option belongs to single runs, no run is trained, or as `run_experiment`.
     """
-    from gan_bench.cli.run import run_experiment
+    from gan_bench.cli.running.run import run_experiment
 
     for option, value in (("dataset", options.data_set), ("image-size", options.image_size),
                           ("experiment", options.experiment), ("split", options.split),

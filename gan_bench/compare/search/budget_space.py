@@ -22,7 +22,7 @@ from gan_bench.config.spec import RunSettings
 from gan_bench.registry import Entry
 
 if TYPE_CHECKING:
-    from gan_bench.compare.budgets import Draw, TunedVariant
+    from gan_bench.compare.search.budgets import Draw, TunedVariant
 
 EDGE = 0.05  # of the range of a distribution, on its own scale
 QUARTER = 0.25

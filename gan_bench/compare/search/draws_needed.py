@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gan_bench.compare.choice import select_score
+from gan_bench.compare.search.choice import select_score
 from gan_bench.compare.seeds import strictest
-from gan_bench.compare.stats.budget import draws_for_interval, expected_best, usual_budgets
-from gan_bench.compare.stats.budget_pairs import holm_level
-from gan_bench.compare.stats.budget_power import best_contributions, select_seeds
 from gan_bench.compare.stats.power import MAX_SEEDS, seeds_needed
-from gan_bench.compare.stats.random_effects import variance_parts
+from gan_bench.compare.stats.search.budget import draws_for_interval, expected_best, usual_budgets
+from gan_bench.compare.stats.search.budget_pairs import holm_level
+from gan_bench.compare.stats.search.budget_power import best_contributions, select_seeds
+from gan_bench.compare.stats.search.random_effects import variance_parts
 from gan_bench.compare.stats.summary import Values, spread
 from gan_bench.config.declared import Amount, Declared
 from gan_bench.config.search import SELECT

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from gan_bench.compare.confirming import with_confirm_runs
-from gan_bench.compare.draws_needed import (
+from gan_bench.compare.search.confirming import with_confirm_runs
+from gan_bench.compare.search.draws_needed import (
     DrawNeed,
     DrawSpread,
     draws_needed,

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from gan_bench.compare.stats.budget import none_chosen, rank_weights, valid_draws
+from gan_bench.compare.stats.search.budget import none_chosen, rank_weights, valid_draws
 from gan_bench.compare.stats.summary import ALPHA, Values
 
 EXACT_UP_TO_LABELLINGS = 20_000

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gan_bench.compare.budgets import Budgets, Draw, TunedVariant
-from gan_bench.compare.stats.budget import (
+from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
+from gan_bench.compare.stats.search.budget import (
     best_quantile,
     expected_best,
     median_interval,
@@ -20,7 +20,7 @@ from gan_bench.compare.stats.budget import (
     selected_then_confirmed,
     usual_budgets,
 )
-from gan_bench.compare.stats.budget_pairs import (
+from gan_bench.compare.stats.search.budget_pairs import (
     BudgetTest,
     BudgetVerdict,
     budget_test,

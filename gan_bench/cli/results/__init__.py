@@ -1,0 +1,1 @@
+"""After the runs: the report, MLflow, and what a trained generator gives."""

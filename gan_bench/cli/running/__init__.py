@@ -1,0 +1,1 @@
+"""While runs are trained and measured: starting them, watching them, clearing up."""
