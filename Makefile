@@ -6,7 +6,8 @@ PROCESSES := 6
 READY := $(VENV)/.ready
 
 PORTABLE := metrics metrics_classes metrics_conditional metrics_features features losses penalties \
-  models layers stats engine parity
+  models layers stats engine parity ada augmentations biggan biggan_golden golden_layers regularisers \
+  stylegan2 stylegan2_golden g_penalties budget budget_pairs
 
 # What is written in files alone and needs no trained run; `process` marks the exceptions.
 FAST_NAMES := stats losses penalties layers models engine metrics metrics_classes pictures
