@@ -21,7 +21,7 @@ from gan_bench import Results, UserError, load_results
 from gan_bench.compare.stats.summary import summarise_scores
 from gan_bench.compare.stats.time_to_quality import first_passing, time_to_quality
 from gan_bench.evaluation.score_directions import directions
-from gan_bench.journal.score_names import DURING, score_name
+from gan_bench.journal.scores.score_names import DURING, score_name
 from gan_bench.registry import Better, nearest
 
 

@@ -22,7 +22,7 @@ from gan_bench.compare.stats.noise import measure_noise
 from gan_bench.compare.stats.power import detectable
 from gan_bench.compare.stats.summary import mean_of, survivors
 from gan_bench.config.declared import Amount
-from gan_bench.journal.score_names import AGAIN
+from gan_bench.journal.scores.score_names import AGAIN
 
 
 def differences(results: Results, seeds: list[int]) -> pd.DataFrame:

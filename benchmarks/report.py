@@ -29,8 +29,8 @@ from PIL import Image
 from targets import QUICK, row, say_load, say_rows
 
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.tags import ABOUT
+from gan_bench.tracking.runs.tags import ABOUT
+from gan_bench.tracking.store.client import open_store
 
 POINTS, SEEDS, NAME = (20 if QUICK else 1_000), 10, "synthetic"
 SCORES = ("fd_classifier", "classifier_score", "precision_classifier", "recall_classifier")

@@ -26,7 +26,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.layout import WEIGHTS, Execution, Workspace
-from gan_bench.journal.queue_file import (
+from gan_bench.journal.sharing.queue_file import (
     OverIndex,
     open_runs,
     read_queue,

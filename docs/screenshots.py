@@ -62,8 +62,8 @@ def shoot(root: Path, page: Path) -> list[str]:
     from helpers.browser import Browser, gan_bench_ui
 
     from gan_bench.journal.layout import Workspace
-    from gan_bench.tracking.address import resolve_uri
-    from gan_bench.tracking.experiment_page import page_path, pages_of
+    from gan_bench.tracking.pages.experiment_page import page_path, pages_of
+    from gan_bench.tracking.store.address import resolve_uri
 
     with Browser(SIZE) as browser:
         browser.open(page.resolve().as_uri())

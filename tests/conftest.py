@@ -18,7 +18,7 @@ from helpers.searches import train_search
 from helpers.studies import copy_of, make_studies
 from hypothesis import settings
 
-from gan_bench.tracking import client
+from gan_bench.tracking.store import client
 
 # Before anything imports numpy or torch: each of the processes that pytest-xdist starts would take
 # as many threads as there are cores. What a run is computed with, it says itself.

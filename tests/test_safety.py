@@ -38,13 +38,13 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import SpecError, UserError
 from gan_bench.evaluation.external_images import read_images
 from gan_bench.journal import reading
-from gan_bench.journal.claims import boot_id
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.journal.lock import is_locked, locked
+from gan_bench.journal.sharing.claims import boot_id
+from gan_bench.journal.sharing.lock import is_locked, locked
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import NoFacts, Registry
-from gan_bench.tracking.client import open_store
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.store.client import open_store
 from gan_bench.tracking.sync import sync_runs
 
 STRANGE = ["../up", "..", ".", "a/../../b", "/tmp/abs", "~", "~/x", "a/b", "a\\b", "a\0b", "a\nb",

@@ -49,8 +49,8 @@ from gan_bench.cli.watching import add_watching_commands
 from gan_bench.cli.work import add_work_commands
 from gan_bench.config.shipped import is_experiment
 from gan_bench.errors import UserError
-from gan_bench.journal.claims import lease
 from gan_bench.journal.layout import Workspace
+from gan_bench.journal.sharing.claims import lease
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=CONTEXT)
 

@@ -266,7 +266,7 @@ def data_option(workspace: Workspace) -> str:
 def store_option(workspace: Workspace, option: str = "--to") -> str:
     """Return the option that names the store, without its password; empty if the environment does.
     """
-    from gan_bench.tracking.address import without_password
+    from gan_bench.tracking.store.address import without_password
 
     uri = workspace.tracking_uri
     if uri is None or uri == os.environ.get("MLFLOW_TRACKING_URI"):

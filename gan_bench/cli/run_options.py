@@ -159,9 +159,9 @@ def _run(experiment: Path, settings: list[str], plugins: list[Path], execution: 
     from gan_bench.cli.mistakes import check_experiment
     from gan_bench.cli.running.run import print_batch_file, run_experiment, worker_array
     from gan_bench.config.experiment import load_experiment
-    from gan_bench.launcher.on_ray import RayWorkers
+    from gan_bench.launcher.clusters.on_ray import RayWorkers
+    from gan_bench.launcher.clusters.slurm_workers import SlurmWorkers
     from gan_bench.launcher.preparation import LaunchSettings
-    from gan_bench.launcher.slurm_workers import SlurmWorkers
 
     workspace, is_here = execution.workspace, place.on == "here"
     launch = LaunchSettings(execution, slots if is_here else 0,

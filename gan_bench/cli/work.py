@@ -37,16 +37,16 @@ from gan_bench.config.shipped import is_experiment
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import RUNS_LEFT, Say, Stopped, UserError, count, unwritable
 from gan_bench.journal.about import read_about
-from gan_bench.journal.claims import holder_of
 from gan_bench.journal.layout import Execution, Workspace, claimed_folders, make_root
-from gan_bench.journal.lock import preparing
-from gan_bench.journal.queue_file import FILE, STOP, read_queue
 from gan_bench.journal.schema import Status
+from gan_bench.journal.sharing.claims import holder_of
+from gan_bench.journal.sharing.lock import preparing
+from gan_bench.journal.sharing.queue_file import FILE, STOP, read_queue
 from gan_bench.journal.status import Progress, state_of
+from gan_bench.launcher.clusters.slurm_job import leave_job, noted_signals
 from gan_bench.launcher.launch import LaunchResult, work_on_queue
 from gan_bench.launcher.preparation import LaunchSettings, prepare_study, refuse_impossible
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.launcher.slurm_job import leave_job, noted_signals
 from gan_bench.registry import nearest
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from gan_bench.compare.results import OF_SCORE, PARAM, PROTOCOL, Results
+from gan_bench.compare.frames import OF_SCORE, PARAM, PROTOCOL
+from gan_bench.compare.results import Results
 from gan_bench.config.declared import Declared
 from gan_bench.errors import UserError
 from gan_bench.evaluation.comparability import GENERATOR_KEYS, Protocol, refusal

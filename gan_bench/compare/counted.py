@@ -20,8 +20,8 @@ from gan_bench.config.declared import Declared
 from gan_bench.config.sources import changed_keys, describe_changed, split_sources
 from gan_bench.errors import count
 from gan_bench.journal.schema import RESULTS
-from gan_bench.tracking.origin import ROOT_TAG
 from gan_bench.tracking.reader import Stored, StoredRun
+from gan_bench.tracking.runs.origin import ROOT_TAG
 
 SHOWN = 10  # variants, and seeds of each, that a note names
 

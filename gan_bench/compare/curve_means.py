@@ -14,7 +14,7 @@ from gan_bench.errors import DamagedError, count
 from gan_bench.journal import reading
 from gan_bench.journal.schema import Kind
 from gan_bench.tracking.reader import StoredRun
-from gan_bench.tracking.tags import LOSSES_EVERY
+from gan_bench.tracking.runs.tags import LOSSES_EVERY
 from gan_bench.tracking.thinning import POINTS
 
 Curves = Mapping[str, Mapping[int, float]]  # by name, the values by step

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from gan_bench.compare.ended import RunResult
-from gan_bench.compare.results import PARAM, Results
+from gan_bench.compare.frames import PARAM
+from gan_bench.compare.results import Results
 from gan_bench.compare.rows import Row, final_scores, ranked, summarise
 from gan_bench.compare.stats.comparison import Comparison, compare
 from gan_bench.compare.stats.noise import Noise, measure_noise

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
 
-from gan_bench.compare.results import METRIC, PROTOCOL, SCORE
+from gan_bench.compare.frames import METRIC, PROTOCOL, SCORE
 from gan_bench.compare.stats.overflow import within_range
 from gan_bench.compare.stats.summary import Estimate, Reason, Values, mean_of
 from gan_bench.compare.stats.time_to_quality import TimeToQuality, first_passing, time_to_quality
 from gan_bench.journal.schema import RESULTS, Status
-from gan_bench.journal.score_names import (
+from gan_bench.journal.scores.score_names import (
     DURING,
     FINAL,
     bare_name,

@@ -27,7 +27,7 @@ from gan_bench.evaluation.references import prepare_references
 from gan_bench.evaluation.sample_grid import pair_picture
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.hardware import refuse_more_than_memory
-from gan_bench.journal.score_names import (
+from gan_bench.journal.scores.score_names import (
     CLASS,
     DURING,
     latent_set_name,

@@ -19,7 +19,7 @@ from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.metrics.base import asks_d, asks_labels
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal.layout import Workspace
-from gan_bench.journal.score_names import CLASS
+from gan_bench.journal.scores.score_names import CLASS
 from gan_bench.registry import EXTRACTORS, METRICS, MetricEntry, Part
 
 Side = Literal["train", "test"] | None

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from gan_bench.config.initial_weights import FINAL_WEIGHTS
 from gan_bench.errors import UserError, unwritable
 from gan_bench.journal import reading
-from gan_bench.journal.claims import ATTEMPT
 from gan_bench.journal.schema import RESULTS, Kind
 from gan_bench.journal.segments import JOURNAL_FILES
+from gan_bench.journal.sharing.claims import ATTEMPT
 from gan_bench.paths import normal_path
 
 if TYPE_CHECKING:
     from gan_bench.config.spec import RunSpec
-    from gan_bench.journal.claims import Claim
+    from gan_bench.journal.sharing.claims import Claim
     from gan_bench.registry import Plugin
 
 KeepCheckpoints = Literal["last", "none"]

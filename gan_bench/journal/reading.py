@@ -27,9 +27,9 @@ from pathlib import Path
 
 from gan_bench.errors import DamagedError
 from gan_bench.journal import segments
-from gan_bench.journal.claims import holder_of
 from gan_bench.journal.schema import Kind, Record, Status, parse_record
 from gan_bench.journal.segments import Pieces
+from gan_bench.journal.sharing.claims import holder_of
 
 FILE = segments.FILE  # the journal, unless an attempt was lost from sight
 START = f'"kind": "{Kind.START}"'.encode()  # every start record contains it

@@ -13,7 +13,7 @@ from gan_bench.journal.about import asked_weights
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.layout import WEIGHTS, is_trained
 from gan_bench.journal.schema import Kind, Status
-from gan_bench.journal.score_names import bare_name, compared_scores, names_at
+from gan_bench.journal.scores.score_names import bare_name, compared_scores, names_at
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ from typing import Any
 from gan_bench.atomic import fsync_path, replacing
 from gan_bench.errors import UserError
 from gan_bench.journal import reading, segments
-from gan_bench.journal.claims import (
+from gan_bench.journal.reading import of_attempt, voids
+from gan_bench.journal.schema import Kind, Record, Status, parse_record
+from gan_bench.journal.sharing.claims import (
     Claim,
     Release,
     SupersededError,
@@ -30,8 +32,6 @@ from gan_bench.journal.claims import (
     lost_attempts,
     take,
 )
-from gan_bench.journal.reading import of_attempt, voids
-from gan_bench.journal.schema import Kind, Record, Status, parse_record
 
 END, RESUME = (f'"kind": "{kind}"'.encode() for kind in (Kind.END, Kind.RESUME))
 

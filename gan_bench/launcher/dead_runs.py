@@ -10,9 +10,9 @@ from contextlib import suppress
 
 from gan_bench.errors import UserError
 from gan_bench.journal import writing
-from gan_bench.journal.claims import Claim
 from gan_bench.journal.layout import LOG
 from gan_bench.journal.schema import Status
+from gan_bench.journal.sharing.claims import Claim
 from gan_bench.journal.status import Progress
 
 SERVER_DIED = 255  # multiprocessing's exit code of a process whose fork server has died

@@ -8,7 +8,11 @@ from typing import Any
 
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
-from gan_bench.journal.claims import (
+from gan_bench.journal.drift import since
+from gan_bench.journal.layout import checkpoint_files, is_trained
+from gan_bench.journal.schema import Status
+from gan_bench.journal.scores.missing_scores import missing_scores
+from gan_bench.journal.sharing.claims import (
     Claim,
     ClaimedError,
     ClaimState,
@@ -19,10 +23,6 @@ from gan_bench.journal.claims import (
     newest_claim,
     releases_after,
 )
-from gan_bench.journal.drift import since
-from gan_bench.journal.layout import checkpoint_files, is_trained
-from gan_bench.journal.missing_scores import missing_scores
-from gan_bench.journal.schema import Status
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import claim_run
 

@@ -17,10 +17,18 @@ from pathlib import Path
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import Say, Stopped, UserError
 from gan_bench.journal.layout import Execution, make_root
-from gan_bench.journal.lock import preparing
-from gan_bench.journal.queue_file import STOP, OverIndex, Queue, open_runs, read_queue, specs_of
 from gan_bench.journal.schema import Status
+from gan_bench.journal.sharing.lock import preparing
+from gan_bench.journal.sharing.queue_file import (
+    STOP,
+    OverIndex,
+    Queue,
+    open_runs,
+    read_queue,
+    specs_of,
+)
 from gan_bench.journal.status import Progress
+from gan_bench.launcher.clusters.remote_workers import DETACHED, RemoteWorkers
 from gan_bench.launcher.crew import POLL, Crew, Slots, usual_slots, waiting_line
 from gan_bench.launcher.grid import Grid
 from gan_bench.launcher.preparation import (
@@ -31,12 +39,11 @@ from gan_bench.launcher.preparation import (
     refuse_impossible,
 )
 from gan_bench.launcher.processes import GRACE, LAST_ROUND, fork_context, look_at_machine
-from gan_bench.launcher.remote_workers import DETACHED, RemoteWorkers
 from gan_bench.launcher.reporters import Reporter
 from gan_bench.launcher.stages import Left, add_second_stage
 from gan_bench.launcher.worker import STOP_SIGNALS
-from gan_bench.tracking.address import resolve_uri
 from gan_bench.tracking.background import OUT_OF_TIME, BackgroundMirror
+from gan_bench.tracking.store.address import resolve_uri
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,22 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Say, UserError, count
 from gan_bench.hardware import refuse_lacking
 from gan_bench.journal.about import asked_weights, write_about
-from gan_bench.journal.claims import Claim
-from gan_bench.journal.extractor_weights import differ, to_ask_for
 from gan_bench.journal.layout import Execution, Workspace, make_folder, remove_checkpoints
-from gan_bench.journal.lock import changing_queue, settle_dead_runs
-from gan_bench.journal.missing_scores import missing_scores
-from gan_bench.journal.queue_file import FILE, write_queue, write_specs
 from gan_bench.journal.schema import Status
+from gan_bench.journal.scores.extractor_weights import differ, to_ask_for
+from gan_bench.journal.scores.missing_scores import missing_scores
+from gan_bench.journal.sharing.claims import Claim
+from gan_bench.journal.sharing.lock import changing_queue, settle_dead_runs
+from gan_bench.journal.sharing.queue_file import FILE, write_queue, write_specs
 from gan_bench.journal.shorter_runs import Beginning, beginnings, predecessor_folders
 from gan_bench.journal.spec_file import rename_runs
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.journal.writing import Amendment, amend
 from gan_bench.launcher.processes import fork_context, run_preparations
 from gan_bench.launcher.reporters import Reporter
-from gan_bench.tracking.address import is_server, resolve_uri, sqlite_path
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.older_ids import take_over_older_runs
+from gan_bench.tracking.runs.older_ids import take_over_older_runs
+from gan_bench.tracking.store.address import is_server, resolve_uri, sqlite_path
+from gan_bench.tracking.store.client import open_store
 
 
 @dataclass(frozen=True)

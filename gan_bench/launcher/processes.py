@@ -20,9 +20,9 @@ import psutil
 from gan_bench.config.declared import Declared
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import Say, UserError
-from gan_bench.journal.claims import Claim, Release, SupersededError
 from gan_bench.journal.layout import Execution
 from gan_bench.journal.schema import Status
+from gan_bench.journal.sharing.claims import Claim, Release, SupersededError
 from gan_bench.journal.status import Progress
 from gan_bench.launcher import worker
 from gan_bench.launcher.dead_runs import SERVER_DIED, settle_dead_run

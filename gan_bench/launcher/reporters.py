@@ -16,7 +16,7 @@ from rich.table import Table
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import printable
 from gan_bench.journal.schema import Status
-from gan_bench.journal.score_names import split_score
+from gan_bench.journal.scores.score_names import split_score
 from gan_bench.journal.status import Progress
 from gan_bench.text_table import TableColumn, fit_cells, fit_columns
 

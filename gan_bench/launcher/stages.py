@@ -16,10 +16,10 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import Say, UserError, count
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
-from gan_bench.journal.lock import changing_queue
-from gan_bench.journal.missing_scores import missing_scores
-from gan_bench.journal.queue_file import FILE, Queue, extend_queue, read_queue, specs_of
 from gan_bench.journal.schema import Status
+from gan_bench.journal.scores.missing_scores import missing_scores
+from gan_bench.journal.sharing.lock import changing_queue
+from gan_bench.journal.sharing.queue_file import FILE, Queue, extend_queue, read_queue, specs_of
 from gan_bench.journal.shorter_runs import beginnings, predecessor_folders
 from gan_bench.journal.status import Progress
 from gan_bench.launcher.preparation import PreparedStudy, read_progress, take_over_runs

@@ -22,7 +22,8 @@ from markupsafe import Markup, escape
 
 from gan_bench.compare.agreement import disagreements
 from gan_bench.compare.findings import Finding, why_no_score
-from gan_bench.compare.results import MEASURED_BY, PARAM, PROTOCOL, SCORE, Results
+from gan_bench.compare.frames import MEASURED_BY, PARAM, PROTOCOL, SCORE
+from gan_bench.compare.results import Results
 from gan_bench.compare.search.budget_space import params_of
 from gan_bench.compare.search.budgets import Budgets
 from gan_bench.compare.search.counted_draws import each_once

@@ -14,9 +14,9 @@ from PIL import Image
 
 from gan_bench.evaluation.grid_layout import GREY, columns_of
 from gan_bench.report.figures.mosaics import Pixels, tiles
-from gan_bench.tracking.address import is_server, quiet_mlflow, reason
-from gan_bench.tracking.artifacts import AT_ONCE, pictures_of_database, pictures_of_server
-from gan_bench.tracking.tags import parse_picture
+from gan_bench.tracking.runs.tags import parse_picture
+from gan_bench.tracking.store.address import is_server, quiet_mlflow, reason
+from gan_bench.tracking.store.artifacts import AT_ONCE, pictures_of_database, pictures_of_server
 
 if TYPE_CHECKING:
     from gan_bench.compare.results import Results

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, Say, UserError
 from gan_bench.journal import reading
-from gan_bench.journal.claims import Claim, ClaimedError, SupersededError, Watch, take
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.journal.lock import MIRROR
-from gan_bench.tracking import client
-from gan_bench.tracking.address import (
+from gan_bench.journal.sharing.claims import Claim, ClaimedError, SupersededError, Watch, take
+from gan_bench.journal.sharing.lock import MIRROR
+from gan_bench.tracking.runs.cursor import mirrored
+from gan_bench.tracking.runs.hidden import hidden_in, hidden_runs, lacking_line, lacking_runs
+from gan_bench.tracking.store import client
+from gan_bench.tracking.store.address import (
     is_server,
     reason,
     resolve_uri,
     sqlite_path,
     without_password,
 )
-from gan_bench.tracking.cursor import mirrored
-from gan_bench.tracking.database_server import UnreachableError
-from gan_bench.tracking.hidden import hidden_in, hidden_runs, lacking_line, lacking_runs
-from gan_bench.tracking.shared_artifacts import elsewhere_line, lost_artifacts
+from gan_bench.tracking.store.database_server import UnreachableError
+from gan_bench.tracking.store.shared_artifacts import elsewhere_line, lost_artifacts
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gan_bench.atomic import fsync_path
 from gan_bench.journal.segments import JOURNAL_FILES
-from gan_bench.tracking.client import MirrorError
+from gan_bench.tracking.store.client import MirrorError
 
 # What some file systems answer that have nothing to sync, or only folders that cannot be.
 UNSYNCED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS, errno.EACCES, errno.EISDIR}

@@ -27,19 +27,19 @@ from gan_bench.journal.plugin_files import PLUGINS
 from gan_bench.journal.reading import valid, voids
 from gan_bench.journal.schema import Kind, Record, Status
 from gan_bench.journal.spec_file import read_names, read_values
-from gan_bench.tracking import cursor as cursors
-from gan_bench.tracking import tags
-from gan_bench.tracking.client import (
+from gan_bench.tracking.durable import make_durable
+from gan_bench.tracking.pages.experiments import Experiments, declared_in
+from gan_bench.tracking.runs import cursor as cursors
+from gan_bench.tracking.runs import tags
+from gan_bench.tracking.runs.cursor import Cursor
+from gan_bench.tracking.runs.own_runs import OwnRuns
+from gan_bench.tracking.store.client import (
     DeletedRun,
     Store,
     mlflow_errors,
     write_shared,
 )
-from gan_bench.tracking.cursor import Cursor
-from gan_bench.tracking.durable import make_durable
-from gan_bench.tracking.experiments import Experiments, declared_in
-from gan_bench.tracking.own_runs import OwnRuns
-from gan_bench.tracking.shared_artifacts import uploads
+from gan_bench.tracking.store.shared_artifacts import uploads
 from gan_bench.tracking.thinning import Thinning, last_losses, thinning_of
 
 if TYPE_CHECKING:

@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 
 from gan_bench.config.declared import FinalMeasurement
 from gan_bench.errors import HiddenError, UserError
-from gan_bench.journal.score_names import compared_scores
+from gan_bench.journal.scores.score_names import compared_scores
 from gan_bench.registry import nearest
-from gan_bench.tracking import packed_tags
-from gan_bench.tracking.address import (
+from gan_bench.tracking.runs import packed_tags
+from gan_bench.tracking.runs.hidden import deleted_experiment
+from gan_bench.tracking.runs.tags import ABOUT, STUDY
+from gan_bench.tracking.store.address import (
     is_server,
     quiet_mlflow,
     reason,
     sqlite_path,
     without_password,
 )
-from gan_bench.tracking.database import check_version, open_read_only
-from gan_bench.tracking.hidden import deleted_experiment
-from gan_bench.tracking.tags import ABOUT, STUDY
+from gan_bench.tracking.store.database import check_version, open_read_only
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

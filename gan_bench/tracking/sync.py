@@ -12,20 +12,12 @@ from typing import TYPE_CHECKING
 
 from gan_bench.errors import DamagedError, Say, UserError, count
 from gan_bench.journal import reading
-from gan_bench.journal.claims import Claim, SupersededError
 from gan_bench.journal.layout import JOURNALS, Workspace, run_folders
-from gan_bench.journal.lock import is_locked, locked
 from gan_bench.journal.schema import RESULTS, Kind
-from gan_bench.tracking.address import (
-    quiet_mlflow,
-    reason,
-    resolve_uri,
-    sqlite_path,
-    without_password,
-)
-from gan_bench.tracking.client import DeletedExperiment, DeletedRun
-from gan_bench.tracking.cursor import forget_cursor, mirrored, read_cursor
-from gan_bench.tracking.hidden import (
+from gan_bench.journal.sharing.claims import Claim, SupersededError
+from gan_bench.journal.sharing.lock import is_locked, locked
+from gan_bench.tracking.runs.cursor import forget_cursor, mirrored, read_cursor
+from gan_bench.tracking.runs.hidden import (
     HiddenReason,
     HiddenRun,
     hidden_in,
@@ -35,8 +27,16 @@ from gan_bench.tracking.hidden import (
     lacking_runs,
     sync_command,
 )
-from gan_bench.tracking.relocation import follow_root
-from gan_bench.tracking.shared_artifacts import elsewhere_line, lost_artifacts
+from gan_bench.tracking.store.address import (
+    quiet_mlflow,
+    reason,
+    resolve_uri,
+    sqlite_path,
+    without_password,
+)
+from gan_bench.tracking.store.client import DeletedExperiment, DeletedRun
+from gan_bench.tracking.store.relocation import follow_root
+from gan_bench.tracking.store.shared_artifacts import elsewhere_line, lost_artifacts
 
 if TYPE_CHECKING:
     from gan_bench.tracking.mirror import Mirror
@@ -305,8 +305,8 @@ def _has_cursor(folder: Path, address: str) -> bool:
 
 
 def _open(workspace: Workspace, refuse_superseded: Callable[[], None] = lambda: None) -> Mirror:
-    from gan_bench.tracking.client import open_store
     from gan_bench.tracking.mirror import Mirror
+    from gan_bench.tracking.store.client import open_store
 
     try:
         return Mirror(open_store(workspace), refuse_superseded)

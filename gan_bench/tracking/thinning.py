@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_bench.journal.schema import Kind, Record, Status
-from gan_bench.journal.score_names import LOSSES
+from gan_bench.journal.scores.score_names import LOSSES
 
 POINTS = 2_000  # of a curve
 

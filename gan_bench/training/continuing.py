@@ -32,7 +32,7 @@ from gan_bench.journal.layout import (
     snapshot_steps,
 )
 from gan_bench.journal.schema import Kind, Record
-from gan_bench.journal.score_names import CLASS, DURING, LOSSES
+from gan_bench.journal.scores.score_names import CLASS, DURING, LOSSES
 from gan_bench.journal.shorter_runs import has_last_networks
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint

@@ -19,12 +19,12 @@ from gan_bench.config.spec import EvaluateSpec, RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.evaluation.evaluator import Evaluator, NonFiniteSamples
 from gan_bench.journal import writing
-from gan_bench.journal.free_names import FreeNames, last_phase
 from gan_bench.journal.layout import WEIGHTS, Execution, snapshot_file
-from gan_bench.journal.missing_scores import MissingScores, missing_scores
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
-from gan_bench.journal.score_names import DURING
+from gan_bench.journal.scores.free_names import FreeNames, last_phase
+from gan_bench.journal.scores.missing_scores import MissingScores, missing_scores
+from gan_bench.journal.scores.score_names import DURING
 from gan_bench.journal.status import Outcome, Progress
 from gan_bench.registry import METRICS, scores_of
 from gan_bench.training.circumstances import circumstances

@@ -24,7 +24,6 @@ from gan_bench.evaluation.evaluator import prepare_metrics, refuse_too_many_samp
 from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
-from gan_bench.journal.extractor_weights import finished_runs, to_ask_for
 from gan_bench.journal.layout import (
     LOG,
     Execution,
@@ -33,12 +32,13 @@ from gan_bench.journal.layout import (
     is_trained,
 )
 from gan_bench.journal.plugin_files import provide_parts
+from gan_bench.journal.scores.extractor_weights import finished_runs, to_ask_for
 from gan_bench.journal.shorter_runs import beginnings, predecessor_folders
 from gan_bench.journal.status import Outcome
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import MODELS, PENALTIES, use_plugins
-from gan_bench.tracking.address import is_server, quiet_mlflow, resolve_uri
-from gan_bench.tracking.client import open_store
+from gan_bench.tracking.store.address import is_server, quiet_mlflow, resolve_uri
+from gan_bench.tracking.store.client import open_store
 from gan_bench.tracking.sync import sync_run
 from gan_bench.training.circumstances import circumstances, refuse_drift
 from gan_bench.training.contract.networks import shapes_problem

@@ -21,9 +21,7 @@ from gan_bench.errors import (
 )
 from gan_bench.evaluation.evaluator import Evaluator
 from gan_bench.journal import reading
-from gan_bench.journal.claims import Release, SupersededError
 from gan_bench.journal.drift import since
-from gan_bench.journal.free_names import FreeNames, last_phase
 from gan_bench.journal.layout import (
     Execution,
     remove_checkpoints,
@@ -31,7 +29,9 @@ from gan_bench.journal.layout import (
 )
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
-from gan_bench.journal.score_names import FINAL
+from gan_bench.journal.scores.free_names import FreeNames, last_phase
+from gan_bench.journal.scores.score_names import FINAL
+from gan_bench.journal.sharing.claims import Release, SupersededError
 from gan_bench.journal.status import Outcome, Progress
 from gan_bench.journal.writing import Journal
 from gan_bench.training import checkpoint

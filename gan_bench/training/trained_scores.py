@@ -36,10 +36,10 @@ from gan_bench.evaluation.measurement import (
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal import reading, writing
-from gan_bench.journal.free_names import FreeNames, last_phase
 from gan_bench.journal.layout import WEIGHTS, Workspace
 from gan_bench.journal.schema import RESULTS, Kind
-from gan_bench.journal.score_names import CLASS, protocol_digest, score_name
+from gan_bench.journal.scores.free_names import FreeNames, last_phase
+from gan_bench.journal.scores.score_names import CLASS, protocol_digest, score_name
 from gan_bench.journal.spec_file import read_spec
 from gan_bench.journal.status import Progress
 from gan_bench.paths import normal_path
@@ -118,8 +118,8 @@ def log_scores(report: Report, folder: Path, workspace: Workspace) -> Logged:
         UserError: The run is not finished or in no root, its journal cannot be written, or the
             store has no address; nothing has changed then.
     """
-    from gan_bench.tracking.address import resolve_uri
-    from gan_bench.tracking.origin import run_root
+    from gan_bench.tracking.runs.origin import run_root
+    from gan_bench.tracking.store.address import resolve_uri
     from gan_bench.tracking.sync import sync_run
 
     folder = _in_root(folder)

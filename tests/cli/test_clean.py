@@ -15,7 +15,7 @@ from helpers.studies import here
 from gan_bench.cli.running.clean import free_checkpoints
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import CHECKPOINTS, WEIGHTS
-from gan_bench.journal.lock import locked
+from gan_bench.journal.sharing.lock import locked
 from gan_bench.journal.writing import Journal
 
 FILE, BEFORE = CHECKPOINTS

@@ -20,7 +20,7 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.journal import reading
 from gan_bench.journal.status import Progress
 from gan_bench.report.study import load_results
-from gan_bench.tracking import client
+from gan_bench.tracking.store import client
 
 METRICS = '''\
 import os, signal

@@ -10,7 +10,7 @@ from helpers.studies import here
 
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.errors import UserError
-from gan_bench.launcher.slurm import job_name, worker_program
+from gan_bench.launcher.clusters.slurm import job_name, worker_program
 
 CLUSTER = "cluster: {partition: batch, time: 90, workers: 3, constraint: ib}\n"
 

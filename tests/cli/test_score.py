@@ -42,11 +42,11 @@ from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import Workspace
-from gan_bench.journal.score_names import protocol_digest
+from gan_bench.journal.scores.score_names import protocol_digest
 from gan_bench.journal.status import Progress, progress_of, state_of
 from gan_bench.registry import DATASETS, METRICS
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.packed_tags import PROTOCOLS, unpack
+from gan_bench.tracking.runs.packed_tags import PROTOCOLS, unpack
+from gan_bench.tracking.store.client import open_store
 from gan_bench.tracking.sync import sync_runs
 from gan_bench.training.run import prepare, run_one
 from gan_bench.training.trained_scores import Logged, log_scores

@@ -23,9 +23,9 @@ from gan_bench.cli.results.ui import (
     ui_command,
 )
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.experiment_page import VIEW, Page
-from gan_bench.tracking.tags import ABOUT
+from gan_bench.tracking.pages.experiment_page import VIEW, Page
+from gan_bench.tracking.runs.tags import ABOUT
+from gan_bench.tracking.store.client import open_store
 
 
 def free_port() -> int:

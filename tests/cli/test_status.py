@@ -19,7 +19,7 @@ from helpers.studies import here
 from gan_bench.config.experiment import load_experiment
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import WEIGHTS
-from gan_bench.journal.lock import locked
+from gan_bench.journal.sharing.lock import locked
 from gan_bench.journal.writing import Journal
 
 

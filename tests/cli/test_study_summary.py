@@ -18,7 +18,7 @@ from gan_bench.compare.rows import summarise
 from gan_bench.config.declared import Declared, FinalMeasurement
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
-from gan_bench.tracking import study_run
+from gan_bench.tracking.pages import study_run
 
 DECLARED = Declared(question="Which?", baseline="a", variants=("a", "b"), command="gan-bench run x",
                     final=FinalMeasurement(scores=("d_accuracy", "fd_classifier"), samples=9))

@@ -12,8 +12,8 @@ from helpers.studies import here
 
 from gan_bench.cli.work import stop_workers
 from gan_bench.errors import SpecError, UserError
-from gan_bench.journal.lock import is_worked_on
-from gan_bench.journal.queue_file import FILE, STOP
+from gan_bench.journal.sharing.lock import is_worked_on
+from gan_bench.journal.sharing.queue_file import FILE, STOP
 from gan_bench.journal.writing import Journal, claim_run
 
 

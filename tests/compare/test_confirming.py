@@ -11,7 +11,7 @@ from gan_bench.compare.search.confirming import choice_in
 from gan_bench.compare.search.counted_draws import stored_choice
 from gan_bench.config.declared import read_declared
 from gan_bench.config.spec import RunSpec
-from gan_bench.journal.claims import take
+from gan_bench.journal.sharing.claims import take
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.tracking.reader import StoredRun
 

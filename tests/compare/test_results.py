@@ -42,10 +42,10 @@ from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import DATASETS, MODELS
 from gan_bench.report.study import load_results
-from gan_bench.tracking.address import mlflow_environment
-from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.origin import instance_of
+from gan_bench.tracking.runs.origin import instance_of
+from gan_bench.tracking.store.address import mlflow_environment
+from gan_bench.tracking.store.client import Store, open_store
 
 FACTS = {"versions": {"torch": "2.15.0", "numerics": 3, "gan_bench": "0.1.0"},
          "device": "cpu", "threads": 1,

@@ -16,8 +16,8 @@ from helpers.runs import DIGITS
 from ruamel.yaml import YAML
 
 from gan_bench.errors import RUNS_LEFT
-from gan_bench.journal.claims import newest_claim
-from gan_bench.launcher.on_ray import ENDS
+from gan_bench.journal.sharing.claims import newest_claim
+from gan_bench.launcher.clusters.on_ray import ENDS
 
 PAGE = ROOT / "docs" / "ray.md"
 

@@ -22,8 +22,8 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.status import progress_of
 from gan_bench.registry import METRICS
 from gan_bench.report.study import load_results
-from gan_bench.tracking.client import open_store
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.store.client import open_store
 from gan_bench.training import run
 from gan_bench.training.trained import load_generator
 

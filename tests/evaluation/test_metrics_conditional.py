@@ -34,7 +34,7 @@ from gan_bench.evaluation.metrics.conditional import (
 )
 from gan_bench.evaluation.metrics.frechet import frechet_distance
 from gan_bench.journal import reading
-from gan_bench.journal.score_names import FINAL
+from gan_bench.journal.scores.score_names import FINAL
 
 METRICS = ["label_accuracy", "intra_fd_classifier"]
 ASKED = DIGITS.replace("metrics: [d_accuracy, nearest_train_mse]", f"metrics: {METRICS}").replace(

@@ -10,8 +10,8 @@ from pathlib import Path
 from helpers.journals import repeatable
 
 from gan_bench.journal import reading
-from gan_bench.journal.claims import holder_of
 from gan_bench.journal.layout import WEIGHTS
+from gan_bench.journal.sharing.claims import holder_of
 
 _NUMBER = re.compile(r"^(journal|checkpoint)\.[0-9]+\.|^attempt\.[0-9]+$")
 

@@ -29,7 +29,7 @@ from helpers.checkpoints import files
 from helpers.journals import repeatable
 
 from gan_bench.journal import reading
-from gan_bench.tracking import cursor
+from gan_bench.tracking.runs import cursor
 
 EXPERIMENT = """\
 name: storm

@@ -26,8 +26,8 @@ from gan_bench.cli.results.report import FORMATS
 from gan_bench.journal import reading
 from gan_bench.journal.segments import FILE as JOURNAL
 from gan_bench.report.write import UNFINISHED
-from gan_bench.tracking import client
-from gan_bench.tracking.cursor import FILE as CURSORS
+from gan_bench.tracking.runs.cursor import FILE as CURSORS
+from gan_bench.tracking.store import client
 
 TINY = """\
 name: prepared

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import install, write_experiment
 
-from gan_bench.tracking import client
+from gan_bench.tracking.store import client
 
 GAN_BENCH = [sys.executable, "-m", "gan_bench"]
 STRICT = {"PYTHONWARNINGS": "error::RuntimeWarning"}  # a division by zero is a traceback

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gan_bench.cli.results.ui import ui_command
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking.client import open_store
+from gan_bench.tracking.store.client import open_store
 
 
 def free_port() -> int:

@@ -27,7 +27,7 @@ import psutil
 from helpers.faults import differences
 from helpers.slurm_cluster import NODES, SlurmCluster
 
-from gan_bench.journal.claims import LEASE_VARIABLE, ClaimState, newest_claim
+from gan_bench.journal.sharing.claims import LEASE_VARIABLE, ClaimState, newest_claim
 
 EXPERIMENT = """\
 name: storm

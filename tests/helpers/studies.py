@@ -19,8 +19,8 @@ import pytest
 from helpers.launching import STRICT
 
 from gan_bench.cli.app import main
-from gan_bench.tracking import cursor
-from gan_bench.tracking.packed_tags import PROTOCOL, PROTOCOLS, SETTINGS, unpack
+from gan_bench.tracking.runs import cursor
+from gan_bench.tracking.runs.packed_tags import PROTOCOL, PROTOCOLS, SETTINGS, unpack
 
 STUDY = """\
 name: {name}

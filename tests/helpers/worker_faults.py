@@ -29,7 +29,7 @@ import psutil
 from helpers.faults import differences
 
 from gan_bench.errors import RUNS_LEFT
-from gan_bench.journal.claims import newest_claim
+from gan_bench.journal.sharing.claims import newest_claim
 
 EXPERIMENT = """\
 name: storm

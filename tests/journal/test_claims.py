@@ -18,8 +18,8 @@ import pytest
 from helpers.launching import gan_bench
 
 from gan_bench.errors import UserError
-from gan_bench.journal import claims
-from gan_bench.journal.claims import (
+from gan_bench.journal.sharing import claims
+from gan_bench.journal.sharing.claims import (
     LEASE_VARIABLE,
     ClaimedError,
     Release,
@@ -36,7 +36,7 @@ from gan_bench.journal.claims import (
 HOLD = """
 import sys, time
 from pathlib import Path
-from gan_bench.journal.claims import take
+from gan_bench.journal.sharing.claims import take
 claim = take(Path(sys.argv[1]))
 print(claim.attempt, flush=True)
 time.sleep(600)
@@ -211,7 +211,7 @@ CONTEND = """
 import os, sys, time
 from pathlib import Path
 from gan_bench.errors import UserError
-from gan_bench.journal.claims import take
+from gan_bench.journal.sharing.claims import take
 folder, held = Path(sys.argv[1]), 0
 begin = time.monotonic()
 while time.monotonic() < begin + 3:

@@ -11,8 +11,8 @@ from helpers.runs import a_run
 from gan_bench.config.declared import Declared, FinalMeasurement
 from gan_bench.journal import reading
 from gan_bench.journal.about import asked_weights, write_about
-from gan_bench.journal.extractor_weights import differ, finished_runs, to_ask_for
 from gan_bench.journal.schema import Status
+from gan_bench.journal.scores.extractor_weights import differ, finished_runs, to_ask_for
 from gan_bench.journal.spec_file import read_spec
 from gan_bench.journal.status import Progress
 

@@ -23,8 +23,8 @@ from helpers.runs import write_experiment
 
 from gan_bench.errors import DamagedError, UserError
 from gan_bench.journal import reading, writing
-from gan_bench.journal.claims import Claim
-from gan_bench.journal.lock import is_locked, locked
+from gan_bench.journal.sharing.claims import Claim
+from gan_bench.journal.sharing.lock import is_locked, locked
 from gan_bench.journal.writing import Amendment, Journal
 
 
@@ -367,7 +367,7 @@ def test_a_full_file_system_takes_no_half_record(tmp_path: Path, writer: str) ->
 import os
 from pathlib import Path
 from gan_bench.errors import UserError
-from gan_bench.journal.claims import lost_attempts
+from gan_bench.journal.sharing.claims import lost_attempts
 from test_journal import WRITERS, Journal, ended_run, writing
 run, write = ended_run(Path("small"))[0], WRITERS[{writer!r}]
 file = run / "journal.jsonl"

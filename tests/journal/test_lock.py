@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from gan_bench.errors import UserError
-from gan_bench.journal.claims import LEASE_VARIABLE, ClaimedError
-from gan_bench.journal.lock import is_locked, locked
+from gan_bench.journal.sharing.claims import LEASE_VARIABLE, ClaimedError
+from gan_bench.journal.sharing.lock import is_locked, locked
 
 
 def test_a_lease_is_seen_without_being_taken(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_lease_of_a_dead_process_is_free_at_once(tmp_path: Path) -> None:
     code = f"""
 import time
 from pathlib import Path
-from gan_bench.journal.lock import locked
+from gan_bench.journal.sharing.lock import locked
 with locked(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(600)
@@ -168,7 +168,7 @@ def test_two_processes_never_hold_a_lease_both(tmp_path: Path) -> None:
 import os, sys, time
 from pathlib import Path
 from gan_bench.errors import UserError
-from gan_bench.journal import lock
+from gan_bench.journal.sharing import lock
 lock.POLL = 0.0001
 held, end = 0, time.monotonic() + 10
 while time.monotonic() < end:

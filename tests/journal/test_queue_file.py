@@ -11,9 +11,9 @@ from helpers.runs import write_experiment
 
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
-from gan_bench.journal.claims import take
 from gan_bench.journal.layout import Execution, Workspace
-from gan_bench.journal.queue_file import (
+from gan_bench.journal.sharing.claims import take
+from gan_bench.journal.sharing.queue_file import (
     FILE,
     Queue,
     open_runs,

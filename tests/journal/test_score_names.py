@@ -10,7 +10,7 @@ import pytest
 from gan_bench.config.declared import FinalMeasurement
 from gan_bench.config.score_definition import definition_digest
 from gan_bench.journal.schema import Kind, Status
-from gan_bench.journal.score_names import (
+from gan_bench.journal.scores.score_names import (
     DURING,
     FINAL,
     bare_name,

@@ -13,9 +13,9 @@ from helpers.runs import write_experiment
 
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
-from gan_bench.journal import claims
-from gan_bench.journal.claims import Release
 from gan_bench.journal.layout import CHECKPOINTS
+from gan_bench.journal.sharing import claims
+from gan_bench.journal.sharing.claims import Release
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import Journal, claim_run
 from gan_bench.launcher.grid import Grid, kind_of
@@ -223,7 +223,7 @@ def test_a_claim_that_cannot_be_read_is_a_line_and_nobody_waits_for_it(
         runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
     mine = grid(runs)
     unreadable = claims.ClaimState(1, None, "", 0, "Input/output error")
-    for module in ("gan_bench.launcher.grid", "gan_bench.journal.claims"):
+    for module in ("gan_bench.launcher.grid", "gan_bench.journal.sharing.claims"):
         monkeypatch.setattr(f"{module}.newest_claim", lambda *_: unreadable)
     with pytest.raises(UserError, match=r"attempt.1: cannot be read \(Input/output error\)"):
         mine.claim(1)

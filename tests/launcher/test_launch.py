@@ -13,8 +13,8 @@ from helpers.studies import here
 
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import RUNS_LEFT
-from gan_bench.journal.claims import Release
 from gan_bench.journal.schema import Status
+from gan_bench.journal.sharing.claims import Release
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import Journal, claim_run
 from gan_bench.launcher.grid import Grid

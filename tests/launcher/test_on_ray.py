@@ -27,11 +27,11 @@ from rich.console import Console
 
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import RUNS_LEFT
-from gan_bench.journal.claims import Holder, holder_of, newest_claim
 from gan_bench.journal.layout import Execution, Workspace, checkpoint_files, make_root
-from gan_bench.journal.lock import preparing
 from gan_bench.journal.segments import segments
-from gan_bench.launcher.on_ray import RayWorkers
+from gan_bench.journal.sharing.claims import Holder, holder_of, newest_claim
+from gan_bench.journal.sharing.lock import preparing
+from gan_bench.launcher.clusters.on_ray import RayWorkers
 from gan_bench.launcher.preparation import LaunchSettings, prepare_study
 from gan_bench.launcher.reporters import PlainLines
 

@@ -16,10 +16,10 @@ import pytest
 import gan_bench
 from gan_bench.config.spec import ComputeSpec
 from gan_bench.errors import UserError
-from gan_bench.launcher import on_ray
-from gan_bench.launcher.on_ray import FRUITLESS, RayWorkers
-from gan_bench.launcher.ray_driver import RayWorker, why_lost, why_not_connected
-from gan_bench.tracking import origin
+from gan_bench.launcher.clusters import on_ray
+from gan_bench.launcher.clusters.on_ray import FRUITLESS, RayWorkers
+from gan_bench.launcher.clusters.ray_driver import RayWorker, why_lost, why_not_connected
+from gan_bench.tracking.runs import origin
 
 LATER = time.monotonic() + 1e6
 

@@ -18,10 +18,10 @@ from gan_bench.config.run_id import older_id
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError
 from gan_bench.journal.about import write_about
-from gan_bench.journal.claims import newest_attempt, take
 from gan_bench.journal.layout import Execution, Workspace
-from gan_bench.journal.lock import changing_queue, preparing
-from gan_bench.journal.queue_file import read_queue, write_queue, write_specs
+from gan_bench.journal.sharing.claims import newest_attempt, take
+from gan_bench.journal.sharing.lock import changing_queue, preparing
+from gan_bench.journal.sharing.queue_file import read_queue, write_queue, write_specs
 from gan_bench.journal.status import Progress
 from gan_bench.launcher import stages
 from gan_bench.launcher.launch import study_of_queue

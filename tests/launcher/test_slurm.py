@@ -16,8 +16,8 @@ from helpers.slurm_cluster import slurm_cluster as slurm_cluster
 
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.errors import UserError
-from gan_bench.launcher import slurm, slurm_job
-from gan_bench.launcher.slurm import SchedulerDown, WorkerArray
+from gan_bench.launcher.clusters import slurm, slurm_job
+from gan_bench.launcher.clusters.slurm import SchedulerDown, WorkerArray
 
 HOME = Path(__file__).parents[2]
 
@@ -180,7 +180,7 @@ def test_without_slurm_the_line_says_where_to_go(tmp_path: Path) -> None:
 WORKER = f"""\
 import os, signal, sys, time
 sys.path.insert(0, {str(HOME)!r})
-from gan_bench.launcher.slurm_job import leave_job
+from gan_bench.launcher.clusters.slurm_job import leave_job
 seen = set()
 for number in (signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: seen.add(number))

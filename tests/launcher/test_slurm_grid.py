@@ -15,10 +15,10 @@ from helpers.slurm_cluster import CREDENTIAL, SlurmCluster
 from helpers.slurm_faults import Storm, launch, write_storm
 
 from gan_bench.journal import reading
-from gan_bench.journal.claims import newest_claim
 from gan_bench.journal.layout import checkpoint_files
-from gan_bench.launcher.slurm import job_name, worker_program
-from gan_bench.tracking import client
+from gan_bench.journal.sharing.claims import newest_claim
+from gan_bench.launcher.clusters.slurm import job_name, worker_program
+from gan_bench.tracking.store import client
 
 DOCS = Path(__file__).parents[2] / "docs"
 pytestmark = pytest.mark.process

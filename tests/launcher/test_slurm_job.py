@@ -17,8 +17,8 @@ from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
 from gan_bench.hardware import has_gpu
 from gan_bench.journal import reading
-from gan_bench.journal.claims import Release, newest_claim
 from gan_bench.journal.layout import Execution, Workspace, checkpoint_files
+from gan_bench.journal.sharing.claims import Release, newest_claim
 from gan_bench.launcher.processes import fork_context, look_at_machine, run_preparations
 from gan_bench.launcher.reporters import JsonLines
 

@@ -15,9 +15,9 @@ from helpers.slurm_cluster import slurm_cluster as slurm_cluster
 
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.errors import UserError
-from gan_bench.launcher import slurm_workers
-from gan_bench.launcher.slurm import SchedulerDown, WorkerArray, worker_program
-from gan_bench.launcher.slurm_workers import FRUITLESS, SlurmWorkers
+from gan_bench.launcher.clusters import slurm_workers
+from gan_bench.launcher.clusters.slurm import SchedulerDown, WorkerArray, worker_program
+from gan_bench.launcher.clusters.slurm_workers import FRUITLESS, SlurmWorkers
 
 pytestmark = pytest.mark.process
 

@@ -17,8 +17,8 @@ from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import is_trained
-from gan_bench.journal.queue_file import extend_queue, read_queue
 from gan_bench.journal.schema import Record
+from gan_bench.journal.sharing.queue_file import extend_queue, read_queue
 from gan_bench.journal.status import progress_of
 from gan_bench.report.study import load_results
 

@@ -18,8 +18,8 @@ from helpers.searches import SEARCH, load_search, write_search
 from gan_bench.compare.search.confirming import with_confirm_runs
 from gan_bench.errors import DamagedError
 from gan_bench.journal import reading
-from gan_bench.journal.queue_file import read_queue
 from gan_bench.journal.schema import Record
+from gan_bench.journal.sharing.queue_file import read_queue
 
 pytestmark = pytest.mark.process
 

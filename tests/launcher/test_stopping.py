@@ -20,7 +20,7 @@ from helpers.runs import write_experiment
 from helpers.studies import here
 
 from gan_bench.journal import reading
-from gan_bench.journal.claims import holder_of
+from gan_bench.journal.sharing.claims import holder_of
 
 
 def launched(tmp_path: Path) -> subprocess.Popen[str]:

@@ -19,8 +19,8 @@ from helpers.runs import DIGITS, write_experiment
 from gan_bench.cli.work import parse_period
 from gan_bench.errors import RUNS_LEFT, UserError
 from gan_bench.journal import reading
-from gan_bench.journal.claims import holder_of, newest_claim
 from gan_bench.journal.schema import Record
+from gan_bench.journal.sharing.claims import holder_of, newest_claim
 
 pytestmark = pytest.mark.process
 

@@ -24,7 +24,7 @@ from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.report.budget_terminal import BudgetTable, budget_lines
 from gan_bench.report.write import Written, warnings_of, write_report
-from gan_bench.tracking.study_run import StudySummary
+from gan_bench.tracking.pages.study_run import StudySummary
 
 NAN = math.nan
 LOW = [9.0, *(10.0 + (7 * j) % 29 for j in range(1, 30))]

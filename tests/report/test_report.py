@@ -35,7 +35,7 @@ from gan_bench.errors import UserError
 from gan_bench.hardware import usable_cores
 from gan_bench.journal.drift import NUMERICS
 from gan_bench.journal.layout import Workspace
-from gan_bench.journal.lock import locked
+from gan_bench.journal.sharing.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
 from gan_bench.report.samples import BUDGET, MAX_PICTURES, Pictures, _few, page_pictures
 from gan_bench.report.write import UNFINISHED, Written

@@ -21,16 +21,16 @@ from helpers.proxy import Answer, Forward, proxy
 from helpers.servers import team_server
 
 from gan_bench.errors import UserError
-from gan_bench.journal.claims import SupersededError
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.journal.lock import locked
+from gan_bench.journal.sharing.claims import SupersededError
+from gan_bench.journal.sharing.lock import locked
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import background, sync
-from gan_bench.tracking.address import mlflow_environment
 from gan_bench.tracking.background import BackgroundMirror
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.runs.cursor import mirrored
+from gan_bench.tracking.store.address import mlflow_environment
+from gan_bench.tracking.store.client import open_store
 from gan_bench.tracking.sync import sync_runs
 
 

@@ -18,9 +18,14 @@ from helpers.postgres import Postgres
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.tracking.background import BackgroundMirror
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.cursor import mirrored
-from gan_bench.tracking.database_server import Tables, UnreachableError, check_connection, tables_of
+from gan_bench.tracking.runs.cursor import mirrored
+from gan_bench.tracking.store.client import open_store
+from gan_bench.tracking.store.database_server import (
+    Tables,
+    UnreachableError,
+    check_connection,
+    tables_of,
+)
 from gan_bench.tracking.sync import sync_runs
 
 
@@ -35,7 +40,7 @@ def postgres() -> Iterator[Postgres]:
 def test_launchers_that_start_at_once_share_an_empty_database(
         postgres: Postgres, tmp_path: Path) -> None:
     assert tables_of(postgres.uri) == Tables.ABSENT
-    script = ("import sys, pathlib; from gan_bench.tracking.client import open_store; "
+    script = ("import sys, pathlib; from gan_bench.tracking.store.client import open_store; "
               "from gan_bench.journal.layout import Workspace; "
               "open_store(Workspace(pathlib.Path(sys.argv[1]), tracking_uri=sys.argv[2]))")
     processes = [subprocess.Popen(

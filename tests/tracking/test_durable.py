@@ -17,9 +17,9 @@ from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import durable
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.cursor import FILE
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.runs.cursor import FILE
+from gan_bench.tracking.store.client import open_store
 
 
 def test_a_machine_that_dies_loses_nothing_that_mlflow_has(tmp_path: Path) -> None:

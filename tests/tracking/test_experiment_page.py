@@ -9,8 +9,7 @@ import pytest
 
 from gan_bench.config.declared import TAG_LIMIT, Declared, FinalMeasurement
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking.client import Store, open_store
-from gan_bench.tracking.experiment_page import (
+from gan_bench.tracking.pages.experiment_page import (
     KEY,
     NOTE,
     WRITTEN,
@@ -19,6 +18,7 @@ from gan_bench.tracking.experiment_page import (
     view_of,
     write_description,
 )
+from gan_bench.tracking.store.client import Store, open_store
 
 SCORES = ("d_accuracy", "fd_classifier", "classifier_score")
 DECLARED = Declared(variants=("a", "b"), final=FinalMeasurement(scores=SCORES, samples=100))

@@ -30,12 +30,12 @@ from gan_bench.journal.about import ABOUT, write_about
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking import cursor, tags
 from gan_bench.tracking.background import BackgroundMirror
-from gan_bench.tracking.client import Store, open_store
-from gan_bench.tracking.database import has_run
-from gan_bench.tracking.hidden import HiddenReason, hidden_in, hidden_runs
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.runs import cursor, tags
+from gan_bench.tracking.runs.hidden import HiddenReason, hidden_in, hidden_runs
+from gan_bench.tracking.store.client import Store, open_store
+from gan_bench.tracking.store.database import has_run
 from gan_bench.tracking.sync import hidden_from_reports, sync_runs
 
 ROOTS = itertools.count()

@@ -12,9 +12,9 @@ from helpers.journals import FACTS, PROTOCOL, new_run
 from gan_bench.journal import reading, segments
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking.client import Store, open_store
-from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.runs.cursor import mirrored
+from gan_bench.tracking.store.client import Store, open_store
 
 
 @pytest.fixture(scope="module")

@@ -35,14 +35,14 @@ from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.spec_file import read_spec, rename_runs
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking import cursor, tags
-from gan_bench.tracking.address import sqlite_path
-from gan_bench.tracking.client import DeletedRun, MirrorError, Store, open_store
-from gan_bench.tracking.cursor import mirrored
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.packed_tags import PROTOCOLS, SETTINGS, unpack
-from gan_bench.tracking.relocation import local_path
-from gan_bench.tracking.shared_artifacts import TORN
+from gan_bench.tracking.runs import cursor, tags
+from gan_bench.tracking.runs.cursor import mirrored
+from gan_bench.tracking.runs.packed_tags import PROTOCOLS, SETTINGS, unpack
+from gan_bench.tracking.store.address import sqlite_path
+from gan_bench.tracking.store.client import DeletedRun, MirrorError, Store, open_store
+from gan_bench.tracking.store.relocation import local_path
+from gan_bench.tracking.store.shared_artifacts import TORN
 from gan_bench.tracking.sync import sync_runs
 
 
@@ -222,7 +222,7 @@ def test_what_a_killed_upload_leaves_is_removed(local: Store, tmp_path: Path, li
     (run,) = runs_of(local, folder)
     place = local_path(run.info.artifact_uri)
     upload = ("import sys, tempfile, time\n"
-              "from gan_bench.tracking.shared_artifacts import uploads\n"
+              "from gan_bench.tracking.store.shared_artifacts import uploads\n"
               "with uploads(sys.argv[1]):\n"
               "    tempfile.mkstemp(dir=sys.argv[2], prefix='.artifact.uploading.')\n"
               "    print('begun', flush=True)\n"

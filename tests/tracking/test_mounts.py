@@ -18,10 +18,10 @@ from helpers.studies import here
 
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking import mounts
-from gan_bench.tracking.address import resolve_uri
-from gan_bench.tracking.mounts import NETWORK, Mount, mount_of, network_mount
 from gan_bench.tracking.reader import read_experiment
+from gan_bench.tracking.store import mounts
+from gan_bench.tracking.store.address import resolve_uri
+from gan_bench.tracking.store.mounts import NETWORK, Mount, mount_of, network_mount
 
 
 @pytest.fixture(autouse=True)

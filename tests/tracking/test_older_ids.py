@@ -23,9 +23,9 @@ from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.spec_file import read_spec, read_values
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking import cursor
-from gan_bench.tracking.older_ids import older_runs, take_over_older_runs, to_take_over
 from gan_bench.tracking.reader import StoredRun, read_experiment
+from gan_bench.tracking.runs import cursor
+from gan_bench.tracking.runs.older_ids import older_runs, take_over_older_runs, to_take_over
 from gan_bench.tracking.sync import sync_runs
 
 

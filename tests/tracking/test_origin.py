@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gan_bench.errors import UserError
-from gan_bench.tracking import origin
-from gan_bench.tracking.origin import FILE, attempt_of, instance_of, run_root
+from gan_bench.tracking.runs import origin
+from gan_bench.tracking.runs.origin import FILE, attempt_of, instance_of, run_root
 
 
 def test_the_root_of_a_run_however_its_folder_is_named(
@@ -126,7 +126,7 @@ def test_launchers_that_start_at_once_agree(tmp_path: Path, copied: bool, links:
         instance_of(tmp_path / "original")
         shutil.copy(tmp_path / "original" / FILE, root)
     refuse = "def refuse(*paths): raise PermissionError(1, 'Operation not permitted')\n"
-    script = ("import os, sys, pathlib; from gan_bench.tracking.origin import instance_of\n"
+    script = ("import os, sys, pathlib; from gan_bench.tracking.runs.origin import instance_of\n"
               f"{'' if links else refuse + 'os.link = refuse'}\n"
               "sys.stdin.read(); print(instance_of(pathlib.Path(sys.argv[1])))")
     processes = [subprocess.Popen([sys.executable, "-c", script, root], text=True,

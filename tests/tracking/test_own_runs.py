@@ -30,11 +30,11 @@ from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.spec_file import read_spec
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking import cursor, origin
-from gan_bench.tracking.client import Store, open_store
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.older_ids import take_over_older_runs
-from gan_bench.tracking.origin import instance_of
+from gan_bench.tracking.runs import cursor, origin
+from gan_bench.tracking.runs.older_ids import take_over_older_runs
+from gan_bench.tracking.runs.origin import instance_of
+from gan_bench.tracking.store.client import Store, open_store
 from gan_bench.tracking.sync import sync_runs
 
 SEEDS = itertools.count(100)  # a run's id tells no experiments apart, and these share a server

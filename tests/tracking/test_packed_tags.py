@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from gan_bench.tracking.packed_tags import (
+from gan_bench.tracking.runs.packed_tags import (
     LARGEST,
     LIMIT,
     PROTOCOLS,

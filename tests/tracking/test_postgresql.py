@@ -25,7 +25,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import background
 from gan_bench.tracking.background import BackgroundMirror
-from gan_bench.tracking.client import open_store
+from gan_bench.tracking.store.client import open_store
 
 STEPS = 2_000
 

@@ -19,7 +19,9 @@ from gan_bench.errors import Stopped, UserError
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
-from gan_bench.tracking.address import (
+from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.runs.cursor import mirrored
+from gan_bench.tracking.store.address import (
     is_server,
     mlflow_environment,
     reason,
@@ -27,10 +29,8 @@ from gan_bench.tracking.address import (
     sqlite_path,
     without_password,
 )
-from gan_bench.tracking.client import open_store
-from gan_bench.tracking.cursor import mirrored
-from gan_bench.tracking.database import _schemas, check_sqlite, has_run
-from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.store.client import open_store
+from gan_bench.tracking.store.database import _schemas, check_sqlite, has_run
 from gan_bench.tracking.sync import sync_runs, update_store
 
 
@@ -158,7 +158,7 @@ def test_mlflow_cannot_write_everywhere(tmp_path: Path, name: str, good: bool) -
 
 
 def test_launchers_that_start_at_once_share_one_database(tmp_path: Path) -> None:
-    script = ("import sys, pathlib; from gan_bench.tracking.client import *; "
+    script = ("import sys, pathlib; from gan_bench.tracking.store.client import *; "
               "from gan_bench.journal import layout; "
               "open_store(layout.Workspace(pathlib.Path(sys.argv[1])))")
     processes = [subprocess.Popen([sys.executable, "-c", script, tmp_path],
@@ -274,8 +274,8 @@ def test_light_commands_do_not_import_mlflow(fresh: bytes, tmp_path: Path) -> No
     (tmp_path / "mlflow.db").write_bytes(fresh)
     script = ("import sys, pathlib; r = pathlib.Path(sys.argv[1]); "
               "from gan_bench.journal import layout; "
-              "from gan_bench.tracking import address, client, cursor, database, mirror; "
-              "from gan_bench.tracking import relocation; "
+              "from gan_bench.tracking.store import address, client, cursor, database, mirror; "
+              "from gan_bench.tracking.store import relocation; "
               "assert not cursor.mirrored(r, address.resolve_uri(layout.Workspace(r))); "
               "database.check_sqlite(r / 'mlflow.db'); "
               "relocation.check_addresses(r / 'mlflow.db'); "
@@ -411,7 +411,7 @@ def test_a_root_that_is_full_or_read_only_is_said_with_what_helps(tmp_path: Path
         "Path('small/instance.json').unlink()\n")
     (tmp_path / "instance.py").write_text(
         "from pathlib import Path\nfrom gan_bench.errors import UserError\n"
-        "from gan_bench.tracking.origin import instance_of\n"
+        "from gan_bench.tracking.runs.origin import instance_of\n"
         "try:\n    instance_of(Path('small'))\n"
         "except UserError as error:\n    print('error:', error)\n")
     change = {"full": "dd if=/dev/zero of=small/filler bs=512 2> filled",

@@ -22,12 +22,12 @@ from gan_bench import load_results
 from gan_bench.config.declared import Declared, FinalMeasurement
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking import study_run
-from gan_bench.tracking.client import open_store
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.study_run import FILE, NAME, TABLE, StudySummary, show_study
+from gan_bench.tracking.pages import study_run
+from gan_bench.tracking.pages.study_run import FILE, NAME, TABLE, StudySummary, show_study
+from gan_bench.tracking.runs.tags import NOTE, STUDY
+from gan_bench.tracking.store.client import open_store
 from gan_bench.tracking.sync import sync_runs
-from gan_bench.tracking.tags import NOTE, STUDY
 
 SUMMARY = StudySummary("**Which?**", ("variant", "mean"), (("a", 1.5), ("b", math.nan)),
                        {"fd.a": "better", "fd.b": "worse"})

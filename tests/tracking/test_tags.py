@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gan_bench.tracking.tags import parse_picture, picture
+from gan_bench.tracking.runs.tags import parse_picture, picture
 
 
 def test_the_name_of_a_grid_says_its_step_and_time() -> None:

@@ -17,10 +17,10 @@ from gan_bench.journal import reading, writing
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.writing import Journal
 from gan_bench.tracking import mirror as mirrors
-from gan_bench.tracking.client import Store, open_store
-from gan_bench.tracking.cursor import FILE, mirrored
 from gan_bench.tracking.mirror import Mirror
-from gan_bench.tracking.tags import LOSSES_EVERY
+from gan_bench.tracking.runs.cursor import FILE, mirrored
+from gan_bench.tracking.runs.tags import LOSSES_EVERY
+from gan_bench.tracking.store.client import Store, open_store
 from gan_bench.tracking.thinning import POINTS, Thinning, thinning_of
 
 STEPS = 5_000  # logged at every step: MLflow receives every third, and the last

@@ -21,8 +21,8 @@ from gan_bench.journal.about import ABOUT, read_about, write_about
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Status
 from gan_bench.journal.status import progress_of
-from gan_bench.tracking.client import open_store
 from gan_bench.tracking.reader import read_experiment
+from gan_bench.tracking.store.client import open_store
 
 
 def test_every_public_name_is_there() -> None:

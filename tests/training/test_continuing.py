@@ -37,8 +37,8 @@ from gan_bench.journal.status import state_of
 from gan_bench.journal.writing import Journal, settle_run
 from gan_bench.registry import PENALTIES, SCHEDULES, Part
 from gan_bench.report.study import load_results
-from gan_bench.tracking.client import open_store
 from gan_bench.tracking.mirror import Mirror
+from gan_bench.tracking.store.client import open_store
 from gan_bench.training import checkpoint
 from gan_bench.training.continuing import first_records
 from gan_bench.training.loop import Training

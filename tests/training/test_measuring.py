@@ -21,9 +21,9 @@ from gan_bench.evaluation.features.base import Extractor
 from gan_bench.journal import reading, writing
 from gan_bench.journal.about import asked_weights, read_about, write_about
 from gan_bench.journal.layout import Execution, Workspace, snapshot_file, snapshot_steps
-from gan_bench.journal.missing_scores import MissingScores, is_recorded, missing_scores
 from gan_bench.journal.schema import Kind, Status
-from gan_bench.journal.score_names import protocol_digest
+from gan_bench.journal.scores.missing_scores import MissingScores, is_recorded, missing_scores
+from gan_bench.journal.scores.score_names import protocol_digest
 from gan_bench.journal.status import Progress
 from gan_bench.report.study import load_results
 from gan_bench.training.measuring import measure_trained

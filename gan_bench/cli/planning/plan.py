@@ -23,8 +23,8 @@ from gan_bench.hardware import cpu_has_bfloat16
 from gan_bench.journal import reading
 from gan_bench.journal.drift import describe_drift, since, versions
 from gan_bench.journal.layout import WEIGHTS, run_folders
-from gan_bench.journal.missing_scores import is_recorded, missing_scores
 from gan_bench.journal.schema import RESULTS, Kind, Status
+from gan_bench.journal.scores.missing_scores import is_recorded, missing_scores
 from gan_bench.journal.shorter_runs import Beginning
 from gan_bench.journal.spec_file import ReadValues, read_values, runs_of_other_code
 from gan_bench.journal.status import progress_of, state_of
@@ -39,7 +39,7 @@ from gan_bench.registry import (
     Registry,
 )
 from gan_bench.text_table import TableColumn, align_columns, grouped_lines, wrap_line
-from gan_bench.tracking.older_ids import OlderRun, older_runs, to_take_over
+from gan_bench.tracking.runs.older_ids import OlderRun, older_runs, to_take_over
 
 PARTS: dict[str, Registry[Any, Any]] = {"model": MODELS, "loss": LOSSES, "g_optimizer": OPTIMIZERS,
                                         "d_optimizer": OPTIMIZERS}

@@ -12,7 +12,7 @@ from gan_bench.compare.search.budget_numbers import (
 )
 from gan_bench.compare.search.budget_words import budget_sentences
 from gan_bench.compare.search.budgets import Budgets, budgets_of
-from gan_bench.tracking.study_run import Cell, Table
+from gan_bench.tracking.pages.study_run import Cell, Table
 
 COLUMNS = ("score", "better", "variant", "draws", "median best", "quartile better",
            "quartile worse", "low", "high", "confirmed", "confirmed low", "confirmed high",

@@ -15,7 +15,7 @@ from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import RESULTS
 from gan_bench.paths import normal_path
 from gan_bench.registry import Plugin, nearest, read_plugins, scores, use_plugins
-from gan_bench.tracking.older_ids import older_runs, to_take_over
+from gan_bench.tracking.runs.older_ids import older_runs, to_take_over
 from gan_bench.tracking.sync import hidden_from_reports, sync_hint, update_store
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _show_study(asked: Asked, several: Sequence[Results], workspace: Workspace, 
     A report of several experiments, or of a choice, is no experiment's result.
     """
     from gan_bench.cli.results.study_summary import report_files, summary_of
-    from gan_bench.tracking.study_run import show_study
+    from gan_bench.tracking.pages.study_run import show_study
 
     if len(several) > 1 or any((asked.metric, asked.baseline, asked.variants, asked.settings)):
         return ""

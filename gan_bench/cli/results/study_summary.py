@@ -22,8 +22,8 @@ from gan_bench.compare.stats.summary import Estimate
 from gan_bench.config.declared import Declared
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking.experiment_page import description
-from gan_bench.tracking.study_run import Cell, StudySummary
+from gan_bench.tracking.pages.experiment_page import description
+from gan_bench.tracking.pages.study_run import Cell, StudySummary
 
 COLUMNS = ("score", "better", "variant", "runs", "diverged", "no result", "mean", "low", "high",
            "difference", "difference low", "difference high", "p (Holm)", "verdict", "why")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gan_bench.errors import Say, UserError
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking.study_run import has_study_run, show_study
+from gan_bench.tracking.pages.study_run import has_study_run, show_study
 from gan_bench.tracking.sync import Synced, sync_runs
 
 

@@ -14,7 +14,8 @@ from urllib.request import ProxyHandler, build_opener
 
 from gan_bench.errors import UserError, printable
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking.address import (
+from gan_bench.tracking.pages.experiment_page import Page, page_path, pages_of
+from gan_bench.tracking.store.address import (
     is_server,
     mlflow_environment,
     quiet_mlflow,
@@ -22,9 +23,8 @@ from gan_bench.tracking.address import (
     sqlite_path,
     without_password,
 )
-from gan_bench.tracking.database import check_sqlite
-from gan_bench.tracking.experiment_page import Page, page_path, pages_of
-from gan_bench.tracking.relocation import check_addresses
+from gan_bench.tracking.store.database import check_sqlite
+from gan_bench.tracking.store.relocation import check_addresses
 
 HOST = "127.0.0.1"
 STARTS = 120.0  # seconds that the server may take until it answers

@@ -15,7 +15,7 @@ from gan_bench.config.yaml_source import read_name
 from gan_bench.errors import DamagedError, Say, UserError, count, printable, unwritable
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace, checkpoint_files, is_trained, run_folders
-from gan_bench.journal.lock import holder_line, locked
+from gan_bench.journal.sharing.lock import holder_line, locked
 from gan_bench.registry import nearest
 
 

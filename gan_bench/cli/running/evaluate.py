@@ -30,7 +30,7 @@ from gan_bench.journal.segments import segments
 from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.paths import normal_path
 from gan_bench.registry import Part
-from gan_bench.tracking.older_ids import older_runs
+from gan_bench.tracking.runs.older_ids import older_runs
 from gan_bench.training.trained_scores import log_scores, measure_run
 
 SIDES: dict[str | None, Side] = {None: None, "train": "train", "test": "test"}

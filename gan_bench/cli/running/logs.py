@@ -11,9 +11,9 @@ from gan_bench.cli.options import to_stderr
 from gan_bench.config.initial_weights import find_run
 from gan_bench.errors import UserError, printable
 from gan_bench.journal.layout import LOG
-from gan_bench.journal.lock import is_worked_on
 from gan_bench.journal.schema import Status
 from gan_bench.journal.segments import segments
+from gan_bench.journal.sharing.lock import is_worked_on
 from gan_bench.journal.status import state_in
 
 POLL = 0.5  # seconds between two looks at the log

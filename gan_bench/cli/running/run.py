@@ -18,18 +18,18 @@ from gan_bench.config.cluster import ClusterSpec
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import RUNS_LEFT, Say, Stopped, count, printable
-from gan_bench.journal.claims import ClaimedError
 from gan_bench.journal.layout import Workspace
-from gan_bench.journal.lock import take_lease
 from gan_bench.journal.schema import Status
+from gan_bench.journal.sharing.claims import ClaimedError
+from gan_bench.journal.sharing.lock import take_lease
 from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress, state_of
+from gan_bench.launcher.clusters.remote_workers import DETACHED, RemoteWorkers
+from gan_bench.launcher.clusters.slurm import WorkerArray, workers_needed
 from gan_bench.launcher.launch import execute
 from gan_bench.launcher.preparation import LaunchSettings
-from gan_bench.launcher.remote_workers import DETACHED, RemoteWorkers
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
-from gan_bench.launcher.slurm import WorkerArray, workers_needed
-from gan_bench.tracking.address import is_server, resolve_uri, without_password
+from gan_bench.tracking.store.address import is_server, resolve_uri, without_password
 
 if TYPE_CHECKING:
     from gan_bench.compare.rows import Row
@@ -196,7 +196,7 @@ def _show_study(spec: ExperimentSpec, rows: Sequence[Row], settings: LaunchSetti
                 budgets: Budgets | None) -> str:
     """Show the study's result in MLflow; return why that failed, or an empty string."""
     from gan_bench.cli.results.study_summary import study_summary
-    from gan_bench.tracking.study_run import show_study
+    from gan_bench.tracking.pages.study_run import show_study
 
     workspace = settings.execution.workspace
     declared = spec.declared.with_changes(command=settings.command)

@@ -21,16 +21,16 @@ from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import DamagedError, UserError, count, printable
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
-from gan_bench.journal.claims import holder_of, seen_alive
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.journal.lock import holder_line
-from gan_bench.journal.queue_file import specs_of
 from gan_bench.journal.schema import Kind, Record, Status
+from gan_bench.journal.sharing.claims import holder_of, seen_alive
+from gan_bench.journal.sharing.lock import holder_line
+from gan_bench.journal.sharing.queue_file import specs_of
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_in
 from gan_bench.registry import nearest
 from gan_bench.text_table import TableColumn, grouped_lines, wrap_line
-from gan_bench.tracking.address import refuse_network_file
+from gan_bench.tracking.store.address import refuse_network_file
 
 COLUMNS = (TableColumn("id", 1), TableColumn("variant"), TableColumn("seed", right=True),
            TableColumn("state"), TableColumn("step", 3, right=True), TableColumn("since", 2))

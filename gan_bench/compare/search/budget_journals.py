@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from gan_bench.compare.device_time import device_seconds
-from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
+from gan_bench.compare.frames import PARAM, PROTOCOL, SCORE
+from gan_bench.compare.results import Results
 from gan_bench.compare.search.confirming import choice_among
 from gan_bench.compare.search.counted_draws import with_shared_draws
 from gan_bench.config.declared import Declared

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, TypeAdapter
 from scipy import stats
 
-from gan_bench.compare.results import PARAM
+from gan_bench.compare.frames import PARAM
 from gan_bench.compare.stats.summary import Values
 from gan_bench.config.drawn import LISTED, REGISTRIES
 from gan_bench.config.search import SearchSpec

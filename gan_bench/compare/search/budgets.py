@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from gan_bench.compare.results import PARAM, PROTOCOL, SCORE, Results
+from gan_bench.compare.frames import PARAM, PROTOCOL, SCORE
+from gan_bench.compare.results import Results
 from gan_bench.compare.search.budget_space import Dimension, dimensions_of, values_of
 from gan_bench.compare.search.choice import draw_score, select_score
 from gan_bench.compare.search.counted_draws import each_once

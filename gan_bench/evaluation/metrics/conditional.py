@@ -15,7 +15,7 @@ from gan_bench.evaluation.features.base import FeatureError, Features
 from gan_bench.evaluation.features.gaussian import Gaussian, fit_gaussian
 from gan_bench.evaluation.metrics.base import check, check_finite, once, refuses_unlabelled
 from gan_bench.evaluation.metrics.frechet import distance_from
-from gan_bench.journal.score_names import CLASS
+from gan_bench.journal.scores.score_names import CLASS
 from gan_bench.registry import METRICS, MetricFacts
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from gan_bench.compare.stats.summary import UNBOUNDED, Values
 from gan_bench.errors import count
 from gan_bench.evaluation.score_directions import ranges
-from gan_bench.journal.score_names import DURING, score_name
+from gan_bench.journal.scores.score_names import DURING, score_name
 from gan_bench.report.figures.curve_data import POINTS, VariantCurves, metric_curves, thinned
 from gan_bench.report.figures.look import look
 from gan_bench.report.figures.scales import fit_axis, flattening

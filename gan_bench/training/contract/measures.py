@@ -15,7 +15,7 @@ from gan_bench.components.data import Arrays, Dataset, Split
 from gan_bench.data_facts import DataFacts
 from gan_bench.evaluation.features.base import Extractor, Features
 from gan_bench.evaluation.metrics.conditional import Labels
-from gan_bench.journal.score_names import CLASS
+from gan_bench.journal.scores.score_names import CLASS
 from gan_bench.registry import DATASETS, Entry, Part, scores_of
 from gan_bench.training.contract.base import Checks, random_state
 

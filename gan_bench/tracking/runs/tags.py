@@ -13,8 +13,8 @@ from gan_bench.config.flat import flat_settings
 from gan_bench.config.run_id import settings_under
 from gan_bench.journal.drift import describe_drift
 from gan_bench.journal.schema import Record, Status
-from gan_bench.journal.score_names import protocol_digest, split_score
-from gan_bench.tracking import packed_tags
+from gan_bench.journal.scores.score_names import protocol_digest, split_score
+from gan_bench.tracking.runs import packed_tags
 
 # The file of a grid of samples, as `picture` names it; the thumbnail's name does not match.
 GRID = re.compile(r"samples\+step\+(\d{1,18})\+timestamp\+(\d{1,18})\+[0-9a-f-]+\.png")

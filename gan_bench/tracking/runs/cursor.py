@@ -14,10 +14,10 @@ from gan_bench.journal import reading, segments
 from gan_bench.journal.about import read_varied
 from gan_bench.journal.layout import DATABASE
 from gan_bench.journal.spec_file import read_names
-from gan_bench.tracking.address import sqlite_path, without_password
-from gan_bench.tracking.database import has_run
-from gan_bench.tracking.origin import run_root
-from gan_bench.tracking.tags import NAMING
+from gan_bench.tracking.runs.origin import run_root
+from gan_bench.tracking.runs.tags import NAMING
+from gan_bench.tracking.store.address import sqlite_path, without_password
+from gan_bench.tracking.store.database import has_run
 
 FILE = "mirror.json"
 RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")

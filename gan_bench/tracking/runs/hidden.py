@@ -21,10 +21,10 @@ from gan_bench.errors import DamagedError, count
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.spec_file import read_values
-from gan_bench.tracking import tags
-from gan_bench.tracking.address import is_server, quiet_mlflow, sqlite_path, without_password
-from gan_bench.tracking.cursor import Cursor, read_cursor
-from gan_bench.tracking.database import open_read_only
+from gan_bench.tracking.runs import tags
+from gan_bench.tracking.runs.cursor import Cursor, read_cursor
+from gan_bench.tracking.store.address import is_server, quiet_mlflow, sqlite_path, without_password
+from gan_bench.tracking.store.database import open_read_only
 
 AT_ONCE = 8  # requests to a server
 NAMED = 5  # runs in a line

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_bench.config.spec import RunSpec
-from gan_bench.journal.score_names import (
+from gan_bench.journal.scores.score_names import (
     CLASS,
     DURING,
     FINAL,

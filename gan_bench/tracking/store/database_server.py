@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import Enum
 
 from gan_bench.errors import UserError
-from gan_bench.tracking.address import reason, without_password
-from gan_bench.tracking.database import check_version
+from gan_bench.tracking.store.address import reason, without_password
+from gan_bench.tracking.store.database import check_version
 
 CONNECT = 20  # seconds
 # The package that pip installs for a module.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gan_bench.atomic import scratch_folder
 from gan_bench.errors import UserError, unwritable
 from gan_bench.journal.layout import Workspace
-from gan_bench.tracking.address import (
+from gan_bench.tracking.store.address import (
     is_server,
     mlflow_environment,
     reason,
@@ -23,13 +23,13 @@ from gan_bench.tracking.address import (
     sqlite_path,
     without_password,
 )
-from gan_bench.tracking.database import check_sqlite
-from gan_bench.tracking.database_server import (
+from gan_bench.tracking.store.database import check_sqlite
+from gan_bench.tracking.store.database_server import (
     Tables,
     check_connection,
     tables_of,
 )
-from gan_bench.tracking.relocation import check_addresses
+from gan_bench.tracking.store.relocation import check_addresses
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

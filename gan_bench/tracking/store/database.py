@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gan_bench.errors import UserError
-from gan_bench.tracking.address import sqlite_path, without_password
-from gan_bench.tracking.tags import COPIED, is_behind
+from gan_bench.tracking.runs.tags import COPIED, is_behind
+from gan_bench.tracking.store.address import sqlite_path, without_password
 
 COPIED_OF = ("select t.value from runs r left join tags t on t.run_uuid = r.run_uuid and t.key = ? "
              "where r.run_uuid = ?")

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_bench.journal import reading
-from gan_bench.tracking import cursor as cursors
-from gan_bench.tracking import tags as run_tags
-from gan_bench.tracking.address import sqlite_path
-from gan_bench.tracking.client import Store, find_run_of
-from gan_bench.tracking.origin import (
+from gan_bench.tracking.runs import cursor as cursors
+from gan_bench.tracking.runs import tags as run_tags
+from gan_bench.tracking.runs.origin import (
     ROOT_TAG,
     attempt_of,
     instance_of,
     origin_tags,
     run_root,
 )
+from gan_bench.tracking.store.address import sqlite_path
+from gan_bench.tracking.store.client import Store, find_run_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

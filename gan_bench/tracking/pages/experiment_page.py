@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from gan_bench.config.declared import TAG_LIMIT, Declared
-from gan_bench.journal.score_names import DURING, FINAL
+from gan_bench.journal.scores.score_names import DURING, FINAL
 from gan_bench.registry import METRICS, Better, scores_of
-from gan_bench.tracking.client import write_shared
-from gan_bench.tracking.hidden import rows_of
-from gan_bench.tracking.tags import ABOUT, NOTE
+from gan_bench.tracking.runs.hidden import rows_of
+from gan_bench.tracking.runs.tags import ABOUT, NOTE
+from gan_bench.tracking.store.client import write_shared
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

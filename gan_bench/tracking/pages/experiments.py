@@ -9,19 +9,19 @@ from gan_bench.config.declared import Declared, comparison_tag
 from gan_bench.errors import DamagedError
 from gan_bench.journal.about import read_about
 from gan_bench.journal.spec_file import read_values
-from gan_bench.tracking import tags
-from gan_bench.tracking.client import (
+from gan_bench.tracking.pages.experiment_page import VIEW, description, view_of, write_description
+from gan_bench.tracking.runs import tags
+from gan_bench.tracking.runs.hidden import deleted_experiment
+from gan_bench.tracking.runs.origin import instance_of
+from gan_bench.tracking.store.client import (
     DeletedExperiment,
     MirrorError,
     Store,
     mlflow_errors,
     write_shared,
 )
-from gan_bench.tracking.experiment_page import VIEW, description, view_of, write_description
-from gan_bench.tracking.hidden import deleted_experiment
-from gan_bench.tracking.origin import instance_of
-from gan_bench.tracking.relocation import local_path
-from gan_bench.tracking.shared_artifacts import is_within
+from gan_bench.tracking.store.relocation import local_path
+from gan_bench.tracking.store.shared_artifacts import is_within
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment

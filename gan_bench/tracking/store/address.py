@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal.layout import Workspace
 from gan_bench.paths import normal_path
-from gan_bench.tracking.mounts import network_mount
+from gan_bench.tracking.store.mounts import network_mount
 
 # A parameter of an address whose value stays hidden.
 SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|secret|token|credential|api_?key|access_?key)"

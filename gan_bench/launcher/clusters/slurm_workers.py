@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from gan_bench.errors import Say, UserError, count
-from gan_bench.launcher.slurm import (
+from gan_bench.launcher.clusters.slurm import (
     Job,
     SchedulerDown,
     WorkerArray,

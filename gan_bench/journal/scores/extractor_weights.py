@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import DamagedError
 from gan_bench.journal.schema import Status
-from gan_bench.journal.score_names import bare_name
+from gan_bench.journal.scores.score_names import bare_name
 from gan_bench.journal.status import Progress, progress_of
 from gan_bench.paths import AnyPath, as_path
 

@@ -4,7 +4,7 @@ The lease of an experiment is that of its copy in MLflow: one process mirrors, a
 when it has ended. That of a root is for preparations: ids are taken over, data are decoded, and
 extractors are trained once. That of an experiment's queue is for those who change what is in it,
 for a moment: workers do not wait for the preparations of other experiments. All are claims, as
-`journal/claims.py` describes them.
+`journal/sharing/claims.py` describes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 
 from gan_bench.errors import DamagedError, Say
 from gan_bench.journal import reading, writing
-from gan_bench.journal.claims import (
+from gan_bench.journal.layout import claimed_folders, run_folders
+from gan_bench.journal.schema import Status
+from gan_bench.journal.sharing.claims import (
     Claim,
     ClaimedError,
     Watch,
@@ -25,8 +27,6 @@ from gan_bench.journal.claims import (
     newest_claim,
     take,
 )
-from gan_bench.journal.layout import claimed_folders, run_folders
-from gan_bench.journal.schema import Status
 
 MIRROR, PREPARATION, QUEUE = "mirror", "preparation", "queue-change"  # names of claims
 PATIENCE = 1.0  # seconds: a process that reads holds the lease for a moment

@@ -20,10 +20,10 @@ from urllib.request import url2pathname
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import DATABASE
 from gan_bench.paths import normal_path
-from gan_bench.tracking import cursor as cursors
-from gan_bench.tracking.database import open_read_only
-from gan_bench.tracking.origin import ROOT_TAG, recorded_origin
-from gan_bench.tracking.tags import ABOUT
+from gan_bench.tracking.runs import cursor as cursors
+from gan_bench.tracking.runs.origin import ROOT_TAG, recorded_origin
+from gan_bench.tracking.runs.tags import ABOUT
+from gan_bench.tracking.store.database import open_read_only
 
 EXPERIMENTS = ("select e.experiment_id, e.name, e.artifact_location, t.value is not null from "
                f"experiments e left join experiment_tags t on t.experiment_id = e.experiment_id "

@@ -24,21 +24,21 @@ from gan_bench.atomic import replacing
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace, run_folders
 from gan_bench.journal.schema import Status
-from gan_bench.tracking.address import quiet_mlflow, reason, resolve_uri, sqlite_path
-from gan_bench.tracking.client import (
+from gan_bench.tracking.pages.experiment_page import write_description
+from gan_bench.tracking.runs.cursor import RUN_ID, named_run, store_name
+from gan_bench.tracking.runs.origin import ROOT_TAG, instance_of
+from gan_bench.tracking.runs.tags import NOTE, STUDY
+from gan_bench.tracking.store.address import quiet_mlflow, reason, resolve_uri, sqlite_path
+from gan_bench.tracking.store.client import (
     Store,
     close_connections,
     find_run_of,
     mlflow_errors,
     open_store,
 )
-from gan_bench.tracking.cursor import RUN_ID, named_run, store_name
-from gan_bench.tracking.database import has_run
-from gan_bench.tracking.experiment_page import write_description
-from gan_bench.tracking.origin import ROOT_TAG, instance_of
-from gan_bench.tracking.relocation import local_path
-from gan_bench.tracking.shared_artifacts import uploads
-from gan_bench.tracking.tags import NOTE, STUDY
+from gan_bench.tracking.store.database import has_run
+from gan_bench.tracking.store.relocation import local_path
+from gan_bench.tracking.store.shared_artifacts import uploads
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

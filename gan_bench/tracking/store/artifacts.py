@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.tracking.address import sqlite_path
 from gan_bench.tracking.reader import connected
-from gan_bench.tracking.relocation import present_place
+from gan_bench.tracking.store.address import sqlite_path
+from gan_bench.tracking.store.relocation import present_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from gan_bench.errors import unwritable
 from gan_bench.paths import normal_path
-from gan_bench.tracking.mounts import MOUNTS, mount_of
+from gan_bench.tracking.store.mounts import MOUNTS, mount_of
 
 FILE = "instance.json"  # in the root
 ROOT_TAG, ATTEMPT_TAG = "gan_bench.root", "gan_bench.attempt"

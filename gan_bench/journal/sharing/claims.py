@@ -10,7 +10,7 @@ compared: another machine's holder is lost if its heartbeat stands still for `le
 the watcher's own clock. `Watch` remembers what it has seen. A holder on this machine is lost as
 soon as its process is gone.
 
-Claims under other names are the leases of an experiment or of a root: see `journal/lock.py`.
+Claims under other names are the leases of an experiment or of a root: see `lock.py` beside this.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ import gan_bench
 from gan_bench.config.spec import ComputeSpec
 from gan_bench.errors import RUNS_LEFT, Say, UserError, count, unwritable
 from gan_bench.journal.layout import make_folder
-from gan_bench.launcher.ray_driver import unanswered
-from gan_bench.tracking.origin import instance_of
+from gan_bench.launcher.clusters.ray_driver import unanswered
+from gan_bench.tracking.runs.origin import instance_of
 
 FOLDER = "ray"  # in the experiment's folder: what the workers and the client print
 LOG = "client.log"
@@ -167,7 +167,7 @@ class RayWorkers:
         try:
             with log.open("w") as file:
                 client = subprocess.Popen(
-                    [sys.executable, "-m", "gan_bench.launcher.ray_driver"], text=True,
+                    [sys.executable, "-m", "gan_bench.launcher.clusters.ray_driver"], text=True,
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
                     start_new_session=True, env={**os.environ, "PYTHONSAFEPATH": "1"})
         except OSError as error:

@@ -16,12 +16,12 @@ from gan_bench.config.run_id import id_of
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import DamagedError, unwritable
 from gan_bench.journal import reading
-from gan_bench.journal.claims import ATTEMPT
 from gan_bench.journal.layout import LOG, WEIGHTS, run_folders
 from gan_bench.journal.schema import Kind, Status
 from gan_bench.journal.segments import JOURNAL_FILES
+from gan_bench.journal.sharing.claims import ATTEMPT
 from gan_bench.journal.spec_file import ReadValues, read_values
-from gan_bench.tracking import cursor
+from gan_bench.tracking.runs import cursor
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.journal.about import asked_weights
 from gan_bench.journal.layout import snapshot_steps
 from gan_bench.journal.schema import Status
-from gan_bench.journal.score_names import bare_name, is_of_sets, latent_set_name
+from gan_bench.journal.scores.score_names import bare_name, is_of_sets, latent_set_name
 from gan_bench.journal.status import Progress
 from gan_bench.registry import METRICS, scores_of
 

@@ -25,9 +25,9 @@ from pydantic import ConfigDict, TypeAdapter
 from gan_bench.atomic import replacing
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import DamagedError, UserError, one_line, unwritable
-from gan_bench.journal.claims import holder_of, newest_attempt
 from gan_bench.journal.layout import Execution, KeepCheckpoints, Workspace, is_trained
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
+from gan_bench.journal.sharing.claims import holder_of, newest_attempt
 from gan_bench.journal.spec_file import read_spec, read_values
 from gan_bench.journal.status import Progress
 

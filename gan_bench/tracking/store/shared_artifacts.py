@@ -16,10 +16,10 @@ from gan_bench.errors import DamagedError, count
 from gan_bench.journal import reading
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.schema import Kind
-from gan_bench.tracking.address import is_server, sqlite_path
-from gan_bench.tracking.cursor import read_cursor
-from gan_bench.tracking.hidden import listed, rows_of
-from gan_bench.tracking.relocation import local_path, present_place
+from gan_bench.tracking.runs.cursor import read_cursor
+from gan_bench.tracking.runs.hidden import listed, rows_of
+from gan_bench.tracking.store.address import is_server, sqlite_path
+from gan_bench.tracking.store.relocation import local_path, present_place
 
 TORN = ".artifact.uploading.*"  # MLflow (3.17) copies to such a file, then renames it
 

@@ -1,0 +1,1 @@
+"""The names of scores, and which of them a run lacks."""

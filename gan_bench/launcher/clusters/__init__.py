@@ -1,0 +1,1 @@
+"""Workers on other machines, started by SLURM or by Ray."""

@@ -1,0 +1,1 @@
+"""An MLflow store: its address, its database and its artifacts, opened and checked."""
