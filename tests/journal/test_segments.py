@@ -10,8 +10,9 @@ import pytest
 from helpers.runs import a_run
 
 from gan_bench.errors import DamagedError
+from gan_bench.journal import reading, segments, writing
 from gan_bench.journal.layout import checkpoint_files, checkpoint_names, remove_checkpoints
-from gan_bench.journal.sharing import claims, reading, segments, writing
+from gan_bench.journal.sharing import claims
 from gan_bench.journal.sharing.claims import SupersededError
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import Journal

@@ -17,9 +17,10 @@ from helpers.studies import here
 from gan_bench.cli.results.ui import ui_command
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace, run_folders
-from gan_bench.tracking.runs import cursor, relocation
+from gan_bench.tracking.runs import cursor
 from gan_bench.tracking.runs.cursor import mirrored
 from gan_bench.tracking.runs.origin import instance_of
+from gan_bench.tracking.store import relocation
 from gan_bench.tracking.store.artifacts import pictures_of_database
 from gan_bench.tracking.store.client import open_store
 from gan_bench.tracking.sync import sync_runs, update_store
