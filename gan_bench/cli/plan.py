@@ -207,8 +207,9 @@ def _settings_lines(spec: ExperimentSpec) -> list[str]:
     """Return what all runs share: data, numbers of runs, measurements, precision."""
     first = spec.runs[0]
     evaluate, final = first.evaluate, first.evaluate.final
+    whole = "" if first.data.whole is None else f" (of {first.data.whole:,})"
     lines = [f"dataset   {first.dataset}: {describe_shape(first.data.shape)}, "
-             f"{first.data.train:,} for training and {first.data.test:,} held out"
+             f"{first.data.train:,}{whole} for training and {first.data.test:,} held out"
              + ("" if first.data.notes or not first.data.classes
                 else f", {first.data.classes:,} classes"),
              *(f"          {note}" for note in first.data.notes),

@@ -104,9 +104,9 @@ RECIPES: dict[str, Recipe] = {
          "the average has the ramp of StyleGAN2 (there its half-life rises along a cosine)",
          "tanh at G's end (there none)")),
     "sagan2018": Recipe(
-        "Zhang et al. 2018, \"Self-attention generative adversarial networks\", section 4: residual "
-        "networks with spectral norm in G and D and attention at half the size, hinge loss, Adam "
-        "(0, 0.9), D's rate four times G's; layers as in BigGAN's PyTorch code.",
+        "Zhang et al. 2018, \"Self-attention generative adversarial networks\", section 4: "
+        "residual networks with spectral norm in G and D and attention at half the size, hinge "
+        "loss, Adam (0, 0.9), D's rate four times G's; layers as in BigGAN's PyTorch code.",
         {"model": {"name": "biggan", **_UNSHARED, "attention": "half", "init": "xavier"},
          "loss": "hinge", "penalties": [], "g_optimizer": _adam(1e-4, 0.0, 0.9),
          "d_optimizer": _adam(4e-4, 0.0, 0.9), "batch_size": 256, "order": "d_first",
