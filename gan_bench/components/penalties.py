@@ -23,13 +23,14 @@ from pydantic import Field
 from gan_bench import rng
 from gan_bench.components.models.base import SPECTRAL_BOUND
 from gan_bench.errors import UserError
-from gan_bench.registry import PENALTIES, PenaltyFacts
+from gan_bench.registry import PENALTIES, MayChange, PenaltyFacts
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-Weight = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, MayChange(gt=0)]  # of a term; where it changes, a scalar tensor
+Size = Annotated[float, Field(gt=0)]
 Every = Annotated[int, Field(ge=1)]
 
 
@@ -101,7 +102,7 @@ def r2(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
 
 
 @PENALTIES.register("gradient_penalty", PenaltyFacts(on_examples=True, term=True))
-def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: bool = False,
+def gradient_penalty(*, weight: Weight = 10.0, target: Size = 1.0, one_sided: bool = False,
                      every: Every = 1) -> Penalty:
     """WGAN-GP: draw D's gradient norm between real and generated examples to `target`.
 
@@ -123,7 +124,7 @@ def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: 
 
 
 @PENALTIES.register("dragan", PenaltyFacts(on_examples=True, term=True))
-def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
+def dragan(*, weight: Weight = 10.0, target: Size = 1.0, scale: Size = 0.5,
            noise: Literal["uniform", "gaussian"] = "uniform", every: Every = 1) -> Penalty:
     """DRAGAN: draw D's gradient norm around real examples to `target`.
 
@@ -201,7 +202,7 @@ def path_length(*, weight: Weight = 2.0, decay: Annotated[float, Field(gt=0, le=
 
 
 @PENALTIES.register("weight_clip", PenaltyFacts(on_examples=False, term=False))
-def weight_clip(*, limit: Weight = 0.01) -> Penalty:
+def weight_clip(*, limit: Size = 0.01) -> Penalty:
     """Clip every parameter of D to ±`limit` after each of its updates.
 
     Arjovsky et al. 2017, "Wasserstein GAN", algorithm 1, where the limit is 0.01.
@@ -252,7 +253,7 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
 
 
 @PENALTIES.register("instance_noise", PenaltyFacts(on_examples=False, term=False, whole_run=True))
-def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=1)] = 1.0,
+def instance_noise(*, std: Size = 0.1, until: Annotated[float, Field(gt=0, le=1)] = 1.0,
                    ) -> Penalty:
     """Add Gaussian noise to all examples that D sees; the noise fades linearly.
 

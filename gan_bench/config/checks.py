@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from gan_bench import registry
 from gan_bench.config.ema_decay import MOST_INITIAL, initial_share
 from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
@@ -54,6 +57,7 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
     problems += _penalty_conflicts(settings, steps)
     problems += _augmentation_conflicts(settings, data)
     problems += _average_conflicts(settings, steps)
+    problems += _schedule_conflicts(settings, steps)
     if settings.condition != "none":
         problems += _label_conflicts(settings, data, evaluate)
     is_conditional = settings.condition != "none"
@@ -87,6 +91,10 @@ def why_no_rate(optimizer: Part) -> str:
             return (f"{optimizer} has no argument {argument}, but the learning rate is set from lr "
                     f"and schedule at each step: the optimizer's author must add this argument")
     lr, schedule = optimizer.args["lr"], optimizer.args["schedule"]
+    if isinstance(lr, Mapping):  # as its type says, a number that changes
+        return "" if schedule == "constant" else (
+            f"{optimizer}: lr is given at points, and schedule {schedule} would change it too: "
+            f"leave out one of them")
     if not isinstance(lr, int | float):
         return f"{optimizer}: lr is {shown(lr)}, which is not a number; give a number"
     if schedule not in registry.SCHEDULES:
@@ -224,6 +232,20 @@ def _average_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
     return [("ema", f"after {steps:,} steps {share:.2g} of the average would be G's random initial "
                     f"weights (ema {settings.ema:g}, ema_ramp {ramp}): leave out ema_ramp, or "
                     f"lower ema")]
+
+
+def _schedule_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
+    """Return the numbers that are to change, and never do in a run of this length."""
+    parts: list[tuple[str, registry.Registry[Any, Any], Part]] = [
+        ("g_optimizer", registry.OPTIMIZERS, settings.g_optimizer),
+        ("d_optimizer", registry.OPTIMIZERS, settings.d_optimizer),
+        *(("penalties", registry.PENALTIES, part) for part in settings.penalties),
+        *(("augmentation", registry.AUGMENTATIONS, part) for part in settings.augmentation)]
+    return [(key, f"{part}: {argument} begins to change after {number.points[0][0]:,g} "
+                  f"{number.unit}, when the run of {steps:,} steps is over: move its points")
+            for key, entries, part in parts if steps is not None
+            for argument, numbers in entries.scheduled(part).items() for number in numbers
+            if number.begins_after(steps, settings.images_per_step)]
 
 
 def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool, prefix: str,

@@ -199,6 +199,11 @@ class RunSettings(Closed):
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")
 
+    @property
+    def images_per_step(self) -> int:
+        """The number of real examples that D is given in a step."""
+        return self.batch_size * self.d_steps
+
     @field_validator("penalties", "augmentation")
     @classmethod
     def _check_names(cls, parts: list[Part]) -> list[Part]:

@@ -21,6 +21,7 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import one_line
 from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.training.step.augmenting import Augmenting
+from gan_bench.training.step.changing import ChangingNumbers
 from gan_bench.training.step.d_update import DiscriminatorUpdate
 from gan_bench.training.step.g_penalties import GPenalties
 from gan_bench.training.step.g_update import GeneratorUpdates
@@ -49,7 +50,9 @@ class Engine:
                  train_labels: Tensor | None = None) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
                                   spec.data.classes)
-        self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
+        self._changing = ChangingNumbers(spec, device)
+        self._penalties: list[Penalty] = [PENALTIES.build(part, follow=self._changing.follow)
+                                          for part in spec.penalties]
         constrain(networks.discriminator, self._penalties, spec.seed)
         self.spec = spec
         self.device = device
@@ -66,7 +69,7 @@ class Engine:
         self._loss: Loss = LOSSES.build(spec.loss)
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
-        self._augmenting = Augmenting(spec, device)
+        self._augmenting = Augmenting(spec, device, self._changing)
         self._g_penalties = GPenalties(spec, self._penalties, device)
         self._optimizing = Optimizing(spec, self._networks, device)
         self._passes = Passes(spec, self.generator, self.discriminator, self._penalties,
@@ -160,14 +163,15 @@ class Engine:
         self.first_bad += bad * self._step_number
         return metrics
 
-    def graph_key(self, step: int) -> tuple[bool, ...] | None:
+    def graph_key(self, step: int) -> tuple[float, ...] | None:
         """Return a key: steps with the same key run the same kernels.
 
-        None if each step runs on its own, as with a penalty that adds noise.
+        None if each step runs on its own, as with a penalty that adds noise, or while betas change.
         """
-        if any(penalty.noise for penalty in self._penalties):
+        betas = self._optimizing.graph_key(step)
+        if betas is None or any(penalty.noise for penalty in self._penalties):
             return None
-        return tuple(step % penalty.every == 0 for penalty in self._penalties)
+        return (*(step % penalty.every == 0 for penalty in self._penalties), *betas)
 
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
@@ -250,8 +254,9 @@ class Engine:
             self._average.load_measured(of("ema"))
 
     def begin(self, step: int) -> None:
-        """Set the random seeds, the learning rates and the average's decay of a step."""
+        """Set the random seeds, the numbers that change and the average's decay of a step."""
         self._step_number.fill_(step)
+        self._changing.begin(step)
         if self._average is not None:
             self._average.begin(step)
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))

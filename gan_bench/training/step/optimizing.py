@@ -7,9 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gan_bench.components.optimizers import build_optimizer, load_optimizer, rate, set_rate
+from gan_bench.components.optimizers import (
+    betas,
+    build_optimizer,
+    load_optimizer,
+    rate,
+    set_rate,
+)
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError
+from gan_bench.registry import Part
 from gan_bench.training.step.plateau import plateaus_of
 
 
@@ -34,11 +41,27 @@ class Optimizing:
         """Set the rates of a step; once in each period of a plateau it waits for the device."""
         for network, part in self._parts.items():
             plateau = self._plateaus.get(network)
-            new_rate = rate(part, step, self._spec.steps, plateau.cuts(step) if plateau else 0)
+            new_rate = rate(part, step, self._spec.steps, plateau.cuts(step) if plateau else 0,
+                            self._spec.images_per_step)
             if self._rates.get(network) != new_rate:
                 self._rates[network] = new_rate
                 for group in self.of[network].param_groups:
                     set_rate(group, new_rate)
+            if new_betas := self._betas(part, step):
+                for group in self.of[network].param_groups:
+                    group["betas"] = new_betas
+
+    def graph_key(self, step: int) -> tuple[float, ...] | None:
+        """Return what a captured step holds fast of its optimizers; None while that changes.
+
+        Rates lie on the device, where `begin` writes them. Betas do not.
+        """
+        now, then = ([value for part in self._parts.values() for value in self._betas(part, at)]
+                     for at in (step, step + 1))
+        return tuple(now) if now == then else None
+
+    def _betas(self, part: Part, step: int) -> tuple[float, ...]:
+        return betas(part, step, self._spec.steps, self._spec.images_per_step)
 
     def update(self, network: nn.Module, losses: Iterable[Tensor]) -> Tensor:
         """Let a network's optimizer take a step down a loss, and return the loss.
