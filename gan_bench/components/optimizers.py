@@ -141,5 +141,5 @@ def betas(part: Part, step: int, steps: int, images: int) -> tuple[float, ...]:
     values = [read_scheduled(value) for value in part.args.get("betas", ())]
     if not any(isinstance(value, Scheduled) for value in values):
         return ()
-    return tuple(value.at(step, steps, images) if isinstance(value, Scheduled) else float(value)
-                 for value in values)
+    return tuple(value.at(step, steps, images) if isinstance(value, Scheduled)
+                 else float(str(value)) for value in values)

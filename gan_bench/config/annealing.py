@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from gan_bench.config.ema_decay import HalfLife
 from gan_bench.config.spec import RunSettings
-from gan_bench.registry import AUGMENTATIONS, OPTIMIZERS, PENALTIES, SCHEDULES, Part, Registry
+from gan_bench.registry import (
+    AUGMENTATIONS,
+    OPTIMIZERS,
+    PENALTIES,
+    SCHEDULES,
+    Part,
+    Registry,
+    Scheduled,
+)
 
 
 def annealed_keys(run: RunSettings) -> list[str]:
@@ -21,6 +30,8 @@ def annealed_keys(run: RunSettings) -> list[str]:
         keys.append("penalties")
     if any(_over_the_run(AUGMENTATIONS, part) for part in run.augmentation):
         keys.append("augmentation")
+    if isinstance(run.ema, HalfLife) and isinstance(number := run.ema.half_life, Scheduled):
+        keys += ["ema"] if number.unit == "run" else []
     return keys
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gan_bench import registry
-from gan_bench.config.ema_decay import MOST_INITIAL, initial_share
+from gan_bench.config.ema_decay import MOST_INITIAL
 from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
@@ -221,17 +222,24 @@ def _average_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
     if settings.ema is None:
         fields = RunSettings.model_fields
         return [(key, "has no effect without ema: leave it out, or give ema")
-                for key in ("ema_ramp", "ema_statistics")
+                for key in ("ema_ramp", "ema_start", "ema_statistics")
                 if getattr(settings, key) != fields[key].default]
     if steps is None:
         return []
-    share = initial_share(settings.ema, settings.ema_ramp, steps)
+    if settings.ema_start > steps:
+        return [("ema_start", f"the average would be a copy of G until step {settings.ema_start:,},"
+                              f" and the run has {steps:,}: lower it, or leave out ema")]
+    averaging = settings.averaging
+    assert averaging is not None, "it has been checked"
+    share = replace(averaging, steps=steps).initial_share()
     if share <= MOST_INITIAL:
         return []
     ramp = "null" if settings.ema_ramp is None else f"{settings.ema_ramp:g}"
+    is_decay = isinstance(settings.ema, float)
+    ema = f"{settings.ema:g}" if isinstance(settings.ema, float) else "with a half-life"
     return [("ema", f"after {steps:,} steps {share:.2g} of the average would be G's random initial "
-                    f"weights (ema {settings.ema:g}, ema_ramp {ramp}): leave out ema_ramp, or "
-                    f"lower ema")]
+                    f"weights (ema {ema}, ema_ramp {ramp}): leave out ema_ramp, or lower "
+                    f"{'ema' if is_decay else 'half_life'}")]
 
 
 def _schedule_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:

@@ -20,7 +20,8 @@ LATER_DEFAULTS: dict[str, Any] = {
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
     "evaluate.snapshots": False, "evaluate.reference": None,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
-    "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
+    "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_start": 1,
+    "ema_statistics": "copied",
     "numerics": None, "init": None, "sources": {},
     **{f"{optimizer}.{name}": default for optimizer in ("g_optimizer", "d_optimizer")
        for name, default in (("decay_every", None), ("decay_factor", 0.1), ("decay_patience", 10))},

@@ -24,6 +24,7 @@ from gan_bench import registry
 from gan_bench.atomic import replacing
 from gan_bench.config.cluster import DEFAULT_CLUSTER, ClusterSpec
 from gan_bench.config.declared import Declared, FinalMeasurement
+from gan_bench.config.ema_decay import Averaging, EmaForm, HalfLife
 from gan_bench.config.initial_weights import InitSpec, InitWeights
 from gan_bench.config.run_id import (
     digest_of,
@@ -181,16 +182,19 @@ class RunSettings(Closed):
         "second batch of fakes is added to that on the first; 0: none")
     latents: Literal["normal", "uniform"] = Field(
         "normal", description="distribution of latents: N(0, 1), or uniform in -1..1")
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="decay of G's weight average, which replaces G in measurements; "
-        "null: no average")
+    ema: Annotated[float | HalfLife | None, EmaForm()] = Field(
+        None, description="G's weight average, which replaces G in measurements: its decay at each "
+        "step, or `{half_life: IMAGES}`; null: no average")
     ema_ramp: Annotated[float, Field(gt=0)] | None = Field(
-        0.05, description="the average's half-life is at most this share of the steps done "
-        "(StyleGAN2's rule), so that the random initial weights are forgotten in a run of any "
+        0.05, description="the average's half-life is at most this share of the steps, or images, "
+        "done (StyleGAN2's rule), so that the random initial weights are forgotten in a run of any "
         "length; null: no ramp")
+    ema_start: Positive = Field(
+        1, description="the first step that averages; before, the average is a copy of G")
     ema_statistics: Literal["copied", "averaged", "estimated"] = Field(
-        "estimated", description="the average's batch-norm statistics: those of G, their average, "
-        "or estimated from 16 batches of its own before each measurement")
+        "estimated", description="the average's batch-norm statistics: those of G, their average "
+        "(and that of BigGAN's vectors of spectral norm), or estimated from 16 batches of its own "
+        "before each measurement")
     init: InitSpec | None = Field(
         None, description="given weights that the networks start from, instead of random ones: "
         "`{run: ID}` or `{file: x.safetensors}`; their hash is part of a run's id")
@@ -203,6 +207,14 @@ class RunSettings(Closed):
     def images_per_step(self) -> int:
         """The number of real examples that D is given in a step."""
         return self.batch_size * self.d_steps
+
+    @property
+    def averaging(self) -> Averaging | None:
+        """The rule of the average in a run of known length; None without an average."""
+        if self.ema is None:
+            return None
+        return Averaging(self.ema, self.ema_ramp, self.ema_start, self.steps or 1,
+                         self.images_per_step)
 
     @field_validator("penalties", "augmentation")
     @classmethod

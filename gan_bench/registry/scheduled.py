@@ -125,7 +125,7 @@ class MayChange:
     le: float | None = None
 
     @property
-    def limits(self) -> dict[str, float]:
+    def limits(self) -> dict[str, Any]:
         """The limits that there are, as pydantic names them."""
         return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
 

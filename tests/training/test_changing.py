@@ -62,9 +62,9 @@ def test_rates_betas_and_p_are_those_of_their_step(tmp_path: Path) -> None:
         assert of_d["betas"] == pytest.approx((0, min(0.99, max(0.9, 0.9 + 0.045 * (step - 3)))))
         assert of_g["betas"] == (0.5, 0.999)
     # A captured step holds betas fast: none is captured while they change.
-    assert keys[:2] == [(0.0, 0.9)] * 2
+    assert keys[:2] == [(0.0, 0.9, False)] * 2
     assert keys[2:4] == [None] * 2
-    assert keys[4:] == [(0.0, 0.99)] * 6
+    assert keys[4:] == [(0.0, 0.99, False)] * 6
 
 
 def test_the_scalar_is_written_in_place_before_the_step(tmp_path: Path) -> None:

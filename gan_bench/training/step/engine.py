@@ -171,7 +171,8 @@ class Engine:
         betas = self._optimizing.graph_key(step)
         if betas is None or any(penalty.noise for penalty in self._penalties):
             return None
-        return (*(step % penalty.every == 0 for penalty in self._penalties), *betas)
+        copies = self._average is not None and self._average.copies_at(step)
+        return (*(step % penalty.every == 0 for penalty in self._penalties), *betas, copies)
 
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
