@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
 from gan_bench import registry
-from gan_bench.config.ema_decay import MOST_INITIAL
 from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
+from gan_bench.config.step_checks import step_conflicts
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
 from gan_bench.registry import Part
@@ -51,14 +49,12 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
-    problems += _group_conflicts(settings)
+    problems += step_conflicts(settings, steps)
     problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
                                                  ("d_optimizer", settings.d_optimizer))
                  if (reason := why_no_rate(part) or _why_no_decay(part, steps))]
     problems += _penalty_conflicts(settings, steps)
     problems += _augmentation_conflicts(settings, data)
-    problems += _average_conflicts(settings, steps)
-    problems += _schedule_conflicts(settings, steps)
     if settings.condition != "none":
         problems += _label_conflicts(settings, data, evaluate)
     is_conditional = settings.condition != "none"
@@ -163,17 +159,6 @@ def _label_conflicts(settings: RunSettings, data: DataFacts, evaluate: EvaluateS
     return problems
 
 
-def _group_conflicts(settings: RunSettings) -> list[tuple[str, str]]:
-    """Return that D cannot divide a batch into groups of equal size, if so."""
-    group = registry.MODELS[settings.model.name].facts.group(**settings.model.args)
-    batch = settings.batch_size
-    if group is None or batch % min(group, batch) == 0:
-        return []
-    nearest = max(size for size in range(1, group) if batch % size == 0)
-    return [("model", f"{settings.model} judges {group:,} examples together, but a batch has "
-                      f"{batch:,}: choose a group that divides batch_size, such as {nearest:,}")]
-
-
 def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
     """Return the penalties that do not fit the model, or never act."""
     model = registry.MODELS[settings.model.name].facts
@@ -215,45 +200,6 @@ def _augmentation_conflicts(settings: RunSettings, data: DataFacts) -> list[tupl
         problems.append(f"{' and '.join(with_p)} have a p each, but only one is logged: leave out "
                         f"all but one")
     return [("augmentation", problem) for problem in problems]
-
-
-def _average_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
-    """Return why keys of a weight average act on none, or why it keeps random initial weights."""
-    if settings.ema is None:
-        fields = RunSettings.model_fields
-        return [(key, "has no effect without ema: leave it out, or give ema")
-                for key in ("ema_ramp", "ema_start", "ema_statistics")
-                if getattr(settings, key) != fields[key].default]
-    if steps is None:
-        return []
-    if settings.ema_start > steps:
-        return [("ema_start", f"the average would be a copy of G until step {settings.ema_start:,},"
-                              f" and the run has {steps:,}: lower it, or leave out ema")]
-    averaging = settings.averaging
-    assert averaging is not None, "it has been checked"
-    share = replace(averaging, steps=steps).initial_share()
-    if share <= MOST_INITIAL:
-        return []
-    ramp = "null" if settings.ema_ramp is None else f"{settings.ema_ramp:g}"
-    is_decay = isinstance(settings.ema, float)
-    ema = f"{settings.ema:g}" if isinstance(settings.ema, float) else "with a half-life"
-    return [("ema", f"after {steps:,} steps {share:.2g} of the average would be G's random initial "
-                    f"weights (ema {ema}, ema_ramp {ramp}): leave out ema_ramp, or lower "
-                    f"{'ema' if is_decay else 'half_life'}")]
-
-
-def _schedule_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
-    """Return the numbers that are to change, and never do in a run of this length."""
-    parts: list[tuple[str, registry.Registry[Any, Any], Part]] = [
-        ("g_optimizer", registry.OPTIMIZERS, settings.g_optimizer),
-        ("d_optimizer", registry.OPTIMIZERS, settings.d_optimizer),
-        *(("penalties", registry.PENALTIES, part) for part in settings.penalties),
-        *(("augmentation", registry.AUGMENTATIONS, part) for part in settings.augmentation)]
-    return [(key, f"{part}: {argument} begins to change after {number.points[0][0]:,g} "
-                  f"{number.unit}, when the run of {steps:,} steps is over: move its points")
-            for key, entries, part in parts if steps is not None
-            for argument, numbers in entries.scheduled(part).items() for number in numbers
-            if number.begins_after(steps, settings.images_per_step)]
 
 
 def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool, prefix: str,

@@ -177,6 +177,15 @@ class RunSettings(Closed):
         "weights as published; mean: that sum divided by the number of terms, 2 or 1")
     d_steps: Positive = Field(1, description="D updates per step")
     g_steps: Positive = Field(1, description="G updates per step")
+    accumulate: Positive = Field(
+        1, description="parts of a batch whose gradients are averaged, one after the other, for "
+        "less memory; batch norm and what compares examples see a part alone")
+    one_pass: bool = Field(
+        False, description="true: D judges the fake and real examples of its update in one pass, "
+        "fakes first, as BigGAN's does; false: in two")
+    fake_labels: Literal["beside", "independent"] = Field(
+        "beside", description="labels of fakes: those of the real examples in the same step, or "
+        "drawn from the data set independently of them")
     joint_weight: Annotated[float, Field(ge=0)] = Field(
         0.0, description="joint phase of symmetric-KL training: this many times G's gradient on a "
         "second batch of fakes is added to that on the first; 0: none")
