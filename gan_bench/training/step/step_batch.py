@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,13 +52,12 @@ class StepBatch:
 
     def empty_like(self) -> StepBatch:
         """Return a batch of the same shapes whose values are undefined."""
-        def empty(value: list[Tensor] | Tensor | None) -> list[Tensor] | Tensor | None:
+        def empty(value: Any) -> Any:
             if isinstance(value, list):
                 return [torch.empty_like(tensor) for tensor in value]
             return None if value is None else torch.empty_like(value)
 
-        return replace(self, **{each.name: empty(getattr(self, each.name))
-                                for each in fields(self)})
+        return StepBatch(**{each.name: empty(getattr(self, each.name)) for each in fields(self)})
 
 
 @dataclass(frozen=True)
