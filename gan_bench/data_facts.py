@@ -17,13 +17,14 @@ class DataFacts:
     Attributes:
         shape: `(C, H, W)` of uint8 images with H = W, or `(D,)` of float32 vectors.
         classes: Number of classes; 0 without labels.
-        train: Number of training examples.
+        train: Number of training examples that networks are trained with.
         test: Number of held-out examples.
         digest: Changes if the content may have changed (published checksums for a public data set,
             names and sizes of the files for a folder). It is part of a run's id.
         gate: The test accuracy that the embedded classifier must reach on this data to serve as a
             feature extractor; 0..1, unused without labels. Where no number is known for the data,
             `gate_over` gives one.
+        whole: Number of all training examples, if `train` is fewer; None otherwise.
         notes: What a plan says of the data besides, in lines; no part of a run.
     """
 
@@ -33,6 +34,7 @@ class DataFacts:
     test: int
     digest: str
     gate: float = 0.0
+    whole: int | None = None
     notes: Annotated[tuple[str, ...], Field(exclude=True)] = field(default=(), compare=False)
 
     @property

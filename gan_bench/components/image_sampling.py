@@ -43,8 +43,8 @@ def between_pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         places.append(place)
         weights.append(weight.flatten() * inside)
     # At once, for the gradient of each reading takes the room of all images.
-    found = _pixels(images).index_select(0, torch.cat(places)).view(4, len(places[0]), -1)
-    return _images((found * torch.stack(weights)[:, :, None]).sum(0), rows)
+    values = _pixels(images).index_select(0, torch.cat(places)).view(4, len(places[0]), -1)
+    return _images((values * torch.stack(weights)[:, :, None]).sum(0), rows)
 
 
 def _pixels(images: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from gan_bench.errors import Say, UserError
 from gan_bench.evaluation.features.base import Features
 from gan_bench.evaluation.features.given_statistics import takes
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
-from gan_bench.evaluation.views import Discriminator, RealExamples, View, split_of, views_of
+from gan_bench.evaluation.views import Discriminator, RealExamples, View, views_of, whole_split
 from gan_bench.registry import MetricEntry, Part, Reference, code_of, scores_of
 
 
@@ -26,7 +26,7 @@ def _labels_of(data: Dataset, reference: Reference) -> NDArray[np.int64] | None:
     """The classes of the real examples of a reference; None without one."""
     if reference is None:
         return None
-    labels = split_of(data, reference).labels
+    labels = whole_split(data, reference).labels
     assert labels is not None, "metrics of labels refuse data without them"
     array: NDArray[np.int64] = labels.cpu().numpy()
     return array

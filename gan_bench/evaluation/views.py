@@ -231,7 +231,7 @@ class ExtractorView(StoredView):
     def real_count(self, metric: MetricEntry) -> int:
         """Return the number of stored examples, or of training labels for their frequencies."""
         if metric.facts.reference == "frequencies":
-            return self._examples.data.facts.train
+            return len(self._examples.data.whole.images)
         return super().real_count(metric)
 
 
@@ -289,19 +289,24 @@ def _extractor(name: str, data: Dataset, cache: Path, device: str, say: Say) -> 
 def features_of_split(extractor: Extractor, data: Dataset, split: Reference, cache: Path, say: Say,
                       ) -> Features:
     """Return the features of the real images of a split, from the cache if it has them."""
-    return reference_features(extractor, split_of(data, split).images,
+    return reference_features(extractor, whole_split(data, split).images,
                               f"{data.fingerprint}/{split}", cache, say)
 
 
 def split_of(data: Dataset, reference: Reference) -> Split:
-    """Return the split that a reference names, `train` or `test`."""
+    """Return the split that a reference names, `train` (of the networks) or `test`."""
     return {"train": data.train, "test": data.test}[str(reference)]
+
+
+def whole_split(data: Dataset, reference: Reference) -> Split:
+    """Return the split that features are compared with: all training examples, or `test`."""
+    return {"train": data.whole, "test": data.test}[str(reference)]
 
 
 def _frequencies(data: Dataset) -> Features:
     """The share of each class among the training labels, (K, 1)."""
-    assert data.train.labels is not None
-    counts = torch.bincount(data.train.labels.cpu(), minlength=data.facts.classes).numpy()
+    assert data.whole.labels is not None
+    counts = torch.bincount(data.whole.labels.cpu(), minlength=data.facts.classes).numpy()
     return Features(counts[:, None] / counts.sum(), None, "labels")
 
 

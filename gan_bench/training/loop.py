@@ -158,10 +158,24 @@ class Training:
         if self._labels is None:
             return StepBatch(real, g_real=g_real)
         labels = [self._labels[self._batches.places(i)] for i in of_d]
+        if spec.fake_labels == "independent":
+            return StepBatch(real, labels, None, self._drawn_labels(step, "g", spec.g_steps),
+                             [*self._drawn_labels(step, "d", spec.d_steps).chunk(spec.d_steps)],
+                             self._drawn_labels(step, "own", 1))
         g_labels = [labels[i % spec.d_steps] for i in range(spec.g_steps)]
         if needs_real:
             g_labels = [self._labels[self._g_batches.places(i)] for i in of_g]
         return StepBatch(real, labels, g_real, torch.cat(g_labels))
+
+    def _drawn_labels(self, step: int, whose: str, batches: int) -> Tensor:
+        """Return labels of training examples that are drawn for fakes, (batches × N,)."""
+        assert self._labels is not None, "the run is conditional"
+        spec, device = self._engine.spec, self._labels.device
+        draws = torch.Generator(device).manual_seed(
+            rng.derive(spec.seed, f"fake_labels/{whose}", step))
+        chosen = torch.randint(len(self._labels), (batches * spec.batch_size,), generator=draws,
+                               device=device)
+        return self._labels[chosen]
 
     def _sample(self, step: int) -> None:
         picture = sample_picture(self._engine.sample(self._latents))

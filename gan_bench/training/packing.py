@@ -49,7 +49,8 @@ def of_different_size(runs: Sequence[RunSpec]) -> list[RunSpec]:
     def size(run: RunSpec) -> str:
         return repr((run.model, run.loss, run.condition, [part.name for part in run.penalties],
                      run.g_optimizer.name, run.d_optimizer.name, run.batch_size, run.d_steps,
-                     run.g_steps, run.share_fakes, run.joint_weight > 0, run.ema is None))
+                     run.g_steps, run.share_fakes, run.joint_weight > 0, run.ema is None,
+                     run.accumulate, run.one_pass))
 
     return [*{size(run): run for run in runs}.values()]
 

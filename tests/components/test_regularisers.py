@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from helpers.golden_cases import formula_tensor, golden_case
@@ -11,6 +13,7 @@ from test_stylegan2_golden import CASES as STYLE_CASES
 from test_stylegan2_golden import G_NAMES as STYLE_G_NAMES
 from test_stylegan2_golden import Pair as StylePair
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan_bench.components.penalties import Penalty
 from gan_bench.components.regularisers import overlap, path_lengths
@@ -56,15 +59,44 @@ def test_rows_are_drawn_apart_and_keep_their_lengths() -> None:
     assert overlap(both).item() == 100
 
 
-def test_the_gradient_is_the_published_one() -> None:
-    """2 · weight · ((W Wᵀ ∘ (1 − I)) W)."""
-    rows = torch.randn((4, 6), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+@pytest.mark.parametrize("shape", [(4, 6), (7, 3)])
+def test_the_gradient_is_the_published_one(shape: tuple[int, int]) -> None:
+    """2 · weight · ((W Wᵀ ∘ (1 − I)) W), with more columns than rows and fewer."""
+    rows = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     layer = layer_of(rows)
     g_term(build("orthogonal_g", weight=0.3), layer, torch.empty(0)).backward()
-    written_out = 2 * 0.3 * ((rows @ rows.t()) * (1 - torch.eye(4))) @ rows
+    written_out = 2 * 0.3 * ((rows @ rows.t()) * (1 - torch.eye(len(rows)))) @ rows
     assert isinstance(layer.weight, nn.Parameter)
     assert layer.weight.grad is not None
     torch.testing.assert_close(layer.weight.grad, written_out, rtol=1e-12, atol=1e-12)
+
+
+def test_orthogonal_rows_have_no_overlap_in_float32_either() -> None:
+    """The difference of two sums of about 200 would be wrong by 1e-5, and may be negative."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        layer = nn.Linear(256, 200)
+        nn.init.orthogonal_(layer.weight)
+        assert 0 < overlap(layer).item() < 1e-8
+
+
+class Largest(TorchDispatchMode):
+    """Remembers how many values the largest tensor has that a computation makes."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor):
+            self.size = max(self.size, made.numel())
+        return made
+
+
+def test_many_short_rows_take_no_more_memory_than_they_have() -> None:
+    layer = nn.Linear(3, 500)
+    with Largest() as largest:
+        overlap(layer).backward()
+    assert largest.size == 1500
 
 
 def test_a_row_is_an_output_of_a_transposed_convolution_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from helpers.runs import DIGITS, a_run, write_experiment
 
 from gan_bench.cli.planning import plan
+from gan_bench.components.models import make_networks
 from gan_bench.config.differences import departures, flatten
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.grid import LISTS
@@ -18,7 +20,9 @@ from gan_bench.training.step.engine import Engine
 from gan_bench.training.step.step_batch import StepBatch
 
 HEAD, _, _ = DIGITS.partition("base:")
+SMALL = {"dcgan": 8, "resnet": 8, "r3": 8, "biggan": 4, "stylegan2": 8}  # widths
 TAIL = "evaluate: {samples: 50, metrics: [d_accuracy]}\ncompute: {device: cpu}\n"
+OF_IMAGES = TAIL.replace("d_accuracy", "nearest_train_mse")  # of a conditional D too
 
 
 def test_a_recipe_is_as_if_its_keys_were_written_out(tmp_path: Path) -> None:
@@ -92,8 +96,8 @@ variants:
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_a_recipe_says_of_its_paper_is_of_keys_that_are_there(tmp_path: Path, name: str,
                                                                    ) -> None:
-    text = HEAD.replace("image_size: 16", "image_size: 32") + (
-        f"base: {{recipe: {name}, steps: 3}}\n") + TAIL
+    text = HEAD.replace("digits, image_size: 16", "cifar10, image_size: 32") + (
+        f"base: {{recipe: {name}, steps: 20}}\n") + OF_IMAGES
     run = a_run(tmp_path, text=text)
     recipe = RECIPES[name]
     assert departures(run, name) == [
@@ -105,6 +109,39 @@ def test_what_a_recipe_says_of_its_paper_is_of_keys_that_are_there(tmp_path: Pat
             same = a_run(tmp_path, f"base.{key}={listed}", text=text)
             assert flatten(same)[key] == value
             assert not any(line.startswith(f"{key} ") for line in departures(same, name))
+
+
+def same_keys(name: str) -> set[str]:
+    """The keys that a recipe sets, `optimizer` as both networks'."""
+    keys = {*RECIPES[name].settings}
+    return keys - {"optimizer"} | {"g_optimizer", "d_optimizer"} if "optimizer" in keys else keys
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_recipes_set_the_same_keys(name: str) -> None:
+    assert same_keys(name) == same_keys("dcgan2015")
+
+
+def test_recipes_of_the_modern_models_have_the_published_numbers(tmp_path: Path) -> None:
+    """Counts of parameters, half-lives in images and StyleGAN2's lazily scaled rate of G."""
+    text = HEAD.replace("digits, image_size: 16", "cifar10, image_size: 32")
+    runs = {name: a_run(tmp_path, text=f"{text}base: {{recipe: {name}, steps: 100000, "
+                                       f"condition: {condition}}}\n{OF_IMAGES}")
+            for name, condition in (("biggan_cifar", "projection"), ("stylegan2", "none"),
+                                    ("stylegan2_ada_cifar", "none"))}
+    sizes = {}
+    for name, run in runs.items():
+        with torch.device("meta"):
+            networks = make_networks(run.model, (3, 32, 32), run.condition, 10)
+        sizes[name] = [sum(parameter.numel() for parameter in network.parameters())
+                       for network in (networks.generator, networks.discriminator)]
+    assert sizes["biggan_cifar"] == [4_304_387, 4_207_361]
+    assert sizes["stylegan2_ada_cifar"] == [19_947_539, 20_720_641]
+    for name, images in (("stylegan2", 10_000), ("stylegan2_ada_cifar", 500_000)):
+        assert runs[name].ema ** (images / runs[name].batch_size) == pytest.approx(0.5, rel=1e-3)
+    of_g = runs["stylegan2_ada_cifar"].g_optimizer.args
+    assert (of_g["lr"], of_g["betas"]) == (pytest.approx(0.0025 * 4 / 5),
+                                           [0, pytest.approx(0.99 ** (4 / 5), abs=1e-6)])
 
 
 def test_recipes_may_be_an_axis(tmp_path: Path) -> None:
@@ -125,14 +162,12 @@ def test_an_unknown_recipe_is_refused_in_its_place(tmp_path: Path, place: str) -
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains(tmp_path: Path, name: str) -> None:
     text = HEAD.replace("image_size: 16", "image_size: 32") + (
-        f"base: {{recipe: {name}, steps: 3, batch_size: 8}}\n") + TAIL
-    small = {"dcgan": "width: 8", "resnet": "width: 8", "r3": "width: 8"}
-    model = RECIPES[name].settings["model"]
-    plain = model if isinstance(model, dict) else {"name": model}
-    overrides = []
-    if plain["name"] in small:
-        rest = "".join(f", {k}: {v}" for k, v in plain.items() if k != "name")
-        overrides = [f"base.model={{name: {plain['name']}, {small[plain['name']]}{rest}}}"]
+        f"base: {{recipe: {name}, steps: 20, batch_size: 8}}\n") + TAIL
+    given = RECIPES[name].settings["model"]
+    model = {**given} if isinstance(given, dict) else {"name": given}
+    if model["name"] in SMALL:
+        model["width"] = SMALL[model["name"]]
+    overrides = [f"base.model={json.dumps(model)}"]
     spec = a_run(tmp_path, *overrides, text=text)
     engine = Engine(spec, "cpu")
     draws = torch.Generator().manual_seed(0)
@@ -163,7 +198,7 @@ def test_a_recipe_that_is_no_name_is_one_line(recipe: str, tmp_path: Path) -> No
 def test_a_recipe_over_another_is_the_run_that_it_is_alone(tmp_path: Path, above: str) -> None:
     def one(base: str, variant: str) -> str:
         text = HEAD.replace("image_size: 16", "image_size: 32") + (
-            f"base: {{steps: 5{base}}}\nvariants: {{a: {{{variant}}}}}\n") + TAIL
+            f"base: {{steps: 20{base}}}\nvariants: {{a: {{{variant}}}}}\n") + TAIL
         return a_run(tmp_path, text=text).id
 
     alone = one("", f"recipe: {above}")

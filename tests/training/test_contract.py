@@ -92,6 +92,8 @@ PENALTY = "@PENALTIES.register('mine', PenaltyFacts(on_examples=True, term=True)
           "    return Penalty(lambda d, real, fake, draws: {})\n"
 G_PENALTY = ("@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False, g_term={}))\n"
              "def mine():\n    return Penalty(g_term=lambda g, z, draws, memory: {})\n")
+WEIGHTS_PENALTY = PENALTY.replace("on_examples=True", "on_examples=False").replace(
+    "lambda d, real, fake, draws:", "weights_term=lambda d:")
 FADING = ("@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False))\n"
           "def mine():\n    return Penalty(noise=lambda examples, draws, done: examples * "
           "min(1.0, 1.5 - done))\n")
@@ -162,6 +164,12 @@ FAULTY = [
      "not finite"),
     ("penalty", G_PENALTY.format("True", "g(z).mean().detach().requires_grad_() * 1"),
      "its term of G's loss", "no gradient reaches G's parameters"),
+    ("penalty", G_PENALTY.format("True", "g(z + torch.rand_like(z)).mean()"),
+     "its term of G's loss", "use `draws`"),
+    ("penalty", WEIGHTS_PENALTY.format("torch.ones((), requires_grad=True) * 1"),
+     "its term of D's weights", "no gradient reaches D's parameters"),
+    ("penalty", WEIGHTS_PENALTY.format("next(d.parameters()).mean() * torch.rand(())"),
+     "its term of D's weights", "global random state"),
     ("penalty", FADING, "its noise is that of a run with more steps", "whole_run=True"),
     ("augmentation", AUGMENTATION.format("x[:, :, 1:]"), "keeps the shape", "another shape"),
     ("augmentation", AUGMENTATION.format("x * torch.rand(())"), "keeps the shape", "use `draws`"),

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize
+from gan_bench.components.data.arrays import Arrays, ArraySplit, Few, ImageSize, of_few
 from gan_bench.components.data.download import fetch, verified
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import Say
@@ -21,33 +21,35 @@ HARMLESS = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", 
 MD5 = "c58f30108f718f92721af3b95e74349a"  # of cifar-10-python.tar.gz, published by its authors
 
 
-def describe(data_root: Path, *, image_size: int) -> DataFacts:
+def describe(data_root: Path, *, image_size: int, train: int | None) -> DataFacts:
     """Return the facts, which are constants."""
-    return DataFacts(shape=(3, image_size, image_size), classes=10, train=50_000, test=10_000,
-                     digest=MD5, gate=0.55)
+    facts = DataFacts(shape=(3, image_size, image_size), classes=10, train=50_000, test=10_000,
+                      digest=MD5, gate=0.55)
+    return of_few(facts, train)
 
 
 @DATASETS.register("cifar10", DatasetFacts(describe=describe))
-def cifar10(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
+def cifar10(data_root: Path, say: Say, *, image_size: ImageSize = SIZE,
+            train: Few = None) -> Arrays:
     """CIFAR-10: 60,000 photographs in 10 classes, colour, 32 pixels (Krizhevsky 2009)."""
     from torchvision.datasets import CIFAR10
 
     folder, archive = data_root / CIFAR10.base_folder, data_root / CIFAR10.filename
-    train, test = dict(CIFAR10.train_list), dict(CIFAR10.test_list)
+    of_train, of_test = dict(CIFAR10.train_list), dict(CIFAR10.test_list)
 
     def unpacked() -> bool:
-        return all((folder / name).exists() for name in {**train, **test})
+        return all((folder / name).exists() for name in {**of_train, **of_test})
 
     if not unpacked() and not archive.exists():
         fetch(partial(CIFAR10, download=True), f"CIFAR-10 from {CIFAR10.url}",
               f"place {archive.name} in {data_root}, or name another data root", data_root, say)
     if unpacked():
-        md5s = {**train, **test}
+        md5s = {**of_train, **of_test}
         batches = {name: verified(folder / name, md5=md5) for name, md5 in md5s.items()}
     else:
         batches = _unpack(verified(archive, md5=CIFAR10.tgz_md5), CIFAR10.base_folder)
-    return Arrays(_split([batches[name] for name in train], image_size),
-                  _split([batches[name] for name in test], image_size))
+    return Arrays(_split([batches[name] for name in of_train], image_size),
+                  _split([batches[name] for name in of_test], image_size))
 
 
 class _Arrays(pickle.Unpickler):

@@ -6,10 +6,11 @@ import hashlib
 import json
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_bench import rng
 from gan_bench.atomic import remove_abandoned, scratch_folder
 from gan_bench.components.data import download
 from gan_bench.components.data.arrays import Arrays
@@ -49,9 +50,10 @@ class Dataset:
     Attributes:
         name: Its name in the registry.
         facts: The description from before it was read.
-        train: The training split.
+        train: The training split that networks are trained with.
         test: The held-out split.
-        fingerprint: sha256 of all arrays: 16 hex digits.
+        fingerprint: sha256 of all arrays, of the whole training split: 16 hex digits.
+        all_train: The whole training split, if `train` is a part of it.
     """
 
     name: str
@@ -59,6 +61,12 @@ class Dataset:
     train: Split
     test: Split
     fingerprint: str
+    all_train: Split | None = None
+
+    @property
+    def whole(self) -> Split:
+        """The training split that extractors learn from and generated images are compared with."""
+        return self.train if self.all_train is None else self.all_train
 
     @property
     def channel(self) -> Dataset | None:
@@ -93,7 +101,7 @@ def prepare_data(dataset: Part, data_root: Path, cache: Path,
         return
     if folder.exists():
         say(f"{folder}: {damage}; recreating it")
-    arrays: Arrays = DATASETS.build(dataset, data_root, say)
+    arrays: Arrays = DATASETS.build(_source(dataset, facts), data_root, say)
     _check(dataset, arrays, facts)
     try:
         _write(folder, arrays)
@@ -134,11 +142,30 @@ def load(
 
     meta = json.loads((folder / META).read_text())
     tensors = {name: tensor(name) for name in meta["sizes"]}
-    return Dataset(
-        dataset.name, facts,
-        train=Split(tensors["train-images"], tensors.get("train-labels")),
-        test=Split(tensors["test-images"], tensors.get("test-labels")),
-        fingerprint=meta["fingerprint"])
+    whole = Split(tensors["train-images"], tensors.get("train-labels"))
+    test = Split(tensors["test-images"], tensors.get("test-labels"))
+    data = Dataset(dataset.name, facts, whole, test, meta["fingerprint"])
+    if facts.whole is None:
+        return data
+    return replace(data, train=_part(whole, facts.train), all_train=whole)
+
+
+def _part(whole: Split, count: int) -> Split:
+    """Return so many examples of a split, in its order; a larger part holds all smaller ones."""
+    import torch
+
+    draws = rng.generator(0, "data/part")
+    chosen = torch.randperm(len(whole.images), generator=draws)[:count].sort().values
+    chosen = chosen.to(whole.images.device)
+    return Split(whole.images[chosen], None if whole.labels is None else whole.labels[chosen])
+
+
+def _source(dataset: Part, facts: DataFacts) -> Part:
+    """Return the data set without the argument of a part: what is decoded and cached is whole."""
+    args = dict(dataset.args)
+    if facts.whole is not None or args.get("train") is None:
+        args.pop("train", None)
+    return Part(name=dataset.name, args=args)
 
 
 def _describe(dataset: Part, data_root: Path) -> DataFacts:
@@ -147,8 +174,8 @@ def _describe(dataset: Part, data_root: Path) -> DataFacts:
 
 def _folder(dataset: Part, facts: DataFacts, cache: Path) -> Path:
     code = DATASETS[dataset.name].source  # of a third-party decoder
-    key = json.dumps([VERSION, dataset.args, facts.digest, *([code] if code else [])],
-                     sort_keys=True)
+    args = _source(dataset, facts).args
+    key = json.dumps([VERSION, args, facts.digest, *([code] if code else [])], sort_keys=True)
     return cache / "data" / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
@@ -162,7 +189,8 @@ def _named(arrays: Arrays) -> dict[str, NDArray[Any]]:
 def _check(dataset: Part, arrays: Arrays, facts: DataFacts) -> None:
     """Refuse arrays that differ from the data set's description."""
     dtype = "uint8" if facts.is_image else "float32"
-    for split, count in ((arrays.train, facts.train), (arrays.test, facts.test)):
+    train = facts.whole or facts.train
+    for split, count in ((arrays.train, train), (arrays.test, facts.test)):
         images, labels = split.images, split.labels
         summary = len(images), images.shape[1:], str(images.dtype)
         labels_match = labels is None or len(labels) == count

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from gan_bench.components.data.arrangement import Arrangement, arrange, is_image
-from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize
+from gan_bench.components.data.arrays import Arrays, ArraySplit, Few, ImageSize, of_few
 from gan_bench.components.data.files import contents, list_files
 from gan_bench.data_facts import DataFacts, gate_over
 from gan_bench.errors import Say, UserError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def describe_image_folder(data_root: Path, *, path: str, image_size: int,
-                          channels: int) -> DataFacts:
+                          channels: int, train: int | None = None) -> DataFacts:
     """Return the facts, from the list of names and sizes alone.
 
     So an image that replaces another of exactly the same size stays unnoticed: give the new image
@@ -34,11 +34,12 @@ def describe_image_folder(data_root: Path, *, path: str, image_size: int,
     """
     _, arrangement = _find(data_root, path)
     test = len(arrangement.test)
-    return DataFacts(
+    facts = DataFacts(
         shape=(channels, image_size, image_size), classes=len(arrangement.classes),
         train=len(arrangement.train), test=test, digest=arrangement.digest,
         gate=gate_over(arrangement.test_shares, test) if arrangement.classes else 0.0,
         notes=arrangement.notes())
+    return of_few(facts, train)
 
 
 @DATASETS.register("image_folder", DatasetFacts(describe=describe_image_folder))
@@ -46,7 +47,7 @@ def image_folder(
     data_root: Path, say: Say, *,
     path: Annotated[str, Field(min_length=1, description="relative to the data folder "
                                "(--data-root), or absolute")],
-    image_size: ImageSize, channels: Literal[1, 3] = 3,
+    image_size: ImageSize, channels: Literal[1, 3] = 3, train: Few = None,
 ) -> Arrays:
     """The images of a folder, .tar, .tar.gz or .zip, centre-cropped and resized.
 
@@ -54,13 +55,13 @@ def image_folder(
     name, is held out. If every image lies in a folder of its class, there are labels.
     """
     source, arrangement = _find(data_root, path)
-    train, test = len(arrangement.train), len(arrangement.test)
+    count, held_out = len(arrangement.train), len(arrangement.test)
     which = f": {arrangement.left_out}" if arrangement.left_out else ""
-    say(f"decoding {train:,} + {test:,} images of {source}, {arrangement.describe_labels()}; "
+    say(f"decoding {count:,} + {held_out:,} images of {source}, {arrangement.describe_labels()}; "
         f"{arrangement.ignored:,} other files ignored{which}")
     images = _decode(source, arrangement.train + arrangement.test, channels, image_size, say)
-    return Arrays(ArraySplit(images[:train], _labels(arrangement, arrangement.train)),
-                  ArraySplit(images[train:], _labels(arrangement, arrangement.test)))
+    return Arrays(ArraySplit(images[:count], _labels(arrangement, arrangement.train)),
+                  ArraySplit(images[count:], _labels(arrangement, arrangement.test)))
 
 
 def _find(data_root: Path, path: str) -> tuple[Path, Arrangement]:

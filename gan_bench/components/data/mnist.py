@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_bench.components.data.arrays import Arrays, ArraySplit, ImageSize
+from gan_bench.components.data.arrays import Arrays, ArraySplit, Few, ImageSize, of_few
 from gan_bench.components.data.download import fetch, verified
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import Say, UserError
@@ -52,26 +52,31 @@ FASHION_MNIST = IdxSource("FashionMNIST", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 0.
 KMNIST = IdxSource("KMNIST", "bdb82020997e1d708af4cf47b453dcf7", 0.88)
 
 
-def describe_mnist(source: IdxSource, data_root: Path, *, image_size: int) -> DataFacts:
+def describe_mnist(source: IdxSource, data_root: Path, *, image_size: int,
+                   train: int | None = None) -> DataFacts:
     """Return the facts, which are constants."""
-    return DataFacts(shape=(1, image_size, image_size), classes=10, train=TRAIN, test=TEST,
-                     digest=source.digest, gate=source.gate)
+    facts = DataFacts(shape=(1, image_size, image_size), classes=10, train=TRAIN, test=TEST,
+                      digest=source.digest, gate=source.gate)
+    return of_few(facts, train)
 
 
 @DATASETS.register("mnist", DatasetFacts(describe=partial(describe_mnist, MNIST)))
-def mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
+def mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE,
+          train: Few = None) -> Arrays:
     """MNIST: 70,000 handwritten digits, grey, 28 pixels (LeCun et al. 1998)."""
     return _decode(MNIST, data_root, say, image_size)
 
 
 @DATASETS.register("fashion_mnist", DatasetFacts(describe=partial(describe_mnist, FASHION_MNIST)))
-def fashion_mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
+def fashion_mnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE,
+                  train: Few = None) -> Arrays:
     """Fashion-MNIST: 70,000 articles of clothing, grey, 28 pixels (Xiao et al. 2017)."""
     return _decode(FASHION_MNIST, data_root, say, image_size)
 
 
 @DATASETS.register("kmnist", DatasetFacts(describe=partial(describe_mnist, KMNIST)))
-def kmnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE) -> Arrays:
+def kmnist(data_root: Path, say: Say, *, image_size: ImageSize = SIZE,
+           train: Few = None) -> Arrays:
     """Kuzushiji-MNIST: 70,000 cursive characters, grey, 28 pixels (Clanuwat et al. 2018)."""
     return _decode(KMNIST, data_root, say, image_size)
 

@@ -129,7 +129,7 @@ def train_classifier(data: Dataset) -> nn.Module:
     import torch
     from torch.nn.functional import cross_entropy
 
-    images, labels = _on_cpu(data.train)
+    images, labels = _on_cpu(data.whole)
     batches = len(images) // min(BATCH_SIZE, len(images))
     steps = batches * max(EPOCHS, math.ceil(MIN_STEPS / batches))
     with one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():

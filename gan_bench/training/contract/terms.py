@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,6 @@ from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, Part, PenaltyFa
 from gan_bench.training.contract.base import (
     Checks,
     advance,
-    fixed_seed,
     not_finite,
     random_state,
     run_spec,
@@ -132,16 +133,16 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
         return
     checks.check("its facts are true", lambda: _penalty_facts_problem(penalty[0], entry.facts))
     spec = run_spec(penalties=[part])
-    if entry.facts.needs_styles:
+    if entry.facts.needs_styles:  # its layers draw no noise, so that a draw is the penalty's own
         model = MODELS.parse({"name": "stylegan2", "width": 8, "latent_dim": 8,
-                              "mapping_layers": 2, "group": None})
+                              "mapping_layers": 2, "group": None, "noise": "constant"})
         spec = run_spec((1, 16, 16), model=model, penalties=[part])
-    if penalty[0].g_term is not None:
-        checks.check("its term of G's loss is a finite scalar with a gradient to G",
-                     lambda: _g_term_problem(penalty[0], spec))
-    if penalty[0].term is not None:
-        checks.check("its term is a finite scalar with a gradient to D", lambda: _term_problem(
-            penalty[0]))
+    terms = (("its term", "D", penalty[0].term), ("its term of D's weights", "D",
+             penalty[0].weights_term), ("its term of G's loss", "G", penalty[0].g_term))
+    for words, of, function in terms:
+        if function is not None:
+            checks.check(f"{words} is a finite scalar with a gradient to {of}",
+                         partial(_term_problem, penalty[0], function, spec))
     if penalty[0].noise is not None:
         checks.check("its noise keeps the shape and repeats", lambda: _noise_problem(penalty[0]))
         if not entry.facts.whole_run:
@@ -159,47 +160,46 @@ def _penalty_facts_problem(penalty: Penalty, facts: PenaltyFacts) -> str | None:
     return None
 
 
-def _g_term_problem(penalty: Penalty, spec: RunSpec) -> str | None:
-    engine = Engine(spec, "cpu")
-    assert penalty.g_term is not None
-    latents = torch.randn((4, int(engine.spec.model.args["latent_dim"])),
-                          generator=torch.Generator().manual_seed(1))
-    values = []
-    for _ in range(2):
-        with fixed_seed(0):  # the generator's layers may draw
-            term = penalty.g_term(engine.generator, latents, torch.Generator().manual_seed(5),
-                                  torch.zeros((), dtype=torch.float64))
-        if not isinstance(term, torch.Tensor) or term.dim():
-            return "it is no scalar: take the mean over the batch"
-        if not bool(term.isfinite()):
-            return "it is not finite"
-        values.append(term.item())
-    term.backward()  # type: ignore[no-untyped-call]
-    if not any(p.grad is not None and bool(p.grad.any()) for p in engine.generator.parameters()):
-        return "no gradient reaches G's parameters"
-    return None if values[0] == values[1] else "it differs for the same `draws`"
+def _examples(seed: int, shape: tuple[int, ...] = (1, 8, 8)) -> torch.Tensor:
+    return torch.rand((4, *shape), generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def _examples(seed: int) -> torch.Tensor:
-    return torch.rand((4, 1, 8, 8), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+def _term_problem(penalty: Penalty, function: Callable[..., Any], spec: RunSpec) -> str | None:
+    """Return what is wrong with one of a penalty's terms.
 
+    Args:
+        function: The term: `term`, `weights_term` or `g_term` of the penalty.
+        spec: Of a run whose networks draw no random numbers.
+    """
+    # Without the penalty, which may change D's layers, and their forward passes with it.
+    engine = Engine(spec.model_copy(update={"penalties": []}), "cpu")
+    name, network = "D", engine.discriminator
+    if function is penalty.g_term:
+        name, network = "G", engine.generator
 
-def _term_problem(penalty: Penalty) -> str | None:
-    engine = Engine(run_spec(), "cpu")
-    discriminator = engine.discriminator
-    assert penalty.term is not None
+    def computed() -> Any:
+        draws = torch.Generator().manual_seed(5)
+        if function is penalty.term:
+            real, fake = (_examples(seed, spec.data.shape) for seed in (1, 2))
+            return function(network, real, fake, draws)
+        if function is penalty.weights_term:
+            return function(network)
+        latents = torch.randn((4, int(spec.model.args["latent_dim"])),
+                              generator=torch.Generator().manual_seed(1))
+        return function(network, latents, draws, torch.zeros((), dtype=torch.float64))
+
     before, values = random_state(), []
     for _ in range(2):
-        term = penalty.term(discriminator, _examples(1), _examples(2),
-                            torch.Generator().manual_seed(5))
+        term = computed()
         if not isinstance(term, torch.Tensor) or term.dim():
             return "it is no scalar: take the mean over the batch"
         if not bool(term.isfinite()):
             return "it is not finite"
         values.append(term.item())
-    term.backward()  # type: ignore[no-untyped-call]
-    if not any(p.grad is not None and bool(p.grad.any()) for p in discriminator.parameters()):
-        return "no gradient reaches D's parameters: use torch.autograd.grad with create_graph"
+    term.backward()
+    if not any(p.grad is not None and bool(p.grad.any()) for p in network.parameters()):
+        return (f"no gradient reaches {name}'s parameters: keep its graph, as with "
+                f"torch.autograd.grad(…, create_graph=True)")
     if random_state() != before:
         return "it draws from a global random state: use `draws`"
     return None if values[0] == values[1] else "it differs for the same `draws`"

@@ -16,25 +16,20 @@ from gan_bench import rng
 from gan_bench.components.latents import draw_latents
 from gan_bench.components.losses import Loss
 from gan_bench.components.models import build_networks, with_labels
-from gan_bench.components.optimizers import build_optimizer, load_optimizer, rate, set_rate
 from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import one_line
 from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.training.step.augmenting import Augmenting
+from gan_bench.training.step.changing import ChangingNumbers
+from gan_bench.training.step.d_update import DiscriminatorUpdates
 from gan_bench.training.step.g_penalties import GPenalties
-from gan_bench.training.step.networks import (
-    frozen,
-    grad_norm,
-    logit_metrics,
-    samples_of,
-    seed_layers,
-)
-from gan_bench.training.step.plateau import plateaus_of
-from gan_bench.training.step.step_batch import StepBatch
+from gan_bench.training.step.g_update import GeneratorUpdates
+from gan_bench.training.step.networks import StepMetrics, samples_of, seed_layers
+from gan_bench.training.step.optimizing import Optimizing
+from gan_bench.training.step.passes import Passes
+from gan_bench.training.step.step_batch import Judged, StepBatch
 from gan_bench.training.step.weight_average import WeightAverage
-
-StepMetrics = dict[str, Tensor]
 
 
 class Engine:
@@ -55,12 +50,13 @@ class Engine:
                  train_labels: Tensor | None = None) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
                                   spec.data.classes)
-        self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
+        self._changing = ChangingNumbers(spec, device)
+        self._penalties: list[Penalty] = [PENALTIES.build(part, follow=self._changing.follow)
+                                          for part in spec.penalties]
         constrain(networks.discriminator, self._penalties, spec.seed)
         self.spec = spec
         self.device = device
         self.generator, self.discriminator = networks.generator, networks.discriminator
-        self._is_bfloat16 = precision == "bfloat16"
         # Tensor cores and AMX need another memory layout.
         layout = torch.contiguous_format if precision == "float32" else torch.channels_last
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
@@ -71,17 +67,19 @@ class Engine:
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = self.first_bad.clone()  # on the device
         self._loss: Loss = LOSSES.build(spec.loss)
-        self._parts = {self.generator: spec.g_optimizer, self.discriminator: spec.d_optimizer}
-        self._optimizers = {
-            network: build_optimizer(part, network.parameters(), captured=device != "cpu")
-            for network, part in self._parts.items()}
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
-        self._rates: dict[nn.Module, float] = {}  # as set in the optimizers
-        self._plateaus = plateaus_of(self._parts, {self.generator: spec.g_steps,
-                                                   self.discriminator: spec.d_steps}, device)
-        self._augmenting = Augmenting(spec, device)
+        self._augmenting = Augmenting(spec, device, self._changing)
         self._g_penalties = GPenalties(spec, self._penalties, device)
+        self._optimizing = Optimizing(spec, self._networks, self._penalties, device)
+        self._passes = Passes(spec, self.generator, self.discriminator, self._penalties,
+                              self._augmenting, self._penalty_draws, precision == "bfloat16")
+        self._d_updates = DiscriminatorUpdates(
+            spec, self.discriminator, self._loss, self._penalties, self._passes, self._augmenting,
+            self._optimizing, self._penalty_draws)
+        self._g_updates = GeneratorUpdates(
+            spec, self.generator, self.discriminator, self._loss, self._g_penalties, self._passes,
+            self._optimizing)
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
@@ -118,8 +116,8 @@ class Engine:
             penalty: one with `every` = k is added each k-th step, times k. D minimises `d_loss` +
             `d_penalty`; both are divided by the number of terms in D's loss where
             `d_loss_reduction` is `mean`. `g_penalty` is likewise what penalties add to G's loss.
-            `g_loss` is that of the
-            first fakes, also where a joint phase adds `joint_weight` times that of others.
+            `g_loss` is that of the first fakes, also where a joint phase adds that of others. A
+            penalty with a step of its own is in `d_penalty` or `g_penalty`, not in gradient norms.
         """
         self.begin(step)
         return self.update(step, batch, observe)
@@ -132,30 +130,26 @@ class Engine:
         metrics: StepMetrics = {}
         d_first = self.spec.order == "d_first"
         batch = self._augmenting.of_data(batch)
-        real, of_g = batch.real, batch.of_g(self.spec.g_steps)
-        n = real[0].shape[0]
+        of_g, n = batch.of_g(self.spec.g_steps), len(batch.real[0])
         # Latents are drawn in an order that does not depend on who is updated first: G's first
         # batch, D's batches, G's further batches. So D's fakes do not depend on `g_steps`.
-        of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
         latents = [self._latents(n, of_g[0][1])]
-        d_latents = [] if self.spec.share_fakes else [self._latents(n, labels) for labels in of_d]
+        d_latents = ([] if self.spec.share_fakes else
+                     [self._latents(n, labels) for _, _, labels in batch.of_d()])
         latents += [self._latents(n, labels) for _, labels in of_g[1:]]
         if self.spec.joint_weight:
             latents += [self._latents(n, labels) for _, labels in of_g]
-        fake = self._forward_g(latents[0]) if self.spec.share_fakes else None
+        own_latents = None
+        if self._g_penalties.has_own_step(step):
+            own_labels = of_g[0][1] if batch.own_labels is None else batch.own_labels
+            own_latents = self._latents(n, own_labels)
+        fake = self._passes.forward_g(latents[0]) if self.spec.share_fakes else None
         losses: list[Tensor] = []
         if not d_first:
-            fake, losses = self._train_generator(latents, fake, batch, step, metrics, observe)
-        for i, (examples, labels) in enumerate(zip(real, of_d, strict=True)):
-            if self.spec.share_fakes and fake is not None:
-                d_fake = fake.detach()
-            else:
-                with torch.no_grad():
-                    d_fake = self._forward_g(d_latents[i])
-            losses.append(self._step_discriminator(examples, d_fake, labels, step, metrics,
-                                                   observe and i == len(real) - 1))
+            fake, losses = self._update_g(latents, own_latents, fake, batch, step, metrics, observe)
+        losses += self._update_d(d_latents, fake, batch, step, metrics, observe)
         if d_first:
-            losses += self._train_generator(latents, fake, batch, step, metrics, observe)[1]
+            losses += self._update_g(latents, own_latents, fake, batch, step, metrics, observe)[1]
         if self._average is not None:
             self._average.follow(self.generator)
         if observe:
@@ -165,14 +159,47 @@ class Engine:
         self.first_bad += bad * self._step_number
         return metrics
 
-    def graph_key(self, step: int) -> tuple[bool, ...] | None:
+    def _update_d(self, latents: Sequence[Tensor], shared: Tensor | None, batch: StepBatch,
+                  step: int, metrics: StepMetrics, observe: bool) -> list[Tensor]:
+        """Do all that happens to D in a step, and return its losses.
+
+        Args:
+            latents: A batch for each update.
+            shared: The fakes of G's step, if D shares them.
+        """
+        losses: list[Tensor] = []
+        for i, (real, labels, fake_labels) in enumerate(batch.of_d()):
+            fake = shared.detach() if shared is not None else self._fakes(latents[i])
+            judged = Judged(real, fake, labels, fake_labels)
+            losses.append(self._d_updates.update(judged, step, metrics,
+                                                 observe and i == len(batch.real) - 1))
+        return losses + self._d_updates.regularise(judged, step, metrics, observe)
+
+    def _update_g(self, latents: list[Tensor], own_latents: Tensor | None, fake: Tensor | None,
+                  batch: StepBatch, step: int, metrics: StepMetrics, observe: bool,
+                  ) -> tuple[Tensor | None, list[Tensor]]:
+        """Do all that happens to G in a step; return the fakes that D shares, and its losses."""
+        fake, losses = self._g_updates.update(latents, fake, batch, step, metrics, observe)
+        if own_latents is not None:
+            losses.append(self._g_updates.regularise(own_latents, step, metrics, observe))
+        return fake, losses
+
+    @torch.no_grad()
+    def _fakes(self, latents: Tensor) -> Tensor:
+        """Return fakes for D, made in parts as those of G's own updates are."""
+        parts = [self._passes.forward_g(part) for part in latents.chunk(self.spec.accumulate)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def graph_key(self, step: int) -> tuple[float, ...] | None:
         """Return a key: steps with the same key run the same kernels.
 
-        None if each step runs on its own, as with a penalty that adds noise.
+        None if each step runs on its own, as with a penalty that adds noise, or while betas change.
         """
-        if any(penalty.noise for penalty in self._penalties):
+        betas = self._optimizing.graph_key(step)
+        if betas is None or any(penalty.noise for penalty in self._penalties):
             return None
-        return tuple(step % penalty.every == 0 for penalty in self._penalties)
+        copies = self._average is not None and self._average.copies_at(step)
+        return (*(step % penalty.every == 0 for penalty in self._penalties), *betas, copies)
 
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
@@ -188,10 +215,7 @@ class Engine:
         return {
             **{name: network.state_dict() for name, network in self._networks.items()},
             "ema": self.ema.state_dict() if self.ema is not None else None,
-            **{f"{name}_optimizer": self._optimizers[network].state_dict()
-               for name, network in self._networks.items()},
-            **{f"{name}_plateau": self._plateaus[network].state()
-               for name, network in self._networks.items() if network in self._plateaus},
+            **self._optimizing.state(),
             "first_bad": int(self.first_bad),
             **self._augmenting.state(),
             **self._g_penalties.state(),
@@ -225,10 +249,7 @@ class Engine:
     def _load(self, state: dict[str, Any]) -> None:
         for name, network in self._networks.items():
             network.load_state_dict(state[name])
-            load_optimizer(self._optimizers[network], state[f"{name}_optimizer"])
-            if network in self._plateaus:
-                self._plateaus[network].load(state[f"{name}_plateau"])
-        self._rates.clear()
+        self._optimizing.load(state)
         if self._average is not None:
             self._average.load(state["ema"])
         self._augmenting.load(state)
@@ -261,8 +282,9 @@ class Engine:
             self._average.load_measured(of("ema"))
 
     def begin(self, step: int) -> None:
-        """Set the random seeds, the learning rates and the average's decay of a step."""
+        """Set the random seeds, the numbers that change and the average's decay of a step."""
         self._step_number.fill_(step)
+        self._changing.begin(step)
         if self._average is not None:
             self._average.begin(step)
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
@@ -271,135 +293,11 @@ class Engine:
         self._augmenting.begin(step)
         self._g_penalties.begin(step)
         seed_layers(rng.derive(self.spec.seed, "dropout", step), self._layer_draws)
-        for network, part in self._parts.items():
-            plateau = self._plateaus.get(network)
-            new_rate = rate(part, step, self.spec.steps, plateau.cuts(step) if plateau else 0)
-            if self._rates.get(network) != new_rate:
-                self._rates[network] = new_rate
-                for group in self._optimizers[network].param_groups:
-                    set_rate(group, new_rate)
+        self._optimizing.begin(step)
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
         latents = draw_latents(self.spec.latents, n, self._latent_dim, self._draws)
         return with_labels(latents, labels, self.spec.data.classes)
-
-    def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
-                            metrics: StepMetrics, observe: bool) -> Tensor:
-        def d_logits(examples: Tensor) -> Tensor:  # float32, for the gradients of penalties
-            return self._logits(self._augmenting.seen_by_d(examples), labels)
-
-        real, fake = self._add_noise(real, step), self._add_noise(fake, step)
-        real_logits, fake_logits = self._forward_d(real, labels), self._forward_d(fake, labels)
-        self._augmenting.note(real_logits, self._loss.boundary)
-        terms = self._loss.discriminator(real_logits, fake_logits)
-        # Penalties are divided as the terms are, so that their weights are the published ones.
-        divisor = len(terms) if self.spec.d_loss_reduction == "mean" else 1
-        loss = sum(terms[1:], terms[0]) / divisor
-        due = [p.every * p.term(d_logits, real, fake, self._penalty_draws)
-               for p in self._penalties if p.term is not None and step % p.every == 0]
-        due += [p.every * p.weights_term(self.discriminator) for p in self._penalties
-                if p.weights_term is not None and step % p.every == 0]
-        penalty = sum(due[1:], due[0]) / divisor if due else None
-        total = loss if penalty is None else loss + penalty
-        self._update(self.discriminator, total)
-        for constraint in self._penalties:
-            if constraint.after is not None:
-                constraint.after(self.discriminator)
-        if observe:
-            metrics["train/d_loss"] = loss.detach()
-            if len(terms) == 2:
-                metrics["train/d_loss_real"] = terms[0].detach()
-                metrics["train/d_loss_fake"] = terms[1].detach()
-            if penalty is not None:
-                metrics["train/d_penalty"] = penalty.detach()
-            metrics |= logit_metrics(real_logits.detach(), fake_logits.detach(),
-                                     self._loss.boundary)
-            metrics["train/d_grad_norm"] = grad_norm(self.discriminator)
-        return total.detach()
-
-    def _train_generator(self, latents: list[Tensor], fake: Tensor | None, batch: StepBatch,
-                         step: int, metrics: StepMetrics, observe: bool,
-                         ) -> tuple[Tensor | None, list[Tensor]]:
-        """Update G `g_steps` times; return the fakes of the last update, and all losses.
-
-        Args:
-            latents: One batch for each update, then one for each joint phase if there are any.
-            fake: G's output for the first batch, if D has seen it.
-        """
-        count, losses = self.spec.g_steps, []
-        for i, (real, labels) in enumerate(batch.of_g(count)):
-            second = latents[count + i] if self.spec.joint_weight else None
-            fake, loss = self._step_generator(latents[i], None if i else fake, second, real, labels,
-                                              step, metrics, observe and i == count - 1)
-            losses.append(loss)
-        return fake, losses
-
-    def _step_generator(self, latents: Tensor, fake: Tensor | None, second: Tensor | None,
-                        real: Tensor | None, labels: Tensor | None, step: int,
-                        metrics: StepMetrics, observe: bool) -> tuple[Tensor, Tensor]:
-        with frozen(self.discriminator):
-            if fake is None:
-                fake = self._forward_g(latents)
-            fake_logits = self._forward_d(self._add_noise(fake, step), labels)
-            real_logits = None
-            if real is not None:
-                real_logits = self._forward_d(self._add_noise(real, step), labels)
-            total = loss = self._loss.generator(fake_logits, real_logits)
-            if second is not None:
-                more_fakes = self._add_noise(self._forward_g(second), step)
-                joint = self._loss.generator(self._forward_d(more_fakes, labels), real_logits)
-                total = loss + self.spec.joint_weight * joint
-            penalty = self._g_penalties.due(step, self.generator, latents)
-            if penalty is not None:
-                total = total + penalty
-            self._update(self.generator, total)
-        if observe:
-            metrics["train/g_loss"] = loss.detach()
-            if penalty is not None:
-                metrics["train/g_penalty"] = penalty.detach()
-            metrics["train/g_grad_norm"] = grad_norm(self.generator)
-        return fake, total.detach()
-
-    def _forward_g(self, latents: Tensor) -> Tensor:
-        with self._autocast():
-            samples: Tensor = self.generator(latents)
-        return samples.float() if self._is_bfloat16 else samples
-
-    def _forward_d(self, examples: Tensor, labels: Tensor | None) -> Tensor:
-        examples = self._augmenting.seen_by_d(examples)
-        with self._autocast():
-            logits = self._logits(examples, labels)
-        return logits.float() if self._is_bfloat16 else logits
-
-    def _autocast(self) -> torch.autocast:
-        # Without autocast's cache: a captured step would read it after it is freed.
-        return torch.autocast(self.device.partition(":")[0], torch.bfloat16, self._is_bfloat16,
-                              cache_enabled=False)
-
-    def _logits(self, examples: Tensor, labels: Tensor | None) -> Tensor:
-        logits: Tensor = (self.discriminator(examples) if labels is None else
-                          self.discriminator(examples, labels))
-        return logits
-
-    def _add_noise(self, examples: Tensor, step: int) -> Tensor:
-        """Return the examples with the noise of the penalties, if any; augmentation follows."""
-        for penalty in self._penalties:
-            if penalty.noise is not None:
-                progress = (step - 1) / self.spec.steps
-                examples = penalty.noise(examples, self._penalty_draws, progress)
-        return examples
-
-    def _update(self, network: nn.Module, loss: Tensor) -> None:
-        if loss.dim():
-            raise UserError(f"the loss {self.spec.loss} gives a tensor of shape "
-                            f"{tuple(loss.shape)}, not a scalar: its terms must be means over "
-                            f"the batch")
-        if network in self._plateaus:
-            self._plateaus[network].add(loss)
-        optimizer = self._optimizers[network]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
 
     def sample(self, latents: Tensor) -> Tensor:
         """Return the measured generator's samples from `latents`, in eval mode, on the CPU."""

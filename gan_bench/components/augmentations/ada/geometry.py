@@ -43,7 +43,7 @@ def inverse_map(given: Mapping[str, Tensor], images: Tensor) -> Tensor:
     Places are (x, y, 1) in pixels: from the centre of the image, to the right and down.
     """
     n, (height, width) = len(images), images.shape[2:]
-    found = torch.eye(3, dtype=images.dtype, device=images.device).expand(n, 3, 3)
+    inverse = torch.eye(3, dtype=images.dtype, device=images.device).expand(n, 3, 3)
     for key in KEYS:
         if key not in given:
             continue
@@ -62,8 +62,8 @@ def inverse_map(given: Mapping[str, Tensor], images: Tensor) -> Tensor:
             angle = value * (math.pi / 2) if key == "rotate90" else value
             cos, sin = angle.cos(), angle.sin()
             step = _matrix(angle, [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-        found = found @ step
-    return found
+        inverse = inverse @ step
+    return inverse
 
 
 def _matrix(like: Tensor, rows: list[list[Tensor | float]]) -> Tensor:

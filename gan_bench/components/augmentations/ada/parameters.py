@@ -53,7 +53,7 @@ def draw_parameters(names: Collection[str], images: Tensor, draws: torch.Generat
         coin = uniform(*[1] * (value.dim() - 1)) < share
         return torch.where(coin, value, neutral)
 
-    found: dict[str, Tensor] = {}
+    parameters: dict[str, Tensor] = {}
     # Two rotations, so that both together act with probability p.
     p_rotate = 1 - (1 - p.clamp(0, 1)).sqrt()
     makers: dict[str, Callable[[], Tensor]] = {
@@ -79,8 +79,8 @@ def draw_parameters(names: Collection[str], images: Tensor, draws: torch.Generat
     of = {"rotate_before": "rotate", "rotate_after": "rotate", "unit_noise": "noise"}
     for key, make in makers.items():
         if of.get(key, key) in names:
-            found[key] = make()
-    return found
+            parameters[key] = make()
+    return parameters
 
 
 def octave_gains(amplified: Tensor) -> Tensor:
