@@ -96,8 +96,9 @@ def test_the_one_before_is_kept_and_no_more(tmp_path: Path) -> None:
 
 def test_what_a_killed_attempt_has_begun_to_write_goes_with_the_checkpoints(tmp_path: Path) -> None:
     checkpoint.write(tmp_path, SMALL, 2)  # of an attempt that took over
-    left = [f".{name}.tmp" for segment in (1, 2, 3) for name in checkpoint_names(segment)]
-    others = [".checkpoint.x.pt.tmp", ".spec.json.tmp"]
+    left = [f".{name}{writer}.tmp" for segment in (1, 2, 3) for name in checkpoint_names(segment)
+            for writer in ("", ".0a1b2c3d-71")]
+    others = [".checkpoint.x.pt.tmp", ".spec.json.tmp", ".spec.json.0a1b2c3d-71.tmp"]
     for name in [*left, *others]:
         (tmp_path / name).touch()
     remove_checkpoints(tmp_path, 3, "last")
