@@ -14,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 import gan_bench
@@ -87,6 +89,12 @@ class RayCluster:
         """End all processes of a node at once, as a power cut would."""
         node.kill()
         node.wait()
+
+    def signal_head(self, number: int) -> None:
+        """Send a signal to all processes of the head: SIGSTOP lets it be too busy to answer."""
+        for process in psutil.Process(self.head.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def remove(self) -> None:
         """End all nodes, and remove their files."""
