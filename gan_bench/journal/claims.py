@@ -62,6 +62,10 @@ class ClaimedError(UserError):
         self.holder = holder
 
 
+class UnreadableClaimError(UserError):
+    """The newest claim cannot be read: nobody can tell whether its holder lives."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who holds a claim.
@@ -353,13 +357,14 @@ def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: i
 
     Raises:
         ClaimedError: Another process holds it.
+        UnreadableClaimError: Its newest claim cannot be read.
         UserError: The file cannot be written: the disk is full, for example.
     """
     state = newest_claim(folder, name)
     if state is not None and state.unreadable:
-        raise UserError(f"{folder / f'{name}.{state.attempt}'}: cannot be read "
-                        f"({state.unreadable}), so nobody can tell whether its holder lives; make "
-                        f"it readable")
+        raise UnreadableClaimError(
+            f"{folder / f'{name}.{state.attempt}'}: cannot be read ({state.unreadable}), so nobody "
+            f"can tell whether its holder lives; make it readable")
     if state is not None and state.holder is not None:
         is_lost = state.is_gone if watch is None else watch.is_lost(folder, state, name)
         if not is_lost:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -105,7 +105,7 @@ class RayWorkers:
                             f"install gan_bench[ray], in the version that the cluster has")
         _refuse_silent(self._place)
 
-    def look(self, unfinished: int, progress: Hashable) -> str:
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = {}) -> str:
         """Start workers in the place of those that are missing.
 
         Returns:
