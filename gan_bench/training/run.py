@@ -24,6 +24,7 @@ from gan_bench.evaluation.evaluator import prepare_metrics, refuse_too_many_samp
 from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.journal import reading
 from gan_bench.journal.about import declare
+from gan_bench.journal.claims import lease
 from gan_bench.journal.extractor_weights import finished_runs, to_ask_for
 from gan_bench.journal.layout import (
     LOG,
@@ -167,8 +168,10 @@ def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
         tracking_uri: MLflow's store, if that is not the usual one of the root; it is mirrored then.
 
     Raises:
-        UserError: As `Run`; or MLflow's store cannot be used, which is said before any training.
+        UserError: As `Run`; or MLflow's store cannot be used, or `GAN_BENCH_LEASE` is no number of
+            seconds, which is said before any training.
     """
+    lease()  # refuses a mistake before the thread that shows signs of life counts by it
     workspace = Workspace(as_path(root), as_path(data_root), tracking_uri)
     home = workspace.run_folder(spec).parent
     execution = Execution(workspace, checkpoint_every, allow_drift,

@@ -56,6 +56,16 @@ def ready(folder: Path, *overrides: str) -> RunSpec:
     return spec
 
 
+def test_a_lease_that_is_no_number_is_refused_before_anything_is_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the thread that shows signs of life would end, and others would take the run over."""
+    spec = a_run(tmp_path, *STEPS)
+    monkeypatch.setenv("GAN_BENCH_LEASE", "soon")
+    with pytest.raises(UserError, match="GAN_BENCH_LEASE=soon: is no number of seconds from 1 to"):
+        run_one(spec, tmp_path / "root", tmp_path)
+    assert not (tmp_path / "root").exists()
+
+
 def killed(spec: RunSpec, root: Path, step: int, more: int) -> None:
     """Leave a run as SIGKILL does so many steps after it has written the checkpoint of `step`."""
     file = spec.folder(root) / FILE
