@@ -402,7 +402,7 @@ def test_a_start_that_is_refused_changes_nothing(finished: Path, tmp_path: Path)
                     tmp_path / "data", "--set", f"name={name}", *refused, env=dead)
         assert done.returncode == 2, done.stdout + done.stderr
         assert "kmnist" in done.stderr.lower()
-    assert sorted(kept_by(tmp_path / "root" / "runs")) == sorted(before)  # names first: a short diff
+    assert sorted(kept_by(tmp_path / "root" / "runs")) == sorted(before)  # a short diff first
     assert kept_by(tmp_path / "root" / "runs") == before
     assert (home / "about.json").exists()
     with closing(sqlite3.connect(tmp_path / "root" / "mlflow.db")) as database:

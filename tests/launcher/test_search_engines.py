@@ -1,4 +1,4 @@
-"""A search on SLURM and on Ray, followed or left alone: both stages as on one machine, to the bit."""
+"""A search on SLURM and on Ray, followed or left alone: both stages end as on one machine."""
 
 from __future__ import annotations
 
@@ -11,33 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.journals import repeatable
 from helpers.launching import GAN_BENCH, new_root
 from helpers.ray_cluster import RayCluster
-from helpers.searches import SEARCH, load_search, write_search
+from helpers.searches import SEARCH, load_search, outcome_of, write_search
 from helpers.slurm_cluster import SlurmCluster
 
-from gan_bench.compare.choice import Choice
-from gan_bench.compare.confirming import choice_in
-from gan_bench.journal import reading
-from gan_bench.journal.about import read_about
 from gan_bench.journal.claims import holder_of
 from gan_bench.journal.queue_file import read_queue
-from gan_bench.journal.schema import Record
 
 pytestmark = [pytest.mark.process, pytest.mark.long]
 
 CLUSTER = "cluster: {workers: 2, partition: batch}\n"
 CONFIRMED = re.compile(r"4 runs confirm draw \d of unpenalised, draw \d of r1")
-
-
-def left(folder: Path, root: Path) -> tuple[Choice, dict[str, tuple[list[Record], bytes]]]:
-    """Return what a root's journals choose, and what each run has recorded, and its weights."""
-    home = root / "runs" / "tuned"
-    runs = {run.name: (repeatable(reading.read_records(run)[0]),
-                       (run / "final.safetensors").read_bytes())
-            for run in home.iterdir() if (run / "spec.json").exists()}
-    return choice_in(load_search(folder).runs, read_about(home), root), runs
 
 
 @contextmanager
@@ -95,7 +80,7 @@ def ray_cluster() -> Iterator[RayCluster]:
 def check_whole(folder: Path, searched: Path, out: str) -> None:
     assert "10 of 10 runs are done" in out
     assert "Traceback" not in out
-    assert left(folder, folder / "root") == left(searched, searched / "root")
+    assert outcome_of(folder / "root") == outcome_of(searched / "root")
 
 
 def test_on_slurm(slurm: SlurmCluster, folder: Path, searched: Path) -> None:
@@ -112,7 +97,7 @@ def test_on_slurm_left_alone(slurm: SlurmCluster, folder: Path, searched: Path) 
     assert status == 0, out
     assert "workers on other machines go on" in out
     slurm.wait_for(lambda: slurm.jobs() == {}, 240)
-    assert left(folder, folder / "root") == left(searched, searched / "root")
+    assert outcome_of(folder / "root") == outcome_of(searched / "root")
     status, out = outcome(folder, slurm.environment, "--on", "slurm")
     assert status == 0, out
     assert "sent to SLURM" not in out
