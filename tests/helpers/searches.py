@@ -65,11 +65,14 @@ def train_search(folder: Path) -> None:
 
 def outcome_of(root: Path) -> tuple[Choice, dict[str, tuple[list[Record], bytes]]]:
     """Return what the journals of a root choose, and by id what each run has recorded and its
-    weights."""
+    weights; in which folder of git the command ran is no part of that."""
     home = root / "runs" / "tuned"
     folders = [file.parent for file in home.glob("*/spec.json")]
-    runs = {folder.name: (repeatable(reading.read_records(folder)[0]),
-                          (folder / "final.safetensors").read_bytes()) for folder in folders}
+    runs = {}
+    for folder in folders:
+        records = repeatable(reading.read_records(folder)[0])
+        records[0]["facts"].pop("git_commit")
+        runs[folder.name] = records, (folder / "final.safetensors").read_bytes()
     select = [run for run in map(read_spec, folders) if run.stage == SELECT]
     return choice_in(select, read_about(home), root), runs
 
