@@ -56,6 +56,20 @@ def ready(folder: Path, *overrides: str) -> RunSpec:
     return spec
 
 
+def test_what_lost_attempts_have_begun_to_write_goes_when_the_run_has_ended(tmp_path: Path) -> None:
+    """On another machine, whose processes cannot be seen from here."""
+    spec = ready(tmp_path)
+    left = [spec.write(tmp_path) / name for name in (
+        ".final.safetensors.0a1b2c3d-71.tmp", "samples/.step-0000003.png.0a1b2c3d-71.tmp")]
+    left[1].parent.mkdir()
+    for file in left:
+        file.touch()
+    train(spec, tmp_path, 3)
+    assert all(file.exists() for file in left)
+    assert train(spec, tmp_path).status == "FINISHED"
+    assert not any(file.exists() for file in left)
+
+
 def test_a_lease_that_is_no_number_is_refused_before_anything_is_written(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the thread that shows signs of life would end, and others would take the run over."""
