@@ -51,10 +51,10 @@ compute: {device: cpu}
 """
 SEARCH = EXPERIMENT.replace("seeds: [0, 1, 2]\n", "").replace("d_accuracy", "fd_random") + """\
 search:
-  draws: 3
+  draws: 2
   space: {g_optimizer.lr: {log_uniform: [1e-5, 1e-3]}}
   select: {by: fd_random, seeds: [0]}
-  confirm: {seeds: [10, 11, 12]}
+  confirm: {seeds: [10, 11]}
 """
 # In place of the kernel's: no file can be locked, and while FULL_DISK exists nothing can be synced.
 LIBRARY = """\

