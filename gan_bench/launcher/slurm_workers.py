@@ -127,8 +127,11 @@ class SlurmWorkers:
         self._note(_queue_line(jobs))
         self._most = max(self._most, *(busy.get(job.id, 0) for job in jobs), 0)
         slots = max(self._array.slots, self._most)
-        wanted = workers_needed(self._array.cluster, unfinished, slots, self._limit)
-        self._cancel_idle([job for job in jobs if job.id not in busy], len(jobs) - wanted)
+        for_slurm = unfinished - busy.get("", 0)  # other machines hold some
+        wanted = workers_needed(self._array.cluster, for_slurm, slots, self._limit)
+        is_all_held = sum(busy.values()) >= unfinished
+        self._cancel_idle([job for job in jobs if is_all_held and job.id not in busy],
+                          len(jobs) - wanted)
         is_lacking = len(jobs) < wanted
         # A worker that ends just now may have finished the last run: the next look knows.
         was_lacking, self._was_lacking = self._was_lacking, is_lacking
