@@ -12,9 +12,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
+from gan_bench.machine import boot_id, process_start
+
 STALE_AFTER = 3600  # seconds without a change in the folder of a process that lives
+_TEMPORARY = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8})-([0-9]+))?\.tmp")
 _locks: set[int] = set()  # descriptors of the scratch folders of this process
 
 
@@ -32,9 +36,11 @@ os.register_at_fork(after_in_child=_close_locks)
 def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a path to write to, which becomes `file` when the block ends without an exception.
 
-    A reader sees the old file or the new one, even if the process is killed. The temporary file
-    that a killed process leaves always has the same name, so the next attempt overwrites it. The
-    file has the mode that any new file has, whatever the writer makes of it.
+    A reader sees the old file or the new one, even if the process is killed. The temporary file's
+    name says which process writes it: one that has been replaced, and does not know it yet, may
+    write the same file at the same time. What a killed process leaves is removed by the next one
+    that writes the file. The file has the mode that any new file has, whatever the writer makes of
+    it.
 
     Args:
         file: Its folder must exist.
@@ -44,7 +50,8 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         OSError: The file cannot be written; the old file has not changed.
     """
-    temporary = file.with_name(f".{file.name}.tmp")
+    _remove_left(file)
+    temporary = file.with_name(f".{file.name}.{_this_start()}-{os.getpid()}.tmp")
     if temporary.is_symlink():  # not ours: writing to it would write to another place
         temporary.unlink()
     try:
@@ -59,6 +66,49 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
     if durable:
         fsync_path(file.parent)  # the name is part of the folder
+
+
+def final_name(temporary: str) -> str:
+    """Return the name that a temporary file is to have; empty if it is no temporary file."""
+    match = _TEMPORARY.fullmatch(temporary)
+    return match[1] if match else ""
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove all temporary files below a folder to which nobody writes any more.
+
+    They are of killed processes, on whatever machine, or of one that does not know yet that it has
+    been replaced.
+    """
+    for file in folder.rglob(".*.tmp"):
+        if final_name(file.name):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _remove_left(file: Path) -> None:
+    """Remove the temporary files of a file whose processes were killed.
+
+    Those of this machine if the process has ended; those of other machines, of earlier starts of
+    this one, and of earlier versions, if they have not changed for an hour.
+    """
+    with suppress(OSError):
+        for name in os.listdir(file.parent):
+            match = _TEMPORARY.fullmatch(name)
+            if match is None or match[1] != file.name:
+                continue
+            left = file.with_name(name)
+            is_here = match[2] == _this_start()
+            with suppress(OSError):  # another process is removing it
+                if (not process_start(int(match[3])) if is_here
+                        else time.time() - left.lstat().st_mtime > STALE_AFTER):
+                    left.unlink()
+
+
+@lru_cache
+def _this_start() -> str:
+    """Return what stands for this start of this machine in the names of temporary files."""
+    return hashlib.sha256(boot_id().encode()).hexdigest()[:8]
 
 
 def _create(file: Path) -> int:

@@ -43,6 +43,63 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def write_late(file: Path, text: str, connection: Connection) -> None:
+    """What the other process does: it begins to write, and ends when it is told to."""
+    with replacing(file) as temporary:
+        temporary.write_text(text)
+        connection.send(temporary.name)
+        connection.recv()
+    connection.send("")
+
+
+def test_a_process_that_was_replaced_harms_no_other_that_writes_the_file(tmp_path: Path) -> None:
+    """One that stood still writes the same file as the attempt that has taken over."""
+    file, context = tmp_path / "a", forking()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=write_late, args=(file, "late", theirs))
+    process.start()
+    name = ours.recv()
+    with replacing(file) as temporary:
+        assert temporary.name != name
+        temporary.write_text("ours")
+        ours.send("")
+        ours.recv()  # it has written the file meanwhile
+        assert file.read_text() == "late"
+    process.join()
+    assert process.exitcode == 0
+    assert file.read_text() == "ours"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_what_killed_processes_leave_is_removed_by_the_next_that_writes_the_file(
+        tmp_path: Path) -> None:
+    context = forking()
+    ours, theirs = context.Pipe()
+    processes = [context.Process(target=write_late, args=(tmp_path / "a", "", theirs))
+                 for _ in range(2)]
+    names = []
+    for process in processes:
+        process.start()
+        names.append(ours.recv())
+    alive, dead = processes
+    assert dead.pid is not None
+    os.kill(dead.pid, signal.SIGKILL)
+    dead.join()
+    others = [".a.0a1b2c3d-1.tmp", ".ab.0a1b2c3d-1.tmp", ".b.tmp", names[1].replace(".a.", ".b."),
+              ".a.tmp.txt"]
+    stale = [".a.0a1b2c3d-2.tmp", ".a.tmp"]
+    for name in (*others, *stale):
+        (tmp_path / name).touch()
+        age = STALE_AFTER + (-60 if name == others[0] else 60)
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with replacing(tmp_path / "a"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == sorted(["a", names[0], *others])
+    ours.send("")
+    alive.join()
+    assert sorted(os.listdir(tmp_path)) == sorted(["a", *others])
+
+
 def test_only_folders_of_processes_that_died_are_removed(tmp_path: Path) -> None:
     old = STALE_AFTER + 60
     made = {".mlflow-abcd_123": old, ".mlflow-abcd_124": old, ".mlflow-notes": old,

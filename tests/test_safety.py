@@ -239,7 +239,9 @@ def test_no_link_in_a_runs_folder_is_followed(tmp_path: Path, elsewhere: Path) -
     with pytest.raises(UserError, match="samples: is a link; remove it") as why:
         book.image(1, "samples", b"png")
     one_line(why)
-    (folder / ".spec.json.tmp").symlink_to(elsewhere / "file")
+    with replacing(folder / "spec.json") as temporary:
+        ours = temporary.name
+    (folder / ours).symlink_to(elsewhere / "file")
     a_run(tmp_path).write(tmp_path)
     (folder / "final.safetensors").symlink_to(elsewhere / "file")
     with replacing(folder / "final.safetensors") as temporary:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gan_bench.atomic import final_name
 from gan_bench.config.initial_weights import FINAL_WEIGHTS
 from gan_bench.errors import UserError, unwritable
 from gan_bench.journal import reading
@@ -229,8 +230,8 @@ def remove_checkpoints(folder: Path, segment: int, keep: KeepCheckpoints = "none
         segment: That of the journal that the caller writes to. Those of later ones stay: should
             another process have taken the run over, they are its own.
     """
-    left = [(int(match[1] or 1), file) for file in folder.glob(".checkpoint*.pt.tmp")
-            if (match := _CHECKPOINT.fullmatch(file.name[1:].removesuffix(".tmp")))]
+    left = [(int(match[1] or 1), file) for file in folder.glob(".checkpoint*.tmp")
+            if (match := _CHECKPOINT.fullmatch(final_name(file.name)))]
     kept = 1 if keep == "last" else 0
     for number, file in [*left, *checkpoint_files(folder)[kept:]]:
         if number <= segment:

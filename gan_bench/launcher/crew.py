@@ -62,6 +62,7 @@ class Crew:
         self._together = runs_per_process(slots.together, slots.number, slots.gpus)
         self._running: dict[int, WorkerProcess] = {}
         self._next_sweep, self._trouble, self._follows = 0.0, "", follows
+        self._told: set[str] = set()  # why runs cannot be claimed
 
     def work(self) -> str:
         """Keep the slots busy until every run is over; return why it was left, or nothing.
@@ -119,6 +120,7 @@ class Crew:
         """
         with delayed_signals():  # every claim is that of a process in `_running`, or released
             rest = self._grid.claim(len(free) * self._together)
+            self._tell_blocked()
             rest.reverse()
             parts = shares(len(rest), len(free), self._together)
             try:
@@ -138,10 +140,17 @@ class Crew:
                 self._reporter.changed(run)
                 self._request(run.folder)
 
+    def _tell_blocked(self) -> None:
+        """Say of which runs the claims cannot be read, once for each."""
+        for line in self._grid.blocked.values():
+            if line not in self._told:
+                self._told.add(line)
+                self._reporter.say(f"{line}; other runs go on")
+
     def _is_whole(self) -> bool:
         """Whether the last try to fill the slots met no obstacle."""
-        return not self._trouble and len(self._grid.open) > len(self._grid.elsewhere) + len(
-            self._grid.unfit)
+        return not self._trouble and len(self._grid.open) > (
+            len(self._grid.elsewhere) + len(self._grid.unfit) + len(self._grid.blocked))
 
     def _is_over(self) -> bool:
         """Whether nothing is left that this process could do or wait for."""
@@ -149,7 +158,7 @@ class Crew:
             return True
         if self._grid.elsewhere:
             return False
-        is_unfit = len(self._grid.unfit) == len(self._grid.open)
+        is_unfit = len(self._grid.unfit) + len(self._grid.blocked) == len(self._grid.open)
         is_stuck = self._slots.number == 0 or is_unfit or bool(self._trouble)
         return is_stuck and self._nobody_works()
 
@@ -193,12 +202,13 @@ class Crew:
 
 
 def waiting_line(grid: Grid) -> str:
-    """Return what runs wait for, and how many; empty if none waits for a machine."""
+    """Return what runs wait for, and how many; empty if none waits."""
     kinds: dict[str, int] = {}
     for kind in grid.unfit.values():
         kinds[kind] = kinds.get(kind, 0) + 1
-    return "; ".join(f"for a machine with {kind}: {count(number, 'run')}"
-                     for kind, number in sorted(kinds.items()))
+    lines = [f"for a machine with {kind}: {count(number, 'run')}"
+             for kind, number in sorted(kinds.items())]
+    return "; ".join([*lines, *grid.blocked.values()])
 
 
 def runs_per_process(together: int, slots: int, gpus: int) -> int:

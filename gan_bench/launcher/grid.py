@@ -18,6 +18,7 @@ from gan_bench.journal.sharing.claims import (
     ClaimState,
     Holder,
     Release,
+    UnreadableClaimError,
     Watch,
     lost_attempts,
     newest_claim,
@@ -45,6 +46,7 @@ class Grid:
         open: The runs that are neither over nor worked on by this process, by id.
         elsewhere: Who works on others of them, by id.
         unfit: For which machines others wait, by id.
+        blocked: Why nobody can claim others, by id: their newest claims cannot be read.
     """
 
     def __init__(self, waiting: Sequence[Progress], begun: Mapping[str, int], retries: int,
@@ -53,6 +55,7 @@ class Grid:
         self.open = {run.spec.id: run for run in waiting}
         self.elsewhere: dict[str, Holder] = {}
         self.unfit: dict[str, str] = {}
+        self.blocked: dict[str, str] = {}
         self._begun, self.retries, self._here, self._changed = begun, retries, here, changed
         self._watch, self._over = Watch(), over
         self._siblings: dict[int, list[Path]] = {}
@@ -117,7 +120,7 @@ class Grid:
         """Read what other processes have recorded; drop the runs that are over."""
         for run in list(self.open.values()):
             state = newest_claim(run.folder)
-            if state is not None:
+            if state is not None and not state.unreadable:
                 self._look(run, state)
 
     def _look(self, run: Progress, state: ClaimState) -> bool:
@@ -162,6 +165,7 @@ class Grid:
         self.open.pop(run.spec.id, None)
         self.elsewhere.pop(run.spec.id, None)
         self.unfit.pop(run.spec.id, None)
+        self.blocked.pop(run.spec.id, None)
         self._changed(run)
 
     def _has_result(self, run: Progress) -> bool:
@@ -172,15 +176,19 @@ class Grid:
     def _claim(self, run: Progress) -> Claim | None:
         """Claim a run; None if it is over, or another process's, or of another kind of machine."""
         state = newest_claim(run.folder)
-        # An unreadable claim is refused below, in a line: nobody would wait for it otherwise.
+        # An unreadable claim is refused below, in a line, and nobody waits for it.
         if state is not None and not state.unreadable and not self._look(run, state):
             return None
         if kind := self._other_kind(run):
             self.unfit[run.spec.id] = kind
             return None
         self.unfit.pop(run.spec.id, None)
+        self.blocked.pop(run.spec.id, None)
         try:
             claim = claim_run(run.folder, self._watch, kind_of(self._here))
+        except UnreadableClaimError as error:
+            self.blocked[run.spec.id] = str(error)
+            return None
         except ClaimedError as error:
             self.elsewhere[run.spec.id] = error.holder
             self._touched.add(run.spec.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -165,7 +166,8 @@ def _work_on_stage(study: PreparedStudy, home: Path, slots: int | None, retries:
         for run in study.waiting:
             furthest[run.spec.id] = max(run.step, furthest.get(run.spec.id, 0))
         progress = len(grid.open), sum(furthest.values())
-        why = remote.look(len(grid.open), progress)
+        busy = Counter(holder.job for holder in grid.elsewhere.values())
+        why = remote.look(len(grid.open), progress, busy)
         return why or (DETACHED if detach and remote.has_workers else "")
 
     furthest: dict[str, int] = {}  # a run that is lost and begins again makes no progress

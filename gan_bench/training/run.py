@@ -33,6 +33,7 @@ from gan_bench.journal.layout import (
 )
 from gan_bench.journal.plugin_files import provide_parts
 from gan_bench.journal.scores.extractor_weights import finished_runs, to_ask_for
+from gan_bench.journal.sharing.claims import lease
 from gan_bench.journal.shorter_runs import beginnings, predecessor_folders
 from gan_bench.journal.status import Outcome
 from gan_bench.paths import AnyPath, as_path
@@ -167,8 +168,10 @@ def run_one(spec: RunSpec, root: AnyPath, data_root: AnyPath, *,
         tracking_uri: MLflow's store, if that is not the usual one of the root; it is mirrored then.
 
     Raises:
-        UserError: As `Run`; or MLflow's store cannot be used, which is said before any training.
+        UserError: As `Run`; or MLflow's store cannot be used, or `GAN_BENCH_LEASE` is no number of
+            seconds, which is said before any training.
     """
+    lease()  # refuses a mistake before the thread that shows signs of life counts by it
     workspace = Workspace(as_path(root), as_path(data_root), tracking_uri)
     home = workspace.run_folder(spec).parent
     execution = Execution(workspace, checkpoint_every, allow_drift,

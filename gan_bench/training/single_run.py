@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gan_bench.atomic import remove_temporaries
 from gan_bench.components import data as datasets
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import (
@@ -109,6 +110,7 @@ class Run:
                 self._keep_last_state()
             self._end(status, why, weights)
         remove_checkpoints(self._folder, self._journal.segment, keep)
+        remove_temporaries(self._folder)
         return False
 
     def checkpoint(self) -> None:

@@ -238,7 +238,7 @@ def _training(launcher: subprocess.Popen[bytes], root: Path) -> list[int]:
 
 
 def _writes_checkpoint(root: Path) -> bool:
-    return any(root.glob("runs/storm/*/.checkpoint*.pt.tmp"))
+    return any(root.glob("runs/storm/*/.checkpoint*.tmp"))
 
 
 def _is_ahead(root: Path) -> bool:

@@ -14,18 +14,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 import gan_bench
 
 # No usage statistics; no process is killed because other programs use memory. Workers are no nicer
 # than other tests: Ray's own 15 leaves them a hundredth of a busy machine, and no test ends. A lost
-# head is noted after 20 s, not 60: 5 s are too few for a client that starts on a busy machine.
+# head is noted after 20 s, not 60: 5 s are too few for a client that starts on a busy machine. So
+# are Ray's own 30 s for the process with which the head serves a client.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0",
             "RAY_worker_niceness": "0",
+            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",
             "RAY_gcs_rpc_server_reconnect_timeout_s": "20", "RAY_DEDUP_LOGS": "0"}
 NODE = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", "--block",
         "--disable-usage-stats", "--node-ip-address=127.0.0.1"]
@@ -88,6 +92,12 @@ class RayCluster:
         node.kill()
         node.wait()
 
+    def signal_head(self, number: int) -> None:
+        """Send a signal to all processes of the head: SIGSTOP lets it be too busy to answer."""
+        for process in psutil.Process(self.head.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
     def remove(self) -> None:
         """End all nodes, and remove their files."""
         for node in reversed(self._nodes):
@@ -109,7 +119,7 @@ class RayCluster:
     def _log(self) -> str:
         return (self._folder / "log").read_text(errors="replace")
 
-    def _wait(self, condition, seconds: float = 90) -> None:  # type: ignore[no-untyped-def]
+    def _wait(self, condition, seconds: float = 240) -> None:  # type: ignore[no-untyped-def]
         deadline = time.monotonic() + seconds
         while not condition():
             if self._nodes[-1].poll() is not None or time.monotonic() > deadline:

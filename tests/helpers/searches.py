@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.journals import FACTS
+from helpers.journals import FACTS, repeatable
 from helpers.studies import here
 
+from gan_bench.compare.search.choice import Choice
+from gan_bench.compare.search.confirming import choice_in
 from gan_bench.config.experiment import load_experiment
+from gan_bench.config.search import SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec
-from gan_bench.journal.schema import Status
+from gan_bench.journal import reading
+from gan_bench.journal.about import read_about
+from gan_bench.journal.schema import Record, Status
+from gan_bench.journal.spec_file import read_spec
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import METRICS, scores_of
 
@@ -55,6 +61,20 @@ def train_search(folder: Path) -> None:
     done = here("run", write_search(folder), "--root", folder / "root", "--slots", 1)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "output.txt").write_text(done.stdout)
+
+
+def outcome_of(root: Path) -> tuple[Choice, dict[str, tuple[list[Record], bytes]]]:
+    """Return what the journals of a root choose, and by id what each run has recorded and its
+    weights; in which folder of git the command ran is no part of that."""
+    home = root / "runs" / "tuned"
+    folders = [file.parent for file in home.glob("*/spec.json")]
+    runs = {}
+    for folder in folders:
+        records = repeatable(reading.read_records(folder)[0])
+        records[0]["facts"].pop("git_commit")
+        runs[folder.name] = records, (folder / "final.safetensors").read_bytes()
+    select = [run for run in map(read_spec, folders) if run.stage == SELECT]
+    return choice_in(select, read_about(home), root), runs
 
 
 def finish(run: RunSpec, root: Path, score: float | None, status: str = "FINISHED",

@@ -6,7 +6,8 @@ Real processes and signals. The locks of the file system answer ENOSYS throughou
 one of: SIGKILL of a worker, of a process that trains, of a worker between its claim and the first
 line of that attempt; SIGSTOP of a worker and of what it trains for longer than the lease, then
 SIGCONT (it wakes up as a writer that has been replaced); a disk that is full at every fsync.
-Afterwards `gan-bench sync` copies everything into MLflow, whose rows are counted.
+In half of the storms the experiment has a search, of which half of the disturbances hit the second
+stage. Afterwards `gan-bench sync` copies everything into MLflow, whose rows are counted.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from pathlib import Path
 import psutil
 from helpers.faults import differences
 
-from gan_bench.errors import RUNS_LEFT
+from gan_bench.errors import RUNS_LEFT, UserError
 from gan_bench.journal.sharing.claims import newest_claim
+from gan_bench.journal.sharing.queue_file import read_queue
 
 EXPERIMENT = """\
 name: storm
@@ -46,6 +48,13 @@ variants:
   saturating: {loss: saturating, d_optimizer: rmsprop}
 evaluate: {every: 100, samples: 50, metrics: [d_accuracy]}
 compute: {device: cpu}
+"""
+SEARCH = EXPERIMENT.replace("seeds: [0, 1, 2]\n", "").replace("d_accuracy", "fd_random") + """\
+search:
+  draws: 2
+  space: {g_optimizer.lr: {log_uniform: [1e-5, 1e-3]}}
+  select: {by: fd_random, seeds: [0]}
+  confirm: {seeds: [10, 11]}
 """
 # In place of the kernel's: no file can be locked, and while FULL_DISK exists nothing can be synced.
 LIBRARY = """\
@@ -87,17 +96,28 @@ class Storm:
         self.disturbances: Counter[str] = Counter()
 
     def rage(self, number: int, draws: random.Random) -> bool:
-        """Disturb so many times at most; return whether the experiment ended before that."""
+        """Disturb so many times at most; return whether the experiment ended before that.
+
+        Half of them come when the second stage has begun, if there is one.
+        """
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if self._replace_ended():
                 return True
-            if self.disturbances.total() >= number:
+            begun = number if self._is_in_last_stage() else number // 2
+            if self.disturbances.total() >= begun:
                 time.sleep(0.1)
                 continue
             time.sleep(draws.uniform(0.1, 1.2))
             self._disturb(draws.choice(KINDS), draws)
         raise AssertionError(f"{self._root.name} has not ended:\n{self.output()}")
+
+    def _is_in_last_stage(self) -> bool:
+        """Whether the queue has runs besides those of a search's first stage."""
+        with suppress(UserError):  # it is not prepared yet
+            queue = read_queue(self._root / "runs" / "storm")
+            return len(queue.begun) > len(queue.select)
+        return False
 
     def end(self) -> None:
         """End what is left of it."""
@@ -218,9 +238,9 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def prepare(folder: Path, steps: int = 400) -> None:
+def prepare(folder: Path, text: str = EXPERIMENT) -> None:
     """Write the experiment, compile the faults, and run it undisturbed with a launcher."""
-    (folder / "storm.yaml").write_text(EXPERIMENT.replace("steps: 400", f"steps: {steps}"))
+    (folder / "storm.yaml").write_text(text)
     (folder / "faults.c").write_text(LIBRARY)
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler is not None
@@ -260,16 +280,21 @@ def main() -> None:
     options = parser.parse_args()
     draws, bad, total, number = random.Random(options.seed), 0, Counter[str](), 0
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        prepare(folder)
+        folders = {text: Path(temporary, name)
+                   for name, text in (("grid", EXPERIMENT), ("search", SEARCH))}
+        for text, folder in folders.items():
+            folder.mkdir()
+            prepare(folder, text)
         while total.total() < options.disturbances:
             workers, mirrors = (2, 8)[number % 2], number % 4 < 2
+            text = (EXPERIMENT, SEARCH)[number // 4 % 2]
             begin = time.monotonic()
             # Two workers and eight in turn, whatever a busy machine lets happen in one storm.
             most = min(options.disturbances - total.total(), max(1, options.disturbances // 8))
-            seen, found = storm(folder, f"storm-{number}", workers, most, draws, mirrors)
+            seen, found = storm(folders[text], f"storm-{number}", workers, most, draws, mirrors)
             total += seen
-            print(f"{workers} workers{', one mirrors' if mirrors else ''}: {dict(seen)}, "
+            print(f"{workers} workers{', one mirrors' if mirrors else ''}"
+                  f"{', a search' if text == SEARCH else ''}: {dict(seen)}, "
                   f"{len(found)} differences, {time.monotonic() - begin:.0f} s", flush=True)
             print("".join(f"  {line}\n" for line in found), end="", flush=True)
             bad += len(found)

@@ -220,8 +220,8 @@ def test_a_process_that_wakes_before_its_first_record_touches_nothing(
 
 def test_checkpoints_of_a_successor_stay(tmp_path: Path, zombie: Journal) -> None:
     """Whoever wakes as the run ends, or begins again, removes what is its own."""
-    names = ("checkpoint.pt", "checkpoint.before.pt", ".checkpoint.pt.tmp")
-    later = ("checkpoint.2.pt", "checkpoint.2.before.pt", ".checkpoint.2.pt.tmp")
+    names = ("checkpoint.pt", "checkpoint.before.pt", ".checkpoint.pt.0a1b2c3d-71.tmp")
+    later = ("checkpoint.2.pt", "checkpoint.2.before.pt", ".checkpoint.2.pt.0a1b2c3d-72.tmp")
     for name in (*names, *later):
         (tmp_path / name).touch()
     remove_checkpoints(tmp_path, zombie.segment)

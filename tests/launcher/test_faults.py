@@ -43,3 +43,15 @@ def test_workers_in_a_storm_leave_what_one_machine_leaves(tmp_path: Path, worker
     assert found == []
     assert seen.total() == 12
     assert len(seen) >= 3
+
+
+@pytest.mark.long
+def test_workers_in_a_storm_choose_and_confirm_what_one_machine_does(tmp_path: Path) -> None:
+    """Half of the disturbances hit the second stage of the search."""
+    if not (shutil.which("cc") or shutil.which("gcc")):
+        pytest.skip("there is no C compiler for the faults of the file system")
+    worker_faults.prepare(tmp_path, worker_faults.SEARCH)
+    seen, found = worker_faults.storm(tmp_path, "storm", 2, 10, random.Random(3), mirrors=False)
+    assert found == []
+    assert 7 <= seen.total() <= 10  # a quick machine ends before the last of them
+    assert len([*(tmp_path / "storm").glob("runs/storm/*/final.safetensors")]) == 4 + 4

@@ -18,6 +18,7 @@ from gan_bench.journal.sharing import claims
 from gan_bench.journal.sharing.claims import Release
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import Journal, claim_run
+from gan_bench.launcher.crew import waiting_line
 from gan_bench.launcher.grid import Grid, kind_of
 
 HERE: dict[str, Any] = {**FACTS, "versions": {}}
@@ -223,8 +224,23 @@ def test_a_claim_that_cannot_be_read_is_a_line_and_nobody_waits_for_it(
         runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
     mine = grid(runs)
     unreadable = claims.ClaimState(1, None, "", 0, "Input/output error")
-    for module in ("gan_bench.launcher.grid", "gan_bench.journal.sharing.claims"):
-        monkeypatch.setattr(f"{module}.newest_claim", lambda *_: unreadable)
-    with pytest.raises(UserError, match=r"attempt.1: cannot be read \(Input/output error\)"):
-        mine.claim(1)
-    assert mine.elsewhere == {}
+    first, newest = runs[0], claims.newest_claim
+
+    def state_of(folder: Path, name: str = claims.ATTEMPT) -> claims.ClaimState | None:
+        return unreadable if folder == first.folder else newest(folder, name)
+
+    with monkeypatch.context() as patched:
+        for module in ("gan_bench.launcher.grid", "gan_bench.journal.sharing.claims"):
+            patched.setattr(f"{module}.newest_claim", state_of)
+        (other, claim), = mine.claim(1)
+        assert other.spec.id == runs[1].spec.id
+        line = f"{first.folder}/attempt.1: cannot be read (Input/output error), so nobody can tell "
+        assert mine.blocked[first.spec.id].startswith(line)
+        assert waiting_line(mine) == mine.blocked[first.spec.id]
+        mine.follow()
+        assert mine.elsewhere == {}
+        assert mine.open[first.spec.id].state == "WAITING"
+    claim.release()
+    (run, claim), = mine.claim(1)  # it can be read again
+    assert (run.spec.id, mine.blocked) == (first.spec.id, {})
+    claim.release()

@@ -153,6 +153,41 @@ def test_stopping_lets_all_workers_write_checkpoints(
 
 
 @pytest.mark.long
+def test_a_cluster_that_is_busy_for_longer_than_rays_client_waits_is_asked_again(
+        tmp_path: Path, cluster: RayCluster) -> None:
+    """Its head stands still for longer than the 24 s after which Ray's client gives up."""
+    cluster.signal_head(signal.SIGSTOP)
+    try:
+        process = start(tmp_path, cluster, GRID, cluster.client, "--set", "base.steps=2")
+        said = next(line for line in iter(process.stdout.readline, "") if "asked again" in line)
+    finally:
+        cluster.signal_head(signal.SIGCONT)
+    assert "no Ray cluster answers at ray://127.0.0.1:" in said
+    assert "(ray client connection timeout)" in said
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, out
+    assert "6 of 6 runs are done" in out
+    assert "asked again" not in out
+
+
+@pytest.mark.long
+def test_a_client_that_ends_is_replaced_and_all_runs_end(
+        tmp_path: Path, cluster: RayCluster) -> None:
+    """Ray's library ends the client's process when the head has not answered for a while."""
+    process = start(tmp_path, cluster, GRID, "ray")
+    wait_for_checkpoint(process, tmp_path / "ray", cluster.namespace(cluster.head))
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if "gan_bench.launcher.clusters.ray_driver" in child.cmdline():
+            child.kill()
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, out
+    assert out.count("; it is asked again, for at most 180 s") == 1
+    assert out.count(" claims runs") == 2
+    assert "6 of 6 runs are done" in out
+    assert held(tmp_path / "ray") == {}
+
+
+@pytest.mark.long
 def test_a_queue_that_is_written_anew_keeps_no_worker_out(
         tmp_path: Path, cluster: RayCluster) -> None:
     """As a second `run` writes it, which joins the first."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,12 @@ from gan_bench.config.spec import ComputeSpec
 from gan_bench.errors import UserError
 from gan_bench.launcher.clusters import on_ray
 from gan_bench.launcher.clusters.on_ray import FRUITLESS, RayWorkers
-from gan_bench.launcher.clusters.ray_driver import RayWorker, why_lost, why_not_connected
+from gan_bench.launcher.clusters.ray_driver import (
+    RayWorker,
+    is_final,
+    why_lost,
+    why_not_connected,
+)
 from gan_bench.tracking.runs import origin
 
 LATER = time.monotonic() + 1e6
@@ -29,13 +33,15 @@ class Told(RayWorkers):
 
     def __init__(self, folder: Path, workers: int | None = None) -> None:
         self.said: list[str] = []
-        self.file = folder / "told"
+        self.file, self.clients = folder / "told", 0
+        self.file.write_text("")
         super().__init__("ray", folder, ComputeSpec(), workers, self.said.append)
 
     def _start_client(self) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-c", "import shutil, sys; "
-                                 "shutil.copyfileobj(sys.stdin, open(sys.argv[1], 'w'))",
-                                 self.file], stdin=subprocess.PIPE, text=True)
+        self.clients += 1
+        client = subprocess.Popen(["true"], text=True)
+        client.stdin = self.file.open("a")
+        return client
 
     def report(self, kind: str, **values: Any) -> None:
         self._events.put({"event": kind, "worker": 1, "node": "n1", **values})
@@ -112,7 +118,79 @@ def test_when_all_have_ended_the_last_looks_are_taken(tmp_path: Path,
     assert workers.started() == [1]
 
 
-def test_a_client_that_dies_is_a_line(tmp_path: Path) -> None:
+def test_a_cluster_that_answers_late_is_asked_again(tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's client has a time limit of its own, after which it ends."""
+    monkeypatch.setattr(on_ray, "PAUSE", 0.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    workers = Told(tmp_path)
+    for clients in (1, 2, 3):
+        assert workers.look(6, 0) == ""
+        assert workers.clients == clients
+        if clients != 2:  # that one ends without a word
+            workers.report("error", line="no Ray cluster answers at h", final=False)
+        workers.report("gone")
+        assert workers.look(6, 0) == ""
+    assert workers.said == ["no Ray cluster answers at h; it is asked again, for at most 180 s"]
+    workers.report("cluster", room=2, nodes=1, need="1 CPU")
+    assert workers.look(6, 0) == ""
+    assert workers.started() == [2]
+
+
+def test_a_cluster_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                  ) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    workers = Told(tmp_path)
+    assert workers.look(6, 0) == ""
+    workers.report("error", line="no Ray cluster answers at h", final=False)
+    workers.report("gone")
+    assert workers.look(6, 0) == ""
+    begin = time.monotonic()
+    monkeypatch.setattr(on_ray.time, "monotonic", lambda: begin + on_ray.CONNECT_PATIENCE - 1)
+    assert workers.look(6, 0) == ""
+    monkeypatch.setattr(on_ray.time, "monotonic", lambda: begin + on_ray.CONNECT_PATIENCE + 1)
+    with pytest.raises(UserError, match=r"answers at h; it was asked for 180 s, see .*client.log"):
+        workers.look(6, 0)
+    workers.stop()
+
+
+def test_a_cluster_of_another_version_is_not_asked_again(tmp_path: Path) -> None:
+    workers = Told(tmp_path)
+    assert workers.look(6, 0) == ""
+    workers.report("error", line="the Ray cluster at h has Ray 2.9.0", final=True)
+    workers.report("gone")
+    with pytest.raises(UserError, match=r"^the Ray cluster at h has Ray 2.9.0$"):
+        workers.look(6, 0)
+    workers.stop()
+    assert workers.clients == 1
+
+
+def test_a_client_that_ends_in_between_is_replaced_a_few_times(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "PAUSE", 0.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    workers = Told(tmp_path)
+    for step in (*range(2 * FRUITLESS), *[2 * FRUITLESS] * FRUITLESS):
+        assert workers.look(6, step) == ""  # a client is started
+        workers.report("cluster", room=2, nodes=1, need="1 CPU")
+        assert workers.look(6, step) == ""
+        assert workers.has_workers
+        workers.report("gone")
+        assert workers.look(6, step) == ""
+        assert not workers.has_workers
+    assert workers.look(6, step) == ""
+    workers.report("cluster", room=2, nodes=1, need="1 CPU")
+    workers.report("gone")
+    why = workers.look(6, step)
+    assert why.startswith("Ray's client has ended: the cluster's head is gone, or does not")
+    assert workers.said.count(f"{why}; it is asked again, for at most 180 s") == 3 * FRUITLESS
+    assert workers.started() == [2] * 3 * FRUITLESS
+    assert workers.clients == 3 * FRUITLESS + 1
+
+
+def test_a_client_whose_head_is_gone_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                               ) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     workers = Told(tmp_path)
     workers.report("cluster", room=1, nodes=1, need="1 CPU")
     assert workers.look(6, 0) == ""
@@ -159,6 +237,7 @@ def test_a_worker_works_in_the_launchers_root_alone(tmp_path: Path) -> None:
      "timeout); start one with `ray start --head`, or give its address: --on ray://HOST:10001")])
 def test_why_there_is_no_connection(text: str, line: str) -> None:
     assert why_not_connected("ray://h:1", RuntimeError(text)) == line
+    assert is_final(RuntimeError(text)) == text.startswith("Version")
 
 
 @pytest.mark.parametrize(("text", "line"), [

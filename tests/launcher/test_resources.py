@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -13,6 +14,8 @@ import pytest
 from helpers.faults import differences
 from helpers.launching import GAN_BENCH, PLUGIN
 from helpers.runs import write_experiment
+from helpers.searches import load_search, outcome_of
+from helpers.studies import copy_of
 
 TEN = """\
 {a: {}, b: {loss: saturating}, c: {batch_size: 16}, d: {d_steps: 2}, e: {ema: 0.9},
@@ -110,3 +113,57 @@ rm small/filler
     assert "Traceback" not in nearly
     assert (tmp_path / "nearly.folders").read_text() == ""
     assert room.endswith("\n0\n"), room
+
+
+@pytest.mark.long
+def test_a_disk_that_fills_up_in_the_second_stage_of_a_search_costs_nothing_but_time(
+        searched: Path, tmp_path: Path) -> None:
+    """When the confirm runs are added, and while they train; then there is room again."""
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system in a namespace (unshare -rm)")
+    select = {run.id for run in load_search(tmp_path).runs}
+    before = copy_of(searched / "root", tmp_path / "before") / "runs" / "tuned"
+    for folder in (file.parent for file in before.glob("*/spec.json")):
+        if folder.name not in select:
+            shutil.rmtree(folder)
+    queue = json.loads((before / "queue.json").read_text())
+    queue["begun"] = dict.fromkeys(select, 1)
+    (before / "queue.json").write_text(json.dumps(queue))
+    for file in before.glob("over.*"):
+        file.unlink()
+    (tmp_path / "small").mkdir()
+    command = f"{sys.executable} -m gan_bench"
+    work = f"{command} work tuned --root small --slots 1"
+    (tmp_path / "full.sh").write_text(f"""\
+fill() {{ rm -f small/filler; dd if=/dev/zero of=small/filler bs=1024 count=$(($(df -k \\
+          --output=avail small | tail -1) - $1)) 2> /dev/null; }}
+mount -t tmpfs -o size=60m tmpfs small
+cp -r before/. small
+fill 0
+{work} > full.txt 2>&1; echo $? >> full.txt
+fill 12
+{work} > nearly.txt 2>&1; echo $? >> nearly.txt
+fill 1600
+{work} > training.txt 2>&1; echo $? >> training.txt
+rm small/filler
+{command} run tuned.yaml --root small --slots 1 --tracking-uri sqlite:///{tmp_path}/elsewhere.db \\
+    > room.txt 2>&1; echo $? >> room.txt
+cp -r small copy
+""")
+    subprocess.run(["unshare", "-rm", "bash", "full.sh"], cwd=tmp_path, check=True, timeout=240)
+    full, nearly, training, room = ((tmp_path / f"{name}.txt").read_text()
+                                    for name in ("full", "nearly", "training", "room"))
+    cause = "cannot be written: No space left on device; make room, then repeat the command"
+    for text in (full, nearly):
+        *_, line, status = text.splitlines()
+        assert line.startswith(f"error: {tmp_path}/small/runs/tuned/"), text
+        assert line.endswith(cause), text
+        assert (status, text.count(cause)) == ("2", 1), text
+    assert "/queue-change." in full
+    assert "/spec.json: " in nearly
+    assert training.endswith("\n1\n"), training
+    assert "the disk is full (No space left on device): make room" in training
+    assert "Traceback" not in full + nearly + training + room
+    assert room.endswith("\n0\n"), room
+    assert "10 of 10 runs are done" in room
+    assert outcome_of(tmp_path / "copy") == outcome_of(searched / "root")

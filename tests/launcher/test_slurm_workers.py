@@ -17,7 +17,7 @@ from gan_bench.config.cluster import ClusterSpec
 from gan_bench.errors import UserError
 from gan_bench.launcher.clusters import slurm_workers
 from gan_bench.launcher.clusters.slurm import SchedulerDown, WorkerArray, worker_program
-from gan_bench.launcher.clusters.slurm_workers import FRUITLESS, SlurmWorkers
+from gan_bench.launcher.clusters.slurm_workers import FRUITLESS, IDLE, SlurmWorkers
 
 pytestmark = pytest.mark.process
 
@@ -102,6 +102,34 @@ def test_workers_that_have_not_started_are_cancelled_when_nothing_is_left(
     workers.dismiss()
     cluster.wait_for(lambda: len(cluster.jobs()) == 2)
     assert {state for state, _ in cluster.jobs().values()} == {"RUNNING"}
+
+
+def test_workers_for_which_no_run_is_left_are_cancelled_after_a_while(
+        cluster: SlurmCluster, tmp_path: Path) -> None:
+    """With `pack: auto` the first of them may claim all runs."""
+    said: list[str] = []
+    workers = workers_of(tmp_path, said, workers=4)
+    workers.look(16, 0)
+    cluster.wait_for(lambda: len(cluster.running()) == 2)
+    one, two = sorted(cluster.running())
+    for busy in ({}, {one: 8, two: 4}):  # some could take the rest
+        for _ in range(2 * IDLE):
+            assert workers.look(16, 1, busy) == ""
+    for _ in range(IDLE - 1):
+        assert workers.look(16, 1, {one: 8, two: 8}) == ""
+        assert len(cluster.jobs()) == 4
+    assert workers.look(16, 1, {one: 8, two: 8}) == ""
+    cluster.wait_for(lambda: sorted(cluster.jobs()) == [one, two])  # those that waited to start
+    assert said[-1] == "2 workers cancelled, as others hold all runs that are left"
+    for _ in range(IDLE):
+        assert workers.look(8, 2, {two: 8}) == ""
+    cluster.wait_for(lambda: sorted(cluster.jobs()) == [two])  # one that worked has nothing to do
+    for _ in range(2 * IDLE):
+        assert workers.look(5, 3, {two: 5}) == ""
+        assert workers.look(50, 3, {two: 8, "": 42}) == ""  # on machines without SLURM
+    assert sorted(cluster.jobs()) == [two]
+    assert workers.look(9, 4, {two: 8}) == workers.look(9, 4, {two: 8}) == ""
+    assert len(cluster.jobs()) == 2  # of the next stage, there are more than one can take
 
 
 def test_workers_that_end_without_a_step_are_not_sent_for_ever(cluster: SlurmCluster,

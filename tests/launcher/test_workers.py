@@ -14,7 +14,7 @@ import psutil
 import pytest
 from helpers.journals import repeatable
 from helpers.launching import GAN_BENCH, gan_bench
-from helpers.runs import DIGITS, write_experiment
+from helpers.runs import DIGITS, a_run, write_experiment
 
 from gan_bench.cli.work import parse_period
 from gan_bench.errors import RUNS_LEFT, UserError
@@ -189,3 +189,39 @@ def test_a_period_is_read(text: str, seconds: float) -> None:
 def test_what_is_no_period_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="is no time; write 4h, 30m, 90s or 1h30m"):
         parse_period(text)
+
+
+# os.open as on a disk with a bad block: reading one run's claim fails.
+BAD_BLOCK = """\
+import errno, os
+sound = os.open
+def reading(path, *rest, **more):
+    if str(path).endswith(os.environ["BAD_BLOCK"]):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    return sound(path, *rest, **more)
+os.open = reading
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "work"])
+def test_a_claim_that_cannot_be_read_is_a_line_and_the_other_runs_go_on(
+        tmp_path: Path, command: str) -> None:
+    root, bad = tmp_path / "root", a_run(tmp_path)
+    (bad.write(root) / "attempt.1").write_text("")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(BAD_BLOCK)
+    words = [command, tmp_path / "tiny.yaml", "--root", root, "--slots", 1]
+    done = gan_bench(*words, env={
+        "PYTHONPATH": f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}",
+        "BAD_BLOCK": f"{bad.id}/attempt.1"})
+    assert done.returncode == RUNS_LEFT, done.stdout + done.stderr
+    line = (f"{bad.folder(root)}/attempt.1: cannot be read (Input/output error), so nobody can "
+            f"tell whether its holder lives; make it readable")
+    assert done.stdout.count(f"{line}; other runs go on\n") == 1
+    assert f"left: {line}\n" in done.stdout
+    assert [folder.name for folder in folders(root)
+            if not (folder / "final.safetensors").exists()] == [bad.id]
+    assert "Traceback" not in done.stdout + done.stderr
+    again = gan_bench(*words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert (bad.folder(root) / "final.safetensors").exists()

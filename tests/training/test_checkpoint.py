@@ -56,6 +56,30 @@ def ready(folder: Path, *overrides: str) -> RunSpec:
     return spec
 
 
+def test_what_lost_attempts_have_begun_to_write_goes_when_the_run_has_ended(tmp_path: Path) -> None:
+    """On another machine, whose processes cannot be seen from here."""
+    spec = ready(tmp_path)
+    left = [spec.write(tmp_path) / name for name in (
+        ".final.safetensors.0a1b2c3d-71.tmp", "samples/.step-0000003.png.0a1b2c3d-71.tmp")]
+    left[1].parent.mkdir()
+    for file in left:
+        file.touch()
+    train(spec, tmp_path, 3)
+    assert all(file.exists() for file in left)
+    assert train(spec, tmp_path).status == "FINISHED"
+    assert not any(file.exists() for file in left)
+
+
+def test_a_lease_that_is_no_number_is_refused_before_anything_is_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the thread that shows signs of life would end, and others would take the run over."""
+    spec = a_run(tmp_path, *STEPS)
+    monkeypatch.setenv("GAN_BENCH_LEASE", "soon")
+    with pytest.raises(UserError, match="GAN_BENCH_LEASE=soon: is no number of seconds from 1 to"):
+        run_one(spec, tmp_path / "root", tmp_path)
+    assert not (tmp_path / "root").exists()
+
+
 def killed(spec: RunSpec, root: Path, step: int, more: int) -> None:
     """Leave a run as SIGKILL does so many steps after it has written the checkpoint of `step`."""
     file = spec.folder(root) / FILE
@@ -96,8 +120,9 @@ def test_the_one_before_is_kept_and_no_more(tmp_path: Path) -> None:
 
 def test_what_a_killed_attempt_has_begun_to_write_goes_with_the_checkpoints(tmp_path: Path) -> None:
     checkpoint.write(tmp_path, SMALL, 2)  # of an attempt that took over
-    left = [f".{name}.tmp" for segment in (1, 2, 3) for name in checkpoint_names(segment)]
-    others = [".checkpoint.x.pt.tmp", ".spec.json.tmp"]
+    left = [f".{name}{writer}.tmp" for segment in (1, 2, 3) for name in checkpoint_names(segment)
+            for writer in ("", ".0a1b2c3d-71")]
+    others = [".checkpoint.x.pt.tmp", ".spec.json.tmp", ".spec.json.0a1b2c3d-71.tmp"]
     for name in [*left, *others]:
         (tmp_path / name).touch()
     remove_checkpoints(tmp_path, 3, "last")

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.errors import UserError, printable, unwritable
+from gan_bench.machine import UNKNOWN, boot_id, process_start
 
 ATTEMPT = "attempt"  # the name of a run's claims
 LEASE = 120.0  # seconds; caches of network file systems are older by at most 60
@@ -38,7 +39,6 @@ LEASE_VARIABLE = "GAN_BENCH_LEASE"  # another number of seconds
 LEASES = 1.0, 86400.0  # the least and the most
 BEATS = 12  # heartbeats in a lease
 WITHOUT_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
-UNKNOWN = -1
 WIDTH = 24  # bytes of the second line, with its end
 
 
@@ -60,6 +60,10 @@ class ClaimedError(UserError):
     def __init__(self, line: str, holder: Holder) -> None:
         super().__init__(line)
         self.holder = holder
+
+
+class UnreadableClaimError(UserError):
+    """The newest claim cannot be read: nobody can tell whether its holder lives."""
 
 
 @dataclass(frozen=True)
@@ -353,13 +357,14 @@ def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: i
 
     Raises:
         ClaimedError: Another process holds it.
+        UnreadableClaimError: Its newest claim cannot be read.
         UserError: The file cannot be written: the disk is full, for example.
     """
     state = newest_claim(folder, name)
     if state is not None and state.unreadable:
-        raise UserError(f"{folder / f'{name}.{state.attempt}'}: cannot be read "
-                        f"({state.unreadable}), so nobody can tell whether its holder lives; make "
-                        f"it readable")
+        raise UnreadableClaimError(
+            f"{folder / f'{name}.{state.attempt}'}: cannot be read ({state.unreadable}), so nobody "
+            f"can tell whether its holder lives; make it readable")
     if state is not None and state.holder is not None:
         is_lost = state.is_gone if watch is None else watch.is_lost(folder, state, name)
         if not is_lost:
@@ -496,44 +501,3 @@ def _job() -> str:
     if job is not None:
         job += "_" + os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     return job or os.environ.get("SLURM_JOB_ID", "")
-
-
-def _is_hidden(pid: int) -> bool:
-    """Whether another user's process has this number, of which /proc says nothing."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
-
-
-@lru_cache
-def boot_id() -> str:
-    """Return what tells this start of this machine, and this namespace of processes, from others.
-    """
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
-    import psutil  # macOS
-
-    return f"{socket.gethostname()}/{psutil.boot_time():.0f}"
-
-
-def process_start(pid: int) -> int:
-    """Return when a process of this machine started, in ticks since the boot; 0 if it has ended.
-
-    UNKNOWN if the machine hides the processes of other users.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self/stat").exists():
-            return UNKNOWN if _is_hidden(pid) else 0
-    import psutil  # macOS
-
-    with suppress(psutil.Error):
-        return int(psutil.Process(pid).create_time())
-    return 0

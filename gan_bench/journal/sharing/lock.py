@@ -21,6 +21,7 @@ from gan_bench.journal.schema import Status
 from gan_bench.journal.sharing.claims import (
     Claim,
     ClaimedError,
+    UnreadableClaimError,
     Watch,
     holder_of,
     lease,
@@ -153,7 +154,8 @@ def settle_dead_runs(experiment: Path) -> None:
     """Record the end of the runs of an experiment whose process died without recording it."""
     for folder in run_folders(experiment):
         # A command that reads a damaged run reports it; one that is claimed now is alive.
-        with suppress(DamagedError, ClaimedError):
+        # What cannot be read is named by whoever wants to claim the run.
+        with suppress(DamagedError, ClaimedError, UnreadableClaimError):
             if not reading.is_open(folder):
                 writing.settle_run(folder, Status.KILLED, "its process died without a word")
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -32,10 +32,13 @@ from gan_bench.tracking.runs.origin import instance_of
 
 FOLDER = "ray"  # in the experiment's folder: what the workers and the client print
 LOG = "client.log"
-PROBE_PATIENCE, CONNECT_PATIENCE = 10.0, 90.0  # seconds
+PROBE_PATIENCE = 10.0  # seconds
+# Seconds in which a cluster has to answer. Ray's own client gives up after 24 s at an address of
+# ray://, and after 70 s at a head, where its process ends: a busy cluster is asked again.
+CONNECT_PATIENCE, PAUSE = 180.0, 5.0
 STOP_PATIENCE = 6.0  # seconds for checkpoints: the command has to end within ten
 LAST_LOOKS = (60.0, 10.0)  # seconds after all workers have ended: in order; with a reason
-FRUITLESS = 3  # times that each worker may be lost without a step of any run
+FRUITLESS = 3  # times that each worker, or the client, may be lost without a step of any run
 # Exit statuses of `gan-bench work` that another worker would end with too: all is done, a run
 # failed, nothing could be done, runs wait for other machines.
 ENDS = frozenset((0, 1, 2, RUNS_LEFT))
@@ -81,12 +84,15 @@ class RayWorkers:
         self._folder = home / FOLDER
         self._room: int | None = None  # for workers in the cluster, once it has answered
         self._alive = self._ended = self._lost = 0  # workers; lost ones since the last step
+        self._outages = 0  # of the client, since the last step
         self._has_begun = False  # whether a run got on
         self._why, self._failure = "", ""  # of the last worker that ended early; of the cluster
         self._progress: Hashable = None
         self._deadline = math.inf  # until when what is waited for must have happened
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self._client: subprocess.Popen[str] | None = None
+        self._silence, self._asks_again = "", False  # why the cluster has not answered
+        self._next_start = 0.0
 
     def refuse_impossible(self) -> None:
         """Refuse a cluster that cannot be reached, before anything is prepared.
@@ -99,7 +105,7 @@ class RayWorkers:
                             f"install gan_bench[ray], in the version that the cluster has")
         _refuse_silent(self._place)
 
-    def look(self, unfinished: int, progress: Hashable) -> str:
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = {}) -> str:
         """Start workers in the place of those that are missing.
 
         Returns:
@@ -108,12 +114,13 @@ class RayWorkers:
         Raises:
             UserError: There are no workers at all.
         """
-        if self._client is None:
+        if self._client is None and time.monotonic() >= self._next_start:
             self._client = self._start_client()
-            self._deadline = time.monotonic() + CONNECT_PATIENCE
+            if not self._asks_again:
+                self._deadline = time.monotonic() + CONNECT_PATIENCE
         if progress != self._progress:
             self._has_begun = self._progress is not None
-            self._progress, self._lost = progress, 0
+            self._progress, self._lost, self._outages = progress, 0, 0
         with suppress(queue.Empty):
             while not self._failure:
                 self._hear(self._events.get_nowait())
@@ -151,9 +158,10 @@ class RayWorkers:
         if self._alive:
             return ""
         if self._room is None:
-            silent = time.monotonic() > self._deadline
-            return (f"no Ray cluster has answered for {CONNECT_PATIENCE:g} s; see "
-                    f"{self._folder / LOG}") if silent else ""
+            if time.monotonic() <= self._deadline:
+                return ""
+            return (f"{self._silence or 'no Ray cluster answers'}; it was asked for "
+                    f"{CONNECT_PATIENCE:g} s, see {self._folder / LOG}")
         # The last runs that the workers have ended are read at the next looks at them.
         self._deadline = min(self._deadline, time.monotonic() + LAST_LOOKS[bool(self._why)])
         if time.monotonic() < self._deadline:
@@ -165,7 +173,7 @@ class RayWorkers:
         make_folder(self._folder)
         log = self._folder / LOG
         try:
-            with log.open("w") as file:
+            with log.open("a" if self._asks_again else "w") as file:
                 client = subprocess.Popen(
                     [sys.executable, "-m", "gan_bench.launcher.clusters.ray_driver"], text=True,
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
@@ -193,7 +201,7 @@ class RayWorkers:
             self._room = int(event["room"])
             self._say(f"Ray has {count(int(event['nodes']), 'node')}, with room for "
                       f"{count(self._room, 'worker')}; their output is in {self._folder}")
-            self._deadline = math.inf
+            self._deadline, self._silence, self._asks_again = math.inf, "", False
             if not self._room and self._limit is None:
                 self._failure = (f"no node of the Ray cluster has {event['need']} for a worker; "
                                  f"with --slots N, N workers wait for nodes that will be added")
@@ -202,12 +210,40 @@ class RayWorkers:
         elif kind == "ended":
             self._alive -= 1
             self._note_end(event)
-        elif kind == "error":
-            self._failure = event["line"]
+        elif kind == "error":  # its end follows
+            self._silence = event["line"]
+            if event["final"]:
+                self._failure = self._silence
         elif kind == "gone":
-            self._failure = (f"Ray's client has ended: the cluster's head is gone, or does not "
-                             f"answer; once it is back, the same command goes on. See "
-                             f"{self._folder / LOG}")
+            self._lose_client()
+
+    def _lose_client(self) -> None:
+        """Let another client ask the cluster, unless its head is gone for sure.
+
+        The workers of one that is lost end with it: Ray ends their actors.
+        """
+        assert self._client is not None
+        self._client.kill()  # nobody hears it any more
+        self._client.wait()
+        why, was_connected = self._silence, self._room is not None
+        if was_connected or not why:
+            why = (f"Ray's client has ended: the cluster's head is gone, or does not answer; once "
+                   f"it is back, the same command goes on. See {self._folder / LOG}")
+        if was_connected:
+            self._outages += 1
+            self._deadline = time.monotonic() + CONNECT_PATIENCE
+        try:
+            _refuse_silent(self._place)
+        except UserError as error:
+            self._failure = why if was_connected else str(error)
+            return
+        if self._outages > FRUITLESS:
+            self._failure = why
+            return
+        if not self._asks_again:
+            self._say(f"{why}; it is asked again, for at most {CONNECT_PATIENCE:g} s")
+        self._client, self._room, self._alive, self._asks_again = None, None, 0, True
+        self._next_start = time.monotonic() + PAUSE
 
     def _note_end(self, event: dict[str, Any]) -> None:
         """Note that a worker has ended, and whether another one may do better."""

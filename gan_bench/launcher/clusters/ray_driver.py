@@ -158,7 +158,8 @@ def drive() -> None:
         resources, found = connect(order)
     except Exception as error:
         logging.exception("no connection")
-        tell({"event": "error", "line": why_not_connected(order["address"], error)})
+        tell({"event": "error", "line": why_not_connected(order["address"], error),
+              "final": is_final(error)})
         return
     tell({"event": "cluster", **found})
     commands = Commands()
@@ -198,6 +199,14 @@ def why_not_connected(address: str, error: Exception) -> str:
     if "ersion" in text:
         return f"the Ray cluster at {place} is of another version: {text[:300]}"
     return unanswered(place, text[:200])
+
+
+def is_final(error: Exception) -> bool:
+    """Whether a cluster that cannot be used now cannot be used in a minute either.
+
+    One that has work to do answers late, and Ray's client gives up then.
+    """
+    return any(words in str(error) for words in ("ersion", "Could not find any running Ray"))
 
 
 def unanswered(place: str, why: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Protocol
 
 DETACHED = "workers on other machines go on; the same command, without --detach, follows them"
@@ -18,12 +18,13 @@ class RemoteWorkers(Protocol):
     def refuse_impossible(self) -> None:
         """Raise a UserError if workers cannot be had as they are asked for."""
 
-    def look(self, unfinished: int, progress: Hashable) -> str:
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int]) -> str:
         """Start workers where some are missing; return why it makes no sense to wait, or nothing.
 
         Args:
             unfinished: The runs that nobody has finished.
             progress: What changes whenever a run gets on.
+            busy: How many runs each job of a scheduler holds, by its id.
         """
 
     def dismiss(self) -> None:

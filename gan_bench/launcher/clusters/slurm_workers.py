@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -24,6 +24,7 @@ from gan_bench.launcher.clusters.slurm import (
 )
 
 LOOK = 10.0  # seconds between two looks at the queue
+IDLE = 6  # looks at which there are too many workers, until some of them are cancelled
 OUTAGE = 30.0  # seconds until a scheduler that is down is asked again
 FRUITLESS = 3  # arrays that end without a step, or are refused, until the launcher gives up
 
@@ -47,6 +48,7 @@ class SlurmWorkers:
         self._progress: Hashable = None
         self._was_lacking, self._has_looked = True, False  # the first look sends workers
         self._last_words = ""
+        self._most, self._idle_looks = 0, 0  # runs that a worker was seen to hold at once
         self._limit: int | None = None
 
     def refuse_impossible(self) -> None:
@@ -61,14 +63,18 @@ class SlurmWorkers:
         if not jobs_of(self._array.experiment, self._array.root):
             check_array(replace(self._array, workers=1))
 
-    def look(self, unfinished: int, progress: Hashable) -> str:
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = {}) -> str:
         """Send workers in the place of missing ones; do nothing between two looks.
+
+        With `pack: auto` a worker may take many runs: how many, only the node's GPU says. Those for
+        which nothing is left are cancelled.
 
         A scheduler that is down, or refuses workers while others are there, may change its mind.
 
         Args:
             unfinished: The runs that nobody has finished.
             progress: What changes whenever a run gets on.
+            busy: As for `RemoteWorkers`.
 
         Returns:
             Why workers are sent no more: they end again and again without a step. Else nothing.
@@ -84,7 +90,7 @@ class SlurmWorkers:
         self._next_look = time.monotonic() + LOOK
         try:
             jobs = jobs_of(self._array.experiment, self._array.root)
-            reason = self._top_up([job for job in jobs if job.is_alive], unfinished)
+            reason = self._top_up([job for job in jobs if job.is_alive], unfinished, busy)
             self._has_looked = True
             return reason
         except SchedulerDown as error:
@@ -113,13 +119,19 @@ class SlurmWorkers:
         if jobs:
             self._say(f"{count(len(jobs), 'worker')} cancelled")
 
-    def _top_up(self, jobs: list[Job], unfinished: int) -> str:
+    def _top_up(self, jobs: list[Job], unfinished: int, busy: Mapping[str, int]) -> str:
         """Send what is missing beside these workers; return why nothing is sent any more."""
         if self._limit is None:
             self._limit = max_array_size()
         self.has_workers = bool(jobs)
         self._note(_queue_line(jobs))
-        wanted = workers_needed(self._array.cluster, unfinished, self._array.slots, self._limit)
+        self._most = max(self._most, *(busy.get(job.id, 0) for job in jobs), 0)
+        slots = max(self._array.slots, self._most)
+        for_slurm = unfinished - busy.get("", 0)  # other machines hold some
+        wanted = workers_needed(self._array.cluster, for_slurm, slots, self._limit)
+        is_all_held = sum(busy.values()) >= unfinished
+        self._cancel_idle([job for job in jobs if is_all_held and job.id not in busy],
+                          len(jobs) - wanted)
         is_lacking = len(jobs) < wanted
         # A worker that ends just now may have finished the last run: the next look knows.
         was_lacking, self._was_lacking = self._was_lacking, is_lacking
@@ -143,6 +155,19 @@ class SlurmWorkers:
         self._say(f"{count(missing.workers, 'worker')} sent to SLURM as job {job}; their output is "
                   f"in {self._array.folder}")
         return ""
+
+    def _cancel_idle(self, idle: list[Job], surplus: int) -> None:
+        """Cancel workers that hold no run while others hold all; first those that wait to start.
+
+        One that has just started, or whose runs have just ended, may be about to claim some.
+        """
+        idle.sort(key=lambda job: job.state != "PENDING")
+        self._idle_looks = self._idle_looks + 1 if idle[:max(0, surplus)] else 0
+        if self._idle_looks >= IDLE:
+            self._idle_looks = 0
+            cancel(idle[:surplus])
+            self._say(f"{count(min(surplus, len(idle)), 'worker')} cancelled, as others hold all "
+                      f"runs that are left")
 
     def _note(self, line: str) -> None:
         """Say a line, unless it was the last."""
