@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_bench.cli.last_run import other_settings_line
 from gan_bench.cli.options import advised, plugin_options, run_command, set_options
 from gan_bench.errors import Say, UserError, count
 from gan_bench.journal.layout import Workspace
@@ -230,6 +231,9 @@ def _read(given: str, asked: Asked, workspace: Workspace, say: Say, notes: list[
             notes.append(earlier)
     elif asked.settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
+    if line := other_settings_line(workspace.root / "runs" / name,
+                                   None if declared is None else asked.settings):
+        say(f"{name}: {line}")
     notes += update_store(workspace, name, say)
     hidden += hidden_from_reports(workspace, name)
     try:

@@ -12,8 +12,8 @@ from gan_bench.compare.search.choice import (
     Choice,
     SelectRun,
     choice_of,
-    different_draws,
     draws_by_settings,
+    run_places,
     select_score,
 )
 from gan_bench.config.declared import Declared
@@ -83,15 +83,13 @@ def absent_draws(runs: Iterable[StoredRun], declared: Declared, search: SearchSp
     """
     begun = {(*place_of(run), int(run.tags["seed"])) for run in runs}
     lacking: Counter[str] = Counter()
-    total = 0
-    for variant in declared.variants:
-        for stage, draws, seeds in (
-                (SELECT, different_draws(declared, search, variant), search.select.seeds),
-                (CONFIRM, choice.draws.get(variant, ()), search.confirm.seeds)):
-            places = [(variant, str(draw), seed) for draw in draws for seed in seeds]
-            total += len(places)
-            lacking[f"{variant} {stage}"] += sum(place not in begun for place in places)
-    return {name: number for name, number in lacking.items() if number}, total
+    declared_runs = [*run_places(declared, search, choice.draws)]
+    for run in declared_runs:
+        if (run.variant, str(run.draw), run.seed) not in begun:
+            lacking[f"{run.variant} {run.stage}"] += 1
+    order = {name: i for i, name in enumerate(declared.variants)}
+    names = sorted(lacking, key=lambda name: order[name.rpartition(" ")[0]])  # stable
+    return {name: lacking[name] for name in names}, len(declared_runs)
 
 
 def each_once(runs: pd.DataFrame) -> pd.DataFrame:
