@@ -119,9 +119,10 @@ class Study(Results):
         if kind in OF_BUDGETS:
             return OF_BUDGETS[kind](self._tuned())
         finding = self.findings(score)[0]
-        draw = {"seeds": partial(seed_dots, finding.results, finding.score),
-                "curves": partial(learning_curves, finding.results, finding.score),
-                "pairs": partial(heat_map, finding.pairs, finding.label)}
+        order = [row.variant for row in finding.rows]
+        draw = {"seeds": partial(seed_dots, finding.results, finding.score, order),
+                "curves": partial(learning_curves, finding.results, finding.score, order),
+                "pairs": partial(heat_map, finding.pairs, finding.label, order)}
         if kind not in draw:
             kinds = [*draw, *OF_BUDGETS]
             raise UserError(f"there is no figure of kind {kind!r}; {nearest(kind, kinds)}")
