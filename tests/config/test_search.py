@@ -313,9 +313,9 @@ STEPS = "d_steps: {int_uniform: [1, 3]}"
      "search.space.d_steps: has 2 distributions, and needs one; known: uniform, log_uniform, "
      "int_uniform, choice"),
     ("{int_uniform: [1, 3]}", "{uniform: [1, 3]}", 16,
-     "search.space.d_steps: Input should be a valid integer, not 1.0"),
+     "search.space.d_steps: must be a whole number, not 1.0"),
     ("{int_uniform: [1, 3]}", "{int_uniform: [0, 3]}", 16,
-     "search.space.d_steps: Input should be greater than or equal to 1, not 0"),
+     "search.space.d_steps: must be at least 1, not 0"),
     (STEPS, "d_stpes: {int_uniform: [1, 3]}", 16,
      "search.space.d_stpes: no such key; did you mean 'd_steps' or 'g_steps' or 'steps'?"),
     (STEPS, "d_steps.x: {int_uniform: [1, 3]}", 16,
