@@ -32,8 +32,8 @@ _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "too_short": "must have at least {min_length} entries, and has {actual_length}",
-    "too_long": "must have at most {max_length} entries, and has {actual_length}",
+    "too_short": "has {actual_length} entries and must have at least {min_length}",
+    "too_long": "has {actual_length} entries and must have at most {max_length}",
     "string_too_short": "must have at least {min_length} letters",
     "string_too_long": "must have at most {max_length} letters",
     "string_pattern_mismatch": "must match the pattern {pattern}",
@@ -160,11 +160,14 @@ def worded(found: Mapping[str, Any]) -> str:
     Args:
         found: One of `ValidationError.errors()`; errors of the program's own keep their words.
     """
-    kind, facts = found["type"], found.get("ctx", {})
-    if kind in _WORDS:
-        return _WORDS[kind].format(**{key: f"{value:.15g}" if isinstance(value, float) else value
-                                      for key, value in facts.items()})
+    if words := _WORDS.get(found["type"]):
+        return words.format(**{key: _digits(value) for key, value in found.get("ctx", {}).items()})
     return str(found["msg"]).removeprefix("Value error, ")
+
+
+def _digits(value: object) -> str:
+    """Return a number of an error as a YAML has it: 0, not 0.0."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def count(n: int, noun: str) -> str:

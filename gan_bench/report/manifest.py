@@ -55,8 +55,8 @@ class Installed:
     @property
     def sentences(self) -> list[str]:
         """What was replaced, a line for each earlier report."""
-        return [f"replaced {names[0]}{_and_more(names)} of the report "
-                f"{f'with {options}' if options else 'without options'}; another --out keeps both"
+        return [f"replaced {names[0]}{_and_more(names)} of the report with "
+                f"{options or 'no options'}; another --out keeps both"
                 for options, names in self.replaced.items()]
 
 

@@ -23,7 +23,12 @@ from gan_bench.compare.search.budget_numbers import (
     table_rows,
 )
 from gan_bench.compare.search.budget_space import diverged_shares, edges_of
-from gan_bench.compare.search.budget_words import budget_sentences, choice_notes, edge_warnings
+from gan_bench.compare.search.budget_words import (
+    budget_sentences,
+    choice_notes,
+    edge_warnings,
+    notes_on_tests,
+)
 from gan_bench.compare.search.budgets import budgets_of, images_of
 from gan_bench.compare.search.counted_draws import with_shared_draws
 from gan_bench.compare.stats.search.budget import best_quantile, median_interval
@@ -223,10 +228,33 @@ def test_what_is_said_with_too_few_draws_or_variants() -> None:
     few = tuned({"a": [1.0, 2.0], "b": [1.0, 2.0]})
     ((verdict, text),) = budget_sentences(few, budget_tests(few))
     assert verdict == ""
-    assert "are not compared" in text
+    assert text == ("b and a, with their tuning, are not compared: b has 1 random draw and a has 1 "
+                    "random draw with a score; a test takes 2 of each, and 6 before any difference "
+                    "can be decisive")
     alone = tuned({"a": LOW})
     assert budget_sentences(alone, budget_tests(alone)) == [
         ("", "There is only one variant: no other to compare its tuning with.")]
+
+
+@pytest.mark.parametrize(("random", "apart", "variants"), [
+    (5, False, "ab"), (6, False, "ab"), (6, False, "abc"), (7, False, "abc"),
+    (3, True, "ab"), (4, True, "ab")])
+def test_from_so_many_draws_on_a_difference_can_be_decisive(random: int, apart: bool,
+                                                             variants: str) -> None:
+    budgets = tuned({name: [9.0, *(10.0 * place + j for j in range(random))]
+                     for place, name in enumerate(variants)})
+    if apart:  # b draws another key
+        declared = budgets.results.declared.with_changes(
+            searched={**budgets.results.declared.searched, "b": ()})
+        budgets = budgets_of(replace(budgets.results, declared=declared))
+        assert budgets is not None
+    tests = budget_tests(budgets)
+    (verdict, text), *_ = budget_sentences(budgets, tests)
+    enough = random in (4, 7) or (random, variants) == (6, "ab")
+    assert (verdict == "worse") == enough
+    needed = {"ab": 6, "abc": 7}[variants] if not apart else 4
+    assert (f"with {random} draws nothing can be: that takes {needed} of each" in text) != enough
+    assert ("P is over the same n draws of both" in notes_on_tests(budgets, tests)[0]) != apart
 
 
 def test_selected_and_confirmed() -> None:

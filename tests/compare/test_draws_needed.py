@@ -263,7 +263,7 @@ def test_draws_are_read_from_runs_of_both_stages(tmp_path: Path) -> None:
     plain = got["unpenalised"]  # without the file's own setting
     assert [*plain.select] == [1, 2]
     assert plain.means == {1: 2}
-    assert [*plain.confirm] == [[20, 21]]
+    assert [[*own] for own in plain.confirm] == [[20, 21]]
     # A draw that repeats another's settings counts as often as it was drawn.
     twice = spec.declared.with_changes(shared={"r1": ((1, 3),)})
     assert [*scores_of_draws(runs, twice, "fd_random")["r1"].select] == [1, 2, 3]

@@ -402,3 +402,15 @@ def test_set_changes_a_space_and_adds_to_it(tmp_path: Path) -> None:
     drawn = [run for run in spec.runs if run.draw]
     assert all(run.g_optimizer.args["lr"] >= 1e-3 for run in drawn)
     assert {run.d_optimizer.args["lr"] for run in drawn} <= {0.5, 0.25}
+
+
+def test_draws_that_repeat_each_other_too_often_are_refused_at_their_key(tmp_path: Path) -> None:
+    few = SEARCH[:SEARCH.index("  space:")] + (
+        "  space:\n    d_steps: {choice: [1, 2, 3]}\n" + SEARCH[SEARCH.index("  select:"):])
+    assert load_search(tmp_path, "search.draws=60", text=few).declared.shared
+    with pytest.raises(SpecError) as caught:
+        load_search(tmp_path, text=few.replace("draws: 3", "draws: 2000"))
+    assert [text.partition("tuned.yaml:")[2] for text in caught.value.lines] == [
+        "12:10: search.draws: 2,000 draws have only 6 settings in all: which draws are the same "
+        "does not fit into MLflow's tag of the experiment; take fewer draws, or let the space have "
+        "more values"]

@@ -276,7 +276,7 @@ evaluate: {metrics: [fidd]}
         "x.yaml:10:41:", "x.yaml:11:12:"])
     text = "\n".join(found)
     for hint in ("did you mean 'digits'", "did you mean 'width'", "did you mean 'steps'",
-                 "valid integer, not '64'", "did you mean 'saturating'", "not 'fast'",
+                 "whole number, not '64'", "did you mean 'saturating'", "not 'fast'",
                  "did you mean 'fid'"):
         assert hint in text
 
@@ -307,8 +307,8 @@ evaluate: {metrics: [fidd]}
     ("variants={a: {}, b: {loss: non_saturating}}", "are the same run"),
     ("baseline=bse", "did you mean 'base'"),
     ("seeds=[1, 1]", "1 is given twice"),
-    ("seeds=[]", "at least 1 item"),
-    ("seeds=[-1]", "greater than or equal to 0"),
+    ("seeds=[]", "must have at least 1"),
+    ("seeds=[-1]", "at least 0"),
     ("name=../up", "must match the pattern"),
     ("evaluate.metrics=[high_quality]", "high_quality"),
     ("base.model=3", "a model is a name"),

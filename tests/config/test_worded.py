@@ -65,7 +65,7 @@ def test_every_kind_of_error_has_plain_words() -> None:
             said = worded(found)
             assert not any(word in said for word in PYTHONS), (found["type"], said)
             seen.add(found["type"])
-    usual = {"int_type", "int_from_float", "float_type", "finite_number", "bool_type",
+    usual = {"int_type", "float_type", "finite_number", "bool_type",
              "string_type", "list_type", "dict_type", "literal_error", "greater_than",
              "greater_than_equal", "less_than", "less_than_equal", "too_short", "too_long",
              "string_pattern_mismatch", "extra_forbidden", "missing", "value_error"}

@@ -24,7 +24,7 @@ def test_says_which_files_of_other_options_it_replaces(studies: Path, tmp_path: 
         "another --out keeps both"]
     # What a report left alone is still of the one before it.
     assert lines(studies, tmp_path, "tex,csv", metric="d_accuracy_fake") == [
-        "replaced pairs.csv and 1 other file of the report without options; another --out keeps "
+        "replaced pairs.csv and 1 other file of the report with no options; another --out keeps "
         "both",
         "replaced table-narrow.tex and 2 other files of the report with --width 3.25 --spread "
         "interval; another --out keeps both"]

@@ -117,7 +117,7 @@ def lines_of(budgets: Budgets) -> list[Line]:
             continue
         beats: tuple[float, ...] = ()
         if tuned.variant != budgets.reference.variant:
-            a, b, shared = _pair(budgets, tuned)
+            a, b, shared = compared_draws(budgets, tuned)
             chance = probability_better_shared if shared else _apart
             beats = tuple(chance(a, b, n) for n in range(1, min(len(a), len(b)) + 1))
         lines.append(Line(tuned.variant, tuple(_best_of(budgets, tuned, n) for n in draws), beats))
@@ -151,7 +151,7 @@ def confirmed_mean(budgets: Budgets, draw: Draw) -> float:
     return budgets.sign * math.inf if draw.confirmed.diverged else draw.confirmed.mean.value
 
 
-def _pair(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
+def compared_draws(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
     """Return the scores of a variant and of the reference, to minimise, and whether draws are
     shared: then both are of the same draws, in the same order."""
     reference = budgets.reference
@@ -185,7 +185,7 @@ def budget_tests(budgets: Budgets) -> Tests:
     for tuned in budgets.variants:
         if tuned.variant == budgets.reference.variant:
             continue
-        a, b, shared = _pair(budgets, tuned)
+        a, b, shared = compared_draws(budgets, tuned)
         if tested := usual_budgets(min(_fewest_draws(budgets), len(a), len(b))):
             tests[tuned.variant] = budget_test(a, b, tested, shared)
     verdicts = budget_verdicts([*tests.values()])

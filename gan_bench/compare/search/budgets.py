@@ -39,6 +39,8 @@ class Draw:
         rank: Its place among the chosen draws, from 1; None if it was not chosen. Draws with the
             same settings have one place.
         confirmed: Its scores under the confirm seeds; None if no such run has a result.
+        select_scores, confirm_scores: Those of its own runs that have a result, by seed; NaN if a
+            run diverged. A draw whose settings an earlier one has confirms nothing of its own.
     """
 
     index: int
@@ -49,6 +51,8 @@ class Draw:
     values: Mapping[str, str]
     rank: int | None = None
     confirmed: Summary | None = None
+    select_scores: tuple[float, ...] = ()
+    confirm_scores: tuple[float, ...] = ()
 
     @property
     def is_scored(self) -> bool:
@@ -157,6 +161,11 @@ class Budgets:
         return next(each for each in self.variants if each.variant == self.results.baseline)
 
     @property
+    def is_begun(self) -> bool:
+        """Whether any draw has a score."""
+        return any(draw.is_scored for tuned in self.variants for draw in tuned.draws)
+
+    @property
     def has_default(self) -> bool:
         """Whether draw 0 is the file's own setting."""
         return self.variants[0].has_default
@@ -209,7 +218,8 @@ def _draw(index: int, runs: pd.DataFrame, search: SearchSpec, better: Better,
     return Draw(index, draw_score([*by_seed.values()], better) if is_whole else math.nan,
                 sum(map(math.isnan, by_seed.values())), _seconds(select),
                 images_of(select), values_of(search, index, dimensions, runs),
-                confirmed=summarise_scores(confirmed, better) if confirmed else None)
+                confirmed=summarise_scores(confirmed, better) if confirmed else None,
+                select_scores=(*by_seed.values(),), confirm_scores=(*confirmed.values(),))
 
 
 def _seconds(runs: pd.DataFrame) -> float:

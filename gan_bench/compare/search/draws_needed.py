@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gan_bench.compare.search.choice import select_score
+from gan_bench.compare.search.budget_journals import results_of_journals
+from gan_bench.compare.search.budgets import budgets_of
 from gan_bench.compare.seeds import strictest
 from gan_bench.compare.stats.power import MAX_SEEDS, seeds_needed
 from gan_bench.compare.stats.search.budget import draws_for_interval, expected_best, usual_budgets
@@ -17,7 +18,6 @@ from gan_bench.compare.stats.search.budget_power import best_contributions, sele
 from gan_bench.compare.stats.search.random_effects import variance_parts
 from gan_bench.compare.stats.summary import Values, spread
 from gan_bench.config.declared import Amount, Declared
-from gan_bench.config.search import SELECT
 from gan_bench.errors import UserError, count
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.status import Progress
@@ -85,36 +85,29 @@ class DrawNeed:
     note: str = ""
 
 
-def scores_of_draws(runs: Iterable[Progress], declared: Declared, score: str,
+def scores_of_draws(runs: Sequence[Progress], declared: Declared, score: str,
                     ) -> dict[str, DrawScores]:
     """Return the scores of each variant's random draws: without the file's own setting.
 
     A draw with the settings of an earlier one has its scores: the sample is of draws.
 
     Args:
-        runs: Of both stages, finished or not.
+        runs: Of both stages, finished or not; at least one.
         declared: An experiment with a search.
         score: The name of the score.
     """
-    select: dict[tuple[str, int], list[float]] = {}
-    confirm: dict[tuple[str, int], list[float]] = {}
-    for run in runs:
-        value = select_score(run.state, run.scores, score)
-        if value is not None and run.spec.draw is not None:
-            stage = select if run.spec.stage == SELECT else confirm
-            stage.setdefault((run.spec.variant, run.spec.draw), []).append(value)
-    search = declared.search
-    first = 1 if search and search.defaults else 0
-    drawn = range(first, search.draws if search else 0)
-    result = {}
-    for variant in declared.variants:
-        same = {draw: group[0] for group in declared.shared.get(variant, ()) for draw in group}
-        own = {draw: select.get((variant, same.get(draw, draw)), []) for draw in drawn}
-        result[variant] = DrawScores(
-            {draw: values for draw, values in own.items()
-             if search and len(values) == len(search.select.seeds)},
-            [values for (name, _), values in confirm.items() if name == variant])
-    return result
+    scores = {variant: DrawScores() for variant in declared.variants}
+    if declared.search is None:
+        return scores
+    by_score = declared.search.select.model_copy(update={"by": score})
+    asked = declared.with_changes(
+        search=declared.search.model_copy(update={"select": by_score}))
+    budgets = budgets_of(results_of_journals("", asked, runs))
+    for tuned in budgets.variants if budgets else ():
+        scores[tuned.variant] = DrawScores(
+            {draw.index: draw.select_scores for draw in tuned.random},
+            [draw.confirm_scores for draw in tuned.draws if draw.confirm_scores])
+    return scores
 
 
 def score_to_plan(runs: Iterable[Progress], declared: Declared, score: str | None) -> str:

@@ -13,10 +13,11 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib import style as mpl_style
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
@@ -117,6 +118,15 @@ def new_figure(title: str, width: float, height: float) -> CaptionedFigure:
     if lines:
         figure.suptitle(lines, x=0.01, ha="left", fontweight="bold")
     return figure
+
+
+def one_panel(title: str, height: float, grid: Literal["both", "x", "y"] = "both",
+              ) -> tuple[CaptionedFigure, Axes]:
+    """Return a figure of the usual width and its only panel, with a grid and nothing else."""
+    figure = new_figure(title, look().width, height)
+    axes = figure.subplots()
+    axes.grid(True, axis=grid)
+    return figure, axes
 
 
 def message_figure(title: str, why: str) -> CaptionedFigure:
