@@ -130,7 +130,7 @@ def test_so_many_draws_find_it_about_as_often_as_promised(kind: str) -> None:
     found = 0
     for _ in range(60):
         a, b = search(draws, 0.3)
-        test = budget_test(a, b, usual_budgets(draws), shared=True)
+        test = budget_test(a, b, usual_budgets(draws), paired=True)
         found += budget_verdicts([test])[0][1] == "better"
     assert 33 <= found <= 59
 

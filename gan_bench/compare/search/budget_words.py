@@ -85,11 +85,11 @@ def notes_on_tests(budgets: Budgets, tests: Tests) -> list[str]:
     if not tests:
         return []
     every = [test for test, _ in tests.values()]
-    shared = {test.shared for test in every}
+    paired = {test.paired for test in every}
     labels = "within each draw where variants share drawn settings, else over all draws"
-    if len(shared) == 1:
-        labels = "within each shared draw" if True in shared else "over all draws"
-    same = ("" if True not in shared else
+    if len(paired) == 1:
+        labels = "within each shared draw" if True in paired else "over all draws"
+    same = ("" if True not in paired else
             " P is over the same n draws of both; p tests how likely the best of n draws of the "
             "one beats the best of n others, which weighs the draws alike, and a verdict is given "
             "only where both point the same way.")

@@ -36,8 +36,8 @@ class Draw:
         seconds: Of its select runs together, all attempts of each.
         images: Real examples that D was shown in these runs; NaN if unknown.
         values: The drawn settings, as text, by key.
-        rank: Its place among the chosen draws, from 1; None if it was not chosen. Draws with the
-            same settings have one place.
+        rank: Among the chosen draws, from 1; None if it was not chosen. Draws with the same
+            settings have one rank.
         confirmed: Its scores under the confirm seeds; None if no such run has a result.
         select_scores, confirm_scores: Those of its own runs that have a result, by seed; NaN if a
             run diverged. A draw whose settings an earlier one has confirms nothing of its own.
@@ -103,7 +103,7 @@ class TunedVariant:
         return tuple(by_rank[rank] for rank in sorted(by_rank))
 
     @property
-    def best(self) -> Draw | None:
+    def first_choice(self) -> Draw | None:
         """The first of the chosen draws."""
         return next(iter(self.chosen), None)
 
@@ -191,14 +191,14 @@ def _tuned(variant: str, results: Results, search: SearchSpec) -> TunedVariant:
     runs = results.runs[results.runs["variant"] == variant]
     dimensions = dimensions_of(search, declared.searched.get(variant, tuple(search.space)))
     better = directions(declared).get(search.select.by)
-    places = {index: place for place, index in enumerate(results.choice.get(variant, ()), start=1)}
+    ranks = {index: rank for rank, index in enumerate(results.choice.get(variant, ()), start=1)}
     by_index = {int(index): _draw(int(index), of_draw, search, better, dimensions)
                 for index, of_draw in runs.groupby("draw", sort=True)}
     run_as = {index: group[0] for group in declared.shared.get(variant, ()) for index in group}
     draws = []
     for index, draw in by_index.items():
         trained = run_as.get(index, index)
-        draws.append(replace(draw, rank=places.get(trained),
+        draws.append(replace(draw, rank=ranks.get(trained),
                              confirmed=by_index.get(trained, draw).confirmed))
     once = each_once(runs)
     select, confirm = (once[once["stage"] == stage] for stage in (SELECT, CONFIRM))

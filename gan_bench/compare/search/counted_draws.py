@@ -22,15 +22,15 @@ from gan_bench.errors import count
 from gan_bench.journal.schema import Status
 from gan_bench.tracking.reader import StoredRun
 
-Place = tuple[str, str]  # the variant, and the draw as text; empty without a search
+DrawKey = tuple[str, str]  # the variant, and the draw as text; empty without a search
 
 
-def place_of(run: StoredRun) -> Place:
+def draw_key(run: StoredRun) -> DrawKey:
     """Return what a run shows in MLflow as its variant and its draw."""
     return run.tags["variant"], run.tags.get("draw", "")
 
 
-def declared_settings(declared: Declared) -> dict[Place, str]:
+def declared_settings(declared: Declared) -> dict[DrawKey, str]:
     """Return what stands for the settings of each place, as far as it is declared."""
     if declared.search is None:
         return {(variant, ""): settings for variant, settings in declared.settings.items()}
@@ -81,7 +81,7 @@ def absent_draws(runs: Iterable[StoredRun], declared: Declared, search: SearchSp
 
     Runs of the second stage are declared once their draw is chosen.
     """
-    begun = {(*place_of(run), int(run.tags["seed"])) for run in runs}
+    begun = {(*draw_key(run), int(run.tags["seed"])) for run in runs}
     lacking: Counter[str] = Counter()
     declared_runs = [*run_places(declared, search, choice.draws)]
     for run in declared_runs:

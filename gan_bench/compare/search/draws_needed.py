@@ -168,16 +168,16 @@ def draws_needed(scores: Mapping[str, DrawScores], declared: Declared, differenc
         if variant == baseline:
             continue
         keys = declared.searched
-        shared = bool({*keys.get(variant, ())} & {*keys.get(baseline, ())})
+        paired = bool({*keys.get(variant, ())} & {*keys.get(baseline, ())})
         a, b = ({draw: sign * mean for draw, mean in scores[name].means.items()}
                 for name in (variant, baseline))
-        if shared:
+        if paired:
             a, b = ({draw: own[draw] for draw in a if draw in b} for own in (a, b))
-        lost = _share_lost(scores[variant], scores[baseline], shared)
+        lost = _share_lost(scores[variant], scores[baseline], paired)
         x, y = np.array([*a.values()]), np.array([*b.values()])
         budgets = usual_budgets(min(len(x), len(y)))
         rows += [_need_of_draws(variant, baseline, n, x, y, difference, alpha / len(budgets),
-                                shared, lost) for n in budgets]
+                                paired, lost) for n in budgets]
         if not budgets:
             rows.append(DrawNeed(variant, baseline, 1, math.nan, math.nan, None,
                                  "fewer than two random draws of each have a score"))
@@ -192,9 +192,9 @@ def _finite(groups: Iterable[Sequence[float]]) -> list[Values]:
     return [values for values in kept if len(values)]
 
 
-def _share_lost(a: DrawScores, b: DrawScores, shared: bool) -> float:
-    """Return the share of draws that diverged: of either, if shared; else of the worse one."""
-    if shared:
+def _share_lost(a: DrawScores, b: DrawScores, paired: bool) -> float:
+    """Return the share of draws that diverged: of either, if paired; else of the worse one."""
+    if paired:
         both = [draw for draw in a.select if draw in b.select]
         left = sum(draw in a.means and draw in b.means for draw in both)
         return 1 - left / len(both) if both else 0.0
@@ -203,21 +203,21 @@ def _share_lost(a: DrawScores, b: DrawScores, shared: bool) -> float:
 
 
 def _need_of_draws(variant: str, baseline: str, n: int, x: Values, y: Values, difference: Amount,
-                   alpha: float, shared: bool, lost: float) -> DrawNeed:
+                   alpha: float, paired: bool, lost: float) -> DrawNeed:
     """Return how many draws find a difference in the best of n.
 
     Args:
-        x, y: Of the variant and of the baseline, to minimise, finite; if shared, by draw.
+        x, y: Of the variant and of the baseline, to minimise, finite; if paired, by draw.
         lost: The share of draws that diverged.
     """
     gap = difference.value * (abs(expected_best(y, n)) if difference.relative else 1.0)
     of_x, of_y = best_contributions(x, n), best_contributions(y, n)
-    sd = spread(of_x - of_y) if shared else math.sqrt(
+    sd = spread(of_x - of_y) if paired else math.sqrt(
         ((len(x) - 1) * spread(of_x)**2 + (len(y) - 1) * spread(of_y)**2) / (len(x) + len(y) - 2))
     row = DrawNeed(variant, baseline, n, gap, sd, None)
     if why := _unknown(gap, sd, "draws"):
         return DrawNeed(variant, baseline, n, gap, sd, None, why)
-    draws = seeds_needed(gap, sd, alpha, paired=shared)
+    draws = seeds_needed(gap, sd, alpha, paired=paired)
     if draws is None:
         return row
     notes = []

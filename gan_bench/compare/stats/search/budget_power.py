@@ -70,14 +70,14 @@ def select_seeds(runs: int, between: float, within: float) -> int:
     return int(seeds[np.argmax(gains)])
 
 
-def draws_for_verdict(shared: bool, comparisons: int) -> int:
+def draws_for_verdict(paired: bool, comparisons: int) -> int:
     """Return how many draws of each variant the least p of a test takes that can be decisive.
 
     The least p is two labellings, that of the draws and its opposite, of all: of 2^B swaps within
     shared draws, of C(2B, B) splits of others.
     """
     def labellings(draws: int) -> int:
-        return 2**draws if shared else math.comb(2 * draws, draws)
+        return 2**draws if paired else math.comb(2 * draws, draws)
 
     return next(draws for draws in itertools.count(2)
                 if 2 / labellings(draws) <= holm_level(comparisons))
