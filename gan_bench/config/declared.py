@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from gan_bench.config.search import SearchSpec
+from gan_bench.config.search.search import SearchSpec
 from gan_bench.errors import worded
 
 TAG_LIMIT = 5000  # characters of a tag of an experiment: MLflow 3.11 takes no more

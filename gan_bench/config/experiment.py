@@ -21,10 +21,10 @@ from gan_bench.config.experiment_checks import (
     check_select_score,
 )
 from gan_bench.config.experiment_file import ExperimentFile
-from gan_bench.config.first_runs import declared_search, different, draw_settings, first_run
 from gan_bench.config.flat import varied_settings
 from gan_bench.config.grid import Variant
 from gan_bench.config.problems import Problems, note_variant_problems, variants_until_enough
+from gan_bench.config.search.first_runs import declared_search, different, draw_settings, first_run
 from gan_bench.config.shipped import experiment_file
 from gan_bench.config.spec import (
     ExperimentSpec,

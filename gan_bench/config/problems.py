@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from gan_bench.config.grid import KEYS, Variant, argument_hint, expand
 from gan_bench.config.recipes import RECIPES
-from gan_bench.config.search import ADAPTIVE, WHY_RANDOM
+from gan_bench.config.search.search import ADAPTIVE, WHY_RANDOM
 from gan_bench.config.spec import RunSettings
 from gan_bench.config.yaml_source import Where, YamlSource
 from gan_bench.errors import SpecError, shown, worded

@@ -20,9 +20,6 @@ from gan_bench.compare.stats.overflow import within_range
 from gan_bench.errors import count, unwritable
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
-from gan_bench.report.budget_exports import budgets_frame, draws_frame
-from gan_bench.report.budget_figures import budget_figures
-from gan_bench.report.budget_terminal import said_of, title_of
 from gan_bench.report.exports import title
 from gan_bench.report.figures.look import PAGE, Look
 from gan_bench.report.inlining import Drawing
@@ -31,6 +28,9 @@ from gan_bench.report.page import Content, html
 from gan_bench.report.papers import Spread, paper_tables
 from gan_bench.report.rendering import CAPTION, ReportFigure, render_all, report_figures
 from gan_bench.report.samples import page_pictures, read_pictures
+from gan_bench.report.search.budget_exports import budgets_frame, draws_frame
+from gan_bench.report.search.budget_figures import budget_figures
+from gan_bench.report.search.budget_terminal import said_of, title_of
 from gan_bench.report.terminal import table_notes
 
 PAGE_FILE = "report.html"

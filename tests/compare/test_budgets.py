@@ -33,8 +33,8 @@ from gan_bench.compare.search.budgets import budgets_of, images_of
 from gan_bench.compare.search.counted_draws import with_shared_draws
 from gan_bench.compare.stats.search.budget import best_quantile, median_interval
 from gan_bench.compare.stats.search.budget_pairs import probability_better_paired
-from gan_bench.report.budget_cells import confirmed_text
-from gan_bench.report.budget_exports import budgets_frame, draws_frame
+from gan_bench.report.search.budget_cells import confirmed_text
+from gan_bench.report.search.budget_exports import budgets_frame, draws_frame
 
 NAN = math.nan
 LOW = [9.0, *(10.0 + (7 * j) % 29 for j in range(1, 30))]  # 29 random draws: 10 … 38, shuffled

@@ -12,10 +12,10 @@ from helpers.searches import SEARCH, load_search
 from scipy.stats import chisquare, kstest, pearsonr
 
 from gan_bench.config.declared import comparison_tag, read_declared
-from gan_bench.config.draws import uniform_index, uniform_share
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.run_id import id_of
-from gan_bench.config.space import Distribution, parse_distribution
+from gan_bench.config.search.draws import uniform_index, uniform_share
+from gan_bench.config.search.space import Distribution, parse_distribution
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.journal.spec_file import read_spec

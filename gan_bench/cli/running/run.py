@@ -245,7 +245,7 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     from gan_bench.compare.labels import labelled, labelled_runs
     from gan_bench.compare.rows import summarise
     from gan_bench.compare.search.budgets import budgets_of
-    from gan_bench.report.budget_terminal import BudgetTable
+    from gan_bench.report.search.budget_terminal import BudgetTable
     from gan_bench.report.terminal import summary_table
 
     declared = spec.declared

@@ -11,7 +11,7 @@ from gan_bench.compare.search.choice import RunPlace, draws_by_settings, run_pla
 from gan_bench.compare.search.confirming import choice_in, with_confirm_runs
 from gan_bench.config.declared import Declared
 from gan_bench.config.run_id import settings_under
-from gan_bench.config.search import SELECT, SearchSpec
+from gan_bench.config.search.search import SELECT, SearchSpec
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import DamagedError, UserError, printable
 from gan_bench.journal import reading

@@ -18,7 +18,7 @@ from gan_bench.compare.search.budget_space import Dimension, dimensions_of, valu
 from gan_bench.compare.search.choice import draw_score, select_score
 from gan_bench.compare.search.counted_draws import each_once
 from gan_bench.compare.stats.summary import Summary, Values, summarise_scores
-from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
+from gan_bench.config.search.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.schema import Status
 from gan_bench.registry import Better

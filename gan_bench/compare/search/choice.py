@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gan_bench.config.declared import Declared
-from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
+from gan_bench.config.search.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.schema import Status
 from gan_bench.registry import Better

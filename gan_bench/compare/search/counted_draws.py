@@ -17,7 +17,7 @@ from gan_bench.compare.search.choice import (
     select_score,
 )
 from gan_bench.config.declared import Declared
-from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
+from gan_bench.config.search.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
 from gan_bench.tracking.reader import StoredRun
