@@ -411,6 +411,6 @@ def test_draws_that_repeat_each_other_too_often_are_refused_at_their_key(tmp_pat
     with pytest.raises(SpecError) as caught:
         load_search(tmp_path, text=few.replace("draws: 3", "draws: 2000"))
     assert [text.partition("tuned.yaml:")[2] for text in caught.value.lines] == [
-        "12:10: search.draws: 2,000 draws have only 6 settings in all: which draws are the same "
+        "12:3: search.draws: 2,000 draws have only 6 settings in all: which draws are the same "
         "does not fit into MLflow's tag of the experiment; take fewer draws, or let the space have "
         "more values"]
