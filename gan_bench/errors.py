@@ -5,14 +5,41 @@ from __future__ import annotations
 import errno
 import reprlib
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Say = Callable[[str], None]  # shows one line of progress
 RUNS_LEFT = 75  # the exit status "try again later" of sysexits.h: runs are left for others
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+# What pydantic's kinds of errors are in plain words; it names types as Python does.
+_WORDS = {
+    **dict.fromkeys(("int_type", "int_from_float", "int_parsing"), "must be a whole number"),
+    "int_parsing_size": "must be a smaller whole number",
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("string_type", "string_sub_type"), "must be text"),
+    "string_unicode": "must be text in UTF-8",
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list: [a, b]"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"),
+                    "must be keys with values: {{key: value}}"),
+    "none_required": "must be null",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "has {actual_length} entries and must have at least {min_length}",
+    "too_long": "has {actual_length} entries and must have at most {max_length}",
+    "string_too_short": "must have at least {min_length} letters",
+    "string_too_long": "must have at most {max_length} letters",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "missing": "is missing",
+    "extra_forbidden": "unknown key",
+}
 
 
 class UserError(Exception):
@@ -125,6 +152,22 @@ def is_out_of_memory(error: BaseException) -> bool:
 def shown(value: object) -> str:
     """Return a value as a message quotes it: shortened, without a full conversion to text."""
     return f"{_SHORT.repr(value):.60}"
+
+
+def worded(found: Mapping[str, Any]) -> str:
+    """Return in plain words what pydantic found wrong with a value, without the value.
+
+    Args:
+        found: One of `ValidationError.errors()`; errors of the program's own keep their words.
+    """
+    if words := _WORDS.get(found["type"]):
+        return words.format(**{key: _digits(value) for key, value in found.get("ctx", {}).items()})
+    return str(found["msg"]).removeprefix("Value error, ")
+
+
+def _digits(value: object) -> str:
+    """Return a number of an error as a YAML has it: 0, not 0.0."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def count(n: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gan_bench.cli.options import present_spelling
 from gan_bench.config.shipped import experiment_file, is_experiment
-from gan_bench.errors import UserError, shown
+from gan_bench.errors import UserError, shown, worded
 
 YAML = (".yaml", ".yml")
 # Commands of other programs.
@@ -80,7 +80,8 @@ def usage_line(error: Any, arguments: Sequence[str]) -> str:
 
 def _bad_value(error: Any, name: str, arguments: Sequence[str]) -> str:
     """Return which value is wrong, and why."""
-    why = error.message.removeprefix("Value error, ").partition(", unable to parse")[0].rstrip(".")
+    found = error.__cause__.errors() if hasattr(error.__cause__, "errors") else ()  # pydantic's
+    why = worded(found[0]) if found else error.message.rstrip(".")
     if error.param.param_type_name != "option":
         return f"{error.param.metavar or error.param.name}: {why}; {_see(name)}"
     option = error.param.opts[0]

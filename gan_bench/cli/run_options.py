@@ -27,7 +27,7 @@ from gan_bench.cli.options import (
     run_command,
 )
 from gan_bench.config.cluster import ClusterSpec
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, worded
 from gan_bench.journal.layout import Execution, Workspace
 
 On = Annotated[str, typer.Option(
@@ -196,5 +196,4 @@ def cluster_with(cluster: ClusterSpec, asked: dict[str, Any]) -> ClusterSpec:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0])
-        raise UserError(f"--slurm-{key} {asked.get(key)}: "
-                        f"{first['msg'].removeprefix('Value error, ')}") from None
+        raise UserError(f"--slurm-{key} {asked.get(key)}: {worded(first)}") from None

@@ -32,7 +32,7 @@ from gan_bench.cli.options import (
     run_command,
 )
 from gan_bench.cli.running.run import choose_reporter
-from gan_bench.config.search import SELECT
+from gan_bench.config.search.search import SELECT
 from gan_bench.config.shipped import is_experiment
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import RUNS_LEFT, Say, Stopped, UserError, count, unwritable

@@ -10,10 +10,10 @@ from itertools import chain
 from gan_bench.compare.ended import left_out_line
 from gan_bench.compare.search.choice import Choice
 from gan_bench.compare.search.counted_draws import (
-    Place,
+    DrawKey,
     absent_draws,
     declared_settings,
-    place_of,
+    draw_key,
     with_stage,
 )
 from gan_bench.config.declared import Declared
@@ -46,8 +46,8 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     own_runs.sort(key=lambda run: run.started)
     # The newest settings, if the experiment's present ones are unknown.
     known = declared_settings(declared)
-    valid = {**{place_of(run): run.tags.get("settings") for run in own_runs}, **known}
-    current = [run for run in own_runs if run.tags.get("settings") == valid[place_of(run)]
+    valid = {**{draw_key(run): run.tags.get("settings") for run in own_runs}, **known}
+    current = [run for run in own_runs if run.tags.get("settings") == valid[draw_key(run)]
                and _is_declared(run, known, declared)]
     same = {id(run) for run in current}
     old = [run for run in own_runs if id(run) not in same]
@@ -78,11 +78,11 @@ def counted_runs(stored: Stored, declared: Declared, in_root: set[str],
     return list(single.values()), notes
 
 
-def _is_declared(run: StoredRun, known: Mapping[Place, str], declared: Declared) -> bool:
+def _is_declared(run: StoredRun, known: Mapping[DrawKey, str], declared: Declared) -> bool:
     """Whether a run is of a draw that the experiment has; without a search any run may be."""
     if declared.search is None:
         return True
-    return place_of(run) in known if known else run.tags["draw"].isdecimal()
+    return draw_key(run) in known if known else run.tags["draw"].isdecimal()
 
 
 def _listed_seeds(declared: Declared) -> Collection[int]:
@@ -141,7 +141,7 @@ def _under_present_names(runs: list[StoredRun], declared: Declared,
     renamed: Counter[tuple[str, str]] = Counter()
     present = []
     for run in (with_stage(run, declared) for run in runs):
-        old, settings = place_of(run), run.tags.get("settings", "")
+        old, settings = draw_key(run), run.tags.get("settings", "")
         new = old if known.get(old) == settings else names.get(settings, old)
         if new[0] != old[0]:
             renamed[old[0], new[0]] += 1
@@ -153,11 +153,11 @@ def _under_present_names(runs: list[StoredRun], declared: Declared,
 def _of_other_code(old: list[StoredRun], current: list[StoredRun]) -> dict[str, list[str]]:
     """Return which parts have changed since runs with the same settings otherwise, and their ids.
     """
-    present = {place_of(run): split_sources(run.params) for run in current}
+    present = {draw_key(run): split_sources(run.params) for run in current}
     changed: dict[str, set[str]] = {}
     for run in old:
         settings, sources = split_sources(run.params)
-        of_variant, now = present.get(place_of(run), ({}, {}))
+        of_variant, now = present.get(draw_key(run), ({}, {}))
         if settings == of_variant:
             for key in changed_keys(sources, now):
                 changed.setdefault(key, set()).add(run.tags["run_id"])

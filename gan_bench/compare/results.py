@@ -29,7 +29,7 @@ from gan_bench.compare.frames import PARAM, PROTOCOL, SCORE, history_frame, runs
 from gan_bench.compare.search.choice import diverged_line
 from gan_bench.compare.search.counted_draws import of_chosen_draws, stored_choice, with_shared_draws
 from gan_bench.config.declared import Declared, read_declared
-from gan_bench.config.search import CONFIRM
+from gan_bench.config.search.search import CONFIRM
 from gan_bench.errors import HiddenError, UserError, count
 from gan_bench.journal.about import asked_weights, read_about
 from gan_bench.journal.layout import Workspace

@@ -22,7 +22,8 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from gan_bench.config.search import SearchSpec
+from gan_bench.config.search.search import SearchSpec
+from gan_bench.errors import worded
 
 TAG_LIMIT = 5000  # characters of a tag of an experiment: MLflow 3.11 takes no more
 PERCENT = r"^\s*(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*%\s*$"
@@ -73,11 +74,13 @@ def parse_margin(given: object) -> Amount | dict[str, Amount] | None:
     """Return the margin for all scores, or that of each.
 
     Raises:
-        ValueError: It is no amount.
+        ValueError: It is no amount, or not by the names of scores.
     """
     if given is None:
         return None
     if isinstance(given, dict):
+        if not all(isinstance(name, str) for name in given):
+            raise ValueError("a margin by score is {SCORE: AMOUNT}, with the names of scores")
         return {name: parse_amount(value) for name, value in given.items()}
     return parse_amount(given)
 
@@ -308,8 +311,7 @@ def read_declared(text: str) -> Declared:
             if _counts(name, facts.get(name), form)})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: "
-                         f"{first['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {worded(first)}") from None
 
 
 def _counts(name: str, value: object, form: type | tuple[type, ...]) -> bool:

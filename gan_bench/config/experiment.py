@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,10 +21,15 @@ from gan_bench.config.experiment_checks import (
     check_select_score,
 )
 from gan_bench.config.experiment_file import ExperimentFile
-from gan_bench.config.first_runs import declared_search, different, draw_settings, first_run
 from gan_bench.config.flat import varied_settings
 from gan_bench.config.grid import Variant
 from gan_bench.config.problems import Problems, note_variant_problems, variants_until_enough
+from gan_bench.config.search.first_runs import (
+    declared_search,
+    different,
+    draw_settings,
+    first_run,
+)
 from gan_bench.config.shipped import experiment_file
 from gan_bench.config.spec import (
     ExperimentSpec,
@@ -36,7 +42,7 @@ from gan_bench.config.statistics_file import read_statistics
 from gan_bench.config.sweeps import sweeps_of
 from gan_bench.config.yaml_source import Where, YamlSource, read_yaml
 from gan_bench.data_facts import DataFacts
-from gan_bench.errors import UserError
+from gan_bench.errors import UserError, count
 from gan_bench.paths import AnyPath, as_path, normal_path
 from gan_bench.registry import Plugin, read_plugin, read_plugins, use_plugins
 
@@ -129,9 +135,20 @@ def _refuse_too_long(declared: Declared, errors: Problems) -> None:
     """
     try:
         comparison_tag(declared)
+        return
     except ValueError as error:
-        errors.add((), str(error))
-        raise errors.raised() from None
+        why = str(error)
+    with suppress(ValueError):
+        comparison_tag(declared.with_changes(shared={}))
+        draws = max(map(len, declared.draws.values()))
+        kinds = sum(map(len, map(set, declared.draws.values())))
+        errors.add(("search", "draws"), (
+            f"{draws:,} draws have only {count(kinds, 'setting')} in all: which draws are the same "
+            f"does not fit into MLflow's tag of the experiment; take fewer draws, or let the space "
+            f"have more values"))
+        raise errors.raised()
+    errors.add((), why)
+    raise errors.raised()
 
 
 def _declared(file: ExperimentFile, firsts: list[RunSpec], settings: list[RunSpec],

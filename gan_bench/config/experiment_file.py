@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from gan_bench.config.cluster import DEFAULT_CLUSTER, ClusterSpec
 from gan_bench.config.declared import Amount, CurveMean, Margin
-from gan_bench.config.search import SearchSpec
+from gan_bench.config.search.search import SearchSpec
 from gan_bench.config.spec import Closed, ComputeSpec, Data, EvaluateSpec, Seed
 
 

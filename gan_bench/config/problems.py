@@ -10,10 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from gan_bench.config.grid import KEYS, Variant, argument_hint, expand
 from gan_bench.config.recipes import RECIPES
-from gan_bench.config.search import ADAPTIVE, WHY_RANDOM
+from gan_bench.config.search.search import ADAPTIVE, WHY_RANDOM
 from gan_bench.config.spec import RunSettings
 from gan_bench.config.yaml_source import Where, YamlSource
-from gan_bench.errors import SpecError, shown
+from gan_bench.errors import SpecError, shown, worded
 from gan_bench.registry import PartError, nearest
 
 MAX_ERRORS = 100  # more would not be read
@@ -64,7 +64,7 @@ class Problems:
         for found in error.errors():
             where: Where = found["loc"]
             cause = found.get("ctx", {}).get("error")
-            message = f"{found['msg']}, not {shown(found['input'])}"
+            message = f"{worded(found)}, not {shown(found['input'])}"
             if where == ("seeds",) and type(found["input"]) is int:
                 message = _number_of_seeds(found["input"])
             elif found["type"] == "extra_forbidden":

@@ -33,7 +33,7 @@ from gan_bench.config.run_id import (
     recording_digest,
 )
 from gan_bench.config.score_definition import definition_of
-from gan_bench.config.search import CONFIRM, SearchSpec
+from gan_bench.config.search.search import CONFIRM, SearchSpec
 from gan_bench.config.statistics_file import statistics_name
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import UserError, shown, unwritable

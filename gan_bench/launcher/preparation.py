@@ -12,7 +12,7 @@ from typing import Any
 from gan_bench.atomic import remove_abandoned
 from gan_bench.compare.search.confirming import with_confirm_runs
 from gan_bench.config.declared import Declared
-from gan_bench.config.search import SELECT
+from gan_bench.config.search.search import SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, Say, UserError, count
 from gan_bench.hardware import refuse_lacking

@@ -25,7 +25,7 @@ from typing import Any, Generic, Never, ParamSpec, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gan_bench.errors import one_line, printable, shown
+from gan_bench.errors import one_line, printable, shown, worded
 from gan_bench.registry.entry import Entry, Part, PartError, nearest
 from gan_bench.registry.scheduled import ERROR, Scheduled
 from gan_bench.registry.source import CodeOrigin, Package, Plugin, Script
@@ -197,7 +197,7 @@ class Registry(Generic[T, F]):
             return f"{self.kind} {entry.name!r} needs the argument {argument!r}", None
         if details["type"] == ERROR:
             return details["msg"], argument
-        return f"{details['msg']}, not {shown(details['input'])}", argument
+        return f"{worded(details)}, not {shown(details['input'])}", argument
 
     def build(self, part: Part, *args: object,
               follow: Callable[[Scheduled], object] = lambda number: number.first) -> T:

@@ -1,8 +1,8 @@
 """Which files the last report wrote into its folder: no other file is replaced or removed there.
 
-`.report.json` in the folder holds the sha256 of each of these files. A file that the user has
-changed since is the user's. Reports of earlier versions keep no such list; where the folder is the
-program's, their files are replaced by their names.
+`.report.json` in the folder holds the sha256 of each of these files, and the options it was made
+with. A file that the user has changed since is the user's. Reports of earlier versions keep no such
+list; where the folder is the program's, their files are replaced by their names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gan_bench.atomic import replacing
@@ -24,17 +25,51 @@ FIGURES = "figures"
 Hashes = dict[str, list[str]]  # by the path in the folder; two while a report replaces the file
 
 
-def install_report(new: Path, out: Path, *, takes_over: bool = False) -> list[str]:
+@dataclass(frozen=True)
+class Record:
+    """What `.report.json` says.
+
+    Attributes:
+        files: The hashes of each file.
+        options: By file, the options of the report that wrote it; reports of earlier versions say
+            none.
+    """
+
+    files: Hashes
+    options: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What a report did to its folder.
+
+    Attributes:
+        files: The paths of its files there.
+        replaced: By the options of earlier reports, other than its own, the files of theirs that
+            it replaced or removed.
+    """
+
+    files: list[str]
+    replaced: dict[str, list[str]]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was replaced, a line for each earlier report."""
+        return [f"replaced {names[0]}{_and_more(names)} of the report with "
+                f"{options or 'no options'}; another --out keeps both"
+                for options, names in self.replaced.items()]
+
+
+def install_report(new: Path, out: Path, options: str = "", *, takes_over: bool = False,
+                   ) -> Installed:
     """Move a report's files to their places, and remove the figures that it no longer has.
 
     Args:
         new: A folder that holds the new files and nothing else, on the same file system.
         out: The report's folder, perhaps with an earlier report.
+        options: Those that the report was made with, as the shell reads them.
         takes_over: Whether the folder is the program's: without a list there, files of these names
             count as those of an earlier report.
-
-    Returns:
-        The paths of the files in `out`.
 
     Raises:
         UserError: A file of another origin is in the way; nothing has changed then.
@@ -43,25 +78,44 @@ def install_report(new: Path, out: Path, *, takes_over: bool = False) -> list[st
              for file in sorted(new.rglob("*")) if file.is_file()}
     figures = [name for name in fresh if name.startswith(f"{FIGURES}/")]
     with _alone(out):
-        written = _read(out)
+        record = _read(out)
+        written = record.files
         if takes_over and not os.path.lexists(out / FILE):
             written = {name: [_sha256(out / name)] for name in fresh if _is_file(out / name)}
         _refuse_foreign(out, fresh, written)
+        stale = {name for name in written.keys() - fresh.keys()
+                 if figures and name.startswith(f"{FIGURES}/")}
+        replaced = _of_other_reports(record, out, [*fresh, *sorted(stale)], options)
+        made = record.options | dict.fromkeys(fresh, options)
         # A report that is killed between two files leaves files of both reports.
-        _write(out, written | {name: [*written.get(name, []), *hashes]
-                               for name, hashes in fresh.items()})
+        _write(out, Record(written | {name: [*written.get(name, []), *hashes]
+                                      for name, hashes in fresh.items()}, made))
         if figures:
             (out / FIGURES).mkdir(exist_ok=True)
         for name in fresh:
             (new / name).replace(out / name)
-        stale = {name for name in written.keys() - fresh.keys()
-                 if figures and name.startswith(f"{FIGURES}/")}
         for name in stale:
             if _is_written(out / name, written[name]):
                 (out / name).unlink()
-        _write(out, {name: hashes for name, hashes in (written | fresh).items()
-                     if name not in stale})
-    return list(fresh)
+        _write(out, Record({name: hashes for name, hashes in (written | fresh).items()
+                            if name not in stale},
+                           {name: words for name, words in made.items() if name not in stale}))
+    return Installed(list(fresh), replaced)
+
+
+def _of_other_reports(record: Record, out: Path, names: Iterable[str], options: str,
+                      ) -> dict[str, list[str]]:
+    """Return which of the files are of reports with other options, by these."""
+    others: dict[str, list[str]] = {}
+    for name in names:
+        made = record.options.get(name, options)
+        if made != options and _is_file(out / name):
+            others.setdefault(made, []).append(name)
+    return others
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {count(len(names) - 1, 'other file')}" if names[1:] else ""
 
 
 def _refuse_foreign(out: Path, names: Iterable[str], written: Mapping[str, list[str]]) -> None:
@@ -89,7 +143,7 @@ def _is_file(file: Path) -> bool:
     return file.is_file() and not file.is_symlink()
 
 
-def _read(out: Path) -> Hashes:
+def _read(out: Path) -> Record:
     """Return what the last report wrote; empty if there is none.
 
     Raises:
@@ -97,10 +151,12 @@ def _read(out: Path) -> Hashes:
     """
     file = out / FILE
     if not os.path.lexists(file):
-        return {}
+        return Record({}, {})
     try:
-        files = json.loads(file.read_text("utf-8"))["files"]
-        return {name: list(map(str, hashes)) for name, hashes in files.items() if _is_place(name)}
+        given = json.loads(file.read_text("utf-8"))
+        return Record({name: list(map(str, hashes)) for name, hashes in given["files"].items()
+                       if _is_place(name)},
+                      {name: str(words) for name, words in given.get("options", {}).items()})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # Without the list, a report could not tell the user's files from its own.
         raise UserError(f"{file}: is not the list of what the last report wrote; move the folder "
@@ -113,10 +169,11 @@ def _is_place(name: str) -> bool:
     return str(path) == name and ".." not in path.parts and str(path.parent) in (".", FIGURES)
 
 
-def _write(out: Path, files: Hashes) -> None:
+def _write(out: Path, record: Record) -> None:
+    content = {"files": dict(sorted(record.files.items())),
+               "options": dict(sorted(record.options.items()))}
     with replacing(out / FILE) as temporary:
-        temporary.write_text(json.dumps({"files": dict(sorted(files.items()))}, indent=1) + "\n",
-                             "utf-8")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def _sha256(file: Path) -> str:

@@ -32,7 +32,6 @@ from gan_bench.config.declared import Declared
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
 from gan_bench.report.alignment import aligned_cells, aligned_rows
-from gan_bench.report.budget_section import budget_section
 from gan_bench.report.cards import grids, in_order
 from gan_bench.report.digits import (
     DASH,
@@ -45,6 +44,7 @@ from gan_bench.report.exports import LONG, cells, title
 from gan_bench.report.inlining import Drawing, inline
 from gan_bench.report.matrix import SIGNS, matrices
 from gan_bench.report.samples import PagePictures
+from gan_bench.report.search.budget_section import budget_section
 from gan_bench.report.terminal import table_notes
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)

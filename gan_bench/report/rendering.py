@@ -78,19 +78,21 @@ def _score_figures(experiments: Sequence[Results], findings: Sequence[Finding],
         results, score, label = finding.results, finding.score, finding.label
         name = partial(file_name, experiments, results)
         leads = score == findings[0].score
+        order = [row.variant for row in finding.rows]
         yield ReportFigure(name(f"{score}-seeds"), f"Final {label} of every seed, by variant",
-                           partial(figures.seed_dots, results, score), view=i, prints=leads)
+                           partial(figures.seed_dots, results, score, order), view=i, prints=leads)
         subset, caption = _drawn_variants(results)
         yield ReportFigure(name(f"{score}-curves"), f"{label} over training, by variant",
-                           partial(figures.learning_curves, subset, score), caption, i,
+                           partial(figures.learning_curves, subset, score, order), caption, i,
                            prints=leads)
-        if finding.better and finding.pairs:
+        if finding.better and len(finding.pairs) > 1:  # one cell is no map: the table says it
             pairs, against, note = finding.pairs, "each other", _family_note(finding)
             if len(results.variants) > MAX_VARIANTS:
                 pairs, against, note = finding.comparisons, "the baseline", ""
             yield ReportFigure(name(f"{score}-pairs"), f"How likely a run of each variant beats "
                                f"one of {against}, by {label}",
-                               partial(figures.heat_map, pairs, label), note, i, prints=leads)
+                               partial(figures.heat_map, pairs, label, order), note, i,
+                               prints=leads)
 
 
 def _profile_figures(findings: Sequence[Finding]) -> Iterator[ReportFigure]:

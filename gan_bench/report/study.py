@@ -28,8 +28,6 @@ from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
 from gan_bench.paths import AnyPath, as_path
 from gan_bench.registry import nearest
-from gan_bench.report.budget_exports import budgets_frame, draws_frame
-from gan_bench.report.budget_terminal import said_of
 from gan_bench.report.digits import DASH, format_mean
 from gan_bench.report.exports import summary_frame
 from gan_bench.report.figures import heat_map, learning_curves, mosaic, seed_dots
@@ -42,6 +40,8 @@ from gan_bench.report.figures.budgets import (
 )
 from gan_bench.report.matrix import SIGNS, Cell, matrices
 from gan_bench.report.samples import read_pictures
+from gan_bench.report.search.budget_exports import budgets_frame, draws_frame
+from gan_bench.report.search.budget_terminal import said_of
 from gan_bench.tracking.sync import hidden_from_reports, update_store
 
 Kind = Literal["seeds", "curves", "pairs", "best", "chance", "seconds", "choice", "space"]
@@ -119,9 +119,10 @@ class Study(Results):
         if kind in OF_BUDGETS:
             return OF_BUDGETS[kind](self._tuned())
         finding = self.findings(score)[0]
-        draw = {"seeds": partial(seed_dots, finding.results, finding.score),
-                "curves": partial(learning_curves, finding.results, finding.score),
-                "pairs": partial(heat_map, finding.pairs, finding.label)}
+        order = [row.variant for row in finding.rows]
+        draw = {"seeds": partial(seed_dots, finding.results, finding.score, order),
+                "curves": partial(learning_curves, finding.results, finding.score, order),
+                "pairs": partial(heat_map, finding.pairs, finding.label, order)}
         if kind not in draw:
             kinds = [*draw, *OF_BUDGETS]
             raise UserError(f"there is no figure of kind {kind!r}; {nearest(kind, kinds)}")

@@ -20,9 +20,6 @@ from gan_bench.compare.stats.overflow import within_range
 from gan_bench.errors import count, unwritable
 from gan_bench.journal.schema import RESULTS, Status
 from gan_bench.report import exports
-from gan_bench.report.budget_exports import budgets_frame, draws_frame
-from gan_bench.report.budget_figures import budget_figures
-from gan_bench.report.budget_terminal import said_of, title_of
 from gan_bench.report.exports import title
 from gan_bench.report.figures.look import PAGE, Look
 from gan_bench.report.inlining import Drawing
@@ -31,6 +28,9 @@ from gan_bench.report.page import Content, html
 from gan_bench.report.papers import Spread, paper_tables
 from gan_bench.report.rendering import CAPTION, ReportFigure, render_all, report_figures
 from gan_bench.report.samples import page_pictures, read_pictures
+from gan_bench.report.search.budget_exports import budgets_frame, draws_frame
+from gan_bench.report.search.budget_figures import budget_figures
+from gan_bench.report.search.budget_terminal import said_of, title_of
 from gan_bench.report.terminal import table_notes
 
 PAGE_FILE = "report.html"
@@ -73,7 +73,8 @@ class Shown:
 
 def write_report(experiments: Sequence[Results], out: Path, formats: Collection[str],
                  score: str | None = None, command: str = "", notes: Sequence[str] = (),
-                 *, takes_over: bool = False, look: Look = PAGE, spread: Spread = "sd") -> Written:
+                 *, takes_over: bool = False, look: Look = PAGE, spread: Spread = "sd",
+                 options: str = "") -> Written:
     """Write the report of an experiment, or of several with data sets of their own.
 
     Files are replaced only after all are written, so a report that fails leaves the previous one.
@@ -90,6 +91,7 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         takes_over: As for `install_report`.
         look: Width, font and titles of the figures in `figures/`; the page has its own.
         spread: What follows a mean in the tables for papers.
+        options: Those of the command that change what a report shows, for the folder's record.
 
     Raises:
         UserError: No run has ended, or has such a score; the folder cannot be written, or a file
@@ -112,16 +114,16 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
             _write_tables(folder, experiments, all_findings, tuned, formats, spread)
             _write_pictures(folder, Shown(every, shown, tuned, all_findings), formats, command,
                             notes, look)
-            installed = install_report(folder, out, takes_over=takes_over)
+            installed = install_report(folder, out, options, takes_over=takes_over)
     except OSError as error:
         raise unwritable(error.filename or out, error, elsewhere="choose another --out") from None
-    files = [out / name for name in installed]
+    files = [out / name for name in installed.files]
     files.sort(key=lambda file: (file != out / PAGE_FILE, file))
     place = files[0] if files[0] == out / PAGE_FILE else out
     said = [line for budgets in tuned if budgets
             for line in (title_of(budgets), *(f"  {words}" for words in said_of(budgets)))]
     return Written(files, [*notes, *said, *_verdict_lines(all_findings, shown, tuned),
-                           str(place)])
+                           *installed.sentences, str(place)])
 
 
 def _findings_of(whole: Results, some: Results, budgets: Budgets | None, score: str | None,

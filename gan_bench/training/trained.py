@@ -19,7 +19,7 @@ from gan_bench.components.latents import draw_latents, within_limit
 from gan_bench.components.models import build_networks, with_labels
 from gan_bench.components.networks.style_mapping import truncated
 from gan_bench.config.spec import RunSpec
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import UserError, one_line, worded
 from gan_bench.journal import reading
 from gan_bench.journal.layout import WEIGHTS, newest_checkpoint
 from gan_bench.journal.spec_file import read_spec
@@ -52,7 +52,7 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         why = one_line(error)
         if isinstance(error, ValidationError):  # its first line only counts the errors
-            why = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            why = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {worded(problem)}"
                             for problem in error.errors()[:3])
         raise UserError(f"{folder / 'spec.json'}: cannot be read as a run's specification: {why}; "
                         f"repeat its `gan-bench run` in another root to recreate it"

@@ -60,9 +60,9 @@ TYPED = [
     ("plan study.yaml seeds=[0]", "a setting needs its option: --set seeds=[0]"),
     ("plan study.yaml folder/a.yaml", "plan takes one experiment; 'folder/a.yaml' is too many: "
      "use a command for each"),
-    ("run study.yaml --slots two", "--slots two: Input should be a valid integer; "
+    ("run study.yaml --slots two", "--slots two: must be a whole number; "
      "`gan-bench run -h` shows what it takes"),
-    ("run study.yaml --slots 0", "--slots 0: Input should be greater than or equal to 1; "
+    ("run study.yaml --slots 0", "--slots 0: must be at least 1; "
      "`gan-bench run -h` shows what it takes"),
     ("run study.yaml --keep-checkpoints all", "--keep-checkpoints all: 'all' is not one of "
      "'last', 'none'; `gan-bench run -h` shows what it takes"),

@@ -489,7 +489,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
         (["evaluate", tmp_path / "a", "--dataset", "{name: digits"], "not valid YAML"),
         (["evaluate", tmp_path / "a", "--dataset", "digits", "--split", "all"], "train or test"),
         (["evaluate", tmp_path / "a", "--dataset", "{name: digits, image_size: x}"],
-         "image_size: Input should be a valid integer, not 'x'"),
+         "image_size: must be a whole number, not 'x'"),
         (["evaluate", tmp_path / "a", "--dataset", "digits", "--metric", "fd_random,"],
          "--metric 'fd_random,' has an empty name"),
         (["extractor", "train", "gaussians"], "needs images"),

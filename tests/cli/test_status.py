@@ -91,6 +91,9 @@ def test_a_dead_run_is_killed_since_its_last_record(study: Path) -> None:
     (killed,) = [r for r in records("tiny", "--root", root) if r["state"] == "KILLED"]
     assert (killed["id"], killed["step"]) == (spec.runs[3].id, 3)
     assert killed["why"] == "its process died without a word"
+    text = here("status", "--root", root).stdout
+    assert text.startswith("tiny: 2 of 4 runs ended (1 FAILED), 1 running, 0 waiting, 1 KILLED and "
+                           "waiting to go on; process ")
 
 
 def test_runs_of_other_settings_and_seeds_are_left_to_plan(study: Path) -> None:
@@ -125,6 +128,27 @@ def test_settings_belong_to_a_file_and_a_name_says_so(
     assert [run["seed"] for run in records("dcgan_vs_mlp", "--root", root)] == [3] * 4
     other = records("dcgan_vs_mlp", "--root", root, "--set", "seeds=[7]")
     assert [(run["seed"], run["state"]) for run in other] == [(7, "WAITING")] * 4
+
+
+def test_says_which_settings_the_last_run_had(study: Path) -> None:
+    root = study.parent / "root"
+    home = root / "runs" / "tiny"
+    mine = "--set", "base.steps=9", "--set", "seeds=[0, 5]"
+    said = "had --set base.steps=9 --set 'seeds=[0, 5]': give the same, or the name in place"
+    for command, by_name, by_file in (
+            ("gan-bench run x.yaml", "", ""), ("", "", ""), ("gan-bench run 'x", "", ""),
+            ("gan-bench run x.yaml --set base.steps=9 --set 'seeds=[0, 5]'",
+             "last `gan-bench run`, with --set base.steps=9 --set 'seeds=[0, 5]'", said)):
+        declared = load_experiment(study, study.parent).declared
+        write_about(home, declared.with_changes(command=command))
+        for given, expected in ((("tiny",), by_name), ((study,), by_file)):
+            last = here("status", *given, "--root", root, env={"COLUMNS": "200"}
+                        ).stdout.splitlines()[-1]
+            assert expected in last
+            assert ("gan-bench run" in last) == bool(expected)
+        changed = here("status", study, "--root", root, *mine).stdout
+        assert ("had no --set: give the same" in changed) == (command == "gan-bench run x.yaml")
+        assert "these are" not in changed
 
 
 @pytest.mark.parametrize("width", [62, 80, 150])

@@ -26,7 +26,7 @@ from gan_bench.compare.stats.search.budget_cost import best_by_cost
 from gan_bench.compare.stats.search.budget_pairs import (
     budget_test,
     probability_better,
-    probability_better_shared,
+    probability_better_paired,
 )
 from gan_bench.compare.stats.summary import Reason, Values
 
@@ -67,9 +67,9 @@ def test_hand_values_of_a_against_b() -> None:
     assert probability_better(a, b, 1, 2) == pytest.approx(0.5)  # 1 beats 2, 4 does not
     assert probability_better(b, a, 2, 2) == pytest.approx(0)
     # Over the same draw, 1 meets 3 and 4 meets 2; over both draws, 1 meets 2.
-    assert probability_better_shared(a, b, 1) == pytest.approx(0.5)
-    assert probability_better_shared(a, b, 2) == pytest.approx(1)
-    assert probability_better_shared([1.0, 4.0], [2.0, 5.0], 1) == pytest.approx(1)
+    assert probability_better_paired(a, b, 1) == pytest.approx(0.5)
+    assert probability_better_paired(a, b, 2) == pytest.approx(1)
+    assert probability_better_paired([1.0, 4.0], [2.0, 5.0], 1) == pytest.approx(1)
     assert probability_better([1.0, 4.0], [2.0, 5.0], 1, 1) == pytest.approx(0.75)
 
 
@@ -155,8 +155,8 @@ def test_a_against_b_over_the_same_draws_is_that_of_every_subset(left: str, righ
     for n in range(1, size + 1):
         of_a, of_b = best_of(a, n), best_of(b, n)
         share = (of_a < of_b).mean() + (of_a == of_b).mean() / 2
-        assert probability_better_shared(a, b, n) == pytest.approx(share)
-        assert probability_better_shared(b, a, n) == pytest.approx(1 - share)
+        assert probability_better_paired(a, b, n) == pytest.approx(share)
+        assert probability_better_paired(b, a, n) == pytest.approx(1 - share)
 
 
 def test_an_interval_exists_exactly_where_enough_draws_bound_it() -> None:
@@ -229,7 +229,7 @@ def test_a_budget_beyond_the_draws_is_an_error(n: int) -> None:
     for call in (lambda: expected_best(scores, n), lambda: best_quantile(scores, n),
                  lambda: median_interval(scores, n),
                  lambda: probability_better(scores, scores, 1, n),
-                 lambda: probability_better_shared(scores, scores, n),
+                 lambda: probability_better_paired(scores, scores, n),
                  lambda: budget_test(scores, scores, [1, n], True)):
         with pytest.raises(ValueError, match=f"a budget of {n} draws out of 2"):
             call()
@@ -241,7 +241,7 @@ def test_what_cannot_be_computed_is_an_error() -> None:
             best_quantile([1.0], 1, q)
     with pytest.raises(ValueError, match="2 draws were to be selected from, and 1 confirmed"):
         selected_then_confirmed([1.0, 2.0], [1.0], 1)
-    for shared in (lambda: probability_better_shared([1.0, 2.0], [1.0], 1),
+    for shared in (lambda: probability_better_paired([1.0, 2.0], [1.0], 1),
                    lambda: budget_test([1.0, 2.0], [1.0], [1], True)):
         with pytest.raises(ValueError, match="2 draws and 1 are not the same draws"):
             shared()

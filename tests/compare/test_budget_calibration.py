@@ -130,6 +130,6 @@ def test_unequal_scatter_is_seldom_taken_for_better(scale: float, n: int, shift:
     for _ in range(500):
         a, b = rng.normal(size=draws), scale * rng.normal(size=draws) + shift
         budgets = [1] if n == 1 else [1, 5, 10]
-        verdicts = budget_verdicts([budget_test(a, b, budgets, shared=False)])[0]
+        verdicts = budget_verdicts([budget_test(a, b, budgets, paired=False)])[0]
         found += verdicts[budgets.index(n)] != "inconclusive"
     assert 0.005 <= found / 500 <= 0.08 + 4 * error_of(0.08, 500)

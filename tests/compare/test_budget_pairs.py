@@ -18,7 +18,7 @@ from gan_bench.compare.stats.search.budget_pairs import (
     budget_test,
     budget_verdicts,
     probability_better,
-    probability_better_shared,
+    probability_better_paired,
 )
 from gan_bench.compare.stats.summary import Values
 
@@ -64,7 +64,7 @@ def test_p_is_that_of_every_labelling(name: str, shared: bool) -> None:
     assert got.p_adjusted == pytest.approx([(least <= alone + 1e-12).mean() for alone in p])
     assert got.exact
     assert got.budgets == (*budgets,)
-    better = [probability_better_shared(a, b, n) if shared else probability_better(a, b, n, n)
+    better = [probability_better_paired(a, b, n) if shared else probability_better(a, b, n, n)
               for n in budgets]
     assert got.probability == pytest.approx(better)
     swapped = budget_test(b, a, budgets, shared)
@@ -102,7 +102,7 @@ def test_p_is_uniform_over_labellings_that_are_as_likely(name: str, shared: bool
 
 def test_the_whole_budget_says_nothing() -> None:
     """One of the two has the best draw, however they are labelled."""
-    got = budget_test([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [1, 4], shared=False)
+    got = budget_test([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [1, 4], paired=False)
     assert got.probability == (1, 1)
     assert got.p == pytest.approx((2 / 70, 1))
     # Beside it the other budget loses nothing.
@@ -128,7 +128,7 @@ def test_many_labellings_are_sampled_and_agree_with_all(monkeypatch: pytest.Monk
             assert (np.abs(np.subtract(p, q)) <= 4 * error + 2e-4).all()
         assert every.probability == sampled.probability
     budget_pairs._null_of_splits.cache_clear()
-    apart = budget_test(np.arange(30.0), np.arange(30.0) + 100, [1], shared=True)
+    apart = budget_test(np.arange(30.0), np.arange(30.0) + 100, [1], paired=True)
     assert apart.p == (1 / 10_000,)  # at least the observed one is as far apart
 
 
@@ -180,7 +180,7 @@ def adjusted(p: Sequence[float], sign: Sequence[int]) -> BudgetTest:
     """Return a test of these adjusted p; those of each budget alone decide nothing."""
     budgets = (*range(1, len(p) + 1),)
     half, alone = ((value,) * len(p) for value in (0.5, 0.001))
-    return BudgetTest(budgets, half, alone, (*p,), (*sign,), shared=False, exact=True)
+    return BudgetTest(budgets, half, alone, (*p,), (*sign,), paired=False, exact=True)
 
 
 def test_verdicts_hold_for_all_variants_and_budgets_together() -> None:
@@ -200,7 +200,7 @@ def test_no_verdict_where_two_numbers_point_apart(monkeypatch: pytest.MonkeyPatc
     apart = 0
     for _ in range(400):
         a, b = rng.normal(size=(2, 5))
-        got = budget_test(a, b, [1], shared=True)
+        got = budget_test(a, b, [1], paired=True)
         across, shown = probability_better(a, b, 1, 1) - 0.5, got.probability[0] - 0.5
         assert got.sign == (int(np.sign(shown)) if across * shown > 1e-9 else 0,)
         apart += across * shown < -1e-9

@@ -23,13 +23,18 @@ from gan_bench.compare.search.budget_numbers import (
     table_rows,
 )
 from gan_bench.compare.search.budget_space import diverged_shares, edges_of
-from gan_bench.compare.search.budget_words import budget_sentences, choice_notes, edge_warnings
+from gan_bench.compare.search.budget_words import (
+    budget_sentences,
+    choice_notes,
+    edge_warnings,
+    notes_on_tests,
+)
 from gan_bench.compare.search.budgets import budgets_of, images_of
 from gan_bench.compare.search.counted_draws import with_shared_draws
 from gan_bench.compare.stats.search.budget import best_quantile, median_interval
-from gan_bench.compare.stats.search.budget_pairs import probability_better_shared
-from gan_bench.report.budget_cells import confirmed_text
-from gan_bench.report.budget_exports import budgets_frame, draws_frame
+from gan_bench.compare.stats.search.budget_pairs import probability_better_paired
+from gan_bench.report.search.budget_cells import confirmed_text
+from gan_bench.report.search.budget_exports import budgets_frame, draws_frame
 
 NAN = math.nan
 LOW = [9.0, *(10.0 + (7 * j) % 29 for j in range(1, 30))]  # 29 random draws: 10 … 38, shuffled
@@ -93,10 +98,10 @@ def test_draws_without_a_common_key_are_not_paired() -> None:
         searched={"plain": ("loss.target",), "r1": ("penalties.r1.gamma",)})
     budgets = budgets_of(replace(results, declared=declared))
     assert budgets is not None
-    assert not budget_tests(budgets)["r1"][0].shared
+    assert not budget_tests(budgets)["r1"][0].paired
     assert lines_of(budgets)[1].beats[0] == pytest.approx(0.5)
     both = tuned({"plain": [9.0, *([2.0, 3.0] * 4)], "r1": [9.0, *([1.0, 4.0] * 4)]})
-    assert budget_tests(both)["r1"][0].shared
+    assert budget_tests(both)["r1"][0].paired
 
 
 def test_a_diverged_draw_is_infinitely_bad() -> None:
@@ -135,9 +140,9 @@ def test_a_run_without_a_result_is_waited_for(status: str) -> None:
     assert budgets is not None
     first, second = budgets.variants
     assert [draw.index for draw in first.random] == [1]
-    assert first.best is None
-    assert second.best is not None
-    assert second.best.index == 2
+    assert first.first_choice is None
+    assert second.first_choice is not None
+    assert second.first_choice.index == 2
     assert choice_notes(budgets, [])[-1].startswith("Draws without a score yet: 1 of 3 of a.")
     assert table_budgets(budgets) == [1]
 
@@ -150,8 +155,8 @@ def test_draws_with_the_same_settings_count_each() -> None:
     assert budgets is not None
     (one,) = budgets.variants
     assert [draw.selected for draw in one.random] == [2.0, 1.0, 2.0]
-    assert one.best is not None
-    assert one.best.index == 2
+    assert one.first_choice is not None
+    assert one.first_choice.index == 2
     assert one.select_seconds == pytest.approx(10 + 20 + 30)  # run once
 
 
@@ -166,7 +171,7 @@ def test_draws_with_the_settings_of_the_chosen_one_are_confirmed_with_it() -> No
     best = own.variants[0].best_random
     assert best is not None
     assert (best.index, best.confirmed and best.confirmed.n) == (1, 2)
-    assert own.variants[0].best is own.variants[0].default
+    assert own.variants[0].first_choice is own.variants[0].default
     assert lines_of(own)[0].bests[1].confirmed == 3.0
 
 
@@ -184,7 +189,7 @@ def test_the_table_has_the_numbers_of_the_functions() -> None:
         assert (best.low, best.high) == pytest.approx(median_interval(LOW[1:], n) or (NAN, NAN),
                                                       nan_ok=True)
     row = by_place["b", 10]
-    assert row.beats == probability_better_shared(LOW[1:], HIGH[1:], 10) == pytest.approx(1)
+    assert row.beats == probability_better_paired(LOW[1:], HIGH[1:], 10) == pytest.approx(1)
     assert row.verdict == "better"
     assert row.p <= 0.001
     assert by_place["a", 10].verdict == ""
@@ -223,30 +228,53 @@ def test_what_is_said_with_too_few_draws_or_variants() -> None:
     few = tuned({"a": [1.0, 2.0], "b": [1.0, 2.0]})
     ((verdict, text),) = budget_sentences(few, budget_tests(few))
     assert verdict == ""
-    assert "are not compared" in text
+    assert text == ("b and a, with their tuning, are not compared: b has 1 random draw and a has 1 "
+                    "random draw with a score; a test takes 2 of each, and 6 before any difference "
+                    "can be decisive")
     alone = tuned({"a": LOW})
     assert budget_sentences(alone, budget_tests(alone)) == [
         ("", "There is only one variant: no other to compare its tuning with.")]
+
+
+@pytest.mark.parametrize(("random", "apart", "variants"), [
+    (5, False, "ab"), (6, False, "ab"), (6, False, "abc"), (7, False, "abc"),
+    (3, True, "ab"), (4, True, "ab")])
+def test_from_so_many_draws_on_a_difference_can_be_decisive(random: int, apart: bool,
+                                                             variants: str) -> None:
+    budgets = tuned({name: [9.0, *(10.0 * place + j for j in range(random))]
+                     for place, name in enumerate(variants)})
+    if apart:  # b draws another key
+        declared = budgets.results.declared.with_changes(
+            searched={**budgets.results.declared.searched, "b": ()})
+        budgets = budgets_of(replace(budgets.results, declared=declared))
+        assert budgets is not None
+    tests = budget_tests(budgets)
+    (verdict, text), *_ = budget_sentences(budgets, tests)
+    enough = random in (4, 7) or (random, variants) == (6, "ab")
+    assert (verdict == "worse") == enough
+    needed = {"ab": 6, "abc": 7}[variants] if not apart else 4
+    assert (f"with {random} draws nothing can be: that takes {needed} of each" in text) != enough
+    assert ("P is over the same n draws of both" in notes_on_tests(budgets, tests)[0]) != apart
 
 
 def test_selected_and_confirmed() -> None:
     budgets = tuned({"a": [9.0, 4.0, 1.0, 3.0], "b": [1.0, 4.0, 5.0, 6.0]},
                     {"a": [2.0, 4.0], "b": [1.5, NAN]})
     first, second = budgets.variants
-    assert first.best is not None
-    assert (first.best.index, first.best.rank) == (2, 1)
-    assert first.best.confirmed is not None
-    assert first.best.confirmed.mean.value == 3.0
-    assert optimism(budgets, first.best) == 2.0
-    assert second.best is not None
-    assert second.best.index == 0
+    assert first.first_choice is not None
+    assert (first.first_choice.index, first.first_choice.rank) == (2, 1)
+    assert first.first_choice.confirmed is not None
+    assert first.first_choice.confirmed.mean.value == 3.0
+    assert optimism(budgets, first.first_choice) == 2.0
+    assert second.first_choice is not None
+    assert second.first_choice.index == 0
     assert second.best_random is None
-    assert second.best.confirmed is not None
-    assert (second.best.confirmed.n, second.best.confirmed.diverged) == (2, 1)
+    assert second.first_choice.confirmed is not None
+    assert (second.first_choice.confirmed.n, second.first_choice.confirmed.diverged) == (2, 1)
     rows = {(row.variant, row.n): row for row in table_rows(budgets, {})}
-    assert rows["a", 3].draw is first.best
+    assert rows["a", 3].draw is first.first_choice
     assert rows["b", 3].draw is None  # the best of all is the file's own setting
-    assert rows["b", 0].draw is second.best
+    assert rows["b", 0].draw is second.first_choice
     best = rows["a", 3].best
     assert best is not None
     assert best.confirmed == 3.0
@@ -263,12 +291,12 @@ def test_selected_and_confirmed() -> None:
         assert (row["confirmed"], row["confirmed_diverged"]) == (math.inf, 1)
         assert math.isnan(row["confirmed_low"])
     higher = tuned({"a": [0.0, 1.0, 4.0]}, {"a": [3.0, 3.5]}, by="classifier_score")
-    assert higher.variants[0].best is not None
-    assert optimism(higher, higher.variants[0].best) == pytest.approx(0.75)
+    assert higher.variants[0].first_choice is not None
+    assert optimism(higher, higher.variants[0].first_choice) == pytest.approx(0.75)
     lost_higher = tuned({"a": [0.0, 1.0, 4.0]}, {"a": [3.0, NAN]}, by="classifier_score")
-    assert lost_higher.variants[0].best is not None
-    assert confirmed_mean(lost_higher, lost_higher.variants[0].best) == -math.inf
-    assert optimism(lost_higher, lost_higher.variants[0].best) == math.inf
+    assert lost_higher.variants[0].first_choice is not None
+    assert confirmed_mean(lost_higher, lost_higher.variants[0].first_choice) == -math.inf
+    assert optimism(lost_higher, lost_higher.variants[0].first_choice) == math.inf
 
 
 def test_only_confirm_runs_of_the_best_draw_are_compared_by_seed() -> None:

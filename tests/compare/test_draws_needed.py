@@ -130,7 +130,7 @@ def test_so_many_draws_find_it_about_as_often_as_promised(kind: str) -> None:
     found = 0
     for _ in range(60):
         a, b = search(draws, 0.3)
-        test = budget_test(a, b, usual_budgets(draws), shared=True)
+        test = budget_test(a, b, usual_budgets(draws), paired=True)
         found += budget_verdicts([test])[0][1] == "better"
     assert 33 <= found <= 59
 
@@ -263,7 +263,7 @@ def test_draws_are_read_from_runs_of_both_stages(tmp_path: Path) -> None:
     plain = got["unpenalised"]  # without the file's own setting
     assert [*plain.select] == [1, 2]
     assert plain.means == {1: 2}
-    assert [*plain.confirm] == [[20, 21]]
+    assert [[*own] for own in plain.confirm] == [[20, 21]]
     # A draw that repeats another's settings counts as often as it was drawn.
     twice = spec.declared.with_changes(shared={"r1": ((1, 3),)})
     assert [*scores_of_draws(runs, twice, "fd_random")["r1"].select] == [1, 2, 3]

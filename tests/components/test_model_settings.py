@@ -47,7 +47,7 @@ def test_an_epsilon_that_is_none_is_refused_in_one_line(wrong: object) -> None:
         MODELS.parse({"name": "mlp", "bn_eps": wrong})
     ((message, argument),) = caught.value.problems
     assert argument == "bn_eps"
-    assert message.startswith("Input should be a number greater than 0, or a list of such numbers")
+    assert message.startswith("must be a number greater than 0, or a list of such numbers")
 
 
 @pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.name) for entry in MODELS

@@ -121,7 +121,7 @@ def test_what_is_added_is_listed_with_its_arguments(tmp_path: Path) -> None:
     ("{loss: squares}", "14:11", "loss 'squares' needs the argument 'target'"),
     ("{loss: {name: squares, target: 1.0, scal: 2.0}}", "14:46",
      "loss 'squares' has no argument 'scal'; did you mean 'scale'?"),
-    ("{loss: {name: squares, target: high}}", "14:33", "should be a valid number, not 'high'"),
+    ("{loss: {name: squares, target: high}}", "14:33", "must be a number, not 'high'"),
     ("{loss: {name: squares, target: 0.0}}", "14:33", "greater than 0, not 0.0"),
     ("{loss: sqares}", "14:11", "no loss is called 'sqares'; did you mean 'squares'"),
     ("{penalties: [{name: decay, weight: -1.0}]}", "14:37", "greater than 0, not -1.0"),

@@ -12,10 +12,10 @@ from helpers.searches import SEARCH, load_search
 from scipy.stats import chisquare, kstest, pearsonr
 
 from gan_bench.config.declared import comparison_tag, read_declared
-from gan_bench.config.draws import uniform_index, uniform_share
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.run_id import id_of
-from gan_bench.config.space import Distribution, parse_distribution
+from gan_bench.config.search.draws import uniform_index, uniform_share
+from gan_bench.config.search.space import Distribution, parse_distribution
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.journal.spec_file import read_spec
@@ -313,9 +313,9 @@ STEPS = "d_steps: {int_uniform: [1, 3]}"
      "search.space.d_steps: has 2 distributions, and needs one; known: uniform, log_uniform, "
      "int_uniform, choice"),
     ("{int_uniform: [1, 3]}", "{uniform: [1, 3]}", 16,
-     "search.space.d_steps: Input should be a valid integer, not 1.0"),
+     "search.space.d_steps: must be a whole number, not 1.0"),
     ("{int_uniform: [1, 3]}", "{int_uniform: [0, 3]}", 16,
-     "search.space.d_steps: Input should be greater than or equal to 1, not 0"),
+     "search.space.d_steps: must be at least 1, not 0"),
     (STEPS, "d_stpes: {int_uniform: [1, 3]}", 16,
      "search.space.d_stpes: no such key; did you mean 'd_steps' or 'g_steps' or 'steps'?"),
     (STEPS, "d_steps.x: {int_uniform: [1, 3]}", 16,
@@ -402,3 +402,15 @@ def test_set_changes_a_space_and_adds_to_it(tmp_path: Path) -> None:
     drawn = [run for run in spec.runs if run.draw]
     assert all(run.g_optimizer.args["lr"] >= 1e-3 for run in drawn)
     assert {run.d_optimizer.args["lr"] for run in drawn} <= {0.5, 0.25}
+
+
+def test_draws_that_repeat_each_other_too_often_are_refused_at_their_key(tmp_path: Path) -> None:
+    few = SEARCH[:SEARCH.index("  space:")] + (
+        "  space:\n    d_steps: {choice: [1, 2, 3]}\n" + SEARCH[SEARCH.index("  select:"):])
+    assert load_search(tmp_path, "search.draws=60", text=few).declared.shared
+    with pytest.raises(SpecError) as caught:
+        load_search(tmp_path, text=few.replace("draws: 3", "draws: 2000"))
+    assert [text.partition("tuned.yaml:")[2] for text in caught.value.lines] == [
+        "12:3: search.draws: 2,000 draws have only 6 settings in all: which draws are the same "
+        "does not fit into MLflow's tag of the experiment; take fewer draws, or let the space have "
+        "more values"]

@@ -10,7 +10,7 @@ from helpers.studies import here
 from gan_bench.compare.search.choice import Choice
 from gan_bench.compare.search.confirming import choice_in
 from gan_bench.config.experiment import load_experiment
-from gan_bench.config.search import SELECT
+from gan_bench.config.search.search import SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.journal import reading
 from gan_bench.journal.about import read_about

@@ -13,7 +13,7 @@ from gan_bench.compare.results import Results
 from gan_bench.compare.search.budgets import Budgets, budgets_of
 from gan_bench.compare.search.choice import choose, draw_score
 from gan_bench.config.declared import Declared
-from gan_bench.config.search import SearchSpec
+from gan_bench.config.search.search import SearchSpec
 from gan_bench.evaluation.score_directions import directions
 
 SPACE: dict[str, Any] = {

@@ -163,7 +163,7 @@ def test_the_chosen_draw_is_ringed_unless_it_lies_outside() -> None:
     results.runs["params.d_steps"] = "3"  # no option
     outside = budgets_of(results)
     assert outside is not None
-    assert outside.variants[0].best is outside.variants[0].default
+    assert outside.variants[0].first_choice is outside.variants[0].default
     figure = scores_against_space(outside)
     of_chosen = [axes for axes in figure.axes
                  if any(each.get_label() == "_chosen plain" for each in axes.lines)]

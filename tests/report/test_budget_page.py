@@ -24,7 +24,7 @@ from gan_bench.compare.search.budget_journals import results_of_journals
 from gan_bench.compare.search.budgets import budgets_of
 from gan_bench.compare.search.confirming import compared_runs, with_confirm_runs
 from gan_bench.compare.stats.search.budget import best_quantile, expected_best
-from gan_bench.compare.stats.search.budget_pairs import probability_better_shared
+from gan_bench.compare.stats.search.budget_pairs import probability_better_paired
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
@@ -74,7 +74,7 @@ def test_what_a_budget_buys_is_of_the_journals_scores(report: Path, scores: Scor
             assert row["quartile_worse"] == best_quantile(values, n, 0.75)
             assert row["expected"] == pytest.approx(expected_best(values, n))
     for n in (1, 2):
-        assert table.loc[("r1", n), "p_beats"] == pytest.approx(probability_better_shared(
+        assert table.loc[("r1", n), "p_beats"] == pytest.approx(probability_better_paired(
             of_draws(scores, "r1"), of_draws(scores, "unpenalised"), n))
 
 

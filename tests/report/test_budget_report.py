@@ -22,7 +22,7 @@ from gan_bench.compare.search.budget_numbers import budget_tests, table_rows
 from gan_bench.compare.search.counted_draws import with_shared_draws
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
-from gan_bench.report.budget_terminal import BudgetTable, budget_lines
+from gan_bench.report.search.budget_terminal import BudgetTable, budget_lines
 from gan_bench.report.write import Written, warnings_of, write_report
 from gan_bench.tracking.pages.study_run import StudySummary
 

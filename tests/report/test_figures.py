@@ -295,7 +295,54 @@ def test_names_are_broken_where_it_reads_well() -> None:
         assert re.sub(r"\s", "", style.wrapped(LONG, width)) == LONG
 
 
+def test_rows_and_legends_have_the_order_of_the_table() -> None:
+    results, order = study(4), ["variant-2", "variant-0", "variant-3"]  # one is unknown there
+    expected = [*order, "variant-1"]
+    dots = seed_dots(results, SCORE, order)
+    rows = [label.get_text().split("\n")[0] for label in dots.axes[0].get_yticklabels()]
+    assert rows == expected
+    for place, variant in enumerate(expected):  # the scores are those of the row's variant
+        [mean] = drawn(dots, f"_mean {variant}")
+        assert math.floor(mean.get_ydata()[0]) == place
+        [own] = drawn(seed_dots(results, SCORE), f"_mean {variant}")
+        assert own.get_xdata() == mean.get_xdata()
+        assert own.get_color() == mean.get_color()
+    legend = learning_curves(results, SCORE, order).legends[0]
+    assert [text.get_text().split("\n")[0] for text in legend.get_texts()] == expected
+    pairs = compare(final_scores(results.ended(), SCORE), "lower")
+    for ticks in (heat_map(pairs, SCORE, order).axes[0].get_yticklabels(),
+                  heat_map(pairs, SCORE, order).axes[0].get_xticklabels()):
+        assert [tick.get_text() for tick in ticks] == expected
+
+
+@pytest.mark.parametrize(("variants", "most"), [(1, 4.5), (4, 6.0), (8, 9.0)])
+def test_dynamics_fit_the_column_of_a_page(variants: int, most: float) -> None:
+    with drawn_for(Look(width=3.25, has_titles=False)):
+        figure = dynamics(study(variants))
+    assert most / 2 < figure.get_size_inches()[1] <= most
+    boxes = [axes.get_window_extent() for axes in figure.axes if axes.axison]
+    assert min(box.height for box in boxes) / figure.dpi > 0.35
+
+
 # learning curves
+
+
+def test_one_measurement_is_no_curve() -> None:
+    results = study(3)
+    last = results.history["step"] == results.history["step"].max()
+    once = Results("x", results.declared, results.runs, results.history[last])
+    figure = learning_curves(once, SCORE)
+    assert "was measured once in each run, at step 1,000: that is no curve" in words(figure)
+    assert not drawn(figure, "_run")
+    two = results.history["run"] == results.history["run"].iloc[0]
+    figure = learning_curves(Results("x", results.declared, results.runs,
+                                     results.history[last | two]), SCORE)
+    assert "measured once" not in words(figure)
+    assert len(drawn(figure, "_run")) == 15
+    early = results.history["step"] == 100
+    apart = results.history[(last & ~two) | (early & two)]
+    assert "once in each run, between steps 100 and 1,000" in words(learning_curves(
+        Results("x", results.declared, results.runs, apart), SCORE))
 
 
 def long(results: Results, metric: str = f"eval/{SCORE}") -> pd.DataFrame:

@@ -117,7 +117,7 @@ def test_variants_differ_by_it(tmp_path: Path) -> None:
     ("{run: 'ab', file: x}", "init", "give either `run` or `file`"),
     ("{run: 'ab', networks: []}", "init", "name generator, discriminator, or both once"),
     ("{run: 'ab', network: [generator]}", "init.network", "did you mean 'networks'?"),
-    ("17", "init", "should be a valid dictionary"),
+    ("17", "init", "must be keys with values"),
 ])
 def test_what_cannot_be_found_is_one_line_with_its_place(
         tmp_path: Path, init: str, place: str, words: str) -> None:

@@ -153,7 +153,7 @@ def test_what_a_plateau_remembers_decides(tmp_path: Path) -> None:
     ("{schedule: plateau}", "adam: schedule plateau lowers the rate after each so many steps"),
     ("{decay_every: 3}", "adam: decay_every has no effect under schedule constant: leave it out"),
     ("{schedule: step, decay_every: 6}", "after 6 steps at the earliest, and there are 6"),
-    ("{schedule: step, decay_every: 0}", "greater than or equal to 1"),
+    ("{schedule: step, decay_every: 0}", "at least 1"),
     ("{schedule: step, decay_every: 2, decay_factor: 1.0}", "less than 1"),
     ("{schedule: plateau, decay_every: 3, decay_patience: 0}",
      "adam: the rate would be lowered after 6 steps at the earliest, and there are 6: choose a "

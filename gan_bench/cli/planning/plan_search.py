@@ -10,7 +10,7 @@ from typing import Any
 
 from gan_bench.compare.search.choice import draws_by_settings, selection_sentence
 from gan_bench.config.run_id import settings_under
-from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
+from gan_bench.config.search.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.config.spec import ExperimentSpec
 from gan_bench.errors import DamagedError, count
 from gan_bench.journal.layout import run_folders

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_bench.cli.last_run import other_settings_line
 from gan_bench.cli.options import advised, plugin_options, run_command, set_options
 from gan_bench.errors import Say, UserError, count
 from gan_bench.journal.layout import Workspace
@@ -60,6 +61,14 @@ class Asked:
     spread: Spread = "sd"
 
     @property
+    def options(self) -> list[str]:
+        """All that change what the report shows, as the shell reads them."""
+        given = {"metric": self.metric, "baseline": self.baseline, "variants": self.variants}
+        return [*set_options(self.settings), *plugin_options(self.plugins),
+                *(f"--{option} {shlex.quote(value)}" for option, value in given.items()
+                  if value is not None), *self.of_figures]
+
+    @property
     def of_figures(self) -> list[str]:
         """The options of the figures' look and of the tables, as the shell reads them."""
         words = [f"--width {self.width:g}"] if self.width is not None else []
@@ -70,11 +79,7 @@ class Asked:
 
 def report_command(asked: Asked) -> str:
     """Return the command that makes the same report, for the page."""
-    options = {"metric": asked.metric, "baseline": asked.baseline, "variants": asked.variants}
-    return " ".join(["gan-bench report", *map(shlex.quote, asked.experiments),
-                     *set_options(asked.settings), *plugin_options(asked.plugins),
-                     *(f"--{option} {shlex.quote(value)}" for option, value in options.items()
-                       if value is not None), *asked.of_figures])
+    return " ".join(["gan-bench report", *map(shlex.quote, asked.experiments), *asked.options])
 
 
 def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> Written:
@@ -120,7 +125,8 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     usual = workspace.root / "reports" / "+".join(one.experiment for one in several)
     out = asked.out or usual
     written = write_report(several, out, formats, asked.metric, command, notes,
-                           takes_over=normal_path(out) == usual, look=look, spread=asked.spread)
+                           takes_over=normal_path(out) == usual, look=look, spread=asked.spread,
+                           options=" ".join(asked.options))
     if why := _show_study(asked, several, workspace, written):
         say(f"MLflow does not show the study's result: {why}")
     return replace(written, is_complete=not hidden)
@@ -225,6 +231,9 @@ def _read(given: str, asked: Asked, workspace: Workspace, say: Say, notes: list[
             notes.append(earlier)
     elif asked.settings:
         raise UserError("--set overrides values of a file; give the experiment's YAML")
+    if line := other_settings_line(workspace.root / "runs" / name,
+                                   None if declared is None else asked.settings):
+        say(f"{name}: {line}")
     notes += update_store(workspace, name, say)
     hidden += hidden_from_reports(workspace, name)
     try:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from gan_bench.journal.spec_file import runs_of_other_code
 from gan_bench.journal.status import Progress, state_of
 from gan_bench.launcher.clusters.remote_workers import DETACHED, RemoteWorkers
 from gan_bench.launcher.clusters.slurm import WorkerArray, workers_needed
-from gan_bench.launcher.launch import execute
+from gan_bench.launcher.launch import LaunchResult, execute
 from gan_bench.launcher.preparation import LaunchSettings
 from gan_bench.launcher.reporters import JsonLines, LiveTable, PlainLines, Reporter, progress_json
 from gan_bench.tracking.store.address import is_server, resolve_uri, without_password
@@ -67,37 +67,62 @@ def run_experiment(spec: ExperimentSpec, settings: LaunchSettings, as_json: bool
         reporter.say(DETACHED)
         return 0
     spec = spec.with_runs([run.spec for run in ended.runs])  # of a search, both stages
-    asked = [run for run in ended.runs if settings.train or run.state != Status.WAITING]
-    untrained = [run for run in ended.runs if run.state == Status.WAITING and not settings.train]
-    left = [run for run in asked if run.spec.id in ended.left.runs]
-    failed = [run for run in asked if run.spec.id not in ended.left.runs
-              and (not run.state.is_result or run.unmeasured)]
-    workspace = settings.execution.workspace
+    outcome = _outcome_of(ended, settings.train)
     rows, budgets = _final_rows(spec, ended.runs)
     if not as_json:
         _print_results(console, spec, ended.runs, rows, budgets)
-        _print_remarks(console, spec, ended.runs, workspace.root)
-        done = len(asked) - len(failed) - len(left)
-        _print_hints(console, spec.name, settings, untrained,
-                     f"{done} of {len(ended.runs)} runs are done")
+        _print_remarks(console, spec, ended.runs, settings.execution.workspace.root)
+        _print_hints(console, spec.name, settings, outcome.untrained,
+                     f"{outcome.done} of {len(ended.runs)} runs are done")
     is_whole = not ended.missing and not ended.stopped
     unshown = _show_study(spec, rows, settings, budgets) if is_whole else ""
     hidden = "; ".join(ended.hidden)
     if as_json:
         lacking = "; ".join(filter(None, (ended.missing, unshown, hidden)))
-        print(json.dumps({"event": "end", "failed": len(failed), "untrained": len(untrained),
+        print(json.dumps({"event": "end", "failed": outcome.failed,
+                          "untrained": len(outcome.untrained),
                           "left": ended.left.why, "not_in_mlflow": lacking,
                           "runs": [progress_json(run) for run in ended.runs]}))
     if ended.left.why and not as_json:
         _print_line(console, f"left: {ended.left.why}")
-    _print_lacking(spec.name, workspace, ended.missing, unshown, hidden)
+    _print_lacking(spec.name, settings.execution.workspace, ended.missing, unshown, hidden)
     if ended.stopped:
         raise Stopped(ended.stopped)
-    if failed:
+    if outcome.failed:
         return 1
-    if left or ended.left.unchosen:
+    if outcome.left or ended.left.unchosen:
         return RUNS_LEFT
-    return 3 if ended.missing or unshown or hidden or untrained else 0
+    return 3 if ended.missing or unshown or hidden or outcome.untrained else 0
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """How the runs of a command ended.
+
+    Attributes:
+        done, failed, left: How many have a result, have none, and are left for another command or
+            machine.
+        untrained: Those that a command which only measures leaves out.
+    """
+
+    done: int
+    failed: int
+    left: int
+    untrained: Sequence[Progress]
+
+
+def _outcome_of(ended: LaunchResult, trains: bool) -> _Outcome:
+    """Return how the runs ended.
+
+    Args:
+        trains: Whether runs that wait were to be trained.
+    """
+    untrained = [] if trains else [run for run in ended.runs if run.state == Status.WAITING]
+    asked = [run for run in ended.runs if run not in untrained]
+    left = [run for run in asked if run.spec.id in ended.left.runs]
+    failed = [run for run in asked if run.spec.id not in ended.left.runs
+              and (not run.state.is_result or run.unmeasured)]
+    return _Outcome(len(asked) - len(failed) - len(left), len(failed), len(left), untrained)
 
 
 def print_batch_file(spec: ExperimentSpec, workspace: Workspace, cluster: ClusterSpec) -> None:
@@ -220,7 +245,7 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     from gan_bench.compare.labels import labelled, labelled_runs
     from gan_bench.compare.rows import summarise
     from gan_bench.compare.search.budgets import budgets_of
-    from gan_bench.report.budget_terminal import BudgetTable
+    from gan_bench.report.search.budget_terminal import BudgetTable
     from gan_bench.report.terminal import summary_table
 
     declared = spec.declared
@@ -228,7 +253,10 @@ def _print_results(console: Console, spec: ExperimentSpec, runs: Sequence[Progre
     if declared.labels:  # MLflow's study run keeps the names
         counted, declared = labelled_runs(counted, declared)
         rows = summarise(counted, declared)
-    if budgets and (shown := budgets_of(labelled(budgets.results))):
+    shown = budgets_of(labelled(budgets.results)) if budgets else None
+    if shown and not shown.is_begun:
+        _print_line(console, "No draw has a score yet, so there is no table of budgets.")
+    elif shown:
         console.print(BudgetTable(shown))
         if rows:
             _print_line(console, "The chosen settings under fresh seeds")

@@ -26,7 +26,7 @@ from gan_bench.compare.stats.search.budget_pairs import (
     budget_test,
     budget_verdicts,
     probability_better,
-    probability_better_shared,
+    probability_better_paired,
 )
 from gan_bench.compare.stats.summary import Estimate, Values
 
@@ -117,8 +117,8 @@ def lines_of(budgets: Budgets) -> list[Line]:
             continue
         beats: tuple[float, ...] = ()
         if tuned.variant != budgets.reference.variant:
-            a, b, shared = _pair(budgets, tuned)
-            chance = probability_better_shared if shared else _apart
+            a, b, paired = compared_draws(budgets, tuned)
+            chance = probability_better_paired if paired else _apart
             beats = tuple(chance(a, b, n) for n in range(1, min(len(a), len(b)) + 1))
         lines.append(Line(tuned.variant, tuple(_best_of(budgets, tuned, n) for n in draws), beats))
     return lines
@@ -151,18 +151,18 @@ def confirmed_mean(budgets: Budgets, draw: Draw) -> float:
     return budgets.sign * math.inf if draw.confirmed.diverged else draw.confirmed.mean.value
 
 
-def _pair(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
+def compared_draws(budgets: Budgets, tuned: TunedVariant) -> tuple[Values, Values, bool]:
     """Return the scores of a variant and of the reference, to minimise, and whether draws are
     shared: then both are of the same draws, in the same order."""
     reference = budgets.reference
     keys = {each.key for each in tuned.dimensions}
-    shared = any(each.key in keys for each in reference.dimensions)
+    paired = any(each.key in keys for each in reference.dimensions)
     a = {draw.index: budgets.sign * draw.selected for draw in tuned.random}
     b = {draw.index: budgets.sign * draw.selected for draw in reference.random}
-    if shared:
+    if paired:
         common = [index for index in a if index in b]
         a, b = ({index: scores[index] for index in common} for scores in (a, b))
-    return np.array([*a.values()], float), np.array([*b.values()], float), shared
+    return np.array([*a.values()], float), np.array([*b.values()], float), paired
 
 
 def table_budgets(budgets: Budgets) -> list[int]:
@@ -185,9 +185,9 @@ def budget_tests(budgets: Budgets) -> Tests:
     for tuned in budgets.variants:
         if tuned.variant == budgets.reference.variant:
             continue
-        a, b, shared = _pair(budgets, tuned)
+        a, b, paired = compared_draws(budgets, tuned)
         if tested := usual_budgets(min(_fewest_draws(budgets), len(a), len(b))):
-            tests[tuned.variant] = budget_test(a, b, tested, shared)
+            tests[tuned.variant] = budget_test(a, b, tested, paired)
     verdicts = budget_verdicts([*tests.values()])
     return {name: (test, words) for (name, test), words
             in zip(tests.items(), verdicts, strict=True)}

@@ -15,9 +15,9 @@ from scipy import stats
 
 from gan_bench.compare.frames import PARAM
 from gan_bench.compare.stats.summary import Values
-from gan_bench.config.drawn import LISTED, REGISTRIES
-from gan_bench.config.search import SearchSpec
-from gan_bench.config.space import Distribution
+from gan_bench.config.search.drawn import LISTED, REGISTRIES
+from gan_bench.config.search.search import SearchSpec
+from gan_bench.config.search.space import Distribution
 from gan_bench.config.spec import RunSettings
 from gan_bench.registry import Entry
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gan_bench.compare.search.budget_numbers import Tests
+from gan_bench.compare.search.budget_numbers import Tests, compared_draws
 from gan_bench.compare.search.budget_space import edges_of
 from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
 from gan_bench.compare.search.choice import selection_sentence
 from gan_bench.compare.stats.rounding import rounded, rounded_p
 from gan_bench.compare.stats.search.budget_pairs import BudgetTest
+from gan_bench.compare.stats.search.budget_power import draws_for_verdict
 from gan_bench.errors import count, joined
 
 Said = tuple[str, str]  # a verdict, or an empty text; and a sentence
@@ -26,8 +27,9 @@ def budget_sentences(budgets: Budgets, tests: Tests) -> list[Said]:
 def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
     variant, reference = tuned.variant, budgets.reference.variant
     if variant not in tests:
-        return "", (f"{variant} and {reference}, with their tuning, are not compared: at least "
-                    f"two random draws of each variant with a score are needed")
+        return "", (f"{variant} and {reference}, with their tuning, are not compared: {_has(tuned)}"
+                    f" and {_has(budgets.reference)} with a score; a test takes 2 of each, and "
+                    f"{_needed(budgets, tuned)} before any difference can be decisive")
     test, verdicts = tests[variant]
     places = {word: [i for i, verdict in enumerate(verdicts) if verdict == word]
               for word in ("better", "worse", "inconclusive")}
@@ -39,11 +41,30 @@ def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
         every = places["inconclusive"]
         return "inconclusive", (
             f"{variant}, with its tuning, against {reference} is not decisive "
-            f"{_odds(test, every)}, {_p_words('≥', min(test.p_adjusted[i] for i in every), every)}")
+            f"{_odds(test, every)}, {_p_words('≥', min(test.p_adjusted[i] for i in every), every)}"
+            f"{_too_few(budgets, tuned)}")
     verdict = decided[0] if len(decided) == 1 else "inconclusive"
     others = [str(test.budgets[i]) for i in places["inconclusive"]]
     rest = f"; at {joined(others)} draws that is not decisive" if others else ""
     return verdict, f"{variant}, with its tuning, is {joined(parts)}{rest}"
+
+
+def _has(tuned: TunedVariant) -> str:
+    return f"{tuned.variant} has {count(len(tuned.random), 'random draw')}"
+
+
+def _needed(budgets: Budgets, tuned: TunedVariant) -> int:
+    """Return from how many random draws of each on a difference from the reference can be decisive.
+    """
+    return draws_for_verdict(compared_draws(budgets, tuned)[2], len(budgets.variants) - 1)
+
+
+def _too_few(budgets: Budgets, tuned: TunedVariant) -> str:
+    """Return that with so few draws nothing can be decisive; empty if something can."""
+    needed = _needed(budgets, tuned)
+    fewest = min(len(draws) for draws in compared_draws(budgets, tuned)[:2])
+    return (f" (with {fewest} draws nothing can be: that takes {needed} of each)"
+            if fewest < needed else "")
 
 
 def _odds(test: BudgetTest, places: Sequence[int]) -> str:
@@ -64,17 +85,22 @@ def notes_on_tests(budgets: Budgets, tests: Tests) -> list[str]:
     if not tests:
         return []
     every = [test for test, _ in tests.values()]
-    shared = {test.shared for test in every}
+    paired = {test.paired for test in every}
     labels = "within each draw where variants share drawn settings, else over all draws"
-    if len(shared) == 1:
-        labels = "within each shared draw" if True in shared else "over all draws"
+    if len(paired) == 1:
+        labels = "within each shared draw" if True in paired else "over all draws"
+    same = ("" if True not in paired else
+            " P is over the same n draws of both; p tests how likely the best of n draws of the "
+            "one beats the best of n others, which weighs the draws alike, and a verdict is given "
+            "only where both point the same way.")
     family = f", and by Holm over {count(len(every), 'variant')}" if len(every) > 1 else ""
     return [f"p: of no difference from {budgets.reference.variant} at this budget, from "
             f"permutations of which variant a score belongs to, {labels}; adjusted for all budgets "
-            f"of the table together (minP){family}. Draws are never taken for seeds. With all "
-            f"draws there is no test: one of the two has the best draw. All draws of a variant are "
-            f"trained under the same select seeds, so the error rates hold for these seeds: that "
-            f"a seed suits one variant is common to all its draws, and no permutation shows it."]
+            f"of the table together (minP){family}.{same} Draws are never taken for seeds. With "
+            f"all draws there is no test: one of the two has the best draw. All draws of a variant "
+            f"are trained under the same select seeds, so the error rates hold for these seeds: "
+            f"that a seed suits one variant is common to all its draws, and no permutation shows "
+            f"it."]
 
 
 def choice_notes(budgets: Budgets, reported: Sequence[str]) -> list[str]:

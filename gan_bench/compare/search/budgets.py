@@ -19,7 +19,7 @@ from gan_bench.compare.search.budget_space import Dimension, dimensions_of, valu
 from gan_bench.compare.search.choice import draw_score, select_score
 from gan_bench.compare.search.counted_draws import each_once
 from gan_bench.compare.stats.summary import Summary, Values, summarise_scores
-from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
+from gan_bench.config.search.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.schema import Status
 from gan_bench.registry import Better
@@ -37,9 +37,11 @@ class Draw:
         seconds: Of its select runs together, all attempts of each.
         images: Real examples that D was shown in these runs; NaN if unknown.
         values: The drawn settings, as text, by key.
-        rank: Its place among the chosen draws, from 1; None if it was not chosen. Draws with the
-            same settings have one place.
+        rank: Among the chosen draws, from 1; None if it was not chosen. Draws with the same
+            settings have one rank.
         confirmed: Its scores under the confirm seeds; None if no such run has a result.
+        select_scores, confirm_scores: Those of its own runs that have a result, by seed; NaN if a
+            run diverged. A draw whose settings an earlier one has confirms nothing of its own.
     """
 
     index: int
@@ -50,6 +52,8 @@ class Draw:
     values: Mapping[str, str]
     rank: int | None = None
     confirmed: Summary | None = None
+    select_scores: tuple[float, ...] = ()
+    confirm_scores: tuple[float, ...] = ()
 
     @property
     def is_scored(self) -> bool:
@@ -100,7 +104,7 @@ class TunedVariant:
         return tuple(by_rank[rank] for rank in sorted(by_rank))
 
     @property
-    def best(self) -> Draw | None:
+    def first_choice(self) -> Draw | None:
         """The first of the chosen draws."""
         return next(iter(self.chosen), None)
 
@@ -158,6 +162,11 @@ class Budgets:
         return next(each for each in self.variants if each.variant == self.results.baseline)
 
     @property
+    def is_begun(self) -> bool:
+        """Whether any draw has a score."""
+        return any(draw.is_scored for tuned in self.variants for draw in tuned.draws)
+
+    @property
     def has_default(self) -> bool:
         """Whether draw 0 is the file's own setting."""
         return self.variants[0].has_default
@@ -183,14 +192,14 @@ def _tuned(variant: str, results: Results, search: SearchSpec) -> TunedVariant:
     runs = results.runs[results.runs["variant"] == variant]
     dimensions = dimensions_of(search, declared.searched.get(variant, tuple(search.space)))
     better = directions(declared).get(search.select.by)
-    places = {index: place for place, index in enumerate(results.choice.get(variant, ()), start=1)}
+    ranks = {index: rank for rank, index in enumerate(results.choice.get(variant, ()), start=1)}
     by_index = {int(index): _draw(int(index), of_draw, search, better, dimensions)
                 for index, of_draw in runs.groupby("draw", sort=True)}
     run_as = {index: group[0] for group in declared.shared.get(variant, ()) for index in group}
     draws = []
     for index, draw in by_index.items():
         trained = run_as.get(index, index)
-        draws.append(replace(draw, rank=places.get(trained),
+        draws.append(replace(draw, rank=ranks.get(trained),
                              confirmed=by_index.get(trained, draw).confirmed))
     once = each_once(runs)
     select, confirm = (once[once["stage"] == stage] for stage in (SELECT, CONFIRM))
@@ -210,7 +219,8 @@ def _draw(index: int, runs: pd.DataFrame, search: SearchSpec, better: Better,
     return Draw(index, draw_score([*by_seed.values()], better) if is_whole else math.nan,
                 sum(map(math.isnan, by_seed.values())), _seconds(select),
                 images_of(select), values_of(search, index, dimensions, runs),
-                confirmed=summarise_scores(confirmed, better) if confirmed else None)
+                confirmed=summarise_scores(confirmed, better) if confirmed else None,
+                select_scores=(*by_seed.values(),), confirm_scores=(*confirmed.values(),))
 
 
 def _seconds(runs: pd.DataFrame) -> float:

@@ -7,12 +7,12 @@ same after an interruption, and for every worker.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from gan_bench.config.declared import Declared
-from gan_bench.config.search import SearchSpec
+from gan_bench.config.search.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.schema import Status
 from gan_bench.registry import Better
@@ -102,6 +102,30 @@ def different_draws(declared: Declared, search: SearchSpec, variant: str) -> lis
     """Return the draws of a variant without those that repeat the settings of an earlier one."""
     later = {draw for group in declared.shared.get(variant, ()) for draw in group[1:]}
     return [draw for draw in range(search.draws) if draw not in later]
+
+
+class RunPlace(NamedTuple):
+    """What a run of a search is: `stage` is select or confirm."""
+
+    variant: str
+    draw: int
+    stage: str
+    seed: int
+
+
+def run_places(declared: Declared, search: SearchSpec, draws: Mapping[str, Sequence[int]],
+               ) -> Iterator[RunPlace]:
+    """Yield the runs of both stages, in the order of tables: the first stage before the second.
+
+    Args:
+        draws: By variant, those that are chosen.
+    """
+    every = {variant: different_draws(declared, search, variant) for variant in declared.variants}
+    for stage, by_variant, seeds in ((SELECT, every, search.select.seeds),
+                                     (CONFIRM, draws, search.confirm.seeds)):
+        for variant in declared.variants:
+            for draw in by_variant.get(variant, ()):
+                yield from (RunPlace(variant, draw, stage, seed) for seed in seeds)
 
 
 def draws_by_settings(declared: Declared) -> dict[str, tuple[str, int]]:

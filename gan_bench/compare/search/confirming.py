@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gan_bench.compare.search.choice import Choice, SelectRun, choice_of, select_score
 from gan_bench.config.declared import Declared
-from gan_bench.config.search import CONFIRM, SELECT
+from gan_bench.config.search.search import CONFIRM, SELECT
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import DamagedError, count
 from gan_bench.journal.about import asked_weights

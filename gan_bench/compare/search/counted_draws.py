@@ -12,25 +12,25 @@ from gan_bench.compare.search.choice import (
     Choice,
     SelectRun,
     choice_of,
-    different_draws,
     draws_by_settings,
+    run_places,
     select_score,
 )
 from gan_bench.config.declared import Declared
-from gan_bench.config.search import CONFIRM, SELECT, SearchSpec
+from gan_bench.config.search.search import CONFIRM, SELECT, SearchSpec
 from gan_bench.errors import count
 from gan_bench.journal.schema import Status
 from gan_bench.tracking.reader import StoredRun
 
-Place = tuple[str, str]  # the variant, and the draw as text; empty without a search
+DrawKey = tuple[str, str]  # the variant, and the draw as text; empty without a search
 
 
-def place_of(run: StoredRun) -> Place:
+def draw_key(run: StoredRun) -> DrawKey:
     """Return what a run shows in MLflow as its variant and its draw."""
     return run.tags["variant"], run.tags.get("draw", "")
 
 
-def declared_settings(declared: Declared) -> dict[Place, str]:
+def declared_settings(declared: Declared) -> dict[DrawKey, str]:
     """Return what stands for the settings of each place, as far as it is declared."""
     if declared.search is None:
         return {(variant, ""): settings for variant, settings in declared.settings.items()}
@@ -81,17 +81,15 @@ def absent_draws(runs: Iterable[StoredRun], declared: Declared, search: SearchSp
 
     Runs of the second stage are declared once their draw is chosen.
     """
-    begun = {(*place_of(run), int(run.tags["seed"])) for run in runs}
+    begun = {(*draw_key(run), int(run.tags["seed"])) for run in runs}
     lacking: Counter[str] = Counter()
-    total = 0
-    for variant in declared.variants:
-        for stage, draws, seeds in (
-                (SELECT, different_draws(declared, search, variant), search.select.seeds),
-                (CONFIRM, choice.draws.get(variant, ()), search.confirm.seeds)):
-            places = [(variant, str(draw), seed) for draw in draws for seed in seeds]
-            total += len(places)
-            lacking[f"{variant} {stage}"] += sum(place not in begun for place in places)
-    return {name: number for name, number in lacking.items() if number}, total
+    declared_runs = [*run_places(declared, search, choice.draws)]
+    for run in declared_runs:
+        if (run.variant, str(run.draw), run.seed) not in begun:
+            lacking[f"{run.variant} {run.stage}"] += 1
+    order = {name: i for i, name in enumerate(declared.variants)}
+    names = sorted(lacking, key=lambda name: order[name.rpartition(" ")[0]])  # stable
+    return {name: lacking[name] for name in names}, len(declared_runs)
 
 
 def each_once(runs: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gan_bench.compare.search.choice import select_score
+from gan_bench.compare.search.budget_journals import results_of_journals
+from gan_bench.compare.search.budgets import budgets_of
 from gan_bench.compare.seeds import strictest
 from gan_bench.compare.stats.power import MAX_SEEDS, seeds_needed
 from gan_bench.compare.stats.search.budget import draws_for_interval, expected_best, usual_budgets
@@ -17,7 +18,6 @@ from gan_bench.compare.stats.search.budget_power import best_contributions, sele
 from gan_bench.compare.stats.search.random_effects import variance_parts
 from gan_bench.compare.stats.summary import Values, spread
 from gan_bench.config.declared import Amount, Declared
-from gan_bench.config.search import SELECT
 from gan_bench.errors import UserError, count
 from gan_bench.evaluation.score_directions import directions
 from gan_bench.journal.status import Progress
@@ -85,36 +85,29 @@ class DrawNeed:
     note: str = ""
 
 
-def scores_of_draws(runs: Iterable[Progress], declared: Declared, score: str,
+def scores_of_draws(runs: Sequence[Progress], declared: Declared, score: str,
                     ) -> dict[str, DrawScores]:
     """Return the scores of each variant's random draws: without the file's own setting.
 
     A draw with the settings of an earlier one has its scores: the sample is of draws.
 
     Args:
-        runs: Of both stages, finished or not.
+        runs: Of both stages, finished or not; at least one.
         declared: An experiment with a search.
         score: The name of the score.
     """
-    select: dict[tuple[str, int], list[float]] = {}
-    confirm: dict[tuple[str, int], list[float]] = {}
-    for run in runs:
-        value = select_score(run.state, run.scores, score)
-        if value is not None and run.spec.draw is not None:
-            stage = select if run.spec.stage == SELECT else confirm
-            stage.setdefault((run.spec.variant, run.spec.draw), []).append(value)
-    search = declared.search
-    first = 1 if search and search.defaults else 0
-    drawn = range(first, search.draws if search else 0)
-    result = {}
-    for variant in declared.variants:
-        same = {draw: group[0] for group in declared.shared.get(variant, ()) for draw in group}
-        own = {draw: select.get((variant, same.get(draw, draw)), []) for draw in drawn}
-        result[variant] = DrawScores(
-            {draw: values for draw, values in own.items()
-             if search and len(values) == len(search.select.seeds)},
-            [values for (name, _), values in confirm.items() if name == variant])
-    return result
+    scores = {variant: DrawScores() for variant in declared.variants}
+    if declared.search is None:
+        return scores
+    by_score = declared.search.select.model_copy(update={"by": score})
+    asked = declared.with_changes(
+        search=declared.search.model_copy(update={"select": by_score}))
+    budgets = budgets_of(results_of_journals("", asked, runs))
+    for tuned in budgets.variants if budgets else ():
+        scores[tuned.variant] = DrawScores(
+            {draw.index: draw.select_scores for draw in tuned.random},
+            [draw.confirm_scores for draw in tuned.draws if draw.confirm_scores])
+    return scores
 
 
 def score_to_plan(runs: Iterable[Progress], declared: Declared, score: str | None) -> str:
@@ -175,16 +168,16 @@ def draws_needed(scores: Mapping[str, DrawScores], declared: Declared, differenc
         if variant == baseline:
             continue
         keys = declared.searched
-        shared = bool({*keys.get(variant, ())} & {*keys.get(baseline, ())})
+        paired = bool({*keys.get(variant, ())} & {*keys.get(baseline, ())})
         a, b = ({draw: sign * mean for draw, mean in scores[name].means.items()}
                 for name in (variant, baseline))
-        if shared:
+        if paired:
             a, b = ({draw: own[draw] for draw in a if draw in b} for own in (a, b))
-        lost = _share_lost(scores[variant], scores[baseline], shared)
+        lost = _share_lost(scores[variant], scores[baseline], paired)
         x, y = np.array([*a.values()]), np.array([*b.values()])
         budgets = usual_budgets(min(len(x), len(y)))
         rows += [_need_of_draws(variant, baseline, n, x, y, difference, alpha / len(budgets),
-                                shared, lost) for n in budgets]
+                                paired, lost) for n in budgets]
         if not budgets:
             rows.append(DrawNeed(variant, baseline, 1, math.nan, math.nan, None,
                                  "fewer than two random draws of each have a score"))
@@ -199,9 +192,9 @@ def _finite(groups: Iterable[Sequence[float]]) -> list[Values]:
     return [values for values in kept if len(values)]
 
 
-def _share_lost(a: DrawScores, b: DrawScores, shared: bool) -> float:
-    """Return the share of draws that diverged: of either, if shared; else of the worse one."""
-    if shared:
+def _share_lost(a: DrawScores, b: DrawScores, paired: bool) -> float:
+    """Return the share of draws that diverged: of either, if paired; else of the worse one."""
+    if paired:
         both = [draw for draw in a.select if draw in b.select]
         left = sum(draw in a.means and draw in b.means for draw in both)
         return 1 - left / len(both) if both else 0.0
@@ -210,21 +203,21 @@ def _share_lost(a: DrawScores, b: DrawScores, shared: bool) -> float:
 
 
 def _need_of_draws(variant: str, baseline: str, n: int, x: Values, y: Values, difference: Amount,
-                   alpha: float, shared: bool, lost: float) -> DrawNeed:
+                   alpha: float, paired: bool, lost: float) -> DrawNeed:
     """Return how many draws find a difference in the best of n.
 
     Args:
-        x, y: Of the variant and of the baseline, to minimise, finite; if shared, by draw.
+        x, y: Of the variant and of the baseline, to minimise, finite; if paired, by draw.
         lost: The share of draws that diverged.
     """
     gap = difference.value * (abs(expected_best(y, n)) if difference.relative else 1.0)
     of_x, of_y = best_contributions(x, n), best_contributions(y, n)
-    sd = spread(of_x - of_y) if shared else math.sqrt(
+    sd = spread(of_x - of_y) if paired else math.sqrt(
         ((len(x) - 1) * spread(of_x)**2 + (len(y) - 1) * spread(of_y)**2) / (len(x) + len(y) - 2))
     row = DrawNeed(variant, baseline, n, gap, sd, None)
     if why := _unknown(gap, sd, "draws"):
         return DrawNeed(variant, baseline, n, gap, sd, None, why)
-    draws = seeds_needed(gap, sd, alpha, paired=shared)
+    draws = seeds_needed(gap, sd, alpha, paired=paired)
     if draws is None:
         return row
     notes = []

@@ -29,7 +29,7 @@ def _check_eps(value: object) -> object:
     values = value if isinstance(value, list) else [value]
     for item in values or [None]:
         if isinstance(item, bool) or not isinstance(item, int | float) or not item > 0:
-            raise PydanticCustomError("eps", "Input should be a number greater than 0, or a list "
+            raise PydanticCustomError("eps", "must be a number greater than 0, or a list "
                                              "of such numbers with one for each batch norm")
     return value
 

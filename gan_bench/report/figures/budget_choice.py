@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 
 from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
 from gan_bench.compare.stats.summary import Values
-from gan_bench.report.figures.look import look
 from gan_bench.report.figures.scales import fit_axis
 from gan_bench.report.figures.style import (
     INK,
@@ -19,7 +18,7 @@ from gan_bench.report.figures.style import (
     add_legend,
     add_notes,
     message_figure,
-    new_figure,
+    one_panel,
     settings,
     styles,
     with_direction,
@@ -39,9 +38,7 @@ def selected_against_confirmed(budgets: Budgets) -> Figure:
         if not rows:
             return message_figure(title, "No draw is chosen yet: the choice waits until every "
                                          "draw has a score.")
-        figure = new_figure(title, look().width, ROW * len(rows) + 0.9)
-        axes = figure.subplots()
-        axes.grid(True, axis="x")
+        figure, axes = one_panel(title, ROW * len(rows) + 0.9, "x")
         looks = styles(budgets.results.variants)
         values, ends = _extent([draw for _, draw in rows])
         notes = fit_axis(axes, "x", values, ends)

@@ -149,7 +149,7 @@ def _draw_scores(axes: Axes, tuned: TunedVariant, dimension: Dimension, style: S
         axes.plot(_along(lost, dimension, shift), [strip] * len(lost), linestyle="none",
                   marker="|", markersize=9, markeredgewidth=1.6, color=style.colour,
                   label=f"_diverged {tuned.variant}")
-    best = tuned.best
+    best = tuned.first_choice
     if best and math.isfinite(best.selected) and _is_inside(best, dimension):
         axes.plot(_along([best], dimension, shift), [best.selected], linestyle="none",
                   marker=style.marker, markersize=9, markerfacecolor="none", markeredgecolor=INK,
@@ -228,7 +228,7 @@ def _entry(tuned: TunedVariant, style: Style) -> tuple[Line2D, str]:
 def _notes(budgets: Budgets, has_lost: bool) -> list[str]:
     notes = ["Each mark is a random draw, on the scale of its distribution; the axis ends at the "
              "bounds."]
-    if any(tuned.best for tuned in budgets.variants):
+    if any(tuned.first_choice for tuned in budgets.variants):
         notes.append("Ringed: the draw that was chosen.")
     if has_lost:
         worse = "above" if budgets.sign > 0 else "below"

@@ -28,7 +28,7 @@ from gan_bench.report.figures.style import (
     add_legend,
     add_notes,
     message_figure,
-    new_figure,
+    one_panel,
     panels_of,
     settings,
     styles,
@@ -150,7 +150,9 @@ def chance_against_budget(budgets: Budgets) -> Figure:
             "Dashed beyond half of the draws, where these choices share most draws: with all of "
             "them one of the two has the best, whatever the variants are. "
             f"Dotted: {COIN:g}, none is better, and {SURE:g}, from which a difference matters "
-            "(Bouthillier et al. 2021). The table has the tests."])
+            "(Bouthillier et al. 2021). No band: the choices of n draws overlap, so their scatter "
+            "is no interval, and the labels that the tests permute say only whether the "
+            "probability is 0.5. The table has the tests."])
         return figure
 
 
@@ -162,9 +164,7 @@ def _panels(title: str, names: Sequence[str], budgets: Budgets, below: str,
     """
     looks = styles(budgets.results.variants)
     if len(names) <= MAX_IN_PANEL:
-        figure = new_figure(title, look().width, look().height(4.0))
-        axes = figure.subplots()
-        axes.grid(True)
+        figure, axes = one_panel(title, look().height(4.0))
         return figure, [axes] * len(names), looks
     figure, panels = panels_of(title, names, 1, 1.9, below)
     return figure, panels, looks

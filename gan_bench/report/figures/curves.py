@@ -29,6 +29,7 @@ from gan_bench.report.figures.style import (
     Style,
     add_legend,
     add_notes,
+    arranged,
     cross,
     message_figure,
     new_figure,
@@ -87,7 +88,7 @@ def draw_curves(axes: Axes, curves: VariantCurves, style: Style, place: int = 0,
                   label=f"_diverged {curves.variant}")
 
 
-def learning_curves(results: Results, score: str) -> Figure:
+def learning_curves(results: Results, score: str, order: Sequence[str] = ()) -> Figure:
     """Return a score over training: for each variant its runs, and their mean with its interval.
 
     The mean and its 95% t-interval are over the runs that did not diverge, at steps where each
@@ -97,16 +98,21 @@ def learning_curves(results: Results, score: str) -> Figure:
 
     Args:
         score: Its name, without the `eval/` of the history.
+        order: The variants as the rows of the table have them; empty: as in the experiment.
     """
     few = len(results.variants) <= MAX_IN_PANEL
     points = POINTS if few else PANEL_POINTS
     bounds = ranges().get(score, UNBOUNDED)
-    variants = metric_curves(results, score_name(DURING, score), bounds, points)
+    found = {curve.variant: curve for curve in metric_curves(
+        results, score_name(DURING, score), bounds, points)}
+    variants = [found[name] for name in arranged(found, order)]
     label = results.declared.label(score)
     title = f"{label} during training · {results.experiment}"
     with settings():
         if not any(curve.lines for curve in variants):
             why = f"No run has a finite {label} during training{_lost(variants)}."
+            return message_figure(title, why)
+        if why := _one_measurement(variants, label):
             return message_figure(title, why)
         looks = styles(list(results.runs["variant"].cat.categories))
         late = {curve.variant: _late(curve) for curve in variants}
@@ -142,6 +148,17 @@ def learning_curves(results: Results, score: str) -> Figure:
         banded = any(np.isfinite(curve.mean[2]).any() for curve in variants)
         add_notes(figure, [_legend(banded, any(curve.ends for curve in variants)), *notes])
         return figure
+
+
+def _one_measurement(variants: Sequence[VariantCurves], label: str) -> str:
+    """Return that no run has a curve, because none was measured twice; empty if one was."""
+    steps = [x for curve in variants for x, _ in curve.lines.values()]
+    if max(map(len, steps)) > 1:
+        return ""
+    first, last = (int(end(x[0] for x in steps)) for end in (min, max))
+    when = f"at step {first:,}" if first == last else f"between steps {first:,} and {last:,}"
+    return (f"{label} was measured once in each run, {when}: that is no curve over training. With "
+            f"evaluate.every below the number of steps it is measured more often.")
 
 
 def _legend(banded: bool, diverged: bool) -> str:

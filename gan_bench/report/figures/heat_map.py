@@ -16,6 +16,7 @@ from gan_bench.report.figures.style import (
     INK,
     LINE,
     add_notes,
+    arranged,
     message_figure,
     new_figure,
     settings,
@@ -30,7 +31,8 @@ HEAT = "cividis"  # its lightness increases throughout, so it can be read in gre
 DARK, LIGHT = "#111111", "#ffffff"
 
 
-def heat_map(comparisons: Sequence[Comparison], score: str = "") -> Figure:
+def heat_map(comparisons: Sequence[Comparison], score: str = "", order: Sequence[str] = (),
+             ) -> Figure:
     """Return how likely a run of one variant (row) beats one of another (column).
 
     If all comparisons are with one baseline, it is the only column. Marks show the verdicts on the
@@ -38,6 +40,7 @@ def heat_map(comparisons: Sequence[Comparison], score: str = "") -> Figure:
 
     Args:
         score: The compared score, for the title.
+        order: The variants as the rows of the table have them; empty: as they are compared.
     """
     title = "Probability that a run of the row beats one of the column"
     if score:
@@ -48,8 +51,8 @@ def heat_map(comparisons: Sequence[Comparison], score: str = "") -> Figure:
         if all(math.isnan(pair.improvement.value) for pair in comparisons):
             return message_figure(title, "No probabilities: " + "; ".join(
                 sorted({pair.improvement.note for pair in comparisons})) + ".")
-        names = list(dict.fromkeys(name for pair in comparisons
-                                   for name in (pair.against, pair.variant)))
+        names = arranged(dict.fromkeys(name for pair in comparisons
+                                       for name in (pair.against, pair.variant)), order)
         against = {pair.against for pair in comparisons}
         columns = sorted(against) if len(against) == 1 else names
         rows = [name for name in names if len(against) > 1 or name not in against]

@@ -30,6 +30,7 @@ from gan_bench.report.figures.style import (
     SMALL,
     Style,
     add_notes,
+    arranged,
     better_direction,
     message_figure,
     new_figure,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from gan_bench.compare.results import Results
 
 
-def seed_dots(results: Results, score: str) -> Figure:
+def seed_dots(results: Results, score: str, order: Sequence[str] = ()) -> Figure:
     """Return every run's final score as a dot, and below the dots their mean with its interval.
 
     Diverged runs are crosses beyond the worst score, or beyond the greatest if neither direction is
@@ -51,10 +52,12 @@ def seed_dots(results: Results, score: str) -> Figure:
 
     Args:
         score: Its name, without the `score.` of the frame's column.
+        order: The variants as the rows of the table have them; empty: as in the experiment.
     """
     title = f"Final {results.declared.label(score)} of every seed · {results.experiment}"
     better = better_direction(results, score)
     scores = final_scores(results.ended(), score)
+    scores = {variant: scores[variant] for variant in arranged(scores, order)}
     all_values = np.array(
         [value for by_seed in scores.values() for value in by_seed.values()], float)
     lost, runs = int((~np.isfinite(all_values)).sum()), len(results.runs)

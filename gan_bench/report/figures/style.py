@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib import style as mpl_style
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
@@ -58,6 +59,8 @@ CROSS = "X"
 DOTTED = (0, (2, 1.5))  # the baseline, in ink, in the panels of the others
 MAX_IN_PANEL = len(COLOURS)  # variants in one panel; with more, each has a panel
 ACROSS = 4  # panels in a row
+COLUMN = 3.4  # inches: the height of all panels of a column, if none is lower than `LEAST`
+LEAST = 0.7
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,15 @@ def new_figure(title: str, width: float, height: float) -> CaptionedFigure:
     if lines:
         figure.suptitle(lines, x=0.01, ha="left", fontweight="bold")
     return figure
+
+
+def one_panel(title: str, height: float, grid: Literal["both", "x", "y"] = "both",
+              ) -> tuple[CaptionedFigure, Axes]:
+    """Return a figure of the usual width and its only panel, with a grid and nothing else."""
+    figure = new_figure(title, look().width, height)
+    axes = figure.subplots()
+    axes.grid(True, axis=grid)
+    return figure, axes
 
 
 def message_figure(title: str, why: str) -> CaptionedFigure:
@@ -180,9 +192,10 @@ def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below
     across = panels_across(len(labels))
     down = math.ceil(len(labels) / across)
     width = look().width if look().is_narrow else max(look().width, 2.6 * across)
-    height *= 0.75 if look().is_narrow else 1
     names = [wrapped(label, int(27 * width / across / 2.6)) for label in labels]
     tallest = max(name.count("\n") for name in names)
+    if look().is_narrow:
+        height = max(LEAST * rows, min(0.75 * height, COLUMN / down))
     figure = new_figure(title, width, down * (height + 0.15 * (1 + tallest)) + 0.6)
     grid = figure.add_gridspec(down, across)
     panels: list[Any] = []
@@ -210,6 +223,12 @@ def panels_of(title: str, labels: Sequence[str], rows: int, height: float, below
                 axes.tick_params(labelleft=False)
             panels.append(axes)
     return figure, panels
+
+
+def arranged(names: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Return names in an order, which may hold others or lack some: those come last."""
+    place = {name: i for i, name in enumerate(order)}
+    return sorted(names, key=lambda name: place.get(name, len(place)))
 
 
 def panels_across(n: int) -> int:

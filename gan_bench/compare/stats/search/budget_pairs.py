@@ -50,7 +50,7 @@ def probability_better(a: ArrayLike, b: ArrayLike, n_a: int, n_b: int) -> float:
     P(min_n A < min_n B) + ½ P(equal), exact over all pairs of subsets: over the scores in merged
     order, the chance that A's best is this one, times the chance that B's is worse. Unbiased where
     the draws of A and B are independent; where they share the drawn settings, use
-    `probability_better_shared`. n_a and n_b may differ: how many draws does B need to match A?
+    `probability_better_paired`. n_a and n_b may differ: how many draws does B need to match A?
 
     Args:
         a, b: (B_a,), (B_b,) to minimise; +inf for a diverged draw.
@@ -64,7 +64,7 @@ def probability_better(a: ArrayLike, b: ArrayLike, n_a: int, n_b: int) -> float:
     return float(_wins(_worse(len(x), n_a)[of_a], _worse(len(y), n_b)[of_b])[0])
 
 
-def probability_better_shared(a: ArrayLike, b: ArrayLike, n: int) -> float:
+def probability_better_paired(a: ArrayLike, b: ArrayLike, n: int) -> float:
     """Return the chance that A beats B if both are tuned over the same n draws.
 
     P(min_S a < min_S b) + ½ P(equal), exact over all subsets S of n draws. Unbiased where draw j of
@@ -78,11 +78,11 @@ def probability_better_shared(a: ArrayLike, b: ArrayLike, n: int) -> float:
         ValueError: A score is NaN or -inf, n is not in 1..B, or the lengths differ.
     """
     x, y = valid_draws(a, n), valid_draws(b, n)
-    _check_shared(x, y)
-    return (1 + _wins_shared(x, y, n) - _wins_shared(y, x, n)) / 2
+    _check_paired(x, y)
+    return (1 + _wins_paired(x, y, n) - _wins_paired(y, x, n)) / 2
 
 
-def _wins_shared(a: Values, b: Values, n: int) -> float:
+def _wins_paired(a: Values, b: Values, n: int) -> float:
     """Return the chance that a's best is strictly the better one over the same n draws."""
     wins = a < b
     # Of draws whose better score is the same, those in which b has it too come first: a does not
@@ -97,12 +97,12 @@ class BudgetTest:
 
     Attributes:
         budgets: In draws of each.
-        probability: Of A's best beating B's at each budget; over the same draws, if shared.
+        probability: Of A's best beating B's at each budget; over the same draws, if paired.
         p: Two-sided, of each budget alone.
         p_adjusted: For all budgets together.
         sign: 1 where A is ahead, -1 where B is; 0 where neither is, or where the statistic that was
             tested and `probability` do not point the same way.
-        shared: Whether the draws are shared, and p is of swaps within draws.
+        paired: Whether the draws are shared, and p is of swaps within draws.
         exact: Whether all labellings were counted; if not, 9,999 were drawn from a fixed seed.
     """
 
@@ -111,18 +111,18 @@ class BudgetTest:
     p: tuple[float, ...]
     p_adjusted: tuple[float, ...]
     sign: tuple[int, ...]
-    shared: bool
+    paired: bool
     exact: bool
 
 
-def budget_test(a: ArrayLike, b: ArrayLike, budgets: Sequence[int], shared: bool) -> BudgetTest:
+def budget_test(a: ArrayLike, b: ArrayLike, budgets: Sequence[int], paired: bool) -> BudgetTest:
     """Test at several budgets together whether the best draws of A and B differ.
 
     Args:
-        a, b: (B_a,), (B_b,) to minimise; +inf for a diverged draw. If shared, by draw.
+        a, b: (B_a,), (B_b,) to minimise; +inf for a diverged draw. If paired, by draw.
         budgets: All that are shown, 1..min(B_a, B_b). At n = B nothing can be said: one of the two
             has the best draw.
-        shared: Whether draw j of both has the same drawn settings. Draws that one of the two lacks
+        paired: Whether draw j of both has the same drawn settings. Draws that one of the two lacks
             must be left out.
 
     Raises:
@@ -133,8 +133,8 @@ def budget_test(a: ArrayLike, b: ArrayLike, budgets: Sequence[int], shared: bool
     for n in (min(budgets, default=0), max(budgets, default=0)):
         x, y = valid_draws(x, n), valid_draws(y, n)
     labels, ends = _merged(x, y)
-    if shared:
-        _check_shared(x, y)
+    if paired:
+        _check_paired(x, y)
         null = _null_of(_swaps(x, y), ends, (len(x), len(y)), budgets)
         exact = 2**len(x) <= EXACT_UP_TO_LABELLINGS
     else:
@@ -143,12 +143,12 @@ def budget_test(a: ArrayLike, b: ArrayLike, budgets: Sequence[int], shared: bool
     observed = _statistics(labels, ends, (len(x), len(y)), budgets)
     p, adjusted = _min_p(np.abs(observed[0]), null, exact)
     half = observed[0] + 0.5
-    if shared:
-        half = np.array([probability_better_shared(x, y, n) for n in budgets])
+    if paired:
+        half = np.array([probability_better_paired(x, y, n) for n in budgets])
     tested, shown = np.sign(observed[0]), np.sign(np.round(half - 0.5, DIGITS))
     signs = np.where(tested == shown, tested, 0)
     return BudgetTest(budgets, tuple(map(float, half)), tuple(map(float, p)),
-                      tuple(map(float, adjusted)), tuple(map(int, signs)), shared, exact)
+                      tuple(map(float, adjusted)), tuple(map(int, signs)), paired, exact)
 
 
 def budget_verdicts(tests: Sequence[BudgetTest]) -> list[tuple[BudgetVerdict, ...]]:
@@ -185,7 +185,7 @@ def _verdict(significant: bool, sign: int) -> BudgetVerdict:
     return "better" if sign > 0 else "worse"
 
 
-def _check_shared(a: Values, b: Values) -> None:
+def _check_paired(a: Values, b: Values) -> None:
     if len(a) != len(b):
         raise ValueError(f"{len(a)} draws and {len(b)} are not the same draws")
 

@@ -5,11 +5,15 @@ Scores are minimised, of random draws that did not diverge.
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from gan_bench.compare.stats.search.budget import expected_best, valid_draws
+from gan_bench.compare.stats.search.budget_pairs import holm_level
 from gan_bench.compare.stats.summary import Values
 
 
@@ -64,3 +68,16 @@ def select_seeds(runs: int, between: float, within: float) -> int:
     largest = stats.norm.ppf((draws - 3 / 8) / (draws + 1 / 4))
     gains = largest * np.sqrt(between / (between + within / seeds))
     return int(seeds[np.argmax(gains)])
+
+
+def draws_for_verdict(paired: bool, comparisons: int) -> int:
+    """Return how many draws of each variant the least p of a test takes that can be decisive.
+
+    The least p is two labellings, that of the draws and its opposite, of all: of 2^B swaps within
+    shared draws, of C(2B, B) splits of others.
+    """
+    def labellings(draws: int) -> int:
+        return 2**draws if paired else math.comb(2 * draws, draws)
+
+    return next(draws for draws in itertools.count(2)
+                if 2 / labellings(draws) <= holm_level(comparisons))

@@ -43,7 +43,7 @@ def _check_p(value: object) -> object:
         return WITHIN.bounded(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value != "adaptive" and not (is_number and 0 <= float(str(value)) <= 1):
-        raise PydanticCustomError("p", "Input should be a number from 0 to 1, or adaptive")
+        raise PydanticCustomError("p", "must be a number from 0 to 1, or adaptive")
     return float(str(value)) if is_number else value
 
 

@@ -16,7 +16,7 @@ from gan_bench.config.grid import (
     set_dotted,
 )
 from gan_bench.config.run_id import RECORDED
-from gan_bench.config.search import SearchSpec
+from gan_bench.config.search.search import SearchSpec
 from gan_bench.config.yaml_source import Where
 from gan_bench.errors import shown
 from gan_bench.registry import Registry, nearest

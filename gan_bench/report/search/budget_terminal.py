@@ -11,7 +11,8 @@ from rich.text import Text
 from gan_bench.compare.search.budget_numbers import budget_tests, table_rows
 from gan_bench.compare.search.budget_words import budget_sentences, choice_notes, edge_warnings
 from gan_bench.compare.search.budgets import Budgets
-from gan_bench.report.budget_cells import (
+from gan_bench.report.digits import MINUS, format_p, format_value, true_minus
+from gan_bench.report.search.budget_cells import (
     best_text,
     budget_text,
     confirmed_text,
@@ -20,7 +21,6 @@ from gan_bench.report.budget_cells import (
     row_verdict,
     score_decimals,
 )
-from gan_bench.report.digits import MINUS, format_p, format_value, true_minus
 from gan_bench.text_table import TableColumn, grouped_lines, wrap_line
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
-from gan_bench.config.space import Distribution, Space
+from gan_bench.config.search.space import Distribution, Space
 
 SELECT, CONFIRM = "select", "confirm"  # the stages of a search
 # Keys and values by which other programs name what chooses the next draw by the results so far.

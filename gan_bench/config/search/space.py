@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from gan_bench.config.draws import four_digits, uniform_index, uniform_share
+from gan_bench.config.search.draws import four_digits, uniform_index, uniform_share
 from gan_bench.errors import shown
 
 RANGES = ("uniform", "log_uniform", "int_uniform")

@@ -33,7 +33,14 @@ from gan_bench.compare.search.budget_words import (
 from gan_bench.compare.search.budgets import Budgets, Draw, TunedVariant
 from gan_bench.errors import count, joined
 from gan_bench.report.alignment import aligned_cells
-from gan_bench.report.budget_cells import (
+from gan_bench.report.digits import (
+    DASH,
+    format_p,
+    format_value,
+    true_minus,
+)
+from gan_bench.report.matrix import SIGNS
+from gan_bench.report.search.budget_cells import (
     best_text,
     budget_text,
     confirmed_text,
@@ -44,13 +51,6 @@ from gan_bench.report.budget_cells import (
     row_verdict,
     score_decimals,
 )
-from gan_bench.report.digits import (
-    DASH,
-    format_p,
-    format_value,
-    true_minus,
-)
-from gan_bench.report.matrix import SIGNS
 
 TEMPLATE = "budgets.html"
 

@@ -8,13 +8,19 @@ from pathlib import Path
 from gan_bench import registry
 from gan_bench.config.checks import find_conflicts, steps_of
 from gan_bench.config.declared import Declared
-from gan_bench.config.drawn import draws_of, keys_of, space_problems, trials, use_problems
 from gan_bench.config.experiment_file import ExperimentFile
 from gan_bench.config.grid import Variant
 from gan_bench.config.initial_weights import InitWeights, resolve_init
 from gan_bench.config.problems import Problems, validate_settings
 from gan_bench.config.renumbered import renumbered
-from gan_bench.config.search import SELECT, SearchSpec
+from gan_bench.config.search.drawn import (
+    draws_of,
+    keys_of,
+    space_problems,
+    trials,
+    use_problems,
+)
+from gan_bench.config.search.search import SELECT, SearchSpec
 from gan_bench.config.sources import sources_of
 from gan_bench.config.spec import RunSettings, RunSpec
 from gan_bench.data_facts import DataFacts

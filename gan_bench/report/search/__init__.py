@@ -1,0 +1,1 @@
+"""A search's part of a report: its section of the page, its tables and its figures."""
