@@ -54,8 +54,9 @@ def freeze_layout(figure: Figure) -> None:
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
         # The engine starts from the present layout, so each format would differ a little.
         with settings():
-            figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+            figure.get_layout_engine().execute(figure)
+            # Not "none": that leaves a place holder, for which each format is drawn twice.
+            figure.set_layout_engine(None)
         # The last digits vary between runs, and an SVG's ids contain all of them.
         for axes in figure.axes:
             axes.set_position(tuple(round(x, 6) for x in axes.get_position(original=True).bounds))
