@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 import pytest
 from helpers.browser import gan_bench_ui
+from helpers.commands import forked
 from helpers.journals import new_run, write_journal
-from helpers.launching import gan_bench
 from helpers.limits import within
 from helpers.runs import DIGITS, a_run, install, write_experiment
 from helpers.studies import here
@@ -112,7 +112,7 @@ def test_names_that_differ_in_case_are_two(tmp_path: Path) -> None:
 def test_the_command_makes_nothing_anywhere(tmp_path: Path, name: str, command: str) -> None:
     file = write_experiment(tmp_path)
     before = tree(tmp_path)
-    done = gan_bench(command, file, "--root", tmp_path / "a" / "root", "--set", f"name={name}")
+    done = forked(command, file, "--root", tmp_path / "a" / "root", "--set", f"name={name}")
     assert (done.returncode, done.stdout) == (2, "")
     assert "String should match pattern" in done.stderr
     assert tree(tmp_path) == before
@@ -130,7 +130,7 @@ def test_an_installed_plug_in_with_a_path_for_a_name_is_named(tmp_path: Path) ->
     paths = install(
         tmp_path, "up", "from gan_bench.registry import DATASETS\n"
         "@DATASETS.register('../../up')\ndef up(data_root, say):\n    '''Up.'''\n", "data")
-    done = gan_bench("list", "datasets", env=paths)
+    done = forked("list", "datasets", env=paths)
     assert done.returncode == 0
     assert "plug-in up failed: ValueError: '../../up' is no name for a dataset" in done.stdout
 

@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 import pytest
 from helpers.browser import gan_bench_ui
-from helpers.launching import gan_bench
+from helpers.commands import forked
 from helpers.studies import edited, ended, here, of_run, write_study
 
 from gan_bench import load_results
@@ -73,8 +73,8 @@ def whole(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole report, as the command line writes it."""
     folder = tmp_path_factory.mktemp("whole")
     out = folder / "deep" / "er"
-    done = gan_bench("report", "losses", "--root", studies, "--out", out, "--open",
-                     env={"BROWSER": f"sh -c 'echo %s > {folder}/opened'"})
+    done = forked("report", "losses", "--root", studies, "--out", out, "--open",
+                  env={"BROWSER": f"sh -c 'echo %s > {folder}/opened'"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     first, verdict, note, *more, page = done.stdout.splitlines()
