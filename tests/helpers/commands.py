@@ -13,16 +13,26 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
+from helpers.databases import copied
 from helpers.launching import clean_environment
 from helpers.warm import Job, Warm, command, kill
+
+from gan_bench.tracking import client
+
+
+def migrated() -> Path:
+    """Return a new database of MLflow's, of which commands make copies; conftest.py has it."""
+    raise NotImplementedError
 
 
 class Forked:
     """A command in a process of its own, with the methods of `subprocess.Popen` that tests use.
 
     It finds the variables and the working folder of this process. Its runs are trained by processes
-    of the one fork server that all commands share; that server has no variable of `env`.
+    of the one fork server that all commands share; that server has no variable of `env`. A new
+    root gets a copy of a migrated database.
     """
 
     def __init__(self, *arguments: object, env: Mapping[str, str] | None = None) -> None:
@@ -30,7 +40,8 @@ class Forked:
         self.folder = Path(self._place.name)
         self.arguments = [str(argument) for argument in arguments]
         given = {**clean_environment(), **(env or {})}
-        self.pid = _warm().start(Job(_answer, (self.arguments, given, os.getcwd()), self.folder))
+        job = Job(_answer, (self.arguments, given, os.getcwd(), migrated()), self.folder)
+        self.pid = _warm().start(job)
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -85,7 +96,7 @@ def _warm() -> Warm:
     return process
 
 
-def _answer(arguments: list[str], given: dict[str, str], folder: str) -> None:
+def _answer(arguments: list[str], given: dict[str, str], folder: str, database: Path) -> None:
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), stream)
     os.chdir(folder)
@@ -96,4 +107,5 @@ def _answer(arguments: list[str], given: dict[str, str], folder: str) -> None:
     paths = [path for path in given.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
     warnings.simplefilter("error", RuntimeWarning)
-    command(*arguments)
+    with patch.object(client, "_create_sqlite", copied(lambda: database)):
+        command(*arguments)

@@ -45,7 +45,7 @@ def folders(root: Path) -> list[Path]:
     return sorted(file.parent for file in root.glob("runs/tiny/*/spec.json"))
 
 
-def wait_for(condition: object, seconds: float = 60) -> None:
+def wait_for(condition: object, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
