@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
+from helpers import commands
+from helpers.databases import copied
 from helpers.launching import plugin as plugin
 from helpers.searches import train_search
 from helpers.studies import copy_of, make_studies
@@ -33,10 +32,10 @@ settings.load_profile("suite")
 
 # The files that take longest, so that none of them is begun last: `make test` hands out whole files
 # (what a file trains for its tests is then trained once), in the order in which they are collected.
-FIRST = ("faults", "report", "kills", "benchmarks", "server", "execute", "stopping", "resources",
-         "plugins", "blocks", "own_code", "analysis", "score", "ui", "page", "data", "mirror",
-         "results", "safety", "store", "metrics_conditional", "power", "cli", "profiling", "fuzz",
-         "curve_means")
+FIRST = ("faults", "report", "report_files", "kills", "benchmarks", "server", "execute",
+         "stopping", "resources", "plugins", "blocks", "own_code", "analysis", "score", "ui",
+         "page", "data", "mirror", "results", "safety", "store", "metrics_conditional", "power",
+         "cli", "profiling", "fuzz", "curve_means")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -100,22 +99,15 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _migrated_once(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let each root that needs a database have a copy of `database`.
 
-    In this process, where the migrations would take seconds for each root; commands in processes of
-    their own migrate, and so do tests that ask for `from_nothing`.
+    In this process and in those of `helpers.commands`, where the migrations would take seconds for
+    each root; other commands migrate, and so do tests that ask for `from_nothing`.
     """
-    def create(file: Path, artifacts: Path) -> None:
-        if file.exists():
-            return
-        database: Path = request.getfixturevalue("database")
-        with TemporaryDirectory(dir=file.parent, prefix=".mlflow-") as folder:
-            fresh = Path(shutil.copy(database, folder))
-            with closing(sqlite3.connect(fresh)) as db, db:
-                db.execute("update experiments set artifact_location = replace(artifact_location, "
-                           "?, ?)", (database.parent.as_uri(), artifacts.as_uri()))
-            with suppress(FileExistsError):
-                os.link(fresh, file)
+    def database() -> Path:
+        found: Path = request.getfixturevalue("database")
+        return found
 
-    with patch.object(client, "_create_sqlite", create):
+    with (patch.object(client, "_create_sqlite", copied(database)),
+          patch.object(commands, "migrated", database)):
         yield
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import forked
 from helpers.launching import gan_bench
 from helpers.runs import DIGITS, write_experiment
 from helpers.studies import here
@@ -63,13 +64,13 @@ def test_version_is_that_of_the_package() -> None:
 def test_all_errors_of_a_file_on_lines_of_their_own(tmp_path: Path, command: str) -> None:
     file = write_experiment(tmp_path, DIGITS.replace("width: 16", "widht: 16")
                             .replace("batch_size: 32", "batch_size: many"))
-    done = gan_bench(command, file, "--root", tmp_path / "root")
+    done = forked(command, file, "--root", tmp_path / "root")
     refused(done, "tiny.yaml:5:22: base.model.widht", "tiny.yaml:6:3: base.batch_size")
     assert not (tmp_path / "root").exists()
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    refused(gan_bench("run", tmp_path / "no.yaml"), "no such file")
+    refused(forked("run", tmp_path / "no.yaml"), "no such file")
 
 
 def test_data_neither_to_hand_nor_downloadable(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_read_only_root(tmp_path: Path) -> None:
     else:
         root = tmp_path / "locked"
         root.mkdir(mode=0o500)
-    refused(gan_bench("run", write_experiment(tmp_path), "--root", root), "--root",
+    refused(forked("run", write_experiment(tmp_path), "--root", root), "--root",
             "cannot be created" if os.geteuid() == 0 else "not writable")
 
 
@@ -156,7 +157,7 @@ matrix:
   batch_size: [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
   d_steps: [1, 2, 3, 4, 5]
 """)
-    done = gan_bench("plan", file, "--root", tmp_path, "--set", f"seeds={list(range(10))}")
+    done = forked("plan", file, "--root", tmp_path, "--set", f"seeds={list(range(10))}")
     assert done.stdout.count("WAITING") == 10_000
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.launching import gan_bench, new_root
+from helpers.commands import forked
+from helpers.launching import new_root
 from helpers.runs import DIGITS, install, write_experiment
 from helpers.studies import here
 
@@ -37,7 +38,7 @@ def raises(real, fake):
 @METRICS.register("deadly", FACTS)
 def deadly(real, fake):
     """Kills its process, but only once."""
-    once = Path(os.environ["ONCE"])
+    once = Path(__file__).with_name("once")
     if not once.exists():
         once.touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -58,7 +59,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(folder: Path, name: str, *options: object, env: dict[str, str] | None = None,
             ) -> subprocess.CompletedProcess[str]:
-    return gan_bench(name, folder / "tiny.yaml", "--root", folder / "root", *options, env=env)
+    return forked(name, folder / "tiny.yaml", "--root", folder / "root", *options, env=env)
 
 
 @pytest.fixture
@@ -262,8 +263,7 @@ def test_a_metric_that_raises_leaves_runs_as_they_were(copy: Path, tmp_path: Pat
 
 def test_a_measuring_process_that_is_killed_is_started_again(copy: Path, tmp_path: Path) -> None:
     plugin = install(tmp_path / "site", "measures", METRICS, "metrics")
-    env = {**plugin, "ONCE": str(tmp_path / "once")}
-    done = command(copy, "evaluate", "--metric", "deadly", "--slots", "1", env=env)
+    done = command(copy, "evaluate", "--metric", "deadly", "--slots", "1", env=plugin)
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.count("SIGKILL") == 1
     for records in journals(copy).values():

@@ -11,7 +11,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from helpers.launching import console_script, gan_bench, new_root
+from helpers.commands import forked
+from helpers.launching import console_script, new_root
 from helpers.studies import here
 
 import gan_bench as package
@@ -90,7 +91,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the study, trained by a process of its own in its `root`."""
     folder = tmp_path_factory.mktemp("own")
     file = write(folder / "code")
-    done = gan_bench("run", file, "--root", new_root(folder))
+    done = forked("run", file, "--root", new_root(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 of 6 runs are done" in done.stdout
     return folder
@@ -232,7 +233,7 @@ def test_a_missing_copy_is_one_line(trained: Path, tmp_path: Path) -> None:
     run = str(plan(file, root)["whole", 0]["id"])
     folder = root / "runs" / "own" / run
     shutil.rmtree(folder / "plugins")
-    done = gan_bench("sample", run, "-o", tmp_path / "a.png", "--root", root)
+    done = forked("sample", run, "-o", tmp_path / "a.png", "--root", root)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"error: {folder}: the code of model my_net that the run was made with is neither "
@@ -242,7 +243,7 @@ def test_a_missing_copy_is_one_line(trained: Path, tmp_path: Path) -> None:
                 file.parent / "mine.py")
     assert done.returncode == 0, done.stderr
     (folder / "plugins").symlink_to(file.parent)
-    done = gan_bench("sample", run, "-o", tmp_path / "a.png", "--root", root)
+    done = forked("sample", run, "-o", tmp_path / "a.png", "--root", root)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {folder / 'plugins'}: is a link; remove it")
 

@@ -1,7 +1,7 @@
 """What another package adds through entry points: losses, penalties and models, as a user would.
 
 The packages lie in a temporary folder, with what pip leaves beside a module; every command is a
-process of its own.
+process of its own, and one has imported nothing before it finds them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from helpers.commands import forked
 from helpers.launching import gan_bench, new_root
 from helpers.runs import install, write_experiment
 from helpers.studies import here
@@ -92,7 +93,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str
     """
     folder = tmp_path_factory.mktemp("study")
     env = install(folder / "site", "added", ADDED, *GROUPS)
-    done = gan_bench("run", write_experiment(folder, STUDY), "--root", new_root(folder), env=env)
+    done = forked("run", write_experiment(folder, STUDY), "--root", new_root(folder), env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout, env
 
@@ -114,7 +115,7 @@ def test_what_is_added_is_listed_with_its_arguments(tmp_path: Path) -> None:
     assert line_of(done.stdout, "  linear ", "One matrix each.").endswith("[latent_dim=8]")
     assert line_of(done.stdout, "  decay ").endswith("[weight=0.1]")
     assert "failed" not in done.stdout
-    assert "  squares " not in gan_bench("list").stdout
+    assert "  squares " not in forked("list").stdout
 
 
 @pytest.mark.parametrize(("variant", "place", "message"), [
@@ -132,7 +133,7 @@ def test_its_arguments_are_checked_before_anything_is_spent(
     head, _, tail = STUDY.partition("  added: ")
     file = write_experiment(tmp_path, f"{head}  added: {variant}\n{tail.partition(chr(10))[2]}")
     for command in "plan", "run":
-        done = gan_bench(command, file, "--root", tmp_path / "root", env=env)
+        done = forked(command, file, "--root", tmp_path / "root", env=env)
         assert (done.returncode, done.stdout) == (2, "")
         line = line_of(done.stderr, message)
         assert line.startswith(f"error: {file}:{place}: variants.added.")
@@ -162,7 +163,7 @@ def test_an_optimizer_without_a_rate_for_each_step_is_refused(tmp_path: Path, ar
                   "optimizers")
     file = write_experiment(tmp_path, STUDY.partition("  known:")[0].replace(
         "plain: {}", "plain: {d_optimizer: lion}") + "compute: {device: cpu}\n")
-    done = gan_bench("plan", file, env=env)
+    done = forked("plan", file, env=env)
     assert done.returncode == (2 if message else 0), done.stderr
     assert message in done.stderr
     assert bool(done.stderr) == bool(message)
@@ -173,7 +174,7 @@ def test_data_that_an_added_model_refuses_are_refused_in_its_words(tmp_path: Pat
     file = write_experiment(tmp_path, STUDY.replace("{name: digits, image_size: 16}", "gaussians")
                             .replace("fd_random", "modes_covered").replace("model: {name: mlp, "
                             "width: 16}", "model: {name: mlp_dropout, width: 16}"))
-    done = gan_bench("plan", file, env=env)
+    done = forked("plan", file, env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (f"error: {file}:15:47: variants.whole.model: linear cannot make "
                            f"2-vectors: it makes images alone\n")
@@ -216,7 +217,7 @@ def test_what_is_added_stands_in_the_report(study: tuple[Path, str, dict[str, st
         out = folder / f"report-{bool(given)}"
         words = ("report", "tiny", "--root", folder / "root", "--out", out, "--format",
                  "html,csv,md")
-        done = gan_bench(*words, env=given) if given else here(*words)
+        done = forked(*words, env=given) if given else here(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         with (out / "summary.csv").open() as file:
             variants = [row["variant"] for row in csv.DictReader(file)]
@@ -252,16 +253,16 @@ def test_what_fails_is_named_and_the_others_work(tmp_path: Path, name: str) -> N
     site = tmp_path / "site"
     install(site, name, source, "losses")
     env = install(site, "added", ADDED, *GROUPS)
-    done = gan_bench("list", "losses", env=env)
+    done = forked("list", "losses", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert line_of(done.stdout, "plug-in") == f"  plug-in {name} failed: {reason}"
     line_of(done.stdout, "  squares ", "Least squares")
     line_of(done.stdout, "  hinge ", "The hinge loss")
     assert "Mine." not in done.stdout  # nothing of what failed is kept
     file = write_experiment(tmp_path, STUDY)
-    assert gan_bench("plan", file, env=env).returncode == 0
+    assert forked("plan", file, env=env).returncode == 0
     file.write_text(STUDY.replace("{name: squares, target: 2.0}}\n  whole", "mine}\n  whole"))
-    wrong = gan_bench("plan", file, env=env)
+    wrong = forked("plan", file, env=env)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith(
         f"error: {file}:14:11: variants.added.loss: no loss is called 'mine'; ")
@@ -273,7 +274,7 @@ def test_a_name_is_taken_also_where_its_owner_is_not_loaded_yet(tmp_path: Path) 
     env = install(tmp_path, "early", "from gan_bench.registry import LOSSES\n"
                   "@LOSSES.register('hinge')\ndef hinge():\n    '''Not the hinge loss.'''\n",
                   "models")
-    done = gan_bench("list", env=env)
+    done = forked("list", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert ("plug-in early failed: ValueError: the loss 'hinge' is built in: choose another name"
             in done.stdout)
@@ -288,7 +289,7 @@ def test_spectral_norm_on_a_model_that_has_its_own_is_refused_before_training(
     env = install(tmp_path / "site", "added", source, *GROUPS)
     file = write_experiment(tmp_path, STUDY.replace("penalties: [decay]",
                                                     "penalties: [spectral_norm]"))
-    done = gan_bench("run", file, "--root", tmp_path / "root", env=env)
+    done = forked("run", file, "--root", tmp_path / "root", env=env)
     assert (done.returncode, done.stderr) == (2, (
         "error: variant whole: spectral_norm: this model already constrains the weights of D; "
         "leave spectral_norm out\n"))
@@ -304,7 +305,7 @@ def test_what_states_no_facts_is_named(tmp_path: Path) -> None:
     install(tmp_path, "models_of_his", models.replace('"squares"', '"squares1"'), "models")
     env = install(tmp_path, "penalties_of_hers", penalties.replace('"squares"', '"squares2"'),
                   "penalties")
-    done = gan_bench("list", env=env)
+    done = forked("list", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     line_of(done.stdout, "  linear ", "One matrix each.")  # a model has none that it must state
     assert ("plug-in penalties_of_hers failed: TypeError: PenaltyFacts.__init__() missing 1 "
@@ -330,7 +331,7 @@ def test_a_metric_of_the_samples_alone_is_measured(tmp_path: Path) -> None:
     text = (STUDY.partition("  known:")[0]
             + f"evaluate: {{samples: 50, metrics: [{', '.join(f'of_{v}' for v in views)}]}}\n")
     file = write_experiment(tmp_path, text + "compute: {device: cpu}\n")
-    done = gan_bench("run", file, "--root", new_root(tmp_path), env=env)
+    done = forked("run", file, "--root", new_root(tmp_path), env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     journals = list(tmp_path.glob("root/runs/tiny/*/journal.jsonl"))
     assert len(journals) == 2
@@ -363,7 +364,7 @@ def test_old_misspelt_and_contradicting_facts_are_named(tmp_path: Path) -> None:
     }
     for name, (source, _) in sources.items():
         env = install(tmp_path, name, source, "metrics")
-    done = gan_bench("list", "metrics", env=env)
+    done = forked("list", "metrics", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     for name, (_, reason) in sources.items():
         line = line_of(done.stdout, f"  plug-in {name} failed: ")
@@ -377,7 +378,7 @@ def test_the_code_of_a_package_is_in_the_ids_of_the_runs_that_use_it(tmp_path: P
 
     def ids(source: str, folder: str) -> dict[tuple[str, int], str]:
         env = install(tmp_path / folder, "added", source, *GROUPS)
-        done = gan_bench("plan", file, "--root", tmp_path / "root", "--json", env=env)
+        done = forked("plan", file, "--root", tmp_path / "root", "--json", env=env)
         assert done.returncode == 0, done.stderr
         records = [json.loads(line) for line in done.stdout.splitlines()]
         return {(record["variant"], record["seed"]): record["id"] for record in records}

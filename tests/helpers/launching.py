@@ -24,12 +24,17 @@ def new_root(folder: Path) -> Path:
     return root
 
 
+def clean_environment() -> dict[str, str]:
+    """Return the variables that a command finds: a RuntimeWarning is an error."""
+    return {**{name: value for name, value in os.environ.items()
+               if not name.startswith(("MLFLOW_", "GAN_B"))}, **STRICT}
+
+
 def gan_bench(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240,
               ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, where a RuntimeWarning is an error."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAN_B"))}
     return subprocess.run([*GAN_BENCH, *map(str, arguments)], capture_output=True, text=True,
-                          check=False, timeout=timeout, env={**clean, **STRICT, **(env or {})})
+                          check=False, timeout=timeout, env={**clean_environment(), **(env or {})})
 
 
 def run(tmp_path: Path, root: str, *more: object, env: dict[str, str] | None = None,

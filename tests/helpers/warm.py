@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partialmethod
 from importlib import import_module
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -152,7 +153,8 @@ def _do(job: Job) -> None:
             os.dup2(output, stream)
         for name in [name for name in os.environ if name.startswith(("MLFLOW_TRACK", "GAN_B"))]:
             del os.environ[name]
-        setattr(ForkServerProcess, "start", _start)  # noqa: B010  which it inherits
+        setattr(ForkServerProcess, "start",  # noqa: B010  which it inherits
+                partialmethod(_start, Path(STARTED).absolute()))
         job.target(*job.arguments)
         status = 0
     except SystemExit as end:
@@ -165,7 +167,7 @@ def _do(job: Job) -> None:
         os._exit(status)
 
 
-def _start(process: BaseProcess) -> None:
+def _start(process: BaseProcess, started: Path) -> None:
     BaseProcess.start(process)
-    with open(STARTED, "a") as file:
+    with started.open("a") as file:
         file.write(f"{process.pid}\n")

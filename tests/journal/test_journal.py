@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from helpers.journals import repeatable, write_journal
-from helpers.launching import gan_bench
 from helpers.runs import write_experiment
 
 from gan_bench.errors import DamagedError, UserError
@@ -429,32 +428,75 @@ assert len(file.read_bytes()) > len(after)
 
 NO_LOCKS = """\
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
-int flock(int fd, int operation) { errno = atoi(getenv("FLOCK_ERRNO")); return -1; }
+int flock(int fd, int operation) {
+    FILE *answer = fopen(getenv("FLOCK_ANSWER"), "r");
+    int number = 0;
+    fscanf(answer, "%d", &number);
+    fclose(answer);
+    errno = number;
+    return -1;
+}
+"""
+ANSWERS = ("ENOSYS", "ENOLCK", "EOPNOTSUPP", "EIO", "EWOULDBLOCK")
+# The words that a command must say.
+COMMANDS = {"run": "[2 of 2 ended, 0 running]", "plan": "FINISHED  6/6", "sync": "2 runs"}
+# One process for all of them: each would import MLflow, and start a server that imports torch.
+UNDER_EACH = """\
+import errno, fcntl, json, os, sys
+from pathlib import Path
+from helpers.studies import here
+
+for name in sys.argv[2:]:
+    Path(os.environ["FLOCK_ANSWER"]).write_text(str(getattr(errno, name)))
+    try:
+        fcntl.flock(0, fcntl.LOCK_SH)
+        told = 0  # the library is not in place
+    except OSError as error:
+        told = error.errno
+    said = {}
+    for command in "run", "plan", "sync":
+        given = [sys.argv[1], "--set", "seeds=[0]"] if command != "sync" else []
+        done = here(command, *given, "--root", name)
+        said[command] = done.returncode, done.stdout + done.stderr
+    print(json.dumps([name, told, said]), flush=True)
 """
 
 
-@pytest.mark.process
-@pytest.mark.parametrize("number", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EIO", "EWOULDBLOCK"])
-def test_what_a_file_system_answers_to_a_lock_changes_nothing(tmp_path: Path, number: str) -> None:
-    """A library in place of the kernel's answer: claims are no locks."""
+@pytest.fixture(scope="module")
+def without_locks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a file system has given each answer to locks: roots, and `said.json`."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("there is no C compiler")
-    (tmp_path / "locks.c").write_text(NO_LOCKS)
-    library = tmp_path / "locks.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "locks.c"], check=True)
-    answers = {"LD_PRELOAD": str(library), "FLOCK_ERRNO": str(getattr(errno, number))}
-    lock = subprocess.run(
-        [sys.executable, "-c", "import fcntl; fcntl.flock(0, fcntl.LOCK_SH)"], check=False,
-        capture_output=True, text=True, env={**os.environ, **answers}, stdin=subprocess.DEVNULL)
-    assert os.strerror(getattr(errno, number)) in lock.stderr  # the library is in place
-    file, root = write_experiment(tmp_path), tmp_path / "root"
-    said = {"run": "[2 of 2 ended, 0 running]", "plan": "FINISHED  6/6", "sync": "2 runs"}
-    for command, words in said.items():
-        given = ["--set", "seeds=[0]", file] if command != "sync" else []
-        done = gan_bench(command, *given, "--root", root, env=answers)
-        assert done.returncode == 0, done
-        assert words in done.stdout + done.stderr, done
-        assert "lock" not in (done.stdout + done.stderr).replace(str(tmp_path), "")
-    assert not is_locked(root / "runs" / "tiny")
+    folder = tmp_path_factory.mktemp("locks")
+    (folder / "locks.c").write_text(NO_LOCKS)
+    library = folder / "locks.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, folder / "locks.c"], check=True)
+    (folder / "answer").write_text("0")
+    paths = os.pathsep.join([*map(str, Path(__file__).parents[1:3]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_EACH, write_experiment(folder), *ANSWERS], check=False,
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=folder, timeout=240, env={
+            **os.environ, "LD_PRELOAD": str(library), "FLOCK_ANSWER": str(folder / "answer"),
+            "PYTHONPATH": paths})
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "said.json").write_text(done.stdout)
+    return folder
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_a_file_system_answers_to_a_lock_changes_nothing(without_locks: Path, answer: str,
+                                                              ) -> None:
+    """A library in place of the kernel's answer: claims are no locks."""
+    lines = map(json.loads, (without_locks / "said.json").read_text().splitlines())
+    [(told, said)] = [(told, said) for name, told, said in lines if name == answer]
+    assert told == getattr(errno, answer)  # the library is in place
+    for command, words in COMMANDS.items():
+        status, text = said[command]
+        assert status == 0, text
+        assert words in text
+        assert "lock" not in text.replace(str(without_locks), "")
+    assert not is_locked(without_locks / answer / "runs" / "tiny")

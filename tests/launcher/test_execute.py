@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.commands import forked
 from helpers.journals import repeatable
 from helpers.launching import (
     GAN_BENCH,
@@ -225,9 +226,9 @@ def test_sample_writes_a_picture_or_an_array(finished: Path, tmp_path: Path) -> 
 
 
 def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[str, str]) -> None:
-    done = run(tmp_path, "root", "--set",
-               "variants={good: {}, bad: {loss: explosive}, dead: {loss: deadly}}",
-               "--set", "seeds=[0]", env=plugin)
+    done = forked("run", write_experiment(tmp_path), "--root", new_root(tmp_path), "--set",
+                  "variants={good: {}, bad: {loss: explosive}, dead: {loss: deadly}}",
+                  "--set", "seeds=[0]", env=plugin)
     assert done.returncode == 1
     assert "FAILED bad seed 0" in done.stdout
     assert "boom at last" in done.stdout
@@ -250,7 +251,7 @@ def test_a_run_that_raises_or_dies_stops_no_other(tmp_path: Path, plugin: dict[s
 
 def test_sync_copies_everything_into_another_store(finished: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/other.db"
-    done = gan_bench("sync", "--root", finished / "root", "--to", uri)
+    done = forked("sync", "--root", finished / "root", "--to", uri)
     assert (done.returncode, done.stdout) == (0, "4 runs, 4 brought up to date\n")
     again = here("sync", "--root", finished / "root", "--to", uri)
     assert (again.returncode, again.stdout) == (0, "4 runs, 0 brought up to date\n")
@@ -308,7 +309,7 @@ def test_a_root_with_dots_in_its_path_can_be_used_again(
         ("../root", {}), ("", {"GAN_BENCH_ROOT": "a/../../root"}), (str(root), {})]
     for count, (spelling, env) in enumerate(calls, 1):
         option = ["--root", spelling] if spelling else []
-        start = gan_bench if count == 1 else here  # a process of its own, and then this one
+        start = forked if count == 1 else here  # a process of its own, and then this one
         done = start("run", file, *option, "--set", f"seeds={[*range(count)]}", env=env)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
         assert f"{2 * count} of {2 * count} runs are done. " in done.stdout

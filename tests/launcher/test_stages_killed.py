@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.commands import Forked, forked
 from helpers.journals import repeatable
-from helpers.launching import GAN_BENCH, gan_bench
 from helpers.searches import SEARCH, load_search, write_search
 
 from gan_bench.compare.search.confirming import with_confirm_runs
@@ -34,7 +33,7 @@ SHORT = SEARCH.replace("matrix:\n  penalties: [[], [{name: r1, gamma: 1.0}]]\n",
 def unkilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a search that nobody has disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = gan_bench("run", write_search(folder, SHORT), "--root", folder / "root")
+    done = forked("run", write_search(folder, SHORT), "--root", folder / "root")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -44,11 +43,6 @@ def left(root: Path) -> dict[str, tuple[list[Record], bytes]]:
     return {folder.name: (repeatable(reading.read_records(folder)[0]),
                           (folder / "final.safetensors").read_bytes())
             for folder in (root / "runs" / "tuned").iterdir() if folder.is_dir()}
-
-
-def start(*arguments: object, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as output:
-        return subprocess.Popen([*GAN_BENCH, *map(str, arguments)], stdout=output, stderr=output)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -79,19 +73,19 @@ def stages(folder: Path) -> tuple[set[str], set[str]]:
 
 def test_killed_in_both_stages_it_ends_as_if_nothing_had_been(
         unkilled: Path, tmp_path: Path) -> None:
-    root, log = tmp_path / "root", tmp_path / "log.txt"
+    root = tmp_path / "root"
     command = ["run", write_search(tmp_path, SHORT), "--root", root, "--slots", 1,
                "--checkpoint-every", 0]
     select, confirm = stages(unkilled)
     assert (len(select), len(confirm)) == (2, 2)
     for ids in (select, confirm):
-        process = start(*command, log=log)
+        process = Forked(*command)
         wait_for(lambda ids=ids: has_begun(root, ids, 40))  # type: ignore[misc]
         process.kill()
         assert process.wait(60) == -signal.SIGKILL
         assert not all((root / "runs" / "tuned" / run / "final.safetensors").exists()
                        for run in ids)
-    done = gan_bench(*command)
+    done = forked(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert left(root) == left(unkilled / "root")
 
@@ -102,17 +96,17 @@ def test_two_workers_of_which_one_is_killed_in_each_stage(
     root, file = tmp_path / "root", write_search(tmp_path, SHORT)
     select, confirm = stages(unkilled)
     words = ["work", file, "--root", root, "--slots", 1, "--checkpoint-every", 0]
-    workers = [start(*words, log=tmp_path / f"{number}.txt") for number in range(2)]
+    workers = [Forked(*words) for _ in range(2)]
     try:
         for ids in (select, confirm):
             wait_for(lambda ids=ids: has_begun(root, ids, 40))  # type: ignore[misc]
             os.kill(workers[-1].pid, signal.SIGKILL)
-            workers.append(start(*words, log=tmp_path / f"{len(workers)}.txt"))
-        ends = [worker.wait(240) for worker in workers]
+            workers.append(Forked(*words))
+        ends = [worker.wait() for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
-    texts = [(tmp_path / f"{number}.txt").read_text() for number in range(len(workers))]
+    texts = ["".join(worker.read()) for worker in workers]
     assert ends == [0, -signal.SIGKILL, -signal.SIGKILL, 0], texts
     assert "Traceback" not in "".join(texts)
     assert left(root) == left(unkilled / "root")
@@ -123,16 +117,16 @@ def test_two_workers_of_which_one_is_killed_in_each_stage(
 @pytest.mark.parametrize("number", range(6))
 def test_killed_at_any_moment(unkilled: Path, tmp_path: Path, number: int) -> None:
     """Two launchers of one root, one of which is killed again and again."""
-    root, log, moments = tmp_path / "root", tmp_path / "log.txt", random.Random(number)
+    root, moments = tmp_path / "root", random.Random(number)
     command = ["run", write_search(tmp_path, SHORT), "--root", root, "--slots", 1,
                "--checkpoint-every", 0]
-    other = start(*command, log=tmp_path / "other.txt")
+    other = Forked(*command)
     for _ in range(3):
-        process = start(*command, log=log)
+        process = Forked(*command)
         time.sleep(moments.uniform(1, 8))
         process.kill()
         process.wait(60)
-    assert other.wait(240) in (0, 3), (tmp_path / "other.txt").read_text()
-    done = gan_bench(*command)
+    assert other.wait() in (0, 3), other.read()
+    done = forked(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert left(root) == left(unkilled / "root")

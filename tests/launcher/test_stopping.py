@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.launching import GAN_BENCH, new_root, run
+from helpers.commands import forked
+from helpers.launching import GAN_BENCH, new_root
 from helpers.runs import write_experiment
 from helpers.studies import here
 
@@ -43,6 +44,13 @@ def started(tmp_path: Path) -> tuple[subprocess.Popen[str], Sequence[psutil.Proc
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def trainers(workers: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """The two of them that train: each has its journal open."""
+    training = [w for w in workers if any(f.path.endswith(reading.FILE) for f in w.open_files())]
+    assert len(training) == 2
+    return training
 
 
 def gone(workers: Sequence[psutil.Process]) -> None:
@@ -87,8 +95,7 @@ def test_stopping_while_it_starts_is_a_line(tmp_path: Path) -> None:
 
 def test_stopping_twice_stops_at_once(tmp_path: Path) -> None:
     process, workers = started(tmp_path)
-    training = [w for w in workers if any(f.path.endswith(reading.FILE) for f in w.open_files())]
-    assert len(training) == 2
+    training = trainers(workers)
     for worker in training:
         worker.suspend()  # so that it cannot write its checkpoint
     process.send_signal(signal.SIGINT)
@@ -123,7 +130,12 @@ def dead(tmp_path_factory: pytest.TempPathFactory) -> Dead:
     folder = tmp_path_factory.mktemp("dead")
     process, workers = started(folder)
     before = held(folder)
-    second = run(folder, "root")
+    training = trainers(workers)
+    for worker in training:  # so that they leave the cores to the second launcher
+        worker.suspend()
+    second = forked("run", write_experiment(folder), "--root", folder / "root")
+    for worker in training:
+        worker.resume()
     went_on = [before, held(folder)]
     process.kill()
     process.communicate()

@@ -2,70 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
+import resource
 import shutil
 import sqlite3
-import subprocess
-import sys
-import time
-import warnings
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from helpers.browser import gan_bench_ui
-from helpers.launching import gan_bench
+from helpers.commands import forked
+from helpers.reports import refused, report, summary
 from helpers.studies import edited, ended, here, of_run, write_study
 
 from gan_bench import load_results
-from gan_bench.cli.results.report import Asked, _names, make_report
+from gan_bench.cli.results.report import _names
 from gan_bench.compare.combine import combine
 from gan_bench.compare.findings import findings
-from gan_bench.compare.training_curves import TrainingCurve, summarise_curves
-from gan_bench.errors import UserError
-from gan_bench.hardware import usable_cores
 from gan_bench.journal.drift import NUMERICS
-from gan_bench.journal.layout import Workspace
 from gan_bench.journal.sharing.lock import locked
 from gan_bench.report.exports import as_latex, as_markdown, latex
-from gan_bench.report.samples import BUDGET, MAX_PICTURES, Pictures, _few, page_pictures
-from gan_bench.report.write import UNFINISHED, Written
 
 ALL = [".report.json", "history.parquet", "pairs.csv", "report.html", "summary.csv",
        "table-narrow.md", "table-narrow.tex", "table-wide.md", "table-wide.tex", "table.md",
        "table.tex"]
 UNKNOWN = "delete from experiment_tags"  # so that nothing but the runs says what variants there are
 
-
-@pytest.fixture(autouse=True)
-def _no_warning() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        yield
-
-
-def report(root: Path, out: Path, *names: str, uri: str | None = None, **asked: Any) -> Written:
-    asked = {"formats": "csv", **asked}
-    return make_report(Asked(names or ("losses",), out=out, **asked), Workspace(root, root, uri),
-                       "command",                        lambda line: None)
-
-
-def summary(out: Path, score: str = "fd_random") -> pd.DataFrame:
-    frame = pd.read_csv(out / "summary.csv", keep_default_na=False, na_values=[""])
-    return frame[frame["score"] == score].set_index("variant")
-
-
-def refused(*words: str) -> Any:
-    return pytest.raises(UserError, match=".*".join(map(re.escape, words)))
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +39,8 @@ def whole(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole report, as the command line writes it."""
     folder = tmp_path_factory.mktemp("whole")
     out = folder / "deep" / "er"
-    done = gan_bench("report", "losses", "--root", studies, "--out", out, "--open",
-                     env={"BROWSER": f"sh -c 'echo %s > {folder}/opened'"})
+    done = forked("report", "losses", "--root", studies, "--out", out, "--open",
+                  env={"BROWSER": f"sh -c 'echo %s > {folder}/opened'"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     first, verdict, note, *more, page = done.stdout.splitlines()
@@ -131,38 +97,6 @@ def test_best_checkpoint_and_area_are_beside_the_final_score(studies: Path, whol
     area = curve.mean().groupby("variant", observed=True).mean()  # of two points, as it happens
     np.testing.assert_allclose(table["best_checkpoint"], best, rtol=1e-9)
     np.testing.assert_allclose(table["area_under_curve"], area, rtol=1e-9)
-
-
-def curve(values: list[float], status: str = "FINISHED", variant: str = "a", seed: int = 0,
-          ) -> TrainingCurve:
-    steps = np.arange(1.0, len(values) + 1) * 10
-    return TrainingCurve(variant, seed, status, steps, steps / 2, np.array(values))
-
-
-def test_courses_in_closed_form() -> None:
-    runs = [curve([5, 1, 3]), curve([9, 3, 5], seed=1), curve([9], "DIVERGED", seed=2),
-            curve([8, 6, 4], variant="b"), curve([8, 4], "KILLED", variant="b", seed=1)]
-    a, b = summarise_curves(runs, "lower", "a").values()
-    assert (a.best.value, a.area.value) == (2.0, (2.5 + 5) / 2)  # trapezia: 2.5 and 5
-    assert a.best.note == "over the 2 of 3 runs that did not diverge"
-    assert a.threshold == 4.0  # of the last ones, 3 and 5
-    assert a.steps is not None
-    assert b.steps is not None
-    assert (a.steps.n, a.steps.reached, b.steps.n, b.steps.reached) == (3, 2, 1, 1)
-    assert (a.steps.median.value, b.steps.median.value) == (20.0, 30.0)
-    assert a.steps.mean == 20 + 10 / 3  # the one that diverged is not there at 30 either
-    assert b.seconds is not None
-    assert b.seconds.median.value == 15.0
-    # The quickest never gets there: that does not make the one that does look like half of them.
-    quick = replace(curve([9, 8, 7], seed=1), seconds=np.array([1.0, 2.0, 3.0]))
-    curves = [curve([5, 1, 3]), quick, curve([9, 9, 9], seed=2)]
-    (half,) = summarise_curves(curves, "lower", "a").values()
-    assert half.seconds is not None
-    assert half.steps is not None
-    assert (half.seconds.reached, half.steps.reached) == (1, 1)
-    assert np.isnan([half.seconds.median.value, half.steps.median.value]).all()
-    assert summarise_curves(runs, None, "a")["a"].steps is None
-    assert summarise_curves(runs, "higher", "a")["b"].best.value == 8.0
 
 
 def test_tables_for_papers(whole: Path) -> None:
@@ -575,182 +509,17 @@ def test_a_report_that_fails_leaves_the_one_before(studies: Path, whole: Path, t
     shutil.copytree(whole, out)
     (out / "summary.csv").write_text("before")
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
-    done = subprocess.run(  # files of no more than 100 KB: the page is larger, the tables are not
-        ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", sys.executable, "-m", "gan_bench",
-         "report", "losses", "--root", studies, "--out", out],
-        capture_output=True, text=True, check=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Files of no more than 100 KB: the page is larger, the tables are not.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 * 1024, limits[1]))
+    try:
+        done = here("report", "losses", "--root", studies, "--out", out, "--format", "html,csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert done.returncode == 2
     assert "cannot be written: File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes()
-            for file in folder.rglob("*") if file.is_file()}
-
-
-def test_a_report_replaces_its_files_and_no_others(studies: Path, tmp_path: Path) -> None:
-    """The last report's files are replaced and removed; the user's stay, whatever their names."""
-    report(studies, tmp_path, formats="csv,figures")
-    written = contents(tmp_path)
-    assert {"summary.csv", "figures/samples-sat.png", ".report.json"} <= written.keys()
-    users = {"notes.txt": b"mine", "figures/fid-seeds.png": b"mine", "figures/plot.pdf": b"mine",
-             ".report-old/a.txt": b"mine", "figures/samples-plain.pdf": b"changed by hand"}
-    (tmp_path / ".report-old").mkdir()
-    for name, content in users.items():
-        (tmp_path / name).write_bytes(content)
-    os.utime(tmp_path / ".report-old", (0, 0))
-    report(studies, tmp_path, formats="figures", variants="sat")
-    after = contents(tmp_path)
-    assert users.items() <= after.items()
-    assert "figures/samples-sat.png" in after
-    assert "figures/samples-plain.png" not in after  # a figure of the first report alone
-    assert after["summary.csv"] == written["summary.csv"]  # no csv was asked for
-    report(studies, tmp_path, formats="csv", variants="sat")
-    assert contents(tmp_path)["summary.csv"] != written["summary.csv"]
-    assert users.items() <= contents(tmp_path).items()
-
-
-@pytest.mark.parametrize("name", ["summary.csv", "pairs.csv/mine.txt", "figures"])
-def test_a_file_in_the_way_is_refused_before_anything_is_written(studies: Path, tmp_path: Path,
-                                                                name: str) -> None:
-    file = tmp_path / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_text("mine")
-    place = tmp_path / Path(name).parts[0]
-    with refused(f"{place}: is in the way: {tmp_path} has no record (.report.json) of an earlier "
-                 f"report; move it away, or choose another --out"):
-        report(studies, tmp_path, formats="csv,figures")
-    assert contents(tmp_path) == {name: b"mine"}
-    file.unlink()
-    shutil.rmtree(place, ignore_errors=True)
-    report(studies, tmp_path)
-    (tmp_path / "table.tex").symlink_to(tmp_path / "summary.csv")
-    before = contents(tmp_path)
-    with refused(f"{tmp_path / 'table.tex'}: is in the way"):
-        report(studies, tmp_path, formats="csv,tex")
-    assert contents(tmp_path) == before
-    assert (tmp_path / "table.tex").is_symlink()
-    (tmp_path / "table.tex").unlink()
-    (tmp_path / "summary.csv").write_text("changed by hand")
-    with refused(f"{tmp_path / 'summary.csv'}: is in the way: the last report did not write it, "
-                 f"or changes came since"):
-        report(studies, tmp_path)
-    assert (tmp_path / "summary.csv").read_text() == "changed by hand"
-
-
-def test_the_roots_folder_holds_reports_of_a_version_without_a_list(studies: Path) -> None:
-    """They are replaced there by their names; links, folders and changed files are not."""
-    out = studies / "reports" / "losses"
-    make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
-    written = contents(out)
-    (out / ".report.json").unlink()
-    (out / "summary.csv").write_text("of an earlier version")
-    (out / "notes.txt").write_text("mine")
-    (out / "table.tex").unlink()
-    (out / "table.tex").symlink_to("notes.txt")
-    with refused(f"{out / 'table.tex'}: is in the way: {out} has no record (.report.json)"):
-        report(studies, out, formats="csv,tex")
-    assert (out / "summary.csv").read_text() == "of an earlier version"
-    (out / "table.tex").unlink()
-    report(studies, out, formats="csv,tex")
-    assert contents(out) == {**written, "notes.txt": b"mine"}
-    (out / "summary.csv").write_text("changed by hand")
-    with refused(f"{out / 'summary.csv'}: is in the way: the last report did not write it"):
-        report(studies, out)
-    shutil.rmtree(out)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"files: 3}', '{"files": {"a": 1}}', "mine"])
-def test_a_list_of_another_origin_is_refused(studies: Path, tmp_path: Path, text: str) -> None:
-    (tmp_path / ".report.json").write_text(text)
-    with refused(f"{tmp_path / '.report.json'}: is not the list"):
-        report(studies, tmp_path)
-    assert contents(tmp_path) == {".report.json": text.encode()}
-
-
-def test_the_advice_on_a_damaged_list_keeps_what_the_user_has_changed(studies: Path, tmp_path: Path,
-                                                                      ) -> None:
-    out = studies / "reports" / "losses"
-    make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
-    (out / "table.tex").write_text("changed by hand")
-    (out / ".report.json").write_text("{")
-    with refused(f"{out / '.report.json'}: is not the list of what the last report wrote; move the "
-                 f"folder away, or choose another --out"):
-        make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
-    out.rename(tmp_path / "away")
-    make_report(Asked(["losses"], formats="csv,tex"), Workspace(studies, studies), "", print)
-    assert (tmp_path / "away" / "table.tex").read_text() == "changed by hand"
-    assert "changed by hand" not in (out / "table.tex").read_text()
-    shutil.rmtree(out)
-
-
-def test_a_list_names_no_file_of_another_folder(studies: Path, tmp_path: Path) -> None:
-    """Whoever sent the folder knows the content of a file outside it."""
-    out = tmp_path / "out"
-    report(studies, out, formats="figures")
-    (tmp_path / "mine.svg").write_text("mine")
-    listed = json.loads((out / ".report.json").read_text())
-    digest = hashlib.sha256(b"mine").hexdigest()
-    for name in ("figures/../../mine.svg", "../mine.svg", str(tmp_path / "mine.svg")):
-        listed["files"][name] = [digest]
-    (out / ".report.json").write_text(json.dumps(listed))
-    report(studies, out, formats="figures", variants="sat")
-    assert (tmp_path / "mine.svg").read_text() == "mine"
-    assert not (out / "figures" / "samples-plain.png").exists()
-
-
-def test_a_report_that_is_killed_between_two_files_is_no_obstacle(studies: Path, tmp_path: Path,
-                                                                 ) -> None:
-    """The process dies once its first new file is in its place; the next report replaces both."""
-    report(studies, tmp_path)
-    before = contents(tmp_path)
-    code = f"""
-import os, signal
-from pathlib import Path
-from gan_bench.cli.results.report import Asked, make_report
-from gan_bench.journal.layout import Workspace
-replace = Path.replace
-def once(file, target):
-    replace(file, target)
-    if Path(target).suffix == ".csv":
-        os.kill(os.getpid(), signal.SIGKILL)
-Path.replace = once
-root = Path({str(studies)!r})
-make_report(Asked(["losses"], out=Path({str(tmp_path)!r}), formats="csv", variants="sat"),
-            Workspace(root, root), "", print)
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-    assert done.returncode == -9, done.stderr
-    killed = contents(tmp_path)
-    changed = {name for name in before if killed[name] != before[name]} - {".report.json"}
-    assert len(changed) == 1
-    report(studies, tmp_path)
-    after = contents(tmp_path)
-    assert all(after[name] == before[name] for name in before)
-
-
-@pytest.mark.skipif(usable_cores() < 2, reason="one core draws in the report's process")
-def test_the_processes_that_draw_die_with_the_report(studies: Path, tmp_path: Path) -> None:
-    """They hold its locks, and would wait for ever for someone to take their figures."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gan_bench", "report", "losses", "--root", studies, "--out",
-         tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        drawing: list[psutil.Process] = []
-        while len(drawing) < 2:
-            assert process.poll() is None, "the report ended before it drew"
-            time.sleep(0.05)
-            drawing = psutil.Process(process.pid).children()
-    finally:
-        process.kill()
-        process.wait()
-    _, alive = psutil.wait_procs(drawing, timeout=30)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
-    (left,) = (tmp_path / "out").glob(f"{UNFINISHED}*")
-    report(studies, tmp_path / "out")
-    assert not left.exists()
 
 
 def test_a_run_says_how_to_compare(studies: Path) -> None:
@@ -761,51 +530,6 @@ def test_a_run_says_how_to_compare(studies: Path) -> None:
     done_line, compare = done.stdout.splitlines()[-2:]
     assert done_line.endswith(f" runs are done. Look at them: gan-bench ui{where}")
     assert compare == f"Compare them: gan-bench report losses --open{where}"
-
-
-def test_pictures_within_the_budget() -> None:
-    from io import BytesIO
-
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-
-    def grid(side: int) -> bytes:
-        canvas = np.full((2 + 8 * (side + 2),) * 2 + (3,), 128, np.uint8)
-        for y in range(2, len(canvas), side + 2):
-            for x in range(2, len(canvas), side + 2):
-                canvas[y:y + side, x:x + side] = rng.integers(0, 256, (side, side, 3))
-        buffer = BytesIO()
-        Image.fromarray(canvas).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    small = page_pictures(Pictures({"a": {0: {1: grid(4)}}}, [0], [1]))
-    assert small.notes == ()
-    assert (small.width, small.height) == (39, 39)  # 8 × 4 and 7 between them
-    assert Image.open(BytesIO(small.grids["a"][0][1])).format == "WEBP"
-    one = grid(32)
-    many = page_pictures(Pictures({"a": {0: dict.fromkeys(range(30), one)}}, [0], [*range(30)]))
-    assert many.notes == ("16 of 64 samples of each grid",)
-    assert many.width == 4 * 32 + 3
-    sizes = [len(content) for content in many.grids["a"][0].values()]
-    assert len(sizes) == 30
-    assert BUDGET / 2 < sum(sizes) <= BUDGET
-    grids = Image.open(BytesIO(one)), Image.open(BytesIO(many.grids["a"][0][0]))
-    whole, part = (np.asarray(picture.convert("RGB")) for picture in grids)
-    for i in range(4):  # those of the upper left corner
-        np.testing.assert_array_equal(part[33 * i:33 * i + 32, 33:65],
-                                      whole[2 + 34 * i:34 + 34 * i, 36:68])
-
-
-@pytest.mark.parametrize(("variants", "seeds", "steps"), [(4, 5, 5), (2, 100, 100), (24, 10, 50),
-                                                          (100, 3, 3), (1, 1, 1)])
-def test_no_more_pictures_than_anyone_looks_through(variants: int, seeds: int, steps: int) -> None:
-    some, when = _few(variants, [*range(seeds)], [*range(0, 10 * steps, 10)])
-    assert variants * len(some) * len(when) <= MAX_PICTURES or (len(some), len(when)) == (1, 2)
-    assert when[-1] == 10 * (steps - 1)
-    assert when[0] == 0
-    if variants * seeds * steps <= MAX_PICTURES:
-        assert (len(some), len(when)) == (seeds, steps)
 
 
 def test_two_numerics_are_two_program_versions(studies: Path, tmp_path: Path) -> None:

@@ -51,11 +51,13 @@ def render(figure: Figure, kind: str) -> bytes:
 def freeze_layout(figure: Figure) -> None:
     """Compute the layout once, and keep it."""
     FigureCanvasAgg(figure)  # replaces the canvas of the last format
-    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
         # The engine starts from the present layout, so each format would differ a little.
         with settings():
-            figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+            engine.execute(figure)
+            # Not "none": that leaves a placeholder, for which matplotlib draws each format twice.
+            figure.set_layout_engine(None)
         # The last digits vary between runs, and an SVG's ids contain all of them.
         for axes in figure.axes:
             axes.set_position(tuple(round(x, 6) for x in axes.get_position(original=True).bounds))
