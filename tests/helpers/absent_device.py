@@ -32,7 +32,7 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.training.step.engine import Engine
 from gan_bench.training.step.step_batch import StepBatch
 
-WARM_UP, STEPS = 2, 4
+WARM_UP, STEPS = 1, 2
 
 
 class FakeGenerator(torch.Generator):
