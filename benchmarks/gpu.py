@@ -268,8 +268,8 @@ def main() -> None:
         for p, found in every["peak"].items()))
     print(*lines(every, options), sep="\n")
     if options.rehearse:
-        print("a rehearsal: tiny sizes, operations in the place of launches, eager steps in that of "
-              "graphs; no figure means anything")
+        print("a rehearsal: tiny sizes, operations in the place of launches, eager steps in the "
+              "place of graphs; no figure means anything")
     else:
         say_missed(misses(every))
 

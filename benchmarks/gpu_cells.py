@@ -27,17 +27,16 @@ from gan_bench.training.device import resolve_precision, set_up_torch
 from gan_bench.training.step.cuda_graph import CapturedStep
 from gan_bench.training.step.engine import Engine
 
-# The argument for the table → how many runs train at once, and whether their steps are graphs.
+# The name of a mode → how many runs train at once, and whether their steps are graphs.
 MODES = {"eager": (1, False), "graph": (1, True), "packed 1": (1, True), "packed 4": (4, True),
          "packed 8": (8, True)}
 MODELS: dict[str, dict[str, Any]] = {
-    "mlp": {"name": "mlp"}, "dcgan_upsample": {"name": "dcgan_upsample"}, "dcgan": {"name": "dcgan"},
-    "resnet": {"name": "resnet"},
+    "mlp": {"name": "mlp"}, "dcgan_upsample": {"name": "dcgan_upsample"},
+    "dcgan": {"name": "dcgan"}, "resnet": {"name": "resnet"},
     "stylegan2": {"name": "stylegan2", "width": 64, "latent_dim": 128, "mapping_layers": 2}}
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync",
             "cudaMemsetAsync")
-KINDS = 4  # steps of each kind before a measurement: three are eager, then its graph is recorded
-LOOKED_AT, HOST_STEPS, HOST_REPEATS = 5, 3, 7
+LOOKED_AT, HOST_STEPS = 5, 3
 PEAK_SIZE = 8192
 SAMPLE = 0.1  # seconds between two looks at the utilisation
 
@@ -52,6 +51,9 @@ class Scale:
         images: How many there are if MNIST is not to hand.
         peak_size: Of the square matrices whose product is the peak.
         width: Of all models; None: their own.
+        kinds: Steps of each kind, logged or not, before a measurement: three are eager, and at the
+            fourth its graph is recorded.
+        repeats: Of the measurement of the host's time.
     """
 
     device: str = "cuda"
@@ -59,9 +61,11 @@ class Scale:
     images: int = 60_000
     peak_size: int = PEAK_SIZE
     width: int | None = None
+    kinds: int = 4
+    repeats: int = 7
 
 
-REHEARSAL = Scale("cpu", 8, 64, 128, 8)
+REHEARSAL = Scale("cpu", 8, 64, 128, 8, 1, 1)
 
 
 def settings_of(model: str, scale: Scale) -> dict[str, Any]:
@@ -123,12 +127,12 @@ def measure_mode(model: str, precision: str, mode: str, images: Tensor, seconds:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     advance = make_runs(model, precision, mode, images, scale)
-    for i in range(1, KINDS + 1):
+    for i in range(1, scale.kinds + 1):
         advance(i)
         advance(i * spec.log_every)  # one that is logged
-    step = KINDS * spec.log_every + 1
+    step = scale.kinds * spec.log_every + 1
     runs = MODES[mode][0]
-    found: dict[str, Any] = {"host": host_time(advance, step, wait) / runs}
+    found: dict[str, Any] = {"host": host_time(advance, step, wait, scale.repeats) / runs}
     launches = launches_of(advance, step, scale.device, wait)
     found["launches"] = launches / runs if launches is not None else None
     with utilisation(scale.device) as shares:
@@ -139,14 +143,15 @@ def measure_mode(model: str, precision: str, mode: str, images: Tensor, seconds:
     return found
 
 
-def host_time(advance: Callable[[int], None], step: int, wait: Callable[[], object]) -> float:
+def host_time(advance: Callable[[int], None], step: int, wait: Callable[[], object],
+              repeats: int) -> float:
     """Return for how many seconds the host is busy with a step that is not logged.
 
     It is how long a few calls take while the device is idle at first, so that none of them waits
     for it; the median of several tries.
     """
     taken = []
-    for _ in range(HOST_REPEATS):
+    for _ in range(repeats):
         wait()
         begin = time.perf_counter()
         for i in range(HOST_STEPS):
