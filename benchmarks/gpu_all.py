@@ -13,6 +13,7 @@ that fails is said, and the measurements go on. All output is in FOLDER.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def install(wheels: Path, folder: Path) -> str:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links",
                str(wheels), "--target", str(folder), *missing()]
     done = subprocess.run(command, capture_output=True, text=True)
+    importlib.invalidate_caches()  # the folder was not there when it was looked at
     lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
     return f"--wheels: {lines[-1]}" if done.returncode else ""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from helpers.forked import forking
@@ -109,6 +110,26 @@ def test_what_a_machine_lacks_is_said_in_one_line(
         assert said.startswith("make gpu: --wheels: ")
         assert problem in said
         assert said.count("\n") == 1
+
+
+@pytest.mark.process
+def test_wheels_that_were_brought_along_are_unpacked_beside_the_logs(
+        gpu_all: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels, info = tmp_path / "wheels", "carried_along-1.0.dist-info"
+    wheels.mkdir()
+    with ZipFile(wheels / "carried_along-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("carried_along.py", "HERE = True")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: carried-along\n"
+                                           "Version: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+                                        "Tag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    packages = tmp_path / "out" / "packages"
+    monkeypatch.setattr(gpu_all, "PACKAGES", {"carried_along": "carried-along"})
+    monkeypatch.syspath_prepend(str(packages))
+    assert gpu_all.missing() == ["carried-along"]
+    assert gpu_all.install(wheels, packages) == ""
+    assert gpu_all.missing() == []
 
 
 @pytest.mark.parametrize(("broken", "status"), [((), 0), (("test",), 1), (("measure",), 1)])
