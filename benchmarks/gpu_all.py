@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -183,12 +184,12 @@ def main() -> None:
               flush=True)
     bad = [result for result in results if result.verdict in ("FAILED", "NOT DONE")]
     status = measure(options, options.budget - (time.monotonic() - begin))
-    count = sum(result.verdict == "passed" for result in results)
-    print(f"\ntests: {count} of {len(results)} passed"
+    counts = Counter(result.verdict for result in results)
+    print("\ntests: " + ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
           + "".join(f"\n- {result.verdict}: {result.name}: {result.why}" for result in bad))
     if status:
         print(f"gpu.py ended with status {status}")
-    print(f"{time.monotonic() - begin:.0f} s; logs and results.json: {options.out}")
+    print(f"{time.monotonic() - begin:.0f} s; logs, results.json and table.txt: {options.out}")
     sys.exit(bool(bad or status))
 
 
