@@ -1,10 +1,11 @@
-"""How fast a GPU trains: {eager, graph, packed 8} × models × precisions, beside naive.py.
+"""How fast a GPU trains: {eager, graph, packed 1, 4, 8} × models × precisions, beside naive.py.
 
-    PYTHONPATH=. python benchmarks/gpu.py --out FOLDER      less than eight minutes
+    PYTHONPATH=. python benchmarks/gpu.py --out FOLDER      less than six minutes
 
-Needs torch, torchvision and pydantic, no MLflow and no network. GAN_BENCH_DATA names the folder of
-MNIST; without it the images are random bytes. Every cell is a separate process with a time
-limit, so a cell that fails says why and the table continues; its output is in FOLDER.
+`make gpu` runs the GPU tests first. It needs torch and some small packages (gpu_all.py says which),
+no MLflow and no network. GAN_BENCH_DATA names the folder of MNIST; without it the images are random
+bytes. Each model and precision is a process with a time limit, so one that fails says why and the
+others go on; their output is in FOLDER, and the table comes last.
 """
 
 from __future__ import annotations
@@ -19,129 +20,43 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from targets import say_missed
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gan_bench.config.spec import RunSpec
-
-NEEDED = ("torch", "torchvision", "PIL", "numpy", "pydantic", "pydantic_core", "annotated_types",
-          "typing_inspection", "typing_extensions", "safetensors", "threadpoolctl", "gan_bench")
 NAIVE = Path(__file__).with_name("naive.py")
-MODELS = ("mlp", "dcgan_upsample", "dcgan")
+OF_NAIVE = ("mlp", "dcgan_upsample", "dcgan")  # the models that naive.py has
 PRECISIONS = ("float32", "tf32", "bfloat16")
-PACKED = 8
 TARGETS = {"mlp": 10.0, "dcgan_upsample": 60.0}  # seconds for 100 epochs
-PACKED_TARGET = 4.0  # times the throughput of one seed, mlp
-PEAK_SIZE = 8192
-WARM_UP = 210  # steps: four of them are logged, so their graph is recorded too
-NAIVE_STEPS, NAIVE_LIMIT = 470, 60  # two epochs; seconds
-LINE = "{:16}{:10}{:10}{:>11}{:>14}{:>9}{:>9}  {}"
+PACKED_TARGET, NAIVE_TARGET = 4.0, 20.0  # of mlp: times one seed's throughput, times naive
+NAIVE_STEPS, NAIVE_LIMIT = 300, 40  # seconds
+LINE = "{:15}{:10}{:10}{:>10}{:>12}{:>9}{:>9}{:>10}{:>11}{:>7}  {}"
+HEAD = LINE.format("model", "precision", "mode", "steps/s", "100 epochs", "× naive", "of peak",
+                   "launches", "host µs", "busy", "")
+
+Found = dict[str, Any]
 
 
-def eager(spec: RunSpec, images: Tensor) -> Callable[[int], None]:
-    """The engine's own step."""
-    from workload import engine_of, trainer
-
-    return trainer(engine_of(spec), spec, images)
-
-
-def graph(spec: RunSpec, images: Tensor) -> Callable[[int], None]:
-    """The step captured as a CUDA graph, and replayed."""
-    from workload import engine_of, trainer
-
-    from gan_bench.training.step.cuda_graph import CapturedStep
-
-    return trainer(CapturedStep(engine_of(spec)), spec, images)
-
-
-def packed(spec: RunSpec, images: Tensor) -> Callable[[int], None]:
-    """Several seeds in one process, each its own graph on its own stream."""
-    import torch
-
-    runs = []
-    for seed in range(PACKED):
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(stream):
-            runs.append((stream, graph(spec.with_seed(seed), images)))
-
-    def advance(step: int) -> None:
-        for stream, run in runs:
-            with torch.cuda.stream(stream):
-                run(step)
-
-    return advance
-
-
-MODES = {"eager": (eager, 1), "graph": (graph, 1), f"packed {PACKED}": (packed, PACKED)}
-
-
-def train(mode: str, model: str, precision: str, seconds: float, cache: str | None,
-          ) -> dict[str, float]:
-    """Train in this process: steps/s of all its runs together, and the operations of a step."""
-    import torch
-    from workload import flops_of, spec_of, timed
-
-    spec = spec_of(model, precision, "cuda")
-    images = images_of(cache)
-    flops = flops_of(spec, images)
-    make, runs = MODES[mode]
-    advance = make(spec, images)
-    _, step = timed(advance, 0, 0, least=WARM_UP, wait=torch.cuda.synchronize)
-    rate, _ = timed(advance, step, seconds, wait=torch.cuda.synchronize)
-    return {"rate": runs * rate, "flops": flops, "memory": torch.cuda.max_memory_allocated() / 1e9}
-
-
-def images_of(cache: str | None) -> Tensor:
-    """MNIST at 32 pixels on the GPU, or as many random bytes."""
-    import torch
-    from workload import dataset
-
-    from gan_bench.components import data
-
-    if cache is None:
-        return torch.randint(0, 256, (60_000, 1, 32, 32), dtype=torch.uint8, device="cuda")
-    return data.load(dataset(), Path(cache), Path(cache), "cuda").train.images
-
-
-def decode(source: str, cache: str) -> dict[str, float]:
-    """Decode MNIST into the cache."""
-    from workload import dataset
-
-    from gan_bench.components import data
-
-    data.prepare_data(dataset(), Path(source), Path(cache))
-    return {}
-
-
-def peak(precision: str, seconds: float) -> dict[str, float]:
-    """Multiply large matrices: FLOP/s."""
-    import torch
-    from workload import matmul_peak
-
-    return {"peak": matmul_peak(precision, "cuda", seconds, PEAK_SIZE, torch.cuda.synchronize)}
-
-
-def cell(work: Callable[..., dict[str, float]], arguments: tuple[Any, ...], log: Path,
-         answer: Connection) -> None:
-    """Do something in this process, what it prints in `log`; send what it returns, or why not."""
+def cell(work: Callable[..., None], arguments: tuple[Any, ...], log: Path, answer: Connection,
+         ) -> None:
+    """Do something in this process, what it prints in `log`; send what it reports, or why not."""
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (1, 2):
         os.dup2(out, stream)
+
+    def report(what: str, found: Found) -> None:
+        print(what, found, flush=True)
+        answer.send((what, found))
+
     try:
-        found: dict[str, Any] = work(*arguments)
+        work(report, *arguments)
     except Exception as error:
+        from gpu_cells import explained
+
         traceback.print_exc()
-        lines = str(error).strip().splitlines() or [""]
-        found = {"why": f"{type(error).__name__}: {lines[0]}"}
-    print(found, flush=True)
-    answer.send(found)
+        report("", {"why": explained(error)})
 
 
 class Bench:
@@ -150,39 +65,44 @@ class Bench:
     def __init__(self, out: Path, limit: float, budget: float) -> None:
         self.out, self.limit, self.end = out, limit, time.monotonic() + budget
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["gan_bench.training.run", "torch._dynamo"])
+        self._context.set_forkserver_preload(["gpu_cells", "torch._dynamo"])
 
-    def run(self, name: str, work: Callable[..., dict[str, float]], *arguments: Any,
-            ) -> dict[str, Any]:
-        """Return what `work` returns in a process of its own; or {"why": …} if it does not."""
-        left = min(self.limit, self.end - time.monotonic())
-        if left <= 0:
-            return {"why": "no time left for it: --budget"}
+    def run(self, name: str, work: Callable[..., None], *arguments: Any) -> dict[str, Found]:
+        """Return all that `work` reports in a process of its own; under "" why it ended early."""
+        limit = min(self.limit, self.end - time.monotonic())
+        if limit <= 0:
+            return {"": {"why": "no time left for it: --budget"}}
+        end = time.monotonic() + limit
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=cell, args=(work, arguments, self.out / f"{name.replace(' ', '-')}.log", sender))
+        log = self.out / f"{name.replace(' ', '-')}.log"
+        process = self._context.Process(target=cell, args=(work, arguments, log, sender))
         process.start()
         sender.close()
+        every: dict[str, Found] = {}
         try:
-            if not receiver.poll(left):
-                return {"why": f"not done within {left:.0f} s"}
-            found: dict[str, Any] = receiver.recv()
-            return found
+            while receiver.poll(max(0.0, end - time.monotonic())):
+                what, found = receiver.recv()
+                every[what] = found
+            every[""] = {"why": f"not done within {limit:.0f} s"}
         except EOFError:
             process.join()
-            return {"why": f"its process ended with status {process.exitcode}"}
+            if process.exitcode:
+                every[""] = {"why": f"its process ended with status {process.exitcode}"}
         finally:
             process.kill()
             process.join()
+        return every
 
-    def naive(self, model: str, source: str | None, workers: int) -> dict[str, Any]:
+    def naive(self, model: str, source: str | None, workers: int, device: str, steps: int,
+              ) -> Found:
         """Return the steps/s of the script; or {"why": …}."""
-        left = min(NAIVE_LIMIT, self.end - time.monotonic())
+        left = min(NAIVE_LIMIT, self.limit, self.end - time.monotonic())
         if left <= 0:
             return {"why": "no time left for it: --budget"}
-        command = [sys.executable, str(NAIVE), "--model", model, "--device", "cuda",
-                   "--warmup", "20", "--steps", str(NAIVE_STEPS), "--workers", str(workers)]
+        command = [sys.executable, str(NAIVE), "--model", model, "--device", device, "--warmup",
+                   str(min(20, steps)), "--steps", str(steps), "--workers", str(workers)]
         command += ["--data", source] if source else []
+        command += ["--batch-size", "8"] if device == "cpu" else []
         threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         environment = {k: v for k, v in os.environ.items() if k not in threads}
         log = self.out / f"naive-{model}-{workers}.log"
@@ -192,8 +112,8 @@ class Bench:
                                check=True)
             except subprocess.TimeoutExpired:
                 return {"why": f"not done within {left:.0f} s"}
-            except subprocess.CalledProcessError as error:
-                return {"why": f"ended with status {error.returncode}; see {log.name}"}
+            except subprocess.CalledProcessError:
+                return {"why": (log.read_text().strip().splitlines() or ["it failed"])[-1]}
         return {"rate": float(log.read_text().splitlines()[-1].split()[0])}
 
     def keep(self, every: dict[str, Any]) -> None:
@@ -201,49 +121,77 @@ class Bench:
         (self.out / "results.json").write_text(json.dumps(every, indent=1) + "\n")
 
 
-def table(bench: Bench, options: argparse.Namespace, source: str | None, cache: str | None,
-          ) -> dict[str, Any]:
-    """Measure and print, line by line; return all that was found."""
-    from workload import EPOCHS, STEPS
+def measure_all(bench: Bench, options: argparse.Namespace, source: str | None, cache: str | None,
+                ) -> dict[str, Any]:
+    """Measure everything, the most wanted first; return it, and say what is done."""
+    import gpu_cells
 
-    peaks = {p: bench.run(f"peak {p}", peak, p, 1.0) for p in options.precisions}
-    print("matrix products: " + ", ".join(
-        f"{p} {found['peak'] / 1e12:,.1f} TFLOP/s" if "peak" in found else f"{p} {found['why']}"
-        for p, found in peaks.items()))
-    print(LINE.format("model", "precision", "mode", "steps/s", f"{EPOCHS} epochs", "× naive",
-                      "of peak", ""), flush=True)
-    cores = len(os.sched_getaffinity(0))
-    every: dict[str, Any] = {"steps": STEPS, "peak": peaks}
+    scale = gpu_cells.REHEARSAL if options.rehearse else gpu_cells.Scale()
+    every: dict[str, Any] = {"naive": {}, "peak": {}}
+    for precision in options.precisions:
+        found = bench.run(f"peak {precision}", gpu_cells.peak, precision, options.seconds / 3,
+                          scale)
+        every["peak"][precision] = found.get("peak", found.get("", {}))
     for model in options.models:
-        tried = {n: bench.naive(model, source, n) for n in sorted({2, max(1, cores // 2)})}
-        workers, naive = max(tried.items(), key=lambda one: one[1].get("rate", 0.0))
-        every[f"{model} naive"] = tried
-        bench.keep(every)
-        show(model, "as torch", "naive", naive, 1, naive, {}, f"{workers} workers")
+        begin = time.monotonic()
+        every["naive"][model] = best_naive(bench, model, source, options.rehearse)
         for precision in options.precisions:
-            for mode, (_, runs) in MODES.items():
-                found = bench.run(f"{model} {precision} {mode}", train, mode, model, precision,
-                                  options.seconds, cache)
-                every[f"{model} {precision} {mode}"] = found
-                bench.keep(every)
-                show(model, precision, mode, found, runs, naive, peaks[precision],
-                     f"{found['memory']:.2f} GB" if "memory" in found else "")
+            found = bench.run(f"{model} {precision}", gpu_cells.measure, model, precision,
+                              list(gpu_cells.MODES), options.seconds, cache, scale)
+            for mode in gpu_cells.MODES:
+                every[f"{model} {precision} {mode}"] = found.get(mode, found.get("", {
+                    "why": "it said nothing"}))
+            bench.keep(every)
+        print(f"{model}: measured in {time.monotonic() - begin:.0f} s", flush=True)
     return every
 
 
-def show(model: str, precision: str, mode: str, found: dict[str, Any], runs: int,
-         naive: dict[str, Any], peak: dict[str, Any], note: str) -> None:
-    """Print a line of the table; the time is until each of the `runs` has done its 100 epochs."""
+def best_naive(bench: Bench, model: str, source: str | None, rehearse: bool) -> Found:
+    """Return the speed of the plain script with the better of two numbers of workers."""
+    if model not in OF_NAIVE:
+        return {"why": "naive.py has no such model"}
+    if rehearse:
+        return (bench.naive(model, source, 0, "cpu", 1) if model == "mlp" else
+                {"why": "a rehearsal runs that of mlp alone"})
+    counts = {2, max(1, len(os.sched_getaffinity(0)) // 2)}
+    tried = {n: bench.naive(model, source, n, "cuda", NAIVE_STEPS) for n in sorted(counts)}
+    workers, found = max(tried.items(), key=lambda one: one[1].get("rate", 0.0))
+    return found | {"workers": workers}
+
+
+def lines(every: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """Return the table of what was found."""
+    from gpu_cells import MODES
+
+    made = [HEAD]
+    for model in options.models:
+        naive = every["naive"][model]
+        made.append(line(model, "as torch", "naive", naive, 1, naive, {}))
+        for precision in options.precisions:
+            made += [line(model, precision, mode, every[f"{model} {precision} {mode}"], runs, naive,
+                          every["peak"][precision]) for mode, (runs, _) in MODES.items()]
+    return made
+
+
+def line(model: str, precision: str, mode: str, found: Found, runs: int, naive: Found, peak: Found,
+         ) -> str:
+    """Return a line of the table; the time is until each of the `runs` has done its 100 epochs."""
     from workload import STEPS
 
     if "rate" not in found:
-        print(LINE.format(model, precision, mode, "", "", "", "", found["why"]), flush=True)
-        return
+        return LINE.format(model, precision, mode, *[""] * 7, found["why"])
     rate = found["rate"]
-    times = f"{rate / naive['rate']:.1f}" if "rate" in naive else ""
-    share = f"{rate * found['flops'] / peak['peak']:.1%}" if "peak" in peak else ""
-    print(LINE.format(model, precision, mode, f"{rate:,.1f}", f"{runs * STEPS / rate:,.1f} s",
-                      times, share, note), flush=True)
+    note = f"{found['workers']} workers" if "workers" in found else ""
+    if "memory" in found:
+        note = f"{found['memory']:.2f} GB"
+    launches, busy, host = (found.get(name) for name in ("launches", "busy", "host"))
+    return LINE.format(
+        model, precision, mode, f"{rate:,.1f}", f"{runs * STEPS / rate:,.1f} s",
+        f"{rate / naive['rate']:.1f}" if "rate" in naive else "",
+        f"{rate * found['flops'] / peak['peak']:.1%}" if "peak" in peak else "",
+        f"{launches:,.0f}" if launches is not None else "",
+        f"{1e6 * host:,.0f}" if host is not None else "",
+        f"{busy:.0%}" if busy is not None else "", note)
 
 
 def misses(every: dict[str, Any]) -> list[str]:
@@ -251,69 +199,85 @@ def misses(every: dict[str, Any]) -> list[str]:
     from workload import STEPS
 
     def best(model: str, *modes: str) -> float:
-        rates = [found.get("rate", 0.0) for name, found in every.items()
-                 if name.startswith(f"{model} ") and name.endswith(modes)]
-        return max(rates, default=0.0)
+        return max((found.get("rate", 0.0) for name, found in every.items()
+                    if name.startswith(f"{model} ") and name.endswith(modes)), default=0.0)
 
     missed = []
     for model, target in TARGETS.items():
-        if f"{model} naive" not in every:  # not asked for
-            continue
-        rate = best(model, "eager", "graph")
-        if not rate or STEPS / rate > target:
-            took = f"{STEPS / rate:.1f} s" if rate else "not measured"
-            missed.append(f"{model}, 100 epochs: {took}, and at most {target:g} s are wanted")
-    one, many = best("mlp", "eager", "graph"), best("mlp", f"packed {PACKED}")
-    if "mlp naive" in every and (not one or many / one < PACKED_TARGET):
-        took = f"{many / one:.1f} times" if one and many else "not measured"
-        missed.append(f"mlp, {PACKED} seeds packed: {took} one seed's throughput, and at least "
-                      f"{PACKED_TARGET:g} are wanted")
+        if model in every["naive"]:
+            rate = best(model, "eager", "graph")
+            if not rate or STEPS / rate > target:
+                took = f"{STEPS / rate:,.1f} s" if rate else "not measured"
+                missed.append(f"{model}, 100 epochs: {took}, and at most {target:g} s are wanted")
+    if "mlp" in every["naive"]:
+        one, naive = best("mlp", "eager", "graph"), every["naive"]["mlp"].get("rate", 0.0)
+        for what, many, few, target in (
+                ("8 seeds packed, times one seed's throughput", best("mlp", "packed 8"), one,
+                 PACKED_TARGET), ("one run, times naive", one, naive, NAIVE_TARGET)):
+            if not many or not few or many / few < target:
+                took = f"{many / few:.1f}" if many and few else "not measured"
+                missed.append(f"mlp, {what}: {took}, and at least {target:g} are wanted")
     return missed
 
 
-def refuse(why: str) -> None:
-    """End with one line, and status 2."""
-    print(f"gpu.py: {why}", file=sys.stderr)
-    sys.exit(2)
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    models = (*OF_NAIVE, "resnet", "stylegan2")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the logs")
+    parser.add_argument("--models", nargs="+", choices=models, default=list(models))
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
+    parser.add_argument("--limit", type=float, default=40, help="of each process, in seconds")
+    parser.add_argument("--budget", type=float, default=340, help="of all of it, in seconds")
+    parser.add_argument("--rehearse", action="store_true",
+                        help="tiny sizes on the CPU, without graphs and streams: whether the "
+                             "script works, and no measurement")
+    options = parser.parse_args(arguments)
+    if options.rehearse:
+        options.seconds = 0.05
+    return options
 
 
 def main() -> None:
     """Measure, print the table, and what is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="a folder for the logs")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
-    parser.add_argument("--limit", type=float, default=30, help="of each cell, in seconds")
-    parser.add_argument("--budget", type=float, default=450, help="of all cells, in seconds")
-    options = parser.parse_args()
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        refuse(f"missing here: {', '.join(missing)}" + (
-            "; PYTHONPATH=. in the root of the repository gives gan_bench"
-            if "gan_bench" in missing else ""))
+    options = options_of()
     import torch
 
     from gan_bench.launcher import worker
 
-    if not torch.cuda.is_available():
-        refuse("torch sees no CUDA device here")
+    if not options.rehearse and not torch.cuda.is_available():
+        print("gpu.py: torch sees no CUDA device here", file=sys.stderr)
+        sys.exit(2)
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(worker.process_environment(1))
     os.environ.pop("PYTHONSAFEPATH", None)  # scripts import those beside them
     bench = Bench(options.out, options.limit, options.budget)
     source = os.environ.get("GAN_BENCH_DATA", "")
-    real = Path(source, "MNIST").exists()
-    print(f"{torch.cuda.get_device_name()}, {len(os.sched_getaffinity(0))} cores, torch "
-          f"{torch.__version__}; MNIST at 32 pixels, batches of 256: "
-          + ("the real images" if real else "random bytes in its place, for GAN_BENCH_DATA names "
-                                            "no folder with it"))
+    real = Path(source, "MNIST").exists() and not options.rehearse
+    where = "a CPU in CUDA's place" if options.rehearse else torch.cuda.get_device_name()
     with tempfile.TemporaryDirectory() as cache:
-        if real and "why" in (found := bench.run("decode", decode, source, cache)):
-            refuse(f"MNIST: {found['why']}")
-        every = table(bench, options, source if real else None, cache if real else None)
-    missed = misses(every)
-    say_missed(missed)
-    print(f"logs and results.json: {options.out}")
+        if real:
+            import gpu_cells
+
+            found = bench.run("decode", gpu_cells.decode, source, cache)
+            if "decoded" not in found:
+                print(f"MNIST cannot be read ({found['']['why']}): random bytes in its place")
+                real = False
+        every = measure_all(bench, options, source if real else None, cache if real else None)
+    text = [f"{where}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}; 32 pixels, "
+            + ("MNIST" if real else "random bytes for images"),
+            "matrix products: " + ", ".join(
+                f"{p} {found['peak'] / 1e12:,.3f} TFLOP/s" if "peak" in found else
+                f"{p} {found['why']}" for p, found in every["peak"].items()),
+            *lines(every, options)]
+    (options.out / "table.txt").write_text("\n".join(text) + "\n")
+    print("", *text, sep="\n")
+    if options.rehearse:
+        print("a rehearsal: tiny sizes, operations in the place of launches, eager steps in the "
+              "place of graphs; no figure means anything")
+    else:
+        say_missed(misses(every))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,11 +37,12 @@ def dataset() -> Part:
     return DATASETS.parse({"name": "mnist", "image_size": 32})
 
 
-def spec_of(model: str, precision: str, device: str, seed: int = 0) -> RunSpec:
+def spec_of(model: str | dict[str, Any], precision: str, device: str, seed: int = 0,
+            batch_size: int = BATCH) -> RunSpec:
     """Return the run: what naive.py does, in the words of a specification."""
     return RunSpec.model_validate({
-        "experiment": "benchmark", "variant": model, "seed": seed, "dataset": dataset(),
-        "data": data_facts(dataset(), Path()), "model": model, "batch_size": BATCH,
+        "experiment": "benchmark", "variant": "benchmark", "seed": seed, "dataset": dataset(),
+        "data": data_facts(dataset(), Path()), "model": model, "batch_size": batch_size,
         "steps": STEPS, "order": "g_first", "share_fakes": True, "evaluate": {},
         "compute": {"device": device, "precision": precision}})
 

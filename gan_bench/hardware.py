@@ -65,6 +65,17 @@ def has_gpu() -> bool:
     return any(True for name in DEVICES for _ in Path("/dev").glob(name))
 
 
+def gpu_name(number: int, visible: str | None) -> str:
+    """Return what CUDA_VISIBLE_DEVICES calls one of the GPUs that this process sees.
+
+    Args:
+        number: From 0, in the order in which this process sees them.
+        visible: The variable in this process: numbers, or opaque names (`GPU-…`, `MIG-…`), which
+            the driver alone understands; None or empty if it is not set.
+    """
+    return visible.split(",")[number].strip() if visible else str(number)
+
+
 def refuse_lacking(device: str, precision: str, pack: int | str) -> None:
     """Refuse settings of `compute` that need hardware which this machine visibly lacks.
 

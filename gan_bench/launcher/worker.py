@@ -18,7 +18,7 @@ from threading import Event
 import gan_bench
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import UserError, one_line, unwritable
-from gan_bench.hardware import end_with_parent
+from gan_bench.hardware import end_with_parent, gpu_name
 from gan_bench.journal.layout import LOG, Execution, is_trained
 from gan_bench.journal.plugin_files import provide_parts
 from gan_bench.registry import use_plugins
@@ -127,8 +127,8 @@ def train_in_process(specs: list[RunSpec], execution: Execution, gpu: int | None
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     if gpu is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # the user may allow only some GPUs
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
+        name = "CUDA_VISIBLE_DEVICES"  # the user may allow only some GPUs
+        os.environ[name] = gpu_name(gpu, os.environ.get(name))
     failures: list[str] = []
     root = execution.workspace.root
 

@@ -45,7 +45,7 @@ def test_what_scripts_miss_is_collected(monkeypatch: pytest.MonkeyPatch,
     together = importlib.import_module("all")
     assert {script for script, *_ in together.SCRIPTS} == {
         file.name for file in BENCHMARKS.glob("*.py")} - {
-        "all.py", "gpu.py", "naive.py", "targets.py", "workload.py"}
+        "all.py", "gpu.py", "gpu_all.py", "gpu_cells.py", "naive.py", "targets.py", "workload.py"}
     rows = [targets.row("slow", [3.0, 5.0], "s", 4, "its reason"),
             targets.row("quick", [3.0, 4.0], "s", 4), targets.row("odd", [9.0], "s", 4)]
     targets.say_rows(rows, (10, 30), "load average 0.10")

@@ -7,10 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from helpers.images import save_pngs
 from helpers.journals import repeatable
-from helpers.runs import a_run
+from helpers.runs import DIGITS, a_run
 from torch import Tensor
 
 from gan_bench.components.data import load, prepare_data
@@ -35,6 +37,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
 
+PICTURES = DIGITS.replace("{name: digits, image_size: 16}",
+                          "{name: image_folder, path: pictures, image_size: 16, channels: 1}")
 MLP = "base.model={name: mlp, width: 16}"
 DCGAN = "base.model={name: dcgan, width: 8}"
 UPSAMPLE = "base.model={name: dcgan_upsample, width: 16}"
@@ -59,7 +63,13 @@ def torch_as_it_was() -> Iterator[None]:
 
 
 def a_gpu_run(folder: Path, *overrides: str) -> RunSpec:
-    return a_run(folder, "compute.device=cuda", *overrides)
+    """Return a run on images of ten classes, which need no package that a bare machine lacks."""
+    pictures = folder / "pictures"
+    if not pictures.exists():
+        drawn = np.random.default_rng(0).integers(256, size=(10, 20, 1, 16, 16), dtype=np.uint8)
+        for i, images in enumerate(drawn):
+            save_pngs(pictures / str(i), images)
+    return a_run(folder, "compute.device=cuda", *overrides, text=PICTURES)
 
 
 def batch(seed: int, side: int = 16) -> Tensor:
@@ -95,7 +105,7 @@ def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", [MLP, DCGAN, UPSAMPLE_WITHOUT_DROPOUT, CONV])
 def test_first_step_is_that_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                        model: str, order: str) -> None:
-    spec = a_run(tmp_path, model, f"base.order={order}")
+    spec = a_gpu_run(tmp_path, model, f"base.order={order}")
     set_up_torch(spec)
     on_cpu, on_gpu = Engine(spec, "cpu"), Engine(spec, "cuda")
     drawn = torch.Generator().manual_seed(0)
