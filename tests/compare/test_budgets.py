@@ -222,6 +222,9 @@ def test_verdicts_are_of_permuted_draws() -> None:
     assert verdict == "inconclusive"
     assert "is not decisive at a budget of 1, 5 and 10 draws" in text
     assert "p ≥ 1" in text
+    few = tuned({"a": LOW[:4], "b": LOW[:4]})
+    ((_, text),) = budget_sentences(few, budget_tests(few))
+    assert "at a budget of 1 draw: its best" in text
 
 
 def test_what_is_said_with_too_few_draws_or_variants() -> None:

@@ -45,7 +45,7 @@ def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
             f"{_too_few(budgets, tuned)}")
     verdict = decided[0] if len(decided) == 1 else "inconclusive"
     others = [str(test.budgets[i]) for i in places["inconclusive"]]
-    rest = f"; at {joined(others)} draws that is not decisive" if others else ""
+    rest = f"; at {_in_draws(others)} that is not decisive" if others else ""
     return verdict, f"{variant}, with its tuning, is {joined(parts)}{rest}"
 
 
@@ -71,8 +71,13 @@ def _odds(test: BudgetTest, places: Sequence[int]) -> str:
     """Return the budgets, and how likely the variant's best draw wins at them."""
     ends = sorted({rounded(test.probability[i], decimals=2) for i in places})
     range_words = " to ".join(dict.fromkeys((ends[0], ends[-1])))
-    return (f"at a budget of {joined([str(test.budgets[i]) for i in places])} draws: its best wins "
+    return (f"at a budget of {_in_draws([str(test.budgets[i]) for i in places])}: its best wins "
             f"with probability {range_words}")
+
+
+def _in_draws(budgets: Sequence[str]) -> str:
+    """Return `1 draw`, or `1 and 5 draws`."""
+    return f"{joined(budgets)} draw{'' if budgets == ['1'] else 's'}"
 
 
 def _p_words(sign: str, p: float, places: Sequence[int]) -> str:
