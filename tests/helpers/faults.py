@@ -49,6 +49,14 @@ variants:
     loss: saturating
     d_optimizer: rmsprop
     augmentation: [flip, {name: ada, transforms: [color], kimg: 20}]
+  styled:
+    model: {name: stylegan2, width: 4, latent_dim: 8, mapping_layers: 2, group: null}
+    penalties: [{name: r1, every: 4, own_step: true}, {name: path_length, every: 2, own_step: true}]
+    augmentation: [{name: ada, transforms: [color], kimg: 20}]
+    ema: {half_life: 500}
+    batch_size: 8
+    d_steps: 1
+    steps: 200
 evaluate: {every: 100, samples: 50, metrics: [d_accuracy, nearest_train_mse]}
 compute: {device: cpu}
 """

@@ -339,13 +339,23 @@ def _departure_lines(by_variant: dict[str, list[str]]) -> list[str]:
 
 
 def _setting_text(value: object) -> str:
-    """Return a recipe's value as text: `dcgan (d_norm none)`."""
+    """Return a recipe's value as text: `dcgan (d_norm none)`, `0.05 to 0.005`."""
     if isinstance(value, list):
         return "+".join(map(_setting_text, value)) or "none"
     if not isinstance(value, dict):
         return str(value)
-    arguments = ", ".join(f"{k} {v}" for k, v in value.items() if k != "name")
-    return f"{value['name']} ({arguments})"
+    if "points" in value:
+        return f"{value['points'][0][1]:g} to {value['points'][-1][1]:g}"
+    arguments = ", ".join(f"{key} {_argument_text(each)}" for key, each in value.items()
+                          if key != "name")
+    return f"{value['name']} ({arguments})" if "name" in value else arguments
+
+
+def _argument_text(value: object) -> str:
+    """Return an argument of a recipe's part as text; a list may hold numbers that change."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_setting_text, value))}]"
+    return _setting_text(value)
 
 
 def _other_version(folder: Path) -> str | None:
