@@ -269,7 +269,7 @@ def test_penalties_add_up_and_the_loss_is_shown_without_them(tmp_path: Path) -> 
     (["base.penalties=[{name: r1, gama: 1}]"], "has no argument 'gama'; did you mean 'gamma'?"),
     (["base.penalties=[{name: r1, gamma: -1.0}]"], "greater than 0"),
     (["base.penalties=r1"], "list"),
-    (["base.loss={name: lsgan, a: x}"], "valid number"),
+    (["base.loss={name: lsgan, a: x}"], "must be a number, not 'x'"),
 ])
 def test_what_cannot_be_is_refused_with_its_place(tmp_path: Path, overrides: list[str],
                                                   message: str) -> None:

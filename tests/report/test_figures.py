@@ -24,6 +24,7 @@ from matplotlib.text import Text
 from PIL import Image, PngImagePlugin
 from scipy import stats
 
+from gan_bench.compare.findings import findings
 from gan_bench.compare.labels import labelled
 from gan_bench.compare.results import Results
 from gan_bench.compare.rows import final_scores
@@ -51,6 +52,8 @@ from gan_bench.report.figures import (
 )
 from gan_bench.report.figures.curve_data import POINTS, thinned
 from gan_bench.report.figures.mosaics import tiles
+from gan_bench.report.rendering import report_figures
+from gan_bench.report.samples import Pictures
 
 SCORE = "fd_classifier"  # lower is better
 LONG = "dcgan_with_a_very_long_name-saturating-lr=0.0002-width=128-x"
@@ -313,6 +316,15 @@ def test_rows_and_legends_have_the_order_of_the_table() -> None:
     for ticks in (heat_map(pairs, SCORE, order).axes[0].get_yticklabels(),
                   heat_map(pairs, SCORE, order).axes[0].get_xticklabels()):
         assert [tick.get_text() for tick in ticks] == expected
+
+
+@pytest.mark.parametrize(("variants", "has_map"), [(2, False), (3, True)])
+def test_a_report_has_a_map_of_several_pairs_and_not_of_one(variants: int, has_map: bool) -> None:
+    results = study(variants)
+    names = [figure.name for figure in report_figures([results], findings(results),
+                                                      [Pictures({}, [], [])])]
+    assert (f"{SCORE}-pairs" in names) == has_map
+    assert f"{SCORE}-seeds" in names
 
 
 @pytest.mark.parametrize(("variants", "most"), [(1, 4.5), (4, 6.0), (8, 9.0)])
