@@ -153,8 +153,8 @@ def test_plan_shows_what_each_recipe_sets(tmp_path: Path) -> None:
     for name in RECIPES:
         assert f"\n  {name}: {RECIPES[name].source}\n    sets model " in shown
     assert ("penalties r1 (gamma 0.05 to 0.005)+r2 (gamma 0.05 to 0.005), augmentation ada "
-            "(transforms [blit, geometry, color, cutout], p 0 to 0.55), optimizer adam (lr 0.0002 to 5e-05, "
-            "betas [0.0, 0.9 to 0.99]), " in shown)
+            "(transforms [blit, geometry, color, cutout], p 0 to 0.55), optimizer adam (lr 0.0002 "
+            "to 5e-05, betas [0.0, 0.9 to 0.99]), " in shown)
     assert "ema half_life 0 to 5e+06" in shown
     assert "ema half_life 500000" in shown
 
