@@ -24,6 +24,8 @@ class DataFacts:
         gate: The test accuracy that the embedded classifier must reach on this data to serve as a
             feature extractor; 0..1, unused without labels. Where no number is known for the data,
             `gate_over` gives one.
+        input: `(C, H, W)` of the uint8 image that each example is paired with, which a generator
+            makes the example from; empty without pairs.
         notes: What a plan says of the data besides, in lines; no part of a run.
     """
 
@@ -33,6 +35,7 @@ class DataFacts:
     test: int
     digest: str
     gate: float = 0.0
+    input: tuple[int, ...] = ()
     notes: Annotated[tuple[str, ...], Field(exclude=True)] = field(default=(), compare=False)
 
     @property

@@ -290,7 +290,7 @@ def features_of_split(extractor: Extractor, data: Dataset, split: Reference, cac
                       ) -> Features:
     """Return the features of the real images of a split, from the cache if it has them."""
     return reference_features(extractor, split_of(data, split).images,
-                              f"{data.fingerprint}/{split}", cache, say)
+                              f"{data.examples[1]}/{split}", cache, say)
 
 
 def split_of(data: Dataset, reference: Reference) -> Split:

@@ -41,8 +41,7 @@ __all__ = [
     "MetricFacts", "ModelFacts", "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin",
     "Reference", "Registry", "ScheduleFacts",
     "code_of", "has_plugins", "nearest", "provide", "read_plugin", "read_plugins", "scores",
-    "scores_of",
-    "use_plugins",
+    "scores_of", "targets_of", "use_plugins",
 ]
 
 DATASETS: Registry[Any, DatasetFacts] = Registry(
@@ -63,6 +62,12 @@ EXTRACTORS: Registry[Any, NoFacts] = Registry(
 METRICS: Registry[Any, MetricFacts] = Registry(
     "metric", MetricFacts, "gan_bench.evaluation.metrics", "gan_bench.metrics")
 MetricEntry = Entry[Any, MetricFacts]
+
+
+def targets_of(dataset: Part) -> Part | None:
+    """Return the data set whose images are the targets of a data set of pairs; None without."""
+    targets: Part | None = DATASETS[dataset.name].facts.targets(**dataset.args)
+    return targets
 
 
 def scores_of(entry: MetricEntry) -> tuple[str, ...]:

@@ -71,12 +71,15 @@ class DatasetFacts(_Facts):
         describe: (data root, **arguments) → DataFacts, without torch and without reading the data.
         modes: **arguments → the centres of the modes and their common standard deviation, if the
             data's definition has modes.
+        targets: **arguments → the data set whose images are the targets of pairs, a `Part`; None if
+            the data has no pairs.
         channel: The loaded data set → the grey data set in its first channel, if it is a stack of
             grey images.
     """
 
     describe: Callable[..., DataFacts]
     modes: Callable[..., tuple[list[tuple[float, float]], float]] | None = None
+    targets: Callable[..., Any] = _without
     channel: Callable[[Any], Any] | None = None
 
 

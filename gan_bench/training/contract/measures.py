@@ -155,6 +155,8 @@ def check_dataset(checks: Checks, entry: Entry[Any, Any], part: Part, data_root:
             first, second = getattr(decoded[0], split), getattr(again, split)
             if not np.array_equal(first.images, second.images):
                 return f"the examples of {split} differ the second time"
+            if first.inputs is not None and not np.array_equal(first.inputs, second.inputs):
+                return f"the inputs of {split} differ the second time"
         return None
 
     if checks.check("is described before it is read", describe) and checks.check(
@@ -173,4 +175,8 @@ def _arrays_problem(arrays: Arrays, facts: DataFacts) -> str | None:
                               or labels.dtype != np.int64 or labels.min() < 0
                               or labels.max() >= facts.classes):
             return f"the labels of {split} are not int64 ({count},) below {facts.classes}"
+        inputs = getattr(arrays, split).inputs
+        if facts.input and (inputs is None or inputs.dtype != np.uint8
+                            or inputs.shape != (count, *facts.input)):
+            return f"the inputs of {split} are not uint8 {(count, *facts.input)}, as described"
     return None
