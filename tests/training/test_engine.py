@@ -287,9 +287,9 @@ def test_schedules(tmp_path: Path, name: str, schedule: str, halfway: float) -> 
     assert rate(spec.g_optimizer, 51, 100) == pytest.approx(0.1 * halfway)
     engine = Engine(spec, "cpu")
     engine.step(51, StepBatch(batches(51, 1)))
-    used = engine._optimizers[engine.generator].param_groups[0]["lr"]
+    used = engine._optimizing.of[engine.generator].param_groups[0]["lr"]
     assert used == pytest.approx(0.1 * halfway)
-    assert engine._optimizers[engine.discriminator].param_groups[0]["lr"] == pytest.approx(2e-4)
+    assert engine._optimizing.of[engine.discriminator].param_groups[0]["lr"] == pytest.approx(2e-4)
 
 
 def weights_of(engine: Engine) -> list[bytes]:

@@ -178,8 +178,8 @@ def test_a_step_that_waits_for_the_device_is_refused_in_words(
     spec = a_gpu_run(tmp_path)
     set_up_torch(spec)
     engine = Engine(spec, "cuda")
-    forward = engine._forward_g
-    monkeypatch.setattr(engine, "_forward_g",
+    forward = engine._passes.forward_g
+    monkeypatch.setattr(engine._passes, "forward_g",
                         lambda latents: forward(latents) * latents.sum().item())
     step = CapturedStep(engine).step
     for i in range(1, WARM_UP):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -87,23 +88,24 @@ def test_a_network_has_the_plateau_of_its_own_losses(tmp_path: Path, network: st
     if network == "d":
         module, other = other, module
     watched: list[float] = []
-    update = engine._update
+    update = engine._optimizing.update
 
-    def noting(updated: nn.Module, loss: Tensor) -> None:
+    def noting(updated: nn.Module, losses: Iterable[Tensor]) -> Tensor:
+        loss = update(updated, losses)
         if updated is module:
-            watched.append(float(loss.detach()))
-        update(updated, loss)
+            watched.append(float(loss))
+        return loss
 
-    engine._update = noting  # type: ignore[method-assign]
+    engine._optimizing.update = noting  # type: ignore[method-assign]
     torch.manual_seed(0)
     expected = Plateau(3, 0, 2, "cpu")
     rates = []
     for step in range(1, 31):
         engine.step(step, StepBatch([torch.randn(32, 1, 16, 16).clamp(-1, 1) for _ in range(2)]))
         cuts = expected.cuts(step)
-        rates.append(engine._optimizers[module].param_groups[0]["lr"])
+        rates.append(engine._optimizing.of[module].param_groups[0]["lr"])
         assert rates[-1] == pytest.approx(1e-6 * 0.5**cuts)
-        assert engine._optimizers[other].param_groups[0]["lr"] == pytest.approx(2e-4)
+        assert engine._optimizing.of[other].param_groups[0]["lr"] == pytest.approx(2e-4)
         for loss in watched[-2:]:
             expected.add(torch.tensor(loss))
     assert len(watched) == 60
@@ -139,7 +141,7 @@ def test_what_a_plateau_remembers_decides(tmp_path: Path) -> None:
     other.load(state)
     for resumed in (engine, other):
         resumed.begin(31)
-    used = [e._optimizers[e.generator].param_groups[0]["lr"] for e in (engine, other)]
+    used = [e._optimizing.of[e.generator].param_groups[0]["lr"] for e in (engine, other)]
     assert used[0] == used[1] < 1e-3
     with pytest.raises(ValueError, match="not the state of an engine"):
         Engine(spec, "cpu").load({k: v for k, v in state.items() if k != "generator_plateau"})

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 import torch
 
 from gan_bench.errors import UserError, one_line
-from gan_bench.training.step.engine import Engine, StepMetrics
+from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.networks import StepMetrics
 from gan_bench.training.step.step_batch import StepBatch
 
 WARM_UP = 3  # steps before a recording, in which libraries choose kernels and optimizers get state

@@ -16,25 +16,19 @@ from gan_bench import rng
 from gan_bench.components.latents import draw_latents
 from gan_bench.components.losses import Loss
 from gan_bench.components.models import build_networks, with_labels
-from gan_bench.components.optimizers import build_optimizer, load_optimizer, rate, set_rate
 from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
-from gan_bench.errors import UserError, one_line
+from gan_bench.errors import one_line
 from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.training.step.augmenting import Augmenting
+from gan_bench.training.step.d_update import DiscriminatorUpdate
 from gan_bench.training.step.g_penalties import GPenalties
-from gan_bench.training.step.networks import (
-    frozen,
-    grad_norm,
-    logit_metrics,
-    samples_of,
-    seed_layers,
-)
-from gan_bench.training.step.plateau import plateaus_of
+from gan_bench.training.step.g_update import GeneratorUpdates
+from gan_bench.training.step.networks import StepMetrics, samples_of, seed_layers
+from gan_bench.training.step.optimizing import Optimizing
+from gan_bench.training.step.passes import Passes
 from gan_bench.training.step.step_batch import StepBatch
 from gan_bench.training.step.weight_average import WeightAverage
-
-StepMetrics = dict[str, Tensor]
 
 
 class Engine:
@@ -60,7 +54,6 @@ class Engine:
         self.spec = spec
         self.device = device
         self.generator, self.discriminator = networks.generator, networks.discriminator
-        self._is_bfloat16 = precision == "bfloat16"
         # Tensor cores and AMX need another memory layout.
         layout = torch.contiguous_format if precision == "float32" else torch.channels_last
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
@@ -71,17 +64,19 @@ class Engine:
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = self.first_bad.clone()  # on the device
         self._loss: Loss = LOSSES.build(spec.loss)
-        self._parts = {self.generator: spec.g_optimizer, self.discriminator: spec.d_optimizer}
-        self._optimizers = {
-            network: build_optimizer(part, network.parameters(), captured=device != "cpu")
-            for network, part in self._parts.items()}
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
-        self._rates: dict[nn.Module, float] = {}  # as set in the optimizers
-        self._plateaus = plateaus_of(self._parts, {self.generator: spec.g_steps,
-                                                   self.discriminator: spec.d_steps}, device)
         self._augmenting = Augmenting(spec, device)
         self._g_penalties = GPenalties(spec, self._penalties, device)
+        self._optimizing = Optimizing(spec, self._networks, device)
+        self._passes = Passes(spec, self.generator, self.discriminator, self._penalties,
+                              self._augmenting, self._penalty_draws, precision == "bfloat16")
+        self._update_d = DiscriminatorUpdate(
+            spec, self.discriminator, self._loss, self._penalties, self._passes, self._augmenting,
+            self._optimizing, self._penalty_draws)
+        self._update_g = GeneratorUpdates(
+            spec, self.generator, self.discriminator, self._loss, self._g_penalties, self._passes,
+            self._optimizing)
         self._latent_dim = int(spec.model.args["latent_dim"])
 
     @property
@@ -142,20 +137,20 @@ class Engine:
         latents += [self._latents(n, labels) for _, labels in of_g[1:]]
         if self.spec.joint_weight:
             latents += [self._latents(n, labels) for _, labels in of_g]
-        fake = self._forward_g(latents[0]) if self.spec.share_fakes else None
+        fake = self._passes.forward_g(latents[0]) if self.spec.share_fakes else None
         losses: list[Tensor] = []
         if not d_first:
-            fake, losses = self._train_generator(latents, fake, batch, step, metrics, observe)
+            fake, losses = self._update_g(latents, fake, batch, step, metrics, observe)
         for i, (examples, labels) in enumerate(zip(real, of_d, strict=True)):
             if self.spec.share_fakes and fake is not None:
                 d_fake = fake.detach()
             else:
                 with torch.no_grad():
-                    d_fake = self._forward_g(d_latents[i])
-            losses.append(self._step_discriminator(examples, d_fake, labels, step, metrics,
-                                                   observe and i == len(real) - 1))
+                    d_fake = self._passes.forward_g(d_latents[i])
+            losses.append(self._update_d(examples, d_fake, labels, step, metrics,
+                                         observe and i == len(real) - 1))
         if d_first:
-            losses += self._train_generator(latents, fake, batch, step, metrics, observe)[1]
+            losses += self._update_g(latents, fake, batch, step, metrics, observe)[1]
         if self._average is not None:
             self._average.follow(self.generator)
         if observe:
@@ -188,10 +183,7 @@ class Engine:
         return {
             **{name: network.state_dict() for name, network in self._networks.items()},
             "ema": self.ema.state_dict() if self.ema is not None else None,
-            **{f"{name}_optimizer": self._optimizers[network].state_dict()
-               for name, network in self._networks.items()},
-            **{f"{name}_plateau": self._plateaus[network].state()
-               for name, network in self._networks.items() if network in self._plateaus},
+            **self._optimizing.state(),
             "first_bad": int(self.first_bad),
             **self._augmenting.state(),
             **self._g_penalties.state(),
@@ -225,10 +217,7 @@ class Engine:
     def _load(self, state: dict[str, Any]) -> None:
         for name, network in self._networks.items():
             network.load_state_dict(state[name])
-            load_optimizer(self._optimizers[network], state[f"{name}_optimizer"])
-            if network in self._plateaus:
-                self._plateaus[network].load(state[f"{name}_plateau"])
-        self._rates.clear()
+        self._optimizing.load(state)
         if self._average is not None:
             self._average.load(state["ema"])
         self._augmenting.load(state)
@@ -271,135 +260,11 @@ class Engine:
         self._augmenting.begin(step)
         self._g_penalties.begin(step)
         seed_layers(rng.derive(self.spec.seed, "dropout", step), self._layer_draws)
-        for network, part in self._parts.items():
-            plateau = self._plateaus.get(network)
-            new_rate = rate(part, step, self.spec.steps, plateau.cuts(step) if plateau else 0)
-            if self._rates.get(network) != new_rate:
-                self._rates[network] = new_rate
-                for group in self._optimizers[network].param_groups:
-                    set_rate(group, new_rate)
+        self._optimizing.begin(step)
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
         latents = draw_latents(self.spec.latents, n, self._latent_dim, self._draws)
         return with_labels(latents, labels, self.spec.data.classes)
-
-    def _step_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int,
-                            metrics: StepMetrics, observe: bool) -> Tensor:
-        def d_logits(examples: Tensor) -> Tensor:  # float32, for the gradients of penalties
-            return self._logits(self._augmenting.seen_by_d(examples), labels)
-
-        real, fake = self._add_noise(real, step), self._add_noise(fake, step)
-        real_logits, fake_logits = self._forward_d(real, labels), self._forward_d(fake, labels)
-        self._augmenting.note(real_logits, self._loss.boundary)
-        terms = self._loss.discriminator(real_logits, fake_logits)
-        # Penalties are divided as the terms are, so that their weights are the published ones.
-        divisor = len(terms) if self.spec.d_loss_reduction == "mean" else 1
-        loss = sum(terms[1:], terms[0]) / divisor
-        due = [p.every * p.term(d_logits, real, fake, self._penalty_draws)
-               for p in self._penalties if p.term is not None and step % p.every == 0]
-        due += [p.every * p.weights_term(self.discriminator) for p in self._penalties
-                if p.weights_term is not None and step % p.every == 0]
-        penalty = sum(due[1:], due[0]) / divisor if due else None
-        total = loss if penalty is None else loss + penalty
-        self._update(self.discriminator, total)
-        for constraint in self._penalties:
-            if constraint.after is not None:
-                constraint.after(self.discriminator)
-        if observe:
-            metrics["train/d_loss"] = loss.detach()
-            if len(terms) == 2:
-                metrics["train/d_loss_real"] = terms[0].detach()
-                metrics["train/d_loss_fake"] = terms[1].detach()
-            if penalty is not None:
-                metrics["train/d_penalty"] = penalty.detach()
-            metrics |= logit_metrics(real_logits.detach(), fake_logits.detach(),
-                                     self._loss.boundary)
-            metrics["train/d_grad_norm"] = grad_norm(self.discriminator)
-        return total.detach()
-
-    def _train_generator(self, latents: list[Tensor], fake: Tensor | None, batch: StepBatch,
-                         step: int, metrics: StepMetrics, observe: bool,
-                         ) -> tuple[Tensor | None, list[Tensor]]:
-        """Update G `g_steps` times; return the fakes of the last update, and all losses.
-
-        Args:
-            latents: One batch for each update, then one for each joint phase if there are any.
-            fake: G's output for the first batch, if D has seen it.
-        """
-        count, losses = self.spec.g_steps, []
-        for i, (real, labels) in enumerate(batch.of_g(count)):
-            second = latents[count + i] if self.spec.joint_weight else None
-            fake, loss = self._step_generator(latents[i], None if i else fake, second, real, labels,
-                                              step, metrics, observe and i == count - 1)
-            losses.append(loss)
-        return fake, losses
-
-    def _step_generator(self, latents: Tensor, fake: Tensor | None, second: Tensor | None,
-                        real: Tensor | None, labels: Tensor | None, step: int,
-                        metrics: StepMetrics, observe: bool) -> tuple[Tensor, Tensor]:
-        with frozen(self.discriminator):
-            if fake is None:
-                fake = self._forward_g(latents)
-            fake_logits = self._forward_d(self._add_noise(fake, step), labels)
-            real_logits = None
-            if real is not None:
-                real_logits = self._forward_d(self._add_noise(real, step), labels)
-            total = loss = self._loss.generator(fake_logits, real_logits)
-            if second is not None:
-                more_fakes = self._add_noise(self._forward_g(second), step)
-                joint = self._loss.generator(self._forward_d(more_fakes, labels), real_logits)
-                total = loss + self.spec.joint_weight * joint
-            penalty = self._g_penalties.due(step, self.generator, latents)
-            if penalty is not None:
-                total = total + penalty
-            self._update(self.generator, total)
-        if observe:
-            metrics["train/g_loss"] = loss.detach()
-            if penalty is not None:
-                metrics["train/g_penalty"] = penalty.detach()
-            metrics["train/g_grad_norm"] = grad_norm(self.generator)
-        return fake, total.detach()
-
-    def _forward_g(self, latents: Tensor) -> Tensor:
-        with self._autocast():
-            samples: Tensor = self.generator(latents)
-        return samples.float() if self._is_bfloat16 else samples
-
-    def _forward_d(self, examples: Tensor, labels: Tensor | None) -> Tensor:
-        examples = self._augmenting.seen_by_d(examples)
-        with self._autocast():
-            logits = self._logits(examples, labels)
-        return logits.float() if self._is_bfloat16 else logits
-
-    def _autocast(self) -> torch.autocast:
-        # Without autocast's cache: a captured step would read it after it is freed.
-        return torch.autocast(self.device.partition(":")[0], torch.bfloat16, self._is_bfloat16,
-                              cache_enabled=False)
-
-    def _logits(self, examples: Tensor, labels: Tensor | None) -> Tensor:
-        logits: Tensor = (self.discriminator(examples) if labels is None else
-                          self.discriminator(examples, labels))
-        return logits
-
-    def _add_noise(self, examples: Tensor, step: int) -> Tensor:
-        """Return the examples with the noise of the penalties, if any; augmentation follows."""
-        for penalty in self._penalties:
-            if penalty.noise is not None:
-                progress = (step - 1) / self.spec.steps
-                examples = penalty.noise(examples, self._penalty_draws, progress)
-        return examples
-
-    def _update(self, network: nn.Module, loss: Tensor) -> None:
-        if loss.dim():
-            raise UserError(f"the loss {self.spec.loss} gives a tensor of shape "
-                            f"{tuple(loss.shape)}, not a scalar: its terms must be means over "
-                            f"the batch")
-        if network in self._plateaus:
-            self._plateaus[network].add(loss)
-        optimizer = self._optimizers[network]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
 
     def sample(self, latents: Tensor) -> Tensor:
         """Return the measured generator's samples from `latents`, in eval mode, on the CPU."""

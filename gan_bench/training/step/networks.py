@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+StepMetrics = dict[str, Tensor]  # scalars on the device, by their names in the journal
+
 
 @torch.no_grad()
 def samples_of(generator: nn.Module, latents: Tensor) -> Tensor:
