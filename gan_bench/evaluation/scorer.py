@@ -111,9 +111,9 @@ class Scorer:
                 for name in scores_of(entry)}
 
     @property
-    def train_labels(self) -> Tensor | None:
-        """The labels of the training examples, (N,) int64; None if they have no labels."""
-        return self._data.train.labels
+    def data(self) -> Dataset:
+        """The data set that samples are measured against."""
+        return self._data
 
     def check_labels(self, asked: Tensor | None) -> None:
         """Refuse, before training, labels of samples from which a metric cannot be computed.

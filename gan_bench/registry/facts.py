@@ -101,6 +101,9 @@ class ModelFacts(_Facts):
         labelled: Whether the factory takes (shape, number of classes), which is 0 if G and D are
             without labels. G then receives the label as a one-hot vector after the latents, and
             D(examples, labels) is the D of `condition: projection`.
+        takes: What its networks are conditioned on: `class`, a class or nothing, as `condition`
+            says; `image`, always an image. Then the factory takes (shape, shape of the input), G
+            receives the input, flattened, after the latents, and D is D(examples, inputs).
         styles: Whether G maps latents to a style w for each layer: `styles(latents)` are
             (N, layers, w_dim), and `synthesis(styles)` the images.
     """
@@ -112,7 +115,13 @@ class ModelFacts(_Facts):
     scaled: Callable[..., str | None] = _without
     bounded: bool = True
     labelled: bool = False
+    takes: Literal["class", "image"] = "class"
     styles: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the facts, as `_Facts` does."""
+        super().__post_init__()
+        _require_one_of(self, "takes", "class", "image")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +146,7 @@ class PenaltyFacts(_Facts):
         term: Whether it is a term of D's loss.
         g_term: Whether it is a term of G's loss.
         needs_styles: Whether it needs a G with styles (`ModelFacts.styles`).
+        needs_targets: Whether it compares G's images with the targets of their inputs.
         divides: Whether it divides weights by their norm.
         whole_run: Whether what it does at a step depends on the number of all steps, as noise that
             fades over the run does; a run with more steps is another one from its first step on.
@@ -146,6 +156,7 @@ class PenaltyFacts(_Facts):
     term: bool
     g_term: bool = False
     needs_styles: bool = False
+    needs_targets: bool = False
     divides: bool = False
     whole_run: bool = False
 

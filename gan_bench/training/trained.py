@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.components.latents import draw_latents
-from gan_bench.components.models import build_networks, with_labels
+from gan_bench.components.models import build_networks, with_condition
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
@@ -42,7 +42,7 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
     try:
         spec = read_spec(folder)
         generator = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
-                                   spec.data.classes).generator
+                                   spec.data.classes, spec.data.input).generator
     except UserError:  # the model is not registered here
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -94,14 +94,19 @@ def _tensors(file: Path, network: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int) -> Tensor:
+def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int,
+         inputs: Tensor | None = None) -> Tensor:
     """Return n samples from latents of the stream `sample`, in [-1, 1] (vectors: unbounded).
 
-    The samples of a conditional generator have the classes in turn.
+    The samples of a class-conditional generator have the classes in turn.
+
+    Args:
+        inputs: (n, C, H, W) float32 in [-1, 1], what an image-conditional generator starts from.
     """
     latents = draw_latents(spec.latents, n, int(spec.model.args["latent_dim"]),
                            rng.generator(seed, "sample"))
-    latents = with_labels(latents, labels_in_turn(spec, n), spec.data.classes)
+    condition = labels_in_turn(spec, n) if inputs is None else inputs
+    latents = with_condition(latents, condition, spec.data.classes)
     return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)])
 
 
@@ -124,7 +129,7 @@ def draw_between(spec: RunSpec, generator: nn.Module, n: int, seed: int,
     labels = labels_in_turn(spec, rows)
     if labels is not None:
         labels = labels.repeat_interleave(across)[:n]
-    latents = with_labels(latents, labels, spec.data.classes)
+    latents = with_condition(latents, labels, spec.data.classes)
     return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)]), labels
 
 
@@ -138,5 +143,5 @@ def _on_sphere(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
 
 
 def labels_in_turn(spec: RunSpec, n: int) -> Tensor | None:
-    """Return the labels (n,) int64 of conditional samples; None if unconditional."""
-    return None if spec.condition == "none" else torch.arange(n) % spec.data.classes
+    """Return the labels (n,) int64 of class-conditional samples; None without classes."""
+    return torch.arange(n) % spec.data.classes if spec.condition_kind == "class" else None

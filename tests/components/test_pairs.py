@@ -1,4 +1,4 @@
-"""Pairs made from any image data set: the inputs by hand-worked examples, and the data as a whole."""
+"""Pairs of any image data set: the inputs by hand-worked examples, and the data as a whole."""
 
 from __future__ import annotations
 
@@ -134,7 +134,8 @@ def test_pairs_of_digits_are_the_digits_with_their_inputs(tmp_path: Path) -> Non
         {"name": "digits", "image_size": 16}), tmp_path)
     for split, of_digits in ((data.train, digits.train), (data.test, digits.test)):
         assert torch.equal(split.images, of_digits.images)
-        assert split.labels is not None and of_digits.labels is not None
+        assert split.labels is not None
+        assert of_digits.labels is not None
         assert torch.equal(split.labels, of_digits.labels)
         assert split.inputs is not None
         expected = made("edges", split.images.numpy(), threshold=0.5)
@@ -158,7 +159,8 @@ def test_pairs_of_a_folder_of_images(tmp_path: Path) -> None:
 
 def test_the_noise_of_the_two_splits_differs(tmp_path: Path) -> None:
     data = prepared(pairs(given={"name": "noise", "std": 0.9}), tmp_path)
-    assert data.train.inputs is not None and data.test.inputs is not None
+    assert data.train.inputs is not None
+    assert data.test.inputs is not None
     assert not torch.equal(data.train.inputs[0] > 0, data.test.inputs[0] > 0)
 
 

@@ -247,8 +247,8 @@ def test_a_copy_of_a_batch_has_the_same_tensors_in_the_same_places() -> None:
         assert len(batch.tensors()) == count
         torch._foreach_copy_(copy.tensors(), batch.tensors())
         pairs = [*zip(copy.real, batch.real, strict=True),
-                 *zip(copy.labels or (), batch.labels or (), strict=True),
-                 (copy.g_real, batch.g_real), (copy.g_labels, batch.g_labels)]
+                 *zip(copy.conditions or (), batch.conditions or (), strict=True),
+                 (copy.g_real, batch.g_real), (copy.g_conditions, batch.g_conditions)]
         for ours, theirs in pairs:
             assert (ours is None) is (theirs is None)
             if ours is not None and theirs is not None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gan_bench import rng
 from gan_bench.components.latents import draw_latents
 from gan_bench.components.losses import Loss
-from gan_bench.components.models import build_networks, with_labels
+from gan_bench.components.models import build_networks, with_condition
 from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import one_line
@@ -42,13 +42,14 @@ class Engine:
     D compute their products in bfloat16; with `tf32`, CUDA's global settings decide.
 
     Args:
-        train_labels: Of the training examples; a conditional run with an average needs them.
+        conditions: Of the training examples (`conditions_of`); a conditional run with an average
+            needs them.
     """
 
     def __init__(self, spec: RunSpec, device: str, precision: str = "float32",
-                 train_labels: Tensor | None = None) -> None:
+                 conditions: Tensor | None = None) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
-                                  spec.data.classes)
+                                  spec.data.classes, spec.data.input)
         self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
         constrain(networks.discriminator, self._penalties, spec.seed)
         self.spec = spec
@@ -59,7 +60,7 @@ class Engine:
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
         for network in self._networks.values():
             network.to(device).to(memory_format=layout)
-        self._average = (WeightAverage(spec, self.generator, device, train_labels)
+        self._average = (WeightAverage(spec, self.generator, device, conditions)
                          if spec.ema is not None else None)
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = self.first_bad.clone()  # on the device
@@ -131,7 +132,7 @@ class Engine:
         n = real[0].shape[0]
         # Latents are drawn in an order that does not depend on who is updated first: G's first
         # batch, D's batches, G's further batches. So D's fakes do not depend on `g_steps`.
-        of_d: Sequence[Tensor | None] = batch.labels or [None] * len(real)
+        of_d: Sequence[Tensor | None] = batch.conditions or [None] * len(real)
         latents = [self._latents(n, of_g[0][1])]
         d_latents = [] if self.spec.share_fakes else [self._latents(n, labels) for labels in of_d]
         latents += [self._latents(n, labels) for _, labels in of_g[1:]]
@@ -262,9 +263,9 @@ class Engine:
         seed_layers(rng.derive(self.spec.seed, "dropout", step), self._layer_draws)
         self._optimizing.begin(step)
 
-    def _latents(self, n: int, labels: Tensor | None) -> Tensor:
+    def _latents(self, n: int, condition: Tensor | None) -> Tensor:
         latents = draw_latents(self.spec.latents, n, self._latent_dim, self._draws)
-        return with_labels(latents, labels, self.spec.data.classes)
+        return with_condition(latents, condition, self.spec.data.classes)
 
     def sample(self, latents: Tensor) -> Tensor:
         """Return the measured generator's samples from `latents`, in eval mode, on the CPU."""

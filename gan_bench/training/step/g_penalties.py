@@ -44,7 +44,7 @@ class GPenalties:
             _Active(part.name, penalty, torch.Generator(device),
                     torch.zeros((), dtype=torch.float64, device=device))
             for part, penalty in zip(spec.penalties, penalties, strict=True)
-            if penalty.g_term is not None]
+            if penalty.g_term is not None or penalty.pair_term is not None]
 
     @property
     def generators(self) -> list[torch.Generator]:
@@ -56,18 +56,24 @@ class GPenalties:
         for each in self._all:
             each.draws.manual_seed(rng.derive(self._seed, f"g_penalty/{each.name}", step))
 
-    def due(self, step: int, generator: nn.Module, latents: Tensor) -> Tensor | None:
+    def due(self, step: int, generator: nn.Module, latents: Tensor, fakes: Tensor,
+            targets: Tensor) -> Tensor | None:
         """Return the sum of the terms that are due at a step; None if none is.
 
         Each is `every` times as large. Products are float32, as those of D's penalties are.
 
         Args:
             latents: Those of this update of G.
+            fakes: What G makes of them.
+            targets: The real examples of their conditions.
         """
         terms = [each.penalty.every * each.penalty.g_term(generator, latents, each.draws,
                                                           each.memory)
                  for each in self._all
                  if each.penalty.g_term is not None and step % each.penalty.every == 0]
+        terms += [each.penalty.every * each.penalty.pair_term(fakes, targets)
+                  for each in self._all
+                  if each.penalty.pair_term is not None and step % each.penalty.every == 0]
         return sum(terms[1:], terms[0]) if terms else None
 
     def state(self) -> dict[str, Any]:

@@ -32,21 +32,23 @@ class GeneratorUpdates:
             metrics: Gets what is logged, if `observe`.
         """
         count, losses = self._spec.g_steps, []
+        targets = batch.targets(count)
         for i, (real, labels) in enumerate(batch.of_g(count)):
             second = latents[count + i] if self._spec.joint_weight else None
             is_observed = observe and i == count - 1
             with frozen(self._discriminator):
                 if i or fake is None:
                     fake = self._passes.forward_g(latents[i])
-                total = self._total(latents[i], fake, second, real, labels, step, metrics,
-                                    is_observed)
+                total = self._total(latents[i], fake, targets[i], second, real, labels, step,
+                                    metrics, is_observed)
                 losses.append(self._optimizing.update(self._generator, [total]))
             if is_observed:
                 metrics["train/g_grad_norm"] = grad_norm(self._generator)
         return fake, losses
 
-    def _total(self, latents: Tensor, fake: Tensor, second: Tensor | None, real: Tensor | None,
-               labels: Tensor | None, step: int, metrics: StepMetrics, observe: bool) -> Tensor:
+    def _total(self, latents: Tensor, fake: Tensor, target: Tensor, second: Tensor | None,
+               real: Tensor | None, labels: Tensor | None, step: int, metrics: StepMetrics,
+               observe: bool) -> Tensor:
         passes = self._passes
         fake_logits = passes.forward_d(passes.add_noise(fake, step), labels)
         real_logits = None
@@ -57,7 +59,7 @@ class GeneratorUpdates:
             more_fakes = passes.add_noise(passes.forward_g(second), step)
             joint = self._loss.generator(passes.forward_d(more_fakes, labels), real_logits)
             total = loss + self._spec.joint_weight * joint
-        penalty = self._penalties.due(step, self._generator, latents)
+        penalty = self._penalties.due(step, self._generator, latents, fake, target)
         if penalty is not None:
             total = total + penalty
         if observe:
