@@ -226,6 +226,9 @@ def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, given: str, prefi
                 "`condition: none` requests none; give every variant a condition")
             reason = (f"compares each sample with its requested class, but {requests}, or leave it "
                       f"out")
+        if not reason and facts.paired and given != "image":
+            reason = ("compares each image with the target of its input, but this model makes "
+                      "images of no input; choose a model that takes an image, or leave it out")
         if per_class := facts.least_per_class:
             least = per_class * data.classes
         if not reason and facts.reference == "train" and data.train < least:

@@ -30,7 +30,8 @@ def condition_conflicts(settings: RunSettings, data: DataFacts, evaluate: Evalua
         if settings.condition != "concat":
             return [("condition", f"{model} gives both networks an input, and its D has it beside "
                                   f"the image: set condition: concat")]
-        return _shared_conflicts(settings, evaluate) + _input_conflicts(settings, data, evaluate)
+        return (_shared_conflicts(settings, evaluate, "inputs")
+                + _input_conflicts(settings, data, evaluate))
     if settings.condition == "none":
         return []
     if data.input:
@@ -38,24 +39,29 @@ def condition_conflicts(settings: RunSettings, data: DataFacts, evaluate: Evalua
         return [("condition", f"the condition of this data set is an image, and {model} takes a "
                               f"class: choose the model {' or '.join(taking)}, or leave condition "
                               f"out")]
-    problems = _shared_conflicts(settings, evaluate)
+    problems = _shared_conflicts(settings, evaluate, "labels")
     if data.classes < 2:
         problems.insert(0, ("condition", f"{settings.condition} needs labels, but this data set "
                                          f"has none; leave it out"))
     return problems
 
 
-def _shared_conflicts(settings: RunSettings, evaluate: EvaluateSpec) -> list[tuple[str, str]]:
-    """Return what cannot be done under either kind of condition."""
+def _shared_conflicts(settings: RunSettings, evaluate: EvaluateSpec, what: str,
+                      ) -> list[tuple[str, str]]:
+    """Return what cannot be done under either kind of condition.
+
+    Args:
+        what: The conditions: labels or inputs.
+    """
     problems = []
     if settings.share_fakes and settings.d_steps > 1:
-        problems.append(("share_fakes", "shared fakes have the labels of one batch, but D sees "
+        problems.append(("share_fakes", f"shared fakes have the {what} of one batch, but D sees "
                                         f"{settings.d_steps} batches a step: set d_steps: 1"))
     if settings.share_fakes and registry.LOSSES[settings.loss.name].facts.needs_real:
-        problems.append(("share_fakes", f"with {settings.loss}, G's fakes take the labels of G's "
+        problems.append(("share_fakes", f"with {settings.loss}, G's fakes take the {what} of G's "
                                         f"own real batch, so D cannot reuse them: set "
                                         f"share_fakes: false"))
-    problems += [("evaluate.metrics", f"{name} gives D images without labels, but this D is "
+    problems += [("evaluate.metrics", f"{name} gives D images without {what}, but this D is "
                                       f"conditional: remove it from evaluate.metrics")
                  for name in evaluate.all_metrics
                  if registry.METRICS[name].facts.extractor == "discriminator"]

@@ -186,6 +186,7 @@ class MetricFacts(_Facts):
     held_out: bool = False
     asked: bool = False
     matched: bool = False
+    paired: bool = False
     gaussian: bool = False
     least: int = 2
     least_per_class: int | None = None
@@ -236,6 +237,8 @@ class MetricFacts(_Facts):
                            or reference in ("modes", "frequencies")):
             return ("asked goes with reference 'train', 'test' or None, and neither with matched "
                     "nor with extractor 'discriminator'")
+        if self.paired and ((view, reference) != ("pixels", "test") or not self.matched):
+            return "paired goes with extractor 'pixels', reference 'test' and matched"
         for name in ("matched", "gaussian", "least_per_feature"):
             if getattr(self, name) and (view == "discriminator" or not examples):
                 return (f"{name} goes with reference 'train' or 'test', and not with extractor "

@@ -32,6 +32,7 @@ from gan_bench.evaluation.measurement import (
     measure,
     prepare_scorer,
     refuse_metrics_of_labels,
+    refuse_metrics_of_pairs,
 )
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.hardware import refuse_more_than_memory
@@ -181,6 +182,8 @@ def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:
     names = wanted.metrics or [name for name in last.metrics if not asks_d(name)]
     if spec.condition_kind != "class":
         refuse_metrics_of_labels(names, f"{folder.name} asks for no class")
+    if spec.condition_kind != "image":
+        refuse_metrics_of_pairs(names, f"{folder.name} makes images of no input")
     samples = wanted.samples or last.samples
     if spec.condition_kind == "image" and samples > spec.data.test:
         raise UserError(f"{samples:,} samples are asked for, and there are {spec.data.test:,} "

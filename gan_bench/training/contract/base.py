@@ -120,6 +120,15 @@ def _inputs(model: Part, shape: tuple[int, ...], count: int) -> torch.Tensor | N
     return torch.rand((count, *shape), generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
+def engine_of(spec: RunSpec) -> Engine:
+    """Return the engine of a run on the CPU, with a few imaginary conditions for its average."""
+    draws = torch.Generator().manual_seed(3)
+    conditions = {"nothing": None, "class": torch.arange(BATCH) % max(spec.data.classes, 1),
+                  "image": torch.randint(256, (BATCH, *spec.data.input), generator=draws,
+                                         dtype=torch.uint8)}
+    return Engine(spec, "cpu", conditions=conditions[spec.condition_kind])
+
+
 def advance(engine: Engine, steps: range) -> list[dict[str, torch.Tensor]]:
     """Train on examples that depend on the step alone; return what each step observes."""
     spec = engine.spec

@@ -20,6 +20,7 @@ from gan_bench.training.contract.base import (
     advance,
     bits,
     build_for,
+    engine_of,
     fixed_seed,
     g_inputs,
     image_shapes,
@@ -86,7 +87,7 @@ def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tu
     checks.check("D says rightly whether it judges examples together", lambda: _mixing_problem(
         networks, part, shape, bool(entry.facts.mixes(**part.args))))
     if checks.check("trains with finite losses", lambda: _training_problem(
-            Engine(run_spec(shape, model=part, ema=0.9), "cpu"))):
+            engine_of(run_spec(shape, model=part, ema=0.9)))):
         checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(
             run_spec(shape, model=part, ema=0.9)))
     if entry.facts.takes == "image":  # and so it is conditional already
@@ -94,7 +95,7 @@ def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tu
     way = "projection" if entry.facts.labelled else "concat"
     try:
         conditional = run_spec(shape, CLASSES, model=part, condition=way)
-        problem = _training_problem(Engine(conditional, "cpu"))
+        problem = _training_problem(engine_of(conditional))
     except Exception as error:  # of the user's code
         problem = explained(error)
     if problem:
@@ -245,7 +246,7 @@ def _training_problem(engine: Engine) -> str | None:
 
 def resume_problem(spec: RunSpec) -> str | None:
     """Return why a run that is saved, loaded and continued differs from one that was not."""
-    whole, killed, resumed = (Engine(spec, "cpu") for _ in range(3))
+    whole, killed, resumed = (engine_of(spec) for _ in range(3))
     for engine in (whole, killed):
         advance(engine, range(1, 3))
     file = io.BytesIO()
@@ -265,5 +266,5 @@ def check_optimizer(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
     if not checks.check("has a learning rate and a schedule", lambda: why_no_rate(part)):
         return
     spec = run_spec(g_optimizer=part, d_optimizer=part)
-    if checks.check("trains with finite losses", lambda: _training_problem(Engine(spec, "cpu"))):
+    if checks.check("trains with finite losses", lambda: _training_problem(engine_of(spec))):
         checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(spec))
