@@ -24,6 +24,7 @@ from gan_bench.evaluation.measurement import Wanted
 from gan_bench.evaluation.metrics.pairs import ssim_of
 from gan_bench.journal import reading
 from gan_bench.journal.layout import WEIGHTS, Execution, Workspace
+from gan_bench.journal.spec_file import read_spec
 from gan_bench.journal.status import progress_of
 from gan_bench.training.run import run_one
 from gan_bench.training.single_run import Run
@@ -112,11 +113,11 @@ def test_g_is_given_the_input_and_compared_with_its_target(prepared: Path, digit
     spec = paired(prepared, "base.g_steps=3", "base.d_steps=2", "base.share_fakes=false",
                   "base.model.dropout=0.0")
     inputs, targets = held_out_pairs(digits, 32)
+    assert (inputs.int() + targets.int() == 255).all()  # inverted
     x, y = (some.float() / 127.5 - 1 for some in (inputs, targets))
-    assert torch.equal(x, -y)  # inverted
     batch = StepBatch([*y.chunk(2)], [*x.chunk(2)],
                       g_conditions=torch.cat([x[:16], x[16:], x[:16]]))
-    assert all(torch.equal(target, -of_g) for target, (_, of_g) in
+    assert all(torch.allclose(target, -of_g, atol=1e-6) for target, (_, of_g) in
                zip(batch.targets(3), batch.of_g(3), strict=True) if of_g is not None)
     own = StepBatch([y[:16]], [x[:16]], g_real=y, g_conditions=x)
     assert torch.equal(torch.cat(own.targets(2)), y)
@@ -203,6 +204,7 @@ def test_the_average_is_given_inputs_for_its_statistics(prepared: Path, digits: 
 
 
 def test_a_trained_run_is_measured_again_and_by_others(trained: RunSpec, prepared: Path) -> None:
+    assert read_spec(trained.folder(prepared)) == trained
     workspace, folder = Workspace(prepared, prepared), trained.folder(prepared)
 
     def again(**wanted: Any) -> dict[str, float]:

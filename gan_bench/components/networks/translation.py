@@ -86,7 +86,7 @@ class UNet(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         """Return images in [-1, 1] of inputs (N, C·H·W), flattened."""
-        x = given.reshape(len(given), *self.input_shape)
+        x = given.reshape(-1, *self.input_shape)
         joined: list[Tensor] = []
         for block in self.down:
             x = block(x)
