@@ -128,6 +128,8 @@ def _form(form: Node) -> str:
     kind = form.get("type", "any")
     if kind == "array":
         return _array(form)
+    if kind == "object" and "points" in form.get("properties", {}):
+        return "[points](experiment.md#numbers-that-change)"
     if kind == "object":
         return "mapping"
     words = {"string": "text", "null": "`null`", "boolean": "`true`, `false`",

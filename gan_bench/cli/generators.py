@@ -29,6 +29,12 @@ def add_generator_commands(app: typer.Typer) -> None:
         interpolate: Annotated[bool, typer.Option(
             "--interpolate", help="Let each row of a square grid go from one latent to another.",
         )] = False,
+        limit: Annotated[float | None, typer.Option(
+            "--limit", min=0.1, help="Draw values of the normal latents beyond ±LIMIT anew "
+            "(BigGAN's truncation).")] = None,
+        psi: Annotated[float, typer.Option(
+            "--psi", min=0.0, max=2.0, help="Draw styles to their mean: 0 is the mean, 1 changes "
+            "nothing (StyleGAN's truncation).")] = 1.0,
         plugins: Plugins = [],
         root: Root = ROOT,
         data_root: DataRoot = DATA,
@@ -41,7 +47,8 @@ def add_generator_commands(app: typer.Typer) -> None:
         from gan_bench.cli.sample import write_samples
 
         use_plugin_files(plugins)
-        write_samples(Workspace(root, data_root), run, out, n, seed, interpolate=interpolate)
+        write_samples(Workspace(root, data_root), run, out, n, seed, interpolate=interpolate,
+                      limit=limit, psi=psi)
         print(f"{out}: {n} samples")
 
     @app.command()

@@ -14,7 +14,7 @@ from typing import Any
 from gan_bench.cli.plan_search import runs_line, search_lines, unchosen_runs
 from gan_bench.cli.train_on import beginnings_of, checkpoint_lines
 from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
-from gan_bench.config.ema_decay import decay_at
+from gan_bench.config.ema_decay import HalfLife
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.sources import describe_changed
 from gan_bench.config.spec import ExperimentSpec, RunSpec, describe_shape
@@ -255,11 +255,19 @@ def _snapshots_size(spec: ExperimentSpec) -> str:
 def _ramp_lines(spec: ExperimentSpec) -> list[str]:
     """Return which averages never reach their `ema`, because the run ends within the ramp."""
     lines = []
-    for run in {(run.ema, run.ema_ramp, run.steps): run for run in spec.runs}.values():
-        if run.ema is None or run.ema_ramp is None:
+    for run in {repr(run.averaging): run for run in spec.runs}.values():
+        averaging = run.averaging
+        if averaging is None or run.ema_ramp is None:
             continue
-        last = decay_at(run.ema, run.ema_ramp, run.steps)
-        if last < run.ema:
+        if isinstance(run.ema, HalfLife):
+            last, whole = averaging.half_life(run.steps), run.ema.at(
+                run.steps, run.steps, run.images_per_step)
+            if last < whole:
+                lines.append(f"average   half_life {whole:,g}: ema_ramp {run.ema_ramp:g} lets it "
+                             f"grow to {last:,g} images in {run.steps:,} steps")
+            continue
+        last = averaging.decay(run.steps)
+        if run.ema is not None and last < run.ema:
             lines.append(f"average   ema {run.ema:g}: ema_ramp {run.ema_ramp:g} lets the decay "
                          f"grow to {last:.4f} in {run.steps:,} steps")
     return lines

@@ -20,13 +20,19 @@ from gan_bench.evaluation.evaluator import held_out_pairs
 from gan_bench.evaluation.sample_grid import sample_picture, triple_picture
 from gan_bench.hardware import refuse_more_than_memory
 from gan_bench.journal.layout import WEIGHTS, Workspace
-from gan_bench.training.trained import draw, draw_between, labels_in_turn, load_generator
+from gan_bench.training.trained import (
+    Truncation,
+    draw,
+    draw_between,
+    labels_in_turn,
+    load_generator,
+)
 
 FILES = (".png", ".npz")
 
 
 def write_samples(workspace: Workspace, run: str, out: Path, n: int, seed: int, *,
-                  interpolate: bool = False) -> None:
+                  interpolate: bool = False, limit: float | None = None, psi: float = 1.0) -> None:
     """Write n samples of a run to a .png grid, to a .npz, or as a .png each into a folder.
 
     The .npz holds `images`, uint8 (n, H, W, C) as other tools expect them, or `vectors`, float32
@@ -41,10 +47,12 @@ def write_samples(workspace: Workspace, run: str, out: Path, n: int, seed: int, 
         n: The number of samples.
         seed: Of the latents.
         interpolate: Whether each row of a square grid goes from one latent to another.
+        limit, psi: As of `Truncation`.
 
     Raises:
         UserError: There is no such run, it is not finished, the file's type is unknown, the samples
-            do not fit into memory, are not finite or are no images, or nothing can be written.
+            do not fit into memory, are not finite or are no images, nothing can be written, or the
+            generator cannot be truncated so.
     """
     if out.suffix not in FILES and (out.suffix or out.is_file()):
         raise UserError(f"{out}: the name must end in .png or .npz, or be that of a folder")
@@ -57,14 +65,15 @@ def write_samples(workspace: Workspace, run: str, out: Path, n: int, seed: int, 
                         f".npz")
     # All samples exist twice as float32: in batches, then as one tensor.
     refuse_more_than_memory(8 * n * math.prod(spec.data.shape), f"{n:,} samples")
+    truncation, labels = Truncation(limit, psi), None
     pairs = _pairs(spec, workspace, n, interpolate) if spec.condition_kind == "image" else None
-    labels = None
     if pairs is not None:
-        samples = draw(spec, generator, n, seed, to_float(pairs[0]))
+        samples = draw(spec, generator, n, seed, truncation, to_float(pairs[0]))
     elif interpolate:
-        samples, labels = draw_between(spec, generator, n, seed)
+        samples, labels = draw_between(spec, generator, n, seed, truncation)
     else:
-        samples, labels = draw(spec, generator, n, seed), labels_in_turn(spec, n)
+        samples = draw(spec, generator, n, seed, truncation)
+        labels = labels_in_turn(spec, n)
     if not samples.isfinite().all():
         raise UserError(f"{folder / WEIGHTS}: the generator makes samples that are not finite; "
                         f"there is nothing to write")

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from gan_bench.cli.list import KINDS
 from gan_bench.config.recipes import RECIPES, Recipe
 from gan_bench.errors import UserError
-from gan_bench.registry import Entry, MetricFacts, Plugin, nearest, scores_of
+from gan_bench.registry import Entry, MayChange, MetricFacts, Plugin, nearest, scores_of
 from gan_bench.text_table import align_columns, wrap_line
 
 WIDTH = 100  # of text, in a file and in a wide terminal
@@ -139,7 +139,8 @@ def _limited(text: str, rules: Iterable[Any]) -> str:
     rules = [rule for each in rules for rule in (*getattr(each, "metadata", ()), each)]
     limits = [sign.format(getattr(rule, name)) for rule in rules
               for name, sign in SIGNS if isinstance(getattr(rule, name, None), int | float)]
-    return f"{text} {', '.join(limits)}".rstrip()
+    points = " or points" if any(isinstance(rule, MayChange) for rule in rules) else ""
+    return f"{text} {', '.join(limits)}".rstrip() + points
 
 
 def _annotation_text(annotation: Any) -> str:

@@ -7,32 +7,35 @@ needs no scheduler state; under `plateau` it depends on the losses too (`trainin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from gan_bench.registry import OPTIMIZERS, Part
+from gan_bench.registry import OPTIMIZERS, MayChange, Part, Scheduled, read_scheduled
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, MayChange(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0)]
-Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+Betas = Annotated[list[Annotated[float, MayChange(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
 Schedule = Literal["constant", "linear", "cosine", "step", "plateau"]
 Steps = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0, lt=1)]
 Periods = Annotated[int, Field(ge=0)]
+# The share of the rate that is left, over the run.
+FALLS = {shape: Scheduled(points=[[0, 1], [1, 0]], shape=shape, unit="run")
+         for shape in ("linear", "cosine")}
 
 
 @OPTIMIZERS.register("adam")
 def adam(
     parameters: Any, *, lr: Rate = 2e-4, betas: Betas = [0.5, 0.999],
-    eps: Rate = 1e-8, weight_decay: NonNegative = 0.0, schedule: Schedule = "constant",
+    eps: Positive = 1e-8, weight_decay: NonNegative = 0.0, schedule: Schedule = "constant",
     decay_every: Steps | None = None, decay_factor: Factor = 0.1, decay_patience: Periods = 10,
 ) -> torch.optim.Optimizer:
     """Adam; the defaults are those of Radford et al. 2015: lr 2e-4, β₁ 0.5."""
@@ -57,7 +60,7 @@ def sgd(
 
 @OPTIMIZERS.register("rmsprop")
 def rmsprop(
-    parameters: Any, *, lr: Rate = 5e-5, alpha: Fraction = 0.99, eps: Rate = 1e-8,
+    parameters: Any, *, lr: Rate = 5e-5, alpha: Fraction = 0.99, eps: Positive = 1e-8,
     schedule: Schedule = "constant", decay_every: Steps | None = None, decay_factor: Factor = 0.1,
     decay_patience: Periods = 10,
 ) -> torch.optim.Optimizer:
@@ -106,22 +109,37 @@ def set_rate(group: dict[str, Any], value: float) -> None:
         group["lr"] = value
 
 
-def rate(part: Part, step: int, steps: int, cuts: int = 0) -> float:
+def rate(part: Part, step: int, steps: int, cuts: int = 0, images: int = 1) -> float:
     """Return the learning rate of `part` at `step` of `steps`, counted from 1.
 
     `linear` and `cosine` start at `lr` and reach 0 after the last step. `step` multiplies the rate
     by `decay_factor` after each `decay_every` steps. `plateau` does so where the mean of the
     network's loss over `decay_every` steps has not fallen for more than `decay_patience` such
-    periods.
+    periods. A rate that is given at points follows them.
 
     Args:
         cuts: How often a plateau has lowered the rate.
+        images: The number of real examples that D is given in a step.
     """
-    lr, schedule, progress = part.args["lr"], part.args["schedule"], (step - 1) / steps
+    schedule, number = part.args["schedule"], part.args["lr"]
+    lr = read_scheduled(number)
+    if isinstance(lr, Scheduled):
+        return lr.at(step, steps, images)
     if schedule == "step":
         cuts = (step - 1) // part.args["decay_every"]
     if schedule in ("step", "plateau"):
-        return float(lr * part.args["decay_factor"] ** cuts)
-    factors = {"constant": 1.0, "linear": 1 - progress,
-               "cosine": (1 + math.cos(math.pi * progress)) / 2}
-    return float(lr * factors[schedule])
+        return float(number * part.args["decay_factor"] ** cuts)
+    return float(number * FALLS[schedule].at(step, steps, images) if schedule in FALLS else number)
+
+
+def betas(part: Part, step: int, steps: int, images: int) -> tuple[float, ...]:
+    """Return the betas of `part` at a step; empty unless one of them changes.
+
+    Args:
+        images: As for `rate`.
+    """
+    values = [read_scheduled(value) for value in part.args.get("betas", ())]
+    if not any(isinstance(value, Scheduled) for value in values):
+        return ()
+    return tuple(value.at(step, steps, images) if isinstance(value, Scheduled)
+                 else float(str(value)) for value in values)

@@ -24,13 +24,14 @@ from pydantic import Field
 from gan_bench import rng
 from gan_bench.components.models.base import SPECTRAL_BOUND
 from gan_bench.errors import UserError
-from gan_bench.registry import PENALTIES, PenaltyFacts
+from gan_bench.registry import PENALTIES, MayChange, PenaltyFacts
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-Weight = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, MayChange(gt=0)]  # of a term; where it changes, a scalar tensor
+Size = Annotated[float, Field(gt=0)]
 Every = Annotated[int, Field(ge=1)]
 
 
@@ -44,8 +45,12 @@ class Penalty:
             numbers for this step.
         every: Add the terms only at each `every`-th step, `every` times as large (lazy
             regularisation, Karras et al. 2020, "Analyzing and improving the image quality of
-            StyleGAN", appendix B). The optimizer's rate and betas stay as they are, while StyleGAN2
-            corrects them by every / (every + 1).
+            StyleGAN", appendix B). The optimizer's rate and betas stay as they are, unless
+            `own_step`.
+        own_step: Take a step of the network's optimizer for the terms alone, after its updates of
+            the step, as StyleGAN2 does; its rate and betas are corrected by every / (every + 1).
+            That of G's terms has latents of its own, and that of D's the examples of its last
+            update.
         build: Changes D's layers, once, after its weights are drawn.
         after: Changes D's weights after each of its updates.
         noise: (examples, draws, share of the steps that are done, 0..1) → the examples that D
@@ -62,6 +67,7 @@ class Penalty:
     term: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, torch.Generator],
                    Tensor] | None = None
     every: int = 1
+    own_step: bool = False
     build: Callable[[nn.Module], None] | None = None
     after: Callable[[nn.Module], None] | None = None
     noise: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
@@ -86,26 +92,28 @@ def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> 
 
 
 @PENALTIES.register("r1", PenaltyFacts(on_examples=True, term=True))
-def r1(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
+def r1(*, gamma: Weight = 10.0, every: Every = 1, own_step: bool = False) -> Penalty:
     """γ/2 times the mean squared norm of D's gradient at real examples.
 
     Mescheder et al. 2018, "Which training methods for GANs do actually converge?", equation 9,
-    where γ is 10.
+    where γ is 10. With `own_step` it takes a step of D's optimizer of its own, as in StyleGAN2.
     """
-    return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, real).mean(), every)
+    return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, real).mean(), every,
+                   own_step)
 
 
 @PENALTIES.register("r2", PenaltyFacts(on_examples=True, term=True))
-def r2(*, gamma: Weight = 10.0, every: Every = 1) -> Penalty:
+def r2(*, gamma: Weight = 10.0, every: Every = 1, own_step: bool = False) -> Penalty:
     """γ/2 times the mean squared norm of D's gradient at generated examples.
 
-    Mescheder et al. 2018, equation 10.
+    Mescheder et al. 2018, equation 10. `own_step` is as that of `r1`.
     """
-    return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, fake).mean(), every)
+    return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, fake).mean(), every,
+                   own_step)
 
 
 @PENALTIES.register("gradient_penalty", PenaltyFacts(on_examples=True, term=True))
-def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: bool = False,
+def gradient_penalty(*, weight: Weight = 10.0, target: Size = 1.0, one_sided: bool = False,
                      every: Every = 1) -> Penalty:
     """WGAN-GP: draw D's gradient norm between real and generated examples to `target`.
 
@@ -127,7 +135,7 @@ def gradient_penalty(*, weight: Weight = 10.0, target: Weight = 1.0, one_sided: 
 
 
 @PENALTIES.register("dragan", PenaltyFacts(on_examples=True, term=True))
-def dragan(*, weight: Weight = 10.0, target: Weight = 1.0, scale: Weight = 0.5,
+def dragan(*, weight: Weight = 10.0, target: Size = 1.0, scale: Size = 0.5,
            noise: Literal["uniform", "gaussian"] = "uniform", every: Every = 1) -> Penalty:
     """DRAGAN: draw D's gradient norm around real examples to `target`.
 
@@ -184,7 +192,7 @@ def orthogonal_g(*, weight: Weight = 1e-4, every: Every = 1) -> Penalty:
 @PENALTIES.register("path_length", PenaltyFacts(on_examples=False, term=False, g_term=True,
                                                 needs_styles=True))
 def path_length(*, weight: Weight = 2.0, decay: Annotated[float, Field(gt=0, le=1)] = 0.01,
-                batch_shrink: Every = 2, every: Every = 1) -> Penalty:
+                batch_shrink: Every = 2, every: Every = 1, own_step: bool = False) -> Penalty:
     """StyleGAN2's regularisation of G: a step in w moves the image equally far everywhere.
 
     `weight` · E (‖Jᵀy‖ − a)². Karras et al. 2020, "Analyzing and improving the image quality of
@@ -192,8 +200,8 @@ def path_length(*, weight: Weight = 2.0, decay: Annotated[float, Field(gt=0, le=
     derivative of an image by its w, squares being averaged over the layers; y is white noise,
     N(0, 1) / √(H·W). a is the running mean of the lengths, 0 at first: `decay` of it is replaced by
     the mean of this batch, before it is used, and gradients pass through that share. It looks at
-    the first 1 / `batch_shrink` of the latents of G's update (the published code draws others, and
-    takes a step of the optimizer of their own).
+    the first 1 / `batch_shrink` of the latents of G's update; with `own_step`, as in the published
+    code, of latents of its own, for which it takes a step of G's optimizer.
     """
     from gan_bench.components.regularisers import distance_from_mean_length
 
@@ -201,7 +209,7 @@ def path_length(*, weight: Weight = 2.0, decay: Annotated[float, Field(gt=0, le=
         some = latents[:-(-len(latents) // batch_shrink)]
         return weight * distance_from_mean_length(g, some, draws, memory, decay)
 
-    return Penalty(g_term=g_term, every=every)
+    return Penalty(g_term=g_term, every=every, own_step=own_step)
 
 
 @PENALTIES.register("l1", PenaltyFacts(on_examples=False, term=False, g_term=True,
@@ -218,7 +226,7 @@ def l1(*, weight: Weight = 100.0, every: Every = 1) -> Penalty:
 
 
 @PENALTIES.register("weight_clip", PenaltyFacts(on_examples=False, term=False))
-def weight_clip(*, limit: Weight = 0.01) -> Penalty:
+def weight_clip(*, limit: Size = 0.01) -> Penalty:
     """Clip every parameter of D to ±`limit` after each of its updates.
 
     Arjovsky et al. 2017, "Wasserstein GAN", algorithm 1, where the limit is 0.01.
@@ -269,7 +277,7 @@ def spectral_norm(*, iterations: Every = 1) -> Penalty:
 
 
 @PENALTIES.register("instance_noise", PenaltyFacts(on_examples=False, term=False, whole_run=True))
-def instance_noise(*, std: Weight = 0.1, until: Annotated[float, Field(gt=0, le=1)] = 1.0,
+def instance_noise(*, std: Size = 0.1, until: Annotated[float, Field(gt=0, le=1)] = 1.0,
                    ) -> Penalty:
     """Add Gaussian noise to all examples that D sees; the noise fades linearly.
 

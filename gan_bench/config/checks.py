@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gan_bench import registry
 from gan_bench.config.condition_checks import condition_conflicts, condition_kind
-from gan_bench.config.ema_decay import MOST_INITIAL, initial_share
 from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
+from gan_bench.config.step_checks import step_conflicts
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
 from gan_bench.registry import Part
@@ -48,13 +50,12 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
     if reason:
         problems.append(("model", f"{settings.model} cannot make {describe_shape(data.shape)}: "
                                   f"{reason}"))
-    problems += _group_conflicts(settings)
+    problems += step_conflicts(settings, steps)
     problems += [(key, reason) for key, part in (("g_optimizer", settings.g_optimizer),
                                                  ("d_optimizer", settings.d_optimizer))
                  if (reason := why_no_rate(part) or _why_no_decay(part, steps))]
     problems += _penalty_conflicts(settings, steps)
     problems += _augmentation_conflicts(settings, data)
-    problems += _average_conflicts(settings, steps)
     problems += condition_conflicts(settings, data, evaluate)
     given = condition_kind(settings, data)
     problems += _metric_conflicts(evaluate, data, given, "")
@@ -87,6 +88,10 @@ def why_no_rate(optimizer: Part) -> str:
             return (f"{optimizer} has no argument {argument}, but the learning rate is set from lr "
                     f"and schedule at each step: the optimizer's author must add this argument")
     lr, schedule = optimizer.args["lr"], optimizer.args["schedule"]
+    if isinstance(lr, Mapping):  # as its type says, a number that changes
+        return "" if schedule == "constant" else (
+            f"{optimizer}: lr is given at points, and schedule {schedule} would change it too: "
+            f"leave out one of them")
     if not isinstance(lr, int | float):
         return f"{optimizer}: lr is {shown(lr)}, which is not a number; give a number"
     if schedule not in registry.SCHEDULES:
@@ -131,17 +136,6 @@ def _ignored(optimizer: Part) -> str:
     cures = [name for name in DECAYS if all(name in USED_BY[key] for key in ignored)]
     return (f"{optimizer}: {' and '.join(ignored)} {verb} no effect under schedule {schedule}: "
             f"leave {pronoun} out, or set schedule to {' or '.join(cures)}")
-
-
-def _group_conflicts(settings: RunSettings) -> list[tuple[str, str]]:
-    """Return that D cannot divide a batch into groups of equal size, if so."""
-    group = registry.MODELS[settings.model.name].facts.group(**settings.model.args)
-    batch = settings.batch_size
-    if group is None or batch % min(group, batch) == 0:
-        return []
-    nearest = max(size for size in range(1, group) if batch % size == 0)
-    return [("model", f"{settings.model} judges {group:,} examples together, but a batch has "
-                      f"{batch:,}: choose a group that divides batch_size, such as {nearest:,}")]
 
 
 def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
@@ -189,24 +183,6 @@ def _augmentation_conflicts(settings: RunSettings, data: DataFacts) -> list[tupl
         problems.append(f"{' and '.join(with_p)} have a p each, but only one is logged: leave out "
                         f"all but one")
     return [("augmentation", problem) for problem in problems]
-
-
-def _average_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
-    """Return why keys of a weight average act on none, or why it keeps random initial weights."""
-    if settings.ema is None:
-        fields = RunSettings.model_fields
-        return [(key, "has no effect without ema: leave it out, or give ema")
-                for key in ("ema_ramp", "ema_statistics")
-                if getattr(settings, key) != fields[key].default]
-    if steps is None:
-        return []
-    share = initial_share(settings.ema, settings.ema_ramp, steps)
-    if share <= MOST_INITIAL:
-        return []
-    ramp = "null" if settings.ema_ramp is None else f"{settings.ema_ramp:g}"
-    return [("ema", f"after {steps:,} steps {share:.2g} of the average would be G's random initial "
-                    f"weights (ema {settings.ema:g}, ema_ramp {ramp}): leave out ema_ramp, or "
-                    f"lower ema")]
 
 
 def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, given: str, prefix: str,

@@ -80,6 +80,9 @@ def _input_conflicts(settings: RunSettings, data: DataFacts, evaluate: EvaluateS
         problems.append(("evaluate.latent_sets", f"the G of {settings.model} has no latents, so "
                                                  f"all sets would give the same images: leave it "
                                                  f"out"))
+    if settings.fake_labels == "independent":
+        problems.append(("fake_labels", "an image is made from the input of its target: leave it "
+                                        "out"))
     if settings.augmentation:
         names = ", ".join(map(str, settings.augmentation))
         problems.append(("augmentation", f"{names} would change an image and not its input: leave "

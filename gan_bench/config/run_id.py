@@ -20,12 +20,15 @@ LATER_DEFAULTS: dict[str, Any] = {
     "evaluate.final_samples": None, "evaluate.final_metrics": None, "evaluate.latent_sets": 1,
     "evaluate.snapshots": False, "evaluate.reference": None,
     "compute.precision": "float32", "model.d_width": None, "latents": "normal",
-    "g_steps": 1, "joint_weight": 0.0, "ema_ramp": None, "ema_statistics": "copied",
+    "g_steps": 1, "joint_weight": 0.0,
+    "accumulate": 1, "one_pass": False, "fake_labels": "beside", "ema_ramp": None, "ema_start": 1,
+    "ema_statistics": "copied",
     "numerics": None, "init": None, "sources": {},
     **{f"{optimizer}.{name}": default for optimizer in ("g_optimizer", "d_optimizer")
        for name, default in (("decay_every", None), ("decay_factor", 0.1), ("decay_patience", 10))},
 }
 
+LATER_ARGUMENTS = {"own_step": False}  # likewise, of each penalty
 
 NAMES = ("experiment", "variant", "draw", "stage")  # of a run: they may change
 PLACES = ("device", "graphs", "pack")  # where and how a run is computed
@@ -66,7 +69,18 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
                 settings[section] = {**below, "args": kept} if args is not below else kept
             else:
                 settings = kept
-    return settings
+    return {**settings, **{key: [_as_before(part) for part in settings[key]]
+                           for key in ("penalties",) if isinstance(settings.get(key), list)}}
+
+
+def _as_before(part: Any) -> Any:
+    """Return a listed part without the arguments that have the values of before there were they."""
+    args = part.get("args") if isinstance(part, dict) else None
+    if not isinstance(args, dict):  # not a specification; its hash will not match
+        return part
+    kept = {name: value for name, value in args.items()
+            if name not in LATER_ARGUMENTS or value != LATER_ARGUMENTS[name]}
+    return {**part, "args": kept}
 
 
 def _placeless(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from gan_bench import registry
 from gan_bench.atomic import replacing
 from gan_bench.config.cluster import DEFAULT_CLUSTER, ClusterSpec
 from gan_bench.config.declared import Declared, FinalMeasurement
+from gan_bench.config.ema_decay import Averaging, EmaForm, HalfLife
 from gan_bench.config.initial_weights import InitSpec, InitWeights
 from gan_bench.config.run_id import (
     digest_of,
@@ -177,21 +178,33 @@ class RunSettings(Closed):
         "weights as published; mean: that sum divided by the number of terms, 2 or 1")
     d_steps: Positive = Field(1, description="D updates per step")
     g_steps: Positive = Field(1, description="G updates per step")
+    accumulate: Positive = Field(
+        1, description="parts of a batch whose gradients are averaged, one after the other, for "
+        "less memory; batch norm and what compares examples see a part alone")
+    one_pass: bool = Field(
+        False, description="true: D judges the fake and real examples of its update in one pass, "
+        "fakes first, as BigGAN's does; false: in two")
+    fake_labels: Literal["beside", "independent"] = Field(
+        "beside", description="labels of fakes: those of the real examples in the same step, or "
+        "drawn from the data set independently of them")
     joint_weight: Annotated[float, Field(ge=0)] = Field(
         0.0, description="joint phase of symmetric-KL training: this many times G's gradient on a "
         "second batch of fakes is added to that on the first; 0: none")
     latents: Literal["normal", "uniform"] = Field(
         "normal", description="distribution of latents: N(0, 1), or uniform in -1..1")
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="decay of G's weight average, which replaces G in measurements; "
-        "null: no average")
+    ema: Annotated[float | HalfLife | None, EmaForm()] = Field(
+        None, description="G's weight average, which replaces G in measurements: its decay at each "
+        "step, or `{half_life: IMAGES}`; null: no average")
     ema_ramp: Annotated[float, Field(gt=0)] | None = Field(
-        0.05, description="the average's half-life is at most this share of the steps done "
-        "(StyleGAN2's rule), so that the random initial weights are forgotten in a run of any "
+        0.05, description="the average's half-life is at most this share of the steps, or images, "
+        "done (StyleGAN2's rule), so that the random initial weights are forgotten in a run of any "
         "length; null: no ramp")
+    ema_start: Positive = Field(
+        1, description="the first step that averages; before, the average is a copy of G")
     ema_statistics: Literal["copied", "averaged", "estimated"] = Field(
-        "estimated", description="the average's batch-norm statistics: those of G, their average, "
-        "or estimated from 16 batches of its own before each measurement")
+        "estimated", description="the average's batch-norm statistics: those of G, their average "
+        "(and that of BigGAN's vectors of spectral norm), or estimated from 16 batches of its own "
+        "before each measurement")
     init: InitSpec | None = Field(
         None, description="given weights that the networks start from, instead of random ones: "
         "`{run: ID}` or `{file: x.safetensors}`; their hash is part of a run's id")
@@ -199,6 +212,19 @@ class RunSettings(Closed):
         50, description="number of steps between logged losses and gradient norms")
     sample_every: Positive | None = Field(
         None, description="number of steps between sample grids; null: only at the end")
+
+    @property
+    def images_per_step(self) -> int:
+        """The number of real examples that D is given in a step."""
+        return self.batch_size * self.d_steps
+
+    @property
+    def averaging(self) -> Averaging | None:
+        """The rule of the average in a run of known length; None without an average."""
+        if self.ema is None:
+            return None
+        return Averaging(self.ema, self.ema_ramp, self.ema_start, self.steps or 1,
+                         self.images_per_step)
 
     @field_validator("penalties", "augmentation")
     @classmethod

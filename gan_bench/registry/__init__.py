@@ -1,9 +1,9 @@
 """The registries: every name that a YAML can give a part, and what each entry states.
 
 `base.py` has what registries are, `entry.py` what they hold, `facts.py` the records that entries
-state, `schedules.py` what each learning-rate schedule states, `plugins.py` how a plug-in file adds
-to them, and `source.py` the hash of the code behind third-party parts, of which `slices.py` finds
-the statements.
+state, `schedules.py` what each learning-rate schedule states, `scheduled.py` how a number changes
+over a run, `plugins.py` how a plug-in file adds to them, and `source.py` the hash of the code
+behind third-party parts, of which `slices.py` finds the statements.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ from gan_bench.registry.plugins import (
     read_plugins,
     use_plugins,
 )
+from gan_bench.registry.scheduled import MayChange, Scheduled, read_scheduled
 from gan_bench.registry.schedules import SCHEDULES, ScheduleFacts
 from gan_bench.registry.source import Plugin
 
 __all__ = [
     "AUGMENTATIONS", "DATASETS", "EXTRACTORS", "LOSSES", "METRICS", "MODELS", "OPTIMIZERS",
     "PENALTIES", "REGISTRIES", "SCHEDULES", "VIEWS",
-    "AugmentationFacts", "Better", "DatasetFacts", "Entry", "LossFacts", "MetricEntry",
+    "AugmentationFacts", "Better", "DatasetFacts", "Entry", "LossFacts", "MayChange", "MetricEntry",
     "MetricFacts", "ModelFacts", "NoFacts", "Part", "PartError", "PenaltyFacts", "Plugin",
-    "Reference", "Registry", "ScheduleFacts",
-    "code_of", "has_plugins", "nearest", "provide", "read_plugin", "read_plugins", "scores",
-    "scores_of", "targets_of", "use_plugins",
+    "Reference", "Registry", "ScheduleFacts", "Scheduled",
+    "code_of", "has_plugins", "nearest", "provide", "read_plugin", "read_plugins",
+    "read_scheduled", "scores", "scores_of",
+    "targets_of", "use_plugins",
 ]
 
 DATASETS: Registry[Any, DatasetFacts] = Registry(

@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails
 
 from gan_bench.errors import one_line, printable, shown
 from gan_bench.registry.entry import Entry, Part, PartError, nearest
+from gan_bench.registry.scheduled import ERROR, Scheduled
 from gan_bench.registry.source import CodeOrigin, Package, Plugin, Script
 
 T = TypeVar("T")
@@ -194,13 +195,32 @@ class Registry(Generic[T, F]):
             return f"{unknown}; {hint}", argument
         if details["type"] == "missing":
             return f"{self.kind} {entry.name!r} needs the argument {argument!r}", None
+        if details["type"] == ERROR:
+            return details["msg"], argument
         return f"{details['msg']}, not {shown(details['input'])}", argument
 
-    def build(self, part: Part, *args: object) -> T:
-        """Call the factory of `part` with `args` and the part's arguments."""
-        entry = self[part.name]
-        checked = entry.schema.model_validate(part.args, strict=False)
-        return entry.factory(*args, **{k: getattr(checked, k) for k in entry.schema.model_fields})
+    def build(self, part: Part, *args: object,
+              follow: Callable[[Scheduled], object] = lambda number: number.first) -> T:
+        """Call the factory of `part` with `args` and the part's arguments.
+
+        Args:
+            follow: What the factory is given in the place of a number that changes.
+        """
+        values = self._values(part)
+        given = {name: _followed(value, follow) for name, value in values.items()}
+        return self[part.name].factory(*args, **given)
+
+    def scheduled(self, part: Part) -> dict[str, list[Scheduled]]:
+        """Return the numbers of a part that change, by argument."""
+        found: dict[str, list[Scheduled]] = {}
+        for name, value in self._values(part).items():
+            _followed(value, found.setdefault(name, []).append)
+        return {name: numbers for name, numbers in found.items() if numbers}
+
+    def _values(self, part: Part) -> dict[str, Any]:
+        schema = self[part.name].schema
+        checked = schema.model_validate(part.args, strict=False)
+        return {name: getattr(checked, name) for name in schema.model_fields}
 
     def load(self) -> None:
         """Fill the registry, unless it is: with built-in parts, and those of entry points."""
@@ -225,6 +245,15 @@ class Registry(Generic[T, F]):
 
 
 ADD = " (to add yours: plugins: [mine.py] in the YAML, or --plugin mine.py)"
+
+
+def _followed(value: object, follow: Callable[[Scheduled], object]) -> object:
+    """Return an argument with something else in the place of each number that changes."""
+    if isinstance(value, Scheduled):
+        return follow(value)
+    return [_followed(each, follow) for each in value] if isinstance(value, list) else value
+
+
 def _refuse_unusable_parameters(factory: Callable[..., object]) -> None:
     """Refuse parameters that no YAML could set, though they look as if one could.
 

@@ -97,7 +97,7 @@ class Training:
         self._batches = Batches(data.train.images, spec.batch_size, spec.seed)
         # A separate order, so that D sees the same batches for every loss of G.
         self._g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
-        self._conditions = conditions_of(spec, data.train)
+        self._labels = conditions_of(spec, data.train)
         self._latents = grid_latents(spec, data)
         captured = spec.compute.graphs and engine.device != "cpu"
         self._update = CapturedStep(engine).step if captured else engine.step
@@ -161,13 +161,27 @@ class Training:
         of_g = range((step - 1) * spec.g_steps, step * spec.g_steps)
         real = [self._batches[i] for i in of_d]
         g_real = torch.cat([self._g_batches[i] for i in of_g]) if needs_real else None
-        if self._conditions is None:
+        if self._labels is None:
             return StepBatch(real, g_real=g_real)
-        conditions = [to_float(self._conditions[self._batches.places(i)]) for i in of_d]
-        of_fakes = [conditions[i % spec.d_steps] for i in range(spec.g_steps)]
+        labels = [to_float(self._labels[self._batches.places(i)]) for i in of_d]
+        if spec.fake_labels == "independent":
+            return StepBatch(real, labels, None, self._drawn_labels(step, "g", spec.g_steps),
+                             [*self._drawn_labels(step, "d", spec.d_steps).chunk(spec.d_steps)],
+                             self._drawn_labels(step, "own", 1))
+        g_labels = [labels[i % spec.d_steps] for i in range(spec.g_steps)]
         if needs_real:
-            of_fakes = [to_float(self._conditions[self._g_batches.places(i)]) for i in of_g]
-        return StepBatch(real, conditions, g_real, torch.cat(of_fakes))
+            g_labels = [to_float(self._labels[self._g_batches.places(i)]) for i in of_g]
+        return StepBatch(real, labels, g_real, torch.cat(g_labels))
+
+    def _drawn_labels(self, step: int, whose: str, batches: int) -> Tensor:
+        """Return labels of training examples that are drawn for fakes, (batches × N,)."""
+        assert self._labels is not None, "the run is conditional"
+        spec, device = self._engine.spec, self._labels.device
+        draws = torch.Generator(device).manual_seed(
+            rng.derive(spec.seed, f"fake_labels/{whose}", step))
+        chosen = torch.randint(len(self._labels), (batches * spec.batch_size,), generator=draws,
+                               device=device)
+        return self._labels[chosen]
 
     def _sample(self, step: int) -> None:
         samples = self._engine.sample(self._latents)
@@ -204,7 +218,7 @@ def grid_latents(spec: RunSpec, data: Dataset) -> Tensor:
         return measured_latents(spec, data, min(TRIPLES, spec.data.test))
     latents = draw_latents(spec.latents, GRID, int(spec.model.args["latent_dim"]),
                            rng.generator(spec.seed, "grid"))
-    if spec.condition_kind == "nothing":
+    if spec.condition == "none":
         return latents
     in_order = torch.arange(GRID) * spec.data.classes // GRID  # of the classes
     return with_condition(latents, in_order, spec.data.classes)

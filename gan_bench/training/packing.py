@@ -50,7 +50,8 @@ def of_different_size(runs: Sequence[RunSpec]) -> list[RunSpec]:
     def size(run: RunSpec) -> str:
         return repr((run.model, run.loss, run.condition, [part.name for part in run.penalties],
                      run.g_optimizer.name, run.d_optimizer.name, run.batch_size, run.d_steps,
-                     run.g_steps, run.share_fakes, run.joint_weight > 0, run.ema is None))
+                     run.g_steps, run.share_fakes, run.joint_weight > 0, run.ema is None,
+                     run.accumulate, run.one_pass))
 
     return [*{size(run): run for run in runs}.values()]
 
@@ -70,8 +71,8 @@ def _memory_of(spec: RunSpec, precision: str) -> int:
     g_real = torch.cat([real] * spec.g_steps) if engine.needs_real else None
     batch = StepBatch([real] * spec.d_steps, g_real=g_real)
     if conditions is not None:
-        batch = replace(batch, conditions=[conditions] * spec.d_steps,
-                        g_conditions=torch.cat([conditions] * spec.g_steps))
+        batch = replace(batch, labels=[conditions] * spec.d_steps,
+                        g_labels=torch.cat([conditions] * spec.g_steps))
     try:
         engine.step(1, batch, observe=True)
     except torch.cuda.OutOfMemoryError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -13,14 +15,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gan_bench import rng
-from gan_bench.components.latents import draw_latents
+from gan_bench.components.latents import draw_latents, within_limit
 from gan_bench.components.models import build_networks, with_condition
+from gan_bench.components.networks.style_mapping import truncated
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line
 from gan_bench.journal import reading
 from gan_bench.journal.layout import WEIGHTS, newest_checkpoint
 from gan_bench.journal.spec_file import read_spec
 from gan_bench.paths import AnyPath, as_path
+from gan_bench.registry import MODELS
 from gan_bench.training import checkpoint
 
 BATCH = 256
@@ -93,35 +97,76 @@ def _tensors(file: Path, network: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
+@dataclass(frozen=True)
+class Truncation:
+    """How far samples keep to what a generator makes best; less variety, more quality.
+
+    Attributes:
+        limit: Values of normal latents beyond ±limit are drawn anew; None: they stay.
+        psi: Styles w lie at mean + psi · (w − mean); 1: they stay.
+    """
+
+    limit: float | None = None
+    psi: float = 1.0
+
+
+NO_TRUNCATION = Truncation()
+
+
 @torch.no_grad()
 def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int,
-         inputs: Tensor | None = None) -> Tensor:
+         truncation: Truncation = NO_TRUNCATION, inputs: Tensor | None = None) -> Tensor:
     """Return n samples from latents of the stream `sample`, in [-1, 1] (vectors: unbounded).
 
     The samples of a class-conditional generator have the classes in turn.
 
     Args:
         inputs: (n, C, H, W) float32 in [-1, 1], what an image-conditional generator starts from.
+
+    Raises:
+        UserError: This generator cannot be truncated so.
     """
+    condition = labels_in_turn(spec, n) if inputs is None else inputs
+    latents = with_condition(_drawn(spec, n, seed, truncation), condition, spec.data.classes)
+    return _samples(spec, generator, latents, truncation)
+
+
+def _drawn(spec: RunSpec, n: int, seed: int, truncation: Truncation) -> Tensor:
     latents = draw_latents(spec.latents, n, int(spec.model.args["latent_dim"]),
                            rng.generator(seed, "sample"))
-    condition = labels_in_turn(spec, n) if inputs is None else inputs
-    latents = with_condition(latents, condition, spec.data.classes)
-    return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)])
+    if truncation.limit is None:
+        return latents
+    if spec.latents != "normal":
+        raise UserError(f"the latents of this run are {spec.latents}, within ±1: there are none "
+                        f"beyond a limit to draw anew; leave out the limit")
+    return within_limit(latents, truncation.limit, rng.generator(seed, "sample, drawn anew"))
+
+
+def _samples(spec: RunSpec, generator: Any, latents: Tensor, truncation: Truncation) -> Tensor:
+    if truncation.psi == 1:
+        return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)])
+    mean = getattr(getattr(generator, "mapping", None), "average", None)
+    if not MODELS[spec.model.name].facts.styles or mean is None:
+        raise UserError(f"psi draws styles w to their mean, and the G of {spec.model} has no mean "
+                        f"w: leave out psi; a limit of the latents truncates any generator")
+    return torch.cat([generator.synthesis(truncated(generator.styles(batch), mean, truncation.psi))
+                      for batch in torch.split(latents, BATCH)])
 
 
 @torch.no_grad()
 def draw_between(spec: RunSpec, generator: nn.Module, n: int, seed: int,
-                 ) -> tuple[Tensor, Tensor | None]:
+                 truncation: Truncation = NO_TRUNCATION) -> tuple[Tensor, Tensor | None]:
     """Return n samples in the rows of a square grid, and the labels of a conditional generator.
 
     Each row goes in equal steps from one latent to another: on the sphere for normal latents (White
     2016, "Sampling generative networks"), on a line for uniform ones. A row has one class.
+
+    Raises:
+        UserError: This generator cannot be truncated so.
     """
     across = math.isqrt(max(n - 1, 0)) + 1
     rows = -(-n // across)
-    ends = draw_latents(spec.latents, 2 * rows, int(spec.model.args["latent_dim"]),
-                        rng.generator(seed, "sample"))
+    ends = _drawn(spec, 2 * rows, seed, truncation)
     between = _on_sphere if spec.latents == "normal" else torch.lerp
     shares = torch.linspace(0, 1, across)
     pairs = zip(ends[:rows], ends[rows:], strict=True)
@@ -130,7 +175,7 @@ def draw_between(spec: RunSpec, generator: nn.Module, n: int, seed: int,
     if labels is not None:
         labels = labels.repeat_interleave(across)[:n]
     latents = with_condition(latents, labels, spec.data.classes)
-    return torch.cat([generator(batch) for batch in torch.split(latents, BATCH)]), labels
+    return _samples(spec, generator, latents, truncation), labels
 
 
 def _on_sphere(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

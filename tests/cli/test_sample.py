@@ -14,7 +14,7 @@ from gan_bench.cli.sample import write_samples
 from gan_bench.components.value_range import to_uint8
 from gan_bench.errors import UserError
 from gan_bench.journal.layout import Workspace
-from gan_bench.training.trained import _on_sphere, draw, draw_between, load_generator
+from gan_bench.training.trained import Truncation, _on_sphere, draw, draw_between, load_generator
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,19 @@ def test_rows_go_from_one_latent_to_another(studies: Path, folder: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     write_samples(Workspace(studies), folder.name, tmp_path / "b.png", 16, 0)
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def test_truncation_is_an_option(studies: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.npz"
+    done = here("sample", folder.name, "--root", studies, "-o", out, "-n", 5, "--limit", 0.5)
+    assert done.returncode == 0, done.stderr
+    spec, generator = load_generator(folder)
+    expected = to_uint8(draw(spec, generator, 5, 0, Truncation(0.5))).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(np.load(out)["images"], expected.numpy())
+    done = here("sample", folder.name, "--root", studies, "-o", tmp_path / "b.npz", "--psi", 0.5)
+    assert done.returncode != 0
+    assert "has no mean w: leave out psi" in done.stderr
+    assert not (tmp_path / "b.npz").exists()
 
 
 def test_the_way_stays_on_the_sphere() -> None:

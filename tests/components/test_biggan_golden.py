@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.golden_cases import assert_golden, formula_tensor, golden_case
+from helpers.golden_names import BIGGAN_D, BIGGAN_G
 from helpers.golden_networks import Names, assert_gradients, assert_scalar, fill
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, relu
@@ -16,16 +17,6 @@ from gan_bench.components.models import build_networks
 from gan_bench.registry import MODELS
 
 CASES = ["biggan.hierarchical", "biggan.cifar_script"]
-ATTENTION: Names = {r"attention\.gamma": "attention.gate.gamma", "theta": "query", "phi": "key",
-                    r"attention\.g\.": "attention.value.", r"attention\.o\.": "attention.back."}
-G_NAMES: Names = {
-    **ATTENTION, r"^block(\d)": r"blocks.\1", r"output\.bn\.(bn\.)?stored": "norm.stored",
-    r"output\.bn\.gain": "norm.weight", r"output\.bn\.bias": "norm.bias",
-    r"output\.conv": "to_image", r"bn(\d)\.(bn\.)?stored": r"norm\1.norm.stored",
-    r"bn(\d)": r"norm\1", "stored_": "running_", "conv_sc": "shortcut",
-}
-D_NAMES: Names = {**ATTENTION, r"^block(\d)": r"blocks.\1", "conv_sc": "shortcut",
-                  "linear": "head", "embed": "embedding"}
 
 
 class Pair:
@@ -40,9 +31,9 @@ class Pair:
             "attention": int(config["attention_at"]) or None})
         networks = build_networks(part, (3, 32, 32), 0, "projection", 10)
         self.g, self.d = networks.generator, networks.discriminator
-        fill(self.g, self.case, "G.", G_NAMES)
+        fill(self.g, self.case, "G.", BIGGAN_G)
         if any(key.startswith("D.") for key in self.case["tensors"]):
-            fill(self.d, self.case, "D.", D_NAMES)
+            fill(self.d, self.case, "D.", BIGGAN_D)
 
     def latents(self, name: str = "") -> Tensor:
         return torch.cat([formula_tensor(self.case, f"{name}z"),
@@ -100,7 +91,7 @@ def test_the_phases(pair: Pair) -> None:
     assert_scalar(case, "D_phase.loss_real", terms[0])
     assert_scalar(case, "D_phase.loss_fake", terms[1])
     sum(terms).backward()  # type: ignore[union-attr]
-    assert_gradients(case, "D_phase.gradients", pair.d, "D.", D_NAMES)
+    assert_gradients(case, "D_phase.gradients", pair.d, "D.", BIGGAN_D)
 
 
 def test_the_phase_of_the_generator(pair: Pair) -> None:
@@ -108,7 +99,7 @@ def test_the_phase_of_the_generator(pair: Pair) -> None:
     pair.golden("G_phase.fake_logits", logits[:, None])
     assert_scalar(pair.case, "G_phase.loss", -logits.mean())
     (-logits.mean()).backward()
-    assert_gradients(pair.case, "G_phase.gradients", pair.g, "G.", G_NAMES)
+    assert_gradients(pair.case, "G_phase.gradients", pair.g, "G.", BIGGAN_G)
 
 
 def test_standing_statistics() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.golden_cases import assert_golden, formula_tensor, golden_case
-from helpers.golden_networks import Names, assert_gradients, assert_scalar, fill
+from helpers.golden_names import STYLEGAN2_D, STYLEGAN2_G
+from helpers.golden_networks import assert_gradients, assert_scalar, fill
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
@@ -17,21 +18,6 @@ from gan_bench.registry import MODELS
 CASES = ["stylegan2.unconditional.orig", "stylegan2.conditional10.resnet",
          "stylegan2.unconditional.resnet"]
 MIXING = "stylegan2.style_mixing.conditional10.resnet"
-G_NAMES: Names = {
-    r"^mapping\.embed": "mapping.embedding", r"\.fc(\d)": r".layers.\1",
-    r"w_avg": "average", r"synthesis\.b4\.const": "synthesis.pattern.pattern",
-    r"\.b4\.": ".resolutions.0.", r"\.b8\.": ".resolutions.1.", r"\.b16\.": ".resolutions.2.",
-    r"\.b32\.": ".resolutions.3.", r"\.0\.conv1": ".0.conv", r"\.conv0\.": ".doubling.",
-    r"\.conv1\.": ".conv.", "torgb": "to_image", "noise_strength": "noise.strength",
-    "noise_const": "noise.constant", r"(conv|doubling)\.bias": r"\1.activation.bias",
-    r"(conv|doubling|to_image)\.weight": r"\1.conv.weight", r"to_image\.bias": "to_image.conv.bias",
-}
-D_NAMES: Names = {
-    r"^mapping\.embed": "mapping.embedding", r"mapping\.fc(\d)": r"mapping.layers.\1",
-    r"^b4\.fc": "linear", r"^b4\.out": "head", r"^b4\.": "", r"^b32": "blocks.0",
-    r"^b16": "blocks.1", r"^b8": "blocks.2", "fromrgb": "from_image", "conv0": "first",
-    "conv1": "second", "skip": "shortcut",
-}
 
 
 class Pair:
@@ -50,8 +36,8 @@ class Pair:
                                   self.classes)
         assert isinstance(networks.generator, StyleGenerator)
         self.g, self.d = networks.generator, networks.discriminator
-        fill(self.g, self.case, "G.", G_NAMES)
-        fill(self.d, self.case, "D.", D_NAMES)
+        fill(self.g, self.case, "G.", STYLEGAN2_G)
+        fill(self.d, self.case, "D.", STYLEGAN2_D)
 
     def latents(self, name: str = "z", count: int | None = None) -> Tensor:
         latents, labels = formula_tensor(self.case, name), self.labels("c")
@@ -104,7 +90,7 @@ def test_the_phases_of_the_discriminator(pair: Pair) -> None:
     loss = softplus(fake_logits).mean() + softplus(-real_logits).mean()
     assert_scalar(case, "Dmain.loss_real_plus_fake", loss)
     loss.backward()
-    assert_gradients(case, "Dmain.gradients", pair.d, "D.", D_NAMES)
+    assert_gradients(case, "Dmain.gradients", pair.d, "D.", STYLEGAN2_D)
     assert pair.g.mapping.average is not None
     pair.golden("Dmain.w_avg_after", pair.g.mapping.average)
 
@@ -116,7 +102,7 @@ def test_the_phases_of_the_discriminator(pair: Pair) -> None:
     penalty = case["config"]["r1_gamma"] / 2 * squares.mean()
     assert_scalar(case, "Dreg.loss", penalty)
     penalty.backward()
-    assert_gradients(case, "Dreg.gradients", pair.d, "D.", D_NAMES,
+    assert_gradients(case, "Dreg.gradients", pair.d, "D.", STYLEGAN2_D,
                      scale=case["config"]["d_reg_interval"])
 
 
@@ -139,7 +125,7 @@ def test_the_phases_of_the_generator(name: str) -> None:
     loss = softplus(-logits).mean()
     assert_scalar(case, "Gmain.loss", loss)
     loss.backward()
-    assert_gradients(case, "Gmain.gradients", pair.g, "G.", G_NAMES)
+    assert_gradients(case, "Gmain.gradients", pair.g, "G.", STYLEGAN2_G)
     assert pair.g.mapping.average is not None
     pair.golden("Gmain.w_avg_after", pair.g.mapping.average)
 
@@ -155,6 +141,7 @@ def test_the_phases_of_the_generator(name: str) -> None:
     penalty = config["pl_weight"] * (lengths - mean).square().mean()
     assert_scalar(case, "Greg.loss_times_weight", penalty)
     penalty.backward()
-    assert_gradients(case, "Greg.gradients", pair.g, "G.", G_NAMES, scale=config["g_reg_interval"])
+    assert_gradients(case, "Greg.gradients", pair.g, "G.", STYLEGAN2_G,
+                     scale=config["g_reg_interval"])
     assert pair.g.mapping.average is not None
     pair.golden("Greg.w_avg_after", pair.g.mapping.average)

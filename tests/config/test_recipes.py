@@ -21,6 +21,16 @@ HEAD, _, _ = DIGITS.partition("base:")
 TAIL = "evaluate: {samples: 50, metrics: [d_accuracy]}\ncompute: {device: cpu}\n"
 
 
+def on_its_data(recipe: str, text: str) -> str:
+    """An experiment on digits of 32 pixels, or on pairs of them if the model needs some."""
+    text = text.replace("image_size: 16", "image_size: 32")
+    if recipe != "pix2pix2017":
+        return text
+    return text.replace("{name: digits, image_size: 32}", "{name: pairs, input: inverted, of: "
+                        "{name: digits, image_size: 32}}").replace(
+        "base: {", "base: {condition: concat, ").replace("d_accuracy", "l1")
+
+
 def test_a_recipe_is_as_if_its_keys_were_written_out(tmp_path: Path) -> None:
     short = HEAD + "base: {recipe: wgan2017, steps: 5}\n" + TAIL
     long = HEAD + """\
@@ -92,8 +102,7 @@ variants:
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_a_recipe_says_of_its_paper_is_of_keys_that_are_there(tmp_path: Path, name: str,
                                                                    ) -> None:
-    text = HEAD.replace("image_size: 16", "image_size: 32") + (
-        f"base: {{recipe: {name}, steps: 3}}\n") + TAIL
+    text = on_its_data(name, HEAD + f"base: {{recipe: {name}, steps: 3}}\n" + TAIL)
     run = a_run(tmp_path, text=text)
     recipe = RECIPES[name]
     assert departures(run, name) == [
@@ -122,16 +131,6 @@ def test_an_unknown_recipe_is_refused_in_its_place(tmp_path: Path, place: str) -
         load_experiment(write_experiment(tmp_path, text), tmp_path, [f"{place}={value}"])
 
 
-def on_its_data(recipe: str, text: str) -> str:
-    """An experiment on digits of 32 pixels, or on pairs of them if the model needs some."""
-    text = text.replace("image_size: 16", "image_size: 32")
-    if recipe != "pix2pix2017":
-        return text
-    return text.replace("{name: digits, image_size: 32}", "{name: pairs, input: inverted, of: "
-                        "{name: digits, image_size: 32}}").replace(
-        "base: {", "base: {condition: concat, ").replace("d_accuracy", "l1")
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains(tmp_path: Path, name: str) -> None:
     text = on_its_data(name, HEAD + (
@@ -155,7 +154,7 @@ def test_every_recipe_trains(tmp_path: Path, name: str) -> None:
         of_d = [real() for _ in range(spec.d_steps)]
         batch = StepBatch(of_d, g_real=real() if engine.needs_real else None)
         if name == "pix2pix2017":
-            batch = StepBatch(of_d, [-of_d[0]], g_conditions=-of_d[0])
+            batch = StepBatch(of_d, [-of_d[0]], g_labels=-of_d[0])
         seen = engine.step(step, batch, True)
         assert all(value.isfinite() for value in seen.values())
     assert any(not torch.equal(a, b) for a, b in zip(before, engine.generator.parameters(),

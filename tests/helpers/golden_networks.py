@@ -67,3 +67,20 @@ def assert_gradients(case: dict[str, Any], name: str, network: nn.Module, prefix
         assert norm == pytest.approx(value["norm"], rel=tolerance, abs=1e-14), key
         checksum = float((flat * torch.arange(len(flat)).double().cos()).sum())
         assert checksum == pytest.approx(value["checksum"], abs=tolerance * norm + 1e-14), key
+
+
+def assert_parameters(case: dict[str, Any], name: str, network: nn.Module, prefix: str,
+                      names: Names, tolerance: float = 1e-7) -> None:
+    """Compare tensors of a network's state with the original's: sum, norm and checksum."""
+    state = network.state_dict()
+    said = case["numbers"][name]["per_parameter"]
+    assert said
+    for theirs, value in said.items():
+        key = renamed(theirs.removeprefix(prefix), names)
+        flat = state[key].double().flatten()
+        norm = float(flat.norm())
+        assert norm == pytest.approx(value["norm"], rel=tolerance, abs=1e-14), key
+        most = tolerance * norm * len(flat) ** 0.5 + 1e-14
+        assert float(flat.sum()) == pytest.approx(value["sum"], abs=most), key
+        checksum = float((flat * torch.arange(len(flat)).double().cos()).sum())
+        assert checksum == pytest.approx(value["checksum"], abs=tolerance * norm + 1e-14), key

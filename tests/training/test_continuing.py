@@ -186,8 +186,9 @@ def test_noise_that_fades_over_the_run_begins_at_zero_and_plan_names_its_line(
     study = load_experiment(file, tmp_path, [*EVERY, f"base.steps={LONG}", "seeds=[0]"])
     assert study.runs[0].id == spec.id
     shown = plan_text(study, tmp_path)
-    assert (f"  {spec.id}: trains from zero: {file}:6:3: penalties: every step's noise depends on "
-            f"the number of all steps, so {shorter.id} is of no use\n") in shown
+    assert (f"  {spec.id}: trains from zero: {file}:6:3: penalties: every step's noise or weight "
+            f"of a penalty depends on the number of all steps, so {shorter.id} is of no "
+            f"use\n") in shown
     train(spec, tmp_path)
     assert continued(spec, tmp_path) == []
     clipped = [ready(tmp_path, steps, "base.penalties=[weight_clip]") for steps in (SHORT, LONG)]

@@ -126,7 +126,8 @@ def d_gradient(folder: Path, *overrides: str) -> tuple[Tensor, dict[str, float]]
 
 
 @pytest.mark.parametrize("penalty", [entry.name for entry in PENALTIES
-                                     if not entry.facts.needs_styles])
+                                     if not (entry.facts.needs_styles
+                                             or entry.facts.needs_targets)])
 @pytest.mark.parametrize("loss", LOSSES.names())
 def test_the_mean_is_the_published_sum_divided_by_its_terms(tmp_path: Path, loss: str,
                                                             penalty: str) -> None:
@@ -247,8 +248,8 @@ def test_a_copy_of_a_batch_has_the_same_tensors_in_the_same_places() -> None:
         assert len(batch.tensors()) == count
         torch._foreach_copy_(copy.tensors(), batch.tensors())
         pairs = [*zip(copy.real, batch.real, strict=True),
-                 *zip(copy.conditions or (), batch.conditions or (), strict=True),
-                 (copy.g_real, batch.g_real), (copy.g_conditions, batch.g_conditions)]
+                 *zip(copy.labels or (), batch.labels or (), strict=True),
+                 (copy.g_real, batch.g_real), (copy.g_labels, batch.g_labels)]
         for ours, theirs in pairs:
             assert (ours is None) is (theirs is None)
             if ours is not None and theirs is not None:

@@ -116,10 +116,10 @@ def test_g_is_given_the_input_and_compared_with_its_target(prepared: Path, digit
     assert (inputs.int() + targets.int() == 255).all()  # inverted
     x, y = (some.float() / 127.5 - 1 for some in (inputs, targets))
     batch = StepBatch([*y.chunk(2)], [*x.chunk(2)],
-                      g_conditions=torch.cat([x[:16], x[16:], x[:16]]))
+                      g_labels=torch.cat([x[:16], x[16:], x[:16]]))
     assert all(torch.allclose(target, -of_g, atol=1e-6) for target, (_, of_g) in
                zip(batch.targets(3), batch.of_g(3), strict=True) if of_g is not None)
-    own = StepBatch([y[:16]], [x[:16]], g_real=y, g_conditions=x)
+    own = StepBatch([y[:16]], [x[:16]], g_real=y, g_labels=x)
     assert torch.equal(torch.cat(own.targets(2)), y)
     engine = Engine(spec, "cpu")
     before = Engine(spec, "cpu")
@@ -196,7 +196,7 @@ def test_the_average_is_given_inputs_for_its_statistics(prepared: Path, digits: 
     engine = Engine(spec, "cpu", conditions=digits.train.inputs)
     inputs, targets = held_out_pairs(digits, 16)
     x, y = (some.float() / 127.5 - 1 for some in (inputs, targets))
-    engine.step(1, StepBatch([y], [x], g_conditions=x))
+    engine.step(1, StepBatch([y], [x], g_labels=x))
     mean = engine.measured.get_submodule("down.1.norm").running_mean
     assert isinstance(mean, torch.Tensor)
     assert mean.abs().max() > 0

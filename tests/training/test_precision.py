@@ -150,7 +150,7 @@ def test_a_loss_that_forgets_its_mean_is_told_so(tmp_path: Path) -> None:
     from gan_bench.components.losses import Loss
 
     engine = Engine(a_run(tmp_path), "cpu")
-    engine._update_d._loss = Loss(lambda real, fake: (real - fake,),
+    engine._d_updates._loss = Loss(lambda real, fake: (real - fake,),
                                   lambda fake, real: -fake.mean())
     with pytest.raises(UserError, match=r"gives a tensor of shape \(32,\), not a scalar"):
         engine.step(1, StepBatch([torch.zeros(32, 1, 16, 16)]))

@@ -167,8 +167,8 @@ def test_every_update_of_g_has_a_batch_of_its_own(tmp_path: Path, loss: str, con
         assert batch.g_real is None
         labels = torch.cat([data.train.labels[training._batches.places(i)] for i in (2, 3, 2)])
     if condition == "none":
-        assert batch.g_conditions is None
+        assert batch.g_labels is None
     else:
-        assert batch.g_conditions is not None
-        assert torch.equal(batch.g_conditions, labels)
+        assert batch.g_labels is not None
+        assert torch.equal(batch.g_labels, labels)
     assert training.step()

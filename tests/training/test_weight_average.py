@@ -153,3 +153,36 @@ def test_a_run_from_before_the_choice_is_measured_as_its_journal_says(tmp_path: 
     journal.write_text(journal.read_text().replace(f'"numerics": {NUMERICS}', '"numerics": 3', 1))
     assert "ema_statistics" not in protocol()
     assert protocol()["generator"] == "ema"
+
+
+def test_an_average_begins_as_a_copy_that_follows_to_the_bit(tmp_path: Path) -> None:
+    """Until `ema_start`; then it is a mean, and with a half-life from the second step on."""
+    for settings, first in ((["base.ema=0.9", "base.ema_ramp=null", "base.ema_start=4"], 4),
+                            (["base.ema={half_life: 100}"], 2)):
+        engine = Engine(a_run(tmp_path, "variants={}", "base.model.name=dcgan",
+                              "base.model.width=4", "base.ema_statistics=averaged", *settings),
+                        "cpu")
+        for step in range(1, 6):
+            assert engine.graph_key(step) == (step < first,)
+            advance(engine, range(step, step + 1))
+            ema = engine.ema
+            assert ema is not None
+            state = engine.generator.state_dict()
+            assert all(torch.equal(value, state[name])
+                       for name, value in ema.state_dict().items()) is (step < first)
+
+
+def test_the_vectors_of_spectral_norm_are_averaged_with_the_statistics(tmp_path: Path) -> None:
+    spec = a_run(tmp_path, "variants={}", "base.model={name: biggan, width: 4, latent_dim: 8, "
+                 "attention: null}", "dataset.image_size=32", "base.ema=0.5", "base.ema_ramp=null",
+                 "base.ema_statistics=averaged", "base.steps=20",
+                 "evaluate.metrics=[nearest_train_mse]")
+    engine = Engine(spec, "cpu")
+    before = {name: value.clone() for name, value in engine.generator.state_dict().items()}
+    engine.step(1, StepBatch([torch.rand(32, 1, 32, 32) * 2 - 1]))
+    assert engine.ema is not None
+    moved = [name for name in before if name.endswith(".u")]
+    assert len(moved) > 5
+    for name in moved:
+        mean = (before[name] + engine.generator.state_dict()[name]) / 2
+        torch.testing.assert_close(engine.ema.state_dict()[name], mean)

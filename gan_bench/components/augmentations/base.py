@@ -27,20 +27,21 @@ class Probability:
     real examples since the last move, r_t, is above `target`, and down if it is below.
 
     Attributes:
-        value: p, 0..1: for good, after the ramp, or before the first move.
+        value: p, 0..1: for good, after the ramp, or before the first move. Where it changes by
+            points, a scalar tensor.
         ramp: The number of steps in which p grows linearly from 0 to `value`; 0: none.
         target: That of r_t, in -1..1; None: p does not depend on D.
         images: The number of real examples given to D in which p moves by 1.
         every: The number of steps between two moves.
     """
 
-    value: float
+    value: float | Tensor
     ramp: int = 0
     target: float | None = None
     images: float = 500_000
     every: int = 4
 
-    def at(self, step: int) -> float:
+    def at(self, step: int) -> float | Tensor:
         """Return p at a step, from 1, as far as it does not depend on D."""
         return self.value * min(1.0, (step - 1) / self.ramp) if self.ramp else self.value
 

@@ -13,6 +13,7 @@ from gan_bench import rng
 from gan_bench.components.augmentations.base import Augmentation, Probability
 from gan_bench.config.spec import RunSpec
 from gan_bench.registry import AUGMENTATIONS
+from gan_bench.training.step.changing import ChangingNumbers
 from gan_bench.training.step.step_batch import StepBatch
 
 
@@ -45,16 +46,14 @@ class Augmenting:
     Nothing here waits for the device, but for `state` and `load`.
     """
 
-    def __init__(self, spec: RunSpec, device: str) -> None:
-        self._seed, self._batch = spec.seed, spec.batch_size * spec.d_steps
+    def __init__(self, spec: RunSpec, device: str, changing: ChangingNumbers) -> None:
+        self._seed, self._batch = spec.seed, spec.images_per_step
         self._all: list[_Active] = []
         for named in spec.augmentation:
-            part: Augmentation = AUGMENTATIONS.build(named)
-            p = part.probability.at(1) if part.probability is not None else 1.0
-            self._all.append(_Active(
-                named.name, part, torch.Generator(device),
-                torch.tensor(p, dtype=torch.float64, device=device),
-                torch.zeros((), dtype=torch.float64, device=device)))
+            part: Augmentation = AUGMENTATIONS.build(named, follow=changing.follow)
+            p, signs = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
+            p.fill_(part.probability.at(1) if part.probability is not None else 1.0)
+            self._all.append(_Active(named.name, part, torch.Generator(device), p, signs))
 
     @property
     def generators(self) -> list[torch.Generator]:
@@ -62,7 +61,7 @@ class Augmenting:
         return [each.draws for each in self._all]
 
     def begin(self, step: int) -> None:
-        """Set the random seeds of a step, and each p that a ramp sets."""
+        """Set the random seeds of a step, and each p that does not depend on D."""
         for each in self._all:
             each.draws.manual_seed(rng.derive(self._seed, f"augmentation/{each.name}", step))
             if each.part.probability is not None and each.adaptive is None:

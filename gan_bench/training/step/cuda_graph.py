@@ -3,8 +3,8 @@
 The networks here are so small that a GPU waits for Python nearly all the time. A graph runs the
 same kernels in the same order, so its numbers are those of `Engine.step`. It reads the inputs of a
 step from fixed places in the device's memory: batches and labels are copied there, `Engine.begin`
-writes the learning rate and the number of the step, and random numbers come from the generators'
-seeds, which a replay reads.
+writes the learning rate, the number of the step and all numbers that change with it, and random
+numbers come from the generators' seeds, which a replay reads.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class CapturedStep:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._counts: Counter[tuple[bool, ...]] = Counter()
-        self._recorded: dict[tuple[bool, ...], tuple[torch.cuda.CUDAGraph, StepMetrics]] = {}
+        self._counts: Counter[tuple[float, ...]] = Counter()
+        self._recorded: dict[tuple[float, ...], tuple[torch.cuda.CUDAGraph, StepMetrics]] = {}
         self._inputs: StepBatch | None = None
         self._memory = torch.cuda.graph_pool_handle()
         # A graph is recorded on the stream of its replays: cuBLAS has a workspace for each stream,

@@ -21,13 +21,14 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import one_line
 from gan_bench.registry import LOSSES, PENALTIES
 from gan_bench.training.step.augmenting import Augmenting
-from gan_bench.training.step.d_update import DiscriminatorUpdate
+from gan_bench.training.step.changing import ChangingNumbers
+from gan_bench.training.step.d_update import DiscriminatorUpdates
 from gan_bench.training.step.g_penalties import GPenalties
 from gan_bench.training.step.g_update import GeneratorUpdates
 from gan_bench.training.step.networks import StepMetrics, samples_of, seed_layers
 from gan_bench.training.step.optimizing import Optimizing
 from gan_bench.training.step.passes import Passes
-from gan_bench.training.step.step_batch import StepBatch
+from gan_bench.training.step.step_batch import Judged, StepBatch
 from gan_bench.training.step.weight_average import WeightAverage
 
 
@@ -50,7 +51,9 @@ class Engine:
                  conditions: Tensor | None = None) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
                                   spec.data.classes, spec.data.input)
-        self._penalties: list[Penalty] = [PENALTIES.build(part) for part in spec.penalties]
+        self._changing = ChangingNumbers(spec, device)
+        self._penalties: list[Penalty] = [PENALTIES.build(part, follow=self._changing.follow)
+                                          for part in spec.penalties]
         constrain(networks.discriminator, self._penalties, spec.seed)
         self.spec = spec
         self.device = device
@@ -67,15 +70,15 @@ class Engine:
         self._loss: Loss = LOSSES.build(spec.loss)
         self._draws, self._penalty_draws = torch.Generator(device), torch.Generator(device)
         self._layer_draws = torch.Generator(device)
-        self._augmenting = Augmenting(spec, device)
+        self._augmenting = Augmenting(spec, device, self._changing)
         self._g_penalties = GPenalties(spec, self._penalties, device)
-        self._optimizing = Optimizing(spec, self._networks, device)
+        self._optimizing = Optimizing(spec, self._networks, self._penalties, device)
         self._passes = Passes(spec, self.generator, self.discriminator, self._penalties,
                               self._augmenting, self._penalty_draws, precision == "bfloat16")
-        self._update_d = DiscriminatorUpdate(
+        self._d_updates = DiscriminatorUpdates(
             spec, self.discriminator, self._loss, self._penalties, self._passes, self._augmenting,
             self._optimizing, self._penalty_draws)
-        self._update_g = GeneratorUpdates(
+        self._g_updates = GeneratorUpdates(
             spec, self.generator, self.discriminator, self._loss, self._g_penalties, self._passes,
             self._optimizing)
         self._latent_dim = int(spec.model.args["latent_dim"])
@@ -114,8 +117,8 @@ class Engine:
             penalty: one with `every` = k is added each k-th step, times k. D minimises `d_loss` +
             `d_penalty`; both are divided by the number of terms in D's loss where
             `d_loss_reduction` is `mean`. `g_penalty` is likewise what penalties add to G's loss.
-            `g_loss` is that of the
-            first fakes, also where a joint phase adds `joint_weight` times that of others.
+            `g_loss` is that of the first fakes, also where a joint phase adds that of others. A
+            penalty with a step of its own is in `d_penalty` or `g_penalty`, not in gradient norms.
         """
         self.begin(step)
         return self.update(step, batch, observe)
@@ -128,30 +131,26 @@ class Engine:
         metrics: StepMetrics = {}
         d_first = self.spec.order == "d_first"
         batch = self._augmenting.of_data(batch)
-        real, of_g = batch.real, batch.of_g(self.spec.g_steps)
-        n = real[0].shape[0]
+        of_g, n = batch.of_g(self.spec.g_steps), len(batch.real[0])
         # Latents are drawn in an order that does not depend on who is updated first: G's first
         # batch, D's batches, G's further batches. So D's fakes do not depend on `g_steps`.
-        of_d: Sequence[Tensor | None] = batch.conditions or [None] * len(real)
         latents = [self._latents(n, of_g[0][1])]
-        d_latents = [] if self.spec.share_fakes else [self._latents(n, labels) for labels in of_d]
+        d_latents = ([] if self.spec.share_fakes else
+                     [self._latents(n, labels) for _, _, labels in batch.of_d()])
         latents += [self._latents(n, labels) for _, labels in of_g[1:]]
         if self.spec.joint_weight:
             latents += [self._latents(n, labels) for _, labels in of_g]
+        own_latents = None
+        if self._g_penalties.has_own_step(step):
+            own_labels = of_g[0][1] if batch.own_labels is None else batch.own_labels
+            own_latents = self._latents(n, own_labels)
         fake = self._passes.forward_g(latents[0]) if self.spec.share_fakes else None
         losses: list[Tensor] = []
         if not d_first:
-            fake, losses = self._update_g(latents, fake, batch, step, metrics, observe)
-        for i, (examples, labels) in enumerate(zip(real, of_d, strict=True)):
-            if self.spec.share_fakes and fake is not None:
-                d_fake = fake.detach()
-            else:
-                with torch.no_grad():
-                    d_fake = self._passes.forward_g(d_latents[i])
-            losses.append(self._update_d(examples, d_fake, labels, step, metrics,
-                                         observe and i == len(real) - 1))
+            fake, losses = self._update_g(latents, own_latents, fake, batch, step, metrics, observe)
+        losses += self._update_d(d_latents, fake, batch, step, metrics, observe)
         if d_first:
-            losses += self._update_g(latents, fake, batch, step, metrics, observe)[1]
+            losses += self._update_g(latents, own_latents, fake, batch, step, metrics, observe)[1]
         if self._average is not None:
             self._average.follow(self.generator)
         if observe:
@@ -161,14 +160,47 @@ class Engine:
         self.first_bad += bad * self._step_number
         return metrics
 
-    def graph_key(self, step: int) -> tuple[bool, ...] | None:
+    def _update_d(self, latents: Sequence[Tensor], shared: Tensor | None, batch: StepBatch,
+                  step: int, metrics: StepMetrics, observe: bool) -> list[Tensor]:
+        """Do all that happens to D in a step, and return its losses.
+
+        Args:
+            latents: A batch for each update.
+            shared: The fakes of G's step, if D shares them.
+        """
+        losses: list[Tensor] = []
+        for i, (real, labels, fake_labels) in enumerate(batch.of_d()):
+            fake = shared.detach() if shared is not None else self._fakes(latents[i])
+            judged = Judged(real, fake, labels, fake_labels)
+            losses.append(self._d_updates.update(judged, step, metrics,
+                                                 observe and i == len(batch.real) - 1))
+        return losses + self._d_updates.regularise(judged, step, metrics, observe)
+
+    def _update_g(self, latents: list[Tensor], own_latents: Tensor | None, fake: Tensor | None,
+                  batch: StepBatch, step: int, metrics: StepMetrics, observe: bool,
+                  ) -> tuple[Tensor | None, list[Tensor]]:
+        """Do all that happens to G in a step; return the fakes that D shares, and its losses."""
+        fake, losses = self._g_updates.update(latents, fake, batch, step, metrics, observe)
+        if own_latents is not None:
+            losses.append(self._g_updates.regularise(own_latents, step, metrics, observe))
+        return fake, losses
+
+    @torch.no_grad()
+    def _fakes(self, latents: Tensor) -> Tensor:
+        """Return fakes for D, made in parts as those of G's own updates are."""
+        parts = [self._passes.forward_g(part) for part in latents.chunk(self.spec.accumulate)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def graph_key(self, step: int) -> tuple[float, ...] | None:
         """Return a key: steps with the same key run the same kernels.
 
-        None if each step runs on its own, as with a penalty that adds noise.
+        None if each step runs on its own, as with a penalty that adds noise, or while betas change.
         """
-        if any(penalty.noise for penalty in self._penalties):
+        betas = self._optimizing.graph_key(step)
+        if betas is None or any(penalty.noise for penalty in self._penalties):
             return None
-        return tuple(step % penalty.every == 0 for penalty in self._penalties)
+        copies = self._average is not None and self._average.copies_at(step)
+        return (*(step % penalty.every == 0 for penalty in self._penalties), *betas, copies)
 
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
@@ -251,8 +283,9 @@ class Engine:
             self._average.load_measured(of("ema"))
 
     def begin(self, step: int) -> None:
-        """Set the random seeds, the learning rates and the average's decay of a step."""
+        """Set the random seeds, the numbers that change and the average's decay of a step."""
         self._step_number.fill_(step)
+        self._changing.begin(step)
         if self._average is not None:
             self._average.begin(step)
         self._draws.manual_seed(rng.derive(self.spec.seed, "latents", step))
@@ -263,9 +296,9 @@ class Engine:
         seed_layers(rng.derive(self.spec.seed, "dropout", step), self._layer_draws)
         self._optimizing.begin(step)
 
-    def _latents(self, n: int, condition: Tensor | None) -> Tensor:
+    def _latents(self, n: int, labels: Tensor | None) -> Tensor:
         latents = draw_latents(self.spec.latents, n, self._latent_dim, self._draws)
-        return with_condition(latents, condition, self.spec.data.classes)
+        return with_condition(latents, labels, self.spec.data.classes)
 
     def sample(self, latents: Tensor) -> Tensor:
         """Return the measured generator's samples from `latents`, in eval mode, on the CPU."""

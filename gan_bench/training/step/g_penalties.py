@@ -56,24 +56,39 @@ class GPenalties:
         for each in self._all:
             each.draws.manual_seed(rng.derive(self._seed, f"g_penalty/{each.name}", step))
 
-    def due(self, step: int, generator: nn.Module, latents: Tensor, fakes: Tensor,
-            targets: Tensor) -> Tensor | None:
-        """Return the sum of the terms that are due at a step; None if none is.
+    def term(self, step: int, generator: nn.Module, latents: Tensor, fakes: Tensor,
+             targets: Tensor) -> Tensor | None:
+        """Return the sum of the terms of G's loss that are due at a step; None if none is.
 
         Each is `every` times as large. Products are float32, as those of D's penalties are.
 
         Args:
             latents: Those of this update of G.
             fakes: What G makes of them.
-            targets: The real examples of their conditions.
+            targets: The real examples that have their conditions.
         """
+        total = self._sum(step, generator, latents, own=False)
+        for each in self._all:
+            if each.penalty.pair_term is not None and step % each.penalty.every == 0:
+                term = each.penalty.every * each.penalty.pair_term(fakes, targets)
+                total = term if total is None else total + term
+        return total
+
+    def has_own_step(self, step: int) -> bool:
+        """Return whether one is due that takes a step of the optimizer of its own."""
+        return any(each.penalty.own_step and step % each.penalty.every == 0 for each in self._all)
+
+    def own_term(self, step: int, generator: nn.Module, latents: Tensor) -> Tensor:
+        """Return the sum of those, likewise; one is due."""
+        total = self._sum(step, generator, latents, own=True)
+        assert total is not None, "one is due"
+        return total
+
+    def _sum(self, step: int, generator: nn.Module, latents: Tensor, own: bool) -> Tensor | None:
         terms = [each.penalty.every * each.penalty.g_term(generator, latents, each.draws,
                                                           each.memory)
-                 for each in self._all
-                 if each.penalty.g_term is not None and step % each.penalty.every == 0]
-        terms += [each.penalty.every * each.penalty.pair_term(fakes, targets)
-                  for each in self._all
-                  if each.penalty.pair_term is not None and step % each.penalty.every == 0]
+                 for each in self._all if each.penalty.g_term is not None
+                 and each.penalty.own_step == own and step % each.penalty.every == 0]
         return sum(terms[1:], terms[0]) if terms else None
 
     def state(self) -> dict[str, Any]:

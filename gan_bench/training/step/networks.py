@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +25,13 @@ def grad_norm(network: nn.Module) -> Tensor:
     """Return the norm of all gradients of a network: a scalar on its device."""
     grads = [p.grad for p in network.parameters() if p.grad is not None]
     return torch.nn.utils.get_total_norm(grads)
+
+
+def log_means(metrics: StepMetrics, seen: Sequence[StepMetrics]) -> None:
+    """Add the mean of each value over the parts of a batch to what is logged."""
+    for name, first in seen[0].items():
+        metrics[name] = first if len(seen) == 1 else torch.stack(
+            [part[name] for part in seen]).mean()
 
 
 def logit_metrics(real: Tensor, fake: Tensor, boundary: float) -> dict[str, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,22 +14,27 @@ from torch import Tensor
 class StepBatch:
     """The real examples of one step, and the conditions of a conditional run.
 
-    A condition is a class, labels `(N,)` int64, or an image, inputs `(N, C, H, W)` float32 in
-    [-1, 1] whose targets are the real examples.
+    Conditions are called labels here, and are `(N,)` int64; those of pairs are inputs,
+    `(N, C, H, W)` float32 in [-1, 1], whose targets are the real examples.
 
     Attributes:
         real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
-        conditions: Of each batch of `real`; D's fakes have the same. None if unconditional.
+        labels: Of each batch of `real`. None if unconditional.
         g_real: The batches for G's updates, one after the other; None unless the loss compares
             fakes with them.
-        g_conditions: For G's fakes, one batch after the other: those of `g_real` if there is one,
-            and else those of `real` in turn.
+        g_labels: For G's fakes, one batch after the other: those of `g_real` if there is one, and
+            else those of `real` in turn.
+        fake_labels: Of D's fakes, as `labels`; None if they have the same.
+        own_labels: For the latents of a penalty of G with a step of its own; None if
+            they are those of G's first update.
     """
 
     real: list[Tensor]
-    conditions: list[Tensor] | None = None
+    labels: list[Tensor] | None = None
     g_real: Tensor | None = None
-    g_conditions: Tensor | None = None
+    g_labels: Tensor | None = None
+    fake_labels: list[Tensor] | None = None
+    own_labels: Tensor | None = None
 
     def targets(self, count: int) -> list[Tensor]:
         """Return the real examples that have the conditions of each of G's `count` updates."""
@@ -37,24 +43,59 @@ class StepBatch:
         return [self.real[i % len(self.real)] for i in range(count)]
 
     def of_g(self, count: int) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Return the real examples and the conditions of each of G's `count` updates, or Nones."""
-        def parts(tensor: Tensor | None) -> Sequence[Tensor | None]:
-            return [None] * count if tensor is None else tensor.chunk(count)
+        """Return the real examples and the labels of each of G's `count` updates, or Nones."""
+        return list(zip(parts_of(self.g_real, count), parts_of(self.g_labels, count), strict=True))
 
-        return list(zip(parts(self.g_real), parts(self.g_conditions), strict=True))
+    def of_d(self) -> list[tuple[Tensor, Tensor | None, Tensor | None]]:
+        """Return for each of D's updates the real examples, their labels and those of its fakes."""
+        nones: list[None] = [None] * len(self.real)
+        return list(zip(self.real, self.labels or nones, self.fake_labels or self.labels or nones,
+                        strict=True))
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors, in a fixed order."""
-        of_g = [tensor for tensor in (self.g_real, self.g_conditions) if tensor is not None]
-        return [*self.real, *(self.conditions or ()), *of_g]
+        found: list[Tensor] = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            found += value if isinstance(value, list) else [value]
+        return [tensor for tensor in found if tensor is not None]
 
     def empty_like(self) -> StepBatch:
         """Return a batch of the same shapes whose values are undefined."""
-        def empty(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else torch.empty_like(tensor)
+        def empty(value: Any) -> Any:
+            if isinstance(value, list):
+                return [torch.empty_like(tensor) for tensor in value]
+            return None if value is None else torch.empty_like(value)
 
-        conditions = None
-        if self.conditions is not None:
-            conditions = [torch.empty_like(tensor) for tensor in self.conditions]
-        return StepBatch([torch.empty_like(tensor) for tensor in self.real], conditions,
-                         empty(self.g_real), empty(self.g_conditions))
+        return StepBatch(**{each.name: empty(getattr(self, each.name)) for each in fields(self)})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What D judges in an update.
+
+    Attributes:
+        real, fake: (N, …), without gradients.
+        labels, fake_labels: (N,) int64; None if unconditional.
+    """
+
+    real: Tensor
+    fake: Tensor
+    labels: Tensor | None
+    fake_labels: Tensor | None
+
+    def parts(self, count: int) -> Iterator[Judged]:
+        """Yield `count` parts of equal size, one after the other."""
+        whole = (self.real, self.fake, self.labels, self.fake_labels)
+        for real, fake, labels, fake_labels in zip(*(parts_of(each, count) for each in whole),
+                                                   strict=True):
+            assert real is not None, "there are real examples"
+            assert fake is not None, "and fake ones"
+            yield Judged(real, fake, labels, fake_labels)
+
+
+def parts_of(tensor: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """Return `count` parts of equal size, or as many Nones."""
+    if count == 1:
+        return [tensor]
+    return [None] * count if tensor is None else tensor.chunk(count)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_bench import rng
-from gan_bench.config.ema_decay import decay_at
+from gan_bench.components.layers.spectral import SpectrallyNormed
 from gan_bench.config.spec import RunSpec
 from gan_bench.evaluation.evaluator import latents, undisturbed
 
@@ -38,9 +38,9 @@ class WeightAverage:
 
     def __init__(self, spec: RunSpec, generator: nn.Module, device: str,
                  conditions: Tensor | None) -> None:
-        assert spec.ema is not None
+        assert spec.averaging is not None
         self._spec, self._device, self._conditions = spec, device, conditions
-        self._ema, self._ramp = spec.ema, spec.ema_ramp
+        self._averaging = spec.averaging
         self._average = copy.deepcopy(generator).requires_grad_(False)
         norms = {name: layer for name, layer in self._average.named_modules()
                  if isinstance(layer, _BatchNorm) and layer.running_mean is not None}
@@ -49,8 +49,12 @@ class WeightAverage:
         if spec.ema_statistics == "averaged":
             self._averaged = {f"{name}.{statistic}".lstrip(".") for name in norms
                               for statistic in ("running_mean", "running_var")}
+            self._averaged |= {f"{name}.u".lstrip(".") for name, layer
+                               in self._average.named_modules()
+                               if isinstance(layer, SpectrallyNormed)}
         # On the device, where a CUDA graph reads it.
         self._share_of_g = torch.zeros((), device=device)
+        self._copies = False
         self._is_estimated = False
 
     @property
@@ -61,14 +65,19 @@ class WeightAverage:
         self._is_estimated = True
         return self._average
 
+    def copies_at(self, step: int) -> bool:
+        """Return whether the average is a copy of G after a step, as it is before `ema_start`."""
+        return self._averaging.decay(step) == 0
+
     def begin(self, step: int) -> None:
         """Set how far the average moves at a step. Does not wait for the device."""
-        self._share_of_g.fill_(1 - decay_at(self._ema, self._ramp, step))
+        self._share_of_g.fill_(1 - self._averaging.decay(step))
+        self._copies = self.copies_at(step)
         self._is_estimated = False
 
     @torch.no_grad()
     def follow(self, generator: nn.Module) -> None:
-        """Move what is averaged towards G, and copy the other buffers."""
+        """Move what is averaged towards G, or copy it, and copy the other buffers."""
         averages: list[Tensor] = list(self._average.parameters())
         targets: list[Tensor] = list(generator.parameters())
         for (name, kept), buffer in zip(self._average.named_buffers(), generator.buffers(),
@@ -78,6 +87,9 @@ class WeightAverage:
                 targets.append(buffer)
             else:
                 kept.copy_(buffer)
+        if self._copies:
+            torch._foreach_copy_(averages, targets)
+            return
         ways = torch._foreach_sub(targets, averages)
         torch._foreach_mul_(ways, self._share_of_g)
         torch._foreach_add_(averages, ways)
