@@ -214,7 +214,7 @@ def path_length(*, weight: Weight = 2.0, decay: Annotated[float, Field(gt=0, le=
 
 @PENALTIES.register("l1", PenaltyFacts(on_examples=False, term=False, g_term=True,
                                        needs_targets=True))
-def l1(*, weight: Weight = 100.0, every: Every = 1) -> Penalty:
+def distance_from_targets(*, weight: Weight = 100.0, every: Every = 1) -> Penalty:
     """pix2pix's term of G: the mean absolute distance of an image from its target.
 
     `weight` · E |x − G(input)|, over all values of the scale [-1, 1]. Isola et al. 2017,
