@@ -25,6 +25,8 @@ class DataFacts:
             feature extractor; 0..1, unused without labels. Where no number is known for the data,
             `gate_over` gives one.
         whole: Number of all training examples, if `train` is fewer; None otherwise.
+        input: `(C, H, W)` of the uint8 image that each example is paired with, which a generator
+            makes the example from; empty without pairs.
         notes: What a plan says of the data besides, in lines; no part of a run.
     """
 
@@ -35,6 +37,7 @@ class DataFacts:
     digest: str
     gate: float = 0.0
     whole: int | None = None
+    input: tuple[int, ...] = ()
     notes: Annotated[tuple[str, ...], Field(exclude=True)] = field(default=(), compare=False)
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gan_bench.cli.completion import complete_run
-from gan_bench.cli.options import ROOT, Plugins, Root, use_plugin_files
+from gan_bench.cli.options import DATA, ROOT, DataRoot, Plugins, Root, use_plugin_files
 from gan_bench.journal.layout import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=complete_run,
@@ -37,16 +37,18 @@ def add_generator_commands(app: typer.Typer) -> None:
             "nothing (StyleGAN's truncation).")] = 1.0,
         plugins: Plugins = [],
         root: Root = ROOT,
+        data_root: DataRoot = DATA,
     ) -> None:
         """Write samples of a trained generator: a picture, arrays in a .npz, or a folder of images.
 
-        The arrays are `images` or `vectors`, and for a conditional run also `labels`.
+        The arrays are `images` or `vectors`, and for a conditional run also `labels`, or `inputs`
+        and `targets`: a run on pairs starts from the held-out inputs of its data.
         """
         from gan_bench.cli.results.sample import write_samples
 
         use_plugin_files(plugins)
-        write_samples(Workspace(root).root, run, out, n, seed, interpolate=interpolate, limit=limit,
-                      psi=psi)
+        write_samples(Workspace(root, data_root), run, out, n, seed, interpolate=interpolate,
+                      limit=limit, psi=psi)
         print(f"{out}: {n} samples")
 
     @app.command()
@@ -59,7 +61,8 @@ def add_generator_commands(app: typer.Typer) -> None:
     ) -> None:
         """Write a trained generator as a file that other programs run without gan-bench.
 
-        Its input is (N, D) float32: latents, and for a conditional run then the labels one-hot. Its
+        Its input is (N, D) float32: latents, and for a conditional run then the labels one-hot, or
+        the input image, flattened, in [-1, 1]. Its
         output is (N, C, H, W) in [-1, 1], or (N, D) if the data are vectors.
         """
         from gan_bench.cli.results.export import export_generator

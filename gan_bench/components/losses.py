@@ -33,7 +33,8 @@ class Loss:
         needs_real: Whether G's loss compares fake with real examples.
         boundary: The logit at which D calls an example neither real nor fake.
 
-    Logits are (N,); terms are means over it.
+    Logits are (N,), or a map for each example, (N, 1, H, W). Terms are means over all of them, so a
+    map counts as its mean, whatever its size.
     """
 
     discriminator: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
@@ -162,14 +163,14 @@ def jeffreys() -> Loss:
 def batch_jeffreys() -> Loss:
     """A misreading of Jeffreys from tutorials: D's outputs of a batch as two distributions.
 
-    p and q are the softmax of the real and of the fake logits over the batch. D maximises
-    Σ (p − q)(log p − log q), and G minimises it. The sum depends on the chance order of the
-    examples in the batch, and a constant added to all logits does not change it, so neither network
-    learns which of the two is real. This loss exists to show that it fails.
+    p and q are the softmax of the real and of the fake logits over the batch and its maps. D
+    maximises Σ (p − q)(log p − log q), and G minimises it. The sum depends on the chance order of
+    the examples in the batch, and a constant added to all logits does not change it, so neither
+    network learns which of the two is real. This loss exists to show that it fails.
     """
 
     def divergence(real: Tensor, fake: Tensor) -> Tensor:
-        log_p, log_q = real.log_softmax(0), fake.log_softmax(0)
+        log_p, log_q = real.flatten().log_softmax(0), fake.flatten().log_softmax(0)
         return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum()
 
     def generator(fake: Tensor, real: Tensor | None) -> Tensor:

@@ -2,14 +2,15 @@
 
 A registered factory takes its arguments and returns a `Penalty`. A run names any number of
 penalties, and each acts on D's updates, or on G's if it is a term of G's loss. A gradient norm is
-that of a single example, over all of its values. A D with batch norm mixes the examples of a batch,
-so it is refused.
+that of a single example, over all of its values, and of the sum of its logits if D makes a map. A
+D with batch norm mixes the examples of a batch, so it is refused.
 
 Its `PenaltyFacts`: `on_examples`, whether it needs a D that computes every example separately;
 `term`, whether it is a term of D's loss, and `g_term`, of G's (its argument `every`, if it has one,
-is then that of the `Penalty`); `needs_styles`, whether it needs a G with styles w; `divides`,
-whether it divides weights by their norm; `whole_run`, whether its noise depends on the share of the
-steps that are done, and so on the number of all steps.
+is then that of the `Penalty`); `needs_styles`, whether it needs a G with styles w;
+`needs_targets`, whether it needs pairs; `divides`, whether it divides weights by their norm;
+`whole_run`, whether its noise depends on the share of the steps that are done, and so on the number
+of all steps.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Penalty:
             of this update, (N, latent_dim), followed by one-hot labels if there are any; `memory`
             is a float64 scalar, 0 before the first step, which it may change in place: the
             checkpoint holds it.
+        pair_term: (fakes, targets) → scalar that is added to G's loss. Both are (N, C, H, W) in
+            [-1, 1]; a fake is made from the input of the target in its row.
     """
 
     term: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, torch.Generator],
@@ -70,6 +73,7 @@ class Penalty:
     noise: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
     weights_term: Callable[[nn.Module], Tensor] | None = None
     g_term: Callable[[nn.Module, Tensor, torch.Generator, Tensor], Tensor] | None = None
+    pair_term: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
@@ -206,6 +210,19 @@ def path_length(*, weight: Weight = 2.0, decay: Annotated[float, Field(gt=0, le=
         return weight * distance_from_mean_length(g, some, draws, memory, decay)
 
     return Penalty(g_term=g_term, every=every, own_step=own_step)
+
+
+@PENALTIES.register("l1", PenaltyFacts(on_examples=False, term=False, g_term=True,
+                                       needs_targets=True))
+def distance_from_targets(*, weight: Weight = 100.0, every: Every = 1) -> Penalty:
+    """pix2pix's term of G: the mean absolute distance of an image from its target.
+
+    `weight` · E |x − G(input)|, over all values of the scale [-1, 1]. Isola et al. 2017,
+    "Image-to-image translation with conditional adversarial networks", equations 3 and 4, where the
+    weight is 100.
+    """
+    return Penalty(pair_term=lambda fakes, targets: weight * (fakes - targets).abs().mean(),
+                   every=every)
 
 
 @PENALTIES.register("weight_clip", PenaltyFacts(on_examples=False, term=False))

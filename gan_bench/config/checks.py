@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gan_bench import registry
+from gan_bench.config.condition_checks import condition_conflicts, condition_kind
 from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
 from gan_bench.config.step_checks import step_conflicts
 from gan_bench.data_facts import DataFacts
@@ -55,17 +56,16 @@ def find_conflicts(settings: RunSettings, dataset: Part, data: DataFacts, evalua
                  if (reason := why_no_rate(part) or _why_no_decay(part, steps))]
     problems += _penalty_conflicts(settings, steps)
     problems += _augmentation_conflicts(settings, data)
-    if settings.condition != "none":
-        problems += _label_conflicts(settings, data, evaluate)
-    is_conditional = settings.condition != "none"
-    problems += _metric_conflicts(evaluate, data, is_conditional, "")
+    problems += condition_conflicts(settings, data, evaluate)
+    given = condition_kind(settings, data)
+    problems += _metric_conflicts(evaluate, data, given, "")
     if registry.DATASETS[dataset.name].facts.modes is None:
         problems += [("evaluate.metrics", f"{name} needs known modes, but the data set {dataset} "
                                           f"states none")
                      for name in evaluate.all_metrics if data.shape == (2,)
                      and registry.METRICS[name].facts.extractor == "coordinates"]
     if evaluate.final is not None:
-        problems += _metric_conflicts(evaluate.final, data, is_conditional, "final_")
+        problems += _metric_conflicts(evaluate.final, data, given, "final_")
         problems += _never_measured(evaluate, evaluate.final, steps)
     return problems
 
@@ -138,27 +138,6 @@ def _ignored(optimizer: Part) -> str:
             f"leave {pronoun} out, or set schedule to {' or '.join(cures)}")
 
 
-def _label_conflicts(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,
-                     ) -> list[tuple[str, str]]:
-    """Return why a run cannot be conditional."""
-    problems = []
-    if data.classes < 2:
-        problems.append(("condition", f"{settings.condition} needs labels, but this data set has "
-                                      f"none; leave it out"))
-    if settings.share_fakes and settings.d_steps > 1:
-        problems.append(("share_fakes", "shared fakes have the labels of one batch, but D sees "
-                                        f"{settings.d_steps} batches a step: set d_steps: 1"))
-    if settings.share_fakes and registry.LOSSES[settings.loss.name].facts.needs_real:
-        problems.append(("share_fakes", f"with {settings.loss}, G's fakes take the labels of G's "
-                                        f"own real batch, so D cannot reuse them: set "
-                                        f"share_fakes: false"))
-    problems += [("evaluate.metrics", f"{name} gives D images without labels, but this D is "
-                                      f"conditional: remove it from evaluate.metrics")
-                 for name in evaluate.all_metrics
-                 if registry.METRICS[name].facts.extractor == "discriminator"]
-    return problems
-
-
 def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
     """Return the penalties that do not fit the model, or never act."""
     model = registry.MODELS[settings.model.name].facts
@@ -181,6 +160,10 @@ def _penalty_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[s
             styled = " or ".join(entry.name for entry in registry.MODELS if entry.facts.styles)
             problems.append(f"{penalty} needs a G with styles w, but the G of {settings.model} has "
                             f"none: choose the model {styled}, or leave it out")
+        if facts.needs_targets and model.takes != "image":
+            problems.append(f"{penalty} compares images with the targets of their inputs, and "
+                            f"{settings.model} has no inputs: choose a model that takes an image, "
+                            f"or leave it out")
         every = penalty.args.get("every")
         if steps is not None and isinstance(every, int) and every > steps:
             problems.append(f"{penalty} acts every {every:,} steps, but the run has only "
@@ -202,21 +185,26 @@ def _augmentation_conflicts(settings: RunSettings, data: DataFacts) -> list[tupl
     return [("augmentation", problem) for problem in problems]
 
 
-def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, is_conditional: bool, prefix: str,
+def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, given: str, prefix: str,
                       ) -> list[tuple[str, str]]:
     """Return the metrics that cannot be measured, and why.
 
     Args:
-        is_conditional: Whether G receives labels.
+        given: What G is given: `nothing`, a `class` or an `image`.
         prefix: The beginning of the keys' names.
     """
     problems = []
     for name in evaluate.metrics:
         facts = registry.METRICS[name].facts
         reason, least = facts.refuses(data), facts.least
-        if not reason and facts.asked and not is_conditional:
-            reason = ("compares each sample with its requested class, but `condition: none` "
-                      "requests none; give every variant a condition, or leave it out")
+        if not reason and facts.asked and given != "class":
+            requests = "an input requests none" if given == "image" else (
+                "`condition: none` requests none; give every variant a condition")
+            reason = (f"compares each sample with its requested class, but {requests}, or leave it "
+                      f"out")
+        if not reason and facts.paired and given != "image":
+            reason = ("compares each image with the target of its input, but this model makes "
+                      "images of no input; choose a model that takes an image, or leave it out")
         if per_class := facts.least_per_class:
             least = per_class * data.classes
         if not reason and facts.reference == "train" and data.train < least:

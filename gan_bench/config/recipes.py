@@ -86,6 +86,18 @@ RECIPES: dict[str, Recipe] = {
          "penalties": ["gradient_penalty"], "optimizer": _adam(1e-4, 0.0, 0.9), "batch_size": 64,
          "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 5,
          "augmentation": [], **_USUAL, "ema": None}),
+    "pix2pix2017": Recipe(
+        "Isola et al. 2017, sections 3 and 6: U-Net and PatchGAN of 70 pixels, L1 with weight 100, "
+        "Adam 2e-4 (0.5, 0.999), D's loss halved; batches of 4, as for its photos of shoes. It "
+        "needs pairs, and `condition: concat`.",
+        {"model": "unet", "loss": "non_saturating", "penalties": [{"name": "l1", "weight": 100.0}],
+         "optimizer": _adam(2e-4, 0.5, 0.999), "batch_size": 4, "order": "d_first",
+         "share_fakes": True, "d_loss_reduction": "mean", "d_steps": 1, "augmentation": [],
+         **_USUAL, "ema": None},
+        lacks=("running statistics and no dropout in measurements (there those of the image, and "
+               "dropout)",
+               "no random crops and mirror images",
+               "constant rates (there they fall in the second half of the run)")),
     "sngan2018": Recipe(
         "Miyato et al. 2018: residual networks, spectral norm in D, hinge loss, five D steps, Adam "
         "2e-4 (0, 0.9), batches of 64, linearly falling rates.",

@@ -48,8 +48,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
     settings = {key: value for key, value in values.items() if key not in names}
     settings["compute"] = {k: v for k, v in values["compute"].items() if k not in PLACES}
     # Where a folder lies changes no number; what is in it does.
-    settings["dataset"] = {**values["dataset"], "args": {
-        k: v for k, v in values["dataset"]["args"].items() if k != "path"}}
+    settings["dataset"] = {**values["dataset"], "args": _placeless(values["dataset"]["args"])}
     settings["digest"] = values["data"]["digest"]
     if isinstance(settings.get("init"), dict):  # so it is with given weights
         settings["init"] = {"sha256": settings["init"]["sha256"],
@@ -82,6 +81,12 @@ def _as_before(part: Any) -> Any:
     kept = {name: value for name, value in args.items()
             if name not in LATER_ARGUMENTS or value != LATER_ARGUMENTS[name]}
     return {**part, "args": kept}
+
+
+def _placeless(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a data set's arguments without its path, and that of the targets of pairs."""
+    kept = {key: value for key, value in args.items() if key != "path"}
+    return kept | {key: _placeless(value) for key, value in kept.items() if isinstance(value, dict)}
 
 
 def settings_digest(values: Mapping[str, Any]) -> str:

@@ -12,7 +12,8 @@ from gan_bench.registry import MetricEntry
 # What a protocol says of a single measurement: its samples, its data, its weights and code.
 OF_MEASUREMENT = frozenset({
     "generated", "data", "real", "held_out", "weights", "code", "generator", "ema_statistics",
-    "quantisation", "latents"})
+    "quantisation", "latents", "inputs",
+    "copying"})
 
 
 def definition_digest(protocol: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ def sources_of(settings: RunSettings, dataset: Part) -> dict[str, str]:
     Metrics and extractors are left out: they change no weights, and a score's protocol has them.
     """
     parts: list[tuple[Registry[Any, Any], Part]] = [
-             (registry.DATASETS, dataset), (registry.MODELS, settings.model),
+             (registry.DATASETS, dataset),
+             *((registry.DATASETS, part) for part in [registry.targets_of(dataset)] if part),
+             (registry.MODELS, settings.model),
              (registry.LOSSES, settings.loss), (registry.OPTIMIZERS, settings.g_optimizer),
              (registry.OPTIMIZERS, settings.d_optimizer),
              *((registry.PENALTIES, part) for part in settings.penalties),

@@ -5,6 +5,7 @@ Frozen, closed models: an unknown key is an error. No torch here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -152,8 +153,8 @@ class RunSettings(Closed):
     loss: Loss = Field("non_saturating", validate_default=True,
                        description="what D and G minimise")
     condition: Literal["none", "concat", "projection"] = Field(
-        "none", description="how D receives the labels; G receives them with its latents; "
-        "none: no labels")
+        "none", description="how D receives the labels, or the inputs of pairs; G receives them "
+        "with its latents; none: neither")
     penalties: list[Penalty] = Field(
         [], description="what regularises D, or G: names of `gan-bench list penalties`")
     augmentation: list[Augmentation] = Field(
@@ -302,6 +303,19 @@ class RunSpec(RunSettings):
     @cached_property
     def _settings(self) -> dict[str, Any]:
         return identifying_settings(self.model_dump(mode="json"))
+
+    @property
+    def condition_kind(self) -> Literal["nothing", "class", "image"]:
+        """What G is given besides its latents."""
+        if self.condition == "none":
+            return "nothing"
+        return "image" if self.data.input else "class"
+
+    @property
+    def condition_size(self) -> int:
+        """The number of values that follow the latents in G's input."""
+        sizes = {"nothing": 0, "class": self.data.classes, "image": math.prod(self.data.input)}
+        return sizes[self.condition_kind]
 
     @property
     def place(self) -> str:

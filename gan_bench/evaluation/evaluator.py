@@ -12,13 +12,14 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from gan_bench import rng
-from gan_bench.components.data import Dataset
+from gan_bench.components.data import Dataset, Split
 from gan_bench.components.latents import draw_latents
-from gan_bench.components.models import with_labels
-from gan_bench.components.value_range import to_uint8
+from gan_bench.components.models import with_condition
+from gan_bench.components.value_range import to_float, to_uint8
 from gan_bench.config.spec import EvaluateSpec, RunSpec
 from gan_bench.config.statistics_file import Statistics
 from gan_bench.errors import Say, UserError
+from gan_bench.evaluation.features.base import evenly
 from gan_bench.evaluation.features.given_statistics import statistics_of
 from gan_bench.evaluation.features.repeatable import plain_float32
 from gan_bench.evaluation.metrics.conditional import check_real_classes
@@ -76,8 +77,7 @@ def refuse_too_many_samples(spec: RunSpec, device: str) -> None:
     Raises:
         UserError: The latents and the samples of a measurement do not fit.
     """
-    labels = spec.data.classes if spec.condition != "none" else 0
-    each = 4 * (int(spec.model.args["latent_dim"]) + labels)
+    each = 4 * (int(spec.model.args["latent_dim"]) + spec.condition_size)
     if device == "cpu":  # as uint8 or float32, twice: in batches, then as one tensor
         each += 2 * math.prod(spec.data.shape) * (1 if spec.data.is_image else 4)
     plan = spec.evaluate
@@ -150,7 +150,7 @@ class Evaluator:
     """Measures a generator by the metrics of a run's specification.
 
     The latents depend on the run's seed alone, so they are the same at every step and for every
-    variant.
+    variant. Inputs are those of held-out pairs, evenly spread: the same for every seed too.
 
     Attributes:
         protocol: How each score is measured, by its name: extractor and the hash of its weights,
@@ -172,16 +172,16 @@ class Evaluator:
         self._spec, self._device = spec, device
         self._phase, self._sets = phase, spec.evaluate.latent_sets
         plan = plan or spec.evaluate
-        self._train_labels = data.train.labels
+        self._data = data
         self._boundary: float = LOSSES.build(spec.loss).boundary
-        self._latents = latents(spec, plan.samples, self._train_labels)
+        self._latents = measured_latents(spec, data, plan.samples)
         metrics = [METRICS[name] for name in plan.metrics]
         self._scorer = Scorer(metrics, plan.samples, spec.dataset, data, cache,
                               statistics=statistics_of(plan))
-        if spec.condition != "none":
+        if spec.condition_kind == "class":
             for k in range(self._sets):  # the further sets are generated at the very end only
-                self._scorer.check_labels(labels_of(spec, latents(spec, plan.samples,
-                                                                  self._train_labels, k)))
+                drawn = measured_latents(spec, data, plan.samples, k)
+                self._scorer.check_labels(labels_of(spec, drawn))
         self.protocol = {score_name(self._phase, name): protocol
                          for name, protocol in self._scorer.protocol(**provenance(spec)).items()}
 
@@ -210,7 +210,7 @@ class Evaluator:
         """
         scores: dict[str, float] = {}
         for k in range(1, self._sets):
-            others = latents(self._spec, len(self._latents), self._train_labels, k)
+            others = measured_latents(self._spec, self._data, len(self._latents), k)
             measured = self._measure(generator, discriminator, others)
             scores |= {latent_set_name(k, name): value for name, value in measured.items()
                        if not name.startswith(CLASS)}
@@ -227,14 +227,42 @@ class Evaluator:
                                 labels_of(self._spec, latents))
 
 
-def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int = 0,
-            stream: str = STREAM) -> Tensor:
-    """Return one set of the latents (count, latent_dim) that a run is measured with.
+def conditions_of(spec: RunSpec, split: Split) -> Tensor | None:
+    """Return the conditions of a run's examples: labels (N,) int64, or uint8 inputs; or None."""
+    return {"nothing": None, "class": split.labels, "image": split.inputs}[spec.condition_kind]
 
-    The latents of a conditional run are (count, latent_dim + classes): one-hot labels follow the
-    latents. They are drawn from the labels of the training examples.
+
+def measured_latents(spec: RunSpec, data: Dataset, count: int, number: int = 0) -> Tensor:
+    """Return one set of the latents that a run is measured with, as `latents` does.
+
+    The inputs of an image-conditional run are those of held-out pairs, evenly spread.
 
     Args:
+        number: Which set; the first is 0.
+    """
+    if spec.condition_kind != "image":
+        return latents(spec, count, data.train.labels, number)
+    drawn = draw_latents(spec.latents, count, int(spec.model.args["latent_dim"]),
+                         rng.generator(spec.seed, STREAM))
+    return with_condition(drawn, to_float(held_out_pairs(data, count)[0]), 0)
+
+
+def held_out_pairs(data: Dataset, count: int) -> tuple[Tensor, Tensor]:
+    """Return `count` inputs of held-out pairs, evenly spread, and their targets: uint8, on the CPU.
+    """
+    assert data.test.inputs is not None
+    rows = evenly(len(data.test.inputs), count)
+    return data.test.inputs[rows].cpu(), data.test.images[rows].cpu()
+
+
+def latents(spec: RunSpec, count: int, conditions: Tensor | None, number: int = 0,
+            stream: str = STREAM) -> Tensor:
+    """Return one set of latents (count, latent_dim) of a run.
+
+    In a conditional run the condition follows, which is drawn from those of the training examples.
+
+    Args:
+        conditions: Of the training examples, as `conditions_of` returns them.
         number: Which set; the first is 0.
         stream: Of the run's random numbers.
     """
@@ -242,17 +270,18 @@ def latents(spec: RunSpec, count: int, train_labels: Tensor | None, number: int 
         stream = f"{stream}, set {number}"
     drawn = draw_latents(spec.latents, count, int(spec.model.args["latent_dim"]),
                          rng.generator(spec.seed, stream))
-    if spec.condition == "none":
+    if spec.condition_kind == "nothing":
         return drawn
-    assert train_labels is not None, "refused when planned"
-    chosen = torch.randint(len(train_labels), (count,),
+    assert conditions is not None, "refused when planned"
+    chosen = torch.randint(len(conditions), (count,),
                            generator=rng.generator(spec.seed, f"{stream}, labels"))
-    return with_labels(drawn, train_labels.cpu()[chosen], spec.data.classes)
+    return with_condition(drawn, to_float(conditions[chosen.to(conditions.device)].cpu()),
+                          spec.data.classes)
 
 
 def labels_of(spec: RunSpec, latents: Tensor) -> Tensor | None:
-    """Return the label, (N,) int64, that each latent of a run asks for; None if unconditional."""
-    if spec.condition == "none":
+    """Return the label, (N,) int64, that each latent of a run asks for; None without classes."""
+    if spec.condition_kind != "class":
         return None
     return latents[:, -spec.data.classes:].argmax(dim=1)
 
@@ -263,4 +292,6 @@ def provenance(spec: RunSpec) -> dict[str, object]:
         "generator": "ema" if spec.ema else "raw",
         "quantisation": "uint8(x * 127.5 + 128)" if spec.data.is_image else None,
         "latents": f"the run's seed, stream {STREAM}"}
+    if spec.condition_kind == "image":
+        how["inputs"] = "held out, evenly spread"
     return {**how, "ema_statistics": spec.ema_statistics} if spec.ema else how

@@ -19,6 +19,7 @@ from gan_bench.evaluation.measurement import (
     measure,
     prepare_scorer,
     refuse_metrics_of_labels,
+    refuse_metrics_of_pairs,
 )
 from gan_bench.journal.layout import Workspace
 from gan_bench.registry import METRICS
@@ -42,6 +43,7 @@ def measure_images(path: Path, wanted: Wanted, workspace: Workspace, say: Say) -
     facts = data_facts(wanted.data_set, workspace.data_root)
     names = wanted.metrics or default_metrics(facts, wanted.split)
     refuse_metrics_of_labels(names, "images have no labels")
+    refuse_metrics_of_pairs(names, "images in files have no inputs")
     images = read_images(path, facts.shape, wanted.samples, wanted.resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scorer = prepare_scorer(Measurement(wanted.data_set, names, len(images.samples), facts.shape,

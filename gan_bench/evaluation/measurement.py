@@ -16,7 +16,7 @@ from gan_bench.components import data as datasets
 from gan_bench.config.spec import data_facts, describe_shape
 from gan_bench.config.statistics_file import Statistics
 from gan_bench.errors import Say, UserError
-from gan_bench.evaluation.metrics.base import asks_d, asks_labels
+from gan_bench.evaluation.metrics.base import asks_d, asks_labels, asks_pairs
 from gan_bench.evaluation.scorer import Scorer
 from gan_bench.journal.layout import Workspace
 from gan_bench.journal.scores.score_names import CLASS
@@ -140,6 +140,22 @@ def refuse_metrics_of_labels(names: Sequence[str], why: str) -> None:
         if asks_labels(name):
             raise UserError(f"{name} compares each sample with its requested class, but "
                             f"{why}; name others with --metric")
+
+
+def refuse_metrics_of_pairs(names: Sequence[str], why: str) -> None:
+    """Refuse metrics that compare each sample with the target of its input.
+
+    Args:
+        names: The metrics.
+        why: Why these samples have no inputs; it completes the message.
+
+    Raises:
+        UserError: A metric needs them.
+    """
+    for name in names:
+        if asks_pairs(name):
+            raise UserError(f"{name} compares each image with the target of its input, but {why}; "
+                            f"name others with --metric")
 
 
 def has_split(entry: MetricEntry) -> bool:

@@ -14,7 +14,7 @@ from gan_bench.evaluation.grid_layout import GREY, KEYWORD, PADDING, GridLayout,
 
 PLOT_SIDE, PLOT_RANGE = 256, 5.0  # pixels, and the largest coordinate shown
 NEAREST = Image.Resampling.NEAREST
-PAIRS_ACROSS, PAIR_PADDING = 4, 6
+PAIRS_ACROSS, TRIPLES_ACROSS, PAIR_PADDING = 4, 4, 6
 
 
 def sample_picture(samples: Tensor) -> bytes:
@@ -35,6 +35,31 @@ def pair_picture(samples: Tensor, neighbours: Tensor) -> bytes:
     """Return a PNG of uint8 images `(N, C, H, W)`, each with its neighbour on its right."""
     pairs = torch.cat([samples, neighbours], dim=3)
     return _png(_grid(pairs, _layout(pairs, min(PAIRS_ACROSS, len(pairs)), PAIR_PADDING)))
+
+
+def triple_picture(inputs: Tensor, targets: Tensor, samples: Tensor) -> bytes:
+    """Return a PNG of triples: an input, what the generator makes of it, and the target.
+
+    Args:
+        inputs: uint8 `(N, C', H, W)`; grey ones are shown beside colour.
+        targets: uint8 `(N, C, H, W)`.
+        samples: `(N, C, H, W)` in [-1, 1].
+
+    The text chunk of `sample_picture` describes triples as samples, which a report keeps whole.
+    """
+    count, channels, height, _ = targets.shape
+    gap = torch.full((count, channels, height, PADDING), GREY, dtype=torch.uint8)
+    shown = [as_channels(inputs, channels), gap, to_uint8(samples), gap, targets]
+    triples = torch.cat(shown, dim=3)
+    layout = _layout(triples, min(TRIPLES_ACROSS, count), PAIR_PADDING)
+    record = PngImagePlugin.PngInfo()
+    record.add_text(KEYWORD, layout.as_text())
+    return _png(_grid(triples, layout), record)
+
+
+def as_channels(images: Tensor, channels: int) -> Tensor:
+    """Return images `(N, C, H, W)` with this number of channels: grey ones repeat theirs."""
+    return images.expand(-1, channels, -1, -1)
 
 
 def _layout(images: Tensor, columns: int, padding: int) -> GridLayout:

@@ -15,9 +15,10 @@ from torch import Tensor
 from gan_bench.components.data import Dataset
 from gan_bench.config.statistics_file import Statistics
 from gan_bench.errors import Say, UserError
-from gan_bench.evaluation.features.base import Features
+from gan_bench.evaluation.features.base import Features, evenly
 from gan_bench.evaluation.features.given_statistics import takes
 from gan_bench.evaluation.metrics.conditional import Labels, check_classes
+from gan_bench.evaluation.sample_grid import as_channels
 from gan_bench.evaluation.views import Discriminator, RealExamples, View, views_of, whole_split
 from gan_bench.registry import MetricEntry, Part, Reference, code_of, scores_of
 
@@ -93,6 +94,8 @@ class Scorer:
                     arguments.append(view.held_out(discriminator))
                 if entry.facts.asked:
                     arguments.append(self._labels(entry, asked))
+                if entry.facts.paired:
+                    arguments.append(self._data.facts.shape)
                 score = entry.factory(*arguments)
                 results |= score if isinstance(score, dict) else {entry.name: score}
         return results
@@ -111,9 +114,9 @@ class Scorer:
                 for name in scores_of(entry)}
 
     @property
-    def train_labels(self) -> Tensor | None:
-        """The labels of the training examples, (N,) int64; None if they have no labels."""
-        return self._data.train.labels
+    def data(self) -> Dataset:
+        """The data set that samples are measured against."""
+        return self._data
 
     def check_labels(self, asked: Tensor | None) -> None:
         """Refuse, before training, labels of samples from which a metric cannot be computed.
@@ -127,9 +130,21 @@ class Scorer:
 
     def protocol(self, **how: object) -> dict[str, dict[str, object]]:
         """Return how each score is measured, by its name; `how` says where samples come from."""
-        return {name: {**self._measured_by(entry), **how, **entry.facts.protocol,
+        return {name: {**self._measured_by(entry), **self._baseline(entry), **how,
+                       **entry.facts.protocol,
                        **entry.facts.score_protocols.get(name, {})}
                 for entry in self._metrics for name in scores_of(entry)}
+
+    def _baseline(self, entry: MetricEntry) -> dict[str, object]:
+        """The score of the inputs in the place of the images that are made from them."""
+        if not entry.facts.paired:
+            return {}
+        view, inputs = self._view(entry), self._data.test.inputs
+        assert inputs is not None, "metrics of pairs refuse data without them"
+        rows = evenly(len(inputs), self._count)
+        copies = view.see(as_channels(inputs[rows], self._data.facts.shape[0]), None)
+        score = entry.factory(view.real(entry, None), copies, self._data.facts.shape)
+        return {"copying": float(f"{score:.6g}")}
 
     def _check_counts(self) -> None:
         """Refuse, before training, metrics that need a larger number of samples."""

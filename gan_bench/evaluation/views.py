@@ -80,7 +80,9 @@ class View(ABC):
 
 
 class DiscriminatorView(View):
-    """D's logits (N, 1). They change in training, so those of real examples are not stored.
+    """D's logits (N, 1); a map of logits counts as its mean.
+
+    They change in training, so those of real examples are not stored.
 
     D sees as many real examples as samples.
     """
@@ -91,7 +93,7 @@ class DiscriminatorView(View):
     def see(self, examples: Tensor, discriminator: Discriminator | None) -> Features:
         """Return D's logits, as the class says."""
         assert discriminator is not None, "the caller leaves out the metrics that need D"
-        logits = [discriminator(to_float(batch)).float().reshape(-1, 1)
+        logits = [discriminator(to_float(batch)).float().reshape(len(batch), -1).mean(1, True)
                   for batch in torch.split(examples, BATCH)]
         return Features(torch.cat(logits).cpu().numpy().astype(np.float64), None, "discriminator")
 
@@ -290,7 +292,7 @@ def features_of_split(extractor: Extractor, data: Dataset, split: Reference, cac
                       ) -> Features:
     """Return the features of the real images of a split, from the cache if it has them."""
     return reference_features(extractor, whole_split(data, split).images,
-                              f"{data.fingerprint}/{split}", cache, say)
+                              f"{data.examples[1]}/{split}", cache, say)
 
 
 def split_of(data: Dataset, reference: Reference) -> Split:

@@ -124,7 +124,8 @@ def read_spec(folder: Path) -> RunSpec:
     values = json.loads((folder / "spec.json").read_text())
     provide_parts(values, folder, ("model", "dataset"))
     data = values.pop("data")
-    facts = DataFacts(**{**data, "shape": tuple(data["shape"])})
+    facts = DataFacts(**{**data, "shape": tuple(data["shape"]),
+                         "input": tuple(data.get("input", ()))})
     for key, value in values.items():
         if isinstance(value, dict) and set(value) == {"name", "args"}:
             values[key] = Part(**value)

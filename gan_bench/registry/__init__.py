@@ -43,7 +43,7 @@ __all__ = [
     "Reference", "Registry", "ScheduleFacts", "Scheduled",
     "code_of", "has_plugins", "nearest", "provide", "read_plugin", "read_plugins",
     "read_scheduled", "scores", "scores_of",
-    "use_plugins",
+    "targets_of", "use_plugins",
 ]
 
 DATASETS: Registry[Any, DatasetFacts] = Registry(
@@ -64,6 +64,12 @@ EXTRACTORS: Registry[Any, NoFacts] = Registry(
 METRICS: Registry[Any, MetricFacts] = Registry(
     "metric", MetricFacts, "gan_bench.evaluation.metrics", "gan_bench.metrics")
 MetricEntry = Entry[Any, MetricFacts]
+
+
+def targets_of(dataset: Part) -> Part | None:
+    """Return the data set whose images are the targets of a data set of pairs; None without."""
+    targets: Part | None = DATASETS[dataset.name].facts.targets(**dataset.args)
+    return targets
 
 
 def scores_of(entry: MetricEntry) -> tuple[str, ...]:

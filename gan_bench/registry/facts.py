@@ -71,12 +71,15 @@ class DatasetFacts(_Facts):
         describe: (data root, **arguments) → DataFacts, without torch and without reading the data.
         modes: **arguments → the centres of the modes and their common standard deviation, if the
             data's definition has modes.
+        targets: **arguments → the data set whose images are the targets of pairs, a `Part`; None if
+            the data has no pairs.
         channel: The loaded data set → the grey data set in its first channel, if it is a stack of
             grey images.
     """
 
     describe: Callable[..., DataFacts]
     modes: Callable[..., tuple[list[tuple[float, float]], float]] | None = None
+    targets: Callable[..., Any] = _without
     channel: Callable[[Any], Any] | None = None
 
 
@@ -98,6 +101,9 @@ class ModelFacts(_Facts):
         labelled: Whether the factory takes (shape, number of classes), which is 0 if G and D are
             without labels. G then receives the label as a one-hot vector after the latents, and
             D(examples, labels) is the D of `condition: projection`.
+        takes: What its networks are conditioned on: `class`, a class or nothing, as `condition`
+            says; `image`, always an image. Then the factory takes (shape, shape of the input), G
+            receives the input, flattened, after the latents, and D is D(examples, inputs).
         styles: Whether G maps latents to a style w for each layer: `styles(latents)` are
             (N, layers, w_dim), and `synthesis(styles)` the images.
     """
@@ -109,7 +115,13 @@ class ModelFacts(_Facts):
     scaled: Callable[..., str | None] = _without
     bounded: bool = True
     labelled: bool = False
+    takes: Literal["class", "image"] = "class"
     styles: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the facts, as `_Facts` does."""
+        super().__post_init__()
+        _require_one_of(self, "takes", "class", "image")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +146,7 @@ class PenaltyFacts(_Facts):
         term: Whether it is a term of D's loss.
         g_term: Whether it is a term of G's loss.
         needs_styles: Whether it needs a G with styles (`ModelFacts.styles`).
+        needs_targets: Whether it compares G's images with the targets of their inputs.
         divides: Whether it divides weights by their norm.
         whole_run: Whether what it does at a step depends on the number of all steps, as noise that
             fades over the run does; a run with more steps is another one from its first step on.
@@ -143,6 +156,7 @@ class PenaltyFacts(_Facts):
     term: bool
     g_term: bool = False
     needs_styles: bool = False
+    needs_targets: bool = False
     divides: bool = False
     whole_run: bool = False
 
@@ -172,6 +186,7 @@ class MetricFacts(_Facts):
     held_out: bool = False
     asked: bool = False
     matched: bool = False
+    paired: bool = False
     gaussian: bool = False
     least: int = 2
     least_per_class: int | None = None
@@ -222,6 +237,8 @@ class MetricFacts(_Facts):
                            or reference in ("modes", "frequencies")):
             return ("asked goes with reference 'train', 'test' or None, and neither with matched "
                     "nor with extractor 'discriminator'")
+        if self.paired and ((view, reference) != ("pixels", "test") or not self.matched):
+            return "paired goes with extractor 'pixels', reference 'test' and matched"
         for name in ("matched", "gaussian", "least_per_feature"):
             if getattr(self, name) and (view == "discriminator" or not examples):
                 return (f"{name} goes with reference 'train' or 'test', and not with extractor "

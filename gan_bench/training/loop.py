@@ -12,12 +12,17 @@ from torch import Tensor
 from gan_bench import rng
 from gan_bench.components.data import Dataset
 from gan_bench.components.latents import draw_latents
-from gan_bench.components.models import with_labels
+from gan_bench.components.models import with_condition
 from gan_bench.components.value_range import to_float
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import Say
-from gan_bench.evaluation.evaluator import nearest_picture
-from gan_bench.evaluation.sample_grid import sample_picture
+from gan_bench.evaluation.evaluator import (
+    conditions_of,
+    held_out_pairs,
+    measured_latents,
+    nearest_picture,
+)
+from gan_bench.evaluation.sample_grid import sample_picture, triple_picture
 from gan_bench.journal.schema import Status
 from gan_bench.journal.writing import Journal
 from gan_bench.registry import METRICS
@@ -28,6 +33,7 @@ from gan_bench.training.step.step_batch import StepBatch
 
 Evaluate = Callable[[torch.nn.Module, torch.nn.Module], dict[str, float]]
 GRID = 64  # samples in a grid
+TRIPLES = 32  # inputs in a grid, each with its output and its target
 NEAREST = "nearest"  # the name of a picture
 PAIRS = 32  # samples beside their nearest training images
 
@@ -91,8 +97,8 @@ class Training:
         self._batches = Batches(data.train.images, spec.batch_size, spec.seed)
         # A separate order, so that D sees the same batches for every loss of G.
         self._g_batches = Batches(data.train.images, spec.batch_size, spec.seed, "data/generator")
-        self._labels = data.train.labels if spec.condition != "none" else None
-        self._latents = grid_latents(spec)
+        self._labels = conditions_of(spec, data.train)
+        self._latents = grid_latents(spec, data)
         captured = spec.compute.graphs and engine.device != "cpu"
         self._update = CapturedStep(engine).step if captured else engine.step
         self.done = start
@@ -157,14 +163,14 @@ class Training:
         g_real = torch.cat([self._g_batches[i] for i in of_g]) if needs_real else None
         if self._labels is None:
             return StepBatch(real, g_real=g_real)
-        labels = [self._labels[self._batches.places(i)] for i in of_d]
+        labels = [to_float(self._labels[self._batches.places(i)]) for i in of_d]
         if spec.fake_labels == "independent":
             return StepBatch(real, labels, None, self._drawn_labels(step, "g", spec.g_steps),
                              [*self._drawn_labels(step, "d", spec.d_steps).chunk(spec.d_steps)],
                              self._drawn_labels(step, "own", 1))
         g_labels = [labels[i % spec.d_steps] for i in range(spec.g_steps)]
         if needs_real:
-            g_labels = [self._labels[self._g_batches.places(i)] for i in of_g]
+            g_labels = [to_float(self._labels[self._g_batches.places(i)]) for i in of_g]
         return StepBatch(real, labels, g_real, torch.cat(g_labels))
 
     def _drawn_labels(self, step: int, whose: str, batches: int) -> Tensor:
@@ -178,7 +184,11 @@ class Training:
         return self._labels[chosen]
 
     def _sample(self, step: int) -> None:
-        picture = sample_picture(self._engine.sample(self._latents))
+        samples = self._engine.sample(self._latents)
+        if self._engine.spec.condition_kind == "image":
+            picture = triple_picture(*held_out_pairs(self._data, len(samples)), samples)
+        else:
+            picture = sample_picture(samples)
         self._journal.image(step, "samples", picture)
 
 
@@ -199,19 +209,24 @@ def due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def grid_latents(spec: RunSpec) -> Tensor:
-    """Return the latents of a run's grids, (GRID, latent_dim), with labels if it is conditional."""
+def grid_latents(spec: RunSpec, data: Dataset) -> Tensor:
+    """Return the latents of a run's grids, (GRID, latent_dim), then conditions if it has any.
+
+    Classes are in order; inputs are those of held-out pairs, evenly spread, `TRIPLES` at most.
+    """
+    if spec.condition_kind == "image":
+        return measured_latents(spec, data, min(TRIPLES, spec.data.test))
     latents = draw_latents(spec.latents, GRID, int(spec.model.args["latent_dim"]),
                            rng.generator(spec.seed, "grid"))
     if spec.condition == "none":
         return latents
     in_order = torch.arange(GRID) * spec.data.classes // GRID  # of the classes
-    return with_labels(latents, in_order, spec.data.classes)
+    return with_condition(latents, in_order, spec.data.classes)
 
 
 def nearest_of(engine: Engine, data: Dataset) -> bytes:
     """Return the picture of a run's samples beside their nearest training images, a PNG."""
-    return nearest_picture(engine.sample(grid_latents(engine.spec))[:PAIRS], data)
+    return nearest_picture(engine.sample(grid_latents(engine.spec, data))[:PAIRS], data)
 
 
 def shows_nearest(spec: RunSpec) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from gan_bench.components import data as datasets
 from gan_bench.config.spec import EvaluateSpec, RunSpec
 from gan_bench.errors import UserError, one_line
-from gan_bench.evaluation.evaluator import Evaluator, NonFiniteSamples
+from gan_bench.evaluation.evaluator import Evaluator, NonFiniteSamples, conditions_of
 from gan_bench.journal import writing
 from gan_bench.journal.layout import WEIGHTS, Execution, snapshot_file
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
@@ -96,7 +96,7 @@ class _Measuring:
         """Measure what is missing, from the run's snapshots and final weights."""
         spec = self._spec
         engine = Engine(spec, self._device, circumstances(spec, self._device)["precision"],
-                        self._data.train.labels)
+                        conditions_of(spec, self._data.train))
         for step, metrics in missing.during.items():
             _load(engine, snapshot_file(self._run.folder, step))
             if not self._add(step, engine, self._evaluator(spec.evaluate, metrics, DURING)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -62,12 +63,16 @@ def _memory_of(spec: RunSpec, precision: str) -> int:
     before = torch.cuda.memory_allocated()
     engine = Engine(spec, "cuda", precision)
     shape = (spec.batch_size, *spec.data.shape)
-    real, labels = torch.zeros(shape, device="cuda"), None
-    if spec.condition != "none":
-        labels = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
-    batch = StepBatch([real] * spec.d_steps, None if labels is None else [labels] * spec.d_steps,
-                      torch.cat([real] * spec.g_steps) if engine.needs_real else None,
-                      None if labels is None else labels.repeat(spec.g_steps))
+    real, conditions = torch.zeros(shape, device="cuda"), None
+    if spec.condition_kind == "class":
+        conditions = torch.zeros(spec.batch_size, dtype=torch.int64, device="cuda")
+    elif spec.condition_kind == "image":
+        conditions = torch.zeros((spec.batch_size, *spec.data.input), device="cuda")
+    g_real = torch.cat([real] * spec.g_steps) if engine.needs_real else None
+    batch = StepBatch([real] * spec.d_steps, g_real=g_real)
+    if conditions is not None:
+        batch = replace(batch, labels=[conditions] * spec.d_steps,
+                        g_labels=torch.cat([conditions] * spec.g_steps))
     try:
         engine.step(1, batch, observe=True)
     except torch.cuda.OutOfMemoryError:

@@ -118,7 +118,8 @@ def prepare_runs(experiment: ExperimentSpec, execution: Execution, say: Say, tra
             _refuse_other_shapes(run)
             if trains:
                 refuse_too_many_samples(run, device)
-            networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes)
+            networks = make_networks(run.model, run.data.shape, run.condition, run.data.classes,
+                                     run.data.input)
             penalties = [PENALTIES.build(part) for part in run.penalties]
             try:
                 constrain(networks.discriminator, penalties, run.seed)

@@ -20,7 +20,7 @@ from gan_bench.errors import (
     one_line,
     unwritable,
 )
-from gan_bench.evaluation.evaluator import Evaluator
+from gan_bench.evaluation.evaluator import Evaluator, conditions_of
 from gan_bench.journal import reading
 from gan_bench.journal.drift import since
 from gan_bench.journal.layout import (
@@ -184,17 +184,18 @@ def _begin(spec: RunSpec, execution: Execution, record: Journal,
     set_up_torch(spec)
     data = load()
     here = facts(spec, data, device) | {"recording": spec.recording}
+    conditions = conditions_of(spec, data.train)
     evaluator = Evaluator(spec, data, cache, device)
     final = None
     if spec.evaluate.final:
         final = Evaluator(spec, data, cache, device, spec.evaluate.final, FINAL)
     protocol = evaluator.protocol | (final.protocol if final else {})
-    engine = Engine(spec, device, here["precision"], data.train.labels)
+    engine = Engine(spec, device, here["precision"], conditions)
     own = checkpoint.newest(record.folder, spec.steps)
     continued = continue_from(execution.shorter_runs.get(spec.id, ()), own[0].step if own[0] else 0,
                               record, engine, here, protocol)
     if continued.is_spoilt:
-        engine = Engine(spec, device, here["precision"], data.train.labels)
+        engine = Engine(spec, device, here["precision"], conditions)
     start, is_recorded_alike = continued.step, True
     begun = continued.recording
     if start == 0:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.components.latents import draw_latents, within_limit
-from gan_bench.components.models import build_networks, with_labels
+from gan_bench.components.models import build_networks, with_condition
 from gan_bench.components.networks.style_mapping import truncated
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line, worded
@@ -46,7 +46,7 @@ def load_generator(folder: AnyPath, weights: str = WEIGHTS) -> tuple[RunSpec, nn
     try:
         spec = read_spec(folder)
         generator = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
-                                   spec.data.classes).generator
+                                   spec.data.classes, spec.data.input).generator
     except UserError:  # the model is not registered here
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -115,16 +115,19 @@ NO_TRUNCATION = Truncation()
 
 @torch.no_grad()
 def draw(spec: RunSpec, generator: nn.Module, n: int, seed: int,
-         truncation: Truncation = NO_TRUNCATION) -> Tensor:
+         truncation: Truncation = NO_TRUNCATION, inputs: Tensor | None = None) -> Tensor:
     """Return n samples from latents of the stream `sample`, in [-1, 1] (vectors: unbounded).
 
-    The samples of a conditional generator have the classes in turn.
+    The samples of a class-conditional generator have the classes in turn.
+
+    Args:
+        inputs: (n, C, H, W) float32 in [-1, 1], what an image-conditional generator starts from.
 
     Raises:
         UserError: This generator cannot be truncated so.
     """
-    latents = with_labels(_drawn(spec, n, seed, truncation), labels_in_turn(spec, n),
-                          spec.data.classes)
+    condition = labels_in_turn(spec, n) if inputs is None else inputs
+    latents = with_condition(_drawn(spec, n, seed, truncation), condition, spec.data.classes)
     return _samples(spec, generator, latents, truncation)
 
 
@@ -171,7 +174,7 @@ def draw_between(spec: RunSpec, generator: nn.Module, n: int, seed: int,
     labels = labels_in_turn(spec, rows)
     if labels is not None:
         labels = labels.repeat_interleave(across)[:n]
-    latents = with_labels(latents, labels, spec.data.classes)
+    latents = with_condition(latents, labels, spec.data.classes)
     return _samples(spec, generator, latents, truncation), labels
 
 
@@ -185,5 +188,5 @@ def _on_sphere(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
 
 
 def labels_in_turn(spec: RunSpec, n: int) -> Tensor | None:
-    """Return the labels (n,) int64 of conditional samples; None if unconditional."""
-    return None if spec.condition == "none" else torch.arange(n) % spec.data.classes
+    """Return the labels (n,) int64 of class-conditional samples; None without classes."""
+    return torch.arange(n) % spec.data.classes if spec.condition_kind == "class" else None

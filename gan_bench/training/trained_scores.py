@@ -20,7 +20,7 @@ from gan_bench.evaluation.evaluator import (
     STREAM,
     generate,
     labels_of,
-    latents,
+    measured_latents,
     provenance,
     undisturbed,
 )
@@ -32,6 +32,7 @@ from gan_bench.evaluation.measurement import (
     measure,
     prepare_scorer,
     refuse_metrics_of_labels,
+    refuse_metrics_of_pairs,
 )
 from gan_bench.evaluation.metrics.base import asks_d
 from gan_bench.hardware import refuse_more_than_memory
@@ -76,7 +77,7 @@ def measure_run(folder: Path, weights: str, wanted: Wanted, workspace: Workspace
     sample_bytes = math.prod(spec.data.shape) * (1 if spec.data.is_image else 4)
     refuse_more_than_memory(2 * measurement.samples * sample_bytes,
                             f"{measurement.samples:,} samples")
-    drawn = latents(spec, measurement.samples, scorer.train_labels)
+    drawn = measured_latents(spec, scorer.data, measurement.samples)
     labels = labels_of(spec, drawn)
     scorer.check_labels(labels)
     samples = _samples(spec, generator.to(device), drawn, device, folder / weights)
@@ -174,15 +175,21 @@ def _in_root(folder: Path) -> Path:
 def _measurement(spec: RunSpec, wanted: Wanted, folder: Path) -> Measurement:
     """What to measure a run by, with its last measurement where nothing else is asked for."""
     if spec.condition != "none" and wanted.data_set not in (None, spec.dataset):
-        raise UserError(f"{folder.name} is conditional with the labels of "
+        what = "labels" if spec.condition_kind == "class" else "inputs"
+        raise UserError(f"{folder.name} is conditional with the {what} of "
                         f"{spec.dataset}: leave out --dataset")
     last = spec.evaluate.final or spec.evaluate
     names = wanted.metrics or [name for name in last.metrics if not asks_d(name)]
-    if spec.condition == "none":
-        refuse_metrics_of_labels(names, f"{folder.name} is unconditional")
-    return Measurement(wanted.data_set or spec.dataset, names, wanted.samples or last.samples,
-                       spec.data.shape, wanted.split,
-                       wanted.statistics or statistics_of(spec.evaluate, names))
+    if spec.condition_kind != "class":
+        refuse_metrics_of_labels(names, f"{folder.name} asks for no class")
+    if spec.condition_kind != "image":
+        refuse_metrics_of_pairs(names, f"{folder.name} makes images of no input")
+    samples = wanted.samples or last.samples
+    if spec.condition_kind == "image" and samples > spec.data.test:
+        raise UserError(f"{samples:,} samples are asked for, and there are {spec.data.test:,} "
+                        f"held-out inputs, with one sample each: give at most as many")
+    return Measurement(wanted.data_set or spec.dataset, names, samples, spec.data.shape,
+                       wanted.split, wanted.statistics or statistics_of(spec.evaluate, names))
 
 
 def _samples(spec: RunSpec, generator: nn.Module, drawn: Tensor, device: str, weights: Path,

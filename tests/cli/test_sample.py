@@ -13,6 +13,7 @@ from PIL import Image
 from gan_bench.cli.results.sample import write_samples
 from gan_bench.components.value_range import to_uint8
 from gan_bench.errors import UserError
+from gan_bench.journal.layout import Workspace
 from gan_bench.training.trained import Truncation, _on_sphere, draw, draw_between, load_generator
 
 
@@ -37,9 +38,9 @@ def test_a_folder_with_files_and_unknown_endings_are_refused(studies: Path, fold
                                                              tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="is a folder with files in it; name a new folder"):
-        write_samples(studies, folder.name, tmp_path, 4, 0)
+        write_samples(Workspace(studies), folder.name, tmp_path, 4, 0)
     with pytest.raises(UserError, match=r"must end in \.png or \.npz, or be that of a folder"):
-        write_samples(studies, folder.name, tmp_path / "a.jpg", 4, 0)
+        write_samples(Workspace(studies), folder.name, tmp_path / "a.jpg", 4, 0)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -57,7 +58,7 @@ def test_rows_go_from_one_latent_to_another(studies: Path, folder: Path, tmp_pat
     done = here("sample", folder.name, "--root", studies, "-o", tmp_path / "a.png", "-n", 16,
                 "--interpolate")
     assert done.returncode == 0, done.stderr
-    write_samples(studies, folder.name, tmp_path / "b.png", 16, 0)
+    write_samples(Workspace(studies), folder.name, tmp_path / "b.png", 16, 0)
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 

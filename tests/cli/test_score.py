@@ -594,9 +594,9 @@ def test_more_samples_than_there_is_memory_for_are_refused(
     with pytest.raises(UserError, match=r"151 samples would take 0.0 GB, but only 0.0 GB is "
                                         r"free; ask for fewer"):
         evaluate(spec.id, Wanted(samples=151), Workspace(root, root), silent)
-    write_samples(root, spec.id, tmp_path / "a.npz", 37, 0)  # of float32
+    write_samples(Workspace(root), spec.id, tmp_path / "a.npz", 37, 0)  # of float32
     with pytest.raises(UserError, match="38 samples would take"):
-        write_samples(root, spec.id, tmp_path / "b.npz", 38, 0)
+        write_samples(Workspace(root), spec.id, tmp_path / "b.npz", 38, 0)
     assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
 
 
@@ -607,7 +607,7 @@ def test_samples_that_are_not_finite_are_neither_measured_nor_written(root: Path
     why = re.escape(f"{spec.id}/final.safetensors: the generator makes samples that are not finite")
     for name in ("a.npz", "a.png"):
         with pytest.raises(UserError, match=f"{why}; there is nothing to write$"):
-            write_samples(root, spec.id, tmp_path / name, 4, 0)
+            write_samples(Workspace(root), spec.id, tmp_path / name, 4, 0)
     with pytest.raises(UserError, match=f"{why}; there is nothing to measure$"):
         evaluate(spec.id, Wanted(), Workspace(root, root), silent)
     assert [*tmp_path.iterdir()] == []

@@ -15,13 +15,21 @@ from PIL import Image
 from torch import Tensor
 
 from gan_bench.components.data.gaussians import gaussians
-from gan_bench.components.models import Networks, build_networks
+from gan_bench.components.models import Networks, make_networks
 from gan_bench.components.penalties import Penalty
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError
 from gan_bench.registry import LOSSES, MODELS, PENALTIES, Entry, ModelFacts, PenaltyFacts
-from gan_bench.training.contract.base import advance, bits
+from gan_bench.training.contract.base import (
+    BATCH,
+    advance,
+    bits,
+    build_for,
+    engine_of,
+    g_inputs,
+    logits_of,
+)
 from gan_bench.training.contract.networks import resume_problem
 from gan_bench.training.loop import Batches
 from gan_bench.training.step.engine import Engine
@@ -30,11 +38,13 @@ from gan_bench.training.step.step_batch import StepBatch
 ModelEntry = Entry[Any, ModelFacts]
 SHAPES = [(channels, side, side) for side in (8, 14, 16, 28, 32, 64) for channels in (1, 3)]
 SMALL = {"width": 4, "latent_dim": 20, "mapping_layers": 2}
+OF_IMAGES = {"width": 4, "d_width": 4, "d_layers": 1}  # of a model that takes images
 PICTURES = """\
 name: tiny
-dataset: {{name: image_folder, path: ., image_size: {side}, channels: {channels}}}
+dataset: {dataset}
 seeds: [0]
-base: {{model: {model}, batch_size: 4, steps: 4, ema: 0.9}}
+base: {{model: {model}, condition: {condition}, batch_size: 4, steps: 4, ema: 0.9}}
+evaluate: {{samples: 2, metrics: []}}
 compute: {{device: cpu}}
 """
 POINTS = """\
@@ -62,10 +72,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of ten images of random colours."""
+    """A folder of twenty images of random colours."""
     folder = tmp_path_factory.mktemp("pictures")
     draws = torch.Generator().manual_seed(0)
-    for i in range(10):
+    for i in range(20):
         pixels = torch.randint(256, (64, 64, 3), dtype=torch.uint8, generator=draws)
         Image.fromarray(pixels.numpy()).save(folder / f"{i}.png")
     return folder
@@ -79,7 +89,8 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
 
 def small(entry: ModelEntry, **given: object) -> dict[str, Any]:
     """The arguments of a small network of this family, as far as it takes them."""
-    wanted: dict[str, Any] = {**SMALL, **given}
+    of_kind = OF_IMAGES if entry.facts.takes == "image" else SMALL
+    wanted: dict[str, Any] = {**of_kind, **given}
     return {"name": entry.name} | {key: value for key, value in wanted.items()
                                    if key in entry.schema.model_fields}
 
@@ -102,7 +113,11 @@ def a_shape(entry: ModelEntry) -> tuple[int, ...]:
 
 def plan(folder: Path, model: dict[str, Any], shape: tuple[int, ...], *overrides: str) -> RunSpec:
     """Return the run of an experiment on images of this shape."""
-    text = PICTURES.format(model=model, channels=shape[0], side=shape[1])
+    dataset = {"name": "image_folder", "path": ".", "image_size": shape[1], "channels": shape[0]}
+    condition = "none"
+    if MODELS[model["name"]].facts.takes == "image":
+        dataset, condition = {"name": "pairs", "of": dataset, "input": "inverted"}, "concat"
+    text = PICTURES.format(model=model, dataset=dataset, condition=condition)
     return load_experiment(write_experiment(folder, text), folder, list(overrides)).runs[0]
 
 
@@ -119,19 +134,18 @@ def test_a_model_builds_trains_samples_and_resumes_to_the_bit(
         pictures: Path, entry: ModelEntry, shape: tuple[int, ...]) -> None:
     spec = plan(pictures, small(entry), shape)
     assert spec.data.shape == shape
-    latent_dim = int(spec.model.args["latent_dim"])
     with torch.device("meta"):
-        planned: Networks = MODELS.build(spec.model, shape)
-        made = planned.generator(torch.randn(3, latent_dim))
-        assert made.shape == (3, *shape)
-        assert planned.discriminator(made).shape == (3,)
+        planned = make_networks(spec.model, shape, spec.condition, 0, spec.data.input)
+        made = planned.generator(g_inputs(spec.model, shape).to("meta"))
+        assert made.shape == (BATCH, *shape)
+        of_meta = logits_of(planned, spec.model, made)
 
-    engine = Engine(spec, "cpu")
+    engine = engine_of(spec)
     before = bits(engine)
     seen = advance(engine, range(1, 3))
     assert all(bool(value.isfinite()) for one in seen for value in one.values())
-    samples = engine.sample(torch.randn(3, latent_dim))
-    assert samples.shape == (3, *shape)
+    samples = engine.sample(g_inputs(spec.model, shape))
+    assert samples.shape == (BATCH, *shape)
     if entry.facts.bounded:
         assert samples.abs().max() <= 1
     assert samples.std() > 0
@@ -141,8 +155,10 @@ def test_a_model_builds_trains_samples_and_resumes_to_the_bit(
     assert {"generator", "discriminator", "ema"} <= moved
 
     assert resume_problem(spec) is None
-    logits = engine.discriminator(samples)  # at last, for batch norm remembers it
-    assert logits.shape == (3,)
+    networks = Networks(engine.generator, engine.discriminator)
+    logits = logits_of(networks, spec.model, samples)  # at last, for batch norm remembers it
+    assert logits.shape == of_meta.shape
+    assert logits.shape[1:] == () or entry.facts.takes == "image"
     assert logits.isfinite().all()
 
 
@@ -165,7 +181,7 @@ def test_every_weight_is_drawn(entry: ModelEntry, monkeypatch: pytest.MonkeyPatc
     torch.use_deterministic_algorithms(True)
     try:
         assert torch.empty(3).isnan().all()
-        networks = build_networks(MODELS.parse(small(entry)), a_shape(entry), 0)
+        networks = build_for(MODELS.parse(small(entry)), a_shape(entry))
     finally:
         torch.use_deterministic_algorithms(False)
     for network in (networks.generator, networks.discriminator):
@@ -190,6 +206,10 @@ def test_a_model_carries_every_penalty_that_it_does_not_refuse(
         with pytest.raises(SpecError, match=f"{penalty.name} cannot divide the weights of the D"):
             plan(pictures, small(entry), a_shape(entry), override)
         return
+    if penalty.facts.needs_targets and entry.facts.takes != "image":
+        with pytest.raises(SpecError, match=f"{penalty.name} compares images with the targets"):
+            plan(pictures, small(entry, **given), a_shape(entry), override)
+        return
     if penalty.facts.needs_styles and not entry.facts.styles:
         with pytest.raises(SpecError, match=f"{penalty.name} needs a G with styles w"):
             plan(pictures, small(entry, **given), a_shape(entry), override)
@@ -209,7 +229,8 @@ def test_a_discriminator_mixes_examples_if_it_says_so(entry: ModelEntry, d_norm:
     # Dropout would draw for the whole batch at once, and groups depend on the order.
     given = {"d_norm": d_norm, "dropout": 0.0, "group": 6 if d_norm == "batch" else None}
     part = MODELS.parse(small(entry, **given))
-    discriminator = build_networks(part, a_shape(entry), 0).discriminator.double()
+    networks = build_for(part, a_shape(entry))
+    discriminator = networks.discriminator.double()
     draws = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in discriminator.parameters():  # blocks may begin as nothing
@@ -217,14 +238,20 @@ def test_a_discriminator_mixes_examples_if_it_says_so(entry: ModelEntry, d_norm:
         x = torch.rand((6, *a_shape(entry)), generator=draws).double() * 2 - 1
         before = copy.deepcopy(discriminator.state_dict())
 
-        def judged(examples: Tensor) -> Tensor:
-            discriminator.load_state_dict(before)  # a power iteration goes on
-            logits: Tensor = discriminator(examples)
-            return logits
+        inputs = -x if entry.facts.takes == "image" else None
 
-        logits, order = judged(x), torch.tensor([4, 2, 0, 5, 3, 1])
-        torch.testing.assert_close(judged(x[order]), logits[order], rtol=1e-10, atol=1e-10)
-        alone = (judged(x[:3]) - logits[:3]).abs().max().item()
+        def judged(examples: Tensor, of: Tensor) -> Tensor:
+            discriminator.load_state_dict(before)  # a power iteration goes on
+            if inputs is None:
+                logits: Tensor = discriminator(examples)
+                return logits
+            of_pairs: Tensor = discriminator(examples, inputs[of])
+            return of_pairs
+
+        of, order = torch.arange(6), torch.tensor([4, 2, 0, 5, 3, 1])
+        logits = judged(x, of)
+        torch.testing.assert_close(judged(x[order], order), logits[order], rtol=1e-10, atol=1e-10)
+        alone = (judged(x[:3], of[:3]) - logits[:3]).abs().max().item()
     assert logits.std().item() > 1e-3
     if declares(entry, "mixes", **given):
         assert alone > 1e-4
@@ -242,7 +269,8 @@ def test_what_families_say_of_their_discriminators() -> None:
 
 
 @pytest.mark.parametrize("penalties", ["[]", *(f"[{entry.name}]" for entry in PENALTIES
-                                               if not entry.facts.needs_styles)])
+                                               if not (entry.facts.needs_styles
+                                                        or entry.facts.needs_targets))])
 @pytest.mark.parametrize("loss", LOSSES.names())
 def test_a_loss_trains_with_every_penalty(tmp_path: Path, ring: Tensor, loss: str,
                                           penalties: str) -> None:

@@ -61,13 +61,16 @@ def test_plan_needs_no_heavy_module() -> None:
         "import sys; from pathlib import Path; from gan_bench.registry import DATASETS\n"
         "for entry in DATASETS:\n"
         "    entry.schema\n"
-        "    if entry.name != 'image_folder':\n"
+        "    if entry.name not in ('image_folder', 'pairs'):\n"
         "        entry.facts.describe(Path('.'), **DATASETS.parse(entry.name).args)\n"
+        "pairs = {'of': {'name': 'digits', 'image_size': 8}, 'input': {'name': 'inverted'}}\n"
+        "DATASETS['pairs'].facts.describe(Path('.'), **pairs)\n"
         "heavy = {'torch', 'torchvision', 'numpy', 'PIL', 'sklearn', 'scipy'} & set(sys.modules)\n"
         "print(DATASETS.names(), heavy)")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ("['cifar10', 'digits', 'fashion_mnist', 'gaussians', "
-                                  "'image_folder', 'kmnist', 'mnist', 'stacked_mnist'] set()")
+                                  "'image_folder', 'kmnist', 'mnist', 'pairs', "
+                                  "'stacked_mnist'] set()")
 
 
 @pytest.mark.parametrize("size", [7, 257, 16.0, "16"])

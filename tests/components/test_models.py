@@ -11,7 +11,8 @@ from torch import nn
 from gan_bench.components.models import Networks, build_networks, r3
 from gan_bench.registry import MODELS, Entry, ModelFacts
 
-ENTRIES = [pytest.param(entry, id=entry.name) for entry in MODELS]
+ENTRIES = [pytest.param(entry, id=entry.name) for entry in MODELS
+           if entry.facts.takes == "class"]
 SHAPES = [(channels, side, side) for channels in (1, 3) for side in (16, 28, 32, 64)] + [(2,)]
 
 
@@ -21,7 +22,8 @@ def serves(entry: Entry[object, ModelFacts], shape: tuple[int, ...]) -> bool:
 
 @pytest.mark.parametrize(("entry", "shape"), [
     pytest.param(entry, shape, id=f"{entry.name}-{shape}")
-    for entry in MODELS for shape in SHAPES if serves(entry, shape)])
+    for entry in MODELS for shape in SHAPES
+    if entry.facts.takes == "class" and serves(entry, shape)])
 def test_builds_what_it_serves(entry: Entry[object, ModelFacts], shape: tuple[int, ...]) -> None:
     part = MODELS.parse({"name": entry.name, "width": 8, "latent_dim": 20})
     networks = build_networks(part, shape, 0)

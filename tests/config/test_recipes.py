@@ -20,9 +20,20 @@ from gan_bench.training.step.engine import Engine
 from gan_bench.training.step.step_batch import StepBatch
 
 HEAD, _, _ = DIGITS.partition("base:")
-SMALL = {"dcgan": 8, "resnet": 8, "r3": 8, "biggan": 4, "stylegan2": 8}  # widths
+SMALL = {"dcgan": 8, "resnet": 8, "r3": 8, "biggan": 4, "stylegan2": 8, "unet": 8}  # widths
 TAIL = "evaluate: {samples: 50, metrics: [d_accuracy]}\ncompute: {device: cpu}\n"
 OF_IMAGES = TAIL.replace("d_accuracy", "nearest_train_mse")  # of a conditional D too
+
+
+def on_its_data(recipe: str, text: str, data: str = "digits") -> str:
+    """An experiment on images of 32 pixels, or on pairs of them if the model needs some."""
+    text = text.replace("digits, image_size: 16", f"{data}, image_size: 32")
+    if recipe != "pix2pix2017":
+        return text
+    images = f"{{name: {data}, image_size: 32}}"
+    pairs = f"{{name: pairs, input: inverted, of: {images}}}"
+    return text.replace(images, pairs).replace("base: {", "base: {condition: concat, ").replace(
+        "d_accuracy", "l1").replace("nearest_train_mse", "l1")
 
 
 def test_a_recipe_is_as_if_its_keys_were_written_out(tmp_path: Path) -> None:
@@ -96,8 +107,8 @@ variants:
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_a_recipe_says_of_its_paper_is_of_keys_that_are_there(tmp_path: Path, name: str,
                                                                    ) -> None:
-    text = HEAD.replace("digits, image_size: 16", "cifar10, image_size: 32") + (
-        f"base: {{recipe: {name}, steps: 100000}}\n") + OF_IMAGES
+    text = on_its_data(name, HEAD + f"base: {{recipe: {name}, steps: 100000}}\n" + OF_IMAGES,
+                       "cifar10")
     run = a_run(tmp_path, text=text)
     recipe = RECIPES[name]
     assert departures(run, name) == [
@@ -176,8 +187,8 @@ def test_an_unknown_recipe_is_refused_in_its_place(tmp_path: Path, place: str) -
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains(tmp_path: Path, name: str) -> None:
-    text = HEAD.replace("image_size: 16", "image_size: 32") + (
-        f"base: {{recipe: {name}, steps: 100000, batch_size: 8, accumulate: 1}}\n") + TAIL
+    text = on_its_data(name, HEAD + (
+        f"base: {{recipe: {name}, steps: 100000, batch_size: 8, accumulate: 1}}\n") + TAIL)
     given = RECIPES[name].settings["model"]
     model = {**given} if isinstance(given, dict) else {"name": given}
     if model["name"] in SMALL:
@@ -194,6 +205,8 @@ def test_every_recipe_trains(tmp_path: Path, name: str) -> None:
     for step in range(1, 4):
         of_d = [real() for _ in range(spec.d_steps)]
         batch = StepBatch(of_d, g_real=real() if engine.needs_real else None)
+        if name == "pix2pix2017":
+            batch = StepBatch(of_d, [-of_d[0]], g_labels=-of_d[0])
         seen = engine.step(step, batch, True)
         assert all(value.isfinite() for value in seen.values())
     assert any(not torch.equal(a, b) for a, b in zip(before, engine.generator.parameters(),
@@ -212,8 +225,8 @@ def test_a_recipe_that_is_no_name_is_one_line(recipe: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("above", RECIPES)
 def test_a_recipe_over_another_is_the_run_that_it_is_alone(tmp_path: Path, above: str) -> None:
     def one(base: str, variant: str) -> str:
-        text = HEAD.replace("digits, image_size: 16", "cifar10, image_size: 32") + (
-            f"base: {{steps: 100000{base}}}\nvariants: {{a: {{{variant}}}}}\n") + TAIL
+        text = on_its_data(above, HEAD + (
+            f"base: {{steps: 100000{base}}}\nvariants: {{a: {{{variant}}}}}\n") + TAIL, "cifar10")
         return a_run(tmp_path, text=text).id
 
     alone = one("", f"recipe: {above}")

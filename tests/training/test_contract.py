@@ -35,6 +35,8 @@ def test_a_built_in_part_keeps_its_contract(tmp_path: Path, kind: str, entry: En
                                             ) -> None:
     given = {key: value for key, value in SMALL.items()
              if kind == "model" and key in entry.schema.model_fields}
+    if kind == "model" and entry.facts.takes == "image":
+        given = {"width": 4, "d_width": 4}  # it has no latents
     found = check_entry(kind, entry, tmp_path, **given)
     problems = [(result.what, result.problem) for result in found if not result.is_note]
     assert len(problems) >= 3

@@ -126,7 +126,8 @@ def d_gradient(folder: Path, *overrides: str) -> tuple[Tensor, dict[str, float]]
 
 
 @pytest.mark.parametrize("penalty", [entry.name for entry in PENALTIES
-                                     if not entry.facts.needs_styles])
+                                     if not (entry.facts.needs_styles
+                                             or entry.facts.needs_targets)])
 @pytest.mark.parametrize("loss", LOSSES.names())
 def test_the_mean_is_the_published_sum_divided_by_its_terms(tmp_path: Path, loss: str,
                                                             penalty: str) -> None:

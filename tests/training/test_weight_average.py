@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gan_bench import rng
 from gan_bench.components import data as datasets
-from gan_bench.components.models import with_labels
+from gan_bench.components.models import with_condition
 from gan_bench.config.spec import RunSpec
 from gan_bench.evaluation.evaluator import Evaluator
 from gan_bench.evaluation.measurement import Wanted
@@ -70,7 +70,7 @@ def fixed_latents(spec: RunSpec, labels: Tensor | None = None) -> Tensor:
         return drawn
     chosen = torch.randint(len(labels), (16 * 32,),
                            generator=rng.generator(spec.seed, "ema/statistics, labels"))
-    return with_labels(drawn, labels[chosen], 10)
+    return with_condition(drawn, labels[chosen], 10)
 
 
 def test_estimated_statistics_are_those_of_the_average_itself(tmp_path: Path) -> None:

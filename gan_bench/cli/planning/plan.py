@@ -243,7 +243,7 @@ def _snapshots_size(spec: ExperimentSpec) -> str:
         if run.variant not in sizes:
             with torch.device("meta"):
                 networks = make_networks(run.model, run.data.shape, run.condition,
-                                         run.data.classes)
+                                         run.data.classes, run.data.input)
             sizes[run.variant] = sum(
                 tensor.numel() * tensor.element_size()
                 for network in (networks.generator, networks.discriminator)

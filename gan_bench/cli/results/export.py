@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gan_bench import rng
 from gan_bench.atomic import replacing
 from gan_bench.components.latents import draw_latents
-from gan_bench.components.models import with_labels
+from gan_bench.components.models import with_condition
 from gan_bench.config.initial_weights import find_run
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import UserError, one_line, unwritable
@@ -47,10 +47,12 @@ def export_generator(root: Path, run: str, out: Path) -> str:
 
 
 def _example(spec: RunSpec) -> Tensor:
-    """Return an input of the generator: two latents, with their labels if it is conditional."""
+    """Return an input of the generator: two latents, with their conditions if there are any."""
     latents = draw_latents(spec.latents, 2, int(spec.model.args["latent_dim"]),
                            rng.generator(0, "sample"))
-    return with_labels(latents, labels_in_turn(spec, 2), spec.data.classes)
+    if spec.condition_kind == "image":
+        return with_condition(latents, torch.zeros(2, *spec.data.input), 0)
+    return with_condition(latents, labels_in_turn(spec, 2), spec.data.classes)
 
 
 def _write(generator: nn.Module, example: Tensor, file: Path, suffix: str) -> None:

@@ -45,10 +45,13 @@ class ArraySplit:
     Attributes:
         images: `(N, C, H, W)` uint8, or `(N, D)` float32.
         labels: `(N,)` int64, or None.
+        inputs: `(N, C, H, W)` uint8, the image that each example is to be made from; None without
+            pairs.
     """
 
     images: NDArray[Any]
     labels: NDArray[np.int64] | None
+    inputs: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)

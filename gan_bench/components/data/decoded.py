@@ -17,7 +17,7 @@ from gan_bench.components.data.arrays import Arrays
 from gan_bench.components.data.checksum import checksum
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import Say, UserError
-from gan_bench.registry import DATASETS, Part
+from gan_bench.registry import DATASETS, Part, targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,10 +37,13 @@ class Split:
     Attributes:
         images: `(N, C, H, W)` uint8, or `(N, D)` float32.
         labels: `(N,)` int64, or None.
+        inputs: `(N, C, H, W)` uint8, the image that each example is to be made from; None without
+            pairs.
     """
 
     images: torch.Tensor
     labels: torch.Tensor | None
+    inputs: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Dataset:
         test: The held-out split.
         fingerprint: sha256 of all arrays, of the whole training split: 16 hex digits.
         all_train: The whole training split, if `train` is a part of it.
+        targets: Of pairs, the name and the fingerprint of the data set whose images are the
+            targets; None without pairs.
     """
 
     name: str
@@ -62,11 +67,20 @@ class Dataset:
     test: Split
     fingerprint: str
     all_train: Split | None = None
+    targets: tuple[str, str] | None = None
 
     @property
     def whole(self) -> Split:
         """The training split that extractors learn from and generated images are compared with."""
         return self.train if self.all_train is None else self.all_train
+
+    @property
+    def examples(self) -> tuple[str, str]:
+        """The name and the fingerprint of the examples and labels alone, without inputs.
+
+        What is trained on them is shared by all data sets that have them.
+        """
+        return self.targets or (self.name, self.fingerprint)
 
     @property
     def channel(self) -> Dataset | None:
@@ -142,9 +156,15 @@ def load(
 
     meta = json.loads((folder / META).read_text())
     tensors = {name: tensor(name) for name in meta["sizes"]}
-    whole = Split(tensors["train-images"], tensors.get("train-labels"))
-    test = Split(tensors["test-images"], tensors.get("test-labels"))
-    data = Dataset(dataset.name, facts, whole, test, meta["fingerprint"])
+    targets = targets_of(dataset)
+
+    def split(name: str) -> Split:
+        return Split(tensors[f"{name}-images"], tensors.get(f"{name}-labels"),
+                     tensors.get(f"{name}-inputs"))
+
+    whole = split("train")
+    data = Dataset(dataset.name, facts, whole, split("test"), meta["fingerprint"],
+                   targets=(targets.name, meta["targets"]) if targets is not None else None)
     if facts.whole is None:
         return data
     return replace(data, train=_part(whole, facts.train), all_train=whole)
@@ -157,7 +177,9 @@ def _part(whole: Split, count: int) -> Split:
     draws = rng.generator(0, "data/part")
     chosen = torch.randperm(len(whole.images), generator=draws)[:count].sort().values
     chosen = chosen.to(whole.images.device)
-    return Split(whole.images[chosen], None if whole.labels is None else whole.labels[chosen])
+    labels, inputs = (None if part is None else part[chosen]
+                      for part in (whole.labels, whole.inputs))
+    return Split(whole.images[chosen], labels, inputs)
 
 
 def _source(dataset: Part, facts: DataFacts) -> Part:
@@ -173,16 +195,18 @@ def _describe(dataset: Part, data_root: Path) -> DataFacts:
 
 
 def _folder(dataset: Part, facts: DataFacts, cache: Path) -> Path:
-    code = DATASETS[dataset.name].source  # of a third-party decoder
+    code = "+".join(filter(None, (  # of a third-party decoder
+        DATASETS[part.name].source for part in (dataset, targets_of(dataset)) if part)))
     args = _source(dataset, facts).args
     key = json.dumps([VERSION, args, facts.digest, *([code] if code else [])], sort_keys=True)
     return cache / "data" / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def _named(arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """Return the arrays by file name, in a fixed order, without the labels that are None."""
+    """Return the arrays by file name, in a fixed order, without those that are None."""
     named = {"train-images": arrays.train.images, "train-labels": arrays.train.labels,
-             "test-images": arrays.test.images, "test-labels": arrays.test.labels}
+             "test-images": arrays.test.images, "test-labels": arrays.test.labels,
+             "train-inputs": arrays.train.inputs, "test-inputs": arrays.test.inputs}
     return {name: array for name, array in named.items() if array is not None}
 
 
@@ -194,6 +218,9 @@ def _check(dataset: Part, arrays: Arrays, facts: DataFacts) -> None:
         images, labels = split.images, split.labels
         summary = len(images), images.shape[1:], str(images.dtype)
         labels_match = labels is None or len(labels) == count
+        if facts.input and (split.inputs is None or split.inputs.shape != (count, *facts.input)):
+            raise UserError(f"dataset {dataset.name}: an input of shape {facts.input} for each "
+                            f"example was announced, and not decoded")
         if summary != (count, facts.shape, dtype) or not labels_match:
             raise UserError(f"dataset {dataset.name}: {len(images):,} examples "
                             f"{images.shape[1:]} {images.dtype} were decoded, but {count:,} "
@@ -227,7 +254,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
         entry.mkdir()
         for name, array in named.items():
             np.save(entry / f"{name}.npy", array)
-        (entry / META).write_text(_meta(entry, fingerprint(arrays), list(named)))
+        (entry / META).write_text(_meta(entry, _fingerprints(arrays), list(named)))
         if _damage(folder):
             with suppress(FileNotFoundError):
                 folder.rename(scratch / "damaged")
@@ -238,11 +265,19 @@ def _write(folder: Path, arrays: Arrays) -> None:
                 raise
 
 
-def _meta(folder: Path, data_fingerprint: str, names: list[str]) -> str:
+def _fingerprints(arrays: Arrays) -> dict[str, str]:
+    """The fingerprint of all arrays, and of pairs that of the targets and labels alone."""
+    if arrays.train.inputs is None:
+        return {"fingerprint": fingerprint(arrays)}
+    alone = Arrays(replace(arrays.train, inputs=None), replace(arrays.test, inputs=None))
+    return {"fingerprint": fingerprint(arrays), "targets": fingerprint(alone)}
+
+
+def _meta(folder: Path, fingerprints: dict[str, str], names: list[str]) -> str:
     """The content of a cached data set's `meta.json`."""
     files = {name: folder / f"{name}.npy" for name in names}
     meta: dict[str, Any] = {
-        "fingerprint": data_fingerprint,
+        **fingerprints,
         "sizes": {name: file.stat().st_size for name, file in files.items()},
         "checksums": {name: checksum(file) for name, file in files.items()}}
     return json.dumps({**meta, "self": _digest(meta)}, indent=1) + "\n"
@@ -261,7 +296,8 @@ def _add_checksums(folder: Path) -> None:
         temporary = folder / f".{META}-{uuid.uuid4().hex}"
         with suppress(OSError):
             try:
-                temporary.write_text(_meta(folder, meta["fingerprint"], list(meta["sizes"])))
+                temporary.write_text(_meta(folder, {"fingerprint": meta["fingerprint"]},
+                                           list(meta["sizes"])))
                 temporary.rename(folder / META)
             finally:
                 temporary.unlink(missing_ok=True)

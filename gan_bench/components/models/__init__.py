@@ -7,6 +7,6 @@ data, or None. It needs no torch. The factories import torch themselves, so that
 """
 
 from gan_bench.components.models.base import Networks
-from gan_bench.components.models.conditional import build_networks, make_networks, with_labels
+from gan_bench.components.models.conditional import build_networks, make_networks, with_condition
 
-__all__ = ["Networks", "build_networks", "make_networks", "with_labels"]
+__all__ = ["Networks", "build_networks", "make_networks", "with_condition"]

@@ -43,9 +43,11 @@ class Networks:
     """A generator and a discriminator, their parameters registered in forward order.
 
     Attributes:
-        generator: latents (N, latent_dim) float32 → images (N, C, H, W) in [-1, 1] (unbounded if
-            `ModelFacts.bounded` says so), or vectors (N, D), unbounded.
-        discriminator: images in [-1, 1], or vectors → logits (N,).
+        generator: latents (N, latent_dim) float32, then the condition (`with_condition`) → images
+            (N, C, H, W) in [-1, 1] (unbounded if `ModelFacts.bounded` says so), or vectors (N, D),
+            unbounded.
+        discriminator: images in [-1, 1], or vectors, then the labels or the inputs if conditional →
+            logits, (N,) or a map for each example, (N, 1, H', W').
         init: `default` (PyTorch's own); `normal`: weights N(0, 0.02), batch-norm scales N(1, 0.02),
             biases 0 (Radford et al. 2015, section 3, and its published code); `normal_conv`: the
             same for convolutions' weights and 2-D batch norms, and PyTorch's own for all else, as

@@ -13,6 +13,9 @@ the label in one of two ways:
   discriminator", equation 3).
 
 A family with a way of its own (`ModelFacts.labelled`) builds its G, and its D of `projection`.
+
+The condition of a family that `takes` an image is an image, which follows the latents flattened;
+its D receives it beside the example.
 """
 
 from __future__ import annotations
@@ -36,13 +39,16 @@ Condition = Literal["none", "concat", "projection"]
 
 
 def make_networks(part: Part, shape: Shape, condition: Condition = "none", classes: int = 0,
-                  ) -> Networks:
-    """Return the uninitialised networks of a model; a conditional D takes (examples, labels).
+                  input_shape: Shape = ()) -> Networks:
+    """Return the uninitialised networks of a model; a conditional D takes (examples, conditions).
 
     Args:
         shape: `(C, H, W)` or `(D,)`.
         classes: Number of classes; the latents of a conditional model are `classes` values longer.
+        input_shape: `(C, H, W)` of the image that a model that takes one makes others from.
     """
+    if MODELS[part.name].facts.takes == "image":
+        return _build(part, shape, input_shape)
     if condition == "none":
         return _build(part, shape)
     extra = 1 if len(shape) == 3 else classes
@@ -63,7 +69,7 @@ def make_networks(part: Part, shape: Shape, condition: Condition = "none", class
 
 
 def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "none",
-                   classes: int = 0) -> Networks:
+                   classes: int = 0, input_shape: Shape = ()) -> Networks:
     """Build and initialise the networks of a run, on the CPU.
 
     The weights are drawn on the CPU from the streams `init/generator` and `init/discriminator` of
@@ -74,11 +80,11 @@ def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "
 
     with torch.random.fork_rng(devices=[]):
         with torch.device("meta"):
-            networks = make_networks(part, shape, condition, classes)
+            networks = make_networks(part, shape, condition, classes, input_shape)
         init = networks.init
         if MODELS[part.name].origin is not None:
             # Not emptied: nothing here initialises buffers that only its own code knows.
-            networks = _constructed(part, shape, seed, condition, classes)
+            networks = _constructed(part, shape, seed, condition, classes, input_shape)
         for name in ("generator", "discriminator") if init != "constructed" else ():
             module: nn.Module = getattr(networks, name)
             if MODELS[part.name].origin is None:
@@ -89,23 +95,24 @@ def build_networks(part: Part, shape: Shape, seed: int, condition: Condition = "
 
 
 def _constructed(part: Part, shape: Shape, seed: int, condition: Condition, classes: int,
-                 ) -> Networks:
+                 input_shape: Shape) -> Networks:
     """Return networks whose weights their factory draws: each network from its own stream."""
     import torch
 
     def construct(stream: str) -> Networks:
         torch.default_generator.manual_seed(derive(seed, stream))
-        return make_networks(part, shape, condition, classes)
+        return make_networks(part, shape, condition, classes, input_shape)
 
     return Networks(construct("init/generator").generator,
                     construct("init/discriminator").discriminator)
 
 
-def _build(part: Part, shape: Shape, classes: int = 0) -> Networks:
+def _build(part: Part, shape: Shape, given: int | Shape = 0) -> Networks:
     """Return what a model's factory returns; a pair has the weights that it was made with.
 
     Args:
-        classes: For a family that is told the labels in its own way.
+        given: The number of classes for a family that is told the labels in its own way, and the
+            shape of the input for one that takes an image.
 
     A third-party model is never built on torch's `meta` device, where tensors have no values.
 
@@ -115,7 +122,8 @@ def _build(part: Part, shape: Shape, classes: int = 0) -> Networks:
     import torch
     from torch import nn
 
-    data = (shape, classes) if MODELS[part.name].facts.labelled else (shape,)
+    facts = MODELS[part.name].facts
+    data = (shape, given) if facts.labelled or facts.takes == "image" else (shape,)
     if MODELS[part.name].origin is None:
         networks: Networks = MODELS.build(part, *data)
         return networks
@@ -136,17 +144,25 @@ def _build(part: Part, shape: Shape, classes: int = 0) -> Networks:
                     f"discriminator), two torch modules")
 
 
-def with_labels(latents: Tensor, labels: Tensor | None, classes: int) -> Tensor:
-    """Return (N, latent_dim + classes): each latent, then its label as a one-hot vector.
+def with_condition(latents: Tensor, condition: Tensor | None, classes: int) -> Tensor:
+    """Return what G receives: each latent, then its condition.
 
-    Without labels, return the latents.
+    Args:
+        latents: (N, latent_dim).
+        condition: Labels (N,) int64, which become one-hot vectors; or images (N, C, H, W) float32
+            in [-1, 1], which are flattened; None if unconditional.
+        classes: The number of classes, for labels.
+
+    Returns:
+        (N, latent_dim + size of a condition).
     """
-    if labels is None:
+    if condition is None:
         return latents
     import torch
     from torch.nn.functional import one_hot
 
-    return torch.cat([latents, one_hot(labels, classes).to(latents)], dim=1)
+    flat = one_hot(condition, classes) if condition.dim() == 1 else condition.flatten(1)
+    return torch.cat([latents, flat.to(latents)], dim=1)
 
 
 def _concat(discriminator: nn.Module, shape: Shape, classes: int) -> nn.Module:

@@ -113,8 +113,9 @@ def build_classifier(channels: int, side: int, classes: int) -> nn.Module:
 
 def entry_name(data: Dataset) -> str:
     """Return the name of the folder with this data's weights, in the package and in the cache."""
-    key = hashlib.sha256(f"{RECIPE}/{data.fingerprint}".encode()).hexdigest()[:12]
-    return f"classifier-{data.name}-{key}"
+    name, fingerprint = data.examples
+    key = hashlib.sha256(f"{RECIPE}/{fingerprint}".encode()).hexdigest()[:12]
+    return f"classifier-{name}-{key}"
 
 
 def shipped(data: Dataset) -> Path | None:
@@ -203,8 +204,9 @@ def train_into(folder: Path, data: Dataset) -> None:
     network = train_classifier(data)
     content = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     channels, side, _ = data.facts.shape
-    about = {"data": data.name, "channels": channels, "side": side,
-             "fingerprint": data.fingerprint, "recipe": RECIPE,
+    name, fingerprint = data.examples
+    about = {"data": name, "channels": channels, "side": side, "fingerprint": fingerprint,
+             "recipe": RECIPE,
              "accuracy": accuracy(network, data.test),
              "sha256": hashlib.sha256(content).hexdigest()}
 

@@ -19,6 +19,9 @@ Keyword-only parameters of the function are the metric's arguments. Its `MetricF
   there are samples, or all.
 - `asked`: True if the function takes `conditional.Labels` as a third argument: the class that each
   sample was generated for. Runs without a condition, and images from files, are refused.
+- `paired`: True if the function takes the shape `(C, H, W)` of an image as a third argument, and
+  row i of `real` is the target of the input that sample i was made from. It goes with the view
+  `pixels`, the reference `test` and `matched`. Runs without inputs, and files, are refused.
 - `matched`: True if `real` holds at most as many examples as there are samples, evenly spread.
 - `gaussian`: True if of `real` the function uses only the Gaussian; statistics from a file, without
   examples, may then take the place of the split.
@@ -64,6 +67,11 @@ def asks_d(name: str) -> bool:
 def asks_labels(name: str) -> bool:
     """Whether a metric needs the class that each sample was generated for."""
     return METRICS[name].facts.asked
+
+
+def asks_pairs(name: str) -> bool:
+    """Whether a metric compares samples with the targets of their inputs."""
+    return METRICS[name].facts.paired
 
 
 def refuses_nothing(data: DataFacts) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
+from gan_bench.components.models import Networks, build_networks, with_condition
 from gan_bench.config.spec import ComputeSpec, EvaluateSpec, RunSpec
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import explained
@@ -75,8 +76,11 @@ def random_state() -> object:
 
 
 def run_spec(shape: tuple[int, ...] = (1, 8, 8), classes: int = 0, **settings: object) -> RunSpec:
-    """Return a short run on imaginary data of a shape."""
+    """Return a short run on imaginary data of a shape; of pairs if its model takes an image."""
+    model = settings.get("model")
     data = DataFacts(shape=shape, classes=classes, train=1000, test=100, digest="check")
+    if isinstance(model, Part) and takes_image(model):
+        data, settings = replace(data, input=shape), {"condition": "concat", **settings}
     small = MODELS.parse({"name": "mlp", "width": 16})
     return RunSpec.model_validate({
         "experiment": "check", "variant": "check", "seed": 0, "steps": 4, "batch_size": BATCH,
@@ -85,10 +89,50 @@ def run_spec(shape: tuple[int, ...] = (1, 8, 8), classes: int = 0, **settings: o
         "compute": ComputeSpec.model_validate({"device": "cpu"}), **settings})
 
 
+def takes_image(model: Part) -> bool:
+    """Whether a model makes an image from an image."""
+    return MODELS[model.name].facts.takes == "image"
+
+
+def build_for(model: Part, shape: tuple[int, ...]) -> Networks:
+    """Return the networks of a model for data of a shape; inputs, if it takes any, have it too."""
+    return build_networks(model, shape, 0, input_shape=shape if takes_image(model) else ())
+
+
+def g_inputs(model: Part, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return what G of a model receives: latents, followed by the inputs if it takes images."""
+    draws = torch.Generator().manual_seed(1)
+    latents = torch.randn((BATCH, int(model.args["latent_dim"])), generator=draws)
+    return with_condition(latents, _inputs(model, shape, BATCH), 0)
+
+
+def logits_of(networks: Networks, model: Part, examples: torch.Tensor) -> torch.Tensor:
+    """Return D's logits at examples, which it judges together with inputs if it takes images."""
+    inputs = _inputs(model, tuple(examples.shape[1:]), len(examples))
+    logits: torch.Tensor = (networks.discriminator(examples) if inputs is None else
+                            networks.discriminator(examples, inputs.to(examples)))
+    return logits
+
+
+def _inputs(model: Part, shape: tuple[int, ...], count: int) -> torch.Tensor | None:
+    if not takes_image(model):
+        return None
+    return torch.rand((count, *shape), generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def engine_of(spec: RunSpec) -> Engine:
+    """Return the engine of a run on the CPU, with a few imaginary conditions for its average."""
+    draws = torch.Generator().manual_seed(3)
+    conditions = {"nothing": None, "class": torch.arange(BATCH) % max(spec.data.classes, 1),
+                  "image": torch.randint(256, (BATCH, *spec.data.input), generator=draws,
+                                         dtype=torch.uint8)}
+    return Engine(spec, "cpu", conditions=conditions[spec.condition_kind])
+
+
 def advance(engine: Engine, steps: range) -> list[dict[str, torch.Tensor]]:
     """Train on examples that depend on the step alone; return what each step observes."""
     spec = engine.spec
-    labels = torch.arange(BATCH) % spec.data.classes if spec.condition != "none" else None
+    labels = torch.arange(BATCH) % spec.data.classes if spec.condition_kind == "class" else None
 
     def examples(step: int) -> torch.Tensor:
         draws = torch.Generator().manual_seed(step)
@@ -96,7 +140,8 @@ def advance(engine: Engine, steps: range) -> list[dict[str, torch.Tensor]]:
 
     def batch(step: int) -> StepBatch:
         g_real = examples(2**32 + step) if engine.needs_real else None
-        return StepBatch([examples(step)], [labels] if labels is not None else None, g_real, labels)
+        given = -examples(step) if spec.condition_kind == "image" else labels
+        return StepBatch([examples(step)], None if given is None else [given], g_real, given)
 
     return [engine.step(step, batch(step), True) for step in steps]
 

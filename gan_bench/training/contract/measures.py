@@ -24,7 +24,8 @@ WIDTH, CLASSES = 8, 4  # of the features, and of their logits
 
 def check_metric(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
     """Check a metric on features that it could meet."""
-    data = DataFacts(shape=(1, 16, 16), classes=CLASSES, train=2000, test=400, digest="check")
+    data = DataFacts(shape=(1, 16, 16), classes=CLASSES, train=2000, test=400, digest="check",
+                     input=(1, 16, 16) if entry.facts.paired else ())
     checks.check("says which data it refuses", lambda: _refusal_problem(entry, data))
     results: list[dict[str, float]] = []
 
@@ -71,6 +72,10 @@ def _measured(entry: Entry[Any, Any]) -> dict[str, float]:
         real = Features(np.array([[0.0, 0.0], [100.0, 0.0]]), None, facts.extractor)
     elif facts.reference == "frequencies":
         real = Features(np.full((CLASSES, 1), 1 / CLASSES), None, "labels")
+    if facts.paired:
+        targets, made = (Features(draws.integers(0, 256, (count, 256)).astype(np.uint8), None,
+                                  facts.extractor) for _ in range(2))
+        return _named(entry, entry.factory(targets, made, (1, 16, 16)))
     arguments: list[object] = [real if facts.reference else None,
                                _features(facts.extractor, draws, count, 0.1)]
     if facts.held_out:
@@ -78,7 +83,10 @@ def _measured(entry: Entry[Any, Any]) -> dict[str, float]:
     if facts.asked:
         arguments.append(Labels(np.arange(count) % CLASSES,
                                 real_labels if facts.reference else None))
-    score = entry.factory(*arguments)
+    return _named(entry, entry.factory(*arguments))
+
+
+def _named(entry: Entry[Any, Any], score: Any) -> dict[str, float]:
     return score if isinstance(score, dict) else {entry.name: float(score)}
 
 
@@ -155,6 +163,8 @@ def check_dataset(checks: Checks, entry: Entry[Any, Any], part: Part, data_root:
             first, second = getattr(decoded[0], split), getattr(again, split)
             if not np.array_equal(first.images, second.images):
                 return f"the examples of {split} differ the second time"
+            if first.inputs is not None and not np.array_equal(first.inputs, second.inputs):
+                return f"the inputs of {split} differ the second time"
         return None
 
     if checks.check("is described before it is read", describe) and checks.check(
@@ -173,4 +183,8 @@ def _arrays_problem(arrays: Arrays, facts: DataFacts) -> str | None:
                               or labels.dtype != np.int64 or labels.min() < 0
                               or labels.max() >= facts.classes):
             return f"the labels of {split} are not int64 ({count},) below {facts.classes}"
+        inputs = getattr(arrays, split).inputs
+        if facts.input and (inputs is None or inputs.dtype != np.uint8
+                            or inputs.shape != (count, *facts.input)):
+            return f"the inputs of {split} are not uint8 {(count, *facts.input)}, as described"
     return None

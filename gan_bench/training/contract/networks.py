@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gan_bench.components.models import Networks, build_networks
+from gan_bench.components.models import Networks
 from gan_bench.config.checks import why_no_rate
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import explained
@@ -19,8 +19,12 @@ from gan_bench.training.contract.base import (
     Checks,
     advance,
     bits,
+    build_for,
+    engine_of,
     fixed_seed,
+    g_inputs,
     image_shapes,
+    logits_of,
     not_finite,
     run_spec,
 )
@@ -48,7 +52,7 @@ def _first_shape(checks: Checks, entry: Entry[Any, Any], part: Part) -> tuple[in
         if entry.facts.refuses(shape, **part.args) is not None:
             continue
         try:
-            networks = build_networks(part, shape, 0)
+            networks = build_for(part, shape)
             if not (problem := shapes_problem(networks, part, shape)):
                 built.append(shape)
         except Exception as error:  # of the user's code
@@ -67,9 +71,9 @@ def _first_shape(checks: Checks, entry: Entry[Any, Any], part: Part) -> tuple[in
 def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tuple[int, ...],
                    ) -> None:
     """Check a model on data of this shape."""
-    networks = build_networks(part, shape, 0)
+    networks = build_for(part, shape)
     checks.check("draws the same weights for the same seed", lambda: _weights_problem(
-        networks, build_networks(part, shape, 0)))
+        networks, build_for(part, shape)))
     if entry.facts.bounded:
         checks.check("G's images stay in -1..1", lambda: _range_problem(networks, part, shape))
     if entry.facts.styles:
@@ -77,19 +81,21 @@ def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tu
     checks.check("every parameter receives a gradient", lambda: _gradient_problem(
         networks, part, shape))
     checks.check("repeats itself in eval mode", lambda: _repeat_problem(
-        networks, part, training=False))
+        networks, part, shape, training=False))
     checks.check("noise layers repeat under the same seed", lambda: _repeat_problem(
-        networks, part, training=True))
+        networks, part, shape, training=True))
     checks.check("D says rightly whether it judges examples together", lambda: _mixing_problem(
-        networks, shape, bool(entry.facts.mixes(**part.args))))
+        networks, part, shape, bool(entry.facts.mixes(**part.args))))
     if checks.check("trains with finite losses", lambda: _training_problem(
-            Engine(run_spec(shape, model=part, ema=0.9), "cpu"))):
+            engine_of(run_spec(shape, model=part, ema=0.9)))):
         checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(
             run_spec(shape, model=part, ema=0.9)))
+    if entry.facts.takes == "image":  # and so it is conditional already
+        return
     way = "projection" if entry.facts.labelled else "concat"
     try:
         conditional = run_spec(shape, CLASSES, model=part, condition=way)
-        problem = _training_problem(Engine(conditional, "cpu"))
+        problem = _training_problem(engine_of(conditional))
     except Exception as error:  # of the user's code
         problem = explained(error)
     if problem:
@@ -100,35 +106,33 @@ def check_networks(checks: Checks, entry: Entry[Any, Any], part: Part, shape: tu
 
 def _styles_problem(networks: Networks, part: Part) -> str | None:
     g: Any = networks.generator.eval()
+    latents = g_inputs(part, ())
     try:
         with torch.no_grad():
-            styles = g.styles(_latents(part))
-            if styles.dim() != 3 or len(styles) != len(_latents(part)):
+            styles = g.styles(latents)
+            if styles.dim() != 3 or len(styles) != len(latents):
                 return (f"its styles have the shape {tuple(styles.shape)}: make (N, layers, "
                         f"w_dim)")
-            if not torch.equal(g.synthesis(styles), g(_latents(part))):
+            if not torch.equal(g.synthesis(styles), g(latents)):
                 return "G(latents) differs from synthesis(styles(latents))"
     finally:
         g.train()
     return None
 
 
-def _latents(part: Part) -> torch.Tensor:
-    draws = torch.Generator().manual_seed(1)
-    return torch.randn((BATCH, int(part.args["latent_dim"])), generator=draws)
-
-
 def shapes_problem(networks: Networks, part: Part, shape: tuple[int, ...]) -> str:
     """Return what is wrong with the shapes of what the networks make; empty if nothing is."""
     with torch.no_grad(), fixed_seed(0):
-        made = networks.generator(_latents(part))
+        made = networks.generator(g_inputs(part, shape))
         if not isinstance(made, torch.Tensor) or made.shape != (BATCH, *shape):
             return (f"G makes {_shape_of(made)} of {BATCH} latents: make "
                     f"{(BATCH, *shape)}, the data's shape")
-        logits = networks.discriminator(made)
-    if not isinstance(logits, torch.Tensor) or logits.shape != (BATCH,):
+        logits = logits_of(networks, part, made)
+    is_tensor = isinstance(logits, torch.Tensor)
+    is_map = is_tensor and logits.dim() == 4 and logits.shape[:2] == (BATCH, 1)
+    if not is_tensor or (logits.shape != (BATCH,) and not is_map):
         return (f"D makes {_shape_of(logits)} of {BATCH} examples: make ({BATCH},), a logit each; "
-                f"nn.Flatten(0) at its end does that")
+                f"nn.Flatten(0) at its end does that; or maps of logits, ({BATCH}, 1, H, W)")
     if not made.isfinite().all() or not logits.isfinite().all():
         return "what it makes is not finite before any training"
     return ""
@@ -136,7 +140,7 @@ def shapes_problem(networks: Networks, part: Part, shape: tuple[int, ...]) -> st
 
 def _range_problem(networks: Networks, part: Part, shape: tuple[int, ...]) -> str | None:
     with torch.no_grad(), fixed_seed(0):
-        largest = networks.generator(10 * _latents(part)).abs().max()
+        largest = networks.generator(10 * g_inputs(part, shape)).abs().max()
     if len(shape) < 3 or largest <= 1:
         return None
     return "they leave it: end G with nn.Tanh(), or state ModelFacts(bounded=False)"
@@ -161,7 +165,8 @@ def _gradient_problem(networks: Networks, part: Part, shape: tuple[int, ...]) ->
     networks.generator.train()
     networks.discriminator.train()
     with fixed_seed(0):
-        networks.discriminator(networks.generator(_latents(part))).sum().backward()
+        logits = logits_of(networks, part, networks.generator(g_inputs(part, shape)))
+        logits.sum().backward()  # type: ignore[no-untyped-call]
     for name, network in (("G", networks.generator), ("D", networks.discriminator)):
         for key, parameter in network.named_parameters():
             gradient, parameter.grad = parameter.grad, None
@@ -170,7 +175,8 @@ def _gradient_problem(networks: Networks, part: Part, shape: tuple[int, ...]) ->
     return None
 
 
-def _repeat_problem(networks: Networks, part: Part, training: bool) -> str | None:
+def _repeat_problem(networks: Networks, part: Part, shape: tuple[int, ...], training: bool,
+                    ) -> str | None:
     networks.generator.train(training)
     networks.discriminator.train(training)
     before = [copy.deepcopy(network.state_dict()) for network in
@@ -181,8 +187,8 @@ def _repeat_problem(networks: Networks, part: Part, training: bool) -> str | Non
             networks.generator.load_state_dict(before[0])
             networks.discriminator.load_state_dict(before[1])
         with torch.no_grad(), fixed_seed(3):
-            made = networks.generator(_latents(part))
-            outputs.append((made, networks.discriminator(made)))
+            made = networks.generator(g_inputs(part, shape))
+            outputs.append((made, logits_of(networks, part, made)))
     for name, first, second in (("G", outputs[0][0], outputs[1][0]),
                                 ("D", outputs[0][1], outputs[1][1])):
         if not torch.equal(first, second):
@@ -191,7 +197,8 @@ def _repeat_problem(networks: Networks, part: Part, training: bool) -> str | Non
     return None
 
 
-def _mixing_problem(networks: Networks, shape: tuple[int, ...], is_said: bool) -> str | None:
+def _mixing_problem(networks: Networks, part: Part, shape: tuple[int, ...], is_said: bool,
+                    ) -> str | None:
     """Compare D's logits of a batch with those of its first half alone, in double precision."""
     discriminator = networks.discriminator.train()
     for layer in discriminator.modules():
@@ -209,8 +216,7 @@ def _mixing_problem(networks: Networks, shape: tuple[int, ...], is_said: bool) -
 
             def judged(examples: torch.Tensor) -> torch.Tensor:
                 discriminator.load_state_dict(state)  # a power iteration goes on
-                logits: torch.Tensor = discriminator(examples)
-                return logits
+                return logits_of(networks, part, examples)
 
             logits = judged(x)
             if not torch.equal(logits, judged(x)):
@@ -240,7 +246,7 @@ def _training_problem(engine: Engine) -> str | None:
 
 def resume_problem(spec: RunSpec) -> str | None:
     """Return why a run that is saved, loaded and continued differs from one that was not."""
-    whole, killed, resumed = (Engine(spec, "cpu") for _ in range(3))
+    whole, killed, resumed = (engine_of(spec) for _ in range(3))
     for engine in (whole, killed):
         advance(engine, range(1, 3))
     file = io.BytesIO()
@@ -260,5 +266,5 @@ def check_optimizer(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
     if not checks.check("has a learning rate and a schedule", lambda: why_no_rate(part)):
         return
     spec = run_spec(g_optimizer=part, d_optimizer=part)
-    if checks.check("trains with finite losses", lambda: _training_problem(Engine(spec, "cpu"))):
+    if checks.check("trains with finite losses", lambda: _training_problem(engine_of(spec))):
         checks.check("resumes from a checkpoint to the bit", lambda: resume_problem(spec))

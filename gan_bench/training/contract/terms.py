@@ -42,6 +42,7 @@ def check_loss(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
     if not checks.check("its terms are scalars", lambda: _scalar_problem(loss[0])):
         return
     checks.check("its facts are true", lambda: _facts_problem(loss[0], facts))
+    checks.check("a map of logits counts as its mean", lambda: _map_problem(loss[0]))
     checks.check(f"is finite at logits of ±{LARGE:.0f}", lambda: _extreme_problem(loss[0]))
     checks.check("a gradient reaches the logits", lambda: _gradient_problem(loss[0]))
     checks.check("repeats itself, and draws no random numbers", lambda: _repeat_problem(loss[0]))
@@ -76,6 +77,17 @@ def _facts_problem(loss: Loss, facts: Any) -> str | None:
                              ("needs_real", facts.needs_real, loss.needs_real)):
         if said != true:
             return f"LossFacts says {name}={said}, and the Loss has {true}"
+    return None
+
+
+def _map_problem(loss: Loss) -> str | None:
+    """Compare the terms of maps (2, 1, 2, 2) with those of their logits in a row."""
+    flat = (_logits(), _logits(0.5) + torch.arange(8) / 8)
+    maps = [logits.reshape(2, 1, 2, 2) for logits in flat]
+    for of_map, of_row in zip(_terms(loss, *maps), _terms(loss, *flat), strict=True):
+        if not torch.allclose(of_map, of_row):
+            return ("its terms of a map of logits, (N, 1, H, W), are not those of all its logits: "
+                    "take the mean over all of them")
     return None
 
 
@@ -137,6 +149,12 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
         model = MODELS.parse({"name": "stylegan2", "width": 8, "latent_dim": 8,
                               "mapping_layers": 2, "group": None, "noise": "constant"})
         spec = run_spec((1, 16, 16), model=model, penalties=[part])
+    if entry.facts.needs_targets:
+        model = MODELS.parse({"name": "unet", "width": 4, "d_width": 4, "d_layers": 1})
+        spec = run_spec(model=model, penalties=[part])
+    if penalty[0].pair_term is not None:
+        checks.check("its term of pairs is a finite scalar with a gradient to the images",
+                     lambda: _pair_term_problem(penalty[0]))
     terms = (("its term", "D", penalty[0].term), ("its term of D's weights", "D",
              penalty[0].weights_term), ("its term of G's loss", "G", penalty[0].g_term))
     for words, of, function in terms:
@@ -154,7 +172,9 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
 
 def _penalty_facts_problem(penalty: Penalty, facts: PenaltyFacts) -> str | None:
     is_term = penalty.term is not None or penalty.weights_term is not None
-    for name, is_so in (("term", is_term), ("g_term", penalty.g_term is not None)):
+    of_g = penalty.g_term is not None or penalty.pair_term is not None
+    for name, is_so in (("term", is_term), ("g_term", of_g),
+                        ("needs_targets", penalty.pair_term is not None)):
         if getattr(facts, name) != is_so:
             return f"PenaltyFacts says {name}={not is_so}"
     return None
@@ -162,6 +182,22 @@ def _penalty_facts_problem(penalty: Penalty, facts: PenaltyFacts) -> str | None:
 
 def _examples(seed: int, shape: tuple[int, ...] = (1, 8, 8)) -> torch.Tensor:
     return torch.rand((4, *shape), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def _pair_term_problem(penalty: Penalty) -> str | None:
+    assert penalty.pair_term is not None
+    before, fakes = random_state(), _examples(1).requires_grad_()
+    first, second = (penalty.pair_term(fakes, _examples(2)) for _ in range(2))
+    if not isinstance(first, torch.Tensor) or first.dim():
+        return "it is no scalar: take the mean over the batch"
+    if not bool(first.isfinite()):
+        return "it is not finite"
+    (gradient,) = torch.autograd.grad(first, fakes, allow_unused=True)
+    if gradient is None or not bool(gradient.any()):
+        return "no gradient reaches the images"
+    if random_state() != before or first.item() != second.item():
+        return "it draws random numbers: it has none of its own"
+    return None
 
 
 def _term_problem(penalty: Penalty, function: Callable[..., Any], spec: RunSpec) -> str | None:

@@ -85,10 +85,14 @@ class Augmenting:
         return examples
 
     def note(self, real_logits: Tensor, boundary: float) -> None:
-        """Add the signs of D's logits at real examples, (N,), relative to the loss's boundary."""
+        """Add the signs of D's logits at real examples, relative to the loss's boundary.
+
+        An example whose logits are a map, (N, 1, H, W), counts with the mean of its signs.
+        """
+        of_each = real_logits.numel() / len(real_logits)
         for each in self._all:
             if each.adaptive is not None:
-                each.signs.add_((real_logits.detach() - boundary).sign().sum())
+                each.signs.add_((real_logits.detach() - boundary).sign().sum() / of_each)
 
     def end_step(self, step: Tensor) -> None:
         """Move each adaptive p if it is due after this step, a scalar on the device."""

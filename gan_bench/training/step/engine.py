@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gan_bench import rng
 from gan_bench.components.latents import draw_latents
 from gan_bench.components.losses import Loss
-from gan_bench.components.models import build_networks, with_labels
+from gan_bench.components.models import build_networks, with_condition
 from gan_bench.components.penalties import Penalty, constrain
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import one_line
@@ -43,13 +43,14 @@ class Engine:
     D compute their products in bfloat16; with `tf32`, CUDA's global settings decide.
 
     Args:
-        train_labels: Of the training examples; a conditional run with an average needs them.
+        conditions: Of the training examples (`conditions_of`); a conditional run with an average
+            needs them.
     """
 
     def __init__(self, spec: RunSpec, device: str, precision: str = "float32",
-                 train_labels: Tensor | None = None) -> None:
+                 conditions: Tensor | None = None) -> None:
         networks = build_networks(spec.model, spec.data.shape, spec.seed, spec.condition,
-                                  spec.data.classes)
+                                  spec.data.classes, spec.data.input)
         self._changing = ChangingNumbers(spec, device)
         self._penalties: list[Penalty] = [PENALTIES.build(part, follow=self._changing.follow)
                                           for part in spec.penalties]
@@ -62,7 +63,7 @@ class Engine:
         self._networks = {"generator": self.generator, "discriminator": self.discriminator}
         for network in self._networks.values():
             network.to(device).to(memory_format=layout)
-        self._average = (WeightAverage(spec, self.generator, device, train_labels)
+        self._average = (WeightAverage(spec, self.generator, device, conditions)
                          if spec.ema is not None else None)
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = self.first_bad.clone()  # on the device
@@ -297,7 +298,7 @@ class Engine:
 
     def _latents(self, n: int, labels: Tensor | None) -> Tensor:
         latents = draw_latents(self.spec.latents, n, self._latent_dim, self._draws)
-        return with_labels(latents, labels, self.spec.data.classes)
+        return with_condition(latents, labels, self.spec.data.classes)
 
     def sample(self, latents: Tensor) -> Tensor:
         """Return the measured generator's samples from `latents`, in eval mode, on the CPU."""

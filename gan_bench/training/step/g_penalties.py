@@ -44,7 +44,7 @@ class GPenalties:
             _Active(part.name, penalty, torch.Generator(device),
                     torch.zeros((), dtype=torch.float64, device=device))
             for part, penalty in zip(spec.penalties, penalties, strict=True)
-            if penalty.g_term is not None]
+            if penalty.g_term is not None or penalty.pair_term is not None]
 
     @property
     def generators(self) -> list[torch.Generator]:
@@ -56,15 +56,23 @@ class GPenalties:
         for each in self._all:
             each.draws.manual_seed(rng.derive(self._seed, f"g_penalty/{each.name}", step))
 
-    def term(self, step: int, generator: nn.Module, latents: Tensor) -> Tensor | None:
+    def term(self, step: int, generator: nn.Module, latents: Tensor, fakes: Tensor,
+             targets: Tensor) -> Tensor | None:
         """Return the sum of the terms of G's loss that are due at a step; None if none is.
 
         Each is `every` times as large. Products are float32, as those of D's penalties are.
 
         Args:
             latents: Those of this update of G.
+            fakes: What G makes of them.
+            targets: The real examples that have their conditions.
         """
-        return self._sum(step, generator, latents, own=False)
+        total = self._sum(step, generator, latents, own=False)
+        for each in self._all:
+            if each.penalty.pair_term is not None and step % each.penalty.every == 0:
+                term = each.penalty.every * each.penalty.pair_term(fakes, targets)
+                total = term if total is None else total + term
+        return total
 
     def has_own_step(self, step: int) -> bool:
         """Return whether one is due that takes a step of the optimizer of its own."""

@@ -37,6 +37,7 @@ class GeneratorUpdates:
             The fakes are None unless D shares them.
         """
         count, losses = self._spec.g_steps, []
+        targets = batch.targets(count)
         for i, (real, labels) in enumerate(batch.of_g(count)):
             seen: list[StepMetrics] = []
             with frozen(self._discriminator):
@@ -44,7 +45,7 @@ class GeneratorUpdates:
                     fake = self._passes.forward_g(latents[i])
                 second = latents[count + i] if self._spec.joint_weight else None
                 losses.append(self._optimizing.update(self._generator, self._losses(
-                    latents[i], fake, second, real, labels, step, seen)))
+                    latents[i], fake, second, real, targets[i], labels, step, seen)))
             if observe and i == count - 1:
                 log_means(metrics, seen)
                 metrics["train/g_grad_norm"] = grad_norm(self._generator)
@@ -66,16 +67,24 @@ class GeneratorUpdates:
         return loss
 
     def _losses(self, latents: Tensor, shared: Tensor | None, second: Tensor | None,
-                real: Tensor | None, labels: Tensor | None, step: int, seen: list[StepMetrics],
-                ) -> Iterator[Tensor]:
+                real: Tensor | None, target: Tensor, labels: Tensor | None, step: int,
+                seen: list[StepMetrics]) -> Iterator[Tensor]:
         """Yield the loss of each part of a batch, and add what is logged of it to `seen`."""
-        parts = (in_parts(each, self._spec.accumulate) for each in (latents, second, real, labels))
-        for some, others, some_real, some_labels in zip(*parts, strict=True):
+        parts = (in_parts(each, self._spec.accumulate)
+                 for each in (latents, second, real, target, labels))
+        for some, others, some_real, some_target, some_labels in zip(*parts, strict=True):
             assert some is not None, "there are latents"
+            assert some_target is not None, "and real examples"
             fake = self._passes.forward_g(some) if shared is None else shared
-            yield self._loss_of(some, fake, others, some_real, some_labels, step, seen)
+            adversarial = self._loss_of(fake, others, some_real, some_labels, step, seen)
+            penalty = self._penalties.term(step, self._generator, some, fake, some_target)
+            if penalty is None:
+                yield adversarial
+            else:
+                seen[-1]["train/g_penalty"] = penalty.detach()
+                yield adversarial + penalty
 
-    def _loss_of(self, latents: Tensor, fake: Tensor, second: Tensor | None, real: Tensor | None,
+    def _loss_of(self, fake: Tensor, second: Tensor | None, real: Tensor | None,
                  labels: Tensor | None, step: int, seen: list[StepMetrics]) -> Tensor:
         passes = self._passes
         fake_logits = passes.forward_d(passes.add_noise(fake, step), labels)
@@ -87,9 +96,5 @@ class GeneratorUpdates:
             more_fakes = passes.add_noise(passes.forward_g(second), step)
             joint = self._loss.generator(passes.forward_d(more_fakes, labels), real_logits)
             total = loss + self._spec.joint_weight * joint
-        penalty = self._penalties.term(step, self._generator, latents)
         seen.append({"train/g_loss": loss.detach()})
-        if penalty is not None:
-            total = total + penalty
-            seen[-1]["train/g_penalty"] = penalty.detach()
         return total

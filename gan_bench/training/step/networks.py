@@ -35,7 +35,10 @@ def log_means(metrics: StepMetrics, seen: Sequence[StepMetrics]) -> None:
 
 
 def logit_metrics(real: Tensor, fake: Tensor, boundary: float) -> dict[str, Tensor]:
-    """Return the mean sigmoid of D's logits, (N,), and its accuracy, relative to the boundary."""
+    """Return the mean sigmoid of D's logits and its accuracy, relative to the boundary.
+
+    Of a map for each example, (N, 1, H, W), both are means over the maps: each patch is judged.
+    """
     return {"train/d_real": (real - boundary).sigmoid().mean(),
             "train/d_fake": (fake - boundary).sigmoid().mean(),
             "train/d_accuracy_real": (real > boundary).float().mean(),

@@ -1,4 +1,4 @@
-"""The training examples of a step, and the labels of a conditional run."""
+"""The training examples of a step, and the conditions of a conditional run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StepBatch:
-    """The real examples of one step, and the labels of a conditional run.
+    """The real examples of one step, and the conditions of a conditional run.
+
+    Conditions are called labels here, and are `(N,)` int64; those of pairs are inputs,
+    `(N, C, H, W)` float32 in [-1, 1], whose targets are the real examples.
 
     Attributes:
         real: One batch for each update of D, `(N, C, H, W)` in [-1, 1] or `(N, D)`, float32.
-        labels: Of each batch of `real`, `(N,)` int64. None if unconditional.
+        labels: Of each batch of `real`. None if unconditional.
         g_real: The batches for G's updates, one after the other; None unless the loss compares
             fakes with them.
-        g_labels: `(g_steps × N,)` int64 for G's fakes: those of `g_real` if there is one.
+        g_labels: For G's fakes, one batch after the other: those of `g_real` if there is one, and
+            else those of `real` in turn.
         fake_labels: Of D's fakes, as `labels`; None if they have the same.
-        own_labels: `(N,)` int64 for the latents of a penalty of G with a step of its own; None if
+        own_labels: For the latents of a penalty of G with a step of its own; None if
             they are those of G's first update.
     """
 
@@ -31,6 +35,12 @@ class StepBatch:
     g_labels: Tensor | None = None
     fake_labels: list[Tensor] | None = None
     own_labels: Tensor | None = None
+
+    def targets(self, count: int) -> list[Tensor]:
+        """Return the real examples that have the conditions of each of G's `count` updates."""
+        if self.g_real is not None:
+            return [*self.g_real.chunk(count)]
+        return [self.real[i % len(self.real)] for i in range(count)]
 
     def of_g(self, count: int) -> list[tuple[Tensor | None, Tensor | None]]:
         """Return the real examples and the labels of each of G's `count` updates, or Nones."""

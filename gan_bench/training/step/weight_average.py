@@ -33,13 +33,13 @@ class WeightAverage:
     Args:
         spec: The run's specification, whose `ema` is a number.
         generator: G, on its device.
-        train_labels: The labels of the training examples, from which a conditional run draws.
+        conditions: Of the training examples (`conditions_of`), from which a conditional run draws.
     """
 
     def __init__(self, spec: RunSpec, generator: nn.Module, device: str,
-                 train_labels: Tensor | None) -> None:
+                 conditions: Tensor | None) -> None:
         assert spec.averaging is not None
-        self._spec, self._device, self._train_labels = spec, device, train_labels
+        self._spec, self._device, self._conditions = spec, device, conditions
         self._averaging = spec.averaging
         self._average = copy.deepcopy(generator).requires_grad_(False)
         norms = {name: layer for name, layer in self._average.named_modules()
@@ -112,7 +112,7 @@ class WeightAverage:
         if not self._norms:
             return
         spec = self._spec
-        drawn = latents(spec, BATCHES * spec.batch_size, self._train_labels, stream=STATISTICS)
+        drawn = latents(spec, BATCHES * spec.batch_size, self._conditions, stream=STATISTICS)
         momenta = [norm.momentum for norm in self._norms]
         try:
             with undisturbed(self._average, seed=rng.derive(spec.seed, STATISTICS, 1)):
