@@ -45,7 +45,7 @@ def test_a_loss_has_its_equation_and_arguments_their_ranges() -> None:
     assert "equations 16 and 17" in hinge
     adam = [line.split() for line in show_lines("adam", 80)]
     assert ["argument", "default", "type"] in adam
-    assert ["lr", "0.0002", "float", ">", "0"] in adam
+    assert ["lr", "0.0002", "float", ">", "0", "or", "points"] in adam
     assert any(row[:3] == ["schedule", "constant", "constant"] for row in adam if len(row) > 3)
     fid = [line.split() for line in show_lines("fid", 80)]
     assert ["better", "lower"] in fid
