@@ -7,7 +7,7 @@ needs no scheduler state; under `plateau` it depends on the losses too (`trainin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -138,8 +138,13 @@ def betas(part: Part, step: int, steps: int, images: int) -> tuple[float, ...]:
     Args:
         images: As for `rate`.
     """
-    values = [read_scheduled(value) for value in part.args.get("betas", ())]
-    if not any(isinstance(value, Scheduled) for value in values):
+    def value(given: object) -> float:
+        number = read_scheduled(given)
+        if isinstance(number, Scheduled):
+            return number.at(step, steps, images)
+        return float(str(number))
+
+    given = part.args.get("betas", ())
+    if not any(isinstance(each, Mapping) for each in given):
         return ()
-    return tuple(value.at(step, steps, images) if isinstance(value, Scheduled)
-                 else float(str(value)) for value in values)
+    return tuple(value(each) for each in given)

@@ -175,10 +175,10 @@ def _look(folder: Path, run: RunSpec, places: Mapping[str, str]) -> Predecessor 
         return f"{folder.name} has no state of step {run.steps:,}, only of {head.step:,}{why}"
     if keys := annealed_keys(run):
         where = f"{places[keys[0]]}: {keys[0]}" if keys[0] in places else keys[0]
-        head, _, argument = keys[0].partition(".")
+        key, _, argument = keys[0].partition(".")
         what = {"penalties": "noise or weight of a penalty", "augmentation": "p",
                 "ema": "half-life of the average"}.get(
-            head, "betas" if argument == "betas" else "learning rate")
+            key, "betas" if argument == "betas" else "learning rate")
         return (f"{where}: every step's {what} depends on the number of all steps, so "
                 f"{folder.name} is of no use")
     if drift := since(head.facts, _versions()):

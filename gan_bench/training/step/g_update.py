@@ -12,7 +12,7 @@ from gan_bench.training.step.g_penalties import GPenalties
 from gan_bench.training.step.networks import StepMetrics, frozen, grad_norm, log_means
 from gan_bench.training.step.optimizing import Optimizing
 from gan_bench.training.step.passes import Passes
-from gan_bench.training.step.step_batch import StepBatch, parts_of
+from gan_bench.training.step.step_batch import StepBatch, in_parts
 
 
 class GeneratorUpdates:
@@ -69,7 +69,7 @@ class GeneratorUpdates:
                 real: Tensor | None, labels: Tensor | None, step: int, seen: list[StepMetrics],
                 ) -> Iterator[Tensor]:
         """Yield the loss of each part of a batch, and add what is logged of it to `seen`."""
-        parts = (parts_of(each, self._spec.accumulate) for each in (latents, second, real, labels))
+        parts = (in_parts(each, self._spec.accumulate) for each in (latents, second, real, labels))
         for some, others, some_real, some_labels in zip(*parts, strict=True):
             assert some is not None, "there are latents"
             fake = self._passes.forward_g(some) if shared is None else shared

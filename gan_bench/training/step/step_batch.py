@@ -34,7 +34,7 @@ class StepBatch:
 
     def of_g(self, count: int) -> list[tuple[Tensor | None, Tensor | None]]:
         """Return the real examples and the labels of each of G's `count` updates, or Nones."""
-        return list(zip(parts_of(self.g_real, count), parts_of(self.g_labels, count), strict=True))
+        return list(zip(in_parts(self.g_real, count), in_parts(self.g_labels, count), strict=True))
 
     def of_d(self) -> list[tuple[Tensor, Tensor | None, Tensor | None]]:
         """Return for each of D's updates the real examples, their labels and those of its fakes."""
@@ -77,14 +77,14 @@ class Judged:
     def parts(self, count: int) -> Iterator[Judged]:
         """Yield `count` parts of equal size, one after the other."""
         whole = (self.real, self.fake, self.labels, self.fake_labels)
-        for real, fake, labels, fake_labels in zip(*(parts_of(each, count) for each in whole),
+        for real, fake, labels, fake_labels in zip(*(in_parts(each, count) for each in whole),
                                                    strict=True):
             assert real is not None, "there are real examples"
             assert fake is not None, "and fake ones"
             yield Judged(real, fake, labels, fake_labels)
 
 
-def parts_of(tensor: Tensor | None, count: int) -> Sequence[Tensor | None]:
+def in_parts(tensor: Tensor | None, count: int) -> Sequence[Tensor | None]:
     """Return `count` parts of equal size, or as many Nones."""
     if count == 1:
         return [tensor]
