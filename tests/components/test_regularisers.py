@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from helpers.golden_cases import formula_tensor, golden_case
+from helpers.golden_names import BIGGAN_D, BIGGAN_G, STYLEGAN2_G
 from helpers.golden_networks import assert_gradients, assert_scalar
-from test_biggan_golden import D_NAMES, G_NAMES, Pair
+from test_biggan_golden import Pair
 from test_stylegan2_golden import CASES as STYLE_CASES
-from test_stylegan2_golden import G_NAMES as STYLE_G_NAMES
 from test_stylegan2_golden import Pair as StylePair
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -37,11 +37,11 @@ def test_orthogonal_is_that_of_the_original(name: str) -> None:
     """What it adds to the gradients of both networks; G's shared embedding is left out."""
     pair, case = Pair(name), golden_case("biggan", name)
     g_term(build("orthogonal_g"), pair.g, torch.empty(0)).backward()
-    assert_gradients(case, "orthogonal_regularisation.strength1e-4.G", pair.g, "G.", G_NAMES)
+    assert_gradients(case, "orthogonal_regularisation.strength1e-4.G", pair.g, "G.", BIGGAN_G)
     weights_term = build("orthogonal_d").weights_term
     assert weights_term is not None
     weights_term(pair.d).backward()
-    assert_gradients(case, "orthogonal_regularisation.strength1e-4.D", pair.d, "D.", D_NAMES)
+    assert_gradients(case, "orthogonal_regularisation.strength1e-4.D", pair.d, "D.", BIGGAN_D)
 
 
 def layer_of(weight: Tensor) -> nn.Module:
@@ -118,7 +118,7 @@ def test_path_length_is_that_of_the_original(name: str, monkeypatch: pytest.Monk
     assert_scalar(case, "Greg.loss_times_weight", term)
     assert_scalar(case, "Greg.pl_mean_after", mean)
     (penalty.every * term).backward()
-    assert_gradients(case, "Greg.gradients", pair.g, "G.", STYLE_G_NAMES)
+    assert_gradients(case, "Greg.gradients", pair.g, "G.", STYLEGAN2_G)
     assert pair.g.mapping.average is not None
     pair.golden("Greg.w_avg_after", pair.g.mapping.average)
 
