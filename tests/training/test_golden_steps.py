@@ -31,7 +31,7 @@ def adam(lr: float, betas: list[float], eps: float = 1e-8) -> dict[str, Any]:
 
 def started(spec: RunSpec, case: Case, g_names: Names, d_names: Names) -> Engine:
     """The engine with the networks of the case, and G's average as a copy."""
-    engine = Engine(spec, "cpu", train_labels=torch.arange(1000) % 10)
+    engine = Engine(spec, "cpu", conditions=torch.arange(1000) % 10)
     fill(engine.generator, case, "G.", g_names)
     fill(engine.discriminator, case, "D.", d_names)
     engine.start_from({"generator": engine.generator.state_dict()})
