@@ -31,7 +31,7 @@ def add_generator_commands(app: typer.Typer) -> None:
         )] = False,
         limit: Annotated[float | None, typer.Option(
             "--limit", min=0.1, help="Draw values of the normal latents beyond ±LIMIT anew "
-            "(BigGAN's truncation).")] = None,
+            "(BigGAN's truncation). \\[default: no limit]")] = None,
         psi: Annotated[float, typer.Option(
             "--psi", min=0.0, max=2.0, help="Draw styles to their mean: 0 is the mean, 1 changes "
             "nothing (StyleGAN's truncation).")] = 1.0,

@@ -81,7 +81,7 @@ def usage_line(error: Any, arguments: Sequence[str]) -> str:
 def _bad_value(error: Any, name: str, arguments: Sequence[str]) -> str:
     """Return which value is wrong, and why."""
     found = error.__cause__.errors() if hasattr(error.__cause__, "errors") else ()  # pydantic's
-    why = worded(found[0]) if found else error.message.rstrip(".")
+    why = (worded(found[0]) if found else error.message).rstrip(".")
     if error.param.param_type_name != "option":
         return f"{error.param.metavar or error.param.name}: {why}; {_see(name)}"
     option = error.param.opts[0]

@@ -60,7 +60,11 @@ base:
   latents: uniform
   ema: 0.99
   ema_ramp: 0.1
+  ema_start: 2
   ema_statistics: averaged
+  accumulate: 2
+  one_pass: false
+  fake_labels: beside
   init: {file: given.safetensors, networks: [generator]}
   log_every: 5
   sample_every: 5

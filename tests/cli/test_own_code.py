@@ -467,13 +467,13 @@ def test_the_check_of_a_file_says_in_words_what_fails(tmp_path: Path) -> None:
     assert "loss my_loss\n" in done.stdout
     assert "metric bright\n" in done.stdout
     assert "FAILS" not in done.stdout
-    assert done.stdout.splitlines()[-1] == "all 21 checks pass"
+    assert done.stdout.splitlines()[-1] == "all 22 checks pass"
     (tmp_path / "mine.py").write_text(CODE.replace("softplus(fake).mean()", "fake.exp().mean()"))
     done = here("check", file.parent / "mine.py")
     assert done.returncode == 1
     (line,) = [line for line in done.stdout.splitlines() if "FAILS" in line]
     assert line.startswith("  FAILS  is finite at logits of ±100: not finite at real ")
-    assert done.stdout.splitlines()[-1] == "1 of 21 checks fail"
+    assert done.stdout.splitlines()[-1] == "1 of 22 checks fail"
     assert here("check", tmp_path / "absent.py").returncode == 2
 
 

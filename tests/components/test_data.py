@@ -77,8 +77,10 @@ def test_plan_needs_no_heavy_module() -> None:
 def test_image_size_is_checked(size: object) -> None:
     with pytest.raises(UserError):
         DATASETS.parse({"name": "mnist", "image_size": size})
-    assert DATASETS.parse({"name": "mnist", "image_size": 8}).args == {"image_size": 8}
-    assert DATASETS.parse({"name": "mnist", "image_size": 256}).args == {"image_size": 256}
+    assert DATASETS.parse({"name": "mnist", "image_size": 8}).args == {
+        "image_size": 8, "train": None}
+    assert DATASETS.parse({"name": "mnist", "image_size": 256}).args == {
+        "image_size": 256, "train": None}
 
 
 # --- digits, gaussians, resampling ----------------------------------------------------------------

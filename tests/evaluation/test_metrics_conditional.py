@@ -315,7 +315,7 @@ def test_images_and_unconditional_runs_are_refused(
     root = tmp_path / "plain" / "root"
     assert here("run", plain, "--root", root, "--set", "seeds=[0]").returncode == 0
     run = next(root.glob("runs/tiny/*/final.safetensors")).parent.name
-    images, asks_none = "images have no labels", f"{run} is unconditional"
+    images, asks_none = "images have no labels", f"{run} asks for no class"
     for source, more, why in (
             *((tmp_path / "images", ["--dataset", "digits", "--image-size", 16, "--metric", name],
                images) for name in METRICS),

@@ -222,8 +222,7 @@ def test_the_score_switches_verdicts_table_and_figures(browser: Browser) -> None
 
     before = shown()
     assert before[2] == ["Final fd_random of every seed, by variant",
-                         "fd_random over training, by variant",
-                         "How likely a run of each variant beats one of each other, by fd_random"]
+                         "fd_random over training, by variant"]  # no map of a single pair
     tab(browser, "#score")
     browser.press("ArrowDown", 40)
     after = shown()

@@ -274,8 +274,9 @@ def test_light_commands_do_not_import_mlflow(fresh: bytes, tmp_path: Path) -> No
     (tmp_path / "mlflow.db").write_bytes(fresh)
     script = ("import sys, pathlib; r = pathlib.Path(sys.argv[1]); "
               "from gan_bench.journal import layout; "
-              "from gan_bench.tracking.store import address, client, cursor, database, mirror; "
-              "from gan_bench.tracking.store import relocation; "
+              "from gan_bench.tracking import mirror; "
+              "from gan_bench.tracking.runs import cursor; "
+              "from gan_bench.tracking.store import address, client, database, relocation; "
               "assert not cursor.mirrored(r, address.resolve_uri(layout.Workspace(r))); "
               "database.check_sqlite(r / 'mlflow.db'); "
               "relocation.check_addresses(r / 'mlflow.db'); "
