@@ -22,6 +22,7 @@ from gan_bench.training.contract import check_entry
 from gan_bench.training.contract.base import advance
 from gan_bench.training.contract.networks import resume_problem
 from gan_bench.training.step.augmenting import Augmenting
+from gan_bench.training.step.changing import ChangingNumbers
 from gan_bench.training.step.engine import Engine
 from gan_bench.training.step.step_batch import StepBatch
 
@@ -210,9 +211,9 @@ def test_each_move_looks_at_the_signs_since_the_last(tmp_path: Path) -> None:
 def test_the_mean_sign_is_of_all_examples_since_the_last_move(tmp_path: Path) -> None:
     """Three of four above 0, one below: a mean of 1/2, which is above 0.45 and not above 0.55."""
     for target, p in ((0.45, 0.004), (0.55, 0.0)):
-        augmenting = Augmenting(a_run(
-            tmp_path, "variants={}", "base.batch_size=4",
-            f"base.augmentation=[{{name: ada, kimg: 4, target: {target}}}]"), "cpu")
+        spec = a_run(tmp_path, "variants={}", "base.batch_size=4",
+                     f"base.augmentation=[{{name: ada, kimg: 4, target: {target}}}]")
+        augmenting = Augmenting(spec, "cpu", ChangingNumbers(spec, "cpu"))
         for step in range(1, 5):
             augmenting.begin(step)
             augmenting.note(torch.tensor([3.0, 0.1, -2.0, 0.2]), boundary=0.0)
