@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
+from gan_bench.errors import worded
 from gan_bench.registry import MayChange, Scheduled, read_scheduled
 
 MOST_INITIAL = 0.01  # a larger share of random weights in an average is refused
@@ -59,14 +60,14 @@ def _read(value: object) -> float | HalfLife | None:
         try:
             return _DECAY.validate_python(value)
         except ValidationError as error:
-            raise PydanticCustomError("ema", "{why}", {"why": error.errors()[0]["msg"]}) from None
+            raise PydanticCustomError("ema", "{why}", {"why": worded(error.errors()[0])}) from None
     if {*value} != {"half_life"}:
-        raise PydanticCustomError("ema", "Input should be a number, or a mapping with half_life, "
+        raise PydanticCustomError("ema", "must be a number, or a mapping with half_life, "
                                          "a number of images, and no other key")
     given = read_scheduled(value["half_life"])
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if not isinstance(given, Scheduled) and not (is_number and 0 < float(str(given)) < 1e300):
-        raise PydanticCustomError("ema", "half_life should be a number of images above 0, or "
+        raise PydanticCustomError("ema", "half_life must be a number of images above 0, or "
                                          "points")
     return HalfLife(half_life=LIMITS.bounded(given) if isinstance(given, Scheduled)
                     else float(str(given)))

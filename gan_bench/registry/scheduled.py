@@ -24,11 +24,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from gan_bench.errors import shown
+from gan_bench.errors import shown, worded
 
 ERROR = "scheduled"  # the type of the errors about such a number
-LIMITS = {"gt": "greater than {:g}", "ge": "greater than or equal to {:g}",
-          "lt": "less than {:g}", "le": "less than or equal to {:g}"}
+LIMITS = {"gt": "greater than {:g}", "ge": "at least {:g}",
+          "lt": "less than {:g}", "le": "at most {:g}"}
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -106,7 +106,7 @@ def read_scheduled(value: object) -> object:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         cause = first.get("ctx", {}).get("error")
-        why = str(cause) if cause is not None else f"{first['msg']}, not {shown(first['input'])}"
+        why = str(cause) if cause is not None else f"{worded(first)}, not {shown(first['input'])}"
         if first["type"] == "missing":
             why, place = "a number that changes has points: [[0, 0.1], [2000, 0.01]]", ""
         elif first["type"] == "extra_forbidden":
@@ -140,7 +140,7 @@ class MayChange:
                 if not {"gt": value > limit, "ge": value >= limit,
                         "lt": value < limit, "le": value <= limit}[name]:
                     raise PydanticCustomError(ERROR, "{why}", {
-                        "why": f"its values should be {LIMITS[name].format(limit)}, and that at "
+                        "why": f"its values must be {LIMITS[name].format(limit)}, and that at "
                                f"{place:g} is {value:g}"})
         return number
 

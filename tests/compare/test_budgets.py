@@ -494,7 +494,7 @@ def test_labels_reach_the_draws() -> None:
     assert [each.variant for each in budgets.variants] == ["plain", "With R1"]
     shown = budgets.variants[1]
     assert len(shown.dimensions) == 4
-    assert shown.best is not None
+    assert shown.first_choice is not None
 
 
 def test_selection_on_the_reported_measure_is_said() -> None:

@@ -84,7 +84,7 @@ def test_epochs_are_of_the_part(tmp_path: Path) -> None:
     ("dataset.train=2000", "tiny.yaml:2:1: dataset: train: 2,000 is more than the 1,438 training "
                            "examples"),
     ("dataset.train=20", "base.batch_size: 32 is more than the 20 "),
-    ("dataset.train=1", "dataset.train: Input should be greater than or equal to 2"),
+    ("dataset.train=1", "dataset.train: must be at least 2"),
 ])
 def test_what_is_no_part_is_refused_with_the_line(tmp_path: Path, override: str, message: str,
                                                   ) -> None:

@@ -185,7 +185,7 @@ def planned(folder: Path, of: str = "digits", given: str = "inverted") -> Any:
     ("digits", "edge", "tiny.yaml:2:.*dataset.input: no input is called 'edge'; did you mean "
                        "'edges'"),
     ("digits", "{name: edges, treshold: 0.3}", "tiny.yaml:2:.*dataset.input: .*threshold"),
-    ("digits", "{name: edges, threshold: 3}", "tiny.yaml:2:.*threshold: Input should be less"),
+    ("digits", "{name: edges, threshold: 3}", "tiny.yaml:2:.*threshold: must be less than 1"),
     ("digits", "[edges]", "tiny.yaml:2:.*a name, or a mapping"),
     ("digits", "grey", "tiny.yaml:2:.*grey already"),
     ("digits", "{name: low_resolution, factor: 9}", "tiny.yaml:2:.*more than the 8 pixels"),

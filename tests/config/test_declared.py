@@ -145,7 +145,7 @@ def test_only_what_is_of_another_form_is_dropped(name: str, value: object, kept:
     ("margin", {"fid": "0%"}, "margin: an amount is a number above 0, or a percentage such as "),
     ("curve_means", {"early": "{"}, "curve_means: EOF while parsing an object"),
     ("curve_means", {"early": "[" * 100_000}, "curve_means: recursion limit exceeded"),
-    ("curve_means", {"early": '{"of": "x", "steps": [1, 2]}'}, "curve_means.early.of: Input "),
+    ("curve_means", {"early": '{"of": "x", "steps": [1, 2]}'}, "curve_means.early.of: must be "),
     ("curve_means", {"early": {"of": "train/d_loss", "steps": [2, 1]}}, "curve_means.early: steps"),
 ])
 def test_what_would_change_the_verdicts_is_never_dropped(name: str, value: object, message: str,

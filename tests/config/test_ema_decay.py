@@ -109,15 +109,15 @@ def test_before_its_start_the_average_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize(("settings", "words"), [
-    (["base.ema={half_life: 0}"], "base.ema: half_life should be a number of images above 0, or "),
-    (["base.ema={half_life: yes}"], "base.ema: half_life should be a number of images above 0"),
-    (["base.ema={kimg: 3}"], "base.ema: Input should be a number, or a mapping with half_life, a "),
+    (["base.ema={half_life: 0}"], "base.ema: half_life must be a number of images above 0, or "),
+    (["base.ema={half_life: yes}"], "base.ema: half_life must be a number of images above 0"),
+    (["base.ema={kimg: 3}"], "base.ema: must be a number, or a mapping with half_life, a "),
     (["base.ema={half_life: {points: [[3, 1], [3, 2]]}}"],
      "base.ema: the places of its points must increase, but 3 follows 3"),
     (["base.ema={half_life: {points: [[0, -1], [3, 2]]}}"],
-     "base.ema: its values should be greater than or equal to 0, and that at 0 is -1"),
-    (["base.ema=1.0"], "base.ema: Input should be less than 1, not 1.0"),
-    (["base.ema=high"], "base.ema: Input should be a valid number, not 'high'"),
+     "base.ema: its values must be at least 0, and that at 0 is -1"),
+    (["base.ema=1.0"], "base.ema: must be less than 1, not 1.0"),
+    (["base.ema=high"], "base.ema: must be a number, not 'high'"),
     (["base.ema={half_life: 32}", "base.ema_ramp=null"],
      "base.ema: after 6 steps 0.016 of the average would be G's random initial weights (ema with "
      "a half-life, ema_ramp null): leave out ema_ramp, or lower half_life"),

@@ -49,7 +49,7 @@ def test_labels_are_declared_and_in_no_id(tmp_path: Path) -> None:
     ("labels:\n  sat: plain", "9:3: labels.sat:", "'plain' would stand for plain too"),
     ("labels:\n  sat: ''", "9:3: labels.sat:", ""),
     ("labels:\n  sat: \"two\\nlines\"", "9:3: labels.sat:", ""),
-    ("labels:\n  sat: 3", "9:3: labels.sat:", "string"),
+    ("labels:\n  sat: 3", "9:3: labels.sat:", "must be text"),
 ])
 def test_wrong_labels_are_refused_at_their_place(tmp_path: Path, labels: str, place: str,
                                                  message: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from gan_bench.errors import shown
+from gan_bench.errors import shown, worded
 from gan_bench.registry import Entry, NoFacts
 from gan_bench.registry.entry import nearest
 
@@ -146,7 +146,7 @@ def parse_input(value: object) -> dict[str, Any]:
         argument = ".".join(map(str, first["loc"]))
         known = ", ".join(schema.model_fields) or "none"
         what = (f"has no argument {shown(argument)}; its arguments: {known}"
-                if first["type"] == "extra_forbidden" else f"{argument}: {first['msg']}")
+                if first["type"] == "extra_forbidden" else f"{argument}: {worded(first)}")
         raise ValueError(f"input {name}: {what}") from None
     return {"name": name, **checked.model_dump(mode="json")}
 
