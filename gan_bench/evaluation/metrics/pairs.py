@@ -31,8 +31,8 @@ Shape = tuple[int, ...]
 def refuses_unpaired(data: DataFacts) -> str | None:
     """Accept only pairs."""
     if not data.input:
-        return ("compares each image with the target of its input, and this data set has no pairs; "
-                "leave it out, or use the data set pairs")
+        return ("needs inputs with their targets, and this data set has none; leave it out, or use "
+                "the data set pairs")
     return None
 
 
