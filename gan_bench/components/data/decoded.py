@@ -177,9 +177,11 @@ def _part(whole: Split, count: int) -> Split:
     draws = rng.generator(0, "data/part")
     chosen = torch.randperm(len(whole.images), generator=draws)[:count].sort().values
     chosen = chosen.to(whole.images.device)
-    labels, inputs = (None if part is None else part[chosen]
-                      for part in (whole.labels, whole.inputs))
-    return Split(whole.images[chosen], labels, inputs)
+
+    def rows(of: torch.Tensor | None) -> torch.Tensor | None:
+        return None if of is None else of[chosen]
+
+    return Split(whole.images[chosen], rows(whole.labels), rows(whole.inputs))
 
 
 def _source(dataset: Part, facts: DataFacts) -> Part:
