@@ -19,6 +19,7 @@ from matplotlib import style as mpl_style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
@@ -113,7 +114,8 @@ def new_figure(title: str, width: float, height: float) -> CaptionedFigure:
     width = look().width if look().is_narrow else width
     lines = wrapped(title, int(width * 11)) if look().has_titles else ""
     above = 0.2 * (1 + lines.count("\n")) if lines else 0.05
-    figure = CaptionedFigure(figsize=(width, height + above), layout="constrained")
+    figure = CaptionedFigure(figsize=(width, height + above), layout=ConstrainedLayoutEngine(
+        w_pad=0.08))  # inches: ticks of the final size may be wider
     figure.caption = (title,)
     if lines:
         figure.suptitle(lines, x=0.01, ha="left", fontweight="bold")
