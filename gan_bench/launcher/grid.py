@@ -176,14 +176,14 @@ class Grid:
     def _claim(self, run: Progress) -> Claim | None:
         """Claim a run; None if it is over, or another process's, or of another kind of machine."""
         state = newest_claim(run.folder)
+        self.unfit.pop(run.spec.id, None)
+        self.blocked.pop(run.spec.id, None)
         # An unreadable claim is refused below, in a line, and nobody waits for it.
         if state is not None and not state.unreadable and not self._look(run, state):
             return None
         if kind := self._other_kind(run):
             self.unfit[run.spec.id] = kind
             return None
-        self.unfit.pop(run.spec.id, None)
-        self.blocked.pop(run.spec.id, None)
         try:
             claim = claim_run(run.folder, self._watch, kind_of(self._here))
         except UnreadableClaimError as error:
