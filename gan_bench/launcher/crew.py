@@ -104,6 +104,7 @@ class Crew:
                 self._start(free)
             if len(self._running) < self._slots.number or (self._follows and not free):
                 self._grid.follow()
+            self._tell_blocked()
             self._trouble = ""
         except UserError as error:  # a full disk may have room again
             if str(error) != self._trouble:
@@ -120,7 +121,6 @@ class Crew:
         """
         with delayed_signals():  # every claim is that of a process in `_running`, or released
             rest = self._grid.claim(len(free) * self._together)
-            self._tell_blocked()
             rest.reverse()
             parts = shares(len(rest), len(free), self._together)
             try:

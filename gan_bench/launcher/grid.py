@@ -23,6 +23,7 @@ from gan_bench.journal.sharing.claims import (
     lost_attempts,
     newest_claim,
     releases_after,
+    unreadable_line,
 )
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import claim_run
@@ -120,8 +121,16 @@ class Grid:
         """Read what other processes have recorded; drop the runs that are over."""
         for run in list(self.open.values()):
             state = newest_claim(run.folder)
-            if state is not None and not state.unreadable:
+            self.blocked.pop(run.spec.id, None)
+            if state is not None and state.unreadable:
+                self._block(run, unreadable_line(run.folder, state))
+            elif state is not None:
                 self._look(run, state)
+
+    def _block(self, run: Progress, line: str) -> None:
+        """Note a run whose newest claim cannot be read, whoever held it before."""
+        self.blocked[run.spec.id] = line
+        self.elsewhere.pop(run.spec.id, None)
 
     def _look(self, run: Progress, state: ClaimState) -> bool:
         """Follow a run that may be another process's; return whether it is free."""
@@ -178,8 +187,10 @@ class Grid:
         state = newest_claim(run.folder)
         self.unfit.pop(run.spec.id, None)
         self.blocked.pop(run.spec.id, None)
-        # An unreadable claim is refused below, in a line, and nobody waits for it.
-        if state is not None and not state.unreadable and not self._look(run, state):
+        if state is not None and state.unreadable:
+            self._block(run, unreadable_line(run.folder, state))
+            return None
+        if state is not None and not self._look(run, state):
             return None
         if kind := self._other_kind(run):
             self.unfit[run.spec.id] = kind
@@ -187,7 +198,7 @@ class Grid:
         try:
             claim = claim_run(run.folder, self._watch, kind_of(self._here))
         except UnreadableClaimError as error:
-            self.blocked[run.spec.id] = str(error)
+            self._block(run, str(error))
             return None
         except ClaimedError as error:
             self.elsewhere[run.spec.id] = error.holder

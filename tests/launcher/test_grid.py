@@ -285,3 +285,26 @@ def test_a_free_run_beside_one_that_waits_twice_is_not_forgotten(runs: list[Prog
     del mine.open[runs[1].spec.id]
     assert not hands._is_whole()
     assert hands._is_over()
+
+
+def test_nobody_waits_for_a_holder_whose_claim_cannot_be_read_any_more(
+        runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a launcher without slots, which never claims, names it."""
+    (_, claim), = grid(runs[:1]).claim(1)
+    name = runs[0].spec.id
+    claimer, follower = grid(runs[:1]), grid(runs[:1])
+    for mine in (claimer, follower):
+        mine.follow()
+        assert set(mine.elsewhere) == {name}
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        unreadable(patched, runs[0].folder)
+        assert claimer.claim(1) == []
+        assert (claimer.elsewhere, set(claimer.blocked)) == ({}, {name})
+        assert crew(follower, 0, said).work() == ""
+        assert (follower.elsewhere, set(follower.blocked)) == ({}, {name})
+    assert said == [f"{follower.blocked[name]}; other runs go on"]
+    assert "cannot be read (Input/output error)" in said[0]
+    follower.follow()
+    assert (set(follower.elsewhere), follower.blocked) == ({name}, {})
+    claim.release()

@@ -344,6 +344,12 @@ def holder_of(folder: Path, name: str = ATTEMPT) -> Holder | None:
     return None if state is None or state.is_gone else state.holder
 
 
+def unreadable_line(folder: Path, state: ClaimState, name: str = ATTEMPT) -> str:
+    """Return what is wrong with an unreadable claim of a folder, and what to do."""
+    return (f"{folder / f'{name}.{state.attempt}'}: cannot be read ({state.unreadable}), so nobody "
+            f"can tell whether its holder lives; make it readable")
+
+
 def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: int = 1,
          hardware: str = "") -> Claim:
     """Claim a folder.
@@ -362,9 +368,7 @@ def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: i
     """
     state = newest_claim(folder, name)
     if state is not None and state.unreadable:
-        raise UnreadableClaimError(
-            f"{folder / f'{name}.{state.attempt}'}: cannot be read ({state.unreadable}), so nobody "
-            f"can tell whether its holder lives; make it readable")
+        raise UnreadableClaimError(unreadable_line(folder, state, name))
     if state is not None and state.holder is not None:
         is_lost = state.is_gone if watch is None else watch.is_lost(folder, state, name)
         if not is_lost:
