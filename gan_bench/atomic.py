@@ -74,18 +74,6 @@ def final_name(temporary: str) -> str:
     return match[1] if match else ""
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove all temporary files below a folder to which nobody writes any more.
-
-    They are of killed processes, on whatever machine, or of one that does not know yet that it has
-    been replaced.
-    """
-    for file in folder.rglob(".*.tmp"):
-        if final_name(file.name):
-            with suppress(OSError):
-                file.unlink()
-
-
 def _remove_left(file: Path) -> None:
     """Remove the temporary files of a file whose processes were killed.
 
