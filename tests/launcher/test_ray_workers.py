@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 import gan_bench
 from gan_bench.config.spec import ComputeSpec
 from gan_bench.errors import UserError
-from gan_bench.launcher.clusters import on_ray
+from gan_bench.launcher.clusters import on_ray, ray_driver
 from gan_bench.launcher.clusters.on_ray import FRUITLESS, RayWorkers
 from gan_bench.launcher.clusters.ray_driver import (
+    Commands,
     RayWorker,
     is_final,
+    serve_launcher,
     why_lost,
     why_not_connected,
 )
@@ -33,6 +37,7 @@ class Told(RayWorkers):
 
     def __init__(self, folder: Path, workers: int | None = None) -> None:
         self.said: list[str] = []
+        folder.mkdir(parents=True, exist_ok=True)
         self.file, self.clients = folder / "told", 0
         self.file.write_text("")
         super().__init__("ray", folder, ComputeSpec(), workers, self.said.append)
@@ -186,6 +191,48 @@ def test_a_client_that_ends_in_between_is_replaced_a_few_times(
     assert workers.said.count(f"{why}; it is asked again, for at most 180 s") == 3 * FRUITLESS
     assert workers.started() == [2] * 3 * FRUITLESS
     assert workers.clients == 3 * FRUITLESS + 1
+
+
+def test_the_workers_of_a_new_client_are_counted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                    ) -> None:
+    """The output of a lost worker stays: that of the next one has another name."""
+    monkeypatch.setattr(on_ray, "PAUSE", 0.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    workers = Told(tmp_path / "root" / "runs" / "study")
+    before = []
+    for step in range(3):
+        before.append(workers._order().before)
+        workers.look(6, step)
+        workers.report("cluster", room=2, nodes=1, need="1 CPU")
+        workers.look(6, step)
+        workers.report("gone")
+        workers.look(6, step)
+    assert before == [0, 2, 4]
+
+
+def started_by(order: dict[str, Any], number: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the numbers of the workers that a client starts for an order."""
+    numbers: list[int] = []
+    commands = Commands(start=number)
+
+    class Actor:
+        def remote(self, order: dict[str, Any], number: int) -> Any:
+            numbers.append(number)
+            commands.is_over = True
+            return MagicMock()
+
+    ray: Any = MagicMock()
+    ray.remote.return_value.return_value = Actor()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(ray_driver, "follow", lambda working, tell: None)
+    monkeypatch.setattr(ray_driver, "PATIENCE", 0.0)
+    serve_launcher(order, {}, commands, lambda event: None)
+    return numbers
+
+
+def test_a_client_counts_on_from_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert started_by({"before": 0}, 2, monkeypatch) == [1, 2]
+    assert started_by({"before": 4}, 2, monkeypatch) == [5, 6]
 
 
 def test_a_client_whose_head_is_gone_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

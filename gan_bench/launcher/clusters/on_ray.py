@@ -55,6 +55,7 @@ class Order:
         version: Of this program.
         device: As `compute.device`. A worker has a GPU if that is cuda, or auto and there is one.
         cpus: What Ray keeps for a worker without a GPU.
+        before: How many workers earlier clients have started; the files of their output stay.
     """
 
     address: str
@@ -63,6 +64,7 @@ class Order:
     version: str
     device: str
     cpus: int
+    before: int
 
 
 class RayWorkers:
@@ -84,6 +86,7 @@ class RayWorkers:
         self._folder = home / FOLDER
         self._room: int | None = None  # for workers in the cluster, once it has answered
         self._alive = self._ended = self._lost = 0  # workers; lost ones since the last step
+        self._started = 0  # workers, by all clients
         self._outages = 0  # of the client, since the last step
         self._has_begun = False  # whether a run got on
         self._why, self._failure = "", ""  # of the last worker that ended early; of the cluster
@@ -187,7 +190,7 @@ class RayWorkers:
     def _order(self) -> Order:
         return Order("auto" if self._place == "ray" else self._place, str(self._home),
                      instance_of(self._home.parents[1]), gan_bench.__version__, self._device,
-                     self._cpus)
+                     self._cpus, self._started)
 
     def _listen(self, lines: TextIO) -> None:
         for line in lines:
@@ -271,6 +274,7 @@ class RayWorkers:
         missing = min(self._wanted(room) - self._ended, busy) - self._alive
         if missing > 0 and self._client is not None:
             self._alive += missing
+            self._started += missing
             self._deadline = math.inf
             _tell(self._client, {"start": missing})
 

@@ -223,7 +223,7 @@ def serve_launcher(order: dict[str, Any], resources: dict[str, int], commands: C
     actor = ray.remote(**resources, max_restarts=0, max_task_retries=0, max_concurrency=3)(
         RayWorker)
     working: dict[Any, Worker] = {}  # by what its end resolves
-    number = 0
+    number = order["before"]
     while not commands.is_over:
         for _ in range(commands.take()):
             number += 1
