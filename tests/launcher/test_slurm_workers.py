@@ -106,9 +106,9 @@ def test_workers_that_have_not_started_are_cancelled_when_nothing_is_left(
 
 def test_workers_for_which_no_run_is_left_are_cancelled_after_a_while(
         cluster: SlurmCluster, tmp_path: Path) -> None:
-    """With `pack: auto` the first of them may claim all runs."""
+    """With `pack: auto` on a GPU, which these nodes need not have, the first may claim all runs."""
     said: list[str] = []
-    workers = workers_of(tmp_path, said, workers=4)
+    workers = workers_of(tmp_path, said, workers=4, gpus="1", cpus=1, options=["--gres=none"])
     workers.look(16, 0)
     cluster.wait_for(lambda: len(cluster.running()) == 2)
     one, two = sorted(cluster.running())
@@ -128,6 +128,7 @@ def test_workers_for_which_no_run_is_left_are_cancelled_after_a_while(
         assert workers.look(5, 3, {two: 5}) == ""
         assert workers.look(50, 3, {two: 8, "": 42}) == ""  # on machines without SLURM
     assert sorted(cluster.jobs()) == [two]
+    assert workers._most == 8
     assert workers.look(9, 4, {two: 8}) == workers.look(9, 4, {two: 8}) == ""
     assert len(cluster.jobs()) == 2  # of the next stage, there are more than one can take
 
@@ -213,3 +214,17 @@ def test_workers_that_slurm_refuses_are_asked_for_again_a_few_times(cluster: Slu
     assert len(cluster.jobs()) == 2
     assert workers.look(40, 0) == ""  # and then there are workers
     workers.refuse_impossible()
+
+
+@pytest.mark.parametrize(("pack", "uses_gpu", "most"), [
+    (None, True, 3), (4, True, 0), (None, False, 0)])
+def test_how_many_runs_a_worker_takes_is_learnt_from_two_equal_looks(
+        tmp_path: Path, pack: int | None, uses_gpu: bool, most: int) -> None:
+    """And only with `pack: auto` on a GPU: else the number is known."""
+    array = WorkerArray("grid", tmp_path, tmp_path, ClusterSpec(), 2, 1, uses_gpu, pack)
+    workers = SlurmWorkers(array, lambda line: None)
+    learnt = []
+    for held in (3, 8, 3, 2, 3, 3, 1, 1):  # 8: it ended some while their claims were read
+        workers._learn({"1_0": held, "": 9})
+        learnt.append(workers._most)
+    assert learnt == 5 * [0] + 3 * [most]

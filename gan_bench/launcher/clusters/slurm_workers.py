@@ -48,7 +48,8 @@ class SlurmWorkers:
         self._progress: Hashable = None
         self._was_lacking, self._has_looked = True, False  # the first look sends workers
         self._last_words = ""
-        self._most, self._idle_looks = 0, 0  # runs that a worker was seen to hold at once
+        self._most, self._idle_looks = 0, 0  # runs that a worker was seen to hold at two looks
+        self._held: Mapping[str, int] = {}  # by job, at the last look
         self._limit: int | None = None
 
     def refuse_impossible(self) -> None:
@@ -125,7 +126,7 @@ class SlurmWorkers:
             self._limit = max_array_size()
         self.has_workers = bool(jobs)
         self._note(_queue_line(jobs))
-        self._most = max(self._most, *(busy.get(job.id, 0) for job in jobs), 0)
+        self._learn(busy)
         slots = max(self._array.slots, self._most)
         for_slurm = unfinished - busy.get("", 0)  # other machines hold some
         wanted = workers_needed(self._array.cluster, for_slurm, slots, self._limit)
@@ -155,6 +156,17 @@ class SlurmWorkers:
         self._say(f"{count(missing.workers, 'worker')} sent to SLURM as job {job}; their output is "
                   f"in {self._array.folder}")
         return ""
+
+    def _learn(self, busy: Mapping[str, int]) -> None:
+        """Learn how many runs a worker takes, where only its GPU says it.
+
+        A single look does not tell: the claims are read one after another, and a worker that ends a
+        run and takes the next one meanwhile seems to hold both.
+        """
+        if self._array.pack is None and self._array.gpus:
+            steady = [held for job, held in busy.items() if job and self._held.get(job) == held]
+            self._most = max(self._most, *steady, 0)
+            self._held = dict(busy)
 
     def _cancel_idle(self, idle: list[Job], surplus: int) -> None:
         """Cancel workers that hold no run while others hold all; first those that wait to start.
