@@ -48,6 +48,7 @@ class Grid:
         elsewhere: Who works on others of them, by id.
         unfit: For which machines others wait, by id.
         blocked: Why nobody can claim others, by id: their newest claims cannot be read.
+        sweeps: How often the runs have been followed.
     """
 
     def __init__(self, waiting: Sequence[Progress], begun: Mapping[str, int], retries: int,
@@ -58,7 +59,7 @@ class Grid:
         self.unfit: dict[str, str] = {}
         self.blocked: dict[str, str] = {}
         self._begun, self.retries, self._here, self._changed = begun, retries, here, changed
-        self._watch, self._over = Watch(), over
+        self._watch, self._over, self.sweeps = Watch(), over, 0
         self._siblings: dict[int, list[Path]] = {}
         for run in waiting:
             self._siblings.setdefault(run.spec.seed, []).append(run.folder)
@@ -126,6 +127,7 @@ class Grid:
                 self._block(run, unreadable_line(run.folder, state))
             elif state is not None:
                 self._look(run, state)
+        self.sweeps += 1
 
     def _block(self, run: Progress, line: str) -> None:
         """Note a run whose newest claim cannot be read, whoever held it before."""
