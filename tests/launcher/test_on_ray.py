@@ -304,7 +304,7 @@ def test_a_worker_has_the_gpu_that_ray_gives_it(
     try:
         deadline, seen = time.monotonic() + 120, set[str]()
         while len(seen) < 2:
-            assert workers.look(6, 0) == "", said
+            assert workers.look(6, 0, {}, 0) == "", said
             assert time.monotonic() < deadline, said
             time.sleep(0.1)
             seen = devices_of_workers(node)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -27,8 +30,10 @@ from gan_bench.launcher.clusters.ray_driver import (
     why_lost,
     why_not_connected,
 )
+from gan_bench.launcher.clusters.slurm_workers import SlurmWorkers
 from gan_bench.tracking.runs import origin
 
+NOBODY: Mapping[str, int] = MappingProxyType({})
 LATER = time.monotonic() + 1e6
 
 
@@ -41,6 +46,10 @@ class Told(RayWorkers):
         self.file, self.clients = folder / "told", 0
         self.file.write_text("")
         super().__init__("ray", folder, ComputeSpec(), workers, self.said.append)
+
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = NOBODY,
+             sweep: int = 0) -> str:
+        return super().look(unfinished, progress, busy, sweep)
 
     def _start_client(self) -> subprocess.Popen[str]:
         self.clients += 1
@@ -55,6 +64,13 @@ class Told(RayWorkers):
         """Return how many workers were to be started, each time."""
         self.stop()
         return [json.loads(line)["start"] for line in self.file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("engine", [RayWorkers, SlurmWorkers])
+def test_an_engine_is_always_told_who_is_busy(engine: type[RayWorkers | SlurmWorkers]) -> None:
+    """As the protocol demands: a caller that forgets it would have idle workers cancelled."""
+    for name, parameter in inspect.signature(engine.look).parameters.items():
+        assert parameter.default is inspect.Parameter.empty, name
 
 
 def test_no_more_workers_than_have_something_to_do(tmp_path: Path) -> None:

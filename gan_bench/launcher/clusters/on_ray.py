@@ -111,8 +111,7 @@ class RayWorkers:
                             f"install gan_bench[ray], in the version that the cluster has")
         _refuse_silent(self._place)
 
-    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = {},
-             sweep: int = 0) -> str:
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int], sweep: int) -> str:
         """Start workers in the place of those that are missing.
 
         Returns:
