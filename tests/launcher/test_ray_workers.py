@@ -291,6 +291,13 @@ def test_a_worker_works_in_the_launchers_root_alone(tmp_path: Path) -> None:
                                       f"has 0.0.9")
 
 
+def test_a_word_about_versions_is_no_other_version() -> None:
+    """A path with one, for example: the cluster may answer in a minute."""
+    error = RuntimeError("cannot open /opt/ray-version-2/session: Version of the file is 3")
+    assert not is_final(error)
+    assert why_not_connected("ray://h:1", error).startswith("no Ray cluster answers at ray://h:1 (")
+
+
 @pytest.mark.parametrize(("text", "line"), [
     ("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.1\nThis "
      "process on x was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n",
