@@ -336,12 +336,18 @@ def lost_attempts(folder: Path, first: int, end: int | None = None, name: str = 
 
 
 def holder_of(folder: Path, name: str = ATTEMPT) -> Holder | None:
-    """Return who holds the claim of a folder; None if nobody does.
+    """Return who holds the claim of a folder; None if nobody does, or it cannot be read: `is_held`.
 
     A holder on another machine may be lost: only a `Watch` can tell.
     """
     state = newest_claim(folder, name)
     return None if state is None or state.is_gone else state.holder
+
+
+def is_held(folder: Path, name: str = ATTEMPT) -> bool:
+    """Whether a process holds the claim of a folder, or may: one that cannot be read is held."""
+    state = newest_claim(folder, name)
+    return state is not None and not state.is_gone
 
 
 def unreadable_line(folder: Path, state: ClaimState, name: str = ATTEMPT) -> str:
