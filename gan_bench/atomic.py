@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import socket
-import time
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -78,19 +78,34 @@ def _remove_left(file: Path) -> None:
     """Remove the temporary files of a file whose processes were killed.
 
     Those of this machine if the process has ended; those of other machines, of earlier starts of
-    this one, and of earlier versions, if they have not changed for an hour.
+    this one, and of earlier versions, if they have not changed for an hour, by the clock of the
+    machine that keeps the folder.
     """
+    now = 0.0
     with suppress(OSError):
         for name in os.listdir(file.parent):
             match = _TEMPORARY.fullmatch(name)
             if match is None or match[1] != file.name:
                 continue
             left = file.with_name(name)
-            is_here = match[2] == _this_start()
             with suppress(OSError):  # another process is removing it
-                if (not process_start(int(match[3])) if is_here
-                        else time.time() - left.lstat().st_mtime > STALE_AFTER):
+                if match[2] == _this_start():
+                    is_left = not process_start(int(match[3]))
+                else:
+                    now = now or _time_there(file.parent)
+                    is_left = now - left.lstat().st_mtime > STALE_AFTER
+                if is_left:
                     left.unlink()
+
+
+def _time_there(folder: Path) -> float:
+    """Return the time by the clock of the machine that keeps a folder, in seconds since 1970.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        return os.fstat(probe.fileno()).st_mtime
 
 
 @lru_cache
@@ -173,9 +188,10 @@ def _remove_stale(folder: Path) -> None:
     """Remove a folder in which nothing has changed for a long time."""
     try:
         changed = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
-    except OSError:  # another process is removing it
+        now = _time_there(folder.parent)
+    except OSError:  # another process is removing it, or the parent cannot be written
         return
-    if time.time() - changed > STALE_AFTER:
+    if now - changed > STALE_AFTER:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -204,3 +204,24 @@ def test_a_scratch_folder_of_another_machine_stays_while_it_is_written_to(
                 os.utime(path, (long_ago, long_ago))
             remove_abandoned(tmp_path, ".part-")
             assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_the_age_of_what_another_machine_writes_is_told_by_the_clock_of_the_folder(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """The file server sets the times of files; this machine's clock may be hours away from it."""
+    young, old = ".a.0a1b2c3d-1.tmp", ".a.0a1b2c3d-2.tmp"
+    scratch = [tmp_path / f".part-{number}{31 * '0'}" for number in (1, 2)]
+    for path in scratch:
+        path.mkdir()
+    for name in (young, old):
+        (tmp_path / name).touch()
+    before = time.time() - STALE_AFTER - 60
+    os.utime(tmp_path / old, (before, before))
+    os.utime(scratch[1], (before, before))
+    now = time.time() + hours * 3600
+    monkeypatch.setattr(time, "time", lambda: now)
+    with replacing(tmp_path / "a"):
+        pass
+    remove_abandoned(tmp_path, ".part-")
+    assert sorted(os.listdir(tmp_path)) == sorted([young, scratch[0].name, "a"])
