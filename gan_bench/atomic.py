@@ -18,6 +18,7 @@ from pathlib import Path
 from gan_bench.machine import boot_id, process_start
 
 STALE_AFTER = 3600  # seconds without a change in the folder of a process that lives
+LONGEST = 224  # bytes of a name that its temporary files contain as it is
 _TEMPORARY = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8})-([0-9]+))?\.tmp")
 _locks: set[int] = set()  # descriptors of the scratch folders of this process
 
@@ -51,7 +52,7 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
         OSError: The file cannot be written; the old file has not changed.
     """
     _remove_left(file)
-    temporary = file.with_name(f".{file.name}.{_this_start()}-{os.getpid()}.tmp")
+    temporary = file.with_name(f".{_stem(file.name)}.{_this_start()}-{os.getpid()}.tmp")
     if temporary.is_symlink():  # not ours: writing to it would write to another place
         temporary.unlink()
     try:
@@ -69,9 +70,21 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def final_name(temporary: str) -> str:
-    """Return the name that a temporary file is to have; empty if it is no temporary file."""
+    """Return the name that a temporary file is to have; empty if it is no temporary file.
+
+    Of a name longer than `LONGEST` it is a hash.
+    """
     match = _TEMPORARY.fullmatch(temporary)
     return match[1] if match else ""
+
+
+def _stem(name: str) -> str:
+    """Return a file's name as those of its temporary files contain it; of a long one a hash.
+
+    They are longer by up to 25 bytes, and file systems allow 255.
+    """
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST else hashlib.sha256(encoded).hexdigest()
 
 
 def _remove_left(file: Path) -> None:
@@ -85,7 +98,7 @@ def _remove_left(file: Path) -> None:
     with suppress(OSError):
         for name in os.listdir(file.parent):
             match = _TEMPORARY.fullmatch(name)
-            if match is None or match[1] != file.name:
+            if match is None or match[1] != _stem(file.name):
                 continue
             left = file.with_name(name)
             with suppress(OSError):  # another process is removing it

@@ -225,3 +225,15 @@ def test_the_age_of_what_another_machine_writes_is_told_by_the_clock_of_the_fold
         pass
     remove_abandoned(tmp_path, ".part-")
     assert sorted(os.listdir(tmp_path)) == sorted([young, scratch[0].name, "a"])
+
+
+@pytest.mark.parametrize("name", ["a" * 224, "a" * 225, "\N{GREEK SMALL LETTER PI}" * 127 + "a"])
+def test_a_file_may_have_the_longest_name(tmp_path: Path, name: str) -> None:
+    """The names of its temporary files are longer than those of short names, and no longer."""
+    with replacing(tmp_path / name) as temporary:
+        begun = temporary.name
+    assert len(begun.encode()) <= 255 - len(".gz")  # which a profile's writer appends
+    (tmp_path / begun.replace(f"-{os.getpid()}.", "-4194305.")).touch()  # of a killed process
+    with replacing(tmp_path / name):
+        pass
+    assert os.listdir(tmp_path) == [name]
