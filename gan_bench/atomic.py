@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import socket
-import time
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +18,7 @@ from pathlib import Path
 from gan_bench.machine import boot_id, process_start
 
 STALE_AFTER = 3600  # seconds without a change in the folder of a process that lives
+LONGEST = 224  # bytes of a name that its temporary files contain as it is
 _TEMPORARY = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8})-([0-9]+))?\.tmp")
 _locks: set[int] = set()  # descriptors of the scratch folders of this process
 
@@ -51,7 +52,7 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
         OSError: The file cannot be written; the old file has not changed.
     """
     _remove_left(file)
-    temporary = file.with_name(f".{file.name}.{_this_start()}-{os.getpid()}.tmp")
+    temporary = file.with_name(f".{_stem(file.name)}.{_this_start()}-{os.getpid()}.tmp")
     if temporary.is_symlink():  # not ours: writing to it would write to another place
         temporary.unlink()
     try:
@@ -69,40 +70,55 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def final_name(temporary: str) -> str:
-    """Return the name that a temporary file is to have; empty if it is no temporary file."""
+    """Return the name that a temporary file is to have; empty if it is no temporary file.
+
+    Of a name longer than `LONGEST` it is a hash.
+    """
     match = _TEMPORARY.fullmatch(temporary)
     return match[1] if match else ""
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove all temporary files below a folder to which nobody writes any more.
+def _stem(name: str) -> str:
+    """Return a file's name as those of its temporary files contain it; of a long one a hash.
 
-    They are of killed processes, on whatever machine, or of one that does not know yet that it has
-    been replaced.
+    They are longer by up to 25 bytes, and file systems allow 255.
     """
-    for file in folder.rglob(".*.tmp"):
-        if final_name(file.name):
-            with suppress(OSError):
-                file.unlink()
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST else hashlib.sha256(encoded).hexdigest()
 
 
 def _remove_left(file: Path) -> None:
     """Remove the temporary files of a file whose processes were killed.
 
     Those of this machine if the process has ended; those of other machines, of earlier starts of
-    this one, and of earlier versions, if they have not changed for an hour.
+    this one, and of earlier versions, if they have not changed for an hour, by the clock of the
+    machine that keeps the folder.
     """
+    now = 0.0
     with suppress(OSError):
         for name in os.listdir(file.parent):
             match = _TEMPORARY.fullmatch(name)
-            if match is None or match[1] != file.name:
+            if match is None or match[1] != _stem(file.name):
                 continue
             left = file.with_name(name)
-            is_here = match[2] == _this_start()
             with suppress(OSError):  # another process is removing it
-                if (not process_start(int(match[3])) if is_here
-                        else time.time() - left.lstat().st_mtime > STALE_AFTER):
+                if match[2] == _this_start():
+                    is_left = not process_start(int(match[3]))
+                else:
+                    now = now or _time_there(file.parent)
+                    is_left = now - left.lstat().st_mtime > STALE_AFTER
+                if is_left:
                     left.unlink()
+
+
+def _time_there(folder: Path) -> float:
+    """Return the time by the clock of the machine that keeps a folder, in seconds since 1970.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        return os.fstat(probe.fileno()).st_mtime
 
 
 @lru_cache
@@ -185,9 +201,10 @@ def _remove_stale(folder: Path) -> None:
     """Remove a folder in which nothing has changed for a long time."""
     try:
         changed = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
-    except OSError:  # another process is removing it
+        now = _time_there(folder.parent)
+    except OSError:  # another process is removing it, or the parent cannot be written
         return
-    if time.time() - changed > STALE_AFTER:
+    if now - changed > STALE_AFTER:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -204,3 +204,36 @@ def test_a_scratch_folder_of_another_machine_stays_while_it_is_written_to(
                 os.utime(path, (long_ago, long_ago))
             remove_abandoned(tmp_path, ".part-")
             assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_the_age_of_what_another_machine_writes_is_told_by_the_clock_of_the_folder(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """The file server sets the times of files; this machine's clock may be hours away from it."""
+    young, old = ".a.0a1b2c3d-1.tmp", ".a.0a1b2c3d-2.tmp"
+    scratch = [tmp_path / f".part-{number}{31 * '0'}" for number in (1, 2)]
+    for path in scratch:
+        path.mkdir()
+    for name in (young, old):
+        (tmp_path / name).touch()
+    before = time.time() - STALE_AFTER - 60
+    os.utime(tmp_path / old, (before, before))
+    os.utime(scratch[1], (before, before))
+    now = time.time() + hours * 3600
+    monkeypatch.setattr(time, "time", lambda: now)
+    with replacing(tmp_path / "a"):
+        pass
+    remove_abandoned(tmp_path, ".part-")
+    assert sorted(os.listdir(tmp_path)) == sorted([young, scratch[0].name, "a"])
+
+
+@pytest.mark.parametrize("name", ["a" * 224, "a" * 225, "\N{GREEK SMALL LETTER PI}" * 127 + "a"])
+def test_a_file_may_have_the_longest_name(tmp_path: Path, name: str) -> None:
+    """The names of its temporary files are longer than those of short names, and no longer."""
+    with replacing(tmp_path / name) as temporary:
+        begun = temporary.name
+    assert len(begun.encode()) <= 255 - len(".gz")  # which a profile's writer appends
+    (tmp_path / begun.replace(f"-{os.getpid()}.", "-4194305.")).touch()  # of a killed process
+    with replacing(tmp_path / name):
+        pass
+    assert os.listdir(tmp_path) == [name]

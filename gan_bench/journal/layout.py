@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -236,6 +237,22 @@ def remove_checkpoints(folder: Path, segment: int, keep: KeepCheckpoints = "none
     for number, file in [*left, *checkpoint_files(folder)[kept:]]:
         if number <= segment:
             file.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what lost attempts of a run have begun to write, on whatever machine.
+
+    The caller holds the run's claim. What processes write there without a claim stays: the mirror
+    its cursor, a command that prepares the run its specification.
+    """
+    own = [file for file in folder.glob(".*.tmp")
+           if (name := final_name(file.name)) in (WEIGHTS, TABLE, TRACE)
+           or fnmatch(name, JOURNAL_FILES)]
+    below = (file for where in ("samples", SNAPSHOTS) for file in folder.glob(f"{where}/.*.tmp")
+             if final_name(file.name))
+    for file in [*own, *below]:
+        with suppress(OSError):
+            file.unlink()
 
 
 def run_folders(experiment: Path) -> list[Path]:

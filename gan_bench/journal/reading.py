@@ -29,7 +29,7 @@ from gan_bench.errors import DamagedError
 from gan_bench.journal import segments
 from gan_bench.journal.schema import Kind, Record, Status, parse_record
 from gan_bench.journal.segments import Pieces
-from gan_bench.journal.sharing.claims import holder_of
+from gan_bench.journal.sharing.claims import is_held
 
 FILE = segments.FILE  # the journal, unless an attempt was lost from sight
 START = f'"kind": "{Kind.START}"'.encode()  # every start record contains it
@@ -41,7 +41,7 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 def is_open(folder: Path) -> bool:
     """Whether a process is writing the journal, as far as its claim says."""
-    return holder_of(folder) is not None
+    return is_held(folder)
 
 
 def length(folder: Path) -> int:

@@ -104,6 +104,7 @@ class Crew:
                 self._start(free)
             if len(self._running) < self._slots.number or (self._follows and not free):
                 self._grid.follow()
+            self._tell_blocked()
             self._trouble = ""
         except UserError as error:  # a full disk may have room again
             if str(error) != self._trouble:
@@ -120,7 +121,6 @@ class Crew:
         """
         with delayed_signals():  # every claim is that of a process in `_running`, or released
             rest = self._grid.claim(len(free) * self._together)
-            self._tell_blocked()
             rest.reverse()
             parts = shares(len(rest), len(free), self._together)
             try:
@@ -149,8 +149,9 @@ class Crew:
 
     def _is_whole(self) -> bool:
         """Whether the last try to fill the slots met no obstacle."""
-        return not self._trouble and len(self._grid.open) > (
-            len(self._grid.elsewhere) + len(self._grid.unfit) + len(self._grid.blocked))
+        grid = self._grid
+        return not self._trouble and not grid.open.keys() <= (
+            grid.elsewhere.keys() | grid.unfit.keys() | grid.blocked.keys())
 
     def _is_over(self) -> bool:
         """Whether nothing is left that this process could do or wait for."""
@@ -158,7 +159,7 @@ class Crew:
             return True
         if self._grid.elsewhere:
             return False
-        is_unfit = len(self._grid.unfit) + len(self._grid.blocked) == len(self._grid.open)
+        is_unfit = self._grid.open.keys() <= self._grid.unfit.keys() | self._grid.blocked.keys()
         is_stuck = self._slots.number == 0 or is_unfit or bool(self._trouble)
         return is_stuck and self._nobody_works()
 

@@ -23,6 +23,7 @@ from gan_bench.journal.sharing.claims import (
     lost_attempts,
     newest_claim,
     releases_after,
+    unreadable_line,
 )
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import claim_run
@@ -47,6 +48,7 @@ class Grid:
         elsewhere: Who works on others of them, by id.
         unfit: For which machines others wait, by id.
         blocked: Why nobody can claim others, by id: their newest claims cannot be read.
+        sweeps: How often the runs have been followed.
     """
 
     def __init__(self, waiting: Sequence[Progress], begun: Mapping[str, int], retries: int,
@@ -57,7 +59,7 @@ class Grid:
         self.unfit: dict[str, str] = {}
         self.blocked: dict[str, str] = {}
         self._begun, self.retries, self._here, self._changed = begun, retries, here, changed
-        self._watch, self._over = Watch(), over
+        self._watch, self._over, self.sweeps = Watch(), over, 0
         self._siblings: dict[int, list[Path]] = {}
         for run in waiting:
             self._siblings.setdefault(run.spec.seed, []).append(run.folder)
@@ -120,8 +122,17 @@ class Grid:
         """Read what other processes have recorded; drop the runs that are over."""
         for run in list(self.open.values()):
             state = newest_claim(run.folder)
-            if state is not None and not state.unreadable:
+            self.blocked.pop(run.spec.id, None)
+            if state is not None and state.unreadable:
+                self._block(run, unreadable_line(run.folder, state))
+            elif state is not None:
                 self._look(run, state)
+        self.sweeps += 1
+
+    def _block(self, run: Progress, line: str) -> None:
+        """Note a run whose newest claim cannot be read, whoever held it before."""
+        self.blocked[run.spec.id] = line
+        self.elsewhere.pop(run.spec.id, None)
 
     def _look(self, run: Progress, state: ClaimState) -> bool:
         """Follow a run that may be another process's; return whether it is free."""
@@ -176,18 +187,20 @@ class Grid:
     def _claim(self, run: Progress) -> Claim | None:
         """Claim a run; None if it is over, or another process's, or of another kind of machine."""
         state = newest_claim(run.folder)
-        # An unreadable claim is refused below, in a line, and nobody waits for it.
-        if state is not None and not state.unreadable and not self._look(run, state):
+        self.unfit.pop(run.spec.id, None)
+        self.blocked.pop(run.spec.id, None)
+        if state is not None and state.unreadable:
+            self._block(run, unreadable_line(run.folder, state))
+            return None
+        if state is not None and not self._look(run, state):
             return None
         if kind := self._other_kind(run):
             self.unfit[run.spec.id] = kind
             return None
-        self.unfit.pop(run.spec.id, None)
-        self.blocked.pop(run.spec.id, None)
         try:
             claim = claim_run(run.folder, self._watch, kind_of(self._here))
         except UnreadableClaimError as error:
-            self.blocked[run.spec.id] = str(error)
+            self._block(run, str(error))
             return None
         except ClaimedError as error:
             self.elsewhere[run.spec.id] = error.holder

@@ -167,7 +167,7 @@ def _work_on_stage(study: PreparedStudy, home: Path, slots: int | None, retries:
             furthest[run.spec.id] = max(run.step, furthest.get(run.spec.id, 0))
         progress = len(grid.open), sum(furthest.values())
         busy = Counter(holder.job for holder in grid.elsewhere.values())
-        why = remote.look(len(grid.open), progress, busy)
+        why = remote.look(len(grid.open), progress, busy, grid.sweeps)
         return why or (DETACHED if detach and remote.has_workers else "")
 
     furthest: dict[str, int] = {}  # a run that is lost and begins again makes no progress

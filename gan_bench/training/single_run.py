@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gan_bench.atomic import remove_temporaries
 from gan_bench.components import data as datasets
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import (
@@ -27,6 +26,7 @@ from gan_bench.journal.layout import (
     Execution,
     remove_checkpoints,
     remove_snapshots,
+    remove_unfinished,
 )
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
 from gan_bench.journal.schema import Status
@@ -108,9 +108,10 @@ class Run:
             keep = self._keep if is_whole else "none"
             if keep == "last":
                 self._keep_last_state()
+            self._journal.refuse_superseded()
+            remove_unfinished(self._folder)  # while nobody else may write there
             self._end(status, why, weights)
         remove_checkpoints(self._folder, self._journal.segment, keep)
-        remove_temporaries(self._folder)
         return False
 
     def checkpoint(self) -> None:
@@ -149,6 +150,11 @@ class Run:
         recording = self.spec.recording if self._is_recorded_alike else None
         self._journal.end(status, why, weights, recording)
 
+    def _end_superseded(self, error: SupersededError) -> None:
+        """End a run whose journal is another process's now."""
+        self.outcome = Outcome(self.spec.id, Status.KILLED, str(error))
+        self._journal.close(Release.KILLED)
+
     @contextmanager
     def _failures_recorded(self) -> Iterator[None]:
         try:
@@ -156,14 +162,16 @@ class Run:
         except KeyboardInterrupt:
             self._end(Status.KILLED, BY_USER)
             raise
-        except SupersededError as error:  # the journal is another process's now
-            self.outcome = Outcome(self.spec.id, Status.KILLED, str(error))
-            self._journal.close(Release.KILLED)
+        except SupersededError as error:
+            self._end_superseded(error)
             raise
         except BaseException as error:
             explained = _explained(error, self.spec)
             try:
                 self._end(Status.FAILED, one_line(explained))
+            except SupersededError as superseded:  # who took over removed what it began to write
+                self._end_superseded(superseded)
+                raise superseded from error
             except OSError:  # a full disk; the exception tells the caller
                 self._journal.close()
             if explained is error:

@@ -9,7 +9,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
+from helpers.runs import write_experiment
 from helpers.studies import copy_of, here
+
+from gan_bench.cli.running.run import _outcome_of
+from gan_bench.config.experiment import load_experiment
+from gan_bench.journal.schema import Status
+from gan_bench.journal.status import Progress
+from gan_bench.launcher.launch import LaunchResult
 
 
 def counts(printed: str, variant: str) -> set[str]:
@@ -132,3 +139,21 @@ def test_what_mlflow_hides_is_followed_by_no_advice_that_does_not_help(studies: 
     assert here("sync", "--root", root).returncode == 3
     assert here("sync", "--root", root, "--anew").returncode == 0
     assert here("run", file, "--root", root).returncode == 0
+
+
+class Alone(Progress):
+    """A run that is compared with no other: its specification is long, and there are many."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared")
+
+
+def test_the_ends_of_runs_are_counted_without_comparing_them(tmp_path: Path) -> None:
+    runs: list[Progress] = [Alone(run, tmp_path)
+                            for run in load_experiment(write_experiment(tmp_path), tmp_path).runs]
+    runs[0].state, runs[1].state = Status.FINISHED, Status.FAILED
+    ended = LaunchResult(runs, "")
+    outcome = _outcome_of(ended, trains=False)
+    assert (outcome.done, outcome.failed, len(outcome.untrained)) == (1, 1, 2)
+    outcome = _outcome_of(ended, trains=True)
+    assert (outcome.done, outcome.failed, len(outcome.untrained)) == (1, 3, 0)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from helpers.journals import FACTS
 from helpers.runs import write_experiment
 
+from gan_bench.cli.running import clean
+from gan_bench.cli.running.status_records import _progress
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
+from gan_bench.journal import reading
 from gan_bench.journal.layout import Execution, Workspace
+from gan_bench.journal.sharing import claims
 from gan_bench.journal.sharing.claims import take
+from gan_bench.journal.sharing.lock import is_worked_on
 from gan_bench.journal.sharing.queue_file import (
     FILE,
     Queue,
@@ -22,6 +29,7 @@ from gan_bench.journal.sharing.queue_file import (
     write_specs,
 )
 from gan_bench.journal.status import Progress
+from gan_bench.journal.writing import Journal
 from gan_bench.launcher.launch import study_of_queue
 from gan_bench.launcher.stages import Left
 
@@ -131,3 +139,23 @@ def test_a_file_that_is_no_queue_is_a_line(tmp_path: Path, text: bytes) -> None:
 def test_a_queue_that_there_is_not_is_a_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not prepared in .*: give its YAML file, or run it"):
         read_queue(tmp_path / "runs" / "study")
+
+
+def test_an_unreadable_claim_counts_as_held_and_is_named(runs: list[Progress],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder may live: nothing of its run is taken away, or called killed."""
+    run, home = runs[0], runs[0].folder.parent
+    write(runs)
+    with closing(Journal(run.folder)) as book:
+        book.start(FACTS)
+    read, state = claims._read, claims.ClaimState(1, None, "", 0, "Input/output error")
+    monkeypatch.setattr(claims, "_read", lambda folder, *rest: (
+        state if folder == run.folder else read(folder, *rest)))
+    assert reading.is_open(run.folder)
+    assert is_worked_on(home)
+    record = _progress(run.folder, 6)
+    assert (record["state"], record["by"]) == ("RUNNING", None)
+    assert record["why"].startswith(f"{run.folder}/attempt.1: cannot be read (Input/output error)")
+    assert write(runs[1:]) == 1  # that run stays in the queue
+    monkeypatch.setattr(clean, "is_trained", lambda folder: True)
+    assert not clean._is_done(run.folder)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from helpers.journals import FACTS
 from helpers.runs import write_experiment
+from rich.console import Console
 
 from gan_bench.config.experiment import load_experiment
 from gan_bench.errors import UserError
@@ -18,8 +19,9 @@ from gan_bench.journal.sharing import claims
 from gan_bench.journal.sharing.claims import Release
 from gan_bench.journal.status import Progress
 from gan_bench.journal.writing import Journal, claim_run
-from gan_bench.launcher.crew import waiting_line
+from gan_bench.launcher.crew import Crew, Slots, waiting_line
 from gan_bench.launcher.grid import Grid, kind_of
+from gan_bench.launcher.reporters import PlainLines
 
 HERE: dict[str, Any] = {**FACTS, "versions": {}}
 OTHER = {**HERE, "device_name": "NVIDIA A100"}
@@ -220,18 +222,30 @@ def test_a_claim_is_given_back_if_the_run_cannot_be_followed(
     claim.release()
 
 
+def unreadable(patched: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let the newest claim of a folder be one that cannot be read."""
+    state, newest = claims.ClaimState(1, None, "", 0, "Input/output error"), claims.newest_claim
+
+    def state_of(of: Path, name: str = claims.ATTEMPT) -> claims.ClaimState | None:
+        return state if of == folder else newest(of, name)
+
+    for module in ("gan_bench.launcher.grid", "gan_bench.journal.sharing.claims"):
+        patched.setattr(f"{module}.newest_claim", state_of)
+
+
+def crew(mine: Grid, slots: int, said: list[str]) -> Crew:
+    """A crew that can claim nothing, and so starts no process."""
+    nothing: Any = None
+    reporter = PlainLines(Console())
+    reporter.say = said.append  # type: ignore[method-assign]
+    return Crew(mine, nothing, Slots(slots, 0, 1), nothing, reporter, lambda folder: None)
+
+
 def test_a_claim_that_cannot_be_read_is_a_line_and_nobody_waits_for_it(
         runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = grid(runs)
-    unreadable = claims.ClaimState(1, None, "", 0, "Input/output error")
-    first, newest = runs[0], claims.newest_claim
-
-    def state_of(folder: Path, name: str = claims.ATTEMPT) -> claims.ClaimState | None:
-        return unreadable if folder == first.folder else newest(folder, name)
-
+    mine, first = grid(runs), runs[0]
     with monkeypatch.context() as patched:
-        for module in ("gan_bench.launcher.grid", "gan_bench.journal.sharing.claims"):
-            patched.setattr(f"{module}.newest_claim", state_of)
+        unreadable(patched, first.folder)
         (other, claim), = mine.claim(1)
         assert other.spec.id == runs[1].spec.id
         line = f"{first.folder}/attempt.1: cannot be read (Input/output error), so nobody can tell "
@@ -243,4 +257,54 @@ def test_a_claim_that_cannot_be_read_is_a_line_and_nobody_waits_for_it(
     claim.release()
     (run, claim), = mine.claim(1)  # it can be read again
     assert (run.spec.id, mine.blocked) == (first.spec.id, {})
+    claim.release()
+
+
+def test_a_run_that_was_blocked_and_fits_no_more_is_counted_once(
+        runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice, it would hide that another run is free, or that nothing is left to do here."""
+    mine = grid(runs[:1], OTHER)
+    with monkeypatch.context() as patched:
+        unreadable(patched, runs[0].folder)
+        assert mine.claim(1) == []
+        assert (set(mine.blocked), mine.unfit) == ({runs[0].spec.id}, {})
+    end(runs[0], Release.DONE)
+    (runs[0].folder / CHECKPOINTS[0]).touch()
+    assert mine.claim(1) == []
+    assert (mine.blocked, set(mine.unfit)) == ({}, {runs[0].spec.id})
+    assert crew(mine, 1, []).work() == ""
+
+
+def test_a_free_run_beside_one_that_waits_twice_is_not_forgotten(runs: list[Progress]) -> None:
+    mine, name = grid(runs[:2]), runs[0].spec.id
+    hands = crew(mine, 1, [])
+    for why in (mine.unfit, mine.blocked):
+        why[name] = "of another kind, or unreadable"
+    assert hands._is_whole()
+    assert not hands._is_over()
+    del mine.open[runs[1].spec.id]
+    assert not hands._is_whole()
+    assert hands._is_over()
+
+
+def test_nobody_waits_for_a_holder_whose_claim_cannot_be_read_any_more(
+        runs: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a launcher without slots, which never claims, names it."""
+    (_, claim), = grid(runs[:1]).claim(1)
+    name = runs[0].spec.id
+    claimer, follower = grid(runs[:1]), grid(runs[:1])
+    for mine in (claimer, follower):
+        mine.follow()
+        assert set(mine.elsewhere) == {name}
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        unreadable(patched, runs[0].folder)
+        assert claimer.claim(1) == []
+        assert (claimer.elsewhere, set(claimer.blocked)) == ({}, {name})
+        assert crew(follower, 0, said).work() == ""
+        assert (follower.elsewhere, set(follower.blocked)) == ({}, {name})
+    assert said == [f"{follower.blocked[name]}; other runs go on"]
+    assert "cannot be read (Input/output error)" in said[0]
+    follower.follow()
+    assert (set(follower.elsewhere), follower.blocked) == ({name}, {})
     claim.release()

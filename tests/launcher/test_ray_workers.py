@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
+import sys
 import time
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 import gan_bench
 from gan_bench.config.spec import ComputeSpec
 from gan_bench.errors import UserError
-from gan_bench.launcher.clusters import on_ray
+from gan_bench.launcher.clusters import on_ray, ray_driver
 from gan_bench.launcher.clusters.on_ray import FRUITLESS, RayWorkers
 from gan_bench.launcher.clusters.ray_driver import (
+    Commands,
     RayWorker,
     is_final,
+    serve_launcher,
     why_lost,
     why_not_connected,
 )
+from gan_bench.launcher.clusters.slurm_workers import SlurmWorkers
 from gan_bench.tracking.runs import origin
 
+NOBODY: Mapping[str, int] = MappingProxyType({})
 LATER = time.monotonic() + 1e6
 
 
@@ -33,9 +42,14 @@ class Told(RayWorkers):
 
     def __init__(self, folder: Path, workers: int | None = None) -> None:
         self.said: list[str] = []
+        folder.mkdir(parents=True, exist_ok=True)
         self.file, self.clients = folder / "told", 0
         self.file.write_text("")
         super().__init__("ray", folder, ComputeSpec(), workers, self.said.append)
+
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = NOBODY,
+             sweep: int = 0) -> str:
+        return super().look(unfinished, progress, busy, sweep)
 
     def _start_client(self) -> subprocess.Popen[str]:
         self.clients += 1
@@ -50,6 +64,13 @@ class Told(RayWorkers):
         """Return how many workers were to be started, each time."""
         self.stop()
         return [json.loads(line)["start"] for line in self.file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("engine", [RayWorkers, SlurmWorkers])
+def test_an_engine_is_always_told_who_is_busy(engine: type[RayWorkers | SlurmWorkers]) -> None:
+    """As the protocol demands: a caller that forgets it would have idle workers cancelled."""
+    for name, parameter in inspect.signature(engine.look).parameters.items():
+        assert parameter.default is inspect.Parameter.empty, name
 
 
 def test_no_more_workers_than_have_something_to_do(tmp_path: Path) -> None:
@@ -188,6 +209,48 @@ def test_a_client_that_ends_in_between_is_replaced_a_few_times(
     assert workers.clients == 3 * FRUITLESS + 1
 
 
+def test_the_workers_of_a_new_client_are_counted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                    ) -> None:
+    """The output of a lost worker stays: that of the next one has another name."""
+    monkeypatch.setattr(on_ray, "PAUSE", 0.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    workers = Told(tmp_path / "root" / "runs" / "study")
+    before = []
+    for step in range(3):
+        before.append(workers._order().before)
+        workers.look(6, step)
+        workers.report("cluster", room=2, nodes=1, need="1 CPU")
+        workers.look(6, step)
+        workers.report("gone")
+        workers.look(6, step)
+    assert before == [0, 2, 4]
+
+
+def started_by(order: dict[str, Any], number: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the numbers of the workers that a client starts for an order."""
+    numbers: list[int] = []
+    commands = Commands(start=number)
+
+    class Actor:
+        def remote(self, order: dict[str, Any], number: int) -> Any:
+            numbers.append(number)
+            commands.is_over = True
+            return MagicMock()
+
+    ray: Any = MagicMock()
+    ray.remote.return_value.return_value = Actor()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(ray_driver, "follow", lambda working, tell: None)
+    monkeypatch.setattr(ray_driver, "PATIENCE", 0.0)
+    serve_launcher(order, {}, commands, lambda event: None)
+    return numbers
+
+
+def test_a_client_counts_on_from_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert started_by({"before": 0}, 2, monkeypatch) == [1, 2]
+    assert started_by({"before": 4}, 2, monkeypatch) == [5, 6]
+
+
 def test_a_client_whose_head_is_gone_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
@@ -226,6 +289,13 @@ def test_a_worker_works_in_the_launchers_root_alone(tmp_path: Path) -> None:
     other = RayWorker({**order, "version": "0.0.9"}, 1)
     assert other._obstacle().endswith(f" has gan_bench {gan_bench.__version__}, and the launcher "
                                       f"has 0.0.9")
+
+
+def test_a_word_about_versions_is_no_other_version() -> None:
+    """A path with one, for example: the cluster may answer in a minute."""
+    error = RuntimeError("cannot open /opt/ray-version-2/session: Version of the file is 3")
+    assert not is_final(error)
+    assert why_not_connected("ray://h:1", error).startswith("no Ray cluster answers at ray://h:1 (")
 
 
 @pytest.mark.parametrize(("text", "line"), [

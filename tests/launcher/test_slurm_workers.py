@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from unittest.mock import patch
 
 import pytest
@@ -15,11 +17,13 @@ from helpers.slurm_cluster import slurm_cluster as slurm_cluster
 
 from gan_bench.config.cluster import ClusterSpec
 from gan_bench.errors import UserError
+from gan_bench.journal.sharing.claims import take
 from gan_bench.launcher.clusters import slurm_workers
 from gan_bench.launcher.clusters.slurm import SchedulerDown, WorkerArray, worker_program
 from gan_bench.launcher.clusters.slurm_workers import FRUITLESS, IDLE, SlurmWorkers
 
 pytestmark = pytest.mark.process
+NOBODY: Mapping[str, int] = MappingProxyType({})
 
 
 @pytest.fixture
@@ -31,11 +35,22 @@ def cluster(slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield slurm_cluster
 
 
+class Looking(SlurmWorkers):
+    """Workers that are looked at after a new sweep each time, unless a test says which."""
+
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = NOBODY,
+             sweep: int | None = None) -> str:
+        new = next(self._sweeps) if sweep is None else sweep
+        return super().look(unfinished, progress, busy, new)
+
+    _sweeps = itertools.count(1000)
+
+
 def workers_of(root: Path, said: list[str], setup: str = "exec sleep 600", workers: int = 2,
-               **keys: object) -> SlurmWorkers:
+               **keys: object) -> Looking:
     """Return workers that do nothing but what `setup` says."""
     spec = ClusterSpec.model_validate({"setup": [setup], "workers": workers, **keys})
-    return SlurmWorkers(WorkerArray("grid", root, root / "data", spec, workers), said.append)
+    return Looking(WorkerArray("grid", root, root / "data", spec, workers), said.append)
 
 
 def test_workers_are_sent_once_and_only_missing_ones_again(cluster: SlurmCluster, tmp_path: Path,
@@ -106,9 +121,9 @@ def test_workers_that_have_not_started_are_cancelled_when_nothing_is_left(
 
 def test_workers_for_which_no_run_is_left_are_cancelled_after_a_while(
         cluster: SlurmCluster, tmp_path: Path) -> None:
-    """With `pack: auto` the first of them may claim all runs."""
+    """With `pack: auto` on a GPU, which these nodes need not have, the first may claim all runs."""
     said: list[str] = []
-    workers = workers_of(tmp_path, said, workers=4)
+    workers = workers_of(tmp_path, said, workers=4, gpus="1", cpus=1, options=["--gres=none"])
     workers.look(16, 0)
     cluster.wait_for(lambda: len(cluster.running()) == 2)
     one, two = sorted(cluster.running())
@@ -128,8 +143,30 @@ def test_workers_for_which_no_run_is_left_are_cancelled_after_a_while(
         assert workers.look(5, 3, {two: 5}) == ""
         assert workers.look(50, 3, {two: 8, "": 42}) == ""  # on machines without SLURM
     assert sorted(cluster.jobs()) == [two]
+    assert workers._most == 8
     assert workers.look(9, 4, {two: 8}) == workers.look(9, 4, {two: 8}) == ""
     assert len(cluster.jobs()) == 2  # of the next stage, there are more than one can take
+
+
+def test_a_worker_that_has_claimed_since_the_last_sweep_is_not_cancelled(
+        cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = workers_of(tmp_path, [], workers=2)
+    workers.look(16, 0)
+    cluster.wait_for(lambda: len(cluster.running()) == 2)
+    one, two = sorted(cluster.running())
+    for _ in range(2 * IDLE):  # the runs are not read again
+        assert workers.look(1, 1, {one: 1}, 7) == ""
+    assert len(cluster.jobs()) == 2
+    monkeypatch.setenv("SLURM_JOB_ID", two)
+    (run := tmp_path / "runs" / "grid" / "0a").mkdir(parents=True, exist_ok=True)
+    claim = take(run)
+    for _ in range(2 * IDLE):
+        assert workers.look(1, 1, {one: 1}) == ""
+    assert len(cluster.jobs()) == 2
+    claim.release()
+    for _ in range(IDLE):
+        assert workers.look(1, 1, {one: 1}) == ""
+    cluster.wait_for(lambda: sorted(cluster.jobs()) == [one])
 
 
 def test_workers_that_end_without_a_step_are_not_sent_for_ever(cluster: SlurmCluster,
@@ -213,3 +250,18 @@ def test_workers_that_slurm_refuses_are_asked_for_again_a_few_times(cluster: Slu
     assert len(cluster.jobs()) == 2
     assert workers.look(40, 0) == ""  # and then there are workers
     workers.refuse_impossible()
+
+
+@pytest.mark.parametrize(("pack", "uses_gpu", "most"), [
+    (None, True, 3), (4, True, 0), (None, False, 0)])
+def test_how_many_runs_a_worker_takes_is_learnt_from_two_equal_looks(
+        tmp_path: Path, pack: int | None, uses_gpu: bool, most: int) -> None:
+    """And only with `pack: auto` on a GPU: else the number is known."""
+    array = WorkerArray("grid", tmp_path, tmp_path, ClusterSpec.model_validate({}), 2, 1,
+                        uses_gpu, pack)
+    workers = SlurmWorkers(array, lambda line: None)
+    learnt = []
+    for held in (3, 8, 3, 2, 3, 3, 1, 1):  # 8: it ended some while their claims were read
+        workers._learn({"1_0": held, "": 9})
+        learnt.append(workers._most)
+    assert learnt == 5 * [0] + 3 * [most]

@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from helpers.checkpoints import left, stop_after
 from helpers.runs import a_run
 from torch import nn
 
+from gan_bench.atomic import replacing
 from gan_bench.cli.planning import plan
 from gan_bench.cli.running.evaluate import evaluate
 from gan_bench.components.models import Networks
@@ -32,9 +34,10 @@ from gan_bench.journal.layout import (
     remove_checkpoints,
     snapshot_steps,
 )
+from gan_bench.journal.sharing.claims import SupersededError
 from gan_bench.journal.status import Outcome, Progress, state_of
 from gan_bench.registry import MODELS, ModelFacts
-from gan_bench.training import checkpoint
+from gan_bench.training import checkpoint, single_run
 from gan_bench.training.checkpoint import BEFORE, FILE, Cadence, Checkpoint
 from gan_bench.training.run import prepare, run_one
 
@@ -68,6 +71,47 @@ def test_what_lost_attempts_have_begun_to_write_goes_when_the_run_has_ended(tmp_
     assert all(file.exists() for file in left)
     assert train(spec, tmp_path).status == "FINISHED"
     assert not any(file.exists() for file in left)
+
+
+def test_what_others_write_while_a_run_ends_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                  ) -> None:
+    """The mirror and commands that prepare hold no claim, and the next holder may begin at once."""
+    spec, release = ready(tmp_path), writing.Journal.end
+    mirrored, specified, measured = (spec.write(tmp_path) / name for name in (
+        ".mirror.json.0a1b2c3d-71.tmp", ".spec.json.0a1b2c3d-71.tmp",
+        "samples/.step-0000012.png.0a1b2c3d-71.tmp"))
+    for file in (mirrored, specified):
+        file.touch()
+
+    def end(self: writing.Journal, *args: Any) -> None:
+        release(self, *args)
+        measured.touch()  # by a process that measures
+
+    monkeypatch.setattr(writing.Journal, "end", end)
+    assert train(spec, tmp_path).status == "FINISHED"
+    assert all(file.exists() for file in (mirrored, specified, measured))
+
+
+def test_an_attempt_whose_files_its_successor_removes_ends_as_superseded(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, ended = ready(tmp_path), []
+
+    def save(engine: object, folder: Path) -> str:
+        (folder / "attempt.2").touch()
+        with replacing(folder / WEIGHTS) as temporary:
+            temporary.unlink()
+        return ""
+
+    def note(*values: Any) -> Outcome:
+        ended.append(Outcome(*values))
+        return ended[-1]
+
+    monkeypatch.setattr(single_run, "save_weights", save)
+    monkeypatch.setattr(single_run, "Outcome", note)
+    with pytest.raises(SupersededError, match="another process has taken over"):
+        train(spec, tmp_path)
+    assert ended[-1].status == "KILLED"
+    assert "taken over" in ended[-1].why
 
 
 def test_a_lease_that_is_no_number_is_refused_before_anything_is_written(

@@ -118,7 +118,8 @@ def _outcome_of(ended: LaunchResult, trains: bool) -> _Outcome:
         trains: Whether runs that wait were to be trained.
     """
     untrained = [] if trains else [run for run in ended.runs if run.state == Status.WAITING]
-    asked = [run for run in ended.runs if run not in untrained]
+    # By state: to compare whole specifications with each other takes long where there are many.
+    asked = [run for run in ended.runs if trains or run.state != Status.WAITING]
     left = [run for run in asked if run.spec.id in ended.left.runs]
     failed = [run for run in asked if run.spec.id not in ended.left.runs
               and (not run.state.is_result or run.unmeasured)]

@@ -18,7 +18,12 @@ from gan_bench.journal import reading
 from gan_bench.journal.about import read_about
 from gan_bench.journal.layout import run_folders
 from gan_bench.journal.schema import Kind, Record, Status
-from gan_bench.journal.sharing.claims import holder_of, seen_alive
+from gan_bench.journal.sharing.claims import (
+    holder_of,
+    newest_claim,
+    seen_alive,
+    unreadable_line,
+)
 from gan_bench.journal.sharing.queue_file import specs_of
 from gan_bench.journal.spec_file import read_values
 from gan_bench.journal.status import state_in
@@ -119,6 +124,8 @@ def _progress(folder: Path, steps: int | None) -> dict[str, Any]:
     elif state == Status.KILLED:
         said = last["why"] if last is not None and last["kind"] == Kind.END else ""
         why = said or "its process died without a word"
+    elif state == Status.RUNNING and (claim := newest_claim(folder)) and claim.unreadable:
+        why = printable(unreadable_line(folder, claim))
     step = last["step"] if last is not None and state != Status.WAITING else 0
     return {"state": state, "step": step, "steps": steps, "since": since, "by": _by(folder),
             "why": why}

@@ -336,12 +336,24 @@ def lost_attempts(folder: Path, first: int, end: int | None = None, name: str = 
 
 
 def holder_of(folder: Path, name: str = ATTEMPT) -> Holder | None:
-    """Return who holds the claim of a folder; None if nobody does.
+    """Return who holds the claim of a folder; None if nobody does, or it cannot be read: `is_held`.
 
     A holder on another machine may be lost: only a `Watch` can tell.
     """
     state = newest_claim(folder, name)
     return None if state is None or state.is_gone else state.holder
+
+
+def is_held(folder: Path, name: str = ATTEMPT) -> bool:
+    """Whether a process holds the claim of a folder, or may: one that cannot be read is held."""
+    state = newest_claim(folder, name)
+    return state is not None and not state.is_gone
+
+
+def unreadable_line(folder: Path, state: ClaimState, name: str = ATTEMPT) -> str:
+    """Return what is wrong with an unreadable claim of a folder, and what to do."""
+    return (f"{folder / f'{name}.{state.attempt}'}: cannot be read ({state.unreadable}), so nobody "
+            f"can tell whether its holder lives; make it readable")
 
 
 def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: int = 1,
@@ -362,9 +374,7 @@ def take(folder: Path, name: str = ATTEMPT, watch: Watch | None = None, least: i
     """
     state = newest_claim(folder, name)
     if state is not None and state.unreadable:
-        raise UnreadableClaimError(
-            f"{folder / f'{name}.{state.attempt}'}: cannot be read ({state.unreadable}), so nobody "
-            f"can tell whether its holder lives; make it readable")
+        raise UnreadableClaimError(unreadable_line(folder, state, name))
     if state is not None and state.holder is not None:
         is_lost = state.is_gone if watch is None else watch.is_lost(folder, state, name)
         if not is_lost:

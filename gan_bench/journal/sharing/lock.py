@@ -24,6 +24,7 @@ from gan_bench.journal.sharing.claims import (
     UnreadableClaimError,
     Watch,
     holder_of,
+    is_held,
     lease,
     newest_claim,
     take,
@@ -90,7 +91,7 @@ def take_lease(experiment: Path, say: Say = lambda line: None) -> Claim:
 
 def is_locked(experiment: Path) -> bool:
     """Whether a process holds the lease of an experiment. Nothing is written."""
-    return holder_of(experiment, MIRROR) is not None
+    return is_held(experiment, MIRROR)
 
 
 def is_worked_on(experiment: Path) -> bool:

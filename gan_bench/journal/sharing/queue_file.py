@@ -27,7 +27,7 @@ from gan_bench.config.spec import RunSpec
 from gan_bench.errors import DamagedError, UserError, one_line, unwritable
 from gan_bench.journal.layout import Execution, KeepCheckpoints, Workspace, is_trained
 from gan_bench.journal.plugin_files import provide_parts, write_plugins
-from gan_bench.journal.sharing.claims import holder_of, newest_attempt
+from gan_bench.journal.sharing.claims import is_held, newest_attempt
 from gan_bench.journal.spec_file import read_spec, read_values
 from gan_bench.journal.status import Progress
 
@@ -169,7 +169,7 @@ def _worked_on(home: Path, new: Container[str]) -> Queue | None:
     except UserError:  # there is none, or it is damaged
         return None
     waiting = open_runs(queue, home)
-    if all(holder_of(home / run) is None for run in waiting):
+    if not any(is_held(home / run) for run in waiting):
         return None
     rest = {run: queue.begun[run] for run in waiting if run not in new}
     return replace(queue, begun=rest,

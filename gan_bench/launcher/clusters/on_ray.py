@@ -39,6 +39,9 @@ CONNECT_PATIENCE, PAUSE = 180.0, 5.0
 STOP_PATIENCE = 6.0  # seconds for checkpoints: the command has to end within ten
 LAST_LOOKS = (60.0, 10.0)  # seconds after all workers have ended: in order; with a reason
 FRUITLESS = 3  # times that each worker, or the client, may be lost without a step of any run
+# The client's environment. At ray:// the head keeps the actors of a lost client for so many
+# seconds, by default 30, in case it comes back: beside those of the next one, and for nobody.
+CLIENT = {"PYTHONSAFEPATH": "1", "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "0"}
 # Exit statuses of `gan-bench work` that another worker would end with too: all is done, a run
 # failed, nothing could be done, runs wait for other machines.
 ENDS = frozenset((0, 1, 2, RUNS_LEFT))
@@ -55,6 +58,7 @@ class Order:
         version: Of this program.
         device: As `compute.device`. A worker has a GPU if that is cuda, or auto and there is one.
         cpus: What Ray keeps for a worker without a GPU.
+        before: How many workers earlier clients have started; the files of their output stay.
     """
 
     address: str
@@ -63,6 +67,7 @@ class Order:
     version: str
     device: str
     cpus: int
+    before: int
 
 
 class RayWorkers:
@@ -84,6 +89,7 @@ class RayWorkers:
         self._folder = home / FOLDER
         self._room: int | None = None  # for workers in the cluster, once it has answered
         self._alive = self._ended = self._lost = 0  # workers; lost ones since the last step
+        self._started = 0  # workers, by all clients
         self._outages = 0  # of the client, since the last step
         self._has_begun = False  # whether a run got on
         self._why, self._failure = "", ""  # of the last worker that ended early; of the cluster
@@ -105,7 +111,7 @@ class RayWorkers:
                             f"install gan_bench[ray], in the version that the cluster has")
         _refuse_silent(self._place)
 
-    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = {}) -> str:
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int], sweep: int) -> str:
         """Start workers in the place of those that are missing.
 
         Returns:
@@ -177,7 +183,7 @@ class RayWorkers:
                 client = subprocess.Popen(
                     [sys.executable, "-m", "gan_bench.launcher.clusters.ray_driver"], text=True,
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
-                    start_new_session=True, env={**os.environ, "PYTHONSAFEPATH": "1"})
+                    start_new_session=True, env={**os.environ, **CLIENT})
         except OSError as error:
             raise unwritable(log, error) from None
         threading.Thread(target=self._listen, args=(client.stdout,), daemon=True).start()
@@ -187,7 +193,7 @@ class RayWorkers:
     def _order(self) -> Order:
         return Order("auto" if self._place == "ray" else self._place, str(self._home),
                      instance_of(self._home.parents[1]), gan_bench.__version__, self._device,
-                     self._cpus)
+                     self._cpus, self._started)
 
     def _listen(self, lines: TextIO) -> None:
         for line in lines:
@@ -220,7 +226,8 @@ class RayWorkers:
     def _lose_client(self) -> None:
         """Let another client ask the cluster, unless its head is gone for sure.
 
-        The workers of one that is lost end with it: Ray ends their actors.
+        The workers of one that is lost end with it: Ray ends their actors, at ray:// too as CLIENT
+        says. Should some go on for a while, their claims keep the new ones off their runs.
         """
         assert self._client is not None
         self._client.kill()  # nobody hears it any more
@@ -271,6 +278,7 @@ class RayWorkers:
         missing = min(self._wanted(room) - self._ended, busy) - self._alive
         if missing > 0 and self._client is not None:
             self._alive += missing
+            self._started += missing
             self._deadline = math.inf
             _tell(self._client, {"start": missing})
 

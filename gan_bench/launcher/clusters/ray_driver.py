@@ -191,13 +191,10 @@ def why_not_connected(address: str, error: Exception) -> str:
     """Return a line about a cluster that cannot be used, and what to do."""
     place = os.environ.get("RAY_ADDRESS") or "this machine" if address == "auto" else address
     text = " ".join(str(error).split())
-    versions = re.findall(r"Ray: (\S+) Python: (\S+)", text)
-    if len(versions) == 2:
+    if len(versions := versions_in(text)) == 2:
         (theirs, their_python), (ours, our_python) = versions
         return (f"the Ray cluster at {place} has Ray {theirs} and Python {their_python}, and this "
                 f"is Ray {ours} and Python {our_python}: use the same versions on all machines")
-    if "ersion" in text:
-        return f"the Ray cluster at {place} is of another version: {text[:300]}"
     return unanswered(place, text[:200])
 
 
@@ -206,7 +203,16 @@ def is_final(error: Exception) -> bool:
 
     One that has work to do answers late, and Ray's client gives up then.
     """
-    return any(words in str(error) for words in ("ersion", "Could not find any running Ray"))
+    is_other_version = len(versions_in(str(error))) == 2
+    return is_other_version or "Could not find any running Ray" in str(error)
+
+
+def versions_in(text: str) -> list[tuple[str, str]]:
+    """Return the versions of Ray and Python that Ray names where the cluster's are not this one's.
+
+    It names both sides then, the cluster first.
+    """
+    return re.findall(r"Ray: (\S+)\s+Python: (\S+)", text)
 
 
 def unanswered(place: str, why: str) -> str:
@@ -223,7 +229,7 @@ def serve_launcher(order: dict[str, Any], resources: dict[str, int], commands: C
     actor = ray.remote(**resources, max_restarts=0, max_task_retries=0, max_concurrency=3)(
         RayWorker)
     working: dict[Any, Worker] = {}  # by what its end resolves
-    number = 0
+    number = order["before"]
     while not commands.is_over:
         for _ in range(commands.take()):
             number += 1

@@ -18,13 +18,14 @@ class RemoteWorkers(Protocol):
     def refuse_impossible(self) -> None:
         """Raise a UserError if workers cannot be had as they are asked for."""
 
-    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int]) -> str:
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int], sweep: int) -> str:
         """Start workers where some are missing; return why it makes no sense to wait, or nothing.
 
         Args:
             unfinished: The runs that nobody has finished.
             progress: What changes whenever a run gets on.
             busy: How many runs each job of a scheduler holds, by its id.
+            sweep: How often all runs have been read: with the same number, `busy` is no news.
         """
 
     def dismiss(self) -> None:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from gan_bench.errors import Say, UserError, count
+from gan_bench.journal.layout import claimed_folders
+from gan_bench.journal.sharing.claims import holder_of
 from gan_bench.launcher.clusters.slurm import (
     Job,
     SchedulerDown,
@@ -48,7 +50,9 @@ class SlurmWorkers:
         self._progress: Hashable = None
         self._was_lacking, self._has_looked = True, False  # the first look sends workers
         self._last_words = ""
-        self._most, self._idle_looks = 0, 0  # runs that a worker was seen to hold at once
+        self._most, self._idle_looks = 0, 0  # runs that a worker was seen to hold at two looks
+        self._sweep: int | None = None  # of the runs, at the last look
+        self._held: Mapping[str, int] = {}  # by job, at the last look
         self._limit: int | None = None
 
     def refuse_impossible(self) -> None:
@@ -63,7 +67,7 @@ class SlurmWorkers:
         if not jobs_of(self._array.experiment, self._array.root):
             check_array(replace(self._array, workers=1))
 
-    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int] = {}) -> str:
+    def look(self, unfinished: int, progress: Hashable, busy: Mapping[str, int], sweep: int) -> str:
         """Send workers in the place of missing ones; do nothing between two looks.
 
         With `pack: auto` a worker may take many runs: how many, only the node's GPU says. Those for
@@ -74,7 +78,7 @@ class SlurmWorkers:
         Args:
             unfinished: The runs that nobody has finished.
             progress: What changes whenever a run gets on.
-            busy: As for `RemoteWorkers`.
+            busy, sweep: As for `RemoteWorkers`.
 
         Returns:
             Why workers are sent no more: they end again and again without a step. Else nothing.
@@ -90,7 +94,8 @@ class SlurmWorkers:
         self._next_look = time.monotonic() + LOOK
         try:
             jobs = jobs_of(self._array.experiment, self._array.root)
-            reason = self._top_up([job for job in jobs if job.is_alive], unfinished, busy)
+            is_new, self._sweep = sweep != self._sweep, sweep
+            reason = self._top_up([job for job in jobs if job.is_alive], unfinished, busy, is_new)
             self._has_looked = True
             return reason
         except SchedulerDown as error:
@@ -119,19 +124,26 @@ class SlurmWorkers:
         if jobs:
             self._say(f"{count(len(jobs), 'worker')} cancelled")
 
-    def _top_up(self, jobs: list[Job], unfinished: int, busy: Mapping[str, int]) -> str:
-        """Send what is missing beside these workers; return why nothing is sent any more."""
+    def _top_up(self, jobs: list[Job], unfinished: int, busy: Mapping[str, int], is_new: bool,
+                ) -> str:
+        """Send what is missing beside these workers; return why nothing is sent any more.
+
+        Args:
+            is_new: Whether the runs have been read since the last look.
+        """
         if self._limit is None:
             self._limit = max_array_size()
         self.has_workers = bool(jobs)
         self._note(_queue_line(jobs))
-        self._most = max(self._most, *(busy.get(job.id, 0) for job in jobs), 0)
+        if is_new:
+            self._learn(busy)
         slots = max(self._array.slots, self._most)
         for_slurm = unfinished - busy.get("", 0)  # other machines hold some
         wanted = workers_needed(self._array.cluster, for_slurm, slots, self._limit)
         is_all_held = sum(busy.values()) >= unfinished
-        self._cancel_idle([job for job in jobs if is_all_held and job.id not in busy],
-                          len(jobs) - wanted)
+        if is_new:
+            self._cancel_idle([job for job in jobs if is_all_held and job.id not in busy],
+                              len(jobs) - wanted)
         is_lacking = len(jobs) < wanted
         # A worker that ends just now may have finished the last run: the next look knows.
         was_lacking, self._was_lacking = self._was_lacking, is_lacking
@@ -156,18 +168,35 @@ class SlurmWorkers:
                   f"in {self._array.folder}")
         return ""
 
+    def _learn(self, busy: Mapping[str, int]) -> None:
+        """Learn how many runs a worker takes, where only its GPU says it.
+
+        A single look does not tell: the claims are read one after another, and a worker that ends a
+        run and takes the next one meanwhile seems to hold both.
+        """
+        if self._array.pack is None and self._array.gpus:
+            steady = [held for job, held in busy.items() if job and self._held.get(job) == held]
+            self._most = max(self._most, *steady, 0)
+            self._held = dict(busy)
+
     def _cancel_idle(self, idle: list[Job], surplus: int) -> None:
         """Cancel workers that hold no run while others hold all; first those that wait to start.
 
-        One that has just started, or whose runs have just ended, may be about to claim some.
+        One that has just started, or whose runs have just ended, may be about to claim some. What
+        the last sweep saw may be old: the claims are read once more.
         """
-        idle.sort(key=lambda job: job.state != "PENDING")
         self._idle_looks = self._idle_looks + 1 if idle[:max(0, surplus)] else 0
-        if self._idle_looks >= IDLE:
-            self._idle_looks = 0
-            cancel(idle[:surplus])
-            self._say(f"{count(min(surplus, len(idle)), 'worker')} cancelled, as others hold all "
-                      f"runs that are left")
+        if self._idle_looks < IDLE:
+            return
+        self._idle_looks = 0
+        home = self._array.root / "runs" / self._array.experiment
+        busy = {holder.job for holder in map(holder_of, claimed_folders(home)) if holder}
+        idle = sorted((job for job in idle if job.id not in busy),
+                      key=lambda job: job.state != "PENDING")[:surplus]
+        if idle:
+            cancel(idle)
+            self._say(f"{count(len(idle), 'worker')} cancelled, as others hold all runs that are "
+                      f"left")
 
     def _note(self, line: str) -> None:
         """Say a line, unless it was the last."""
