@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+import gpu
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests" / "training" / "test_gpu.py"
@@ -113,10 +116,13 @@ def run_test(test: tuple[str, str, float], file: Path, out: Path, end: float) ->
     log, begin = out / f"{label}.log", time.monotonic()
     (out / "tmp").mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=ROOT,
+                                   env=_environment(), start_new_session=True)
         try:
-            status = subprocess.run(command, stdout=stream, stderr=stream, timeout=left, cwd=ROOT,
-                                    env=_environment()).returncode
+            status = process.wait(left)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that the test started
+            process.wait()
             return Result(label, "NOT DONE", f"not done within {left:.0f} s", left)
     seconds = time.monotonic() - begin
     lines = log.read_text().strip().splitlines() or ["it said nothing"]
@@ -147,11 +153,21 @@ def run_tests(tests: tuple[tuple[str, str, float], ...], file: Path, out: Path, 
 
 def measure(options: argparse.Namespace, budget: float) -> int:
     """Run gpu.py, whose last words are the table; return its status."""
-    command = [sys.executable, "-u", str(Path(__file__).with_name("gpu.py")), "--out",
-               str(options.out), "--budget", f"{budget:.0f}"]
-    command += ["--rehearse"] if options.rehearse else []
-    command += ["--models", *options.models] if options.models else []
+    command = [sys.executable, "-u", str(Path(__file__).with_name("gpu.py")),
+               *gpu_arguments(options), "--budget", f"{budget:.0f}"]
     return subprocess.run(command, cwd=ROOT, env=_environment()).returncode
+
+
+def gpu_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the options of gpu.py, but for its budget."""
+    arguments = ["--out", str(options.out), *(["--rehearse"] if options.rehearse else [])]
+    return [*arguments, *(["--models", *options.models] if options.models else [])]
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a GPU; a process of its own asks, so that this one holds none."""
+    ask = "import torch, sys; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", ask], env=_environment()).returncode == 0
 
 
 def main() -> None:
@@ -163,6 +179,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=BUDGET, help="of everything, in seconds")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, in tiny sizes")
     options = parser.parse_args()
+    gpu.options_of(gpu_arguments(options))  # which refuses what is wrong, before any test
     begin, options.out = time.monotonic(), options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     packages = options.out / "packages"
@@ -176,6 +193,8 @@ def main() -> None:
         refuse(lacking(absent))
     if find_spec("torch") is None:
         refuse("this machine lacks torch, which is too large to bring along")
+    if not options.rehearse and not has_gpu():
+        refuse("torch sees no CUDA device here; --rehearse tries it on the CPU")
     results = []
     order = ORDER[:2] if options.rehearse else ORDER  # a CPU skips all of them
     for result in run_tests(order, TESTS, options.out, TESTS_BUDGET * options.budget / BUDGET):

@@ -32,10 +32,10 @@ _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "too_short": "must have at least {min_length} entries",
-    "too_long": "must have at most {max_length} entries",
-    "string_too_short": "must have at least {min_length} letters",
-    "string_too_long": "must have at most {max_length} letters",
+    "too_short": "must have at least {values}",
+    "too_long": "must have at most {values}",
+    "string_too_short": "must have at least {characters}",
+    "string_too_long": "must have at most {characters}",
     "string_pattern_mismatch": "must match the pattern {pattern}",
     "missing": "is missing",
     "extra_forbidden": "unknown key",
@@ -161,7 +161,10 @@ def worded(found: Mapping[str, Any]) -> str:
         found: One of `ValidationError.errors()`; errors of the program's own keep their words.
     """
     if words := _WORDS.get(found["type"]):
-        return words.format(**{key: _digits(value) for key, value in found.get("ctx", {}).items()})
+        context = found.get("ctx", {})
+        bound = context.get("min_length" if found["type"].endswith("short") else "max_length", 0)
+        return words.format(values=count(bound, "value"), characters=count(bound, "character"),
+                            **{key: _digits(value) for key, value in context.items()})
     return str(found["msg"]).removeprefix("Value error, ")
 
 

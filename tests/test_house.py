@@ -38,8 +38,32 @@ def test_every_folder_and_root_module_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("folder", sorted(folder_rows()))
 def test_what_the_table_names_of_a_folder_exists(folder: str) -> None:
-    names = re.findall(r"`([\w./]+(?:\.py|/))`", folder_rows()[folder])
-    assert [name for name in names if not list((PACKAGE / folder).rglob(name))] == []
+    assert absent(PACKAGE / folder, folder_rows()[folder]) == []
+
+
+def absent(folder: Path, row: str) -> list[str]:
+    """Return what a row names that is not there.
+
+    What follows "in `room/`:" lies in that room; after a semicolon, in the room or in the folder.
+    """
+    missing, rooms = [], [folder]
+    for enters, name, ends in re.findall(r"in `(\w+)/`:|`([\w./]+(?:\.py|/))`|(;)", row):
+        if enters:
+            rooms = [folder / enters]
+        elif ends:
+            rooms = [*rooms, folder]
+        elif not any((room / name).exists() for room in rooms):
+            missing.append(name)
+    return missing
+
+
+def test_a_file_in_another_room_is_not_where_the_table_says(tmp_path: Path) -> None:
+    for name in "top.py", "a/one.py", "b/two.py":
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert absent(tmp_path, "`top.py`, in `a/`: `one.py` (x); `top.py`; in `b/`: `two.py`") == []
+    assert absent(tmp_path, "`one.py`, in `a/`: `two.py`, `top.py`; `two.py`") == [
+        "one.py", "two.py", "top.py", "two.py"]
 
 
 def command_line_files() -> list[Path]:

@@ -61,9 +61,11 @@ def add_generator_commands(app: typer.Typer) -> None:
     ) -> None:
         """Write a trained generator as a file that other programs run without gan-bench.
 
-        Its input is (N, D) float32: latents, and for a conditional run then the labels one-hot, or
-        the input image, flattened, in [-1, 1]. Its
-        output is (N, C, H, W) in [-1, 1], or (N, D) if the data are vectors.
+        Its input is (N, D) float32. Of a run without labels, each row is a latent. Of a conditional
+        run, it is a latent and then the label, one-hot. Of a run on pairs, it is a latent and then
+        the input image, flattened, in [-1, 1].
+
+        Its output is (N, C, H, W) in [-1, 1], or (N, D) if the data are vectors.
         """
         from gan_bench.cli.results.export import export_generator
 

@@ -31,8 +31,8 @@ class Record:
 
     Attributes:
         files: The hashes of each file.
-        options: By file, the options of the report that wrote it; reports of earlier versions say
-            none.
+        options: By file, the experiments and options of the report that wrote it; reports of
+            earlier versions say none.
     """
 
     files: Hashes
@@ -46,18 +46,21 @@ class Installed:
     Attributes:
         files: The paths of its files there.
         replaced: By the options of earlier reports, other than its own, the files of theirs that
-            it replaced or removed.
+            it replaced.
+        removed: The same of those that it removed.
     """
 
     files: list[str]
     replaced: dict[str, list[str]]
+    removed: dict[str, list[str]]
 
     @property
     def sentences(self) -> list[str]:
-        """What was replaced, a line for each earlier report."""
-        return [f"replaced {names[0]}{_and_more(names)} of the report with "
-                f"{options or 'no options'}; another --out keeps both"
-                for options, names in self.replaced.items()]
+        """What was replaced or removed, a line for each earlier report."""
+        return [f"{verb} {names[0]}{_and_more(names)} of the report of `{options}`; another "
+                f"--out keeps both"
+                for verb, files in (("replaced", self.replaced), ("removed", self.removed))
+                for options, names in files.items()]
 
 
 def install_report(new: Path, out: Path, options: str = "", *, takes_over: bool = False,
@@ -67,7 +70,7 @@ def install_report(new: Path, out: Path, options: str = "", *, takes_over: bool 
     Args:
         new: A folder that holds the new files and nothing else, on the same file system.
         out: The report's folder, perhaps with an earlier report.
-        options: Those that the report was made with, as the shell reads them.
+        options: Experiments and options that the report was made with, as the shell reads them.
         takes_over: Whether the folder is the program's: without a list there, files of these names
             count as those of an earlier report.
 
@@ -85,7 +88,7 @@ def install_report(new: Path, out: Path, options: str = "", *, takes_over: bool 
         _refuse_foreign(out, fresh, written)
         stale = {name for name in written.keys() - fresh.keys()
                  if figures and name.startswith(f"{FIGURES}/")}
-        replaced = _of_other_reports(record, out, [*fresh, *sorted(stale)], options)
+        replaced = _of_other_reports(record, out, fresh, options)
         made = record.options | dict.fromkeys(fresh, options)
         # A report that is killed between two files leaves files of both reports.
         _write(out, Record(written | {name: [*written.get(name, []), *hashes]
@@ -94,13 +97,14 @@ def install_report(new: Path, out: Path, options: str = "", *, takes_over: bool 
             (out / FIGURES).mkdir(exist_ok=True)
         for name in fresh:
             (new / name).replace(out / name)
-        for name in stale:
-            if _is_written(out / name, written[name]):
-                (out / name).unlink()
+        own = [name for name in sorted(stale) if _is_written(out / name, written[name])]
+        removed = _of_other_reports(record, out, own, options)
+        for name in own:
+            (out / name).unlink()
         _write(out, Record({name: hashes for name, hashes in (written | fresh).items()
                             if name not in stale},
                            {name: words for name, words in made.items() if name not in stale}))
-    return Installed(list(fresh), replaced)
+    return Installed(list(fresh), replaced, removed)
 
 
 def _of_other_reports(record: Record, out: Path, names: Iterable[str], options: str,

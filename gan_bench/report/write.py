@@ -91,7 +91,8 @@ def write_report(experiments: Sequence[Results], out: Path, formats: Collection[
         takes_over: As for `install_report`.
         look: Width, font and titles of the figures in `figures/`; the page has its own.
         spread: What follows a mean in the tables for papers.
-        options: Those of the command that change what a report shows, for the folder's record.
+        options: Of the command: the experiments, and the options that change what a report shows,
+            for the folder's record.
 
     Raises:
         UserError: No run has ended, or has such a score; the folder cannot be written, or a file

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 from zipfile import ZipFile
 
+import psutil
 import pytest
 from helpers.forked import forking
 
@@ -40,6 +41,7 @@ def test_skipped():
 @pytest.fixture
 def gpu_all(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # `main` changes it
     import gpu_all
 
     return gpu_all
@@ -146,6 +148,7 @@ def test_a_failure_is_survived_and_said(
 
     monkeypatch.setattr(gpu_all, "run_tests", run_tests)
     monkeypatch.setattr(gpu_all, "measure", measure)
+    monkeypatch.setattr(gpu_all, "has_gpu", lambda: True)
     monkeypatch.setattr("sys.argv", ["gpu_all.py", "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as ended:
         gpu_all.main()
@@ -154,6 +157,46 @@ def test_a_failure_is_survived_and_said(
     assert "the table" in said
     assert ("- FAILED: first: so it is" in said) is ("test" in broken)
     assert ("gpu.py ended with status 3" in said) is ("measure" in broken)
+
+
+@pytest.mark.parametrize(("given", "why"), [
+    ([], "make gpu: torch sees no CUDA device here"), (["--models", "mpl"], "invalid choice")])
+def test_what_cannot_be_measured_is_refused_before_any_test(
+        gpu_all: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str], given: list[str], why: str) -> None:
+    monkeypatch.setattr(gpu_all, "run_tests", lambda *arguments: pytest.fail("tests were begun"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("sys.argv", ["gpu_all.py", "--out", str(tmp_path / "out"), *given])
+    with pytest.raises(SystemExit) as ended:
+        gpu_all.main()
+    assert ended.value.code == 2
+    assert why in capsys.readouterr().err.splitlines()[-1]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.process
+def test_a_test_out_of_time_ends_with_the_processes_it_started(gpu_all: ModuleType,
+                                                               tmp_path: Path) -> None:
+    file, pid = tmp_path / "test_child.py", tmp_path / "pid"
+    file.write_text(f"""\
+import subprocess, time
+def test_child():
+    child = subprocess.Popen(["sleep", "600"])
+    open({str(pid)!r}, "w").write(str(child.pid))
+    time.sleep(600)
+""")
+    result = gpu_all.run_test(("test_child", "", 15.0), file, tmp_path, time.monotonic() + 60)
+    assert result.verdict == "NOT DONE"
+    end = time.monotonic() + 10
+    while is_alive(int(pid.read_text())):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def two_modes(report: Any, end: str) -> None:

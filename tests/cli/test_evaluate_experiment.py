@@ -84,6 +84,8 @@ def test_what_is_trained_is_measured_and_nothing_else(study: Path) -> None:
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.count(": measuring\n") == 2
     assert ": started" not in done.stdout
+    for named in "tiny", study / "tiny.yaml":  # nobody has typed the settings of `evaluate`
+        assert "--set evaluate" not in here("status", named, "--root", study / "root").stdout
     assert ("\nleft out: 2 runs (plain seed 1, saturating seed 1), not trained yet or without "
             f"weights: `gan-bench run {study / 'tiny.yaml'} " in done.stdout)
     after = journals(study)

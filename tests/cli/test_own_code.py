@@ -542,7 +542,9 @@ def test_the_package_holds_the_experiments_and_the_starter() -> None:
     config.read(home.parent / "setup.cfg")
     globs = config["options.package_data"]["gan_bench"].split()
     shipped = {file for pattern in globs for file in home.glob(pattern)}
-    wanted = {*(home / "experiments").glob("**/*.yaml"), *(home / "cli" / "starter").glob("*.*")}
+    starter = {*(home / "cli" / "planning" / "starter").glob("*.*")}
+    assert starter
+    wanted = {*(home / "experiments").glob("**/*.yaml"), *starter}
     assert len(wanted) > 15
     assert wanted <= shipped
 

@@ -16,6 +16,9 @@ from helpers.journals import FACTS
 from helpers.runs import DIGITS, write_experiment
 from helpers.studies import here
 
+from gan_bench.cli.last_run import other_settings_line
+from gan_bench.cli.options import run_command
+from gan_bench.config.declared import Declared
 from gan_bench.config.experiment import load_experiment
 from gan_bench.journal.about import write_about
 from gan_bench.journal.layout import WEIGHTS
@@ -149,6 +152,25 @@ def test_says_which_settings_the_last_run_had(study: Path) -> None:
         changed = here("status", study, "--root", root, *mine).stdout
         assert ("had no --set: give the same" in changed) == (command == "gan-bench run x.yaml")
         assert "these are" not in changed
+
+
+@pytest.mark.parametrize(("stored", "given", "others"), [
+    (["base.steps=9", "seeds=[0, 5]"], ["seeds=[0,5]", "base.steps=9"], False),
+    (["base.steps=5", "base.steps=9"], ["base.steps=9"], False),
+    (["base.model.width=4", "base.model=mlp"], ["base.model=mlp", "base.model.width=4"], True),
+    (["seeds=[0, 5]"], ["seeds=[0, 6]"], True),
+    (["evaluate.final_metrics=[\"fd_random\"]", "evaluate.final_samples=32"], [], False),
+    (["evaluate={metrics: []}"], ["evaluate.samples=32"], False),
+    (["evaluate.samples=32", "seeds=[5]"], [], True), (["base.steps=[9"], [], False)])
+def test_the_last_runs_settings_are_compared_however_they_are_written(
+        tmp_path: Path, stored: list[str], given: list[str], others: bool) -> None:
+    home = tmp_path / "tiny"
+    home.mkdir()
+    write_about(home, Declared(command=run_command(Path("x.yaml"), stored)))
+    line = other_settings_line(home, given)
+    assert line.startswith("the last `gan-bench run` of tiny had --set") == others
+    assert bool(line) == others
+    assert "evaluate" not in line + other_settings_line(home, None)
 
 
 @pytest.mark.parametrize("width", [62, 80, 150])

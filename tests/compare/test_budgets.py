@@ -228,12 +228,22 @@ def test_verdicts_are_of_permuted_draws() -> None:
 
 
 def test_what_is_said_with_too_few_draws_or_variants() -> None:
-    few = tuned({"a": [1.0, 2.0], "b": [1.0, 2.0]})
-    ((verdict, text),) = budget_sentences(few, budget_tests(few))
-    assert verdict == ""
-    assert text == ("b and a, with their tuning, are not compared: b has 1 random draw and a has 1 "
-                    "random draw with a score; a test takes 2 of each, and 6 before any difference "
-                    "can be decisive")
+    for scores, lacking, needed in (
+            ({"a": [1.0, 2.0], "b": [1.0, 2.0]}, "a has 1 random draw and b has 1 random draw", 6),
+            ({"a": LOW, "b": HIGH, "c": [1.0, 2.0]}, "c has 1 random draw", 7),
+            ({"a": LOW, "b": HIGH, "c": [1.0]}, "c has 0 random draws", 7)):
+        few = tuned(scores)
+        verdict, text = budget_sentences(few, budget_tests(few))[0]
+        assert verdict == ""
+        assert text == (f"b and a, with their tuning, are not compared: {lacking} with a score; a "
+                        f"comparison takes at least 2 of each, a decisive difference at least "
+                        f"{needed}")
+    whole = tuned_results({"a": LOW[:5], "b": LOW[:5]})
+    gone = [f"{name}-{index}-0" for name, index in (("a", 1), ("a", 2), ("b", 3))]
+    apart = budgets_of(replace(whole, runs=whole.runs.drop(index=gone)))
+    assert apart is not None
+    ((_, text),) = budget_sentences(apart, budget_tests(apart))
+    assert "not compared: they share 1 random draw with a score; a comparison takes" in text
     alone = tuned({"a": LOW})
     assert budget_sentences(alone, budget_tests(alone)) == [
         ("", "There is only one variant: no other to compare its tuning with.")]
@@ -256,7 +266,9 @@ def test_from_so_many_draws_on_a_difference_can_be_decisive(random: int, apart: 
     enough = random in (4, 7) or (random, variants) == (6, "ab")
     assert (verdict == "worse") == enough
     needed = {"ab": 6, "abc": 7}[variants] if not apart else 4
-    assert (f"with {random} draws nothing can be: that takes {needed} of each" in text) != enough
+    assert text.endswith(f"; {random} draws can decide nothing: a decisive difference takes at "
+                         f"least {needed} of each") != enough
+    assert ("can decide nothing" in text) != enough
     assert ("P is over the same n draws of both" in notes_on_tests(budgets, tests)[0]) != apart
 
 

@@ -83,3 +83,12 @@ def test_words_of_a_kind(schema: Any, value: object, words: str) -> None:
     [found] = itertools.islice(caught.value.errors(), 1)
     assert worded(found) == words
     assert found["type"] in _WORDS
+
+
+@pytest.mark.parametrize(("kind", "context", "words"), [
+    ("too_short", {"min_length": 1}, "must have at least 1 value"),
+    ("too_long", {"max_length": 8}, "must have at most 8 values"),
+    ("string_too_short", {"min_length": 1}, "must have at least 1 character"),
+    ("string_too_long", {"max_length": 64}, "must have at most 64 characters")])
+def test_a_length_is_counted_in_words(kind: str, context: dict[str, int], words: str) -> None:
+    assert worded({"type": kind, "ctx": context}) == words

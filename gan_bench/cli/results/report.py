@@ -119,6 +119,7 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     from gan_bench.report.figures.look import PAGE, Look
     from gan_bench.report.write import write_report
 
+    names = [shlex.quote(one.experiment) for one in several]  # given by name or by file
     look = Look(asked.width or PAGE.width, asked.font, asked.titles)
     several = [with_baseline(one, asked.baseline, _names(asked.variants, one.variants))
                for one in combine(several)]
@@ -126,7 +127,7 @@ def make_report(asked: Asked, workspace: Workspace, command: str, say: Say) -> W
     out = asked.out or usual
     written = write_report(several, out, formats, asked.metric, command, notes,
                            takes_over=normal_path(out) == usual, look=look, spread=asked.spread,
-                           options=" ".join(asked.options))
+                           options=" ".join([*names, *asked.options]))
     if why := _show_study(asked, several, workspace, written):
         say(f"MLflow does not show the study's result: {why}")
     return replace(written, is_complete=not hidden)

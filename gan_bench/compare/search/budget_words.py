@@ -27,9 +27,9 @@ def budget_sentences(budgets: Budgets, tests: Tests) -> list[Said]:
 def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
     variant, reference = tuned.variant, budgets.reference.variant
     if variant not in tests:
-        return "", (f"{variant} and {reference}, with their tuning, are not compared: {_has(tuned)}"
-                    f" and {_has(budgets.reference)} with a score; a test takes 2 of each, and "
-                    f"{_needed(budgets, tuned)} before any difference can be decisive")
+        return "", (f"{variant} and {reference}, with their tuning, are not compared: "
+                    f"{_lacking(budgets, tuned)} with a score; a comparison takes at least 2 of "
+                    f"each, a decisive difference at least {_needed(budgets, tuned)}")
     test, verdicts = tests[variant]
     places = {word: [i for i, verdict in enumerate(verdicts) if verdict == word]
               for word in ("better", "worse", "inconclusive")}
@@ -49,8 +49,12 @@ def _sentence(budgets: Budgets, tests: Tests, tuned: TunedVariant) -> Said:
     return verdict, f"{variant}, with its tuning, is {joined(parts)}{rest}"
 
 
-def _has(tuned: TunedVariant) -> str:
-    return f"{tuned.variant} has {count(len(tuned.random), 'random draw')}"
+def _lacking(budgets: Budgets, tuned: TunedVariant) -> str:
+    """Return which variants have too few draws: all stand in one table, so any of them counts."""
+    few = [f"{each.variant} has {count(len(each.random), 'random draw')}"
+           for each in budgets.variants if len(each.random) < 2]
+    shared = count(len(compared_draws(budgets, tuned)[0]), "random draw")
+    return joined(few) if few else f"they share {shared}"
 
 
 def _needed(budgets: Budgets, tuned: TunedVariant) -> int:
@@ -63,8 +67,10 @@ def _too_few(budgets: Budgets, tuned: TunedVariant) -> str:
     """Return that with so few draws nothing can be decisive; empty if something can."""
     needed = _needed(budgets, tuned)
     fewest = min(len(draws) for draws in compared_draws(budgets, tuned)[:2])
-    return (f" (with {fewest} draws nothing can be: that takes {needed} of each)"
-            if fewest < needed else "")
+    if fewest >= needed:
+        return ""
+    return (f"; {fewest} draws can decide nothing: a decisive difference takes at least {needed} "
+            f"of each")
 
 
 def _odds(test: BudgetTest, places: Sequence[int]) -> str:
