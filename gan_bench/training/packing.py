@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import torch
 
 from gan_bench.config.spec import ExperimentSpec, RunSpec
 from gan_bench.errors import Say, UserError
+from gan_bench.registry import PENALTIES
 from gan_bench.training.step.engine import Engine
 from gan_bench.training.step.step_batch import StepBatch
 
@@ -48,16 +50,31 @@ def of_different_size(runs: Sequence[RunSpec]) -> list[RunSpec]:
     The draws of a search differ in rates and weights above all, which take no memory.
     """
     def size(run: RunSpec) -> str:
-        return repr((run.model, run.loss, run.condition, [part.name for part in run.penalties],
-                     run.g_optimizer.name, run.d_optimizer.name, run.batch_size, run.d_steps,
-                     run.g_steps, run.share_fakes, run.joint_weight > 0, run.ema is None,
-                     run.accumulate, run.one_pass))
+        parts = [[(part.name, _form(part.args)) for part in some] for some in (
+            [run.g_optimizer], [run.d_optimizer], run.penalties, run.augmentation)]
+        return repr((run.model, run.loss, run.condition, parts, run.batch_size, run.order,
+                     run.d_steps, run.g_steps, run.share_fakes, run.joint_weight > 0,
+                     run.ema is None, run.accumulate, run.one_pass))
 
     return [*{size(run): run for run in runs}.values()]
 
 
+def _form(value: object) -> object:
+    """Return an argument; of a rate or a weight, and of one that changes, whether it is above 0."""
+    if isinstance(value, float):
+        return value > 0  # at 0, momentum keeps no tensors
+    if isinstance(value, dict):
+        return "points" in value or {key: _form(each) for key, each in value.items()}
+    return [_form(each) for each in value] if isinstance(value, list) else value
+
+
+def fullest_step(spec: RunSpec) -> int:
+    """Return the number of a step in which all penalties act, however seldom."""
+    return math.lcm(*(PENALTIES.build(part).every for part in spec.penalties))
+
+
 def _memory_of(spec: RunSpec, precision: str) -> int:
-    """Return the GPU memory, in bytes, of a run's networks and one step."""
+    """Return the GPU memory, in bytes, of a run's networks and one step, the fullest."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -74,7 +91,7 @@ def _memory_of(spec: RunSpec, precision: str) -> int:
         batch = replace(batch, labels=[conditions] * spec.d_steps,
                         g_labels=torch.cat([conditions] * spec.g_steps))
     try:
-        engine.step(1, batch, observe=True)
+        engine.step(fullest_step(spec), batch, observe=True)
     except torch.cuda.OutOfMemoryError:
         raise UserError(f"variant {spec.variant}: a step with batch_size {spec.batch_size} needs "
                         f"more memory than the GPU has: choose a smaller batch_size or model"

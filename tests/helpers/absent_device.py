@@ -17,7 +17,7 @@ Stood in for:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -30,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 
 from gan_bench.config.spec import RunSpec
 from gan_bench.training.step.engine import Engine
+from gan_bench.training.step.optimizing import Optimizing
 from gan_bench.training.step.step_batch import StepBatch
 
 WARM_UP, STEPS = 1, 2
@@ -130,20 +131,23 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
 
 def batch_of(spec: RunSpec, engine: Engine, device: str) -> StepBatch:
     """Return the examples of a step, without data."""
-    n, classes = spec.batch_size, spec.data.classes
-    labelled = spec.condition != "none"
+    n, kind, own = spec.batch_size, spec.condition_kind, spec.fake_labels == "independent"
 
     def examples(count: int) -> Tensor:
         return torch.empty((count, *spec.data.shape), device=device)
 
-    def labels(count: int) -> Tensor:
-        return torch.zeros(count, dtype=torch.int64, device=device) % classes
+    def conditions(count: int) -> Tensor:
+        if kind == "image":
+            return torch.empty((count, *spec.data.input), device=device)
+        return torch.zeros(count, dtype=torch.int64, device=device) % spec.data.classes
 
     return StepBatch(
         [examples(n) for _ in range(spec.d_steps)],
-        [labels(n) for _ in range(spec.d_steps)] if labelled else None,
+        [conditions(n) for _ in range(spec.d_steps)] if kind != "nothing" else None,
         examples(n * spec.g_steps) if engine.needs_real else None,
-        labels(n * spec.g_steps) if labelled else None)
+        conditions(n * spec.g_steps) if kind != "nothing" else None,
+        [conditions(n) for _ in range(spec.d_steps)] if own else None,
+        conditions(n) if own else None)
 
 
 def take_steps(engine: Engine, device: str) -> None:
@@ -212,12 +216,15 @@ def without_backward(monkeypatch: pytest.MonkeyPatch) -> None:
         total = sum(output.sum() for output in tree_leaves(outputs))
         return tuple(torch.empty_like(x) + 0 * total for x in wanted)
 
-    def update(engine: Engine, network: nn.Module, loss: Tensor) -> None:
-        OnDevice("cuda").check("loss", loss)
+    def update(optimizing: Optimizing, network: nn.Module, losses: Iterable[Tensor],
+               is_own: bool = False) -> Tensor:
+        computed = [loss.detach() for loss in losses]  # each when it is asked for
+        OnDevice("cuda").check("loss", computed)
         for parameter in network.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.empty_like(parameter)
+        return torch.stack(computed).mean()
 
     monkeypatch.setattr(torch.autograd, "grad", gradients)
-    monkeypatch.setattr(Engine, "_update", update)
+    monkeypatch.setattr(Optimizing, "update", update)
     monkeypatch.setattr(nn.Module, "_apply", replace_tensors)

@@ -19,8 +19,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gan_bench.components.augmentations.ada.bands import filter_bank
 from gan_bench.config.spec import RunSpec
-from gan_bench.registry import AUGMENTATIONS, LOSSES, MODELS, OPTIMIZERS, PENALTIES
-from gan_bench.training.contract.base import run_spec
+from gan_bench.registry import AUGMENTATIONS, LOSSES, MODELS, OPTIMIZERS, PENALTIES, Part
+from gan_bench.training.contract.base import run_spec, takes_image
 from gan_bench.training.step.engine import Engine
 
 SMALL = {"width": 4, "latent_dim": 20, "mapping_layers": 2}
@@ -28,12 +28,17 @@ COLOURS, SMALL_COLOURS, GREY, POINTS = (3, 32, 32), (3, 16, 16), (1, 16, 16), (2
 CONDITIONS = ("none", "concat", "projection")
 ADA = {"name": "ada", "kimg": 0.1,
        "transforms": ["blit", "geometry", "color", "filter", "noise", "cutout"]}
+LINE = {"points": [[0, 0.1], [4, 0.5]]}
+OWN_STEP = {name: {"name": name, "every": 2, "own_step": True} for name in ("r1", "path_length")}
 
 
-def small(name: str) -> dict[str, Any]:
-    """The arguments of a small network of this family, as far as it takes them."""
-    return {"name": name} | {key: value for key, value in SMALL.items()
-                             if key in MODELS[name].schema.model_fields}
+def small(name: str) -> Part:
+    """A small network of this family, with the arguments of SMALL that it takes."""
+    taken = {*MODELS[name].schema.model_fields}
+    if MODELS[name].facts.takes == "image":
+        taken -= {"latent_dim"}
+    return MODELS.parse({"name": name} | {key: value for key, value in SMALL.items()
+                                          if key in taken})
 
 
 def lazy(name: str) -> dict[str, Any]:
@@ -53,13 +58,14 @@ def cases() -> dict[str, tuple[tuple[int, ...], dict[str, Any]]]:
     """Return the runs: their name → the shape of their data, and their settings."""
     found: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {}
     for model in MODELS.names():
-        for condition in CONDITIONS:
+        for condition in ("concat",) if takes_image(small(model)) else CONDITIONS:
             found[f"{model}-{condition}"] = COLOURS, {
                 "model": small(model), "condition": condition}
     for loss in LOSSES.names():
         found[loss] = POINTS, {"model": small("mlp_dropout"), "loss": loss, "g_steps": 2}
     for entry in PENALTIES:
-        model = "stylegan2" if entry.facts.needs_styles else "mlp_conv"
+        model = ("stylegan2" if entry.facts.needs_styles else
+                 "unet" if entry.facts.needs_targets else "mlp_conv")
         found[entry.name] = COLOURS, {"model": small(model), "penalties": [lazy(entry.name)]}
     for augmentation in AUGMENTATIONS.names():
         for shape in (SMALL_COLOURS, GREY):
@@ -70,15 +76,43 @@ def cases() -> dict[str, tuple[tuple[int, ...], dict[str, Any]]]:
         for given in scheduled(optimizer):
             found[f"{optimizer}-{given['schedule']}"] = POINTS, {
                 "model": small("mlp"), "g_optimizer": given, "d_optimizer": given}
-    for name, settings in {
+    found |= changing() | {name: (GREY, settings) for name, settings in of_the_step().items()}
+    return found
+
+
+def of_the_step() -> dict[str, dict[str, Any]]:
+    """Settings of what is done in a step: their name → the settings."""
+    batches = {"condition": "concat", "d_steps": 2}
+    return {
+        name: {"model": small("dcgan_upsample"), **settings} for name, settings in {
             "g_first": {"order": "g_first", "share_fakes": True, "d_loss_reduction": "sum"},
             "shared": {"share_fakes": True, "d_steps": 2, "latents": "uniform"},
             "joint": {"d_steps": 2, "g_steps": 2, "joint_weight": 0.5, "condition": "concat"},
             "estimated": {"ema": 0.9},
             "copied": {"ema": 0.9, "ema_statistics": "copied"},
-            "averaged": {"ema": 0.9, "ema_statistics": "averaged"}}.items():
-        found[name] = GREY, {"model": small("dcgan_upsample"), **settings}
-    return found
+            "averaged": {"ema": 0.9, "ema_statistics": "averaged"},
+            "half_life": {"ema": {"half_life": LINE}},
+            "accumulate": {"accumulate": 2, "penalties": [lazy("r1")], **batches},
+            "one_pass": {"one_pass": True, **batches},
+            "independent": {"fake_labels": "independent", **batches},
+            "in_parts": {"accumulate": 2, "one_pass": True, "fake_labels": "independent",
+                         "penalties": [OWN_STEP["r1"]], **batches},
+            "own_r1": {"penalties": [OWN_STEP["r1"]]},
+            "own_path_length": {
+                "model": small("stylegan2"), "penalties": [OWN_STEP["path_length"]],
+                "condition": "projection", "fake_labels": "independent", "accumulate": 2}}.items()}
+
+
+def changing() -> dict[str, tuple[tuple[int, ...], dict[str, Any]]]:
+    """Runs in which numbers change: their name → the shape of their data, and their settings."""
+    adam = {"name": "adam", "lr": LINE, "betas": [LINE, 0.9]}
+    return {
+        "changing_weight": (GREY, {"model": small("mlp"),
+                                   "penalties": [{"name": "r1", "gamma": LINE}]}),
+        "changing_p": (GREY, {"model": small("dcgan"), "augmentation": [
+            {"name": "ada", "p": LINE, "transforms": ["blit"]}]}),
+        "changing_rate": (POINTS, {"model": small("mlp"), "g_optimizer": adam,
+                                   "d_optimizer": adam})}
 
 
 Fault = Callable[[Tensor], Tensor]
@@ -94,7 +128,8 @@ OPTIMIZED = {name for name, (_, settings) in CASES.items() if "g_optimizer" in s
 
 def spec_of(name: str) -> RunSpec:
     shape, settings = CASES[name]
-    classes = 10 if settings.get("condition", "none") != "none" else 0
+    labelled = settings.get("condition", "none") != "none" and not takes_image(settings["model"])
+    classes = 10 if labelled else 0
     return run_spec(shape, classes, **settings)
 
 
@@ -151,16 +186,23 @@ def in_d(engine: Engine, fault: Fault) -> None:
     engine.discriminator.register_forward_hook(lambda module, given, made: fault(made))
 
 
-def in_loss(engine: Engine, fault: Fault) -> None:
-    loss = engine._loss
-    engine._loss = replace(loss, generator=lambda fake, real: loss.generator(fault(fake), real))
+def in_loss_of_g(engine: Engine, fault: Fault) -> None:
+    loss = engine._g_updates._loss
+    engine._g_updates._loss = replace(loss, generator=lambda fake, real: loss.generator(
+        fault(fake), real))
+
+
+def in_loss_of_d(engine: Engine, fault: Fault) -> None:
+    loss = engine._d_updates._loss
+    engine._d_updates._loss = replace(loss, discriminator=lambda real, fake: loss.discriminator(
+        fault(real), fake))
 
 
 def in_penalty(engine: Engine, fault: Fault) -> None:
-    penalty, = engine._penalties
+    penalty, = engine._d_updates._penalties
     term = penalty.term
     assert term is not None
-    engine._penalties = [replace(penalty, term=lambda d, real, fake, draws: term(
+    engine._d_updates._penalties = [replace(penalty, term=lambda d, real, fake, draws: term(
         d, fault(real), fake, draws))]
 
 
@@ -190,7 +232,8 @@ def test_a_planted_fault_is_found(fault: str, device: str) -> None:
         take_all_steps(device, lambda engine: in_g(engine, plant))
 
 
-@pytest.mark.parametrize("place", [in_g, in_d, in_loss, in_penalty, in_augmentation])
+@pytest.mark.parametrize("place", [in_g, in_d, in_loss_of_g, in_loss_of_d, in_penalty,
+                                   in_augmentation])
 @pytest.mark.parametrize("device", BOTH)
 def test_a_fault_is_found_wherever_it_is_planted(place: Callable[[Engine, Fault], None],
                                                  device: str) -> None:

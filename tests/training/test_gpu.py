@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,13 @@ UPSAMPLE = "base.model={name: dcgan_upsample, width: 16}"
 UPSAMPLE_WITHOUT_DROPOUT = "base.model={name: dcgan_upsample, width: 16, dropout: 0.0}"
 CONV = "base.model={name: mlp_conv, width: 16}"
 STYLE = "base.model={name: stylegan2, width: 16, latent_dim: 16}"
+LINE = "{points: [[0, 0.5], [9, 2.5]]}"
+RATES = "{points: [[0, 1e-3], [9, 1e-4]], shape: cosine}"
+PAIRS = ("{name: pairs, of: {name: image_folder, path: pictures, image_size: 16, channels: 1}, "
+         "input: inverted}")
 BIG = "base.model={name: biggan, width: 8, latent_dim: 20}"
+# Or a D that is given labels, and 20 held-out pairs, would be refused.
+UNMEASURED = ("evaluate.metrics=[]", "evaluate.samples=20")
 
 
 @pytest.fixture(autouse=True)
@@ -130,10 +137,17 @@ def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], prec
     engine, side = Engine(spec, "cuda", precision), spec.data.shape[-1]
     step, left = take(engine), []
     for i in range(1, 13):
-        labels = torch.arange(32, device="cuda") % 10 if spec.condition != "none" else None
         g_real = batch(100 + i, side).cuda() if engine.needs_real else None
-        given = StepBatch([batch(i, side).cuda()], None if labels is None else [labels], g_real,
-                          labels)
+        given = StepBatch([batch(i, side).cuda()], g_real=g_real)
+        if spec.condition_kind == "image":
+            given = replace(given, labels=[-given.real[0]], g_labels=-given.real[0])
+        elif spec.condition_kind == "class":
+            labels = torch.arange(32, device="cuda") % 10
+            given = replace(given, labels=[labels], g_labels=labels)
+        if spec.fake_labels == "independent":
+            others = (torch.arange(32, device="cuda") + i) % 10
+            given = replace(given, g_labels=others, fake_labels=[others.flip(0)],
+                            own_labels=others.roll(1))
         seen = step(i, given, i % 3 == 0)
         left += [value.clone() for value in seen.values()]  # type: ignore[attr-defined]
     state = engine.state()
@@ -164,10 +178,24 @@ def trained(spec: RunSpec, take: Callable[[Engine], Callable[..., object]], prec
     [BIG, "base.condition=projection", "base.ema=0.9", "dataset.image_size=32"],
     [BIG, "base.model.hierarchical=false", "base.model.shared_dim=null", "base.condition=concat",
      "dataset.image_size=32"],
+    [MLP, "base.penalties=[{name: r1, every: 2, own_step: true}]"],
+    [STYLE, "base.penalties=[{name: r1, every: 2, own_step: true}, {name: path_length, every: 2, "
+            "own_step: true}]", "base.condition=projection", "base.fake_labels=independent"],
+    [CONV, "base.accumulate=4", "base.penalties=[{name: r1, every: 2}]"],
+    [DCGAN, "base.one_pass=true", "base.condition=concat"],
+    [DCGAN, "base.one_pass=true", "base.accumulate=2", "base.condition=projection",
+     "base.fake_labels=independent"],
+    [MLP, f"base.penalties=[{{name: r1, gamma: {LINE}}}]", f"base.optimizer.lr={RATES}",
+     "base.augmentation=[{name: ada, p: {points: [[0, 0], [9, 0.5]]}}]"],
+    [MLP, "base.optimizer.betas=[0, {points: [[2, 0.9], [4, 0.99]]}]"],
+    [MLP, "base.ema={half_life: 100}"],
+    [MLP, "base.ema={half_life: {points: [[0, 10], [9, 100]]}}", "base.ema_start=4"],
+    ["base.model={name: unet, width: 8, d_width: 8, d_layers: 2}", "base.condition=concat",
+     "base.penalties=[l1]", f"dataset={PAIRS}"],
 ], ids=" ".join)
 def test_a_graph_gives_the_bits_of_the_step(tmp_path: Path, overrides: list[str], precision: str,
                                             ) -> None:
-    spec = a_gpu_run(tmp_path, *overrides, f"compute.precision={precision}")
+    spec = a_gpu_run(tmp_path, *overrides, f"compute.precision={precision}", *UNMEASURED)
     set_up_torch(spec)
     graphs = []
 
