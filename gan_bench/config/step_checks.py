@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from gan_bench import registry
-from gan_bench.config.ema_decay import MOST_INITIAL
+from gan_bench.config.ema_decay import MOST_INITIAL, HalfLife
 from gan_bench.config.spec import RunSettings
-from gan_bench.registry import Part
+from gan_bench.registry import Part, Scheduled
 
 
 def step_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
@@ -42,7 +42,12 @@ def _own_step_conflicts(settings: RunSettings) -> Iterator[tuple[str, str]]:
     for part in settings.penalties:
         if not part.args.get("own_step"):
             continue
-        network = "G" if registry.PENALTIES[part.name].facts.g_term else "D"
+        facts = registry.PENALTIES[part.name].facts
+        if facts.needs_targets:
+            yield "penalties", (f"{part} compares the fakes of G's update with their targets, so "
+                                f"it has no step of its own: leave out own_step")
+            continue
+        network = "G" if facts.g_term else "D"
         optimizer = settings.g_optimizer if network == "G" else settings.d_optimizer
         if "betas" not in optimizer.args:
             yield "penalties", (f"the own_step of {part} corrects the betas of {network}'s "
@@ -68,6 +73,11 @@ def _fake_label_conflicts(settings: RunSettings) -> Iterator[tuple[str, str]]:
     if registry.LOSSES[settings.loss.name].facts.needs_real:
         yield "fake_labels", (f"{settings.loss} compares each fake with a real example of its "
                               f"label: leave it out")
+    for part in settings.penalties:
+        facts = registry.PENALTIES[part.name].facts
+        if facts.term and facts.judges == "both":
+            yield "fake_labels", (f"{part} gives D mixtures of fakes and reals, or both, under the "
+                                  f"label of the real example: leave out one of them")
 
 
 def _group_conflicts(settings: RunSettings) -> list[tuple[str, str]]:
@@ -115,8 +125,11 @@ def _schedule_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[
         ("d_optimizer", registry.OPTIMIZERS, settings.d_optimizer),
         *(("penalties", registry.PENALTIES, part) for part in settings.penalties),
         *(("augmentation", registry.AUGMENTATIONS, part) for part in settings.augmentation)]
-    return [(key, f"{part}: {argument} begins to change after {number.points[0][0]:,g} "
-                  f"{number.unit}, when the run of {steps:,} steps is over: move its points")
-            for key, entries, part in parts if steps is not None
-            for argument, numbers in entries.scheduled(part).items() for number in numbers
-            if number.begins_after(steps, settings.images_per_step)]
+    numbers = [(key, f"{part}: {argument}", number) for key, entries, part in parts
+               for argument, found in entries.scheduled(part).items() for number in found]
+    if isinstance(settings.ema, HalfLife) and isinstance(settings.ema.half_life, Scheduled):
+        numbers.append(("ema", "half_life", settings.ema.half_life))
+    return [(key, f"{what} begins to change after {number.points[0][0]:,g} {number.unit}, when the "
+                  f"run of {steps:,} steps is over: move its points")
+            for key, what, number in numbers
+            if steps is not None and number.begins_after(steps, settings.images_per_step)]

@@ -39,7 +39,7 @@ class Optimizing:
         self._shares = dict.fromkeys(self._parts, 1.0)
         for penalty in penalties:
             if penalty.own_step:
-                network = discriminator if penalty.g_term is None else generator
+                network = generator if penalty.of_g else discriminator
                 self._shares[network] = penalty.every / (penalty.every + 1)
         self.of = {network: build_optimizer(part, network.parameters(), captured=device != "cpu")
                    for network, part in self._parts.items()}
