@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gan_bench import registry
-from gan_bench.config.condition_checks import condition_conflicts, condition_kind
-from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
+from gan_bench.config.condition_checks import condition_conflicts
+from gan_bench.config.spec import EvaluateSpec, RunSettings, condition_kind, describe_shape
 from gan_bench.config.step_checks import step_conflicts
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown

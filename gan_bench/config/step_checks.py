@@ -27,8 +27,9 @@ def _accumulation_conflicts(settings: RunSettings) -> Iterator[tuple[str, str]]:
     """Yield why batches cannot be given in parts."""
     batch, count = settings.batch_size, settings.accumulate
     if batch % count or batch // count < 2:
-        divisors = [k for k in range(1, batch // 2 + 1) if batch % k == 0]
-        closest = min(divisors, key=lambda k: (abs(k - count), k))
+        start = min(count, batch // 2)
+        closest = next(k for distance in range(start) for k in (start - distance, start + distance)
+                       if k <= batch // 2 and batch % k == 0)
         yield "accumulate", (f"a batch of {batch:,} has no {count:,} equal parts of at least 2 "
                              f"examples: choose a divisor of batch_size, such as {closest:,}")
     if count > 1 and settings.share_fakes:
@@ -84,6 +85,10 @@ def _group_conflicts(settings: RunSettings) -> list[tuple[str, str]]:
     """Return that D cannot divide a batch into groups of equal size, if so."""
     group = registry.MODELS[settings.model.name].facts.group(**settings.model.args)
     batch = settings.batch_size // settings.accumulate
+    if group is not None and settings.one_pass and group > batch:
+        return [("model", f"{settings.model} judges {group:,} examples together, but with one_pass "
+                          f"D sees {batch:,} fakes and {batch:,} reals at once: choose a group of "
+                          f"at most {batch:,}, or leave out one_pass")]
     if group is None or batch % min(group, batch) == 0:
         return []
     nearest = max(size for size in range(1, group) if batch % size == 0)

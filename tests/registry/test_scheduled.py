@@ -58,6 +58,8 @@ POINTS = "{points: [[0, 0.5], [3, 0.2]]}"
      "must be a number"),
     ("penalties", "[{name: r1, gamma: {points: [[6, 1], [9, 3]]}}]",
      "r1: gamma begins to change after 6 steps, when the run of 6 steps is over"),
+    ("ema", "{half_life: {points: [[3, 1], [2, 2]]}}",
+     "base.ema: the places of its points must increase, but 2 follows 3\n"),
     ("ema", "{half_life: {points: [[6, 9], [9, 3]]}}",
      "base.ema: half_life begins to change after 6 steps, when the run of 6 steps is over"),
     ("g_optimizer", f"{{lr: {POINTS}, schedule: linear}}",
@@ -79,7 +81,7 @@ def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, key: str, given
         load_experiment(file, tmp_path)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{file}:8:")
-    assert message in line
+    assert message in f"{line}\n"
 
 
 def test_a_number_that_changes_late_is_accepted_until_it_never_does(tmp_path: Path) -> None:

@@ -233,6 +233,8 @@ def test_samples_are_made_of_held_out_inputs_only(trained: RunSpec, prepared: Pa
         write_samples(workspace, trained.id, tmp_path / "b.png", 360, 0)
     with pytest.raises(UserError, match="leave it out"):
         write_samples(workspace, trained.id, tmp_path / "b.png", 4, 0, interpolate=True)
+    with pytest.raises(UserError, match="no latents to limit; leave out the limit"):
+        write_samples(workspace, trained.id, tmp_path / "b.png", 4, 0, limit=1.0)
     assert not (tmp_path / "b.png").exists()
 
 

@@ -227,6 +227,9 @@ def test_the_terms_of_d_are_divided_by_their_number(tmp_path: Path) -> None:
                           "examples: choose a divisor of batch_size, such as 4"),
     ("accumulate: 32", [], "has no 32 equal parts of at least 2 examples: choose a divisor of "
                            "batch_size, such as 16"),
+    ("accumulate: 3", ["base.batch_size=1000000000000"], "such as 2"),
+    ("one_pass: true", ["base.model={name: stylegan2, width: 8, latent_dim: 8, group: 48}"],
+     "with one_pass D sees 32 fakes and 32 reals at once: choose a group of at most 32"),
     ("accumulate: 2", ["base.share_fakes=true"], "base.accumulate: has no use with share_fakes"),
     ("accumulate: 2", ["base.model={name: stylegan2, width: 8, latent_dim: 8, group: 16}",
                        "base.batch_size=48"],
