@@ -109,6 +109,13 @@ def set_rate(group: dict[str, Any], value: float) -> None:
         group["lr"] = value
 
 
+def with_numbers(part: Part) -> Part:
+    """Return the same, with numbers that change read once, as `rate` and `betas` accept them."""
+    args = {key: [read_scheduled(each) for each in value] if isinstance(value, list)
+            else read_scheduled(value) for key, value in part.args.items()}
+    return part.model_copy(update={"args": args})
+
+
 def rate(part: Part, step: int, steps: int, cuts: int = 0, images: int = 1) -> float:
     """Return the learning rate of `part` at `step` of `steps`, counted from 1.
 
@@ -145,6 +152,6 @@ def betas(part: Part, step: int, steps: int, images: int) -> tuple[float, ...]:
         return float(str(number))
 
     given = part.args.get("betas", ())
-    if not any(isinstance(each, Mapping) for each in given):
+    if not any(isinstance(each, Mapping | Scheduled) for each in given):
         return ()
     return tuple(value(each) for each in given)

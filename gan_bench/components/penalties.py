@@ -7,7 +7,8 @@ D with batch norm mixes the examples of a batch, so it is refused.
 
 Its `PenaltyFacts`: `on_examples`, whether it needs a D that computes every example separately;
 `term`, whether it is a term of D's loss, and `g_term`, of G's (its argument `every`, if it has one,
-is then that of the `Penalty`); `needs_styles`, whether it needs a G with styles w;
+is then that of the `Penalty`); `judges`, which examples a term of D gives to D: `real`, `fake`,
+both or a mixture (`both`), or None; `needs_styles`, whether it needs a G with styles w;
 `needs_targets`, whether it needs pairs; `divides`, whether it divides weights by their norm;
 `whole_run`, whether its noise depends on the share of the steps that are done, and so on the number
 of all steps.
@@ -47,10 +48,6 @@ class Penalty:
             regularisation, Karras et al. 2020, "Analyzing and improving the image quality of
             StyleGAN", appendix B). The optimizer's rate and betas stay as they are, unless
             `own_step`.
-        own_step: Take a step of the network's optimizer for the terms alone, after its updates of
-            the step, as StyleGAN2 does; its rate and betas are corrected by every / (every + 1).
-            That of G's terms has latents of its own, and that of D's the examples of its last
-            update.
         build: Changes D's layers, once, after its weights are drawn.
         after: Changes D's weights after each of its updates.
         noise: (examples, draws, share of the steps that are done, 0..1) → the examples that D
@@ -62,18 +59,36 @@ class Penalty:
             checkpoint holds it.
         pair_term: (fakes, targets) → scalar that is added to G's loss. Both are (N, C, H, W) in
             [-1, 1]; a fake is made from the input of the target in its row.
+        own_step: Take a step of the network's optimizer for the terms alone, after its updates of
+            the step, as StyleGAN2 does; its rate and betas are corrected by every / (every + 1).
+            That of G's terms has latents of its own, and that of D's the examples of its last
+            update. A `pair_term` has none.
+
+    Raises:
+        UserError: A `pair_term` is given a step of its own.
     """
 
     term: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, torch.Generator],
                    Tensor] | None = None
     every: int = 1
-    own_step: bool = False
     build: Callable[[nn.Module], None] | None = None
     after: Callable[[nn.Module], None] | None = None
     noise: Callable[[Tensor, torch.Generator, float], Tensor] | None = None
     weights_term: Callable[[nn.Module], Tensor] | None = None
     g_term: Callable[[nn.Module, Tensor, torch.Generator, Tensor], Tensor] | None = None
     pair_term: Callable[[Tensor, Tensor], Tensor] | None = None
+    own_step: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a step that has no images to compare."""
+        if self.own_step and self.pair_term is not None:
+            raise UserError("a penalty with a pair_term compares the fakes of G's update, so it "
+                            "has no step of its own: leave out own_step")
+
+    @property
+    def of_g(self) -> bool:
+        """Whether it is a term of G's loss, and so acts on G's updates, not on D's."""
+        return self.g_term is not None or self.pair_term is not None
 
 
 def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> None:
@@ -91,7 +106,7 @@ def constrain(discriminator: nn.Module, penalties: list[Penalty], seed: int) -> 
                 penalty.build(discriminator)
 
 
-@PENALTIES.register("r1", PenaltyFacts(on_examples=True, term=True))
+@PENALTIES.register("r1", PenaltyFacts(on_examples=True, term=True, judges="real"))
 def r1(*, gamma: Weight = 10.0, every: Every = 1, own_step: bool = False) -> Penalty:
     """γ/2 times the mean squared norm of D's gradient at real examples.
 
@@ -99,17 +114,17 @@ def r1(*, gamma: Weight = 10.0, every: Every = 1, own_step: bool = False) -> Pen
     where γ is 10. With `own_step` it takes a step of D's optimizer of its own, as in StyleGAN2.
     """
     return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, real).mean(), every,
-                   own_step)
+                   own_step=own_step)
 
 
-@PENALTIES.register("r2", PenaltyFacts(on_examples=True, term=True))
+@PENALTIES.register("r2", PenaltyFacts(on_examples=True, term=True, judges="fake"))
 def r2(*, gamma: Weight = 10.0, every: Every = 1, own_step: bool = False) -> Penalty:
     """γ/2 times the mean squared norm of D's gradient at generated examples.
 
     Mescheder et al. 2018, equation 10. `own_step` is as that of `r1`.
     """
     return Penalty(lambda d, real, fake, draws: gamma / 2 * _squares(d, fake).mean(), every,
-                   own_step)
+                   own_step=own_step)
 
 
 @PENALTIES.register("gradient_penalty", PenaltyFacts(on_examples=True, term=True))
@@ -134,7 +149,7 @@ def gradient_penalty(*, weight: Weight = 10.0, target: Size = 1.0, one_sided: bo
     return Penalty(term, every)
 
 
-@PENALTIES.register("dragan", PenaltyFacts(on_examples=True, term=True))
+@PENALTIES.register("dragan", PenaltyFacts(on_examples=True, term=True, judges="real"))
 def dragan(*, weight: Weight = 10.0, target: Size = 1.0, scale: Size = 0.5,
            noise: Literal["uniform", "gaussian"] = "uniform", every: Every = 1) -> Penalty:
     """DRAGAN: draw D's gradient norm around real examples to `target`.
@@ -162,7 +177,7 @@ def dragan(*, weight: Weight = 10.0, target: Size = 1.0, scale: Size = 0.5,
     return Penalty(term, every)
 
 
-@PENALTIES.register("orthogonal_d", PenaltyFacts(on_examples=False, term=True))
+@PENALTIES.register("orthogonal_d", PenaltyFacts(on_examples=False, term=True, judges=None))
 def orthogonal_d(*, weight: Weight = 1e-4, every: Every = 1) -> Penalty:
     """BigGAN's orthogonal regularisation of D: draw the rows of each weight apart.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gan_bench import registry
-from gan_bench.config.condition_checks import condition_conflicts, condition_kind
-from gan_bench.config.spec import EvaluateSpec, RunSettings, describe_shape
+from gan_bench.config.condition_checks import condition_conflicts
+from gan_bench.config.spec import EvaluateSpec, RunSettings, condition_kind, describe_shape
 from gan_bench.config.step_checks import step_conflicts
 from gan_bench.data_facts import DataFacts
 from gan_bench.errors import shown
@@ -198,17 +198,19 @@ def _metric_conflicts(evaluate: EvaluateSpec, data: DataFacts, given: str, prefi
         facts = registry.METRICS[name].facts
         reason, least = facts.refuses(data), facts.least
         if not reason and facts.asked and given != "class":
-            requests = "an input requests none" if given == "image" else (
-                "`condition: none` requests none; give every variant a condition")
-            reason = (f"compares each sample with its requested class, but {requests}, or leave it "
-                      f"out")
+            requests = "an input requests none: leave it out" if given == "image" else (
+                "`condition: none` requests none; give every variant a condition, or leave it out")
+            reason = f"compares each sample with its requested class, but {requests}"
         if not reason and facts.paired and given != "image":
             reason = ("compares each image with the target of its input, but this model makes "
                       "images of no input; choose a model that takes an image, or leave it out")
         if per_class := facts.least_per_class:
             least = per_class * data.classes
-        if not reason and facts.reference == "train" and data.train < least:
-            reason = f"needs {least:,} training examples, but there are {data.train:,}"
+        # A run that is trained with a part is compared with all, but in these views.
+        is_part = facts.extractor in ("pixels", "discriminator")
+        real = data.train if is_part else data.whole or data.train
+        if not reason and facts.reference == "train" and real < least:
+            reason = f"needs {least:,} training examples, but there are {real:,}"
         if reason:
             problems.append((f"evaluate.{prefix}metrics", f"{name} {reason}"))
         elif evaluate.samples < least:

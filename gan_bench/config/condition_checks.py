@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from gan_bench import registry
 from gan_bench.config.spec import EvaluateSpec, RunSettings
 from gan_bench.data_facts import DataFacts
-
-Kind = Literal["nothing", "class", "image"]
-
-
-def condition_kind(settings: RunSettings, data: DataFacts) -> Kind:
-    """Return what G is given besides its latents, as `RunSpec.condition_kind` does."""
-    if settings.condition == "none":
-        return "nothing"
-    return "image" if data.input else "class"
 
 
 def condition_conflicts(settings: RunSettings, data: DataFacts, evaluate: EvaluateSpec,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from gan_bench.config.ema_decay import HalfLife
 from gan_bench.config.grid import Variant
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import RunSettings, RunSpec
@@ -59,11 +62,32 @@ def flatten(run: RunSettings) -> dict[str, str]:
         value = getattr(run, key)
         if isinstance(value, Part):
             flat[key] = value.name
-            flat.update({f"{key}.{k}": str(v) for k, v in value.args.items()})
+            flat.update({f"{key}.{k}": setting_text(v) for k, v in value.args.items()})
         elif key in ("penalties", "augmentation"):
             flat[key] = "+".join(part.name for part in value) or "none"
-            flat.update({f"{key}.{part.name}.{k}": str(v) for part in value
+            flat.update({f"{key}.{part.name}.{k}": setting_text(v) for part in value
                          for k, v in part.args.items()})
         elif key != "epochs":
-            flat[key] = str(value)
+            flat[key] = setting_text(value)
     return flat
+
+
+def setting_text(value: object) -> str:
+    """Return a value of a key or an argument as text; different values have different texts.
+
+    A number that changes is `0.05 to 0.005 (at 0, 20000000 images, cosine)`.
+    """
+    if isinstance(value, HalfLife):
+        value = value.model_dump(mode="json")
+    if isinstance(value, list):
+        return f"[{', '.join(map(setting_text, value))}]"
+    if not isinstance(value, Mapping):
+        return str(value)
+    if "points" not in value:
+        return ", ".join(f"{key} {setting_text(each)}" for key, each in value.items())
+    places, values = zip(*value["points"], strict=True)
+    unit, shape = value.get("unit", "steps"), value.get("shape", "linear")
+    of = "of the run" if unit == "run" else unit
+    return (f"{' to '.join(f'{each:.12g}' for each in values)} (at "
+            f"{', '.join(f'{each:.12g}' for each in places)} {of}"
+            f"{'' if shape == 'linear' else f', {shape}'})")

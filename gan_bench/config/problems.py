@@ -15,6 +15,7 @@ from gan_bench.config.spec import RunSettings
 from gan_bench.config.yaml_source import Where, YamlSource
 from gan_bench.errors import SpecError, shown, worded
 from gan_bench.registry import PartError, nearest
+from gan_bench.registry.scheduled import ERROR
 
 MAX_ERRORS = 100  # more would not be read
 
@@ -69,6 +70,8 @@ class Problems:
                 message = _number_of_seeds(found["input"])
             elif found["type"] == "extra_forbidden":
                 message = _unknown_key(model, where, found["input"])
+            elif found["type"] == ERROR:
+                message = found["msg"]
             elif found["type"] == "missing":
                 message = f"the key {str(where[-1])!r} is missing"
                 where = where[:-1]

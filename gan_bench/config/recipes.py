@@ -143,7 +143,8 @@ RECIPES: dict[str, Recipe] = {
          "batch_size": 2048, "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum",
          "d_steps": 2, "augmentation": [], "ema": 0.9999, **_BIGGAN_STEP, "ema_start": 20_000,
          "accumulate": 8},
-        {"condition": ("projection",)}),
+        {"condition": ("projection",)},
+        ("the fakes' labels are the reals' unless fake_labels is independent (there it is)",)),
     "biggan_cifar": Recipe(
         "The CIFAR-10 script of BigGAN-PyTorch (A. Brock): no attention, no shared embedding, "
         "weights N(0, 0.02), Adam 2e-4 (0, 0.999), four D steps, batches of 50.",
@@ -151,7 +152,8 @@ RECIPES: dict[str, Recipe] = {
          "loss": "hinge", "penalties": [], "optimizer": _adam(2e-4, 0.0, 0.999), "batch_size": 50,
          "order": "d_first", "share_fakes": False, "d_loss_reduction": "sum", "d_steps": 4,
          "augmentation": [], "ema": 0.9999, **_BIGGAN_STEP, "ema_start": 1_000},
-        {"condition": ("projection",)}),
+        {"condition": ("projection",), "ema_statistics": ("averaged",)},
+        ("the fakes' labels are the reals' unless fake_labels is independent (there it is)",)),
     "stylegan2": Recipe(
         "Karras et al. 2020, \"Analyzing and improving the image quality of StyleGAN\", "
         "configuration F: mapping network and modulated convolutions, R1 each 16th step, path "

@@ -69,8 +69,22 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
                 settings[section] = {**below, "args": kept} if args is not below else kept
             else:
                 settings = kept
+    settings["dataset"] = _targets_as_before(settings["dataset"])
     return {**settings, **{key: [_as_before(part) for part in settings[key]]
                            for key in ("penalties",) if isinstance(settings.get(key), list)}}
+
+
+def _targets_as_before(dataset: Any) -> Any:
+    """Return the data set without what the targets of pairs have of the defaults of data sets."""
+    args = dataset.get("args") if isinstance(dataset, dict) else None
+    of = args.get("of") if isinstance(args, dict) else None
+    if not isinstance(of, dict) or dataset["name"] != "pairs":
+        return dataset
+    defaults = {key.removeprefix("dataset."): default for key, default in LATER_DEFAULTS.items()
+                if key.startswith("dataset.")}
+    kept = {key: value for key, value in of.items()
+            if key not in defaults or value != defaults[key]}
+    return {**dataset, "args": {**args, "of": kept}}
 
 
 def _as_before(part: Any) -> Any:

@@ -307,9 +307,7 @@ class RunSpec(RunSettings):
     @property
     def condition_kind(self) -> Literal["nothing", "class", "image"]:
         """What G is given besides its latents."""
-        if self.condition == "none":
-            return "nothing"
-        return "image" if self.data.input else "class"
+        return condition_kind(self, self.data)
 
     @property
     def condition_size(self) -> int:
@@ -405,6 +403,13 @@ class ExperimentSpec(Closed):
     def seeds(self) -> list[int]:
         """The seeds, in the file's order."""
         return list(dict.fromkeys(run.seed for run in self.runs))
+
+
+def condition_kind(settings: RunSettings, data: DataFacts) -> Literal["nothing", "class", "image"]:
+    """Return what G is given besides its latents."""
+    if settings.condition == "none":
+        return "nothing"
+    return "image" if data.input else "class"
 
 
 def final_measurement(evaluate: EvaluateSpec) -> FinalMeasurement:

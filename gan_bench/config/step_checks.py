@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from gan_bench import registry
-from gan_bench.config.ema_decay import MOST_INITIAL
+from gan_bench.config.ema_decay import MOST_INITIAL, HalfLife
 from gan_bench.config.spec import RunSettings
-from gan_bench.registry import Part
+from gan_bench.registry import Part, Scheduled
 
 
 def step_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[str, str]]:
@@ -27,8 +27,9 @@ def _accumulation_conflicts(settings: RunSettings) -> Iterator[tuple[str, str]]:
     """Yield why batches cannot be given in parts."""
     batch, count = settings.batch_size, settings.accumulate
     if batch % count or batch // count < 2:
-        divisors = [k for k in range(1, batch // 2 + 1) if batch % k == 0]
-        closest = min(divisors, key=lambda k: (abs(k - count), k))
+        start = min(count, batch // 2)
+        closest = next(k for distance in range(start) for k in (start - distance, start + distance)
+                       if k <= batch // 2 and batch % k == 0)
         yield "accumulate", (f"a batch of {batch:,} has no {count:,} equal parts of at least 2 "
                              f"examples: choose a divisor of batch_size, such as {closest:,}")
     if count > 1 and settings.share_fakes:
@@ -42,7 +43,12 @@ def _own_step_conflicts(settings: RunSettings) -> Iterator[tuple[str, str]]:
     for part in settings.penalties:
         if not part.args.get("own_step"):
             continue
-        network = "G" if registry.PENALTIES[part.name].facts.g_term else "D"
+        facts = registry.PENALTIES[part.name].facts
+        if facts.needs_targets:
+            yield "penalties", (f"{part} compares the fakes of G's update with their targets, so "
+                                f"it has no step of its own: leave out own_step")
+            continue
+        network = "G" if facts.g_term else "D"
         optimizer = settings.g_optimizer if network == "G" else settings.d_optimizer
         if "betas" not in optimizer.args:
             yield "penalties", (f"the own_step of {part} corrects the betas of {network}'s "
@@ -68,12 +74,21 @@ def _fake_label_conflicts(settings: RunSettings) -> Iterator[tuple[str, str]]:
     if registry.LOSSES[settings.loss.name].facts.needs_real:
         yield "fake_labels", (f"{settings.loss} compares each fake with a real example of its "
                               f"label: leave it out")
+    for part in settings.penalties:
+        facts = registry.PENALTIES[part.name].facts
+        if facts.term and facts.judges == "both":
+            yield "fake_labels", (f"{part} gives D mixtures of fakes and reals, or both, under the "
+                                  f"label of the real example: leave out one of them")
 
 
 def _group_conflicts(settings: RunSettings) -> list[tuple[str, str]]:
     """Return that D cannot divide a batch into groups of equal size, if so."""
     group = registry.MODELS[settings.model.name].facts.group(**settings.model.args)
     batch = settings.batch_size // settings.accumulate
+    if group is not None and settings.one_pass and group > batch:
+        return [("model", f"{settings.model} judges {group:,} examples together, but with one_pass "
+                          f"D sees {batch:,} fakes and {batch:,} reals at once: choose a group of "
+                          f"at most {batch:,}, or leave out one_pass")]
     if group is None or batch % min(group, batch) == 0:
         return []
     nearest = max(size for size in range(1, group) if batch % size == 0)
@@ -115,8 +130,11 @@ def _schedule_conflicts(settings: RunSettings, steps: int | None) -> list[tuple[
         ("d_optimizer", registry.OPTIMIZERS, settings.d_optimizer),
         *(("penalties", registry.PENALTIES, part) for part in settings.penalties),
         *(("augmentation", registry.AUGMENTATIONS, part) for part in settings.augmentation)]
-    return [(key, f"{part}: {argument} begins to change after {number.points[0][0]:,g} "
-                  f"{number.unit}, when the run of {steps:,} steps is over: move its points")
-            for key, entries, part in parts if steps is not None
-            for argument, numbers in entries.scheduled(part).items() for number in numbers
-            if number.begins_after(steps, settings.images_per_step)]
+    numbers = [(key, f"{part}: {argument}", number) for key, entries, part in parts
+               for argument, found in entries.scheduled(part).items() for number in found]
+    if isinstance(settings.ema, HalfLife) and isinstance(settings.ema.half_life, Scheduled):
+        numbers.append(("ema", "half_life", settings.ema.half_life))
+    return [(key, f"{what} begins to change after {number.points[0][0]:,g} {number.unit}, when the "
+                  f"run of {steps:,} steps is over: move its points")
+            for key, what, number in numbers
+            if steps is not None and number.begins_after(steps, settings.images_per_step)]

@@ -15,6 +15,9 @@ from typing import Any
 Protocol = Mapping[str, Any]
 # Variants of one study may differ in these: `ema` asks about them.
 GENERATOR_KEYS = ("generator", "ema_statistics")
+# What is computed and shown beside a score says nothing of how it was measured; its last digit may
+# be another on another machine.
+COMPUTED_KEYS = ("copying",)
 
 
 def protocol_differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),
@@ -22,7 +25,7 @@ def protocol_differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),
     """Return what differs between two protocols: key → (value in `a`, value in `b`).
 
     A key that a protocol lacks counts as None there; but older averages, which do not state their
-    `ema_statistics`, copied them.
+    `ema_statistics`, copied them. The computed `copying` is left out.
 
     Args:
         a: The first protocol.
@@ -30,7 +33,7 @@ def protocol_differences(a: Protocol, b: Protocol, *, but: Collection[str] = (),
         but: Keys that are allowed to differ.
     """
     a, b = _with_statistics(a), _with_statistics(b)
-    keys = [key for key in {**a, **b} if key not in but]
+    keys = [key for key in {**a, **b} if key not in but and key not in COMPUTED_KEYS]
     return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}
 
 

@@ -243,7 +243,7 @@ def measured_latents(spec: RunSpec, data: Dataset, count: int, number: int = 0) 
     if spec.condition_kind != "image":
         return latents(spec, count, data.train.labels, number)
     drawn = draw_latents(spec.latents, count, int(spec.model.args["latent_dim"]),
-                         rng.generator(spec.seed, STREAM))
+                         rng.generator(spec.seed, _set_stream(STREAM, number)))
     return with_condition(drawn, to_float(held_out_pairs(data, count)[0]), 0)
 
 
@@ -266,8 +266,7 @@ def latents(spec: RunSpec, count: int, conditions: Tensor | None, number: int = 
         number: Which set; the first is 0.
         stream: Of the run's random numbers.
     """
-    if number:
-        stream = f"{stream}, set {number}"
+    stream = _set_stream(stream, number)
     drawn = draw_latents(spec.latents, count, int(spec.model.args["latent_dim"]),
                          rng.generator(spec.seed, stream))
     if spec.condition_kind == "nothing":
@@ -277,6 +276,11 @@ def latents(spec: RunSpec, count: int, conditions: Tensor | None, number: int = 
                            generator=rng.generator(spec.seed, f"{stream}, labels"))
     return with_condition(drawn, to_float(conditions[chosen.to(conditions.device)].cpu()),
                           spec.data.classes)
+
+
+def _set_stream(stream: str, number: int) -> str:
+    """Return the stream of random numbers of a set of latents."""
+    return f"{stream}, set {number}" if number else stream
 
 
 def labels_of(spec: RunSpec, latents: Tensor) -> Tensor | None:

@@ -145,6 +145,8 @@ class PenaltyFacts(_Facts):
         on_examples: Whether it needs a D that computes every example separately.
         term: Whether it is a term of D's loss.
         g_term: Whether it is a term of G's loss.
+        judges: Which examples its term of D's loss gives to D, under whose labels: `real`, `fake`,
+            both or a mixture (`both`), or none (None).
         needs_styles: Whether it needs a G with styles (`ModelFacts.styles`).
         needs_targets: Whether it compares G's images with the targets of their inputs.
         divides: Whether it divides weights by their norm.
@@ -155,10 +157,16 @@ class PenaltyFacts(_Facts):
     on_examples: bool
     term: bool
     g_term: bool = False
+    judges: Literal["real", "fake", "both"] | None = "both"
     needs_styles: bool = False
     needs_targets: bool = False
     divides: bool = False
     whole_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the facts, as `_Facts` does."""
+        super().__post_init__()
+        _require_one_of(self, "judges", "real", "fake", "both", None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,10 +77,13 @@ class Scheduled(BaseModel):
         return self._value({"steps": done, "images": done * images, "run": done / steps}[self.unit])
 
     def begins_after(self, steps: int, images: int) -> bool:
-        """Return whether the value at the last step is still the first; arguments as of `at`."""
+        """Return whether the last step comes before any change; arguments as of `at`.
+
+        Points from 0 on begin to change at once, in a run of a single step too.
+        """
         last = steps - 1
         done = {"steps": last, "images": last * images, "run": last / steps}[self.unit]
-        return done <= self.points[0][0]
+        return self.points[0][0] > 0 and done <= self.points[0][0]
 
     def _value(self, place: float) -> float:
         after = bisect_right([point for point, _ in self.points], place)

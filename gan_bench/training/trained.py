@@ -136,6 +136,8 @@ def _drawn(spec: RunSpec, n: int, seed: int, truncation: Truncation) -> Tensor:
                            rng.generator(seed, "sample"))
     if truncation.limit is None:
         return latents
+    if not latents.shape[1]:
+        raise UserError("this generator has no latents to limit; leave out the limit")
     if spec.latents != "normal":
         raise UserError(f"the latents of this run are {spec.latents}, within ±1: there are none "
                         f"beyond a limit to draw anew; leave out the limit")

@@ -91,3 +91,10 @@ def test_what_is_no_part_is_refused_with_the_line(tmp_path: Path, override: str,
     with pytest.raises(SpecError) as error:
         a_run(tmp_path, override)
     assert message in str(error.value)
+
+
+def test_metrics_that_compare_with_all_examples_are_not_refused_by_the_part(tmp_path: Path) -> None:
+    """Each needs more than 200 training examples: 100 of a class, or subsets of 1,000."""
+    given = ["dataset.train=200", "base.condition=concat", "variants={}", "evaluate.samples=1000"]
+    for name in ("intra_fd_classifier", "kd_random_subsets"):
+        assert a_run(tmp_path, *given, f"evaluate.metrics=[{name}]").data.train == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gan_bench.components.data import Dataset, load, prepare_data
+from gan_bench.components.data.arrays import Arrays, ArraySplit
+from gan_bench.components.data.decoded import _check
 from gan_bench.components.data.pair_inputs import INPUTS, make_inputs, parse_input
 from gan_bench.config.experiment import load_experiment
+from gan_bench.data_facts import DataFacts
 from gan_bench.errors import SpecError, UserError
 from gan_bench.evaluation.features.classifier import shipped
 from gan_bench.registry import DATASETS, Part, targets_of
@@ -221,3 +225,22 @@ def test_an_announced_input_that_is_not_decoded_is_refused(tmp_path: Path,
 def test_targets_are_known_without_the_data() -> None:
     assert targets_of(pairs()) == DATASETS.parse("digits")
     assert targets_of(DATASETS.parse("digits")) is None
+
+
+def test_parts_of_the_targets_share_what_is_decoded(tmp_path: Path) -> None:
+    few, whole = (prepared(pairs({"name": "digits", "image_size": 16, **train}), tmp_path)
+                  for train in ({"train": 200}, {}))
+    assert (len(few.train.images), len(whole.train.images)) == (200, 1438)
+    assert torch.equal(few.whole.images, whole.train.images)
+    assert len([*(tmp_path / "cache" / "data").iterdir()]) == 1
+
+
+@pytest.mark.parametrize(("given", "shown", "is_refused"), [
+    (1, 1, False), (1, 3, False), (3, 3, False), (3, 1, True)])
+def test_inputs_have_the_channels_of_the_targets_or_are_grey(given: int, shown: int,
+                                                             is_refused: bool) -> None:
+    """Else nothing could show an input beside its target, or copy it in its place."""
+    split = ArraySplit(pictures(shown), None, pictures(given))
+    facts = DataFacts((shown, 16, 16), 0, 3, 3, "", input=(given, 16, 16))
+    with nullcontext() if not is_refused else pytest.raises(UserError, match="inputs have 3 chan"):
+        _check(pairs(), Arrays(split, split), facts)

@@ -11,7 +11,7 @@ from helpers.runs import DIGITS, a_run, write_experiment
 
 from gan_bench.cli.planning import plan
 from gan_bench.components.models import make_networks
-from gan_bench.config.differences import departures, flatten
+from gan_bench.config.differences import departures, flatten, variant_differences
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.grid import LISTS
 from gan_bench.config.recipes import RECIPES
@@ -165,11 +165,29 @@ def test_plan_shows_what_each_recipe_sets(tmp_path: Path) -> None:
         write_experiment(tmp_path, each), tmp_path, []), tmp_path) for each in (text, pairs))
     for name in RECIPES:
         assert f"\n  {name}: {RECIPES[name].source}\n    sets model " in shown
-    assert ("penalties r1 (gamma 0.05 to 0.005)+r2 (gamma 0.05 to 0.005), augmentation ada "
-            "(transforms [blit, geometry, color, cutout], p 0 to 0.55), optimizer adam (lr 0.0002 "
-            "to 5e-05, betas [0.0, 0.9 to 0.99]), " in shown)
-    assert "ema half_life 0 to 5e+06" in shown
+    at = "(at 0, 20000000 images, cosine)"
+    assert (f"penalties r1 (gamma 0.05 to 0.005 {at})+r2 (gamma 0.05 to 0.005 {at}), augmentation "
+            f"ada (transforms [blit, geometry, color, cutout], p 0 to 0.55 {at}), optimizer adam "
+            f"(lr 0.0002 to 5e-05 {at}, betas [0.0, 0.9 to 0.99 {at}]), " in shown)
+    assert f"ema half_life 0 to 5000000 {at}" in shown
     assert "ema half_life 500000" in shown
+
+
+def test_numbers_that_change_are_written_as_such(tmp_path: Path) -> None:
+    """And two that differ in their shape or their points alone still differ."""
+    lr = "optimizer: {lr: {points: [[0, 2e-4], [4, 1e-4]]SHAPE}}"
+    text = HEAD + "base: {recipe: dcgan2015, steps: 9}\nvariants:\n" + "".join(
+        f"  {name}: {{{lr.replace('SHAPE', shape)}, ema: {{half_life: {{points: [[0, 1], [8, {k}]]"
+        f"}}}}, ema_ramp: null}}\n" for k, (name, shape) in
+        enumerate({"a": "", "b": ", shape: cosine"}.items())) + TAIL
+    spec = load_experiment(write_experiment(tmp_path, text), tmp_path, [])
+    shown = plan.plan_text(spec, tmp_path)
+    assert "g_optimizer.lr 0.0002 to 0.0001 (at 0, 4 steps, cosine) (for 0.0002)" in shown
+    assert "half_life 1 to 0 (at 0, 8 steps)" in shown
+    assert "points" not in shown
+    assert "Scheduled" not in shown
+    table = variant_differences(spec.runs)
+    assert {*table} == {"g_optimizer.lr", "d_optimizer.lr", "ema"}
 
 
 def test_recipes_may_be_an_axis(tmp_path: Path) -> None:

@@ -103,3 +103,16 @@ def test_labels_of_vectors_have_no_planes(tmp_path: Path) -> None:
                 "evaluate.metrics=[nearest_train_mse]")
     points = DataFacts((2,), 8, 100, 100, "digest")
     assert (renumbered(run, run.data), renumbered(run, points)) == (4, None)
+
+
+def test_the_targets_of_pairs_have_the_defaults_of_data_sets(tmp_path: Path) -> None:
+    """A `train: null` of theirs is in no id, and a number is."""
+    runs = [a_run(tmp_path, "dataset={name: pairs, of: {name: digits, image_size: 16"
+                  f"{train}}}, input: inverted}}", "variants={}", "base.model={name: unet, "
+                  "width: 8, d_width: 8, d_layers: 2}", "base.condition=concat",
+                  "evaluate.metrics=[l1]", "evaluate.samples=50")
+            for train in ("", ", train: null", ", train: 200")]
+    assert runs[0].id == runs[1].id != runs[2].id
+    values = runs[0].model_dump(mode="json")
+    del values["dataset"]["args"]["of"]["train"]
+    assert id_of(values) == runs[0].id

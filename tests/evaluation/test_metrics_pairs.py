@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gan_bench.data_facts import DataFacts
+from gan_bench.evaluation.comparability import refusal
 from gan_bench.evaluation.features.base import FeatureError, Features
 from gan_bench.evaluation.metrics.pairs import l1, psnr, psnr_of, ssim, ssim_of
 from gan_bench.registry import METRICS, MetricFacts
@@ -117,3 +118,8 @@ def test_facts_that_contradict_pairs_are_refused(wrong: dict[str, object]) -> No
     MetricFacts(**make)
     with pytest.raises(ValueError, match="paired goes with"):
         MetricFacts(**{**make, **wrong})
+
+
+def test_the_score_of_copying_says_nothing_of_how_it_was_measured() -> None:
+    assert refusal({"generated": 50, "copying": 0.1}, {"generated": 50, "copying": 0.10001}) == ""
+    assert refusal({"generated": 50, "copying": 0.1}, {"generated": 51, "copying": 0.1})

@@ -58,6 +58,10 @@ POINTS = "{points: [[0, 0.5], [3, 0.2]]}"
      "must be a number"),
     ("penalties", "[{name: r1, gamma: {points: [[6, 1], [9, 3]]}}]",
      "r1: gamma begins to change after 6 steps, when the run of 6 steps is over"),
+    ("ema", "{half_life: {points: [[3, 1], [2, 2]]}}",
+     "base.ema: the places of its points must increase, but 2 follows 3\n"),
+    ("ema", "{half_life: {points: [[6, 9], [9, 3]]}}",
+     "base.ema: half_life begins to change after 6 steps, when the run of 6 steps is over"),
     ("g_optimizer", f"{{lr: {POINTS}, schedule: linear}}",
      "adam: lr is given at points, and schedule linear would change it too: leave out one of them"),
     ("g_optimizer", "{betas: [0, {points: [[0, 0.9], [3, 1.0]]}]}",
@@ -77,7 +81,7 @@ def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, key: str, given
         load_experiment(file, tmp_path)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{file}:8:")
-    assert message in line
+    assert message in f"{line}\n"
 
 
 def test_a_number_that_changes_late_is_accepted_until_it_never_does(tmp_path: Path) -> None:
@@ -91,6 +95,15 @@ def test_a_number_that_changes_late_is_accepted_until_it_never_does(tmp_path: Pa
                   f"unit: {unit}}}}}]"
         with pytest.raises(SpecError, match="r1: gamma begins to change after "):
             a_run(tmp_path, penalty.replace("AFTER", "1" if unit == "run" else "500"))
+
+
+def test_points_from_0_on_are_accepted_in_a_run_of_a_single_step(tmp_path: Path) -> None:
+    a_run(tmp_path, "base.penalties=[{name: r1, gamma: {points: [[0, 1], [9, 2]]}}]",
+          "base.ema={half_life: {points: [[0, 1], [9, 2]]}}", "base.ema_ramp=null", "base.steps=1",
+          "evaluate.every=null")
+    with pytest.raises(SpecError, match="r1: gamma begins to change after "):
+        a_run(tmp_path, "base.penalties=[{name: r1, gamma: {points: [[1, 1], [9, 2]]}}]",
+              "base.steps=1", "evaluate.every=null")
 
 
 def test_parts_say_which_of_their_numbers_change() -> None:

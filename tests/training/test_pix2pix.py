@@ -16,6 +16,7 @@ from gan_bench.cli.results.export import export_generator
 from gan_bench.cli.results.sample import write_samples
 from gan_bench.components import data as datasets
 from gan_bench.components.data import Dataset
+from gan_bench.components.penalties import Penalty
 from gan_bench.config.experiment import load_experiment
 from gan_bench.config.spec import RunSpec
 from gan_bench.errors import SpecError, UserError
@@ -85,7 +86,7 @@ def trained(prepared: Path) -> RunSpec:
     (["evaluate.samples=360"], 0, "360 is more than the 359 held-out inputs"),
     (["evaluate.final_samples=360"], 0, "360 is more than the 359 held-out inputs"),
     (["evaluate.latent_sets=2"], 0, "has no latents"),
-    (["evaluate.metrics=[label_accuracy]"], 0, "an input requests none"),
+    (["evaluate.metrics=[label_accuracy]"], 0, "class, but an input requests none: leave it out"),
     (["evaluate.metrics=[d_accuracy]"], 0, "gives D images without inputs"),
     (["base.model=mlp", "base.condition=none"], 7, "l1 compares images with the targets"),
     (["base.model=mlp", "base.condition=none", "base.penalties=[]"], 13,
@@ -232,6 +233,8 @@ def test_samples_are_made_of_held_out_inputs_only(trained: RunSpec, prepared: Pa
         write_samples(workspace, trained.id, tmp_path / "b.png", 360, 0)
     with pytest.raises(UserError, match="leave it out"):
         write_samples(workspace, trained.id, tmp_path / "b.png", 4, 0, interpolate=True)
+    with pytest.raises(UserError, match="no latents to limit; leave out the limit"):
+        write_samples(workspace, trained.id, tmp_path / "b.png", 4, 0, limit=1.0)
     assert not (tmp_path / "b.png").exists()
 
 
@@ -278,3 +281,34 @@ def test_inversion_is_learnt(prepared: Path, tmp_path: Path) -> None:
 
 def test_metrics_of_pairs_are_prepared_for_pairs_only(digits: Dataset, prepared: Path) -> None:
     assert prepare_metrics(["l1", "ssim"], digits, prepared / "cache", print) == {}
+
+
+def test_further_sets_of_latents_are_others_of_the_same_inputs(digits: Dataset, prepared: Path,
+                                                               ) -> None:
+    """Of a model that has latents besides the input."""
+    spec = paired(prepared)
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={
+        "args": {**spec.model.args, "latent_dim": 4}})})
+    first, again, other = (measured_latents(spec, digits, 9, number) for number in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert torch.equal(first[:, 4:], other[:, 4:])
+    assert not torch.isclose(first[:, :4], other[:, :4]).any()
+
+
+def test_a_term_of_pairs_has_no_step_of_its_own(tmp_path: Path) -> None:
+    """Neither by an argument of its factory nor by what the factory returns."""
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("from gan_bench.registry import PENALTIES, PenaltyFacts\n"
+                      "from gan_bench.components.penalties import Penalty\n"
+                      "@PENALTIES.register('mine', PenaltyFacts(on_examples=False, term=False,\n"
+                      "                                         g_term=True, needs_targets=True))\n"
+                      "def mine(*, own_step: bool = False):\n"
+                      "    return Penalty(pair_term=lambda fakes, targets: fakes.mean(),\n"
+                      "                   own_step=own_step)\n")
+    given = [f"plugins=[{plugin}]", "base.penalties=[{name: mine, own_step: OWN}]"]
+    a_run(tmp_path, *(each.replace("OWN", "false") for each in given), text=PAIRS)
+    with pytest.raises(SpecError, match="mine compares the fakes of G's update with their targets"):
+        a_run(tmp_path, *(each.replace("OWN", "true") for each in given), text=PAIRS)
+    with pytest.raises(UserError, match="has no step of its own: leave out own_step"):
+        Penalty(pair_term=lambda fakes, targets: fakes.mean(), own_step=True)
+    assert Penalty(pair_term=lambda fakes, targets: fakes.mean()).of_g

@@ -185,11 +185,51 @@ def test_the_labels_of_fakes(tmp_path: Path, fake_labels: str) -> None:
     assert len(judged) == 5
 
 
+@pytest.mark.parametrize(("penalty", "kind"), [("r1", 0), ("r2", 1), ("dragan", 0)])
+def test_a_penalty_judges_examples_under_their_own_labels(tmp_path: Path, penalty: str, kind: int,
+                                                          ) -> None:
+    """In each part of a batch, in D's update and in a step of its own."""
+    for own in ("", ", every: 1, own_step: true") if penalty != "dragan" else ("",):
+        spec = a_run(tmp_path, "variants={}", "base.condition=projection", "base.accumulate=2",
+                     f"base.penalties=[{{name: {penalty}{own}}}]",
+                     "base.model={name: r3, width: 8, blocks: 1}",
+                     "evaluate.metrics=[nearest_train_mse]", "base.fake_labels=independent")
+        engine, judged = Engine(spec, "cpu"), []
+        engine.discriminator.register_forward_pre_hook(
+            lambda network, args, judged=judged: judged.append(args[1].clone()))
+        labels, others = torch.arange(32) % 10, (torch.arange(32) + 3) % 10
+        engine.step(1, StepBatch([reals(1)], [labels], g_labels=labels, fake_labels=[others]))
+        given = [judged[3 * i + 2] for i in range(2)] if not own else judged[4:6]
+        assert torch.equal(torch.cat(given), (labels, others)[kind])
+
+
+def test_the_terms_of_d_are_divided_by_their_number(tmp_path: Path) -> None:
+    """And penalties with them, of a loss too that does not say that it has one term."""
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("from gan_bench import LOSSES\n"
+                      "from gan_bench.components.losses import Loss\n"
+                      "@LOSSES.register('mine')\n"
+                      "def mine():\n"
+                      "    return Loss(lambda real, fake: ((fake - real).mean(),),\n"
+                      "                lambda fake, real: -fake.mean())\n")
+    halves = []
+    for loss in ("mine", "wgan"):
+        spec = a_run(tmp_path, "variants={}", f"base.loss={loss}", f"plugins=[{plugin}]",
+                     "base.model={name: r3, width: 8, blocks: 1}",
+                     "base.penalties=[{name: r1, gamma: 10}]")
+        seen = Engine(spec, "cpu").step(1, StepBatch([reals(1)]), True)
+        halves.append([float(seen[f"train/{name}"]) for name in ("d_loss", "d_penalty")])
+    assert halves[0] == pytest.approx([2 * value for value in halves[1]], rel=1e-5)
+
+
 @pytest.mark.parametrize(("key", "more", "message"), [
     ("accumulate: 5", [], "base.accumulate: a batch of 32 has no 5 equal parts of at least 2 "
                           "examples: choose a divisor of batch_size, such as 4"),
     ("accumulate: 32", [], "has no 32 equal parts of at least 2 examples: choose a divisor of "
                            "batch_size, such as 16"),
+    ("accumulate: 3", ["base.batch_size=1000000000000"], "such as 2"),
+    ("one_pass: true", ["base.model={name: stylegan2, width: 8, latent_dim: 8, group: 48}"],
+     "with one_pass D sees 32 fakes and 32 reals at once: choose a group of at most 32"),
     ("accumulate: 2", ["base.share_fakes=true"], "base.accumulate: has no use with share_fakes"),
     ("accumulate: 2", ["base.model={name: stylegan2, width: 8, latent_dim: 8, group: 16}",
                        "base.batch_size=48"],
@@ -202,6 +242,10 @@ def test_the_labels_of_fakes(tmp_path: Path, fake_labels: str) -> None:
     ("fake_labels: independent", ["base.condition=concat", "base.share_fakes=true",
                                   "evaluate.metrics=[nearest_train_mse]"],
      "base.fake_labels: with share_fakes D judges G's fakes beside its own real examples"),
+    ("fake_labels: independent", ["base.condition=projection", "base.penalties=[gradient_penalty]",
+                                  "base.model={name: dcgan, d_norm: none}",
+                                  "evaluate.metrics=[nearest_train_mse]"],
+     "base.fake_labels: gradient_penalty gives D mixtures of fakes and reals, or both, under"),
     ("penalties: [{name: r1, own_step: true}]", ["base.d_optimizer=sgd"],
      "base.penalties: the own_step of r1 corrects the betas of D's optimizer, but sgd has none"),
     ("penalties: [{name: r1, own_step: true, every: 2}, {name: r2, own_step: true}]", [],

@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from gan_bench.cli.planning.plan_search import runs_line
-from gan_bench.config.differences import ABSENT, departures, recipe_of, variant_differences
+from gan_bench.config.differences import (
+    ABSENT,
+    departures,
+    recipe_of,
+    setting_text,
+    variant_differences,
+)
 from gan_bench.config.ema_decay import HalfLife
 from gan_bench.config.recipes import RECIPES
 from gan_bench.config.spec import ExperimentSpec, describe_shape
@@ -140,7 +146,7 @@ def _fold_arguments(spec: ExperimentSpec, table: dict[str, dict[str, str]],
 
     def describe(part: Part, key: str, registry: Registry[Any, Any]) -> str:
         defaults = registry[part.name].schema.model_construct().model_dump(mode="json")
-        arguments = [f"{name} {value}" for name, value in part.args.items()
+        arguments = [f"{name} {setting_text(value)}" for name, value in part.args.items()
                      if f"{key}.{name}" in folded and defaults.get(name, ABSENT) != value]
         return f"{part.name} ({', '.join(arguments)})" if arguments else part.name
 
@@ -163,7 +169,7 @@ def recipe_lines(spec: ExperimentSpec) -> list[str]:
     lines = []
     for name in dict.fromkeys(spec.recipes.values()):
         recipe = RECIPES[name]
-        settings = ", ".join(f"{key} {_setting_text(value)}"
+        settings = ", ".join(f"{key} {_recipe_text(value)}"
                              for key, value in recipe.settings.items())
         lines += [f"  {name}: {recipe.source}", f"    sets {settings}"]
         for variant, recipe_name in spec.recipes.items():
@@ -189,21 +195,11 @@ def _departure_lines(by_variant: dict[str, list[str]]) -> list[str]:
     return [f"    {variant} departs from the paper: {text}" for variant, text in texts.items()]
 
 
-def _setting_text(value: object) -> str:
-    """Return a recipe's value as text: `dcgan (d_norm none)`, `0.05 to 0.005`."""
+def _recipe_text(value: object) -> str:
+    """Return a recipe's value as text: `dcgan (d_norm none)`, parts of a list as `r1+r2`."""
     if isinstance(value, list):
-        return "+".join(map(_setting_text, value)) or "none"
-    if not isinstance(value, dict):
-        return str(value)
-    if "points" in value:
-        return f"{value['points'][0][1]:g} to {value['points'][-1][1]:g}"
-    arguments = ", ".join(f"{key} {_argument_text(each)}" for key, each in value.items()
-                          if key != "name")
-    return f"{value['name']} ({arguments})" if "name" in value else arguments
-
-
-def _argument_text(value: object) -> str:
-    """Return an argument of a recipe's part as text; a list may hold numbers that change."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_setting_text, value))}]"
-    return _setting_text(value)
+        return "+".join(map(_recipe_text, value)) or "none"
+    if not isinstance(value, dict) or "name" not in value:
+        return setting_text(value)
+    arguments = setting_text({key: each for key, each in value.items() if key != "name"})
+    return f"{value['name']} ({arguments})" if arguments else str(value["name"])

@@ -189,6 +189,10 @@ def _source(dataset: Part, facts: DataFacts) -> Part:
     args = dict(dataset.args)
     if facts.whole is not None or args.get("train") is None:
         args.pop("train", None)
+    of = args.get("of")
+    if targets_of(dataset) is not None and isinstance(of, dict) and (
+            facts.whole is not None or of.get("train") is None):
+        args["of"] = {key: value for key, value in of.items() if key != "train"}
     return Part(name=dataset.name, args=args)
 
 
@@ -223,6 +227,9 @@ def _check(dataset: Part, arrays: Arrays, facts: DataFacts) -> None:
         if facts.input and (split.inputs is None or split.inputs.shape != (count, *facts.input)):
             raise UserError(f"dataset {dataset.name}: an input of shape {facts.input} for each "
                             f"example was announced, and not decoded")
+        if facts.input and facts.input[0] not in (1, facts.shape[0]):
+            raise UserError(f"dataset {dataset.name}: inputs have {facts.input[0]} channels and "
+                            f"targets {facts.shape[0]}; make inputs grey, or give them as many")
         if summary != (count, facts.shape, dtype) or not labels_match:
             raise UserError(f"dataset {dataset.name}: {len(images):,} examples "
                             f"{images.shape[1:]} {images.dtype} were decoded, but {count:,} "

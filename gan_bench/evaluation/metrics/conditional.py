@@ -44,9 +44,10 @@ def refuses_small_classes(data: DataFacts) -> str | None:
     """Accept labelled images with enough training images in each class, on average."""
     if reason := refuses_unlabelled(data):
         return reason
-    if data.train < REAL_PER_CLASS * data.classes:
+    count = data.whole or data.train  # a run that is trained with a part compares with all
+    if count < REAL_PER_CLASS * data.classes:
         return (f"needs {REAL_PER_CLASS} training images a class, and there are "
-                f"{data.train // data.classes}; use label_accuracy")
+                f"{count // data.classes}; use label_accuracy")
     return None
 
 

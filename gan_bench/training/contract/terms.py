@@ -172,8 +172,7 @@ def check_penalty(checks: Checks, entry: Entry[Any, Any], part: Part) -> None:
 
 def _penalty_facts_problem(penalty: Penalty, facts: PenaltyFacts) -> str | None:
     is_term = penalty.term is not None or penalty.weights_term is not None
-    of_g = penalty.g_term is not None or penalty.pair_term is not None
-    for name, is_so in (("term", is_term), ("g_term", of_g),
+    for name, is_so in (("term", is_term), ("g_term", penalty.of_g),
                         ("needs_targets", penalty.pair_term is not None)):
         if getattr(facts, name) != is_so:
             return f"PenaltyFacts says {name}={not is_so}"

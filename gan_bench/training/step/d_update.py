@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gan_bench.components.losses import Loss
 from gan_bench.components.penalties import Penalty
 from gan_bench.config.spec import RunSpec
-from gan_bench.registry import LOSSES
+from gan_bench.registry import PENALTIES
 from gan_bench.training.step.augmenting import Augmenting
 from gan_bench.training.step.networks import StepMetrics, grad_norm, log_means, logit_metrics
 from gan_bench.training.step.optimizing import Optimizing
@@ -30,12 +30,12 @@ class DiscriminatorUpdates:
                  penalties: Sequence[Penalty], passes: Passes, augmenting: Augmenting,
                  optimizing: Optimizing, draws: torch.Generator) -> None:
         self._spec, self._discriminator, self._loss = spec, discriminator, loss
-        self._penalties = [penalty for penalty in penalties if penalty.g_term is None]
+        self._penalties = [penalty for penalty in penalties if not penalty.of_g]
+        self._at_fakes = [penalty for part, penalty in zip(spec.penalties, penalties, strict=True)
+                          if PENALTIES[part.name].facts.judges == "fake"]
         self._draws = draws
         self._passes, self._augmenting, self._optimizing = passes, augmenting, optimizing
-        one_term = LOSSES[spec.loss.name].facts.one_term or spec.d_loss_reduction == "sum"
-        # Penalties are divided as the terms are, so that their weights are the published ones.
-        self._divisor = 1 if one_term else 2
+        self._divisor = 1  # the number of terms, once the loss has given them, or 1 for a sum
 
     def update(self, batch: Judged, step: int, metrics: StepMetrics, observe: bool) -> Tensor:
         """Update D once, and return what it has minimised, a scalar.
@@ -83,6 +83,8 @@ class DiscriminatorUpdates:
             real_logits, fake_logits = self._logits(part)
             self._augmenting.note(real_logits, self._loss.boundary)
             terms = self._loss.discriminator(real_logits, fake_logits)
+            # Penalties are divided as the terms are, so that their weights are the published ones.
+            self._divisor = 1 if self._spec.d_loss_reduction == "sum" else len(terms)
             loss = sum(terms[1:], terms[0]) / self._divisor
             penalty = self._penalty(part, step, own=False)
             logged = {"train/d_loss": loss.detach()}
@@ -120,11 +122,13 @@ class DiscriminatorUpdates:
 
     def _penalty(self, part: Judged, step: int, own: bool) -> Tensor | None:
         """Return the sum of the penalties that are due in this step of the optimizer, or None."""
-        def d_logits(examples: Tensor) -> Tensor:
-            return self._passes.exact_logits(examples, part.labels)
+        def logits_under(labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+            return lambda examples: self._passes.exact_logits(examples, labels)
 
         chosen = [p for p in self._penalties if p.own_step == own and step % p.every == 0]
-        due = [p.every * p.term(d_logits, part.real, part.fake, self._draws)
+        due = [p.every * p.term(
+                   logits_under(part.fake_labels if p in self._at_fakes else part.labels),
+                   part.real, part.fake, self._draws)
                for p in chosen if p.term is not None]
         due += [p.every * p.weights_term(self._discriminator)
                 for p in chosen if p.weights_term is not None]

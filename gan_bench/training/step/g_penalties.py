@@ -44,7 +44,7 @@ class GPenalties:
             _Active(part.name, penalty, torch.Generator(device),
                     torch.zeros((), dtype=torch.float64, device=device))
             for part, penalty in zip(spec.penalties, penalties, strict=True)
-            if penalty.g_term is not None or penalty.pair_term is not None]
+            if penalty.of_g]
 
     @property
     def generators(self) -> list[torch.Generator]:

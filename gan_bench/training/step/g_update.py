@@ -56,7 +56,7 @@ class GeneratorUpdates:
         """Take the step of the penalties that have one of their own; return what is minimised.
 
         Args:
-            latents: (N, latent_dim), labels included.
+            latents: (N, latent_dim), followed by the conditions.
             metrics: `g_penalty` there grows by what is minimised, if `observe`.
         """
         loss = self._optimizing.update(self._generator, (

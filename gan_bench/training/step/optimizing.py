@@ -14,6 +14,7 @@ from gan_bench.components.optimizers import (
     load_optimizer,
     rate,
     set_rate,
+    with_numbers,
 )
 from gan_bench.components.penalties import Penalty
 from gan_bench.config.spec import RunSpec
@@ -35,11 +36,12 @@ class Optimizing:
                  penalties: Sequence[Penalty], device: str) -> None:
         self._spec, self._networks = spec, networks
         generator, discriminator = networks["generator"], networks["discriminator"]
-        self._parts = {generator: spec.g_optimizer, discriminator: spec.d_optimizer}
+        self._parts = {generator: with_numbers(spec.g_optimizer),
+                       discriminator: with_numbers(spec.d_optimizer)}
         self._shares = dict.fromkeys(self._parts, 1.0)
         for penalty in penalties:
             if penalty.own_step:
-                network = discriminator if penalty.g_term is None else generator
+                network = generator if penalty.of_g else discriminator
                 self._shares[network] = penalty.every / (penalty.every + 1)
         self.of = {network: build_optimizer(part, network.parameters(), captured=device != "cpu")
                    for network, part in self._parts.items()}

@@ -35,7 +35,7 @@ class Passes:
         return samples.float() if self._is_bfloat16 else samples
 
     def forward_d(self, examples: Tensor, labels: Tensor | None) -> Tensor:
-        """Return D's logits at augmented examples, (N,) float32."""
+        """Return D's logits at augmented examples, (N,) or maps (N, 1, H, W), float32."""
         examples = self._augmenting.seen_by_d(examples)
         with self._autocast():
             logits = self._logits(examples, labels)

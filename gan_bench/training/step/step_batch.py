@@ -76,7 +76,7 @@ class Judged:
 
     Attributes:
         real, fake: (N, …), without gradients.
-        labels, fake_labels: (N,) int64; None if unconditional.
+        labels, fake_labels: The conditions of each, as in `StepBatch`; None if unconditional.
     """
 
     real: Tensor

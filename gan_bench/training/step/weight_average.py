@@ -31,7 +31,7 @@ class WeightAverage:
     seed alone, so it does not matter when, or how often, they are estimated.
 
     Args:
-        spec: The run's specification, whose `ema` is a number.
+        spec: The run's specification, which has an `ema`.
         generator: G, on its device.
         conditions: Of the training examples (`conditions_of`), from which a conditional run draws.
     """
