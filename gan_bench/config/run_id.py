@@ -76,9 +76,10 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
 
 def _targets_as_before(dataset: Any) -> Any:
     """Return the data set without what the targets of pairs have of the defaults of data sets."""
-    args = dataset.get("args") if isinstance(dataset, dict) else None
-    of = args.get("of") if isinstance(args, dict) else None
-    if not isinstance(of, dict) or dataset["name"] != "pairs":
+    if not isinstance(dataset, dict) or dataset.get("name") != "pairs":
+        return dataset
+    args = dataset.get("args")
+    if not isinstance(args, dict) or not isinstance(of := args.get("of"), dict):
         return dataset
     defaults = {key.removeprefix("dataset."): default for key, default in LATER_DEFAULTS.items()
                 if key.startswith("dataset.")}
