@@ -62,7 +62,7 @@ base:
   ema_ramp: 0.1
   ema_start: 2
   ema_statistics: averaged
-  accumulate: 2
+  accumulate: 1
   one_pass: false
   fake_labels: beside
   init: {file: given.safetensors, networks: [generator]}

@@ -51,7 +51,7 @@ def test_the_logged_steps_are_counted_as_training_counts_them() -> None:
 @pytest.mark.parametrize(("mean", "place", "message"), [
     ("{early: {of: train/g_gradnorm, steps: [1, 4]}}", "early.of", "'train/g_grad_norm'"),
     ("{early: {of: train/g_loss, steps: [4, 1]}}", "early", "the first is after the last: [4, 1]"),
-    ("{early: {of: train/g_loss, steps: [4]}}", "early.steps", "at least 2 entries, not [4]"),
+    ("{early: {of: train/g_loss, steps: [4]}}", "early.steps", "at least 2 values, not [4]"),
     ("{early: {of: train/g_loss, steps: [0, 4]}}", "early.steps.0", "at least 1"),
     ("{early: {of: train/g_loss, steps: [1, 1]}}", "early.steps",
      "plain has no logged value from step 1 to 1: it logs every 2 steps; choose a longer range, "

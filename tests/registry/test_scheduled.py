@@ -49,7 +49,7 @@ POINTS = "{points: [[0, 0.5], [3, 0.2]]}"
     ("penalties", "[{name: r1, gamma: {points: [[0, 1], [2, 3]], unit: run}}]",
      "with unit run, places are shares of the run from 0 to 1, not 2"),
     ("penalties", "[{name: r1, gamma: {points: [[0, 1]]}}]",
-     "points: must have at least 2 entries, not [[0, 1]]"),
+     "points: must have at least 2 values, not [[0, 1]]"),
     ("penalties", "[{name: r1, gamma: {start: 1, end: 2}}]",
      "a number that changes has points: [[0, 0.1], [2000, 0.01]]"),
     ("penalties", "[{name: r1, gamma: {points: [[0, 1], [2, 3]], every: 3}}]",
