@@ -104,7 +104,7 @@ def test_images_without_a_target_each_are_refused() -> None:
 @pytest.mark.parametrize("name", ["l1", "psnr", "ssim"])
 def test_data_without_pairs_is_refused(name: str) -> None:
     refuses = METRICS[name].facts.refuses
-    assert "no pairs" in (refuses(DataFacts(GREY, 0, 10, 10, "x")) or "")
+    assert "needs inputs with their targets" in (refuses(DataFacts(GREY, 0, 10, 10, "x")) or "")
     assert refuses(DataFacts(GREY, 0, 10, 10, "x", input=GREY)) is None
     small = DataFacts((1, 8, 8), 0, 10, 10, "x", input=(1, 8, 8))
     assert (refuses(small) is None) == (name != "ssim")
