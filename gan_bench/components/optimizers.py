@@ -111,9 +111,10 @@ def set_rate(group: dict[str, Any], value: float) -> None:
 
 def with_numbers(part: Part) -> Part:
     """Return the same, with numbers that change read once, as `rate` and `betas` accept them."""
-    args = {key: [read_scheduled(each) for each in value] if isinstance(value, list)
-            else read_scheduled(value) for key, value in part.args.items()}
-    return part.model_copy(update={"args": args})
+    def read(value: object) -> object:
+        return [*map(read_scheduled, value)] if isinstance(value, list) else read_scheduled(value)
+
+    return part.model_copy(update={"args": {key: read(value) for key, value in part.args.items()}})
 
 
 def rate(part: Part, step: int, steps: int, cuts: int = 0, images: int = 1) -> float:

@@ -122,13 +122,12 @@ class DiscriminatorUpdates:
 
     def _penalty(self, part: Judged, step: int, own: bool) -> Tensor | None:
         """Return the sum of the penalties that are due in this step of the optimizer, or None."""
-        def logits_under(labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+        def logits_for(penalty: Penalty) -> Callable[[Tensor], Tensor]:
+            labels = part.fake_labels if penalty in self._at_fakes else part.labels
             return lambda examples: self._passes.exact_logits(examples, labels)
 
         chosen = [p for p in self._penalties if p.own_step == own and step % p.every == 0]
-        due = [p.every * p.term(
-                   logits_under(part.fake_labels if p in self._at_fakes else part.labels),
-                   part.real, part.fake, self._draws)
+        due = [p.every * p.term(logits_for(p), part.real, part.fake, self._draws)
                for p in chosen if p.term is not None]
         due += [p.every * p.weights_term(self._discriminator)
                 for p in chosen if p.weights_term is not None]
