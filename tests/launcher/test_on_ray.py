@@ -188,26 +188,6 @@ def test_a_client_that_ends_is_replaced_and_all_runs_end(
 
 
 @pytest.mark.long
-def test_workers_end_with_their_client_at_a_ray_address_too(
-        tmp_path: Path, cluster: RayCluster) -> None:
-    """Else the head keeps them for 30 s, as the client might come back."""
-    process = start(tmp_path, cluster, GRID, cluster.client, "--set", "base.steps=1000000")
-    run = wait_for_checkpoint(process, tmp_path / "ray", cluster.namespace(cluster.head))
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if "gan_bench.launcher.clusters.ray_driver" in child.cmdline():
-            child.kill()
-    killed = time.monotonic()
-    try:
-        while (state := newest_claim(run)) is None or (state.attempt == 1 and not state.release):
-            assert time.monotonic() < killed + 20
-            time.sleep(0.1)
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, out
-
-
-@pytest.mark.long
 def test_a_queue_that_is_written_anew_keeps_no_worker_out(
         tmp_path: Path, cluster: RayCluster) -> None:
     """As a second `run` writes it, which joins the first."""

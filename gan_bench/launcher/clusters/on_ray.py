@@ -39,9 +39,6 @@ CONNECT_PATIENCE, PAUSE = 180.0, 5.0
 STOP_PATIENCE = 6.0  # seconds for checkpoints: the command has to end within ten
 LAST_LOOKS = (60.0, 10.0)  # seconds after all workers have ended: in order; with a reason
 FRUITLESS = 3  # times that each worker, or the client, may be lost without a step of any run
-# The client's environment. At ray:// the head keeps the actors of a lost client for so many
-# seconds, by default 30, in case it comes back: beside those of the next one, and for nobody.
-CLIENT = {"PYTHONSAFEPATH": "1", "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "0"}
 # Exit statuses of `gan-bench work` that another worker would end with too: all is done, a run
 # failed, nothing could be done, runs wait for other machines.
 ENDS = frozenset((0, 1, 2, RUNS_LEFT))
@@ -183,7 +180,7 @@ class RayWorkers:
                 client = subprocess.Popen(
                     [sys.executable, "-m", "gan_bench.launcher.clusters.ray_driver"], text=True,
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
-                    start_new_session=True, env={**os.environ, **CLIENT})
+                    start_new_session=True, env={**os.environ, "PYTHONSAFEPATH": "1"})
         except OSError as error:
             raise unwritable(log, error) from None
         threading.Thread(target=self._listen, args=(client.stdout,), daemon=True).start()
@@ -226,8 +223,7 @@ class RayWorkers:
     def _lose_client(self) -> None:
         """Let another client ask the cluster, unless its head is gone for sure.
 
-        The workers of one that is lost end with it: Ray ends their actors, at ray:// too as CLIENT
-        says. Should some go on for a while, their claims keep the new ones off their runs.
+        The workers of one that is lost end with it: Ray ends their actors.
         """
         assert self._client is not None
         self._client.kill()  # nobody hears it any more
