@@ -223,8 +223,8 @@ class RayWorkers:
     def _lose_client(self) -> None:
         """Let another client ask the cluster, unless its head is gone for sure.
 
-        The workers of one that is lost end with it: Ray ends their actors, at `ray://` half a minute
-        later; until then they work on, and claims keep each run with one of them.
+        The workers of one that is lost end with it: Ray ends their actors, at `ray://` half a
+        minute later; until then they work on, and claims keep each run with one of them.
         """
         assert self._client is not None
         self._client.kill()  # nobody hears it any more
