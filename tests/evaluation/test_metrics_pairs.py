@@ -68,6 +68,17 @@ def test_ssim_of_a_checkerboard_and_its_negative() -> None:
     assert found < -0.99
 
 
+@pytest.mark.parametrize("level", [30, 255])
+def test_ssim_of_a_point_depends_on_the_weight_of_the_middle(level: int) -> None:
+    """One window, against black: the mean is w·level, the variance (w − w²)·level²."""
+    point = np.zeros((1, 1, 11, 11))
+    point[0, 0, 5, 5] = level
+    weight = 1 / sum(math.exp(-(i**2) / (2 * 1.5**2)) for i in range(-5, 6)) ** 2
+    mean, variance = weight * level, (weight - weight**2) * level**2
+    expected = C1 / (mean**2 + C1) * C2 / (variance + C2)
+    assert ssim_of(point, np.zeros_like(point)) == pytest.approx([expected], rel=1e-12)
+
+
 def test_ssim_is_computed_where_the_window_fits_and_of_each_channel() -> None:
     targets, images = drawn(COLOUR, 3).astype(float), drawn(COLOUR, 3, seed=1).astype(float)
     of_channels = [ssim_of(targets[:, [c]], images[:, [c]]) for c in range(3)]

@@ -6,7 +6,7 @@ the protocol gives as `copying`: a generator that is worse has learned nothing f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gan_bench.data_facts import DataFacts
@@ -58,11 +58,8 @@ def l1(real: Features, fake: Features, shape: Shape) -> float:
     """
     import numpy as np
 
-    check(real, fake)
-    total = 0.0
-    for target, image in _chunks(real, fake):
-        total += float(np.abs(target - image).mean(axis=1).sum())
-    return total / len(fake.values) * 2 / RANGE
+    return _mean_score(real, fake, lambda target, image: np.abs(
+        target - image).mean(axis=1)) * 2 / RANGE
 
 
 @METRICS.register("psnr", MetricFacts(
@@ -80,11 +77,8 @@ def psnr(real: Features, fake: Features, shape: Shape) -> float:
     """
     import numpy as np
 
-    check(real, fake)
-    total = 0.0
-    for target, image in _chunks(real, fake):
-        total += float(psnr_of(np.square(target - image).mean(axis=1).clip(min=ROUNDING)).sum())
-    return total / len(fake.values)
+    return _mean_score(real, fake, lambda target, image: psnr_of(
+        np.square(target - image).mean(axis=1).clip(min=ROUNDING)))
 
 
 def psnr_of(error: Values) -> Values:
@@ -111,11 +105,8 @@ def ssim(real: Features, fake: Features, shape: Shape) -> float:
         real: The targets, in the order of the images.
         shape: `(C, H, W)` of an image.
     """
-    check(real, fake)
-    total = 0.0
-    for target, image in _chunks(real, fake):
-        total += float(ssim_of(target.reshape(-1, *shape), image.reshape(-1, *shape)).sum())
-    return total / len(fake.values)
+    return _mean_score(real, fake, lambda target, image: ssim_of(
+        target.reshape(-1, *shape), image.reshape(-1, *shape)))
 
 
 def ssim_of(targets: Values, images: Values) -> Values:
@@ -144,13 +135,22 @@ def _windowed(values: Values) -> Values:
     return values
 
 
-def _chunks(real: Features, fake: Features) -> Iterator[tuple[Values, Values]]:
-    """Yield a few targets and their images at a time, as float64 levels, (n, C·H·W)."""
+def _mean_score(real: Features, fake: Features, score: Callable[[Values, Values], Values],
+                ) -> float:
+    """Return the mean over the images of their scores.
+
+    Args:
+        score: A few targets and their images, (n, C·H·W) float64 levels → (n,).
+    """
     import numpy as np
 
+    check(real, fake)
     if len(real.values) != len(fake.values):
         raise FeatureError(f"{len(fake.values):,} images do not compare with {len(real.values):,} "
                            f"targets: each has one")
+    total = 0.0
     for start in range(0, len(fake.values), CHUNK):
         rows = slice(start, start + CHUNK)
-        yield real.values[rows].astype(np.float64), fake.values[rows].astype(np.float64)
+        total += float(score(real.values[rows].astype(np.float64),
+                             fake.values[rows].astype(np.float64)).sum())
+    return total / len(fake.values)
